@@ -1,0 +1,67 @@
+"""The packaged accuracy tables: read once, checked against their sha256 first."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lissnas.errors import DamagedFile
+from lissnas.spaces import CellSpace, FloatArray, Keys, get
+
+TASKS = ("class_scene", "class_object", "room_layout", "jigsaw", "segmentsemantic", "normal", "autoencoder")
+"""The seven tasks of TransNAS-Bench-101."""
+
+CHECKSUMS = {
+    "nasbench101.parquet": "cbfccadbffe663b7c00ec8a6c5137179a4a532a5b02a959e53db1f6d1bb27a25",
+    "transnas_micro.parquet": "f2c8a3b13d29d07506eaacc1a3ff54eb864a6a33ca22e06ba68a687fb427bdcd",
+    "transnas_macro.parquet": "ab1544c20f0cee14ada1cd46f3230a8b4c3db5f6debbf288b7fdbefd960e2346",
+    "nas_bench_macro.parquet": "305f72393d25a7e7871bdfc3a84e6b174bcefb39bd4e60e66463ac8e910a5c4c",
+}
+NB101_TEST_IMAGES = 9_984
+"""NAS-Bench-101 was tested on whole batches of 256: 39 of them."""
+
+
+@cache
+def read(name: str) -> pa.Table:
+    """Return a packaged table; raises DamagedFile when it is not the one that was shipped."""
+    path = files("lissnas.benchmarks") / "data" / name
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != CHECKSUMS[name]:
+        remedy = "Install the package again: pip install --force-reinstall --no-deps lissnas"
+        raise DamagedFile(str(path), CHECKSUMS[name], found, remedy)
+    return pq.read_table(pa.BufferReader(data))
+
+
+def nasbench101() -> tuple[Keys, FloatArray]:
+    """Return keys and test accuracies in percent, ascending by key."""
+    table = read("nasbench101.parquet")
+    space = get("nasbench101")
+    assert isinstance(space, CellSpace)
+    keys = table["edges"].to_numpy().astype(np.uint64) * np.uint64(space.labellings) + table["ops"].to_numpy()
+    return keys, 100.0 * table["correct"].to_numpy().astype(np.float64) / NB101_TEST_IMAGES
+
+
+def transnas(space_name: str, task: str) -> tuple[Keys, FloatArray]:
+    """Return keys and the task's metric for `transnas`, `transnas_micro` or `transnas_macro`."""
+    parts = ["transnas_micro", "transnas_macro"] if space_name == "transnas" else [space_name]
+    table = pa.concat_tables([read(f"{part}.parquet").select(["arch", task]) for part in parts])
+    keys = get(space_name).key(get(space_name).parse(table["arch"].to_pylist()))
+    order = np.argsort(keys)
+    return keys[order], table[task].to_numpy().astype(np.float64)[order]
+
+
+def nas_bench_macro() -> tuple[Keys, FloatArray]:
+    """Return keys and accuracies: the mean of three runs, then over strings of equal function."""
+    table = read("nas_bench_macro.parquet")
+    space = get("nas_bench_macro")
+    # Rounded to the table's two decimals first, so that the mean doesn't carry float32 noise.
+    runs = np.stack([table[f"acc{i}"].to_numpy().astype(np.float64).round(2) for i in (1, 2, 3)])
+    keys, inverse = np.unique(space.key(space.parse(table["arch"].to_pylist())), return_inverse=True)
+    total = np.bincount(inverse, weights=runs.mean(axis=0))
+    return keys, total / np.bincount(inverse)

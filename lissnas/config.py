@@ -1,0 +1,280 @@
+"""params.yaml as frozen records: checked once, all problems reported together with their paths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from lissnas.errors import ConfigError, unknown_name
+
+Count: TypeAlias = Annotated[int, Field(ge=1, le=2**53)]
+Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
+
+MIN_LABELS = 20
+"""Fewer labels than this say nothing about a space."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class PipelineConfig(_Section):
+    """What `dvc repro` runs."""
+
+    benchmarks: Annotated[list[str], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+
+
+class PredictorConfig(_Section):
+    """XGBoost's settings, and how many architectures assess it."""
+
+    trees: Count = Field(description="boosting rounds")
+    depth: Annotated[int, Field(ge=1, le=32, description="depth of a tree")]
+    eta: Share = Field(description="learning rate")
+    subsample: Share = Field(description="share of the labels that a tree sees")
+    colsample: Share = Field(description="share of the features that a tree sees")
+    min_child_weight: Annotated[float, Field(ge=0, description="least number of labels in a leaf")]
+    held_out: Count = Field(description="architectures that the predictor stage assesses it on")
+
+
+class MethodConfig(_Section):
+    """What both variants of the method have."""
+
+    first_size: Count | None = Field(description="architectures sampled first")
+    first_labels: Share = Field(description="share of the labels that is drawn uniformly at first")
+    label_rounds: Annotated[int, Field(ge=0, le=100, description="rounds that collect the other labels")]
+    seed_fraction: Share = Field(description="share of the space that becomes seeds")
+    neighbors: Count = Field(description="neighbours drawn for each seed")
+    max_edits: Annotated[int, Field(ge=1, le=4, description="largest edit distance of a neighbour")]
+    max_iterations: Count = Field(description="stop after so many iterations")
+
+
+class EliteConfig(MethodConfig):
+    """The next space is the best of everything seen."""
+
+    diversity: Annotated[float, Field(ge=0, le=1, description="share reserved for each stratum of FLOPs")]
+    shrink_rate: Share = Field(description="the space's size from one iteration to the next")
+    min_turnover: Annotated[float, Field(ge=0, lt=1, description="stop when a smaller share is new")]
+
+
+class PaperConfig(MethodConfig):
+    """The next space is the seeds and all their neighbours."""
+
+    max_labels: Count = Field(description="labels where none are asked for, at most 15 % of the space")
+    tolerance: Annotated[float, Field(ge=0, description="least rise of the mean, in percent points")]
+
+
+class ShrinkConfig(_Section):
+    """The shrink stage: which variant, how far, at what cost."""
+
+    variant: Literal["elite", "paper"] = Field(description="which rule makes the next space")
+    target_size: Count | None = Field(description="architectures to shrink the space to")
+    labels: Annotated[int, Field(ge=MIN_LABELS)] | None = Field(description="true accuracies to ask for")
+    max_queries: Count | None = Field(description="distinct architectures sent to the predictor, at most")
+    elite: EliteConfig
+    paper: PaperConfig
+
+    @property
+    def method(self) -> EliteConfig | PaperConfig:
+        """The section of the chosen variant."""
+        return self.elite if self.variant == "elite" else self.paper
+
+
+class BenchmarkConfig(_Section):
+    """What one benchmark has of its own, where the shrink section says null."""
+
+    target_size: Count | None = None
+    labels: Annotated[int, Field(ge=MIN_LABELS)] | None = None
+
+
+class Params(_Section):
+    """All of params.yaml."""
+
+    pipeline: PipelineConfig
+    predictor: PredictorConfig
+    shrink: ShrinkConfig
+    benchmarks: dict[str, BenchmarkConfig]
+
+
+class ShrinkParams(_Section):
+    """Everything that one shrink is a function of; it is stored with the result."""
+
+    benchmark: str
+    seed: Seed
+    variant: Literal["elite", "paper"]
+    target_size: Count | None
+    labels: Annotated[int, Field(ge=MIN_LABELS)]
+    max_queries: Count | None
+    method: EliteConfig | PaperConfig
+    predictor: PredictorConfig
+
+    @property
+    def elite(self) -> EliteConfig | None:
+        """The settings of the elite variant, None for the paper's."""
+        return self.method if isinstance(self.method, EliteConfig) else None
+
+
+def load(
+    path: Path | None,
+    overrides: Mapping[str, Any],
+    benchmarks: Iterable[str],
+    asked: Iterable[tuple[str, str]] = (),
+) -> Params:
+    """Read params.yaml, put `overrides` (dotted path -> value) in, and check everything.
+
+    `path` None means ./params.yaml, or the same values as packaged where there is none. `benchmarks`
+    are the known names; `asked` are (where it was asked for, benchmark name) to check in the same
+    pass. Raises ConfigError with every problem.
+    """
+    known = list(benchmarks)
+    source, tree = _read(path)
+    problems = [f"{where}: {unknown_name('benchmark', n, known)}" for where, n in asked if n not in known]
+    for dotted, value in overrides.items():
+        _put(tree, dotted.split("."), value)
+    params: Params | None = None
+    try:
+        params = Params.model_validate(tree)
+    except ValidationError as error:
+        problems += [_line(e, overrides) for e in error.errors()]
+    problems += _unknown_benchmarks(tree, known)
+    if problems or params is None:
+        raise ConfigError(source, problems)
+    return params
+
+
+def shrink_params(params: Params, benchmark: str, seed: int, size: int) -> ShrinkParams:
+    """Return what a shrink of `benchmark`, a space of `size` architectures, is a function of.
+
+    Raises ConfigError when the numbers don't fit the space.
+    """
+    shrink, own = params.shrink, params.benchmarks.get(benchmark, BenchmarkConfig())
+    method = shrink.method
+    rule = math.ceil(0.15 * size)
+    if shrink.labels is not None:
+        labels = shrink.labels
+    elif isinstance(method, PaperConfig):
+        labels = min(method.max_labels, rule)
+    else:
+        labels = own.labels if own.labels is not None else min(1000, rule)
+    target = shrink.target_size if shrink.target_size is not None else own.target_size
+    first = method.first_size
+    if isinstance(method, PaperConfig):
+        first = min(first or size, 4 * target if target else size, size)
+        # The paper's rule stops on a plateau; a target is for those who ask for one.
+        target = shrink.target_size
+    problems = _misfits(size, labels, target, first, shrink.max_queries, method)
+    if not 0 <= seed < 2**32:
+        problems.append(f"seed: {seed} is not in 0 to 2^32 - 1")
+    if problems:
+        raise ConfigError(f"benchmark {benchmark} ({size:,} architectures)", problems)
+    return ShrinkParams(
+        benchmark=benchmark,
+        seed=seed,
+        variant=shrink.variant,
+        target_size=target,
+        labels=max(labels, MIN_LABELS),
+        max_queries=shrink.max_queries,
+        method=method.model_copy(update={"first_size": first}),
+        predictor=params.predictor,
+    )
+
+
+def _misfits(
+    size: int,
+    labels: int,
+    target: int | None,
+    first: int | None,
+    budget: int | None,
+    method: EliteConfig | PaperConfig,
+) -> list[str]:
+    problems = []
+    for name, value in (("labels", labels), ("target_size", target), ("first_size", first)):
+        if value is not None and value > size:
+            problems.append(f"{name}: {value:,} is more than the space has")
+    if target is not None and target == size:
+        problems.append(f"target_size: {target:,} is the whole space; nothing would be shrunk")
+    uniform = math.ceil(method.first_labels * labels)
+    if budget is not None and budget < max(uniform, first or 0):
+        problems.append(
+            f"max_queries: {budget:,} does not pay for the first sample ({max(uniform, first or 0):,} architectures)"
+        )
+    if isinstance(method, PaperConfig) and target is not None and first is not None and first <= target:
+        problems.append(
+            f"paper.first_size: the first sample ({first:,}) must be larger than the target ({target:,}), "
+            "or the result is a random sample"
+        )
+    return problems
+
+
+def _read(path: Path | None) -> tuple[str, dict[str, Any]]:
+    if path is None:
+        local = Path("params.yaml")
+        if local.exists():
+            path = local
+    if path is None:
+        text = (files("lissnas") / "params.yaml").read_text(encoding="utf-8")
+        source = "built-in params.yaml"
+    else:
+        source = str(path)
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except FileNotFoundError:
+            raise ConfigError(source, ["no such file; leave --params out to take the built-in values"]) from None
+        except UnicodeDecodeError as error:
+            raise ConfigError(source, [f"byte {error.start} is not UTF-8; save the file as UTF-8"]) from None
+        except OSError as error:
+            raise ConfigError(source, [f"can't be read: {error.strerror}"]) from None
+    try:
+        tree = YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
+        raise ConfigError(source, [f"{where}: {str(error.problem).splitlines()[0]}"]) from None
+    except (YAMLError, ValueError, RecursionError, TypeError) as error:
+        raise ConfigError(source, [f"not YAML: {str(error).splitlines()[0] if str(error) else type(error)}"]) from None
+    if not isinstance(tree, dict):
+        raise ConfigError(source, ["expected sections pipeline, predictor, shrink, benchmarks"])
+    return source, tree
+
+
+def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    for name in path[:-1]:
+        inner = tree.get(name)
+        if not isinstance(inner, dict):
+            return  # the section is missing or no mapping, which the check reports
+        tree = inner
+    tree[path[-1]] = value
+
+
+def _line(error: Any, overrides: Mapping[str, Any]) -> str:
+    """Say one of pydantic's errors in a line that starts with the path."""
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "missing":
+        return f"{path}: missing"
+    if error["type"] == "extra_forbidden":
+        return f"{path}: unknown key; remove it or correct its spelling"
+    given = f" (option --{path.rpartition('.')[2].replace('_', '-')})" if path in overrides else ""
+    found = repr(error["input"])
+    return f"{path}: {error['msg']}, found {found if len(found) < 60 else found[:57] + '...'}{given}"
+
+
+def _unknown_benchmarks(tree: Mapping[str, Any], known: list[str]) -> list[str]:
+    problems = []
+    section = tree.get("benchmarks")
+    for name in section if isinstance(section, dict) else ():
+        if name not in known:
+            problems.append(f"benchmarks.{name}: {unknown_name('benchmark', str(name), known)}")
+    pipeline = tree.get("pipeline")
+    listed = pipeline.get("benchmarks") if isinstance(pipeline, dict) else None
+    for i, name in enumerate(listed if isinstance(listed, list) else ()):
+        if isinstance(name, str) and name not in known:
+            problems.append(f"pipeline.benchmarks.{i}: {unknown_name('benchmark', name, known)}")
+    return problems

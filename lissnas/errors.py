@@ -1,0 +1,62 @@
+"""What can go wrong, as exceptions whose message says what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class LissnasError(Exception):
+    """A failure that is explained; the command ends with `exit_code` and no traceback."""
+
+    exit_code = 1
+
+
+class UserError(LissnasError):
+    """A mistake in what was asked for: nothing was written."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """Everything that is wrong with a configuration, at once.
+
+    `problems` are lines of the form ``path: what is wrong``.
+    """
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        self.source = source
+        self.problems = list(problems)
+        count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
+        super().__init__("\n".join([f"{source}: {count}", *(f"  {p}" for p in problems)]))
+
+
+class InvalidArchitecture(UserError):
+    """Row `row` (counted from 0) is not an architecture of the space, for `reason`."""
+
+    def __init__(self, row: int, reason: str) -> None:
+        self.row = row
+        self.reason = reason
+        super().__init__(f"architecture in row {row} (counted from 0): {reason}")
+
+
+class UnknownName(UserError):
+    """A name that no registry holds; the message lists the known ones and the nearest."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(unknown_name(what, name, known))
+
+
+class DamagedFile(LissnasError):
+    """A file whose content is not what its checksum says; `remedy` is how to get a sound one."""
+
+    def __init__(self, path: str, expected: str, found: str, remedy: str) -> None:
+        super().__init__(f"{path} is damaged: expected sha256 {expected}, found {found}. {remedy}")
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
+    """Return the one-line text for an unknown name, with the nearest known one."""
+    names = list(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {name!r}.{hint} Known: {', '.join(names)}"

@@ -1,0 +1,148 @@
+"""An XGBoost predictor of accuracy: scores to rank by, and values in the metric's unit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import xgboost as xgb
+from scipy.special import ndtr
+from scipy.stats import kendalltau, norm, rankdata, spearmanr
+
+from lissnas.errors import UserError
+from lissnas.rng import stream
+from lissnas.spaces import Archs, FloatArray, Space
+
+CHUNK = 65_536
+"""Rows encoded and predicted at once."""
+
+
+class PredictorSettings(Protocol):
+    """The part of the configuration that fitting reads (config.PredictorConfig)."""
+
+    trees: int
+    depth: int
+    eta: float
+    subsample: float
+    colsample: float
+    min_child_weight: float
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A fitted model, bound to its space.
+
+    It is fitted to the normal scores of the labels' average-tie ranks, so a *score* is a normal
+    quantile; `value` maps scores back to the metric's unit by the labels' quantile function.
+    """
+
+    space: Space
+    booster: xgb.Booster
+    quantiles: FloatArray
+    """The labels, ascending: their quantile function."""
+
+    @classmethod
+    def fit(
+        cls,
+        space: Space,
+        archs: Archs,
+        values: FloatArray,
+        settings: PredictorSettings,
+        seed: int,
+        threads: int = 0,
+    ) -> Predictor:
+        """Fit to `(n,)` labels; the result does not depend on `threads` (0: all cores).
+
+        Raises UserError for labels that are not finite or all equal.
+        """
+        bad = ~np.isfinite(values)
+        if bad.any():
+            raise UserError(f"label in row {int(np.argmax(bad))} is {values[np.argmax(bad)]}, not a number")
+        if len(values) < 2 or values.min() == values.max():
+            raise UserError(f"{len(values)} labels without two different values: nothing can be learnt from them")
+        target = norm.ppf((rankdata(values) - 0.5) / len(values))
+        parameters = {
+            "tree_method": "hist",
+            "max_depth": settings.depth,
+            "eta": settings.eta,
+            "subsample": settings.subsample,
+            "colsample_bytree": settings.colsample,
+            "min_child_weight": settings.min_child_weight,
+            "seed": seed,
+            "nthread": threads,
+        }
+        data = xgb.DMatrix(space.encode(archs), target, nthread=threads)
+        booster = xgb.train(parameters, data, settings.trees)
+        return cls(space, booster, np.sort(values))
+
+    def score(self, archs: Archs, threads: int = 0) -> FloatArray:
+        """Return `(n,)` scores to rank by, in normal quantiles."""
+        self.booster.set_param({"nthread": threads})
+        out = np.empty(len(archs), np.float64)
+        for lo in range(0, len(archs), CHUNK):
+            out[lo : lo + CHUNK] = self.booster.inplace_predict(self.space.encode(archs[lo : lo + CHUNK]))
+        return out
+
+    def value(self, scores: FloatArray) -> FloatArray:
+        """Return scores in the metric's unit, by the quantile function of the labels."""
+        n = len(self.quantiles)
+        return np.interp(ndtr(scores), (np.arange(n) + 0.5) / n, self.quantiles)
+
+    def dump(self) -> tuple[bytes, dict[str, Any]]:
+        """Return the model as UBJSON and the sidecar that binds it to its space and encoding."""
+        model = bytes(self.booster.save_raw("ubj"))
+        return model, {
+            "space": self.space.name,
+            "n_features": self.space.n_features,
+            "encoding_sha256": encoding_digest(self.space),
+            "model_sha256": hashlib.sha256(model).hexdigest(),
+            "target": "normal score of the average-tie rank",
+            "quantiles": self.quantiles.tolist(),
+        }
+
+    @classmethod
+    def load(cls, space: Space, model: bytes, sidecar: Mapping[str, Any] | str | bytes) -> Predictor:
+        """Read what `dump` gave; raises UserError for a model of another space or encoding."""
+        about = json.loads(sidecar) if isinstance(sidecar, (str, bytes)) else sidecar
+        if about["space"] != space.name:
+            raise UserError(f"the model was made for space {about['space']!r}, not for {space.name!r}")
+        if about["encoding_sha256"] != encoding_digest(space):
+            raise UserError(f"the model reads another encoding of {space.name}: fit it again with this version")
+        found = hashlib.sha256(model).hexdigest()
+        if about["model_sha256"] != found:
+            raise UserError(
+                f"the model file is not the one of its sidecar: expected sha256 {about['model_sha256']}, "
+                f"found {found}; fit it again"
+            )
+        booster = xgb.Booster()
+        booster.load_model(bytearray(model))
+        return cls(space, booster, np.array(about["quantiles"]))
+
+
+def encoding_digest(space: Space) -> str:
+    """Return a digest of what the space's encoding makes of a few fixed architectures."""
+    probe = space.encode(space.sample(16, stream(0, "encoding", space.name)))
+    return hashlib.sha256(np.ascontiguousarray(probe).tobytes()).hexdigest()
+
+
+def assess(predictor: Predictor, archs: Archs, values: FloatArray, threads: int = 0) -> dict[str, float]:
+    """Return tau, Spearman, R2, and tau on the better half, on architectures held out from the fit."""
+    scores = predictor.score(archs, threads)
+    better = values >= np.median(values)
+    error = np.mean((predictor.value(scores) - values) ** 2)
+    return {
+        "tau": _defined(kendalltau(scores, values).statistic),
+        "spearman": _defined(spearmanr(scores, values).statistic),
+        "r2": 1 - float(error / values.var()) if values.var() > 0 else 0.0,
+        "tau_better_half": _defined(kendalltau(scores[better], values[better]).statistic),
+    }
+
+
+def _defined(statistic: float) -> float:
+    """A correlation with a constant is undefined; it says nothing, which is what 0 means here."""
+    return 0.0 if math.isnan(statistic) else float(statistic)

@@ -1,0 +1,128 @@
+"""Choosing from what was seen: the best, with a quota for each stratum; and how many to choose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from scipy.cluster.vq import kmeans2
+from scipy.spatial.distance import cdist
+
+from lissnas.config import PredictorConfig
+from lissnas.predictor import Predictor
+from lissnas.spaces import Archs, FloatArray, IntArray, Space
+
+N_CLUSTERS = 20
+FOLDS = 5
+USELESS = 0.84
+"""The share of the space the target rule asks for when the labels say nothing (about 9/10)."""
+
+
+@dataclass(frozen=True)
+class Strata:
+    """A partition of a space by cost, or by encoding where costs are unknown.
+
+    Either `edges` of the FLOPs (9 inner deciles and 9 inner equal-width edges of the first sample), or
+    `centres` of 20 clusters of the scaled encoding. `weight` is the first sample's share in each.
+    """
+
+    weight: FloatArray
+    edges: FloatArray | None = None
+    centres: FloatArray | None = None
+    scale: FloatArray | None = None
+
+    @classmethod
+    def of(cls, space: Space, first: Archs, rng: Generator) -> Strata:
+        """Make strata from a uniform sample of the space."""
+        costs = space.costs(first)
+        if "flops" in costs:
+            flops = np.asarray(costs["flops"], np.float64)
+            inner = np.arange(1, 10) / 10
+            width = flops.min() + inner * (flops.max() - flops.min())
+            strata = cls(np.empty(0), edges=np.sort(np.concatenate([np.quantile(flops, inner), width])))
+        else:
+            features = space.encode(first).astype(np.float64)
+            scale = np.maximum(features.std(axis=0), 1e-9)
+            clusters = min(N_CLUSTERS, len(first))
+            centres, _ = kmeans2(features / scale, clusters, minit="++", rng=rng, missing="warn")
+            strata = cls(np.empty(0), centres=centres, scale=scale)
+        share = np.bincount(strata.of_each(space, first), minlength=strata.number) / len(first)
+        return cls(share, strata.edges, strata.centres, strata.scale)
+
+    @property
+    def number(self) -> int:
+        """How many strata there are, empty ones included."""
+        return len(self.edges) + 1 if self.edges is not None else len(self.centres)  # type: ignore[arg-type]
+
+    def of_each(self, space: Space, archs: Archs) -> IntArray:
+        """Return `(n,)` stratum of each architecture."""
+        if self.edges is not None:
+            return np.searchsorted(self.edges, space.costs(archs)["flops"], side="right")
+        return np.argmin(cdist(space.encode(archs) / self.scale, self.centres), axis=1)
+
+    def to_arrays(self) -> dict[str, FloatArray]:
+        """Return the parts as named arrays."""
+        return {k: v for k, v in vars(self).items() if v is not None}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> Strata:
+        """Return the strata that `to_arrays` was called on."""
+        return cls(**arrays)
+
+
+def best(
+    scores: FloatArray, stratum: IntArray, weight: FloatArray, k: int, diversity: float
+) -> IntArray:
+    """Return the indices of `k` architectures, best first: each stratum's quota, then the best of the rest.
+
+    Stratum s has its best `max(1, floor(diversity k weight[s]))` (none without diversity). Equal scores
+    go by index.
+    """
+    order = np.argsort(-scores, kind="stable")
+    if k >= len(order):
+        return order
+    if diversity == 0:
+        return order[:k]
+    quota = np.maximum(1, np.floor(diversity * k * weight)).astype(np.int64)
+    s = stratum[order]
+    by_stratum = np.argsort(s, kind="stable")
+    start = np.searchsorted(s[by_stratum], np.arange(len(quota)))
+    rank = np.empty(len(s), np.int64)
+    rank[by_stratum] = np.arange(len(s)) - start[s[by_stratum]]
+    reserved = rank < quota[s]
+    reserved &= np.cumsum(reserved) <= k
+    rest = np.flatnonzero(~reserved)[: k - int(reserved.sum())]
+    reserved[rest] = True
+    return order[reserved]
+
+
+def target_size(
+    space: Space, archs: Archs, values: FloatArray, settings: PredictorConfig, seed: int, rng: Generator, threads: int
+) -> tuple[int, float]:
+    """Return how far to shrink a space, judged by the first labels, and the share of it that means.
+
+    By cross-validation: the smallest share of best-predicted labels that holds 90 % of the truly best
+    ones (5 %, at least 10). The size is that share of the space, within 100 and
+    min(a quarter of the space, 10,000). A share of .84 or more means that the labels are useless.
+    """
+    fold = rng.permutation(len(values)) % FOLDS
+    scores = np.empty(len(values))
+    for f in range(FOLDS):
+        out = fold == f
+        if np.ptp(values[~out]) == 0:
+            scores[out] = 0
+            continue
+        model = Predictor.fit(space, archs[~out], values[~out], settings, seed, threads)
+        scores[out] = model.score(archs[out], threads)
+    n_best = min(len(values), max(10, math.ceil(0.05 * len(values))))
+    top = np.argsort(-values, kind="stable")[:n_best]
+    place = np.empty(len(values), np.int64)
+    place[np.argsort(-scores, kind="stable")] = np.arange(1, len(values) + 1)
+    needed = np.sort(place[top])[math.ceil(0.9 * n_best) - 1]
+    share = float(needed / len(values))
+    size = space.size()
+    return int(min(max(share * size, 100), min(size // 4, 10_000))), share

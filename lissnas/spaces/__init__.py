@@ -1,0 +1,52 @@
+"""Search spaces by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from lissnas.errors import UnknownName
+from lissnas.spaces.base import Archs, FloatArray, IntArray, Keys, Space
+from lissnas.spaces.cell import CellSpace
+from lissnas.spaces.choices import ChoiceSpace
+from lissnas.spaces.nas_bench_macro import NASBenchMacro
+from lissnas.spaces.nasbench101 import NASBench101
+from lissnas.spaces.transnas import TransNAS, TransNASMacro, TransNASMicro
+
+__all__ = [
+    "Archs",
+    "CellSpace",
+    "ChoiceSpace",
+    "FloatArray",
+    "IntArray",
+    "Keys",
+    "NASBench101",
+    "NASBenchMacro",
+    "Space",
+    "TransNAS",
+    "TransNASMacro",
+    "TransNASMicro",
+    "get",
+    "names",
+]
+
+_REGISTRY: dict[str, Callable[[], Space]] = {
+    "nasbench101": NASBench101,
+    "transnas_micro": TransNASMicro,
+    "transnas_macro": TransNASMacro,
+    "transnas": TransNAS,
+    "nas_bench_macro": NASBenchMacro,
+}
+
+
+def names() -> list[str]:
+    """Return the names of all spaces."""
+    return list(_REGISTRY)
+
+
+@cache
+def get(name: str) -> Space:
+    """Return the space of that name, one object a process; raises UnknownName."""
+    if name not in _REGISTRY:
+        raise UnknownName("space", name, _REGISTRY)
+    return _REGISTRY[name]()

@@ -1,0 +1,406 @@
+"""DAG cells with operations on vertices, told apart up to isomorphism by one table look-up.
+
+A cell has an input, an output and up to five interior vertices, each with an operation. With seven
+vertices there are only 2^21 edge sets, so one table answers for all of them at once: which edge set
+remains after pruning, and, for each way to put operations on it, the canonical cell. A cell's key
+*is* its canonical form, packed: edge set times number of labellings, plus labelling.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from lissnas.spaces.base import (
+    MUTATE_TRIES,
+    Archs,
+    BoolArray,
+    Features,
+    IntArray,
+    Keys,
+    Space,
+    as_bytes,
+    distinct_children,
+    raise_first,
+)
+from lissnas.spaces.cell_features import cell_features, n_cell_features
+
+V = 7
+"""Vertices of the padded cell: input 0, interior 1 to 5, output 6."""
+INTERIOR = V - 2
+TAIL, HEAD = np.triu_indices(V, 1)
+N_EDGES = len(TAIL)
+"""21 slots for edges, row by row of the upper triangle; bit e of an edge set is slot e."""
+CHUNK = 1 << 22
+"""Look-ups made at once when all edits of many cells are tried."""
+
+_EDGE = {(int(i), int(j)): e for e, (i, j) in enumerate(zip(TAIL, HEAD, strict=True))}
+Bits = NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What a space of cells knows once and for all (built in under a second, on first use)."""
+
+    pruned: Bits  # (p,) every pruned edge set with few enough edges, ascending
+    vertices: Bits  # (p,) the vertices that each of them uses, as bits
+    index: NDArray[np.int32]  # (2^21,) raw edge set -> its row in `pruned`, or -1 if no valid cell
+    canonical: Bits  # (p, labellings) -> packed canonical cell
+    form_start: IntArray  # (p + 1,) the labelled forms of edge set i are form_start[i]:form_start[i+1]
+    form_edges: Bits  # (f,) their edge sets
+    form_order: NDArray[np.int16]  # (f,) the permutation that leads to each
+
+
+class CellSpace(Space):
+    """Cells of at most seven vertices and `max_edges` edges, equal when isomorphic after pruning.
+
+    A row is 21 edge bits (upper triangle row by row, unused vertices without edges), then five
+    operations (0 at unused vertices). One edit sets or clears one edge, or changes one operation,
+    in any labelled form of the cell; what no path from input to output uses is pruned afterwards.
+    Distance from A to B is the least number of simultaneous edits of A that give B. Since pruning
+    can drop a vertex in one edit where putting it back takes two, distance has a direction.
+    """
+
+    kinds = ("operation", "edge")
+
+    def __init__(self, name: str, ops: Sequence[str], max_edges: int, source: str = "") -> None:
+        self.name = name
+        self.source = source
+        self.ops = tuple(ops)
+        self.max_edges = max_edges
+        self.n_ops = len(ops)
+        self.labellings = self.n_ops**INTERIOR
+        self.genome_len = N_EDGES + INTERIOR
+        self.max_edits = N_EDGES + INTERIOR
+        self.n_features = n_cell_features(self.n_ops) + len(self.cost_names)
+
+    # -- labellings: the operations of the five interior vertices as one number ----------------
+    @cached_property
+    def _place(self) -> IntArray:
+        """The weight of each interior vertex in a labelling's number."""
+        return self.n_ops ** np.arange(INTERIOR - 1, -1, -1)
+
+    @cached_property
+    def _digits(self) -> IntArray:
+        """The operations of each labelling, `(labellings, 5)`."""
+        return np.arange(self.labellings)[:, None] // self._place % self.n_ops
+
+    @cached_property
+    def _orders(self) -> IntArray:
+        """All orders of the interior vertices: `orders[q, i]` is where vertex i + 1 goes, `(120, 5)`."""
+        return np.array(list(itertools.permutations(range(1, V - 1))))
+
+    @cached_property
+    def _relabel(self) -> NDArray[np.int32]:
+        """Labelling after each order, `(120, labellings)`."""
+        weights = self._place[self._orders - 1]
+        return (weights @ self._digits.T).astype(np.int32)
+
+    @cached_property
+    def _blank(self) -> NDArray[np.int32]:
+        """Labelling with operation 0 at vertices that are not in the set, `(128, labellings)`."""
+        used = np.arange(1 << V)[:, None] >> np.arange(1, V - 1) & 1
+        return ((used * self._place) @ self._digits.T).astype(np.int32)
+
+    @cached_property
+    def _shift(self) -> NDArray[np.int32]:
+        """Labelling a with labelling b added vertex by vertex modulo the operations."""
+        total = (self._digits[:, None] + self._digits[None]) % self.n_ops
+        return (total @ self._place).astype(np.int32)
+
+    # -- the tables ------------------------------------------------------------------------------
+    @cached_property
+    def _tables(self) -> _Tables:
+        kept, vertices = _prune_all()
+        few = np.bitwise_count(kept) <= self.max_edges
+        valid = (vertices & 1 != 0) & (vertices >> (V - 1) & 1 != 0) & few
+        pruned, first, inverse = np.unique(kept[valid], return_index=True, return_inverse=True)
+        index = np.full(1 << N_EDGES, -1, np.int32)
+        index[valid] = inverse
+        used = vertices[valid][first]
+
+        moved = _relabel_edges(pruned, self._orders)  # (orders, p), ascending orders or all ones
+        least = moved.min(axis=0)
+        canonical = np.full((len(pruned), self.labellings), np.iinfo(np.uint32).max, np.uint32)
+        for q in range(len(self._orders)):
+            at = np.flatnonzero(moved[q] == least)
+            labels = self._relabel[q][self._blank[used[at]]]
+            packed = least[at, None] * np.uint32(self.labellings) + labels.astype(np.uint32)
+            canonical[at] = np.minimum(canonical[at], packed)
+
+        row, order = np.nonzero((moved != np.iinfo(np.uint32).max).T)
+        start = np.searchsorted(row, np.arange(len(pruned) + 1))
+        return _Tables(pruned, used, index, canonical, start, moved[order, row], order.astype(np.int16))
+
+    @cached_property
+    def _listing(self) -> Keys:
+        """The keys of all cells, ascending: packed forms that are their own canonical form."""
+        t = self._tables
+        own = t.pruned[:, None] * np.uint32(self.labellings) + np.arange(self.labellings, dtype=np.uint32)
+        return own[t.canonical == own].astype(np.uint64)
+
+    # -- rows and numbers ------------------------------------------------------------------------
+    def _pack(self, archs: Archs) -> tuple[Bits, IntArray]:
+        """Return edge sets and labellings of rows; raises InvalidArchitecture for bad digits."""
+        self.check_rows(archs)
+        bits, ops = archs[:, :N_EDGES], archs[:, N_EDGES:]
+        raise_first((bits.view(np.uint8) > 1).any(axis=1), "an edge is neither 0 nor 1")
+        raise_first((ops.view(np.uint8) >= self.n_ops).any(axis=1), f"an operation is not 0 to {self.n_ops - 1}")
+        packed = np.packbits(bits.view(np.uint8), axis=1, bitorder="little").astype(np.uint32)
+        edges = packed[:, 0] | packed[:, 1] << np.uint32(8) | packed[:, 2] << np.uint32(16)
+        labels = np.zeros(len(archs), np.int64)
+        for i, weight in enumerate(self._place):
+            labels += ops[:, i] * weight
+        return edges, labels
+
+    def unkey(self, keys: Keys) -> Archs:
+        """Return the canonical rows that keys stand for."""
+        edges, labels = np.divmod(keys.astype(np.uint32), np.uint32(self.labellings))
+        rows = np.empty((len(keys), self.genome_len), np.int8)
+        rows[:, :N_EDGES] = edges[:, None] >> np.arange(N_EDGES, dtype=np.uint32) & 1
+        rows[:, N_EDGES:] = self._digits[labels]
+        return rows
+
+    def _look_up(self, edges: Bits, labels: IntArray) -> tuple[Bits, BoolArray]:
+        """Return the packed canonical cells of raw edge sets, and which of them are cells at all."""
+        row = self._tables.index[edges]
+        return self._tables.canonical[row, labels], row >= 0
+
+    def key(self, archs: Archs) -> Keys:
+        """Return the packed canonical form of each cell, whatever its labelling, pruned or not."""
+        edges, labels = self._pack(archs)
+        keys, ok = self._look_up(edges, labels)
+        if not ok.all():
+            raise_first(~ok, self._reason(int(edges[np.argmin(ok)])))
+        return keys.astype(np.uint64)
+
+    def _reason(self, edges: int) -> str:
+        kept, vertices = _prune_all()
+        if not vertices[edges] & 1:
+            return "no path leads from the input to the output"
+        return f"{int(kept[edges]).bit_count()} edges after pruning, at most {self.max_edges} allowed"
+
+    # -- the protocol ----------------------------------------------------------------------------
+    def size(self) -> int:
+        """Return the number of cells that are not isomorphic, by enumeration."""
+        return len(self._listing)
+
+    def enumerate(self) -> Archs:
+        """Return every cell once, in the order of keys."""
+        return self.unkey(self._listing)
+
+    def sample(self, n: int, rng: Generator) -> Archs:
+        """Draw cells, each of the non-isomorphic ones equally likely."""
+        return self.unkey(self._listing[rng.integers(0, len(self._listing), n)])
+
+    def _forms(self, keys: Keys, free: bool) -> tuple[IntArray, Bits, IntArray]:
+        """Return all labelled forms of cells: the cell's row, edge set, labelling.
+
+        With `free`, unused vertices take every operation, so that an edit may wire them in.
+        """
+        t = self._tables
+        edges, labels = np.divmod(keys.astype(np.uint32), np.uint32(self.labellings))
+        cell = t.index[edges]
+        count = t.form_start[cell + 1] - t.form_start[cell]
+        parent = np.repeat(np.arange(len(keys)), count)
+        at = np.arange(len(parent)) - np.repeat(np.cumsum(count) - count, count) + t.form_start[cell][parent]
+        edges, labels = t.form_edges[at], self._relabel[t.form_order[at], labels[parent]].astype(np.int64)
+        if free:
+            used = np.bitwise_count(t.vertices[t.index[edges]]) == V
+            for other in self._digits[1:] @ self._place if not used.all() else ():
+                extra = np.flatnonzero(~used)
+                extra = extra[self._blank[t.vertices[t.index[edges[extra]]], other] == 0]
+                parent = np.concatenate([parent, parent[extra]])
+                edges = np.concatenate([edges, edges[extra]])
+                labels = np.concatenate([labels, self._shift[labels[extra], other]])
+                used = np.concatenate([used, np.ones(len(extra), bool)])
+        return parent, edges, labels
+
+    def _edits(self, d: int) -> tuple[Bits, IntArray]:
+        """Return all sets of `d` slots with their change: edges to flip, labelling to add."""
+        rows = []
+        steps = [int(w) * s for w in self._place for s in range(1, self.n_ops)]
+        place = [int(w) for w in self._place for _ in range(1, self.n_ops)]
+        for n_edges in range(d + 1):
+            flips = [sum(1 << e for e in c) for c in itertools.combinations(range(N_EDGES), n_edges)]
+            for chosen in itertools.combinations(range(len(steps)), d - n_edges):
+                if len({place[i] for i in chosen}) == len(chosen):
+                    rows += [(flip, sum(steps[i] for i in chosen)) for flip in flips]
+        table = np.array(rows, np.int64).reshape(-1, 2)
+        return table[:, 0].astype(np.uint32), table[:, 1]
+
+    def neighbors(self, archs: Archs) -> tuple[Archs, IntArray]:
+        """Return all cells that one edit of some labelled form gives, and each one's parent row."""
+        own = self.key(archs)
+        parent, edges, labels = self._forms(own, free=False)
+        flips, steps = self._edits(1)
+        keys, ok = self._look_up(edges[:, None] ^ flips, self._shift[labels[:, None], steps])
+        parents = np.repeat(parent, len(flips)).reshape(ok.shape)[ok]
+        found = keys[ok].astype(np.uint64)
+        keep = distinct_children(parents, found, own)
+        return self.unkey(found[keep]), parents[keep]
+
+    def _nearer(self, own: Keys, children: Keys, edits: IntArray) -> BoolArray:
+        """Return which children are reached from their parent in fewer than `edits` edits."""
+        near = own == children
+        for d in range(1, int(edits.max(initial=0))):
+            flips, steps = self._edits(d)
+            todo = np.flatnonzero(~near & (edits > d))
+            parent, edges, labels = self._forms(own[todo], free=d > 1)
+            rows = max(1, CHUNK // len(flips))
+            for lo in range(0, len(parent), rows):
+                part = slice(lo, lo + rows)
+                keys, ok = self._look_up(edges[part, None] ^ flips, self._shift[labels[part, None], steps])
+                hit = (ok & (keys == children[todo][parent[part], None])).any(axis=1)
+                near[todo[parent[part][hit]]] = True
+        return near
+
+    def mutate(self, archs: Archs, edits: IntArray, rng: Generator, kind: str | None = None) -> Archs:
+        """Return random cells at exactly `edits[i]` edits, slots drawn uniformly among the single edits."""
+        self.check_kind(kind)
+        own = self.key(archs)
+        keys = own.copy()
+        todo = np.flatnonzero(edits > 0)
+        for _ in range(MUTATE_TRIES):
+            if not len(todo):
+                break
+            found, ok = self._random_edit(own[todo], edits[todo], rng, kind)
+            ok[ok] = ~self._nearer(own[todo[ok]], found[ok], edits[todo[ok]])
+            keys[todo[ok]] = found[ok]
+            todo = todo[~ok]
+        return self.unkey(keys)
+
+    def _random_edit(
+        self, own: Keys, edits: IntArray, rng: Generator, kind: str | None
+    ) -> tuple[Keys, BoolArray]:
+        """Change `edits[i]` different slots of a random labelled form; say which gave a cell."""
+        t = self._tables
+        edges, labels = np.divmod(own.astype(np.uint32), np.uint32(self.labellings))
+        cell = t.index[edges]
+        at = t.form_start[cell] + (
+            rng.random(len(own)) * (t.form_start[cell + 1] - t.form_start[cell])
+        ).astype(np.int64)
+        edges, labels = t.form_edges[at], self._relabel[t.form_order[at], labels]
+        unused = ((1 << V) - 1) ^ t.vertices[t.index[edges]]
+        labels = self._shift[labels, self._blank[unused, rng.integers(0, self.labellings, len(own))]]
+
+        rate = np.repeat([1.0, self.n_ops - 1.0], [N_EDGES, INTERIOR])
+        if kind is not None:
+            rate[slice(None, N_EDGES) if kind == "operation" else slice(N_EDGES, None)] = 0
+        with np.errstate(divide="ignore"):
+            race = rng.exponential(size=(len(own), len(rate))) / rate
+        chosen = np.argsort(np.argsort(race, axis=1), axis=1) < edits[:, None]
+        chosen &= rate > 0
+        flips = (chosen[:, :N_EDGES] << np.arange(N_EDGES)).sum(axis=1).astype(np.uint32)
+        step = rng.integers(1, max(self.n_ops, 2), (len(own), INTERIOR)) * chosen[:, N_EDGES:]
+        keys, ok = self._look_up(edges ^ flips, self._shift[labels, step @ self._place])
+        return keys.astype(np.uint64), ok
+
+    def encode(self, archs: Archs) -> Features:
+        """Return slots, shape, path counts and, where known, costs (see `cell_features`)."""
+        self.check_rows(archs)
+        costs = [np.asarray(c, np.float32)[:, None] for c in self.costs(archs).values()]
+        return np.concatenate([cell_features(archs, self.n_ops), *costs], axis=1)
+
+    # -- notation --------------------------------------------------------------------------------
+    def format(self, archs: Archs) -> list[str]:
+        """Return `<bits>-<ops>` of the canonical form without its unused vertices."""
+        rows = self.unkey(self.key(archs))
+        used = self._tables.vertices[self._tables.index[self._pack(rows)[0]]]
+        out = np.empty(len(rows), object)
+        for vertices in np.unique(used):
+            at = np.flatnonzero(used == vertices)
+            keep = [v for v in range(V) if vertices >> v & 1]
+            columns = [_EDGE[pair] for pair in itertools.combinations(keep, 2)]
+            columns += [N_EDGES + v - 1 for v in keep[1:-1]]
+            digits = rows[at][:, columns].astype(np.uint8) + np.uint8(ord("0"))
+            text = np.insert(digits, len(keep) * (len(keep) - 1) // 2, ord("-"), axis=1)
+            out[at] = [s.decode() for s in np.ascontiguousarray(text).view(f"S{text.shape[1]}").ravel()]
+        return list(out)
+
+    def parse(self, names: Sequence[str]) -> Archs:
+        """Read `<bits>-<ops>`: any labelling whose edges lead forward, pruned or not."""
+        codes, lengths = as_bytes(names, N_EDGES + 1 + INTERIOR)
+        rows = np.zeros((len(codes), self.genome_len), np.int8)
+        known = np.zeros(len(codes), bool)
+        bad_edge, bad_op = np.zeros(len(codes), bool), np.zeros(len(codes), bool)
+        for n in range(2, V + 1):
+            n_edges = n * (n - 1) // 2
+            at = np.flatnonzero((lengths == n_edges + n - 1) & (codes[:, n_edges] == ord("-")))
+            known[at] = True
+            place = [*range(n - 1), V - 1]
+            slots = [_EDGE[place[i], place[j]] for i, j in itertools.combinations(range(n), 2)]
+            digits = codes[at].astype(np.int16) - ord("0")
+            edges, ops = digits[:, :n_edges], digits[:, n_edges + 1 : n_edges + n - 1]
+            bad_edge[at] = ((edges < 0) | (edges > 1)).any(axis=1)
+            bad_op[at] = ((ops < 0) | (ops >= self.n_ops)).any(axis=1)
+            rows[at[:, None], slots] = edges
+            rows[at, N_EDGES : N_EDGES + n - 2] = ops
+        bad = ~known | bad_edge | bad_op
+        if bad.any():
+            first = int(np.argmax(bad))
+            reason = (
+                "expected <bits>-<ops>: 1, 3, 6, 10, 15 or 21 upper-triangle bits, "
+                "then a digit for each of the 0 to 5 interior vertices"
+                if not known[first]
+                else "an edge is neither 0 nor 1"
+                if bad_edge[first]
+                else f"an operation is not 0 to {self.n_ops - 1} ({', '.join(self.ops)})"
+            )
+            raise_first(bad, f"{reason}, found {names[first]!r}")
+        return self.unkey(self.key(rows))
+
+
+def adjacency(archs: Archs) -> NDArray[np.int8]:
+    """Return `(n, 7, 7)` upper-triangular adjacency matrices of rows."""
+    matrix = np.zeros((len(archs), V, V), np.int8)
+    matrix[:, TAIL, HEAD] = archs[:, :N_EDGES]
+    return matrix
+
+
+def _prune_all() -> tuple[Bits, Bits]:
+    """Return for all 2^21 edge sets what pruning leaves: edges, and vertices (0 if disconnected)."""
+    edges = np.arange(1 << N_EDGES, dtype=np.uint32)
+    successors = []
+    for i in range(V - 1):
+        first, width = _EDGE[i, i + 1], V - 1 - i
+        successors.append((edges >> np.uint32(first) & np.uint32((1 << width) - 1)) << np.uint32(i + 1))
+    ahead = np.ones_like(edges)
+    for i in range(V - 1):
+        ahead |= successors[i] * (ahead >> np.uint32(i) & 1)
+    back = np.full_like(edges, 1 << (V - 1))
+    for i in reversed(range(V - 1)):
+        back |= (successors[i] & back != 0).astype(np.uint32) << np.uint32(i)
+    used = ahead & back
+    inside = np.array(
+        [
+            sum(1 << e for (i, j), e in _EDGE.items() if s >> i & 1 and s >> j & 1)
+            for s in range(1 << V)
+        ],
+        np.uint32,
+    )
+    return edges & inside[used], used
+
+
+def _relabel_edges(edges: Bits, orders: IntArray) -> Bits:
+    """Return edge sets with interior vertices moved by each order, `(orders, n)`.
+
+    Where an edge would lead backwards there is no such form, and all bits are set.
+    """
+    out = np.zeros((len(orders), len(edges)), np.uint32)
+    for q, order in enumerate(orders):
+        to = [0, *(int(v) for v in order), V - 1]
+        backward = np.uint32(0)
+        for (i, j), e in _EDGE.items():
+            if to[i] < to[j]:
+                out[q] |= (edges >> np.uint32(e) & 1) << np.uint32(_EDGE[to[i], to[j]])
+            else:
+                backward |= np.uint32(1 << e)
+        out[q][edges & backward != 0] = np.iinfo(np.uint32).max
+    return out

@@ -1,0 +1,213 @@
+"""Product spaces: an architecture is one choice a position, some rows invalid, some rows equal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.random import Generator
+
+from lissnas.errors import UserError
+from lissnas.spaces.base import (
+    LISTABLE,
+    MUTATE_TRIES,
+    Archs,
+    BoolArray,
+    Features,
+    IntArray,
+    Keys,
+    Space,
+    as_bytes,
+    distinct_children,
+    raise_first,
+)
+
+
+class ChoiceSpace(Space):
+    """A space of `radix[i]` choices at position i; an edit changes the choice at one position.
+
+    A subclass may narrow it with `valid` and, where different rows are the same network, name its
+    `canonical` form and list all `variants`. Distance is then the least number of positions that
+    differ between any two forms of the two networks.
+    """
+
+    fixed: tuple[int, ...] = ()
+    """Positions that no edit changes."""
+
+    def __init__(self, name: str, radix: Sequence[int], source: str = "") -> None:
+        self.name = name
+        self.source = source
+        self.radix = np.asarray(radix, np.int64)
+        self.genome_len = len(radix)
+        self.max_edits = len(radix) - len(self.fixed)
+        self.n_features = int(self.radix.sum()) + int(self.radix.max())
+        if math.prod(map(int, radix)) > 2**64:
+            raise UserError(f"space {name}: more than 2^64 rows have no exact 64-bit key")
+
+    # -- what a subclass changes -------------------------------------------------------------
+    def valid(self, rows: Archs) -> BoolArray:
+        """Return which rows (digits already in range) describe a network of the space."""
+        return np.ones(len(rows), bool)
+
+    def canonical(self, rows: Archs) -> Archs:
+        """Return the one form that stands for each row's network."""
+        return rows
+
+    def variants(self, rows: Archs) -> Archs:
+        """Return all forms of each network, `(n, k, genome_len)`; forms may repeat to fill k."""
+        return rows[:, None, :]
+
+    # -- the protocol ------------------------------------------------------------------------
+    @cached_property
+    def _place(self) -> Keys:
+        """The weight of each position in a mixed-radix number, the last position varying fastest."""
+        weights = [math.prod(map(int, self.radix[i + 1 :])) for i in range(self.genome_len)]
+        return np.array(weights, np.uint64)
+
+    @cached_property
+    def _listing(self) -> Archs:
+        total = math.prod(map(int, self.radix))
+        if total > LISTABLE:
+            return super().enumerate()
+        rows = self.unkey(np.arange(total, dtype=np.uint64))
+        return rows[self._is_canonical(rows)]
+
+    def unkey(self, keys: Keys) -> Archs:
+        """Return the rows that keys stand for."""
+        return (keys[:, None] // self._place % self.radix.astype(np.uint64)).astype(np.int8)
+
+    def _raw_key(self, rows: Archs) -> Keys:
+        keys = np.zeros(rows.shape[:-1], np.uint64)
+        for i, weight in enumerate(self._place):
+            keys += rows[..., i].astype(np.uint64) * weight
+        return keys
+
+    def _is_canonical(self, rows: Archs) -> BoolArray:
+        return self.valid(rows) & (self.canonical(rows) == rows).all(axis=1)
+
+    def enumerate(self) -> Archs:
+        """Return every architecture once, in the order of keys."""
+        return self._listing.copy()
+
+    def size(self) -> int:
+        """Return the number of distinct architectures: a product, or by listing where rules narrow it."""
+        cls = type(self)
+        if cls.valid is ChoiceSpace.valid and cls.canonical is ChoiceSpace.canonical:
+            return math.prod(map(int, self.radix))
+        return len(self._listing)
+
+    def sample(self, n: int, rng: Generator) -> Archs:
+        """Draw by rejection: uniform rows, of which only valid ones in canonical form are kept."""
+        found = np.empty((0, self.genome_len), np.int8)
+        while len(found) < n:
+            rows = rng.integers(0, self.radix, (2 * (n - len(found)) + 16, self.genome_len)).astype(np.int8)
+            found = np.concatenate([found, rows[self._is_canonical(rows)]])
+        return found[:n]
+
+    def key(self, archs: Archs) -> Keys:
+        """Return the mixed-radix number of each row's canonical form."""
+        self.check_rows(archs)
+        raise_first(((archs < 0) | (archs >= self.radix)).any(axis=1), "a choice is out of range")
+        raise_first(~self.valid(archs), f"not a network of {self.name}")
+        return self._raw_key(self.canonical(archs))
+
+    @cached_property
+    def _moves(self) -> tuple[IntArray, IntArray]:
+        """Position and step (added modulo the radix) of every single edit."""
+        position = np.repeat(np.arange(self.genome_len), self._n_steps)
+        step = np.concatenate([np.arange(1, n + 1) for n in self._n_steps])
+        return position, step
+
+    @cached_property
+    def _n_steps(self) -> IntArray:
+        """How many other choices an edit has at each position."""
+        n_steps = self.radix - 1
+        n_steps[list(self.fixed)] = 0
+        return n_steps
+
+    def neighbors(self, archs: Archs) -> tuple[Archs, IntArray]:
+        """Return all networks of which some form differs at one position from some form of the row."""
+        own = self.key(archs)
+        forms = self.variants(archs)
+        position, step = self._moves
+        n, k, length = forms.shape
+        rows = np.repeat(forms[:, :, None, :], len(position), axis=2)
+        move = np.arange(len(position))
+        rows[:, :, move, position] = (rows[:, :, move, position] + step) % self.radix[position]
+        rows = rows.reshape(-1, length)
+        parents = np.repeat(np.arange(n), k * len(position))
+        ok = self.valid(rows)
+        rows, parents = self.canonical(rows[ok]), parents[ok]
+        keep = distinct_children(parents, self._raw_key(rows), own)
+        return rows[keep], parents[keep]
+
+    def distance(self, a: Archs, b: Archs) -> IntArray:
+        """Return the exact edit distance of row i of `a` and row i of `b`."""
+        fa, fb = self.variants(a), self.variants(b)
+        best = np.full(len(a), self.genome_len)
+        for i in range(fa.shape[1]):
+            for j in range(fb.shape[1]):
+                best = np.minimum(best, (fa[:, i] != fb[:, j]).sum(axis=1))
+        return best
+
+    def mutate(self, archs: Archs, edits: IntArray, rng: Generator, kind: str | None = None) -> Archs:
+        """Return random networks at exactly `edits[i]` changed positions, in the space."""
+        self.check_rows(archs)
+        self.check_kind(kind)
+        out = archs.copy()
+        todo = np.flatnonzero(edits > 0)
+        for _ in range(MUTATE_TRIES):
+            if not len(todo):
+                break
+            rows = self._redraw(archs[todo], edits[todo], rng)
+            ok = self.valid(rows)
+            rows[ok] = self.canonical(rows[ok])
+            ok[ok] = self.distance(archs[todo[ok]], rows[ok]) == edits[todo[ok]]
+            out[todo[ok]] = rows[ok]
+            todo = todo[~ok]
+        return out
+
+    def _redraw(self, archs: Archs, edits: IntArray, rng: Generator) -> Archs:
+        """Change `edits[i]` different positions of a random form of row i, each to another choice."""
+        forms = self.variants(archs)
+        rows = forms[np.arange(len(forms)), rng.integers(0, forms.shape[1], len(forms))]
+        # Uniform over single edits: a position with more choices is drawn more often.
+        with np.errstate(divide="ignore"):
+            race = rng.exponential(size=rows.shape) / self._n_steps
+        chosen = np.argsort(np.argsort(race, axis=1), axis=1) < edits[:, None]
+        chosen &= self._n_steps > 0
+        step = rng.integers(1, np.maximum(self.radix, 2), rows.shape)
+        return np.where(chosen, (rows + step) % self.radix, rows).astype(np.int8)
+
+    def encode(self, archs: Archs) -> Features:
+        """Return the one-hot code of each position, then how often each choice occurs."""
+        self.check_rows(archs)
+        hot = archs[:, :, None] == np.arange(int(self.radix.max()))
+        used = np.arange(int(self.radix.max())) < self.radix[:, None]
+        return np.concatenate([hot[:, used], hot.sum(axis=1)], axis=1, dtype=np.float32)
+
+    def format(self, archs: Archs) -> list[str]:
+        """Return the digits of each row."""
+        text = (archs + ord("0")).astype(np.uint8)
+        return [s.decode() for s in text.view(f"S{self.genome_len}").ravel()]
+
+    def parse(self, names: Sequence[str]) -> Archs:
+        """Read rows of digits."""
+        codes, lengths = as_bytes(names, self.genome_len)
+        raise_first(lengths != self.genome_len, f"expected {self.genome_len} digits")
+        return self.from_digits(codes)
+
+    def from_digits(self, codes: np.ndarray[tuple[int, int], np.dtype[np.uint8]]) -> Archs:
+        """Return canonical rows from ASCII digits; raises InvalidArchitecture."""
+        bad = (codes < ord("0")) | (codes >= ord("0") + self.radix)
+        at = np.argmax(bad, axis=1)
+        for row in np.flatnonzero(bad.any(axis=1))[:1]:
+            top = int(self.radix[at[row]]) - 1
+            raise_first(
+                bad.any(axis=1), f"position {at[row]} is {chr(codes[row, at[row]])!r}, expected 0 to {top}"
+            )
+        rows = (codes - ord("0")).astype(np.int8)
+        raise_first(~self.valid(rows), f"not a network of {self.name}")
+        return self.canonical(rows)

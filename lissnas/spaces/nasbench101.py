@@ -1,0 +1,78 @@
+"""NAS-Bench-101: 423,624 cells of at most seven vertices and nine edges (Ying et al., 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from lissnas.spaces.base import Archs, IntArray
+from lissnas.spaces.cell import INTERIOR, N_EDGES, CellSpace, V, adjacency
+
+OPS = ("conv3x3", "conv1x1", "maxpool3x3")
+STEM, CLASSES, IMAGE = 128, 10, 32
+"""Stem channels, classes and image side of the published skeleton: three stacks of three cells."""
+
+
+class NASBench101(CellSpace):
+    """The space with its own skeleton, which gives every cell its exact cost."""
+
+    cost_names = ("flops", "params")
+
+    def __init__(self) -> None:
+        super().__init__("nasbench101", OPS, 9, "NAS-Bench-101 (Ying et al., 2019)")
+
+    def costs(self, archs: Archs) -> Mapping[str, IntArray]:
+        """Return multiply-adds of convolutions and classifier, and parameters, of the full network."""
+        self.check_rows(archs)
+        matrix = adjacency(archs).astype(np.int64)
+        kernel = np.array([9, 1, 0])[archs[:, N_EDGES:]]  # weights a channel pair; pooling has none
+        flops, params = _convolution(9, 3, STEM, IMAGE)
+        flops, params = np.full(len(archs), flops), np.full(len(archs), params)
+        width, side = STEM, IMAGE
+        for stack in range(3):
+            out, side = (width, side) if stack == 0 else (2 * width, side // 2)
+            for inputs, times in ((width, 1), (out, 2)):
+                f, p = _cell(matrix, kernel, inputs, out, side)
+                flops, params = flops + times * f, params + times * p
+            width = out
+        return {"flops": flops + width * CLASSES, "params": params + (width + 1) * CLASSES}
+
+
+def _convolution(kernel: int, inputs: int, outputs: int, side: int) -> tuple[int, int]:
+    """Multiply-adds and parameters (with batch norm's two a channel) of one convolution."""
+    weights = kernel * inputs * outputs
+    return weights * side**2, weights + 2 * outputs
+
+
+def _channels(matrix: IntArray, out: int) -> IntArray:
+    """Return `(n, 7)` channels of each vertex of a cell with `out` output channels.
+
+    Vertices wired to the output share its channels, the first ones getting the remainder; each
+    other one has as many as the widest vertex that it feeds (rule of the published code).
+    """
+    width = np.zeros((len(matrix), V), np.int64)
+    last = matrix[:, 1 : V - 1, V - 1]
+    parts = np.maximum(last.sum(axis=1, keepdims=True), 1)
+    extra = np.cumsum(last, axis=1) <= out % parts
+    width[:, 1 : V - 1] = last * (out // parts + extra)
+    for v in range(V - 3, 0, -1):
+        widest = (matrix[:, v, 1 : V - 1] * width[:, 1 : V - 1]).max(axis=1)
+        width[:, v] = np.where(last[:, v - 1] > 0, width[:, v], widest)
+    return width
+
+
+def _cell(
+    matrix: IntArray, kernel: IntArray, inputs: int, out: int, side: int
+) -> tuple[IntArray, IntArray]:
+    """Multiply-adds and parameters of one cell: operations and the projections of its input."""
+    width = _channels(matrix, out)
+    interior = width[:, 1 : V - 1]
+    weights = kernel * interior**2 + matrix[:, 0, 1 : V - 1] * inputs * interior
+    norms = (kernel > 0) * interior + matrix[:, 0, 1 : V - 1] * interior
+    skip = matrix[:, 0, V - 1]
+    total = weights.sum(axis=1) + skip * inputs * out
+    return total * side**2, total + 2 * (norms.sum(axis=1) + skip * out)
+
+
+assert INTERIOR == 5  # the skeleton above is written for seven vertices

@@ -1,0 +1,205 @@
+"""Files that are whole or absent: atomic writes, sha256 manifests, locks, checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from lissnas.errors import DamagedFile, UserError
+
+MANIFEST = "manifest.json"
+
+
+def to_json(value: Any) -> bytes:
+    """Return a JSON text with sorted keys, which is the same for the same value."""
+    return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def to_parquet(columns: Mapping[str, Any]) -> bytes:
+    """Return a parquet file of the columns, the same bytes for the same values."""
+    table = pa.table(dict(columns))
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def sha256(data: bytes) -> str:
+    """Return the hexadecimal digest."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest(value: Any) -> str:
+    """Return a digest of anything that JSON can say."""
+    return sha256(to_json(value))
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, even after a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+    _sync_folder(path.parent)
+
+
+def publish(folder: Path, files: Mapping[str, bytes], extra: Mapping[str, bytes] | None = None) -> None:
+    """Write `files` and their manifest to `folder`, the manifest last, so that it vouches for all.
+
+    `extra` files (times, host) are written too but not in the manifest. A new folder appears with one
+    rename; in one that is there (other tools may have put files in it) each file is replaced.
+    """
+    manifest = to_json({"files": {name: sha256(data) for name, data in sorted(files.items())}})
+    everything = {**files, **(extra or {}), MANIFEST: manifest}
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+            made = Path(temporary) / folder.name
+            for name, data in everything.items():
+                write(made / name, data)
+            os.rename(made, folder)
+        _sync_folder(folder.parent)
+        return
+    with suppress(FileNotFoundError):
+        (folder / MANIFEST).unlink()
+    for name, data in everything.items():
+        write(folder / name, data)
+
+
+def read_manifest(folder: Path) -> dict[str, str] | None:
+    """Return file names and digests that the folder's manifest lists, None where there is none."""
+    try:
+        text = (folder / MANIFEST).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        files = json.loads(text)["files"]
+        return {str(name): str(value) for name, value in files.items()}
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise UserError(f"{folder / MANIFEST} is not a manifest of lissnas; choose another folder") from None
+
+
+def read_verified(folder: Path, name: str, manifest: Mapping[str, str], remedy: str) -> bytes:
+    """Return a file's bytes once they have the digest of the manifest; raises DamagedFile."""
+    path = folder / name
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DamagedFile(str(path), manifest[name], "no file", remedy) from None
+    if sha256(data) != manifest[name]:
+        raise DamagedFile(str(path), manifest[name], sha256(data), remedy)
+    return data
+
+
+def verify(folder: Path, remedy: str) -> dict[str, str]:
+    """Return the manifest after checking every file that it lists; raises DamagedFile or UserError."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise UserError(f"{folder} has no {MANIFEST}: no run of lissnas was completed there")
+    for name in manifest:
+        read_verified(folder, name, manifest, remedy)
+    return manifest
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder` for writing; raises UserError that says who holds it.
+
+    The operating system releases the lock when its holder ends, however it ends.
+    """
+    path = folder.parent / f".{folder.name}.lock"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path, timeout=0)
+        lock.acquire()
+    except filelock.Timeout:
+        holder = path.with_suffix(".holder")
+        who = holder.read_text().strip() if holder.exists() else "another process"
+        raise UserError(f"{folder} is being written by {who}; wait for it or choose another folder") from None
+    except OSError as error:
+        raise UserError(f"can't write to {folder.parent}: {error.strerror or error}") from None
+    try:
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        path.with_suffix(".holder").write_text(f"process {os.getpid()} on {socket.gethostname()} since {started}\n")
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            path.with_suffix(".holder").unlink()
+        lock.release()
+
+
+class Checkpoint:
+    """The last state of a run in progress, beside its folder, bound to the run's parameters.
+
+    It lies outside of the folder, which other tools (DVC) may delete before the run goes on.
+    """
+
+    def __init__(self, folder: Path, parameters: Any) -> None:
+        self.folder = folder.parent / f".{folder.name}.checkpoint"
+        self.parameters = digest(parameters)
+
+    def save(self, arrays: Mapping[str, NDArray[Any]], about: Any) -> None:
+        """Replace the checkpoint; one that is being replaced stays good until the new one is whole."""
+        sink = io.BytesIO()
+        np.savez(sink, **arrays)  # type: ignore[arg-type]
+        data = sink.getvalue()
+        state = f"state-{sha256(data)[:16]}.npz"
+        write(self.folder / state, data)
+        about = {"parameters": self.parameters, "state": state, "sha256": sha256(data), "about": about}
+        write(self.folder / "checkpoint.json", to_json(about))
+        for old in self.folder.glob("state-*.npz"):
+            if old.name != state:
+                old.unlink()
+
+    def load(self) -> tuple[dict[str, NDArray[Any]], Any] | None:
+        """Return the last state and what was said of it; None where there is none for these parameters.
+
+        Raises DamagedFile when the state is not what was written.
+        """
+        try:
+            about = json.loads((self.folder / "checkpoint.json").read_bytes())
+            if about["parameters"] != self.parameters:
+                return None
+            files = {about["state"]: about["sha256"]}
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+        remedy = f"Delete the folder {self.folder} to start from the beginning."
+        data = read_verified(self.folder, about["state"], files, remedy)
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return dict(arrays), about["about"]
+
+    def clear(self) -> None:
+        """Forget the state, once the run is published."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
