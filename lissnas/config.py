@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -108,6 +108,8 @@ class ShrinkParams(_Section):
     """Everything that one shrink is a function of; it is stored with the result."""
 
     benchmark: str
+    table_sha256: str
+    """Which true accuracies the labels came from."""
     seed: Seed
     variant: Literal["elite", "paper"]
     target_size: Count | None
@@ -130,7 +132,8 @@ def load(
 ) -> Params:
     """Read params.yaml, put `overrides` (dotted path -> value) in, and check everything.
 
-    `path` None means ./params.yaml, or the same values as packaged where there is none. `benchmarks`
+    `path` None means ./params.yaml, or the same values as packaged where there is none. In an override
+    `shrink.method.x` is x of the chosen variant. `benchmarks`
     are the known names; `asked` are (where it was asked for, benchmark name) to check in the same
     pass. Raises ConfigError with every problem.
     """
@@ -138,32 +141,29 @@ def load(
     source, tree = _read(path)
     problems = [f"{where}: {unknown_name('benchmark', n, known)}" for where, n in asked if n not in known]
     for dotted, value in overrides.items():
-        _put(tree, dotted.split("."), value)
+        _put(tree, _resolve(dotted, tree, overrides).split("."), value)
     params: Params | None = None
     try:
         params = Params.model_validate(tree)
     except ValidationError as error:
-        problems += [_line(e, overrides) for e in error.errors()]
+        options = {_resolve(dotted, tree, overrides) for dotted in overrides}
+        problems += [_line(e, options) for e in error.errors()]
     problems += _unknown_benchmarks(tree, known)
     if problems or params is None:
         raise ConfigError(source, problems)
     return params
 
 
-def shrink_params(params: Params, benchmark: str, seed: int, size: int) -> ShrinkParams:
+def shrink_params(params: Params, benchmark: str, seed: int, size: int, table_sha256: str) -> ShrinkParams:
     """Return what a shrink of `benchmark`, a space of `size` architectures, is a function of.
 
     Raises ConfigError when the numbers don't fit the space.
     """
     shrink, own = params.shrink, params.benchmarks.get(benchmark, BenchmarkConfig())
     method = shrink.method
-    rule = math.ceil(0.15 * size)
-    if shrink.labels is not None:
-        labels = shrink.labels
-    elif isinstance(method, PaperConfig):
-        labels = min(method.max_labels, rule)
-    else:
-        labels = own.labels if own.labels is not None else min(1000, rule)
+    labels = label_budget(params, benchmark, size)
+    if isinstance(method, PaperConfig) and shrink.labels is None:
+        labels = max(MIN_LABELS, min(method.max_labels, _label_rule(size)))
     target = shrink.target_size if shrink.target_size is not None else own.target_size
     first = method.first_size
     if isinstance(method, PaperConfig):
@@ -177,14 +177,26 @@ def shrink_params(params: Params, benchmark: str, seed: int, size: int) -> Shrin
         raise ConfigError(f"benchmark {benchmark} ({size:,} architectures)", problems)
     return ShrinkParams(
         benchmark=benchmark,
+        table_sha256=table_sha256,
         seed=seed,
         variant=shrink.variant,
         target_size=target,
-        labels=max(labels, MIN_LABELS),
+        labels=labels,
         max_queries=shrink.max_queries,
         method=method.model_copy(update={"first_size": first}),
         predictor=params.predictor,
     )
+
+
+def label_budget(params: Params, benchmark: str, size: int) -> int:
+    """Return how many labels a space of `size` gets: as asked, as the benchmark has it, or by rule."""
+    own = params.benchmarks.get(benchmark, BenchmarkConfig()).labels
+    asked = params.shrink.labels if params.shrink.labels is not None else own
+    return asked if asked is not None else max(MIN_LABELS, min(1000, _label_rule(size)))
+
+
+def _label_rule(size: int) -> int:
+    return math.ceil(0.15 * size)
 
 
 def _misfits(
@@ -227,7 +239,9 @@ def _read(path: Path | None) -> tuple[str, dict[str, Any]]:
         try:
             text = path.read_bytes().decode("utf-8")
         except FileNotFoundError:
-            raise ConfigError(source, ["no such file; leave --params out to take the built-in values"]) from None
+            raise ConfigError(
+                source, ["no such file; leave --params out to take the built-in values"]
+            ) from None
         except UnicodeDecodeError as error:
             raise ConfigError(source, [f"byte {error.start} is not UTF-8; save the file as UTF-8"]) from None
         except OSError as error:
@@ -239,10 +253,20 @@ def _read(path: Path | None) -> tuple[str, dict[str, Any]]:
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
         raise ConfigError(source, [f"{where}: {str(error.problem).splitlines()[0]}"]) from None
     except (YAMLError, ValueError, RecursionError, TypeError) as error:
-        raise ConfigError(source, [f"not YAML: {str(error).splitlines()[0] if str(error) else type(error)}"]) from None
+        raise ConfigError(
+            source, [f"not YAML: {str(error).splitlines()[0] if str(error) else type(error)}"]
+        ) from None
     if not isinstance(tree, dict):
         raise ConfigError(source, ["expected sections pipeline, predictor, shrink, benchmarks"])
     return source, tree
+
+
+def _resolve(dotted: str, tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> str:
+    if not dotted.startswith("shrink.method."):
+        return dotted
+    section = tree.get("shrink")
+    variant = overrides.get("shrink.variant", section.get("variant") if isinstance(section, dict) else None)
+    return dotted.replace("method", variant if variant in ("elite", "paper") else "elite", 1)
 
 
 def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
@@ -254,14 +278,14 @@ def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
     tree[path[-1]] = value
 
 
-def _line(error: Any, overrides: Mapping[str, Any]) -> str:
+def _line(error: Any, options: Container[str]) -> str:
     """Say one of pydantic's errors in a line that starts with the path."""
     path = ".".join(str(part) for part in error["loc"])
+    given = f" (option --{path.rpartition('.')[2].replace('_', '-')})" if path in options else ""
     if error["type"] == "missing":
         return f"{path}: missing"
     if error["type"] == "extra_forbidden":
-        return f"{path}: unknown key; remove it or correct its spelling"
-    given = f" (option --{path.rpartition('.')[2].replace('_', '-')})" if path in overrides else ""
+        return f"{path}: unknown key{given}; remove it or correct its spelling"
     found = repr(error["input"])
     return f"{path}: {error['msg']}, found {found if len(found) < 60 else found[:57] + '...'}{given}"
 

@@ -64,7 +64,9 @@ class Predictor:
         if bad.any():
             raise UserError(f"label in row {int(np.argmax(bad))} is {values[np.argmax(bad)]}, not a number")
         if len(values) < 2 or values.min() == values.max():
-            raise UserError(f"{len(values)} labels without two different values: nothing can be learnt from them")
+            raise UserError(
+                f"{len(values)} labels without two different values: nothing can be learnt from them"
+            )
         target = norm.ppf((rankdata(values) - 0.5) / len(values))
         parameters = {
             "tree_method": "hist",
@@ -112,7 +114,9 @@ class Predictor:
         if about["space"] != space.name:
             raise UserError(f"the model was made for space {about['space']!r}, not for {space.name!r}")
         if about["encoding_sha256"] != encoding_digest(space):
-            raise UserError(f"the model reads another encoding of {space.name}: fit it again with this version")
+            raise UserError(
+                f"the model reads another encoding of {space.name}: fit it again with this version"
+            )
         found = hashlib.sha256(model).hexdigest()
         if about["model_sha256"] != found:
             raise UserError(

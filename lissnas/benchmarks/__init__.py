@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cache, partial
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property, partial
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lissnas.benchmarks import tables
 from lissnas.errors import UnknownName, UserError
 from lissnas.spaces import Archs, FloatArray, Keys, Space
 from lissnas.spaces import get as get_space
+from lissnas.store import read_verified, verify
 
-__all__ = ["Benchmark", "get", "names", "space_of"]
+__all__ = ["Benchmark", "get", "names", "read_prepared", "space_of"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,16 @@ class Benchmark:
     keys: Keys = field(repr=False)
     values: FloatArray = field(repr=False)
     point: float = 1.0
+
+    @cached_property
+    def sha256(self) -> str:
+        """The digest of keys and values: which table this is, wherever it was read from."""
+        return hashlib.sha256(self.keys.tobytes() + self.values.tobytes()).hexdigest()
+
+    @cached_property
+    def best(self) -> float:
+        """The best value of all."""
+        return float(self.values.max())
 
     def __call__(self, archs: Archs) -> FloatArray:
         """Return `(n,)` true values; raises UserError for an architecture that isn't in the table."""
@@ -96,6 +112,21 @@ def names() -> list[str]:
 def space_of(name: str) -> str:
     """Return the name of a benchmark's space, without reading its table."""
     return name.partition("/")[0]
+
+
+def read_prepared(name: str, folder: Path) -> Benchmark:
+    """Return the benchmark with the table that `lissnas data` wrote to `folder`, once it is verified.
+
+    Raises UserError for the table of another benchmark, DamagedFile for one that was changed.
+    """
+    packaged = get(name)
+    remedy = f"Write it again: lissnas data --benchmark {name} --out {folder} --force"
+    manifest = verify(folder, remedy)
+    about = json.loads(read_verified(folder, "benchmark.json", manifest, remedy))
+    if about["benchmark"] != name:
+        raise UserError(f"{folder} holds the table of {about['benchmark']!r}, not of {name!r}")
+    table = pq.read_table(pa.BufferReader(read_verified(folder, "table.parquet", manifest, remedy)))
+    return replace(packaged, keys=table["key"].to_numpy(), values=table["value"].to_numpy())
 
 
 @cache

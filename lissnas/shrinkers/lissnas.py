@@ -146,7 +146,9 @@ def check_convergence(state: State, problem: Problem) -> State:
     """Make the next space, record the iteration, and decide whether to stop."""
     if state.iteration < 0:  # the first sample is the first space
         state = replace(state, iteration=0, capacity=state.n_first)
-        return replace(state, current=_best(state, problem, state.current, state.n_first)).record(problem, 1.0)
+        return replace(state, current=_best(state, problem, state.current, state.n_first)).record(
+            problem, 1.0
+        )
     before = state.current
     state = choose(state, problem)
     state = replace(state, previous=before)
@@ -173,7 +175,11 @@ def label(state: State, problem: Problem) -> State:
     if not first:
         rounds_left = params.method.label_rounds - state.rounds + 1
         wanted = params.labels - state.n_labels
-        wanted = wanted if rounds_left == 1 else (params.labels - _uniform_labels(problem)) // params.method.label_rounds
+        wanted = (
+            wanted
+            if rounds_left == 1
+            else (params.labels - _uniform_labels(problem)) // params.method.label_rounds
+        )
         free = state.current[state.label_round[state.current] < 0]
         chosen = np.sort(rng.permutation(free)[:wanted])
     labels, label_round = state.labels.copy(), state.label_round.copy()
@@ -277,7 +283,13 @@ def _with_target(state: State, problem: Problem) -> State:
     rng = stream(params.seed, "target")
     have = np.flatnonzero(state.label_round >= 0)
     size, share = target_size(
-        problem.space, state.rows[have], state.labels[have], params.predictor, params.seed, rng, problem.threads
+        problem.space,
+        state.rows[have],
+        state.labels[have],
+        params.predictor,
+        params.seed,
+        rng,
+        problem.threads,
     )
     note = f"target size {size:,}: by cross-validation the best {100 * share:.0f} % hold 9 in 10 of the best"
     if share >= USELESS:

@@ -74,9 +74,7 @@ class Strata:
         return cls(**arrays)
 
 
-def best(
-    scores: FloatArray, stratum: IntArray, weight: FloatArray, k: int, diversity: float
-) -> IntArray:
+def best(scores: FloatArray, stratum: IntArray, weight: FloatArray, k: int, diversity: float) -> IntArray:
     """Return the indices of `k` architectures, best first: each stratum's quota, then the best of the rest.
 
     Stratum s has its best `max(1, floor(diversity k weight[s]))` (none without diversity). Equal scores
@@ -101,7 +99,13 @@ def best(
 
 
 def target_size(
-    space: Space, archs: Archs, values: FloatArray, settings: PredictorConfig, seed: int, rng: Generator, threads: int
+    space: Space,
+    archs: Archs,
+    values: FloatArray,
+    settings: PredictorConfig,
+    seed: int,
+    rng: Generator,
+    threads: int,
 ) -> tuple[int, float]:
     """Return how far to shrink a space, judged by the first labels, and the share of it that means.
 

@@ -151,7 +151,9 @@ class CellSpace(Space):
         self.check_rows(archs)
         bits, ops = archs[:, :N_EDGES], archs[:, N_EDGES:]
         raise_first((bits.view(np.uint8) > 1).any(axis=1), "an edge is neither 0 nor 1")
-        raise_first((ops.view(np.uint8) >= self.n_ops).any(axis=1), f"an operation is not 0 to {self.n_ops - 1}")
+        raise_first(
+            (ops.view(np.uint8) >= self.n_ops).any(axis=1), f"an operation is not 0 to {self.n_ops - 1}"
+        )
         packed = np.packbits(bits.view(np.uint8), axis=1, bitorder="little").astype(np.uint32)
         edges = packed[:, 0] | packed[:, 1] << np.uint32(8) | packed[:, 2] << np.uint32(16)
         labels = np.zeros(len(archs), np.int64)
@@ -379,10 +381,7 @@ def _prune_all() -> tuple[Bits, Bits]:
         back |= (successors[i] & back != 0).astype(np.uint32) << np.uint32(i)
     used = ahead & back
     inside = np.array(
-        [
-            sum(1 << e for (i, j), e in _EDGE.items() if s >> i & 1 and s >> j & 1)
-            for s in range(1 << V)
-        ],
+        [sum(1 << e for (i, j), e in _EDGE.items() if s >> i & 1 and s >> j & 1) for s in range(1 << V)],
         np.uint32,
     )
     return edges & inside[used], used

@@ -32,7 +32,9 @@ def cell_features(archs: Archs, n_ops: int) -> Features:
     wide = np.ascontiguousarray(archs.T).astype(np.int16)
     edge = {(int(i), int(j)): wide[e] for e, (i, j) in enumerate(zip(tail, head, strict=True))}
     used = {v: sum_(edge[i, v] for i in range(v)) > 0 for v in INTERIOR}
-    has = {(v, op): ((wide[20 + v] == op) & used[v]).astype(np.int16) for v in INTERIOR for op in range(n_ops)}
+    has = {
+        (v, op): ((wide[20 + v] == op) & used[v]).astype(np.int16) for v in INTERIOR for op in range(n_ops)
+    }
     columns = [*edge.values(), *has.values()]
     columns += _shape(edge, has, used, n_ops)
     columns += _path_lengths(edge)
@@ -112,7 +114,7 @@ def _edge_types(
     """Return how many edges lead from input or operation to operation or output, by type."""
     columns = [sum_([edge[0, v] * has[v, op] for v in INTERIOR]) for op in range(n_ops)]
     columns += [sum_([edge[v, V - 1] * has[v, op] for v in INTERIOR]) for op in range(n_ops)]
-    inner = [pair for pair in edge if 0 < pair[0] and pair[1] < V - 1]
+    inner = [pair for pair in edge if pair[0] > 0 and pair[1] < V - 1]
     for a in range(n_ops):
         into = {(i, j): edge[i, j] * has[i, a] for i, j in inner}
         columns += [sum_([into[i, j] * has[j, b] for i, j in inner]) for b in range(n_ops)]

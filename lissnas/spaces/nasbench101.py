@@ -62,9 +62,7 @@ def _channels(matrix: IntArray, out: int) -> IntArray:
     return width
 
 
-def _cell(
-    matrix: IntArray, kernel: IntArray, inputs: int, out: int, side: int
-) -> tuple[IntArray, IntArray]:
+def _cell(matrix: IntArray, kernel: IntArray, inputs: int, out: int, side: int) -> tuple[IntArray, IntArray]:
     """Multiply-adds and parameters of one cell: operations and the projections of its input."""
     width = _channels(matrix, out)
     interior = width[:, 1 : V - 1]

@@ -86,7 +86,9 @@ class TransNASMacro(ChoiceSpace):
         """Read `64-<modules>-basic`."""
         digits = [s[3:-6] if s.startswith("64-") and s.endswith("-basic") else "" for s in names]
         codes, lengths = as_bytes(digits, MACRO_LENGTH)
-        raise_first((lengths < 4) | (codes == ord("0")).any(axis=1), "expected 64-<4 to 6 digits 1 to 4>-basic")
+        raise_first(
+            (lengths < 4) | (codes == ord("0")).any(axis=1), "expected 64-<4 to 6 digits 1 to 4>-basic"
+        )
         return self.from_digits(np.where(codes == 0, np.uint8(ord("0")), codes))
 
 
@@ -204,7 +206,9 @@ def _macro_valid(rows: Archs) -> BoolArray:
     )
 
 
-def _convolution(kernel: int, inputs: IntArray, outputs: IntArray, side: IntArray) -> tuple[IntArray, IntArray]:
+def _convolution(
+    kernel: int, inputs: IntArray, outputs: IntArray, side: IntArray
+) -> tuple[IntArray, IntArray]:
     """Multiply-adds and parameters (batch norm included) of a convolution with outputs of `side`²."""
     weights = kernel * kernel * inputs * outputs
     return weights * side**2, weights + 2 * outputs
@@ -227,7 +231,12 @@ def _micro_costs(rows: Archs) -> dict[str, IntArray]:
             for position, (tail, _) in enumerate(EDGES):
                 cin = inputs if tail == 0 else width
                 skip = _convolution(1, cin, width, side) if halves and tail == 0 else (zero, zero)
-                by_digit = ((zero, zero), skip, _convolution(1, cin, width, side), _convolution(3, cin, width, side))
+                by_digit = (
+                    (zero, zero),
+                    skip,
+                    _convolution(1, cin, width, side),
+                    _convolution(3, cin, width, side),
+                )
                 for digit, (f, p) in enumerate(by_digit):
                     here = rows[:, position] == digit
                     flops, params = flops + here * f, params + here * p
@@ -261,7 +270,11 @@ def _micro_features(rows: Archs) -> NDArray[np.float32]:
         whole = (digits > 0).all(axis=1)
         columns += [whole, whole * (digits >= 2).sum(axis=1), whole * (digits == 3).sum(axis=1)]
     per_path = np.stack(columns, axis=1).reshape(len(rows), len(PATHS), 3)
-    columns += [per_path[:, :, 0].sum(axis=1), *per_path[:, :, 1:].max(axis=1).T, per_path[:, :, 2].sum(axis=1)]
+    columns += [
+        per_path[:, :, 0].sum(axis=1),
+        *per_path[:, :, 1:].max(axis=1).T,
+        per_path[:, :, 2].sum(axis=1),
+    ]
     return np.column_stack([*columns, *_micro_costs(rows).values()]).astype(np.float32)
 
 

@@ -1,0 +1,63 @@
+# `make help` lists the targets. PYTHON names the interpreter that makes .venv (3.11 or newer).
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+READY := $(VENV)/.ready
+MAIN := nasbench101
+SEED := 0
+
+export PATH := $(BIN):$(PATH)
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export MLFLOW_DISABLE_TELEMETRY := true
+export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup system run reproduce test lint bench test-slow study ui clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(READY) ## Make .venv with the tested versions (nothing to do when it is up to date)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pipeline,dev]'
+	touch $@
+
+system: ## Install the Debian packages that some tests use (needs root)
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium git
+
+run: $(READY) ## Shrink NAS-Bench-101 from 423,624 cells to 13,000 on real accuracies
+	dvc repro shrink@$(MAIN)-$(SEED)
+	@lissnas show data/shrunk/$(MAIN)/seed-$(SEED)
+
+reproduce: $(READY) ## Run the whole pipeline of dvc.yaml: every benchmark and seed of params.yaml
+	dvc repro
+
+test: $(READY) lint ## Lint, type-check and run the tests
+	OMP_NUM_THREADS=1 pytest
+
+lint: $(READY) ## ruff, ruff format, mypy --strict
+	ruff check .
+	ruff format --check .
+	mypy
+
+bench: $(READY) ## Speed, as ratios to a reference in the same run
+	OMP_NUM_THREADS=1 pytest -m bench tests/bench
+
+test-slow: $(READY) ## The acceptance figures on all benchmarks, ten seeds
+	OMP_NUM_THREADS=1 pytest -m slow
+
+study: $(READY) ## Ten seeds on all 23 benchmarks, both variants; resumable (results/)
+	python -m flows.study
+
+ui: $(READY) ## Open MLflow on the runs logged here (UI_PORT, default 5000)
+	mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(or $(UI_PORT),5000)
+
+clean: ## Remove what the pipeline made, and .venv
+	rm -rf $(VENV) data mlflow.db mlruns mlartifacts .prefect .mlflow.lock .dvc/cache .dvc/tmp build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,11 @@
+"""The pipeline as Prefect flows. Importing this sets what Prefect and MLflow must not do by themselves."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+if not {"PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_HOME"} & os.environ.keys():
+    # With no server of the user's own, keep the embedded one's database in the checkout.
+    os.environ["PREFECT_HOME"] = str(Path.cwd() / ".prefect")

@@ -1,0 +1,52 @@
+"""What the flows share: steps run as tasks, tables become artifacts, results are logged to MLflow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from prefect import get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from lissnas import console, tracking
+from lissnas.stages import Outcome
+
+DATA = Path("data")
+"""Where the pipeline keeps its artifacts; dvc.yaml names the same folders."""
+
+
+def as_task(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the step as a task of the same name; DVC caches results, so Prefect keeps none."""
+    doc = (step.__doc__ or "").partition("\n")[0]
+    return task(step, name=step.__name__, description=doc, cache_policy=NO_CACHE, persist_result=False)
+
+
+def table_artifact(name: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
+    """Show rows on the flow run's page; floats with the digits that matter."""
+    shown = [{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+    key = re.sub(r"[^a-z0-9]+", "-", name.lower())
+    create_table_artifact(key=key, table=shown, description=description)
+
+
+@task(name="log_to_mlflow", cache_policy=NO_CACHE, persist_result=False)
+def log_to_mlflow(stage: str, outcome: Outcome, seed: int | None = None) -> str:
+    """Log the stage's folder; when MLflow can't be had, say so and keep the result."""
+    try:
+        place = f"MLflow: {tracking.log_stage(stage, outcome, seed)}"
+    except Exception as error:
+        text = tracking.redacted(str(error)).splitlines()[0][:200]
+        get_run_logger().warning("not logged to MLflow (%s); the result in %s is whole", text, outcome.folder)
+        return f"MLflow: not logged ({type(error).__name__}); run the flow again to log it"
+    get_run_logger().info(place)
+    return place
+
+
+def main(command: Callable[..., None]) -> None:
+    """Run a flow's command line with the same errors as the `lissnas` command."""
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    app.command()(command)
+    console.run(app)

@@ -1,0 +1,64 @@
+"""Fit a benchmark's predictor on uniform labels, one for each seed, and say how good it is.
+
+python -m flows.predictor --benchmark nasbench101
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from prefect import flow
+
+from flows.common import DATA, as_task, log_to_mlflow, main, table_artifact
+from lissnas import console, options
+from lissnas.options import (
+    BenchmarkOption,
+    ForceOption,
+    ParamsOption,
+    TableOption,
+    ThreadsOption,
+    with_config_options,
+)
+from lissnas.stages import Outcome, predictor_stage
+
+
+@flow(name="predictor", flow_run_name="predictor {benchmark}", persist_result=False)
+def predictor(
+    benchmark: str,
+    out: Path | None = None,
+    params: Path | None = None,
+    table: Path | None = None,
+    overrides: dict[str, Any] | None = None,
+    threads: int = 0,
+    force: bool = False,
+) -> tuple[Outcome, str]:
+    """Assess the predictor of `benchmark` into `out`, log it to MLflow."""
+    checked, source = options.load(benchmark, params, overrides or {}, table)
+    folder = out or DATA / "predictor" / benchmark
+    outcome = predictor_stage(checked, source, folder, lambda f, *a: as_task(f)(*a), force, threads)
+    rows = outcome.table("assessment.parquet").to_pylist()
+    table_artifact(f"predictor {benchmark}", rows, f"The predictor of {benchmark}, by seed")
+    return outcome, log_to_mlflow("predictor", outcome)
+
+
+@with_config_options
+def command(
+    benchmark: BenchmarkOption,
+    overrides: dict[str, Any],
+    out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/predictor/...")] = None,
+    params: ParamsOption = None,
+    table: TableOption = None,
+    threads: ThreadsOption = 0,
+    force: ForceOption = False,
+) -> None:
+    """Fit and assess a benchmark's predictor in a Prefect flow run, logged to MLflow."""
+    options.load(benchmark, params, overrides, table)
+    outcome, place = predictor(benchmark, out, params, table, overrides, threads, force)
+    console.show_assessment(outcome)
+    console.out.print(place, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main(command)

@@ -1,0 +1,44 @@
+"""Write a benchmark's table as a versioned data set: load, key, write.
+
+python -m flows.prepare --benchmark nasbench101
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from prefect import flow
+
+from flows.common import DATA, as_task, main
+from lissnas import benchmarks, console, options
+from lissnas.benchmarks import Benchmark
+from lissnas.options import BenchmarkOption, ForceOption
+from lissnas.stages import Outcome, data_stage
+
+
+def load(benchmark: str) -> Benchmark:
+    """Read the packaged table, whose checksum is verified."""
+    return benchmarks.get(benchmark)
+
+
+@flow(name="prepare", flow_run_name="prepare {benchmark}", persist_result=False)
+def prepare(benchmark: str, out: Path | None = None, force: bool = False) -> Outcome:
+    """Write the table of `benchmark` to `out`."""
+    source = as_task(load)(benchmark)
+    return data_stage(source, out or DATA / "prepared" / benchmark, force, call=lambda f, *a: as_task(f)(*a))
+
+
+def command(
+    benchmark: BenchmarkOption,
+    out: Annotated[Path | None, typer.Option(help="Folder for the table; else data/prepared/...")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Write a benchmark's table in a Prefect flow run."""
+    options.load(benchmark, None, {}, None)
+    console.show_data(prepare(benchmark, out, force))
+
+
+if __name__ == "__main__":
+    main(command)

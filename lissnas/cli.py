@@ -1,0 +1,123 @@
+"""The `lissnas` command: the stages as plain Python calls."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from lissnas import __version__, benchmarks, console, options, spaces, tracking
+from lissnas.doctor import check_all
+from lissnas.options import (
+    BenchmarkOption,
+    ForceOption,
+    ParamsOption,
+    SeedOption,
+    TableOption,
+    ThreadsOption,
+    with_config_options,
+)
+from lissnas.stages import data_stage, finished, shrink_stage
+
+app = typer.Typer(
+    help="Shrink a neural-architecture search space to a small, diverse one that is dense in good networks.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+OutOption = Annotated[Path, typer.Option(help="Folder for the result.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        console.out.print(f"lissnas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("shrink")
+@with_config_options
+def _shrink(
+    benchmark: BenchmarkOption,
+    out: OutOption,
+    overrides: dict[str, Any],
+    seed: SeedOption = 0,
+    params: ParamsOption = None,
+    table: TableOption = None,
+    threads: ThreadsOption = 0,
+    force: ForceOption = False,
+) -> None:
+    """Shrink a benchmark's space; interrupted, the same command goes on where it was."""
+    checked, source = options.load(benchmark, params, overrides, table)
+    with console.progress(f"shrinking {benchmark}") as after_iteration:
+        outcome = shrink_stage(
+            checked, source, seed, out, on_iteration=after_iteration, force=force, threads=threads
+        )
+    console.show_shrink(outcome)
+
+
+@app.command("data")
+def _data(benchmark: BenchmarkOption, out: OutOption, force: ForceOption = False) -> None:
+    """Write a benchmark's table: every architecture, its key and its true value."""
+    _, source = options.load(benchmark, None, {}, None)
+    console.show_data(data_stage(source, out, force))
+
+
+@app.command("show")
+def _show(folder: Annotated[Path, typer.Argument(help="Folder of a finished shrink.")]) -> None:
+    """Show a finished shrink, once its files are verified, and where MLflow has it."""
+    console.show_shrink(finished(folder))
+    if find_spec("mlflow") and (place := tracking.find(folder)) is not None:
+        console.out.print(f"MLflow: {place}", soft_wrap=True)
+
+
+@app.command("spaces")
+def _spaces(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """List the spaces, their exact sizes, and the benchmarks over them."""
+    rows = [
+        {"name": s.name, "size": s.size(), "genome_len": s.genome_len, "source": s.source}
+        for s in map(spaces.get, spaces.names())
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table("space", "architectures", "benchmarks", "source")
+    for row in rows:
+        names = [n for n in benchmarks.names() if benchmarks.space_of(n) == row["name"]]
+        tasks = ", ".join(n.partition("/")[2] or n for n in names)
+        table.add_row(str(row["name"]), f"{row['size']:,}", tasks, str(row["source"]))
+    console.out.print(table)
+
+
+@app.command("doctor")
+def _doctor() -> None:
+    """Check the installation, the packaged data, servers and disk, and say how to fix what is wrong."""
+    table = Table("", "check", "found", "what to do")
+    mark = {True: "[green]ok[/]", False: "[red]wrong[/]", None: "[yellow]missing[/]"}
+    checks = check_all()
+    for check in checks:
+        table.add_row(mark[check.sound], *map(escape, (check.what, check.found, check.remedy)))
+    console.out.print(table)
+    if any(check.sound is False for check in checks):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command."""
+    console.run(app)

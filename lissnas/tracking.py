@@ -1,0 +1,197 @@
+"""MLflow, imported only when something is logged. A result never depends on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import filelock
+
+from lissnas import store
+from lissnas.stages import PARAMETERS, Outcome
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+EXPERIMENT = "lissnas"
+PARENT = "lissnas.parent"
+BY_ITERATION = (
+    "size",
+    "seen",
+    "labels",
+    "mean_predicted",
+    "best_predicted",
+    "turnover",
+    "p_good",
+    "mean_true",
+    "max_true",
+)
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Where a run was logged."""
+
+    run_id: str
+    experiment_id: str
+    uri: str
+
+    def __str__(self) -> str:
+        """Return the place in words that a person can follow."""
+        if self.uri.startswith("http"):
+            return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"run {self.run_id} in {self.uri} (see it with `make ui`)"
+
+
+def log_stage(stage: str, outcome: Outcome, seed: int | None = None) -> Logged:
+    """Log a stage's folder as a child run under its benchmark's parent run; logged once, then found.
+
+    A parent run gathers what was made from the same parameters of one benchmark, across processes.
+    """
+    import mlflow
+
+    client, experiment = _client()
+    parameters = json.loads((outcome.folder / PARAMETERS).read_bytes())
+    benchmark = parameters["benchmark"]
+    shared = {k: v for k, v in parameters.items() if k != "seed"}
+    digest = store.digest(shared)[:12]
+    parent = _parent(client, experiment, benchmark, "method" if stage == "shrink" else stage, digest)
+    manifest = store.sha256((outcome.folder / store.MANIFEST).read_bytes())
+    tags = {
+        "mlflow.parentRunId": parent.info.run_id,
+        "stage": stage,
+        "benchmark": benchmark,
+        "method": str(parameters.get("variant", stage)),
+        "params_digest": digest,
+        "manifest_sha256": manifest,
+        **({} if seed is None else {"seed": str(seed)}),
+        **_revision(),
+    }
+    if (known := _find(client, experiment, manifest)) is not None:
+        return known
+    name = f"{stage} {benchmark}" + ("" if seed is None else f" seed {seed}")
+    # The parent is named by its tag: the fluent API nests only under a run of the same process.
+    with mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags) as run:
+        mlflow.log_params(_flat(parameters))
+        mlflow.log_metrics({k: float(v) for k, v in outcome.metrics.items() if isinstance(v, (int, float))})
+        for picture in sorted(outcome.folder.glob("*.png")):
+            mlflow.log_artifact(str(picture), "pictures")
+        for text in ("metrics.json", "manifest.json", PARAMETERS):
+            mlflow.log_artifact(str(outcome.folder / text))
+        if stage == "shrink":
+            _log_shrink(client, run, outcome)
+        return Logged(run.info.run_id, experiment, redacted(mlflow.get_tracking_uri()))
+
+
+def find(folder: Path) -> Logged | None:
+    """Return where a stage's folder was logged, None where it was not."""
+    client, experiment = _client()
+    return _find(client, experiment, store.sha256((folder / store.MANIFEST).read_bytes()))
+
+
+def _find(client: MlflowClient, experiment: str, manifest: str) -> Logged | None:
+    import mlflow
+
+    same = f"tags.manifest_sha256 = '{manifest}' and attributes.status = 'FINISHED'"
+    for run in client.search_runs([experiment], same, max_results=1):
+        return Logged(run.info.run_id, experiment, redacted(mlflow.get_tracking_uri()))
+    return None
+
+
+def _log_shrink(client: MlflowClient, run: Run, outcome: Outcome) -> None:
+    import mlflow
+    import xgboost as xgb
+    from mlflow.entities import Metric
+
+    records = outcome.table("iterations.parquet").to_pylist()
+    started = run.info.start_time
+    batch = [
+        Metric(f"iteration/{name}", float(record[name]), started, record["iteration"])
+        for record in records
+        for name in BY_ITERATION
+        if name in record
+    ]
+    client.log_batch(run.info.run_id, metrics=batch)
+    mlflow.log_artifact(str(outcome.folder / "iterations.parquet"))
+    booster = xgb.Booster(model_file=str(outcome.folder / "predictor.ubj"))
+    requirements = [f"xgboost-cpu=={version('xgboost-cpu')}"]
+    mlflow.xgboost.log_model(booster, name="predictor", model_format="ubj", pip_requirements=requirements)
+    mlflow.log_artifact(str(outcome.folder / "predictor.json"))
+    members = outcome.table("subspace.parquet").to_pandas()
+    source = str(outcome.folder / "subspace.parquet")
+    data = mlflow.data.from_pandas(members, source=source, name=f"shrunk {outcome.metrics['benchmark']}")
+    mlflow.log_input(data, context="shrunk space")
+    mlflow.log_artifact(source)
+
+
+def _client() -> tuple[MlflowClient, str]:
+    """Return a client and the experiment's id, with the database made by one process alone."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{Path.cwd() / 'mlflow.db'}")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    import mlflow
+    from mlflow import MlflowClient
+
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    with filelock.FileLock(Path.cwd() / ".mlflow.lock", timeout=120):
+        client = MlflowClient()
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            tags = {"mlflow.note.content": NOTE}
+            return client, client.create_experiment(EXPERIMENT, tags=tags)
+        return client, experiment.experiment_id
+
+
+NOTE = """One parent run for each benchmark and set of parameters, a child run for each stage and seed.
+
+Columns: `mean_true` and `max_true` are of the shrunk space, in the benchmark's unit, higher is better
+(`full_mean_true`, `full_max_true` of the full space); `top10_kept` of the ten best networks of all are in
+it; `p_good` is its share of networks above the full space's 80th percentile; `queries` were predicted,
+`labels` were asked for. `iteration/...` are curves."""
+
+
+def _parent(client: MlflowClient, experiment: str, benchmark: str, what: str, digest: str) -> Run:
+    with filelock.FileLock(Path.cwd() / ".mlflow.lock", timeout=120):
+        key = f"{what} {benchmark} {digest}"
+        for run in client.search_runs([experiment], f"tags.`{PARENT}` = '{key}'", max_results=1):
+            return run
+        tags = {PARENT: key, "benchmark": benchmark, "params_digest": digest, **_revision()}
+        run = client.create_run(experiment, run_name=f"{what} {benchmark}", tags=tags)
+        client.set_terminated(run.info.run_id)
+        return run
+
+
+def redacted(uri: str) -> str:
+    """Return a URI without the name and password that it may carry."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _revision() -> dict[str, str]:
+    """Return the git commit, and whether the files differ from it; empty outside of a repository."""
+    try:
+        git = ["git", "rev-parse", "HEAD"]
+        commit = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        status = ["git", "status", "--porcelain", "--untracked-files=no"]
+        changed = subprocess.run(status, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"git_commit": commit, "git_dirty": str(bool(changed.strip())).lower()}
