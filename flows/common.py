@@ -22,7 +22,9 @@ DATA = Path("data")
 def as_task(step: Callable[..., Any]) -> Callable[..., Any]:
     """Return the step as a task of the same name; DVC caches results, so Prefect keeps none."""
     doc = (step.__doc__ or "").partition("\n")[0]
-    return task(step, name=step.__name__, description=doc, cache_policy=NO_CACHE, persist_result=False)
+    decorate = task(name=step.__name__, description=doc, cache_policy=NO_CACHE, persist_result=False)
+    named: Callable[..., Any] = decorate(step)
+    return named
 
 
 def table_artifact(name: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:

@@ -64,9 +64,7 @@ def _shrink(
     """Shrink a benchmark's space; interrupted, the same command goes on where it was."""
     checked, source = options.load(benchmark, params, overrides, table)
     with console.progress(f"shrinking {benchmark}") as after_iteration:
-        outcome = shrink_stage(
-            checked, source, seed, out, on_iteration=after_iteration, force=force, threads=threads
-        )
+        outcome = shrink_stage(checked, source, seed, out, on_iteration=after_iteration, force=force, threads=threads)
     console.show_shrink(outcome)
 
 

@@ -239,9 +239,7 @@ def _read(path: Path | None) -> tuple[str, dict[str, Any]]:
         try:
             text = path.read_bytes().decode("utf-8")
         except FileNotFoundError:
-            raise ConfigError(
-                source, ["no such file; leave --params out to take the built-in values"]
-            ) from None
+            raise ConfigError(source, ["no such file; leave --params out to take the built-in values"]) from None
         except UnicodeDecodeError as error:
             raise ConfigError(source, [f"byte {error.start} is not UTF-8; save the file as UTF-8"]) from None
         except OSError as error:
@@ -253,9 +251,7 @@ def _read(path: Path | None) -> tuple[str, dict[str, Any]]:
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
         raise ConfigError(source, [f"{where}: {str(error.problem).splitlines()[0]}"]) from None
     except (YAMLError, ValueError, RecursionError, TypeError) as error:
-        raise ConfigError(
-            source, [f"not YAML: {str(error).splitlines()[0] if str(error) else type(error)}"]
-        ) from None
+        raise ConfigError(source, [f"not YAML: {str(error).splitlines()[0] if str(error) else type(error)}"]) from None
     if not isinstance(tree, dict):
         raise ConfigError(source, ["expected sections pipeline, predictor, shrink, benchmarks"])
     return source, tree

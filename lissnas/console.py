@@ -59,9 +59,7 @@ def progress(title: str) -> Iterator[Callable[[State], None]]:
 
 def shrink_table(metrics: Mapping[str, Any]) -> Table:
     """Return the full space beside the shrunk one."""
-    table = Table(
-        title=f"{metrics['benchmark']}, seed {metrics['seed']}, {metrics['variant']}", title_justify="left"
-    )
+    table = Table(title=f"{metrics['benchmark']}, seed {metrics['seed']}, {metrics['variant']}", title_justify="left")
     for column in ("", "full space", "shrunk space"):
         table.add_column(column, justify="left" if not column else "right")
     rows = [
@@ -97,9 +95,7 @@ def show_shrink(outcome: Outcome) -> None:
 def show_data(outcome: Outcome) -> None:
     """Print what a prepared table holds and where it is."""
     m = outcome.metrics
-    out.print(
-        f"{m['size']:,} architectures of {m['space']}: mean {m['mean']:.4g}, best {m['max']:.4g} ({m['metric']})"
-    )
+    out.print(f"{m['size']:,} architectures of {m['space']}: mean {m['mean']:.4g}, best {m['max']:.4g} ({m['metric']})")
     out.print(f"Files: {outcome.folder}", soft_wrap=True)
 
 

@@ -52,16 +52,12 @@ def _packages() -> Iterator[Check]:
     yield Check("lissnas", True, __version__)
     for line in requires("lissnas") or []:
         need = Requirement(line)
-        extra = next(
-            (e for e in ("pipeline", "torch") if need.marker and need.marker.evaluate({"extra": e})), ""
-        )
+        extra = next((e for e in ("pipeline", "torch") if need.marker and need.marker.evaluate({"extra": e})), "")
         core = need.marker is None or need.marker.evaluate({"extra": ""})
         if not core and not extra:
             continue
         install = (
-            f'pip install "lissnas[{extra}]"'
-            if extra and not core
-            else f'pip install "{need.name}{need.specifier}"'
+            f'pip install "lissnas[{extra}]"' if extra and not core else f'pip install "{need.name}{need.specifier}"'
         )
         try:
             found = version(need.name)
@@ -107,9 +103,7 @@ def _servers() -> Iterator[Check]:
 def _disk() -> Check:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     enough = free >= LEAST_DISK_GB
-    return Check(
-        "disk", enough, f"{free:.1f} GB free here", "" if enough else f"free at least {LEAST_DISK_GB} GB"
-    )
+    return Check("disk", enough, f"{free:.1f} GB free here", "" if enough else f"free at least {LEAST_DISK_GB} GB")
 
 
 def _writable() -> Check:

@@ -23,12 +23,8 @@ ParamsOption = Annotated[
     Path | None,
     typer.Option("--params", help="Parameter file; else ./params.yaml, else the built-in values."),
 ]
-TableOption = Annotated[
-    Path | None, typer.Option(help="Folder that `lissnas data` wrote; else the packaged table.")
-]
-ThreadsOption = Annotated[
-    int, typer.Option(min=0, help="Threads; 0 takes all cores. Never changes a result.")
-]
+TableOption = Annotated[Path | None, typer.Option(help="Folder that `lissnas data` wrote; else the packaged table.")]
+ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads; 0 takes all cores. Never changes a result.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is in the folder.")]
 
 

@@ -7,30 +7,20 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import xgboost as xgb
 from scipy.special import ndtr
 from scipy.stats import kendalltau, norm, rankdata, spearmanr
 
+from lissnas.config import PredictorConfig
 from lissnas.errors import UserError
 from lissnas.rng import stream
 from lissnas.spaces import Archs, FloatArray, Space
 
 CHUNK = 65_536
 """Rows encoded and predicted at once."""
-
-
-class PredictorSettings(Protocol):
-    """The part of the configuration that fitting reads (config.PredictorConfig)."""
-
-    trees: int
-    depth: int
-    eta: float
-    subsample: float
-    colsample: float
-    min_child_weight: float
 
 
 @dataclass(frozen=True)
@@ -52,7 +42,7 @@ class Predictor:
         space: Space,
         archs: Archs,
         values: FloatArray,
-        settings: PredictorSettings,
+        settings: PredictorConfig,
         seed: int,
         threads: int = 0,
     ) -> Predictor:
@@ -64,9 +54,7 @@ class Predictor:
         if bad.any():
             raise UserError(f"label in row {int(np.argmax(bad))} is {values[np.argmax(bad)]}, not a number")
         if len(values) < 2 or values.min() == values.max():
-            raise UserError(
-                f"{len(values)} labels without two different values: nothing can be learnt from them"
-            )
+            raise UserError(f"{len(values)} labels without two different values: nothing can be learnt from them")
         target = norm.ppf((rankdata(values) - 0.5) / len(values))
         parameters = {
             "tree_method": "hist",
@@ -93,7 +81,7 @@ class Predictor:
     def value(self, scores: FloatArray) -> FloatArray:
         """Return scores in the metric's unit, by the quantile function of the labels."""
         n = len(self.quantiles)
-        return np.interp(ndtr(scores), (np.arange(n) + 0.5) / n, self.quantiles)
+        return np.asarray(np.interp(ndtr(scores), (np.arange(n) + 0.5) / n, self.quantiles))
 
     def dump(self) -> tuple[bytes, dict[str, Any]]:
         """Return the model as UBJSON and the sidecar that binds it to its space and encoding."""
@@ -114,9 +102,7 @@ class Predictor:
         if about["space"] != space.name:
             raise UserError(f"the model was made for space {about['space']!r}, not for {space.name!r}")
         if about["encoding_sha256"] != encoding_digest(space):
-            raise UserError(
-                f"the model reads another encoding of {space.name}: fit it again with this version"
-            )
+            raise UserError(f"the model reads another encoding of {space.name}: fit it again with this version")
         found = hashlib.sha256(model).hexdigest()
         if about["model_sha256"] != found:
             raise UserError(

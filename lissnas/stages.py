@@ -92,9 +92,7 @@ def shrink_stage(
     return _run(out, parameters, work, force)
 
 
-def data_stage(
-    benchmark: Benchmark, out: Path, force: bool = False, call: Callable[..., Any] = run_here
-) -> Outcome:
+def data_stage(benchmark: Benchmark, out: Path, force: bool = False, call: Callable[..., Any] = run_here) -> Outcome:
     """Write a benchmark's whole table, with the notation of each architecture, and what it means."""
     parameters = {"benchmark": benchmark.name, "table_sha256": benchmark.sha256}
 
@@ -208,9 +206,7 @@ def shrink_files(result: ShrinkResult, benchmark: Benchmark) -> dict[str, bytes]
     members = result.members
     labelled = np.flatnonzero(state.label_round >= 0)
     values = benchmark.look_up(state.keys[members])
-    title = (
-        f"{benchmark.name}, seed {problem.params.seed}: {space.size():,} to {len(members):,} architectures"
-    )
+    title = f"{benchmark.name}, seed {problem.params.seed}: {space.size():,} to {len(members):,} architectures"
     distributions = {
         "full space": benchmark.values,
         "first sample": benchmark.look_up(state.keys[: state.n_first]),
@@ -284,9 +280,7 @@ def finished(folder: Path) -> Outcome:
 
 
 # -- how every stage runs ---------------------------------------------------------------------------
-def _run(
-    out: Path, parameters: Mapping[str, Any], work: Callable[[], dict[str, bytes]], force: bool
-) -> Outcome:
+def _run(out: Path, parameters: Mapping[str, Any], work: Callable[[], dict[str, bytes]], force: bool) -> Outcome:
     """Do the work under the folder's lock and publish it, unless its result is there already."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; choose a folder")

@@ -144,9 +144,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise UserError(f"can't write to {folder.parent}: {error.strerror or error}") from None
     try:
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        path.with_suffix(".holder").write_text(
-            f"process {os.getpid()} on {socket.gethostname()} since {started}\n"
-        )
+        path.with_suffix(".holder").write_text(f"process {os.getpid()} on {socket.gethostname()} since {started}\n")
         yield
     finally:
         with suppress(FileNotFoundError):

@@ -109,6 +109,7 @@ def _find(client: MlflowClient, experiment: str, manifest: str) -> Logged | None
 def _log_shrink(client: MlflowClient, run: Run, outcome: Outcome) -> None:
     import mlflow
     import xgboost as xgb
+    from mlflow.data.pandas_dataset import from_pandas
     from mlflow.entities import Metric
 
     records = outcome.table("iterations.parquet").to_pylist()
@@ -127,7 +128,7 @@ def _log_shrink(client: MlflowClient, run: Run, outcome: Outcome) -> None:
     mlflow.log_artifact(str(outcome.folder / "predictor.json"))
     members = outcome.table("subspace.parquet").to_pandas()
     source = str(outcome.folder / "subspace.parquet")
-    data = mlflow.data.from_pandas(members, source=source, name=f"shrunk {outcome.metrics['benchmark']}")
+    data = from_pandas(members, source=source, name=f"shrunk {outcome.metrics['benchmark']}")
     mlflow.log_input(data, context="shrunk space")
     mlflow.log_artifact(source)
 

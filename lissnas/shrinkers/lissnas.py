@@ -146,9 +146,7 @@ def check_convergence(state: State, problem: Problem) -> State:
     """Make the next space, record the iteration, and decide whether to stop."""
     if state.iteration < 0:  # the first sample is the first space
         state = replace(state, iteration=0, capacity=state.n_first)
-        return replace(state, current=_best(state, problem, state.current, state.n_first)).record(
-            problem, 1.0
-        )
+        return replace(state, current=_best(state, problem, state.current, state.n_first)).record(problem, 1.0)
     before = state.current
     state = choose(state, problem)
     state = replace(state, previous=before)
@@ -176,9 +174,7 @@ def label(state: State, problem: Problem) -> State:
         rounds_left = params.method.label_rounds - state.rounds + 1
         wanted = params.labels - state.n_labels
         wanted = (
-            wanted
-            if rounds_left == 1
-            else (params.labels - _uniform_labels(problem)) // params.method.label_rounds
+            wanted if rounds_left == 1 else (params.labels - _uniform_labels(problem)) // params.method.label_rounds
         )
         free = state.current[state.label_round[state.current] < 0]
         chosen = np.sort(rng.permutation(free)[:wanted])
@@ -187,9 +183,7 @@ def label(state: State, problem: Problem) -> State:
         labels[chosen] = ask(problem.oracle, problem.space, state.rows[chosen])
     label_round[chosen] = state.rounds
     have = np.flatnonzero(label_round >= 0)
-    model = Predictor.fit(
-        problem.space, state.rows[have], labels[have], params.predictor, params.seed, problem.threads
-    )
+    model = Predictor.fit(problem.space, state.rows[have], labels[have], params.predictor, params.seed, problem.threads)
     state = replace(state, labels=labels, label_round=label_round, rounds=state.rounds + 1, predictor=model)
     if first:
         return _with_target(state, problem)

@@ -62,7 +62,9 @@ class Strata:
         """Return `(n,)` stratum of each architecture."""
         if self.edges is not None:
             return np.searchsorted(self.edges, space.costs(archs)["flops"], side="right")
-        return np.argmin(cdist(space.encode(archs) / self.scale, self.centres), axis=1)
+        assert self.centres is not None
+        assert self.scale is not None
+        return np.asarray(np.argmin(cdist(space.encode(archs) / self.scale, self.centres), axis=1))
 
     def to_arrays(self) -> dict[str, FloatArray]:
         """Return the parts as named arrays."""

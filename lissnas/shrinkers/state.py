@@ -89,7 +89,7 @@ class State:
         stratum = np.zeros(more, np.int64)
         if self.strata is not None and more:
             stratum = self.strata.of_each(problem.space, rows)
-        new = {
+        new: dict[str, Any] = {
             "rows": rows,
             "keys": problem.space.key(rows),
             "scores": np.full(more, np.nan),
@@ -100,7 +100,8 @@ class State:
             "stratum": stratum,
             "expanded": np.zeros(more, bool),
         }
-        return replace(self, **{name: np.concatenate([getattr(self, name), v]) for name, v in new.items()})
+        longer: dict[str, Any] = {name: np.concatenate([getattr(self, name), v]) for name, v in new.items()}
+        return replace(self, **longer)
 
     def values(self, at: IntArray) -> FloatArray:
         """Return the predicted values of rows in the metric's unit."""
@@ -155,9 +156,9 @@ class State:
     @classmethod
     def from_arrays(cls, space: Space, arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> State:
         """Return the state that `to_arrays` was called on."""
-        plain = {k: v for k, v in arrays.items() if k != "predictor" and not k.startswith("strata.")}
+        plain: dict[str, Any] = {k: v for k, v in arrays.items() if k != "predictor" and not k.startswith("strata.")}
         strata = {k.partition(".")[2]: v for k, v in arrays.items() if k.startswith("strata.")}
-        rest = {k: tuple(v) if isinstance(v, list) else v for k, v in about.items() if k != "sidecar"}
+        rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about.items() if k != "sidecar"}
         model = None
         if "predictor" in arrays:
             model = Predictor.load(space, arrays["predictor"].tobytes(), json.dumps(about["sidecar"]))

@@ -147,7 +147,8 @@ def distinct_children(parents: IntArray, keys: Keys, own: Keys) -> IntArray:
     p, k = parents[order], keys[order]
     first = k != own[p]
     first[1:] &= (p[1:] != p[:-1]) | (k[1:] != k[:-1])
-    return order[first]
+    kept: IntArray = order[first]
+    return kept
 
 
 def as_bytes(names: Sequence[str], width: int) -> tuple[NDArray[np.uint8], IntArray]:
@@ -162,11 +163,10 @@ def as_bytes(names: Sequence[str], width: int) -> tuple[NDArray[np.uint8], IntAr
     return codes, lengths
 
 
-def raise_first(bad: BoolArray, reason: str, rows: IntArray | None = None) -> None:
-    """Raise InvalidArchitecture for the first row where `bad` holds; `rows` are the row numbers."""
-    if bad.any():
-        at = int(np.argmax(bad))
-        raise InvalidArchitecture(at if rows is None else int(rows[at]), reason)
+def raise_first(bad: BoolArray | np.bool_, reason: str) -> None:
+    """Raise InvalidArchitecture for the first row where `bad` holds."""
+    if np.any(bad):
+        raise InvalidArchitecture(int(np.argmax(bad)), reason)
 
 
 def _is_in(keys: Keys, sorted_keys: Keys) -> BoolArray:

@@ -97,27 +97,30 @@ class CellSpace(Space):
         return np.array(list(itertools.permutations(range(1, V - 1))))
 
     @cached_property
-    def _relabel(self) -> NDArray[np.int32]:
+    def _relabel(self) -> IntArray:
         """Labelling after each order, `(120, labellings)`."""
         weights = self._place[self._orders - 1]
-        return (weights @ self._digits.T).astype(np.int32)
+        moved: IntArray = weights @ self._digits.T
+        return moved
 
     @cached_property
-    def _blank(self) -> NDArray[np.int32]:
+    def _blank(self) -> IntArray:
         """Labelling with operation 0 at vertices that are not in the set, `(128, labellings)`."""
         used = np.arange(1 << V)[:, None] >> np.arange(1, V - 1) & 1
-        return ((used * self._place) @ self._digits.T).astype(np.int32)
+        blank: IntArray = (used * self._place) @ self._digits.T
+        return blank
 
     @cached_property
-    def _shift(self) -> NDArray[np.int32]:
+    def _shift(self) -> IntArray:
         """Labelling a with labelling b added vertex by vertex modulo the operations."""
         total = (self._digits[:, None] + self._digits[None]) % self.n_ops
-        return (total @ self._place).astype(np.int32)
+        shifted: IntArray = total @ self._place
+        return shifted
 
     # -- the tables ------------------------------------------------------------------------------
     @cached_property
     def _tables(self) -> _Tables:
-        kept, vertices = _prune_all()
+        kept, vertices = _prune(np.arange(1 << N_EDGES, dtype=np.uint32))
         few = np.bitwise_count(kept) <= self.max_edges
         valid = (vertices & 1 != 0) & (vertices >> (V - 1) & 1 != 0) & few
         pruned, first, inverse = np.unique(kept[valid], return_index=True, return_inverse=True)
@@ -143,7 +146,8 @@ class CellSpace(Space):
         """The keys of all cells, ascending: packed forms that are their own canonical form."""
         t = self._tables
         own = t.pruned[:, None] * np.uint32(self.labellings) + np.arange(self.labellings, dtype=np.uint32)
-        return own[t.canonical == own].astype(np.uint64)
+        listing: Keys = own[t.canonical == own].astype(np.uint64)
+        return listing
 
     # -- rows and numbers ------------------------------------------------------------------------
     def _pack(self, archs: Archs) -> tuple[Bits, IntArray]:
@@ -151,9 +155,7 @@ class CellSpace(Space):
         self.check_rows(archs)
         bits, ops = archs[:, :N_EDGES], archs[:, N_EDGES:]
         raise_first((bits.view(np.uint8) > 1).any(axis=1), "an edge is neither 0 nor 1")
-        raise_first(
-            (ops.view(np.uint8) >= self.n_ops).any(axis=1), f"an operation is not 0 to {self.n_ops - 1}"
-        )
+        raise_first((ops.view(np.uint8) >= self.n_ops).any(axis=1), f"an operation is not 0 to {self.n_ops - 1}")
         packed = np.packbits(bits.view(np.uint8), axis=1, bitorder="little").astype(np.uint32)
         edges = packed[:, 0] | packed[:, 1] << np.uint32(8) | packed[:, 2] << np.uint32(16)
         labels = np.zeros(len(archs), np.int64)
@@ -183,10 +185,10 @@ class CellSpace(Space):
         return keys.astype(np.uint64)
 
     def _reason(self, edges: int) -> str:
-        kept, vertices = _prune_all()
-        if not vertices[edges] & 1:
+        (kept,), (vertices,) = _prune(np.array([edges], np.uint32))
+        if not vertices & 1:
             return "no path leads from the input to the output"
-        return f"{int(kept[edges]).bit_count()} edges after pruning, at most {self.max_edges} allowed"
+        return f"{int(kept).bit_count()} edges after pruning, at most {self.max_edges} allowed"
 
     # -- the protocol ----------------------------------------------------------------------------
     def size(self) -> int:
@@ -212,7 +214,7 @@ class CellSpace(Space):
         count = t.form_start[cell + 1] - t.form_start[cell]
         parent = np.repeat(np.arange(len(keys)), count)
         at = np.arange(len(parent)) - np.repeat(np.cumsum(count) - count, count) + t.form_start[cell][parent]
-        edges, labels = t.form_edges[at], self._relabel[t.form_order[at], labels[parent]].astype(np.int64)
+        edges, labels = t.form_edges[at], self._relabel[t.form_order[at], labels[parent]]
         if free:
             used = np.bitwise_count(t.vertices[t.index[edges]]) == V
             for other in self._digits[1:] @ self._place if not used.all() else ():
@@ -250,7 +252,7 @@ class CellSpace(Space):
 
     def _nearer(self, own: Keys, children: Keys, edits: IntArray) -> BoolArray:
         """Return which children are reached from their parent in fewer than `edits` edits."""
-        near = own == children
+        near: BoolArray = np.equal(own, children)
         for d in range(1, int(edits.max(initial=0))):
             flips, steps = self._edits(d)
             todo = np.flatnonzero(~near & (edits > d))
@@ -278,16 +280,14 @@ class CellSpace(Space):
             todo = todo[~ok]
         return self.unkey(keys)
 
-    def _random_edit(
-        self, own: Keys, edits: IntArray, rng: Generator, kind: str | None
-    ) -> tuple[Keys, BoolArray]:
+    def _random_edit(self, own: Keys, edits: IntArray, rng: Generator, kind: str | None) -> tuple[Keys, BoolArray]:
         """Change `edits[i]` different slots of a random labelled form; say which gave a cell."""
         t = self._tables
         edges, labels = np.divmod(own.astype(np.uint32), np.uint32(self.labellings))
         cell = t.index[edges]
-        at = t.form_start[cell] + (
-            rng.random(len(own)) * (t.form_start[cell + 1] - t.form_start[cell])
-        ).astype(np.int64)
+        at = t.form_start[cell] + (rng.random(len(own)) * (t.form_start[cell + 1] - t.form_start[cell])).astype(
+            np.int64
+        )
         edges, labels = t.form_edges[at], self._relabel[t.form_order[at], labels]
         unused = ((1 << V) - 1) ^ t.vertices[t.index[edges]]
         labels = self._shift[labels, self._blank[unused, rng.integers(0, self.labellings, len(own))]]
@@ -366,9 +366,8 @@ def adjacency(archs: Archs) -> NDArray[np.int8]:
     return matrix
 
 
-def _prune_all() -> tuple[Bits, Bits]:
-    """Return for all 2^21 edge sets what pruning leaves: edges, and vertices (0 if disconnected)."""
-    edges = np.arange(1 << N_EDGES, dtype=np.uint32)
+def _prune(edges: Bits) -> tuple[Bits, Bits]:
+    """Return what pruning leaves of edge sets: edges, and vertices (without the input if disconnected)."""
     successors = []
     for i in range(V - 1):
         first, width = _EDGE[i, i + 1], V - 1 - i

@@ -6,6 +6,9 @@ so that every step of a recurrence over the seven vertices is one pass over cont
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,9 +35,7 @@ def cell_features(archs: Archs, n_ops: int) -> Features:
     wide = np.ascontiguousarray(archs.T).astype(np.int16)
     edge = {(int(i), int(j)): wide[e] for e, (i, j) in enumerate(zip(tail, head, strict=True))}
     used = {v: sum_(edge[i, v] for i in range(v)) > 0 for v in INTERIOR}
-    has = {
-        (v, op): ((wide[20 + v] == op) & used[v]).astype(np.int16) for v in INTERIOR for op in range(n_ops)
-    }
+    has = {(v, op): ((wide[20 + v] == op) & used[v]).astype(np.int16) for v in INTERIOR for op in range(n_ops)}
     columns = [*edge.values(), *has.values()]
     columns += _shape(edge, has, used, n_ops)
     columns += _path_lengths(edge)
@@ -47,9 +48,10 @@ def cell_features(archs: Archs, n_ops: int) -> Features:
     return out
 
 
-def sum_(columns: object) -> Column:
+def sum_(columns: Iterable[NDArray[Any]]) -> Column:
     """Add columns as int16."""
-    return np.sum(list(columns), axis=0, dtype=np.int16)  # type: ignore[call-overload,no-any-return]
+    total: Column = np.stack(list(columns)).sum(axis=0, dtype=np.int16)
+    return total
 
 
 def _shape(
@@ -72,9 +74,7 @@ def _shape(
     return columns
 
 
-def _extreme_path(
-    edge: dict[tuple[int, int], Column], weight: dict[int, Column], best: np.ufunc, none: int
-) -> Column:
+def _extreme_path(edge: dict[tuple[int, int], Column], weight: dict[int, Column], best: np.ufunc, none: int) -> Column:
     """Return the largest or smallest total vertex weight on a path from input to output."""
     total = [np.zeros_like(edge[0, 1])]
     for v in range(1, V):
@@ -108,9 +108,7 @@ def _paths_by_uses(edge: dict[tuple[int, int], Column], uses: dict[int, Column])
     return count[-1]
 
 
-def _edge_types(
-    edge: dict[tuple[int, int], Column], has: dict[tuple[int, int], Column], n_ops: int
-) -> list[Column]:
+def _edge_types(edge: dict[tuple[int, int], Column], has: dict[tuple[int, int], Column], n_ops: int) -> list[Column]:
     """Return how many edges lead from input or operation to operation or output, by type."""
     columns = [sum_([edge[0, v] * has[v, op] for v in INTERIOR]) for op in range(n_ops)]
     columns += [sum_([edge[v, V - 1] * has[v, op] for v in INTERIOR]) for op in range(n_ops)]

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.random import Generator
 
-from lissnas.errors import UserError
+from lissnas.errors import InvalidArchitecture, UserError
 from lissnas.spaces.base import (
     LISTABLE,
     MUTATE_TRIES,
@@ -85,7 +85,7 @@ class ChoiceSpace(Space):
         return keys
 
     def _is_canonical(self, rows: Archs) -> BoolArray:
-        return self.valid(rows) & (self.canonical(rows) == rows).all(axis=1)
+        return np.asarray(self.valid(rows) & (self.canonical(rows) == rows).all(axis=1))
 
     def enumerate(self) -> Archs:
         """Return every architecture once, in the order of keys."""
@@ -202,12 +202,11 @@ class ChoiceSpace(Space):
     def from_digits(self, codes: np.ndarray[tuple[int, int], np.dtype[np.uint8]]) -> Archs:
         """Return canonical rows from ASCII digits; raises InvalidArchitecture."""
         bad = (codes < ord("0")) | (codes >= ord("0") + self.radix)
-        at = np.argmax(bad, axis=1)
-        for row in np.flatnonzero(bad.any(axis=1))[:1]:
-            top = int(self.radix[at[row]]) - 1
-            raise_first(
-                bad.any(axis=1), f"position {at[row]} is {chr(codes[row, at[row]])!r}, expected 0 to {top}"
-            )
+        if bad.any():
+            row = int(np.argmax(bad.any(axis=1)))
+            at = int(np.argmax(bad[row]))
+            text, top = chr(codes[row, at]), int(self.radix[at]) - 1
+            raise InvalidArchitecture(row, f"position {at} is {text!r}, expected 0 to {top}")
         rows = (codes - ord("0")).astype(np.int8)
         raise_first(~self.valid(rows), f"not a network of {self.name}")
         return self.canonical(rows)

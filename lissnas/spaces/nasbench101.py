@@ -27,8 +27,7 @@ class NASBench101(CellSpace):
         self.check_rows(archs)
         matrix = adjacency(archs).astype(np.int64)
         kernel = np.array([9, 1, 0])[archs[:, N_EDGES:]]  # weights a channel pair; pooling has none
-        flops, params = _convolution(9, 3, STEM, IMAGE)
-        flops, params = np.full(len(archs), flops), np.full(len(archs), params)
+        flops, params = (np.full(len(archs), c, np.int64) for c in _convolution(9, 3, STEM, IMAGE))
         width, side = STEM, IMAGE
         for stack in range(3):
             out, side = (width, side) if stack == 0 else (2 * width, side // 2)

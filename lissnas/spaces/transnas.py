@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lissnas.errors import InvalidArchitecture
 from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, as_bytes, raise_first
 from lissnas.spaces.choices import ChoiceSpace
 
@@ -86,9 +87,7 @@ class TransNASMacro(ChoiceSpace):
         """Read `64-<modules>-basic`."""
         digits = [s[3:-6] if s.startswith("64-") and s.endswith("-basic") else "" for s in names]
         codes, lengths = as_bytes(digits, MACRO_LENGTH)
-        raise_first(
-            (lengths < 4) | (codes == ord("0")).any(axis=1), "expected 64-<4 to 6 digits 1 to 4>-basic"
-        )
+        raise_first((lengths < 4) | (codes == ord("0")).any(axis=1), "expected 64-<4 to 6 digits 1 to 4>-basic")
         return self.from_digits(np.where(codes == 0, np.uint8(ord("0")), codes))
 
 
@@ -146,7 +145,7 @@ class TransNAS(ChoiceSpace):
         rows[:, 0] = is_macro
         for at, part in ((np.flatnonzero(~is_macro), micro), (np.flatnonzero(is_macro), macro)):
             with _rows_of(at):
-                rows[at, 1:] = part.parse([names[i] for i in at])
+                rows[at, 1:] = part.parse([names[int(i)] for i in at])
         return rows
 
 
@@ -183,8 +182,6 @@ class _rows_of:
         return None
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        from lissnas.errors import InvalidArchitecture
-
         if isinstance(error, InvalidArchitecture):
             raise InvalidArchitecture(int(self.at[error.row]), error.reason) from None
 
@@ -195,7 +192,7 @@ def _macro_valid(rows: Archs) -> BoolArray:
     halvings = ((rows == 3) | (rows == 4)).sum(axis=1)
     doublings = ((rows == 2) | (rows == 4)).sum(axis=1)
     length = used.sum(axis=1)
-    return (
+    return np.asarray(
         padded
         & (length >= 4)
         & (halvings >= 1)
@@ -206,9 +203,7 @@ def _macro_valid(rows: Archs) -> BoolArray:
     )
 
 
-def _convolution(
-    kernel: int, inputs: IntArray, outputs: IntArray, side: IntArray
-) -> tuple[IntArray, IntArray]:
+def _convolution(kernel: int, inputs: IntArray, outputs: IntArray, side: IntArray) -> tuple[IntArray, IntArray]:
     """Multiply-adds and parameters (batch norm included) of a convolution with outputs of `side`²."""
     weights = kernel * kernel * inputs * outputs
     return weights * side**2, weights + 2 * outputs

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from lissnas import spaces
+from lissnas.spaces import Space
+from lissnas.testing import SpaceSuite
+
+
+class TestNASBench101(SpaceSuite):
+    @pytest.fixture
+    def space(self) -> Space:
+        return spaces.get("nasbench101")
+
+
+class TestTransNASMicro(SpaceSuite):
+    @pytest.fixture
+    def space(self) -> Space:
+        return spaces.get("transnas_micro")
+
+
+class TestTransNASMacro(SpaceSuite):
+    @pytest.fixture
+    def space(self) -> Space:
+        return spaces.get("transnas_macro")
+
+
+class TestTransNAS(SpaceSuite):
+    @pytest.fixture
+    def space(self) -> Space:
+        return spaces.get("transnas")
+
+
+class TestNASBenchMacro(SpaceSuite):
+    @pytest.fixture
+    def space(self) -> Space:
+        return spaces.get("nas_bench_macro")
+
+
+class TestFreeProduct(SpaceSuite):
+    """The paper's ShuffleNetV2 shape, 4^20: too large to list."""
+
+    @pytest.fixture
+    def space(self) -> Space:
+        return spaces.ChoiceSpace("four_to_twenty", [4] * 20)
+
+
+def test_every_registered_space_is_tested_here() -> None:
+    tested = {"nasbench101", "transnas_micro", "transnas_macro", "transnas", "nas_bench_macro"}
+    assert set(spaces.names()) == tested

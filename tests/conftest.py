@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lissnas import benchmarks, config
+from lissnas.config import Params, shrink_params
+from lissnas.shrinkers.state import Problem
+
+# Nothing a test starts may reach out, or touch the servers and databases of the person who runs it.
+for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "MLFLOW_TRACKING_URI"):
+    os.environ.pop(name, None)
+os.environ["DO_NOT_TRACK"] = "1"
+os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+
+
+@pytest.fixture(scope="session")
+def make_params() -> Callable[..., Params]:
+    def make(**overrides: Any) -> Params:
+        dotted = {k.replace("__", "."): v for k, v in overrides.items()}
+        return config.load(None, dotted, benchmarks.names())
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_problem(make_params: Callable[..., Params]) -> Callable[..., Problem]:
+    def make(name: str = "nas_bench_macro", seed: int = 0, **overrides: Any) -> Problem:
+        b = benchmarks.get(name)
+        params = shrink_params(make_params(**overrides), name, seed, b.space.size(), b.sha256)
+        return Problem(b.space, b, params, b, b.point)
+
+    return make

@@ -1,0 +1,127 @@
+"""Numbers that the literature gives for these spaces and tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+from scipy.stats import chisquare
+
+from lissnas import benchmarks, spaces
+from lissnas.benchmarks import tables
+from lissnas.spaces import CellSpace
+from lissnas.spaces.transnas import function_classes
+
+BY_VERTICES = {2: 1, 3: 6, 4: 84, 5: 2_441, 6: 62_010, 7: 359_082}
+BY_EDGES = {1: 1, 2: 3, 3: 12, 4: 60, 5: 339, 6: 2_134, 7: 13_984, 8: 78_822, 9: 328_269}
+
+
+@pytest.fixture(scope="module")
+def nb101() -> CellSpace:
+    space = spaces.get("nasbench101")
+    assert isinstance(space, CellSpace)
+    return space
+
+
+def vertices(space: CellSpace, names: list[str]) -> dict[int, int]:
+    values, counts = np.unique([len(name.partition("-")[2]) + 2 for name in names], return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def test_nasbench101_by_vertices_and_edges(nb101: CellSpace) -> None:
+    names = nb101.format(nb101.enumerate())
+    assert len(set(names)) == nb101.size() == 423_624
+    assert vertices(nb101, names) == BY_VERTICES
+    edges, counts = np.unique([name.partition("-")[0].count("1") for name in names], return_counts=True)
+    assert dict(zip(edges.tolist(), counts.tolist(), strict=True)) == BY_EDGES
+
+
+def test_nasbench101_table_holds_each_cell_once(nb101: CellSpace) -> None:
+    keys, values = tables.nasbench101()
+    assert (keys == nb101.key(nb101.enumerate())).all()
+    assert values.mean() == pytest.approx(89.68, abs=0.01)
+    assert np.median(values) == pytest.approx(90.65, abs=0.01)
+    assert values.max() == pytest.approx(94.66, abs=0.01)
+
+
+def test_nasbench101_sample_has_the_vertices_of_the_space(nb101: CellSpace) -> None:
+    n = 200_000
+    found = vertices(nb101, nb101.format(nb101.sample(n, np.random.default_rng(0))))
+    expected = np.array(list(BY_VERTICES.values())) * n / nb101.size()
+    observed = np.array([found.get(v, 0) for v in BY_VERTICES])
+    assert observed[-1] / n == pytest.approx(0.848, abs=0.004)
+    # The three smallest together: alone they are too rare for the test's approximation.
+    merged = [np.r_[x[:3].sum(), x[3:]] for x in (observed, expected)]
+    assert chisquare(*merged).pvalue > 1e-4
+
+
+def test_nasbench101_neighborhood_sizes(nb101: CellSpace) -> None:
+    _, parents = nb101.neighbors(nb101.sample(3_000, np.random.default_rng(0)))
+    per_cell = np.bincount(parents)
+    assert per_cell.mean() == pytest.approx(18, abs=1)
+
+
+def test_nasbench101_costs(nb101: CellSpace) -> None:
+    costs = nb101.costs(nb101.enumerate())
+    assert costs["params"].min() == 227_274
+    assert costs["params"].max() == 49_979_274
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("transnas_micro", 4_096), ("transnas_macro", 3_256), ("transnas", 7_352), ("nas_bench_macro", 3_969)],
+)
+def test_sizes(name: str, size: int) -> None:
+    assert spaces.get(name).size() == size
+
+
+def test_transnas_networks_distinct_by_function() -> None:
+    assert len(np.unique(function_classes(spaces.get("transnas_micro").enumerate()))) == 1_229
+
+
+def test_nas_bench_macro_strings_and_costs() -> None:
+    table = tables.read("nas_bench_macro.parquet")
+    names = table["arch"].to_pylist()
+    assert len(set(names)) == 6_561
+    space = spaces.get("nas_bench_macro")
+    assert len(np.unique(space.key(space.parse(names)))) == 3_969
+    rows = np.array([[int(c) for c in name] for name in names], np.int8)
+    costs = space.costs(rows)
+    assert (costs["flops"] == table["flops"].to_numpy()).all()
+    assert (costs["params"] == table["params"].to_numpy()).all()
+    # Networks of equal function have equal cost, however they are written.
+    assert all((a == b).all() for a, b in zip(costs.values(), space.costs(space.parse(names)).values(), strict=True))
+
+
+def test_nas_bench_macro_values() -> None:
+    benchmark = benchmarks.get("nas_bench_macro")
+    assert benchmark.values.mean() == pytest.approx(90.29, abs=0.01)
+    assert benchmark.best == pytest.approx(93.13, abs=0.01)
+    assert benchmark(benchmark.space.parse(["22212220"]))[0] == benchmark.best
+
+
+def test_nas_bench_macro_locality() -> None:
+    """Correlation and mean difference at exact distance, over networks distinct by function."""
+    benchmark = benchmarks.get("nas_bench_macro")
+    space, rng = benchmark.space, np.random.default_rng(0)
+    expected = ((1, 0.732, 1.08), (2, 0.504, 1.53), (3, 0.307, 1.86), (4, 0.138, None))
+    for distance, correlation, difference in expected:
+        a = space.sample(20_000, rng)
+        x, y = benchmark(a), benchmark(space.mutate(a, np.full(20_000, distance), rng))
+        assert np.corrcoef(x, y)[0, 1] == pytest.approx(correlation, abs=0.03)
+        if difference is not None:
+            assert np.abs(x - y).mean() == pytest.approx(difference, abs=0.1)
+
+
+@pytest.mark.parametrize("name", benchmarks.names())
+def test_every_benchmark_covers_its_space(name: str) -> None:
+    benchmark = benchmarks.get(name)
+    assert len(benchmark.keys) == benchmark.space.size()
+    assert (benchmark.keys[1:] > benchmark.keys[:-1]).all()
+    assert np.isfinite(benchmark.values).all()
+
+
+def test_the_source_columns_are_complete() -> None:
+    for name in tables.CHECKSUMS:
+        table = tables.read(name)
+        assert all(pc.count(table[c], mode="only_null").as_py() == 0 for c in table.column_names)

@@ -1,0 +1,292 @@
+"""The small parts: streams, files, predictor, quality, subspace, layers."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lissnas
+from lissnas import benchmarks, spaces, store
+from lissnas.benchmarks import tables
+from lissnas.errors import DamagedFile, InvalidArchitecture, UnknownName, UserError
+from lissnas.predictor import Predictor, assess
+from lissnas.quality import error_edf, good_threshold, prob_good, share_good
+from lissnas.rng import stream
+from lissnas.subspace import Subspace
+
+PACKAGE = Path(lissnas.__file__).parent
+
+
+# -- streams ---------------------------------------------------------------------------------------
+def test_streams_are_named_and_stable() -> None:
+    assert stream(1, "a", 2).integers(1 << 60) == stream(1, "a", 2).integers(1 << 60)
+    draws = {int(stream(*args).integers(1 << 60)) for args in [(1, "a"), (1, "b"), (2, "a"), (1, "a", 0)]}
+    assert len(draws) == 4
+    assert stream(0, "golden").integers(1 << 30, size=3).tolist() == [858437345, 189384109, 1038459398]
+
+
+# -- files -----------------------------------------------------------------------------------------
+def test_publish_then_verify(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    store.publish(folder, {"x.json": b"1", "deep/y": b"2"}, {"run.json": b"{}"})
+    assert set(store.verify(folder, "")) == {"x.json", "deep/y"}
+    store.publish(folder, {"x.json": b"3"})
+    assert (folder / "x.json").read_bytes() == b"3"
+    assert sorted(p.name for p in tmp_path.rglob(".*")) == []
+
+
+@pytest.mark.parametrize("damage", [lambda p: p.write_bytes(b"0"), lambda p: p.unlink()])
+def test_damage_is_found_and_named(tmp_path: Path, damage: Callable[[Path], Any]) -> None:
+    store.publish(tmp_path / "r", {"x.json": b"1"})
+    damage(tmp_path / "r" / "x.json")
+    with pytest.raises(DamagedFile, match=r"x\.json is damaged: expected sha256 6b86b2.*Do this"):
+        store.verify(tmp_path / "r", "Do this")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    store.write(tmp_path / "f", b"old")
+    with pytest.raises(TypeError):
+        store.write(tmp_path / "f", "no bytes")  # type: ignore[arg-type]
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("f", b"old")]
+
+
+def test_a_lock_names_its_holder(tmp_path: Path) -> None:
+    with (
+        store.locked(tmp_path / "r"),
+        pytest.raises(UserError, match="being written by process"),
+        store.locked(tmp_path / "r"),
+    ):
+        pass
+    with store.locked(tmp_path / "r"):
+        pass
+
+
+def test_checkpoints_belong_to_their_parameters(tmp_path: Path) -> None:
+    checkpoint = store.Checkpoint(tmp_path / "r", {"seed": 1})
+    assert checkpoint.load() is None
+    for i in range(2):
+        checkpoint.save({"a": np.arange(i + 3)}, {"i": i})
+    loaded = checkpoint.load()
+    assert loaded is not None
+    assert loaded[0]["a"].tolist() == [0, 1, 2, 3]
+    assert loaded[1] == {"i": 1}
+    assert store.Checkpoint(tmp_path / "r", {"seed": 2}).load() is None
+    (state,) = checkpoint.folder.glob("state-*.npz")
+    state.write_bytes(state.read_bytes()[:-10])
+    with pytest.raises(DamagedFile, match="Delete the folder"):
+        checkpoint.load()
+    checkpoint.clear()
+    assert checkpoint.load() is None
+
+
+def test_a_damaged_table_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables.read.cache_clear()
+    monkeypatch.setitem(tables.CHECKSUMS, "nas_bench_macro.parquet", "0" * 64)
+    with pytest.raises(DamagedFile, match="nas_bench_macro.parquet is damaged: expected sha256 0000"):
+        tables.read("nas_bench_macro.parquet")
+    monkeypatch.undo()
+    tables.read.cache_clear()
+
+
+def test_unknown_names_give_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'nasbench101'"):
+        benchmarks.get("nasbench-101")
+    with pytest.raises(UnknownName, match="Known: nasbench101"):
+        spaces.get("darts")
+
+
+# -- predictor -------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def model(make_params: Any) -> Predictor:
+    table = benchmarks.get("nas_bench_macro")
+    rows = table.space.sample_distinct(400, np.random.default_rng(0))
+    return Predictor.fit(table.space, rows, table(rows), make_params().predictor, 0)
+
+
+def test_predictor_is_good_and_says_so(model: Predictor) -> None:
+    table = benchmarks.get("nas_bench_macro")
+    rows = table.space.sample(2_000, np.random.default_rng(1))
+    quality = assess(model, rows, table(rows))
+    assert quality["tau"] > 0.85
+    assert quality["spearman"] > 0.95
+    assert quality["r2"] > 0.85
+    assert 0.5 < quality["tau_better_half"] < quality["tau"]
+
+
+def test_values_are_in_the_unit_of_the_labels(model: Predictor) -> None:
+    values = model.value(np.linspace(-9, 9, 101))
+    assert (np.diff(values) >= 0).all()
+    assert values[0] == model.quantiles[0]
+    assert values[-1] == model.quantiles[-1]
+
+
+def test_the_model_goes_to_disk_and_back(model: Predictor) -> None:
+    data, sidecar = model.dump()
+    again = Predictor.load(model.space, data, json.dumps(sidecar))
+    rows = model.space.sample(100, np.random.default_rng(2))
+    assert (again.score(rows) == model.score(rows)).all()
+    with pytest.raises(UserError, match="made for space 'nas_bench_macro', not for 'nasbench101'"):
+        Predictor.load(spaces.get("nasbench101"), data, sidecar)
+    with pytest.raises(UserError, match="another encoding"):
+        Predictor.load(model.space, data, {**sidecar, "encoding_sha256": "0"})
+    with pytest.raises(UserError, match="expected sha256"):
+        Predictor.load(model.space, data[:-1], sidecar)
+
+
+@pytest.mark.parametrize(("bad", "part"), [(np.nan, "row 5 is nan"), (np.inf, "row 5 is inf")])
+def test_labels_that_are_no_numbers(make_params: Any, bad: float, part: str) -> None:
+    table = benchmarks.get("nas_bench_macro")
+    rows = table.space.sample(30, np.random.default_rng(0))
+    values = table(rows)
+    values[5] = bad
+    with pytest.raises(UserError, match=part):
+        Predictor.fit(table.space, rows, values, make_params().predictor, 0)
+
+
+# -- quality ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("n", "k", "expected"),
+    [
+        (5, 1, [0.226, 0.410, 0.556, 0.672, 0.832, 0.969]),
+        (10, 2, [0.086, 0.264, 0.456, 0.624, 0.851, 0.989]),
+        (100, 20, [0.000, 0.002, 0.107, 0.540, 0.991, 1.0]),
+    ],
+)
+def test_theorem_1(n: int, k: int, expected: list[float]) -> None:
+    found = [prob_good(p, n, k) for p in (0.05, 0.1, 0.15, 0.2, 0.3, 0.5)]
+    assert found == pytest.approx(expected, abs=6e-4)
+
+
+def test_theorem_1_as_in_greedynas() -> None:
+    assert prob_good(0.6, 10, 5) == pytest.approx(0.834, abs=5e-4)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50))
+def test_error_distribution(values: list[float]) -> None:
+    x = np.array(values)
+    errors, share = error_edf(x, float(x.max()))
+    assert errors[0] == 0
+    assert share[-1] == 1
+    assert (np.diff(errors) >= 0).all()
+    assert 0 <= share_good(x, good_threshold(x)) <= 0.2 + 1 / len(x)
+
+
+def test_metrics_of_nothing_are_errors() -> None:
+    none = np.empty(0)
+    for function in (good_threshold, lambda v: share_good(v, 0), lambda v: error_edf(v, 0)):
+        with pytest.raises(UserError, match="no values"):
+            function(none)
+    with pytest.raises(UserError, match="prob_good needs"):
+        prob_good(1.5, 10, 2)
+
+
+# -- subspace --------------------------------------------------------------------------------------
+def test_subspace_membership_and_sampling() -> None:
+    space = spaces.get("nas_bench_macro")
+    rows = space.sample_distinct(200, np.random.default_rng(0))
+    sub = Subspace(space, rows[:100])
+    assert sub.size() == 100
+    assert sub.contains(rows).tolist() == [True] * 100 + [False] * 100
+    assert sub.contains(sub.sample(500, np.random.default_rng(1))).all()
+    empty = Subspace(space, rows[:0])
+    assert not empty.contains(rows).any()
+    with pytest.raises(UserError, match="empty"):
+        empty.sample(1, np.random.default_rng(0))
+    with pytest.raises(UserError, match="twice"):
+        Subspace(space, np.concatenate([rows[:2], rows[:2]])).contains(rows)
+
+
+# -- notation of the other spaces --------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("space", "good", "bad", "reason"),
+    [
+        ("transnas_micro", "64-41414-3_02_113", "64-41414-3_02_114", "position 5 is '4'"),
+        ("transnas_micro", "64-41414-3_02_113", "64-41414-3-02-113", "expected 64-41414"),
+        ("transnas_macro", "64-1244-basic", "64-124-basic", "4 to 6 digits"),
+        ("transnas_macro", "64-1244-basic", "64-1111-basic", "not a network"),
+        ("transnas_macro", "64-1244-basic", "64-10240-basic", "4 to 6 digits"),
+        ("transnas", "64-1244-basic", "64-41414-9_00_000", "position 0 is '9'"),
+        ("nas_bench_macro", "22212220", "22212223", "position 7 is '3'"),
+        ("nas_bench_macro", "22212220", "2221222", "expected 8 digits"),
+    ],
+)
+def test_notations(space: str, good: str, bad: str, reason: str) -> None:
+    s = spaces.get(space)
+    assert s.format(s.parse([good])) == [good]
+    with pytest.raises(InvalidArchitecture, match=reason) as caught:
+        s.parse([good, good, bad])
+    assert caught.value.row == 2
+
+
+def test_equal_functions_are_one_network() -> None:
+    space = spaces.get("nas_bench_macro")
+    assert space.format(space.parse(["11102021"])) == ["11120210"]
+    a, b, c = space.key(space.parse(["11201120", "11210120", "11201012"]))
+    assert a != b
+    assert len({int(a), int(b), int(c)}) == 3 - int(a == c)
+
+
+# -- layers ----------------------------------------------------------------------------------------
+FLOORS = [
+    {"errors", "rng", "config", "store"},
+    {"spaces"},
+    {"benchmarks", "predictor", "subspace"},
+    {"oracles"},
+    {"locality", "quality"},
+    {"shrinkers"},
+    {"nets"},
+    {"tracking", "report", "stages"},
+    {"testing", "console", "options", "doctor", "cli"},
+]
+
+
+def floor_of(module: str) -> int:
+    name = module.split(".")[1] if "." in module else ""
+    return next((i for i, names in enumerate(FLOORS) if name in names), 0)
+
+
+def test_imports_lead_down_and_never_in_a_circle() -> None:
+    edges: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        module = ".".join(["lissnas", *path.relative_to(PACKAGE).with_suffix("").parts])
+        module = module.removesuffix(".__init__")
+        edges[module] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lissnas"):
+                targets = {f"{node.module}.{a.name}" for a in node.names} | {node.module or ""}
+                edges[module] |= {t for t in targets if t != "lissnas"}
+    for module, targets in edges.items():
+        upward = [t for t in targets if floor_of(t) > floor_of(module)]
+        assert not upward or module in ("lissnas",), f"{module} imports from above: {upward}"
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, f"circle: {' -> '.join([*path, module])}"
+        if module not in done:
+            for target in edges.get(module, ()):
+                # A package re-exports its parts; that is no circle.
+                if target in edges and target != module and not module.startswith(target + "."):
+                    visit(target, (*path, module))
+            done.add(module)
+
+    for module in edges:
+        visit(module, ())
+
+
+def test_import_is_light() -> None:
+    code = (
+        "import sys, lissnas, lissnas.spaces, lissnas.benchmarks, lissnas.tracking\n"
+        "heavy = {'torch', 'prefect', 'mlflow', 'dvc', 'pandas'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

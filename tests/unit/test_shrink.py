@@ -1,0 +1,213 @@
+"""The method: its rules, its stops, its traps, and that it can be interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lissnas import benchmarks
+from lissnas.errors import LissnasError, UserError
+from lissnas.shrinkers.lissnas import ShrinkResult, plain_call, shrink
+from lissnas.shrinkers.selection import Strata, best
+from lissnas.shrinkers.state import Problem, State
+from lissnas.spaces import Archs, ChoiceSpace, FloatArray, IntArray
+from lissnas.stages import shrink_files, shrink_metrics
+
+Make = Callable[..., Problem]
+
+
+def run(problem: Problem, **given: Any) -> ShrinkResult:
+    return shrink(problem, **given)
+
+
+def test_elite_reaches_its_target_and_counts_what_it_asks(make_problem: Make) -> None:
+    asked: list[int] = []
+    problem = make_problem()
+    table = benchmarks.get("nas_bench_macro")
+
+    def oracle(archs: Archs) -> FloatArray:
+        asked.append(len(archs))
+        return table(archs)
+
+    result = run(replace(problem, oracle=oracle))
+    assert len(result.members) == result.subspace.size() == 450
+    assert asked == [120, 60, 60, 60]
+    assert result.state.n_labels == 300
+    assert result.state.queries == len(result.state.rows) == len(np.unique(result.state.keys))
+    last = result.state.records[-1]
+    assert last["queries"] == result.state.queries
+    assert table(result.subspace.members).mean() >= 92.45
+
+
+def test_the_paper_variant_keeps_seeds_and_neighbors_only(make_problem: Make) -> None:
+    problem = make_problem(shrink__variant="paper")
+    spaces: list[tuple[set[int], set[int]]] = []
+
+    def watch(state: State) -> None:
+        members = set(state.current.tolist())
+        spaces.append((members, set(state.seeds.tolist()) | set(state.children.tolist())))
+
+    result = run(problem, on_iteration=watch)
+    assert all(members == made for members, made in spaces[1:])
+    means = [r["mean_predicted"] for r in result.state.records]
+    assert result.state.stop.startswith("the mean prediction rose")
+    assert all(b - a >= 0.02 for a, b in zip(means, means[1:-1], strict=False))
+    assert means[-1] - means[-2] < 0.02
+    assert len(result.members) == result.state.records[-2]["size"]
+    assert result.state.n_labels == 596  # 15 % of the space
+
+
+def test_paper_without_improvement_returns_the_first_sample(make_problem: Make) -> None:
+    result = run(make_problem(shrink__variant="paper", shrink__paper__tolerance=1000.0))
+    assert "in the first iteration" in result.state.stop
+    assert sorted(result.members.tolist()) == list(range(result.state.n_first))
+
+
+@pytest.mark.parametrize("variant", ["elite", "paper"])
+def test_a_query_budget_is_kept(make_problem: Make, variant: str) -> None:
+    budget = 900 if variant == "elite" else 2_100
+    result = run(make_problem(shrink__variant=variant, shrink__max_queries=budget))
+    assert result.state.queries <= budget
+    assert result.state.stop
+
+
+def test_the_iteration_limit_stops(make_problem: Make) -> None:
+    result = run(make_problem(shrink__elite__max_iterations=2))
+    assert result.state.iteration == 2
+    assert "2 iterations" in result.state.stop
+    assert len(result.members) == 450
+
+
+@pytest.mark.parametrize("variant", ["elite", "paper"])
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_resumed_is_the_same_bytes(make_problem: Make, variant: str, after: int) -> None:
+    problem = make_problem(shrink__variant=variant)
+    table = benchmarks.get("nas_bench_macro")
+    saved: list[Any] = []
+    whole = shrink_files(run(problem, on_iteration=lambda s: saved.append(s.to_arrays())), table)
+    arrays, about = saved[after]
+    resumed = run(problem, state=State.from_arrays(problem.space, arrays, about))
+    assert shrink_files(resumed, table) == whole
+
+
+def test_threads_change_nothing(make_problem: Make) -> None:
+    table = benchmarks.get("nasbench101")
+    files = [
+        shrink_files(run(replace(make_problem("nasbench101", shrink__target_size=2_000), threads=n)), table)
+        for n in (1, 2)
+    ]
+    assert files[0] == files[1]
+
+
+def test_steps_run_in_the_order_of_the_method(make_problem: Make) -> None:
+    names: list[str] = []
+
+    def call(step: Any, state: State, problem: Problem) -> State:
+        names.append(step.__name__)
+        return plain_call(step, state, problem)
+
+    shrink(make_problem(), call)
+    assert names[:5] == ["sample", "label", "sample", "predict", "check_convergence"]
+    assert names[5:10] == ["select_seeds", "generate_neighbors", "predict", "check_convergence", "label"]
+    assert names.count("label") == 4
+
+
+def test_provenance(make_problem: Make) -> None:
+    """Each member was made from its seed with as many edits as it says; sampled ones are their own."""
+    state = run(make_problem(shrink__variant="paper")).state
+    own = np.arange(len(state.rows))
+    sampled = own < state.n_first
+    assert (state.seed[sampled] == own[sampled]).all()
+    assert (state.distance[sampled] == 0).all()
+    space = benchmarks.get("nas_bench_macro").space
+    assert isinstance(space, ChoiceSpace)
+    made = space.distance(state.rows[state.seed], state.rows)
+    assert (made == state.distance).all()
+
+
+def test_constant_labels_are_refused(make_problem: Make) -> None:
+    with pytest.raises(UserError, match="without two different values"):
+        run(replace(make_problem(), oracle=lambda archs: np.ones(len(archs))))
+
+
+def test_a_label_that_is_no_number_names_the_architecture(make_problem: Make) -> None:
+    problem = make_problem()
+
+    def oracle(archs: Archs) -> FloatArray:
+        values = np.arange(len(archs), dtype=float)
+        values[3] = np.nan
+        return values
+
+    with pytest.raises(LissnasError, match=r"nan for [012]{8}"):
+        run(replace(problem, oracle=oracle))
+    with pytest.raises(LissnasError, match=r"shape \(1,\)"):
+        run(replace(problem, oracle=lambda archs: np.ones(1)))
+
+
+class NoCosts(ChoiceSpace):
+    """A space that knows no costs: strata are clusters of the encoding."""
+
+
+@pytest.mark.parametrize("diversity", [0.0, 0.5])
+def test_a_space_without_costs_or_table(make_problem: Make, diversity: float) -> None:
+    space = NoCosts("made_up", [4] * 8)
+    weights = np.random.default_rng(0).normal(size=(8, 4))
+
+    def oracle(archs: Archs) -> FloatArray:
+        return np.asarray(weights[np.arange(8), archs].sum(axis=1))
+
+    params = make_problem("nas_bench_macro", shrink__elite__diversity=diversity).params
+    result = run(Problem(space, oracle, params.model_copy(update={"target_size": 500})))
+    full = oracle(space.sample(5_000, np.random.default_rng(1)))
+    assert oracle(result.subspace.members).mean() > full.mean() + full.std()
+    assert "mean_true" not in result.state.records[-1]
+
+
+def test_target_by_rule_says_why_and_warns(make_problem: Make) -> None:
+    problem = make_problem()
+    problem = replace(problem, params=problem.params.model_copy(update={"target_size": None}))
+    result = run(problem)
+    assert 100 <= len(result.members) <= 3_969 // 4
+    assert result.state.notes[0].startswith(f"target size {len(result.members):,}")
+    noise = np.random.default_rng(0)
+    useless = run(replace(problem, oracle=lambda archs: noise.normal(size=len(archs))))
+    assert "say next to nothing" in useless.state.notes[0]
+
+
+def test_best_fills_quotas_then_the_rest() -> None:
+    scores = np.array([9.0, 8, 7, 6, 5, 4, 3, 2])
+    stratum: IntArray = np.array([0, 0, 0, 0, 0, 0, 1, 2])
+    weight = np.array([0.5, 0.25, 0.25])
+    assert best(scores, stratum, weight, 4, 0).tolist() == [0, 1, 2, 3]
+    assert best(scores, stratum, weight, 4, 0.05).tolist() == [0, 1, 6, 7]
+    assert best(scores, stratum, weight, 9, 1).tolist() == list(range(8))
+    assert len(best(scores, stratum, weight, 2, 1)) == 2
+
+
+def test_equal_scores_go_by_index() -> None:
+    assert best(np.zeros(6), np.zeros(6, np.int64), np.ones(1), 3, 0).tolist() == [0, 1, 2]
+
+
+def test_strata_follow_the_first_sample() -> None:
+    table = benchmarks.get("nas_bench_macro")
+    first = table.space.sample(500, np.random.default_rng(0))
+    strata = Strata.of(table.space, first, np.random.default_rng(1))
+    assert strata.number == 19
+    assert strata.weight.sum() == pytest.approx(1)
+    assert Strata.from_arrays(strata.to_arrays()).number == 19
+
+
+def test_metrics_count_equal_values_as_equally_good(make_problem: Make) -> None:
+    problem = make_problem()
+    result = run(problem)
+    table = benchmarks.get("nas_bench_macro")
+    metrics: Mapping[str, Any] = shrink_metrics(result, table)
+    assert metrics["kept_best"] is True
+    flat = replace(table, values=np.full(len(table.values), 5.0))
+    metrics = shrink_metrics(result, flat)
+    assert metrics["kept_best"] is True
+    assert metrics["top10_kept"] == 10
