@@ -30,7 +30,7 @@ from lissnas.quality import good_threshold, prob_good, share_good
 from lissnas.report import figures
 from lissnas.rng import stream
 from lissnas.shrinkers.lissnas import Call, ShrinkResult, plain_call, shrink
-from lissnas.shrinkers.state import Problem, State
+from lissnas.shrinkers.state import ITERATION_COLUMNS, Problem, State
 from lissnas.spaces import Archs, FloatArray, Keys
 
 PARAMETERS = "parameters.json"
@@ -213,7 +213,7 @@ def shrink_files(result: ShrinkResult, benchmark: Benchmark) -> dict[str, bytes]
         "shrunk space": values,
     }
     model, sidecar = state.predictor.dump()
-    columns = {name: [record[name] for record in state.records] for name in state.records[0]}
+    columns = {n: [r[n] for r in state.records] for n in ITERATION_COLUMNS if n in state.records[0]}
     return {
         "subspace.json": store.to_json(result.subspace.describe()),
         "subspace.parquet": store.to_parquet(

@@ -20,6 +20,23 @@ from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.base import BoolArray
 
 
+ITERATION_COLUMNS = (
+    "iteration",
+    "size",
+    "seen",
+    "queries",
+    "labels",
+    "mean_predicted",
+    "best_predicted",
+    "turnover",
+    "p_good",
+    "shrink_index",
+    "mean_true",
+    "max_true",
+)
+"""Columns of the record of the iterations, in order; the last two where there is a table."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """What a shrink is given, the same for all its steps.

@@ -105,7 +105,10 @@ def test_an_option_of_the_other_variant_is_refused(tmp_path: Path) -> None:
         ({"shrink__target_size": 3_969}, "whole space"),
         ({"shrink__labels": 5_000}, "more than the space has"),
         ({"shrink__max_queries": 10}, "does not pay for the first sample"),
-        ({"shrink__variant": "paper", "shrink__target_size": 2_000}, "must be larger than the target"),
+        (
+            {"shrink__variant": "paper", "shrink__target_size": 900, "shrink__paper__first_size": 800},
+            "must be larger than the target",
+        ),
     ],
 )
 def test_numbers_that_do_not_fit_the_space(make_problem: Callable[..., Any], overrides: Any, part: str) -> None:

@@ -30,9 +30,10 @@ PACKAGE = Path(lissnas.__file__).parent
 # -- streams ---------------------------------------------------------------------------------------
 def test_streams_are_named_and_stable() -> None:
     assert stream(1, "a", 2).integers(1 << 60) == stream(1, "a", 2).integers(1 << 60)
-    draws = {int(stream(*args).integers(1 << 60)) for args in [(1, "a"), (1, "b"), (2, "a"), (1, "a", 0)]}
+    streams = [stream(1, "a"), stream(1, "b"), stream(2, "a"), stream(1, "a", 0)]
+    draws = {int(s.integers(1 << 60)) for s in streams}
     assert len(draws) == 4
-    assert stream(0, "golden").integers(1 << 30, size=3).tolist() == [858437345, 189384109, 1038459398]
+    assert stream(0, "golden").integers(1 << 30, size=3).tolist() == [598357909, 857320702, 277408773]
 
 
 # -- files -----------------------------------------------------------------------------------------
@@ -92,7 +93,7 @@ def test_checkpoints_belong_to_their_parameters(tmp_path: Path) -> None:
 def test_a_damaged_table_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     tables.read.cache_clear()
     monkeypatch.setitem(tables.CHECKSUMS, "nas_bench_macro.parquet", "0" * 64)
-    with pytest.raises(DamagedFile, match="nas_bench_macro.parquet is damaged: expected sha256 0000"):
+    with pytest.raises(DamagedFile, match=r"nas_bench_macro\.parquet is damaged: expected sha256 0000"):
         tables.read("nas_bench_macro.parquet")
     monkeypatch.undo()
     tables.read.cache_clear()
@@ -230,10 +231,10 @@ def test_notations(space: str, good: str, bad: str, reason: str) -> None:
 
 def test_equal_functions_are_one_network() -> None:
     space = spaces.get("nas_bench_macro")
-    assert space.format(space.parse(["11102021"])) == ["11120210"]
-    a, b, c = space.key(space.parse(["11201120", "11210120", "11201012"]))
-    assert a != b
-    assert len({int(a), int(b), int(c)}) == 3 - int(a == c)
+    assert space.format(space.parse(["11102021"])) == ["11120021"]
+    a, b, c = space.key(space.parse(["11201120", "11210120", "11021120"]))
+    assert a == b  # an identity behind the first layer of a stage may stand anywhere in it
+    assert a != c  # in the first layer it halves the resolution
 
 
 # -- layers ----------------------------------------------------------------------------------------
@@ -286,7 +287,7 @@ def test_imports_lead_down_and_never_in_a_circle() -> None:
 def test_import_is_light() -> None:
     code = (
         "import sys, lissnas, lissnas.spaces, lissnas.benchmarks, lissnas.tracking\n"
-        "heavy = {'torch', 'prefect', 'mlflow', 'dvc', 'pandas'} & set(sys.modules)\n"
+        "heavy = {'torch', 'prefect', 'mlflow', 'dvc'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,202 @@
+"""The command as a user runs it: in a process of its own, looking at output, files and exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from lissnas import benchmarks, store
+
+FILES = {
+    "subspace.json",
+    "subspace.parquet",
+    "iterations.parquet",
+    "metrics.json",
+    "labels.parquet",
+    "predictor.ubj",
+    "predictor.json",
+    "parameters.json",
+    "iterations.png",
+    "edf.png",
+}
+
+
+def lissnas(cwd: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from lissnas.cli import main; main()", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **env}, timeout=120)
+
+
+def manifest(folder: Path) -> dict[str, str]:
+    return store.verify(folder, "")
+
+
+@pytest.fixture(scope="module")
+def shrunk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cwd = tmp_path_factory.mktemp("shrunk")
+    done = lissnas(cwd, "shrink", "--benchmark", "nas_bench_macro", "--seed", "3", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert "450" in done.stdout
+    assert "kept" in done.stdout
+    assert "iteration  1" in done.stderr
+    return cwd / "out"
+
+
+def test_files_of_a_shrink(shrunk: Path) -> None:
+    assert set(manifest(shrunk)) == FILES
+    assert {p.name for p in shrunk.iterdir()} == FILES | {"manifest.json", "run.json"}
+    about = json.loads((shrunk / "subspace.json").read_text())
+    assert about == {"kind": "set", "space": "nas_bench_macro", "size": 450, "size_exact": True}
+    members = pq.read_table(shrunk / "subspace.parquet")
+    assert members.column_names == ["arch", "predicted", "distance", "seed"]
+    table = benchmarks.get("nas_bench_macro")
+    rows = table.space.parse(members["arch"].to_pylist())
+    assert len(np.unique(table.space.key(rows))) == 450
+    metrics = json.loads((shrunk / "metrics.json").read_text())
+    assert metrics["mean_true"] == pytest.approx(table(rows).mean())
+    assert (metrics["benchmark"], metrics["seed"], metrics["variant"]) == ("nas_bench_macro", 3, "elite")
+    assert metrics["reduction"] == pytest.approx(3_969 / 450)
+    iterations = pq.read_table(shrunk / "iterations.parquet")
+    columns = "iteration size seen queries labels mean_predicted best_predicted turnover p_good shrink_index"
+    assert iterations.column_names == [*columns.split(), "mean_true", "max_true"]
+    assert iterations["queries"].to_pylist()[-1] == metrics["queries"]
+    labels = pq.read_table(shrunk / "labels.parquet")
+    assert labels.column_names == ["arch", "value", "round"]
+    assert labels.num_rows == metrics["labels"] == 300
+    assert (labels["value"].to_numpy() == table(table.space.parse(labels["arch"].to_pylist()))).all()
+    assert (shrunk / "edf.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_again_does_nothing_and_others_are_refused(shrunk: Path) -> None:
+    before = {p.name: p.stat().st_mtime_ns for p in shrunk.iterdir()}
+    words = ["shrink", "--benchmark", "nas_bench_macro", "--out", "out"]
+    again = lissnas(shrunk.parent, *words, "--seed", "3")
+    assert again.returncode == 0
+    assert "Nothing was done" in again.stdout
+    other = lissnas(shrunk.parent, *words, "--seed", "4")
+    assert other.returncode == 2
+    assert "other parameters (seed differ)" in other.stderr
+    assert {p.name: p.stat().st_mtime_ns for p in shrunk.iterdir()} == before
+
+
+@pytest.mark.parametrize("env", [{"PYTHONHASHSEED": "1"}, {"OMP_NUM_THREADS": "2"}])
+def test_the_same_bytes_elsewhere(shrunk: Path, tmp_path: Path, env: dict[str, str]) -> None:
+    done = lissnas(tmp_path, "shrink", "--benchmark", "nas_bench_macro", "--seed", "3", "--out", "x", **env)
+    assert done.returncode == 0
+    assert manifest(tmp_path / "x") == manifest(shrunk)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_after_iteration_1_it_goes_on_to_the_same_bytes(
+    shrunk: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    slow = (
+        "import time\nfrom lissnas import store\nsave = store.Checkpoint.save\n"
+        "def saved(self, arrays, about):\n    save(self, arrays, about)\n"
+        "    about['iteration'] == 1 and (print('saved', flush=True), time.sleep(60))\n"
+        "store.Checkpoint.save = saved\nfrom lissnas.cli import main\nmain()"
+    )
+    words = ["shrink", "--benchmark", "nas_bench_macro", "--seed", "3", "--out", "out"]
+    child = subprocess.Popen([sys.executable, "-c", slow, *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "saved\n"
+    time.sleep(0.2)
+    child.send_signal(how)
+    child.wait(30)
+    assert not (tmp_path / "out").exists()
+    done = lissnas(tmp_path, *words)
+    assert done.returncode == 0
+    assert "iteration  1" not in done.stderr  # it did not start over
+    assert "iteration  2" in done.stderr
+    assert manifest(tmp_path / "out") == manifest(shrunk)
+    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")) == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--benchmark", "nasbench11"], ["unknown benchmark 'nasbench11'. Did you mean 'nasbench101'?"]),
+        (
+            ["--benchmark", "nas_bench_macro", "--target-size", "0", "--diversity", "nan"],
+            ["shrink.target_size", "--target-size", "shrink.elite.diversity", "--diversity"],
+        ),
+        (["--benchmark", "nas_bench_macro", "--target-size", "many"], ["--target-size"]),
+        (["--benchmark", "nas_bench_macro", "--params", "none.yaml"], ["none.yaml", "no such file"]),
+        (["--benchmark", "nas_bench_macro", "--max-queries", "5"], ["does not pay for the first sample"]),
+        (["--benchmark", "nas_bench_macro", "--seed", "-1"], ["seed"]),
+        (["--benchmark", "nas_bench_macro", "--table", "nowhere"], ["nowhere has no manifest.json"]),
+        (["--benchmark", "nas_bench_macro", "--colour", "red"], ["--colour"]),
+    ],
+)
+def test_mistakes_end_with_2_and_write_nothing(tmp_path: Path, words: list[str], parts: list[str]) -> None:
+    done = lissnas(tmp_path, "shrink", "--out", "out", *words, TERMINAL_WIDTH="200")
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for part in parts:
+        assert part in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_result_is_named(shrunk: Path, tmp_path: Path) -> None:
+    words = ["shrink", "--benchmark", "nas_bench_macro", "--seed", "3", "--out", "r"]
+    assert lissnas(tmp_path, *words).returncode == 0
+    target = tmp_path / "r" / "subspace.parquet"
+    data = bytearray(target.read_bytes())
+    data[len(data) // 2] ^= 1
+    target.write_bytes(data)
+    done = lissnas(tmp_path, *words)
+    assert done.returncode == 1
+    assert "subspace.parquet is damaged" in done.stderr
+    assert lissnas(tmp_path, *words, "--force").returncode == 0
+    assert manifest(tmp_path / "r") == manifest(shrunk)
+
+
+def test_foreign_files_in_the_folder_survive(tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "mine.txt").write_text("mine")
+    words = ["shrink", "--benchmark", "nas_bench_macro", "--out", "r"]
+    assert lissnas(tmp_path, *words).returncode == 0
+    assert lissnas(tmp_path, *words, "--seed", "1", "--force").returncode == 0
+    assert (tmp_path / "r" / "mine.txt").read_text() == "mine"
+
+
+def test_a_prepared_table_gives_the_same_bytes(shrunk: Path, tmp_path: Path) -> None:
+    assert lissnas(tmp_path, "data", "--benchmark", "nas_bench_macro", "--out", "t").returncode == 0
+    words = ["shrink", "--benchmark", "nas_bench_macro", "--seed", "3", "--out", "r", "--table", "t"]
+    assert lissnas(tmp_path, *words).returncode == 0
+    assert manifest(tmp_path / "r") == manifest(shrunk)
+    other = lissnas(tmp_path, "shrink", "--benchmark", "nasbench101", "--out", "x", "--table", "t")
+    assert other.returncode == 2
+    assert "holds the table of 'nas_bench_macro'" in other.stderr
+
+
+def test_spaces_as_json_and_nothing_else(tmp_path: Path) -> None:
+    rows = json.loads(lissnas(tmp_path, "spaces", "--json").stdout)
+    sizes = {row["name"]: row["size"] for row in rows}
+    assert sizes["nasbench101"] == 423_624
+    assert sizes["transnas"] == 7_352
+    assert all(set(row) == {"name", "size", "genome_len", "source"} for row in rows)
+
+
+def test_doctor_finds_this_installation_sound(tmp_path: Path) -> None:
+    done = lissnas(tmp_path, "doctor", COLUMNS="200")
+    assert done.returncode == 0, done.stdout
+    assert "423,624 rows" in done.stdout
+    away = lissnas(tmp_path, "doctor", COLUMNS="200", PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert away.returncode == 1
+    assert "unset PREFECT_API_URL" in away.stdout
+
+
+def test_show(shrunk: Path, tmp_path: Path) -> None:
+    shown = lissnas(shrunk.parent, "show", "out")
+    assert shown.returncode == 0, shown.stderr
+    assert "450" in shown.stdout
+    assert lissnas(tmp_path, "show", "nothing").returncode == 2

@@ -1,0 +1,88 @@
+"""The DVC pipeline: what it lists, that its lock is in step, and what a change of a parameter reruns."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STAGES = {
+    *(f"prepare@{b}" for b in ("nasbench101", "nas_bench_macro", "transnas/class_scene")),
+    *(f"predictor@{b}" for b in ("nasbench101", "nas_bench_macro", "transnas/class_scene")),
+    *(f"shrink@{b}-{s}" for b in ("nasbench101", "nas_bench_macro", "transnas/class_scene") for s in (0, 1, 2)),
+}
+SHRINKS = {s for s in STAGES if s.startswith("shrink@")}
+PREDICTORS = {s for s in STAGES if s.startswith("predictor@")}
+
+
+def dvc(cwd: Path, *words: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "dvc", *words], cwd=cwd, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pipeline's files as they are here, in a repository without any cached output."""
+    where = tmp_path_factory.mktemp("dvc") / "clone"
+    where.mkdir()
+    for name in ("dvc.yaml", "dvc.lock", "params.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, where / name)
+    for name in ("lissnas", "flows", ".dvc"):
+        skip = shutil.ignore_patterns("__pycache__", "cache", "tmp")
+        shutil.copytree(ROOT / name, where / name, ignore=skip)
+    subprocess.run(["git", "init", "-q"], cwd=where, check=True)
+    return where
+
+
+def would_run(clone: Path) -> set[str]:
+    """What `dvc repro` would run, taking the outputs in dvc.lock as there."""
+    text = dvc(clone, "repro", "--dry", "--allow-missing")
+    return set(re.findall(r"Running stage '([^']+)'", text))
+
+
+def test_the_stages_are_those_of_the_matrix(clone: Path) -> None:
+    assert set(dvc(clone, "stage", "list", "--name-only").split()) == STAGES
+
+
+def test_the_committed_lock_is_in_step_with_code_and_parameters(clone: Path) -> None:
+    assert would_run(clone) == set()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "stages"),
+    [
+        ("trees: 300", "trees: 301", SHRINKS | PREDICTORS),
+        ("held_out: 20000", "held_out: 19999", PREDICTORS),
+        ("diversity: 0.05", "diversity: 0.06", SHRINKS),
+        ("min_turnover: 0.01", "min_turnover: 0.02", SHRINKS),
+        ("max_queries: null", "max_queries: 90000", SHRINKS),
+        ("tolerance: 0.02", "tolerance: 0.03", set()),  # of the variant that isn't chosen
+        ("  labels: null             #", "  labels: 250 #", SHRINKS | PREDICTORS),
+        (
+            "{target_size: 450, labels: 300}",
+            "{target_size: 451, labels: 300}",
+            {f"shrink@nas_bench_macro-{s}" for s in (0, 1, 2)},
+        ),
+        (
+            "{target_size: 450, labels: 300}",
+            "{target_size: 450, labels: 301}",
+            {"predictor@nas_bench_macro", *(f"shrink@nas_bench_macro-{s}" for s in (0, 1, 2))},
+        ),
+        ("transnas/jigsaw: {target_size: 1000", "transnas/jigsaw: {target_size: 999", set()),
+    ],
+)
+def test_a_leaf_reruns_what_uses_it(clone: Path, old: str, new: str, stages: set[str]) -> None:
+    path = clone / "params.yaml"
+    before = path.read_text()
+    assert old in before
+    try:
+        path.write_text(before.replace(old, new, 1))
+        assert would_run(clone) == stages
+    finally:
+        path.write_text(before)

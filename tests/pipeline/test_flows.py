@@ -1,0 +1,155 @@
+"""Each flow end to end on real data, in the embedded server, with MLflow on SQLite."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from lissnas import benchmarks, options, stages, store
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Prefect server and an MLflow database of this module's own, in an empty folder."""
+    home = tmp_path_factory.mktemp("pipeline")
+    os.environ["PREFECT_HOME"] = str(home / "prefect")
+    before = Path.cwd()
+    os.chdir(home)
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield home
+    os.chdir(before)
+    os.environ.pop("MLFLOW_TRACKING_URI")
+
+
+@pytest.fixture(scope="module")
+def shrink_outcome(server: Path) -> stages.Outcome:
+    from flows.shrink import shrink
+
+    outcome, place = shrink("nas_bench_macro", 5, params=ROOT / "params.yaml")
+    assert place.startswith("MLflow: run ")
+    return outcome
+
+
+def client_call(method: str, *args: Any, **given: Any) -> Any:
+    from prefect.client.orchestration import get_client
+
+    async def call() -> Any:
+        async with get_client() as client:
+            return await getattr(client, method)(*args, **given)
+
+    return asyncio.run(call())
+
+
+def test_shrink_gives_the_bytes_of_the_command(shrink_outcome: stages.Outcome, tmp_path: Path) -> None:
+    checked, source = options.load("nas_bench_macro", ROOT / "params.yaml", {}, None)
+    plain = stages.shrink_stage(checked, source, 5, tmp_path / "plain")
+    assert shrink_outcome.folder == Path("data/shrunk/nas_bench_macro/seed-5")
+    assert store.verify(plain.folder, "") == store.verify(shrink_outcome.folder, "")
+
+
+def test_the_steps_are_tasks_by_name(shrink_outcome: stages.Outcome) -> None:
+    runs = client_call("read_task_runs")
+    names = {run.name for run in runs}
+    for name in ("sample 0", "label 0", "predict 1", "select_seeds 1", "generate_neighbors 1", "check_convergence 1"):
+        assert name in names
+    assert all(run.state.is_completed() for run in runs)
+    flow_runs = client_call("read_flow_runs")
+    assert "shrink nas_bench_macro seed 5" in {run.name for run in flow_runs}
+
+
+def test_the_iterations_are_a_table_artifact(shrink_outcome: stages.Outcome) -> None:
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+    key = ArtifactFilter(key=ArtifactFilterKey(any_=["iterations-nas-bench-macro-seed-5"]))
+    (artifact,) = client_call("read_artifacts", artifact_filter=key)
+    rows = json.loads(artifact.data)
+    assert len(rows) == shrink_outcome.table("iterations.parquet").num_rows
+    assert {"size", "mean_true", "queries"} <= set(rows[0])
+
+
+def test_mlflow_has_the_run(shrink_outcome: stages.Outcome) -> None:
+    import mlflow
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("lissnas")
+    assert experiment is not None
+    (child,) = client.search_runs([experiment.experiment_id], "tags.seed = '5' and tags.stage = 'shrink'")
+    tags = child.data.tags
+    assert {"params_digest", "benchmark", "method", "seed"} <= set(tags)
+    parent = client.get_run(tags["mlflow.parentRunId"])
+    assert parent.info.run_name == "method nas_bench_macro"
+    assert child.data.params["method.diversity"] == "0.05"
+    assert child.data.metrics["mean_true"] == pytest.approx(shrink_outcome.metrics["mean_true"])
+    curve = client.get_metric_history(child.info.run_id, "iteration/mean_true")
+    assert [m.step for m in curve] == list(range(len(curve)))
+    assert child.inputs is not None
+    assert child.inputs.dataset_inputs[0].dataset.name == "shrunk nas_bench_macro"
+    names = {f.path for f in client.list_artifacts(child.info.run_id, "pictures")}
+    assert names == {"pictures/edf.png", "pictures/iterations.png"}
+    booster = mlflow.xgboost.load_model(f"runs:/{child.info.run_id}/predictor")
+    space = benchmarks.get("nas_bench_macro").space
+    members = pq.read_table(shrink_outcome.folder / "subspace.parquet")
+    scores = booster.inplace_predict(space.encode(space.parse(members["arch"].to_pylist())))
+    assert np.corrcoef(scores, members["predicted"].to_numpy())[0, 1] > 0.9
+
+
+def test_a_second_run_reuses_result_and_log(shrink_outcome: stages.Outcome) -> None:
+    from flows.shrink import shrink
+
+    again, place = shrink("nas_bench_macro", 5, params=ROOT / "params.yaml")
+    assert again.reused
+    assert place.startswith("MLflow: run ")
+
+
+def test_mlflow_away_loses_nothing(server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.shrink import shrink
+
+    secret = "http://someone:hunter2@127.0.0.1:9"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", secret)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    outcome, place = shrink("nas_bench_macro", 6, out=tmp_path / "r", params=ROOT / "params.yaml")
+    assert "not logged" in place
+    assert "hunter2" not in place
+    assert store.verify(outcome.folder, "")
+
+
+def test_prepare_and_predictor(server: Path) -> None:
+    from flows.predictor import predictor
+    from flows.prepare import prepare
+
+    prepared = prepare("transnas_macro/class_scene")
+    assert prepared.metrics["size"] == 3_256
+    table = pq.read_table(prepared.folder / "table.parquet")
+    assert table.column_names == ["key", "arch", "value"]
+    outcome, _ = predictor("transnas_macro/class_scene", params=ROOT / "params.yaml", table=prepared.folder)
+    rows = outcome.table("assessment.parquet").to_pylist()
+    assert [row["seed"] for row in rows] == [0, 1, 2]
+    assert all(row["labels"] == 489 and row["held_out"] == 3_256 - 489 for row in rows)
+    assert all(row["tau"] > 0.6 and row["tau_better_half"] > 0.4 for row in rows)
+
+
+@pytest.mark.parametrize("module", ["flows.shrink", "flows.prepare", "flows.predictor"])
+def test_mistakes_end_before_prefect_starts(module: str, tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / "home"), "COLUMNS": "200"}
+    command = [sys.executable, "-m", module, "--benchmark", "nasbench102"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "Did you mean 'nasbench101'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "data").exists()
