@@ -53,7 +53,7 @@ test-slow: $(READY) ## The acceptance figures on all benchmarks, ten seeds
 	OMP_NUM_THREADS=1 pytest -m slow
 
 study: $(READY) ## Ten seeds on all 23 benchmarks, both variants; resumable (results/)
-	python -m flows.study
+	python -m flows.study --name $(or $(NAME),shrink)
 
 ui: $(READY) ## Open MLflow on the runs logged here (UI_PORT, default 5000)
 	mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(or $(UI_PORT),5000)

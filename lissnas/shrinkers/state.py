@@ -19,7 +19,6 @@ from lissnas.shrinkers.selection import Strata
 from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.base import BoolArray
 
-
 ITERATION_COLUMNS = (
     "iteration",
     "size",
