@@ -40,7 +40,8 @@ def summary(found: list[dict[str, Any]]) -> str:
         f"Made by `make study` on {platform.machine()}, Python {platform.python_version()}. Means over ten seeds;",
         "gain is (mean of the shrunk space - mean of the full one) / standard deviation of the full one.",
         "",
-        "| benchmark | variant | size | mean, full | mean, shrunk | least | gain | best kept | of ten best | queries | labels |",
+        "| benchmark | variant | size | mean, full | mean, shrunk | least | gain | best kept "
+        "| of ten best | queries | labels |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, variant in dict.fromkeys((r["benchmark"], r["variant"]) for r in found):
