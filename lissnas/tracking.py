@@ -147,7 +147,8 @@ def _client() -> tuple[MlflowClient, str]:
         client = MlflowClient()
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
-            tags = {"mlflow.note.content": NOTE}
+            # The kind makes the experiment open on its table of runs.
+            tags = {"mlflow.note.content": NOTE, "mlflow.experimentKind": "custom_model_development"}
             return client, client.create_experiment(EXPERIMENT, tags=tags)
         return client, experiment.experiment_id
 
