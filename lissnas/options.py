@@ -13,7 +13,6 @@ from pydantic import BaseModel
 
 from lissnas import benchmarks, config
 from lissnas.benchmarks import Benchmark
-from lissnas.errors import ConfigError
 
 PANEL = "Parameters (they override params.yaml)"
 
@@ -90,7 +89,6 @@ def load(
 
 __all__ = [
     "BenchmarkOption",
-    "ConfigError",
     "ForceOption",
     "ParamsOption",
     "SeedOption",

@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from lissnas.errors import UserError
 from lissnas.spaces import Archs, Keys, Space
-from lissnas.spaces.base import BoolArray
+from lissnas.spaces.base import BoolArray, is_in
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,7 @@ class Subspace:
 
     def contains(self, archs: Archs) -> BoolArray:
         """Return `(n,)`: which architectures are members, whatever their labelling."""
-        keys = self.space.key(archs)
-        if not self.size():
-            return np.zeros(len(keys), bool)
-        at = np.minimum(np.searchsorted(self._sorted_keys, keys), self.size() - 1)
-        return np.asarray(self._sorted_keys[at] == keys)
+        return is_in(self.space.key(archs), self._sorted_keys)
 
     def sample(self, n: int, rng: Generator) -> Archs:
         """Draw `n` members, independent and uniform."""

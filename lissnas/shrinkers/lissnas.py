@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -289,8 +289,3 @@ def _with_target(state: State, problem: Problem) -> State:
     if share >= USELESS:
         note += "; the labels say next to nothing about this space, more or better ones are needed"
     return replace(state, target=size, notes=(*state.notes, note))
-
-
-def params_summary(problem: Problem) -> dict[str, Any]:
-    """Return the parameters as plain data."""
-    return problem.params.model_dump(mode="json")

@@ -109,7 +109,7 @@ class Space(ABC):
             raise UserError(f"asked for {n:,} more architectures of {self.name}, which has {room:,} left")
         if 4 * (n + len(taken)) > self.size() and self.size() <= LISTABLE:
             rows = self.enumerate()
-            rows = rows[~_is_in(self.key(rows), taken)]
+            rows = rows[~is_in(self.key(rows), taken)]
             return rows[rng.permutation(len(rows))[:n]]
         rows, keys = np.empty((0, self.genome_len), np.int8), np.empty(0, np.uint64)
         while len(rows) < n:
@@ -117,7 +117,7 @@ class Space(ABC):
             rows = np.concatenate([rows, more])
             keys = np.concatenate([keys, self.key(more)])
             first = np.sort(np.unique(keys, return_index=True)[1])
-            first = first[~_is_in(keys[first], taken)]
+            first = first[~is_in(keys[first], taken)]
             rows, keys = rows[first], keys[first]
         return rows[:n]
 
@@ -169,7 +169,8 @@ def raise_first(bad: BoolArray | np.bool_, reason: str) -> None:
         raise InvalidArchitecture(int(np.argmax(bad)), reason)
 
 
-def _is_in(keys: Keys, sorted_keys: Keys) -> BoolArray:
+def is_in(keys: Keys, sorted_keys: Keys) -> BoolArray:
+    """Return which keys are among the sorted ones."""
     if not len(sorted_keys):
         return np.zeros(len(keys), bool)
     at = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
