@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system run reproduce test lint bench test-slow study ui clean
+.PHONY: help setup system run reproduce report test lint bench test-slow study ui clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,12 +52,15 @@ bench: $(READY) ## Speed, as ratios to a reference in the same run
 test-slow: $(READY) ## The acceptance figures on all benchmarks, ten seeds
 	OMP_NUM_THREADS=1 pytest -m slow
 
-study: $(READY) ## Ten seeds on all 23 benchmarks, both variants; resumable (results/)
+report: $(READY) ## Compare all methods and make report/index.html, ours beside the paper's
+	dvc repro report
+
+study: $(READY) ## NAME=shrink, compare or locality: ten seeds, more benchmarks; resumable (results/)
 	python -m flows.study --name $(or $(NAME),shrink)
 
 ui: $(READY) ## Open MLflow on the runs logged here (UI_PORT, default 5000)
 	mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(or $(UI_PORT),5000)
 
 clean: ## Remove what the pipeline made, and .venv
-	rm -rf $(VENV) data mlflow.db mlruns mlartifacts .prefect .mlflow.lock .dvc/cache .dvc/tmp build dist *.egg-info
+	rm -rf $(VENV) data report mlflow.db mlruns mlartifacts .prefect .mlflow.lock .dvc/cache .dvc/tmp build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

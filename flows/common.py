@@ -13,7 +13,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from lissnas import console, tracking
-from lissnas.stages import Outcome
+from lissnas.stages.base import Outcome
 
 DATA = Path("data")
 """Where the pipeline keeps its artifacts; dvc.yaml names the same folders."""

@@ -21,7 +21,8 @@ from lissnas.options import (
     ThreadsOption,
     with_config_options,
 )
-from lissnas.stages import Outcome, predictor_stage
+from lissnas.stages.base import Outcome
+from lissnas.stages.predictor import predictor_stage
 
 
 @flow(name="predictor", flow_run_name="predictor {benchmark}", persist_result=False)
@@ -43,7 +44,7 @@ def predictor(
     return outcome, log_to_mlflow("predictor", outcome)
 
 
-@with_config_options
+@with_config_options("shrink")
 def command(
     benchmark: BenchmarkOption,
     overrides: dict[str, Any],

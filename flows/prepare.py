@@ -15,7 +15,8 @@ from flows.common import DATA, as_task, main
 from lissnas import benchmarks, console, options
 from lissnas.benchmarks import Benchmark
 from lissnas.options import BenchmarkOption, ForceOption
-from lissnas.stages import Outcome, data_stage
+from lissnas.stages.base import Outcome
+from lissnas.stages.prepare import data_stage
 
 
 def load(benchmark: str) -> Benchmark:

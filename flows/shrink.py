@@ -17,6 +17,7 @@ from lissnas import console, options
 from lissnas.options import (
     BenchmarkOption,
     ForceOption,
+    LocalityOption,
     ParamsOption,
     SeedOption,
     TableOption,
@@ -25,7 +26,8 @@ from lissnas.options import (
 )
 from lissnas.shrinkers import lissnas as method
 from lissnas.shrinkers.state import Problem, State
-from lissnas.stages import Outcome, shrink_stage
+from lissnas.stages.base import Outcome
+from lissnas.stages.shrink import shrink_stage
 
 STEPS = (
     method.sample,
@@ -56,6 +58,7 @@ def shrink(
     overrides: dict[str, Any] | None = None,
     threads: int = 0,
     force: bool = False,
+    locality: Path | None = None,
 ) -> tuple[Outcome, str]:
     """Shrink `benchmark` into `out`, log it to MLflow; return the outcome and where it was logged."""
     checked, source = options.load(benchmark, params, overrides or {}, table)
@@ -69,6 +72,7 @@ def shrink(
         on_iteration=lambda state: logger.info(console.iteration_line(state)),
         force=force,
         threads=threads,
+        locality=locality,
     )
     m = outcome.metrics
     table_artifact(
@@ -80,7 +84,7 @@ def shrink(
     return outcome, log_to_mlflow("shrink", outcome, seed)
 
 
-@with_config_options
+@with_config_options("shrink")
 def command(
     benchmark: BenchmarkOption,
     overrides: dict[str, Any],
@@ -88,12 +92,13 @@ def command(
     out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/shrunk/...")] = None,
     params: ParamsOption = None,
     table: TableOption = None,
+    locality: LocalityOption = None,
     threads: ThreadsOption = 0,
     force: ForceOption = False,
 ) -> None:
     """Shrink a benchmark's space in a Prefect flow run, logged to MLflow."""
     options.load(benchmark, params, overrides, table)  # a mistake ends here, before Prefect starts
-    outcome, place = shrink(benchmark, seed, out, params, table, overrides, threads, force)
+    outcome, place = shrink(benchmark, seed, out, params, table, overrides, threads, force, locality)
     if "DVC_STAGE" not in os.environ:  # a stage of a longer pipeline ends with a line, not a page
         console.show_shrink(outcome)
     console.out.print(place, soft_wrap=True)

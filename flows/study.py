@@ -1,14 +1,12 @@
-"""The acceptance study: every benchmark, both variants, ten seeds; resumable, results under results/.
+"""The studies: the pipeline's code on more benchmarks and seeds; resumable, small results under results/.
 
-python -m flows.study            (or `make study`; a few minutes on two cores)
+python -m flows.study --name compare     (or `make study NAME=compare`)
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,28 +14,46 @@ import numpy as np
 import typer
 from rich.progress import track
 
-from lissnas import benchmarks, config, console, store
-from lissnas.stages import shrink_stage
+from lissnas import benchmarks, comparison, console, options, store
+from lissnas.config import Params
+from lissnas.errors import UnknownName
+from lissnas.stages.compare import compare_stage
+from lissnas.stages.locality import locality_stage
+from lissnas.stages.shrink import shrink_stage
 
-SEEDS = range(10)
-COLUMNS = ("size", "queries", "labels", "mean_true", "kept_best", "top10_kept", "p_good", "shrink_index")
+PARAMS = Path("params.study.yaml")
 WORK = Path("data/study")
+RESULTS = Path("results")
+SHRINK_COLUMNS = ("size", "queries", "labels", "mean_true", "kept_best", "top10_kept", "p_good", "shrink_index")
 
 
-def rows(names: list[str]) -> Iterator[dict[str, Any]]:
+def made_by(name: str) -> str:
+    """Return how a result was made, the first line of its page."""
+    return f"Made by `make study NAME={name}` on {platform.machine()}, Python {platform.python_version()}."
+
+
+def leave(name: str, rows: Sequence[Mapping[str, Any]], page: str) -> None:
+    """Write a study's results."""
+    store.write(RESULTS / f"{name}.csv", store.to_csv(rows))
+    store.write(RESULTS / f"{name}.md", page.encode())
+    console.out.print(f"{RESULTS / name}.md, {RESULTS / name}.csv")
+
+
+# -- shrink: both variants of the method on all benchmarks ------------------------------------------
+def shrink_rows(params: Params) -> Iterator[dict[str, Any]]:
     """Yield a row for each benchmark, variant and seed, computed unless it is there already."""
-    tasks = [(name, variant, seed) for name in names for variant in ("elite", "paper") for seed in SEEDS]
+    tasks = [(n, v, seed) for n in benchmarks.names() for v in ("elite", "paper") for seed in params.pipeline.seeds]
     for name, variant, seed in track(tasks, "shrinking", console=console.err):
-        params = config.load(None, {"shrink.variant": variant}, benchmarks.names())
+        chosen = options.load_params(PARAMS, {"shrink.variant": variant})
         out = WORK / name / variant / f"seed-{seed}"
-        metrics = shrink_stage(params, benchmarks.get(name), seed, out).metrics
-        yield {"benchmark": name, "variant": variant, "seed": seed, **{c: metrics[c] for c in COLUMNS}}
+        metrics = shrink_stage(chosen, benchmarks.get(name), seed, out).metrics
+        yield {"benchmark": name, "variant": variant, "seed": seed, **{c: metrics[c] for c in SHRINK_COLUMNS}}
 
 
-def summary(found: list[dict[str, Any]]) -> str:
+def shrink_page(found: Sequence[Mapping[str, Any]]) -> str:
     """Return a Markdown table: means over seeds for each benchmark and variant."""
     lines = [
-        f"Made by `make study` on {platform.machine()}, Python {platform.python_version()}. Means over ten seeds;",
+        f"{made_by('shrink')} Means over ten seeds;",
         "gain is (mean of the shrunk space - mean of the full one) / standard deviation of the full one.",
         "",
         "| benchmark | variant | size | mean, full | mean, shrunk | least | gain | best kept "
@@ -47,7 +63,7 @@ def summary(found: list[dict[str, Any]]) -> str:
     for name, variant in dict.fromkeys((r["benchmark"], r["variant"]) for r in found):
         own = [r for r in found if (r["benchmark"], r["variant"]) == (name, variant)]
         full = benchmarks.get(name).values
-        mean = {c: float(np.mean([r[c] for r in own])) for c in COLUMNS}
+        mean = {c: float(np.mean([r[c] for r in own])) for c in SHRINK_COLUMNS}
         least = min(r["mean_true"] for r in own)
         lines.append(
             f"| {name} | {variant} | {mean['size']:,.0f} | {full.mean():.4g} | {mean['mean_true']:.4f} | {least:.4f} | "
@@ -57,20 +73,66 @@ def summary(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def command(
-    name: Annotated[str, typer.Option(help="Which study; `shrink` is the only one so far.")] = "shrink",
-) -> None:
-    """Run the study and write results/shrink.csv and results/shrink.md."""
-    if name != "shrink":
-        raise typer.BadParameter(f"unknown study {name!r}; known: shrink")
-    found = list(rows(benchmarks.names()))
-    sink = io.StringIO()
-    writer = csv.DictWriter(sink, list(found[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(found)
-    store.write(Path("results/shrink.csv"), sink.getvalue().encode())
-    store.write(Path("results/shrink.md"), summary(found).encode())
-    console.out.print("results/shrink.md, results/shrink.csv")
+def shrink(params: Params) -> None:
+    """Run both variants on every benchmark."""
+    found = list(shrink_rows(params))
+    leave("shrink", found, shrink_page(found))
+
+
+# -- compare: every method ---------------------------------------------------------------------------
+def compare(params: Params) -> None:
+    """Compare all methods on the study's benchmarks."""
+    rows: list[dict[str, Any]] = []
+    pages = [made_by("compare")]
+    for name in params.pipeline.benchmarks:
+        methods = comparison.chosen(params.compare.methods)
+        with console.lines(f"comparing on {name}") as on_progress:
+            outcome = compare_stage(
+                params,
+                benchmarks.get(name),
+                methods,
+                params.pipeline.seeds,
+                WORK / "compare" / name,
+                on_progress=on_progress,
+            )
+        rows += [{"benchmark": name, **row} for row in outcome.csv("summary.csv")]
+        pages.append((outcome.folder / "comparison.md").read_text().replace("# Methods", "## Methods", 1))
+    leave("compare", rows, "\n".join(pages))
+
+
+# -- locality: every space with each of its tables ----------------------------------------------------
+def locality(params: Params) -> None:
+    """Measure locality on every benchmark."""
+    rows: list[dict[str, Any]] = []
+    for name in track(benchmarks.names(), "measuring", console=console.err):
+        outcome = locality_stage(params, benchmarks.get(name), WORK / "locality" / name)
+        about = store.read_json(outcome.folder / "locality.json")
+        limits = {key: about[key] for key in ("threshold_distance", "max_edits")}
+        limits["share_not_rejected"] = about["sample_check"]["share_not_rejected"]
+        rows += [{"benchmark": name, **row, **limits} for row in outcome.table("locality.parquet").to_pylist()]
+    lines = [
+        f"{made_by('locality')} Correlation and mean absolute difference at exact edit distance (95 % interval).",
+        "",
+        "| benchmark | edits | kind | pairs | correlation | mean difference | median | threshold distance |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        lines.append(
+            f"| {r['benchmark']} | {r['distance']} | {r['change']} | {r['n']:,} | {r['correlation']:.3f} "
+            f"({r['correlation_low']:.3f} to {r['correlation_high']:.3f}) | {r['aad']:.4g} ({r['aad_low']:.4g} to "
+            f"{r['aad_high']:.4g}) | {r['aad_median']:.3g} | {r['threshold_distance']} |"
+        )
+    leave("locality", rows, "\n".join(lines) + "\n")
+
+
+STUDIES = {"shrink": shrink, "compare": compare, "locality": locality}
+
+
+def command(name: Annotated[str, typer.Option(help=f"Which study: {', '.join(STUDIES)}.")] = "shrink") -> None:
+    """Run a study, from where it was, and write results/NAME.csv and results/NAME.md."""
+    if name not in STUDIES:
+        raise UnknownName("study", name, STUDIES)
+    STUDIES[name](options.load_params(PARAMS, {}))
 
 
 if __name__ == "__main__":

@@ -11,18 +11,27 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lissnas import __version__, benchmarks, console, options, spaces, tracking
+from lissnas import __version__, benchmarks, comparison, console, options, spaces, tracking
 from lissnas.doctor import check_all
 from lissnas.options import (
     BenchmarkOption,
     ForceOption,
+    LocalityOption,
+    MethodsOption,
     ParamsOption,
+    PredictorOption,
     SeedOption,
+    SeedsOption,
     TableOption,
     ThreadsOption,
     with_config_options,
 )
-from lissnas.stages import data_stage, finished, shrink_stage
+from lissnas.stages.base import finished
+from lissnas.stages.compare import compare_stage
+from lissnas.stages.locality import locality_stage, predictor_in
+from lissnas.stages.prepare import data_stage
+from lissnas.stages.report import report_stage
+from lissnas.stages.shrink import shrink_stage
 
 app = typer.Typer(
     help="Shrink a neural-architecture search space to a small, diverse one that is dense in good networks.",
@@ -50,7 +59,7 @@ def _main(
 
 
 @app.command("shrink")
-@with_config_options
+@with_config_options("shrink")
 def _shrink(
     benchmark: BenchmarkOption,
     out: OutOption,
@@ -58,14 +67,85 @@ def _shrink(
     seed: SeedOption = 0,
     params: ParamsOption = None,
     table: TableOption = None,
+    locality: LocalityOption = None,
     threads: ThreadsOption = 0,
     force: ForceOption = False,
 ) -> None:
     """Shrink a benchmark's space; interrupted, the same command goes on where it was."""
     checked, source = options.load(benchmark, params, overrides, table)
     with console.progress(f"shrinking {benchmark}") as after_iteration:
-        outcome = shrink_stage(checked, source, seed, out, on_iteration=after_iteration, force=force, threads=threads)
+        outcome = shrink_stage(
+            checked, source, seed, out, on_iteration=after_iteration, force=force, threads=threads, locality=locality
+        )
     console.show_shrink(outcome)
+
+
+@app.command("locality")
+@with_config_options("locality")
+def _locality(
+    benchmark: BenchmarkOption,
+    out: OutOption,
+    overrides: dict[str, Any],
+    params: ParamsOption = None,
+    table: TableOption = None,
+    predictor: PredictorOption = None,
+    threads: ThreadsOption = 0,
+    force: ForceOption = False,
+) -> None:
+    """Measure how alike networks are that are few edits apart, and the threshold edit distance."""
+    checked, source = options.load(benchmark, params, overrides, table)
+    model = None if predictor is None else predictor_in(predictor, source.space)
+    with console.lines(f"locality of {benchmark}") as on_progress:
+        outcome = locality_stage(
+            checked, source, out, on_progress=on_progress, force=force, predictor=model, threads=threads
+        )
+    console.show_locality(outcome)
+
+
+@app.command("compare")
+@with_config_options("shrink")
+def _compare(
+    benchmark: BenchmarkOption,
+    out: OutOption,
+    overrides: dict[str, Any],
+    methods: MethodsOption = None,
+    seeds: SeedsOption = None,
+    params: ParamsOption = None,
+    table: TableOption = None,
+    threads: ThreadsOption = 0,
+    force: ForceOption = False,
+) -> None:
+    """Compare shrinkers on equal terms: one predictor, one budget, one size; interrupted, it goes on."""
+    more = options.comparison_overrides(methods, seeds)
+    checked, source = options.load(benchmark, params, {**overrides, **more}, table)
+    names = comparison.chosen(checked.compare.methods)
+    with console.lines(f"comparing on {benchmark}") as on_progress:
+        outcome = compare_stage(
+            checked,
+            source,
+            names,
+            checked.pipeline.seeds,
+            out,
+            on_progress=on_progress,
+            force=force,
+            threads=threads,
+        )
+    console.show_comparison(outcome)
+
+
+@app.command("report")
+def _report(
+    out: OutOption = Path("report"),
+    data: Annotated[Path, typer.Option(help="Folder that holds compare/ and locality/.")] = Path("data"),
+    results: Annotated[Path, typer.Option(help="Folder of committed studies; may be absent.")] = Path("results"),
+    params: ParamsOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Make the report: every table and figure of the paper that real data allows, ours beside the paper's."""
+    checked = options.load_params(params, {})
+    with console.lines("making the report") as on_progress:
+        outcome = report_stage(checked, data, results, out, on_progress, force)
+    console.show_report(outcome)
 
 
 @app.command("data")

@@ -45,6 +45,27 @@ class PredictorConfig(_Section):
     held_out: Count = Field(description="architectures that the predictor stage assesses it on")
 
 
+class LocalityConfig(_Section):
+    """The locality stage: random walks, pairs at exact distance, and how far to trust small samples."""
+
+    seed: Seed = Field(description="seed of the locality study")
+    pairs: Annotated[int, Field(ge=100, le=10**6, description="pairs at each distance and kind of edit")]
+    distances: Annotated[int, Field(ge=1, le=8, description="distances measured in any case; more while not weak")]
+    walks: Annotated[int, Field(ge=2, le=10**5, description="random walks")]
+    steps: Annotated[int, Field(ge=1, le=10**5, description="steps of a walk")]
+    lags: Count = Field(description="lags of the autocorrelation")
+    resamples: Annotated[int, Field(ge=100, le=10**5, description="bootstrap resamples of an interval")]
+    sample: Annotated[int, Field(ge=10, description="networks of a sample that should stand for the space")]
+    repeats: Count = Field(description="how many such samples are drawn")
+
+
+class CompareConfig(_Section):
+    """The compare stage: which methods, and the trade of mean against diversity."""
+
+    methods: Annotated[list[str], Field(min_length=1)] | Literal["all"]
+    diversities: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
+
+
 class MethodConfig(_Section):
     """What both variants of the method have."""
 
@@ -100,7 +121,9 @@ class Params(_Section):
 
     pipeline: PipelineConfig
     predictor: PredictorConfig
+    locality: LocalityConfig
     shrink: ShrinkConfig
+    compare: CompareConfig
     benchmarks: dict[str, BenchmarkConfig]
 
 
@@ -117,6 +140,13 @@ class ShrinkParams(_Section):
     max_queries: Count | None
     method: EliteConfig | PaperConfig
     predictor: PredictorConfig
+    locality_distance: Count | None = None
+    """The threshold edit distance that locality gave, where it was measured."""
+
+    @property
+    def max_edits(self) -> int:
+        """The largest edit distance of a neighbour: as asked for, at most the threshold distance."""
+        return min(self.method.max_edits, self.locality_distance or self.method.max_edits)
 
     @property
     def elite(self) -> EliteConfig | None:
@@ -129,13 +159,15 @@ def load(
     overrides: Mapping[str, Any],
     benchmarks: Iterable[str],
     asked: Iterable[tuple[str, str]] = (),
+    methods: Iterable[str] = (),
 ) -> Params:
     """Read params.yaml, put `overrides` (dotted path -> value) in, and check everything.
 
     `path` None means ./params.yaml, or the same values as packaged where there is none. In an override
     `shrink.method.x` is x of the chosen variant. `benchmarks`
     are the known names; `asked` are (where it was asked for, benchmark name) to check in the same
-    pass. Raises ConfigError with every problem.
+    pass; `methods` are the known methods of a comparison, where the caller knows them. Raises
+    ConfigError with every problem.
     """
     known = list(benchmarks)
     source, tree = _read(path)
@@ -148,7 +180,7 @@ def load(
     except ValidationError as error:
         options = {_resolve(dotted, tree, overrides) for dotted in overrides}
         problems += [_line(e, options) for e in error.errors()]
-    problems += _unknown_benchmarks(tree, known)
+    problems += _unknown_benchmarks(tree, known) + _unknown_methods(tree, list(methods))
     if problems or params is None:
         raise ConfigError(source, problems)
     return params
@@ -284,6 +316,15 @@ def _line(error: Any, options: Container[str]) -> str:
         return f"{path}: unknown key{given}; remove it or correct its spelling"
     found = repr(error["input"])
     return f"{path}: {error['msg']}, found {found if len(found) < 60 else found[:57] + '...'}{given}"
+
+
+def _unknown_methods(tree: Mapping[str, Any], known: list[str]) -> list[str]:
+    section = tree.get("compare")
+    asked = section.get("methods") if isinstance(section, dict) and known else None
+    listed = enumerate(asked if isinstance(asked, list) else ())
+    return [
+        f"compare.methods.{i}: {unknown_name('method', str(name), known)}" for i, name in listed if name not in known
+    ]
 
 
 def _unknown_benchmarks(tree: Mapping[str, Any], known: list[str]) -> list[str]:

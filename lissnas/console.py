@@ -13,7 +13,8 @@ from rich.text import Text
 
 from lissnas.errors import LissnasError
 from lissnas.shrinkers.state import State
-from lissnas.stages import Outcome
+from lissnas.stages.base import Outcome
+from lissnas.stages.compare import remarks
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -57,6 +58,13 @@ def progress(title: str) -> Iterator[Callable[[State], None]]:
         yield after_iteration
 
 
+@contextmanager
+def lines(title: str) -> Iterator[Callable[[str], None]]:
+    """Show a spinner, and each line of progress, on the error stream."""
+    with err.status(title):
+        yield lambda line: err.print(Text(line, style="dim"), soft_wrap=True)
+
+
 def shrink_table(metrics: Mapping[str, Any]) -> Table:
     """Return the full space beside the shrunk one."""
     table = Table(title=f"{metrics['benchmark']}, seed {metrics['seed']}, {metrics['variant']}", title_justify="left")
@@ -87,9 +95,7 @@ def show_shrink(outcome: Outcome) -> None:
     for note in outcome.metrics["notes"]:
         out.print(f"Note: {note}.")
     out.print(f"Stopped: {outcome.metrics['stop']}.")
-    if outcome.reused:
-        out.print("Nothing was done: the same parameters made this result before.")
-    out.print(f"Files: {outcome.folder}", soft_wrap=True)
+    _tail(outcome)
 
 
 def show_data(outcome: Outcome) -> None:
@@ -108,4 +114,67 @@ def show_assessment(outcome: Outcome) -> None:
     for row in rows:
         table.add_row(*(f"{v:.3f}" if isinstance(v, float) else f"{v:,}" for v in row.values()))
     out.print(table)
+    out.print(f"Files: {outcome.folder}", soft_wrap=True)
+
+
+def show_locality(outcome: Outcome) -> None:
+    """Print correlation and accuracy difference by distance and kind, and the threshold distance."""
+    table = Table(title=f"locality of {outcome.metrics['benchmark']}", title_justify="left")
+    for name in ("edits", "kind", "pairs", "corr.", "95 %", "diff.", "95 %", "median"):
+        table.add_column(name, justify="left" if name == "kind" else "right", no_wrap=True)
+    for r in outcome.table("locality.parquet").to_pylist():
+        table.add_row(
+            f"{r['distance']}",
+            r["change"],
+            f"{r['n']:,}",
+            f"{r['correlation']:.3f}",
+            f"{r['correlation_low']:.2f}–{r['correlation_high']:.2f}",
+            f"{r['aad']:.3g}",
+            f"{r['aad_low']:.3g}–{r['aad_high']:.3g}",
+            f"{r['aad_median']:.3g}",
+        )
+    out.print(table)
+    m = outcome.metrics
+    out.print(
+        f"Threshold edit distance: {m['threshold_distance']}. Of small uniform samples "
+        f"{100 * m['share_not_rejected']:.0f} % have the space's distribution (Kolmogorov-Smirnov, 5 %)."
+    )
+    _tail(outcome)
+
+
+def show_comparison(outcome: Outcome) -> None:
+    """Print the methods side by side, best of ours at the same size, and what stands out."""
+    rows = outcome.csv("summary.csv")
+    table = Table(title=f"methods on {outcome.metrics['benchmark']}, {rows[0]['seeds']} seeds", title_justify="left")
+    for name in ("method", "size", "queries", "mean", "ours", "best kept", "ours", "FLOPs"):
+        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
+    for r in rows:
+        table.add_row(
+            r["method"],
+            f"{r['size']:,.0f}",
+            f"{r['queries']:,.0f}",
+            f"{r['mean_true']:.4g}",
+            f"{r['ours_mean_true']:.4g}",
+            f"{100 * r['kept_best']:.0f} %",
+            f"{100 * r['ours_kept_best']:.0f} %",
+            f"{100 * r.get('flops_coverage', float('nan')):.0f} %",
+        )
+    out.print(table)
+    out.print("Ours is lissnas cut to the method's size; FLOPs is the share of the full range that is covered.")
+    for line in remarks(rows):
+        out.print(Text(line))
+    _tail(outcome)
+
+
+def show_report(outcome: Outcome) -> None:
+    """Print where the page is, and what is on it."""
+    m = outcome.metrics
+    out.print(f"{m['tables']} tables and {m['figures']} figures on {m['benchmarks']} benchmarks")
+    out.print(f"Page: {outcome.folder / 'index.html'}", soft_wrap=True)
+    _tail(outcome)
+
+
+def _tail(outcome: Outcome) -> None:
+    if outcome.reused:
+        out.print("Nothing was done: the same parameters made this result before.")
     out.print(f"Files: {outcome.folder}", soft_wrap=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -11,8 +12,11 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import typer
 from pydantic import BaseModel
 
-from lissnas import benchmarks, config
+from lissnas import benchmarks, comparison, config
 from lissnas.benchmarks import Benchmark
+from lissnas.errors import UserError
+
+MOST_SEEDS = 10_000
 
 PANEL = "Parameters (they override params.yaml)"
 
@@ -24,19 +28,36 @@ ParamsOption = Annotated[
 ]
 TableOption = Annotated[Path | None, typer.Option(help="Folder that `lissnas data` wrote; else the packaged table.")]
 ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads; 0 takes all cores. Never changes a result.")]
+LocalityOption = Annotated[
+    Path | None, typer.Option(help="Folder that `lissnas locality` wrote; its threshold distance caps the edits.")
+]
+MethodsOption = Annotated[
+    str | None,
+    typer.Option(help=f"Methods, comma-separated, or all; else params.yaml's. Known: {', '.join(comparison.METHODS)}."),
+]
+SeedsOption = Annotated[str | None, typer.Option(help="Seeds, e.g. 0,1,2 or 0-9; else params.yaml's.")]
+PredictorOption = Annotated[
+    Path | None, typer.Option("--predictor", help="Folder of a finished shrink: measure on its predictor instead.")
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is in the folder.")]
 
 
-def config_options() -> dict[str, tuple[str, Any]]:
-    """Return for each option its dotted path in the configuration, and its annotation."""
-    found: dict[str, tuple[str, Any]] = {}
-    sections: list[tuple[str, type[BaseModel]]] = [
+SECTIONS: dict[str, list[tuple[str, type[BaseModel]]]] = {
+    "shrink": [
         ("shrink", config.ShrinkConfig),
         ("shrink.method", config.EliteConfig),
         ("shrink.method", config.PaperConfig),
         ("predictor", config.PredictorConfig),
-    ]
-    for path, section in sections:
+    ],
+    "locality": [("locality", config.LocalityConfig)],
+}
+"""The sections of the configuration that a command's options override."""
+
+
+def config_options(stage: str) -> dict[str, tuple[str, Any]]:
+    """Return for each option of a stage its dotted path in the configuration, and its annotation."""
+    found: dict[str, tuple[str, Any]] = {}
+    for path, section in SECTIONS[stage]:
         for name, field in section.model_fields.items():
             kind = _plain_type(field.annotation)
             if kind is not None and name not in found:
@@ -57,9 +78,12 @@ def _plain_type(annotation: Any) -> type | None:
     return str if get_args(annotation) and all(isinstance(a, str) for a in get_args(annotation)) else None
 
 
-def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command, which takes `overrides`, an option for every field of the configuration."""
-    options = config_options()
+def with_config_options(stage: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command, which takes `overrides`, an option for every field of its stage's configuration."""
+    return lambda command: _with_options(command, config_options(stage))
+
+
+def _with_options(command: Callable[..., None], options: Mapping[str, tuple[str, Any]]) -> Callable[..., None]:
     signature = inspect.signature(command, eval_str=True)
     own = [p for p in signature.parameters.values() if p.name != "overrides"]
     keyword = inspect.Parameter.KEYWORD_ONLY
@@ -82,18 +106,54 @@ def load(
     benchmark: str, params: Path | None, overrides: Mapping[str, Any], table: Path | None
 ) -> tuple[config.Params, Benchmark]:
     """Return checked parameters and the benchmark; raises with all that is wrong, writing nothing."""
-    checked = config.load(params, overrides, benchmarks.names(), [("--benchmark", benchmark)])
+    checked = load_params(params, overrides, [("--benchmark", benchmark)])
     source = benchmarks.get(benchmark) if table is None else benchmarks.read_prepared(benchmark, table)
     return checked, source
+
+
+def load_params(
+    params: Path | None, overrides: Mapping[str, Any], asked: Sequence[tuple[str, str]] = ()
+) -> config.Params:
+    """Return parameters checked against all registries."""
+    return config.load(params, overrides, benchmarks.names(), asked, comparison.METHODS)
+
+
+def comparison_overrides(methods: str | None, seeds: str | None) -> dict[str, Any]:
+    """Return what `--methods` and `--seeds` override; raises UserError for seeds that don't parse."""
+    found: dict[str, Any] = {}
+    if methods is not None:
+        names = [name.strip() for name in methods.split(",") if name.strip()]
+        found["compare.methods"] = "all" if names == ["all"] else names
+    if seeds is not None:
+        found["pipeline.seeds"] = seed_list(seeds)
+    return found
+
+
+def seed_list(text: str) -> list[int]:
+    """Return the seeds of `0,1,2` or `0-9`, each once; raises UserError."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,10})(?:\s*-\s*(\d{1,10}))?\s*", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last < first + MOST_SEEDS:
+            raise UserError(f"--seeds: {part.strip()!r} is neither a seed nor a range such as 0-9 (given {text!r})")
+        seeds += range(first, last + 1)
+    return list(dict.fromkeys(seeds))
 
 
 __all__ = [
     "BenchmarkOption",
     "ForceOption",
+    "LocalityOption",
+    "MethodsOption",
     "ParamsOption",
+    "PredictorOption",
     "SeedOption",
+    "SeedsOption",
     "TableOption",
     "ThreadsOption",
+    "comparison_overrides",
     "load",
+    "load_params",
     "with_config_options",
 ]

@@ -8,7 +8,8 @@ from typing import TypeAlias
 import numpy as np
 
 from lissnas.errors import LissnasError
-from lissnas.spaces import Archs, FloatArray, Space
+from lissnas.spaces import Archs, FloatArray, Keys, Space
+from lissnas.spaces.base import is_in
 
 Oracle: TypeAlias = Callable[[Archs], FloatArray]
 """Gives `(n,)` values for `(n, genome_len)` architectures: a table, training, a user's function."""
@@ -28,3 +29,60 @@ def ask(oracle: Oracle, space: Space, archs: Archs) -> FloatArray:
             "give failed trainings a low finite value, or leave them out"
         )
     return values
+
+
+class BudgetSpent(LissnasError):
+    """An oracle was asked about more architectures than its budget pays for."""
+
+
+class CountedOracle:
+    """An oracle that counts distinct architectures, answers repeats from memory, and has a budget.
+
+    `left` says how many new architectures may still be asked about; asking about more raises
+    BudgetSpent, with nothing asked.
+    """
+
+    def __init__(self, oracle: Oracle, space: Space, budget: int) -> None:
+        self.space = space
+        self.budget = budget
+        self._oracle = oracle
+        self._keys: Keys = np.empty(0, np.uint64)
+        self._values: FloatArray = np.empty(0)
+        self._rows: Archs = np.empty((0, space.genome_len), np.int8)
+
+    @property
+    def queries(self) -> int:
+        """Distinct architectures asked about so far."""
+        return len(self._keys)
+
+    @property
+    def left(self) -> int:
+        """Distinct architectures that may still be asked about."""
+        return self.budget - self.queries
+
+    def __call__(self, archs: Archs) -> FloatArray:
+        """Return `(n,)` values; repeats cost nothing."""
+        keys = self.space.key(archs)
+        distinct, first = np.unique(keys, return_index=True)
+        new = first[~is_in(distinct, self._keys)]
+        if len(new) > self.left:
+            raise BudgetSpent(f"{len(new):,} new architectures asked for, {self.left:,} of {self.budget:,} are left")
+        if len(new):
+            self._rows = np.concatenate([self._rows, archs[new]])
+            self._keys = np.concatenate([self._keys, keys[new]])
+            self._values = np.concatenate([self._values, ask(self._oracle, self.space, archs[new])])
+            order = np.argsort(self._keys)
+            self._rows, self._keys, self._values = self._rows[order], self._keys[order], self._values[order]
+        return self._values[np.searchsorted(self._keys, keys)]
+
+    def affordable(self, archs: Archs) -> Archs:
+        """Return the longest prefix that the budget pays for."""
+        keys = self.space.key(archs)
+        first = np.zeros(len(archs), bool)
+        first[np.unique(keys, return_index=True)[1]] = True
+        new = np.cumsum(first & ~is_in(keys, self._keys))
+        return archs[new <= self.left]
+
+    def asked(self) -> tuple[Archs, FloatArray]:
+        """Return all architectures asked about so far, in the order of keys, and their values."""
+        return self._rows, self._values

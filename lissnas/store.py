@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,17 +18,25 @@ from typing import Any
 import filelock
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lissnas.errors import DamagedFile, UserError
 
 MANIFEST = "manifest.json"
+RUN = "run.json"
+"""What is no function of the parameters: times, versions, host; and digests of the files that hold such."""
 
 
 def to_json(value: Any) -> bytes:
     """Return a JSON text with sorted keys, which is the same for the same value."""
     return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file says."""
+    return json.loads(path.read_bytes())
 
 
 def to_parquet(columns: Mapping[str, Any]) -> bytes:
@@ -37,6 +45,24 @@ def to_parquet(columns: Mapping[str, Any]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return a CSV file of rows with a header; every digit of a float, nothing for None."""
+    sink = io.BytesIO()
+    csv.write_csv(pa.Table.from_pylist(_filled(rows)), sink, csv.WriteOptions(quoting_style="needed"))
+    return sink.getvalue()
+
+
+def rows_to_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return a parquet file of rows, null where a row lacks a column."""
+    filled = _filled(rows)
+    return to_parquet({name: [row[name] for row in filled] for name in filled[0]})
+
+
+def _filled(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in names} for row in rows]
 
 
 def sha256(data: bytes) -> str:
@@ -122,6 +148,10 @@ def verify(folder: Path, remedy: str) -> dict[str, str]:
         raise UserError(f"{folder} has no {MANIFEST}: no run of lissnas was completed there")
     for name in manifest:
         read_verified(folder, name, manifest, remedy)
+    with suppress(FileNotFoundError):
+        timed = json.loads((folder / RUN).read_bytes()).get("files", {})
+        for name in timed:
+            read_verified(folder, name, timed, remedy)
     return manifest
 
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import filelock
 
 from lissnas import store
-from lissnas.stages import PARAMETERS, Outcome
+from lissnas.stages.base import PARAMETERS, Outcome
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -60,7 +60,7 @@ def log_stage(stage: str, outcome: Outcome, seed: int | None = None) -> Logged:
 
     client, experiment = _client()
     parameters = json.loads((outcome.folder / PARAMETERS).read_bytes())
-    benchmark = parameters["benchmark"]
+    benchmark = parameters.get("benchmark", "all benchmarks")
     shared = {k: v for k, v in parameters.items() if k != "seed"}
     digest = store.digest(shared)[:12]
     parent = _parent(client, experiment, benchmark, "method" if stage == "shrink" else stage, digest)
@@ -88,6 +88,11 @@ def log_stage(stage: str, outcome: Outcome, seed: int | None = None) -> Logged:
             mlflow.log_artifact(str(outcome.folder / text))
         if stage == "shrink":
             _log_shrink(client, run, outcome)
+        if stage == "compare":
+            _log_comparison(client, run, outcome)
+        if stage == "report":
+            for page in ("index.html", "report.md"):
+                client.log_artifact(parent.info.run_id, str(outcome.folder / page))
         return Logged(run.info.run_id, experiment, redacted(mlflow.get_tracking_uri()))
 
 
@@ -131,6 +136,27 @@ def _log_shrink(client: MlflowClient, run: Run, outcome: Outcome) -> None:
     data = from_pandas(members, source=source, name=f"shrunk {outcome.metrics['benchmark']}")
     mlflow.log_input(data, context="shrunk space")
     mlflow.log_artifact(source)
+
+
+def _log_comparison(client: MlflowClient, run: Run, outcome: Outcome) -> None:
+    """Log each method and seed as a run of its own, with the metric names of a shrink."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    for name in ("comparison.md", "comparison.csv", "summary.csv"):
+        client.log_artifact(run.info.run_id, str(outcome.folder / name))
+    benchmark, now = str(outcome.metrics["benchmark"]), run.info.start_time
+    for row in outcome.table("comparison.parquet").to_pylist():
+        about = {"benchmark": benchmark, **{name: str(row.pop(name)) for name in ("method", "seed", "kind")}}
+        tags = {"mlflow.parentRunId": run.info.run_id, "stage": "method", **about}
+        name = f"{about['method']} {benchmark} seed {about['seed']}"
+        child = client.create_run(run.info.experiment_id, run_name=name, tags=tags).info.run_id
+        client.log_batch(
+            child,
+            metrics=[Metric(k, float(v), now, 0) for k, v in row.items() if v is not None],
+            params=[Param(k, v) for k, v in about.items()],
+            tags=[RunTag("params_digest", run.data.tags.get("params_digest", ""))],
+        )
+        client.set_terminated(child)
 
 
 def _client() -> tuple[MlflowClient, str]:

@@ -26,7 +26,7 @@ from lissnas.predictor import Predictor
 from lissnas.rng import stream
 from lissnas.shrinkers.selection import USELESS, Strata, best, target_size
 from lissnas.shrinkers.state import Problem, State
-from lissnas.spaces import IntArray
+from lissnas.spaces import Archs, IntArray
 from lissnas.subspace import Subspace
 
 Step: TypeAlias = Callable[[State, Problem], State]
@@ -44,7 +44,13 @@ class ShrinkResult:
     @property
     def subspace(self) -> Subspace:
         """The shrunk space itself, best predicted first."""
-        return Subspace(self.problem.space, self.state.rows[self.members])
+        return Subspace(self.problem.space, listed=self.state.rows[self.members])
+
+
+def cut(result: ShrinkResult, size: int) -> Archs:
+    """Return the best `size` of everything that a shrink saw, as its own rule chooses; all, where there are fewer."""
+    state = result.state
+    return state.rows[_best(state, result.problem, np.arange(len(state.rows)), size, strict=True)]
 
 
 def plain_call(step: Step, state: State, problem: Problem) -> State:
@@ -65,7 +71,8 @@ def shrink(
     seen = on_iteration or (lambda state: None)
     if state is None:
         state = State.empty(problem.space)
-        for step in (sample, label, sample, predict, check_convergence):
+        first = (sample, label) if problem.predictor is None else (adopt,)
+        for step in (*first, sample, predict, check_convergence):
             state = call(step, state, problem)
         seen(state)
     while not state.stop:
@@ -80,18 +87,25 @@ def shrink(
 # -- the steps -------------------------------------------------------------------------------------
 def sample(state: State, problem: Problem) -> State:
     """Draw the first, uniform sample: what is labelled first, then as many more as it needs."""
-    n_first = _uniform_labels(problem) if not len(state.rows) else _first_size(state, problem)
+    n_first = _uniform_labels(problem) if state.predictor is None else _first_size(state, problem)
     more = max(0, n_first - len(state.rows))
     rng = stream(problem.params.seed, "sample", len(state.rows))
     rows = problem.space.sample_distinct(more, rng, without=state.keys)
     state = state.extended(problem, rows, None, np.zeros(more, np.int64))
     state = replace(state, n_first=len(state.rows), current=np.arange(len(state.rows)))
-    if state.n_labels:  # the sample is complete
+    if state.predictor is not None:  # the sample is complete
         elite = problem.params.elite
         if elite is not None and elite.diversity > 0:
             strata = Strata.of(problem.space, state.rows, stream(problem.params.seed, "strata"))
             state = replace(state, strata=strata, stratum=strata.of_each(problem.space, state.rows))
     return state
+
+
+def adopt(state: State, problem: Problem) -> State:
+    """Take the predictor that the problem brings; the target size must be given then."""
+    if problem.params.target_size is None and problem.params.elite is not None:
+        raise UserError("target_size: needed with a predictor that is fitted already")
+    return replace(state, predictor=problem.predictor, target=problem.params.target_size)
 
 
 def predict(state: State, problem: Problem) -> State:
@@ -119,12 +133,12 @@ def select_seeds(state: State, problem: Problem) -> State:
 
 
 def generate_neighbors(state: State, problem: Problem) -> State:
-    """Draw neighbours of each seed, at 1 to `max_edits` edits; those not seen before are new rows."""
+    """Draw neighbours of each seed, at 1 to `max_edits` edits of the parameters; those not seen before are new rows."""
     method, space = problem.params.method, problem.space
     rng = stream(problem.params.seed, "neighbors", state.iteration)
     parents = np.repeat(state.seeds, method.neighbors)
-    edits = rng.integers(1, method.max_edits + 1, len(parents))
-    rows = space.mutate(state.rows[parents], edits, rng)
+    edits = rng.integers(1, problem.params.max_edits + 1, len(parents))
+    rows = space.mutate(state.rows[parents], edits, rng) if problem.locality else space.sample(len(parents), rng)
     keys = space.key(rows)
     changed = keys != state.keys[parents]
     rows, keys, parents, edits = rows[changed], keys[changed], parents[changed], edits[changed]
@@ -232,16 +246,16 @@ def _final(state: State, problem: Problem) -> IntArray:
     """Return the space to return: the target's best of all (elite), or the last that rose (paper)."""
     if problem.params.elite is not None:
         assert state.target is not None
-        return _best(state, problem, np.arange(len(state.rows)), state.target)
+        return _best(state, problem, np.arange(len(state.rows)), state.target, strict=True)
     return state.previous if state.stop.startswith("the mean prediction rose") else state.current
 
 
 # -- what the steps share --------------------------------------------------------------------------
-def _best(state: State, problem: Problem, among: IntArray, k: int) -> IntArray:
+def _best(state: State, problem: Problem, among: IntArray, k: int, strict: bool = False) -> IntArray:
     elite = problem.params.elite
     weight = state.strata.weight if state.strata is not None else np.ones(1)
     diversity = elite.diversity if elite is not None and state.strata is not None else 0.0
-    return among[best(state.scores[among], state.stratum[among], weight, k, diversity)]
+    return among[best(state.scores[among], state.stratum[among], weight, k, diversity, strict)]
 
 
 def _turnover(state: State) -> float:
@@ -255,7 +269,8 @@ def _uniform_labels(problem: Problem) -> int:
 
 def _labels_due(state: State, problem: Problem) -> bool:
     params = problem.params
-    return state.n_labels < params.labels and state.rounds <= params.method.label_rounds
+    due = state.n_labels < params.labels and state.rounds <= params.method.label_rounds
+    return due and problem.predictor is None
 
 
 def _first_size(state: State, problem: Problem) -> int:

@@ -17,6 +17,9 @@ from lissnas.predictor import Predictor
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
 
 N_CLUSTERS = 20
+WIDTHS = 20
+"""Equal-width strata of the FLOPs range, as many as coverage is counted in."""
+CLIMBERS = 16
 FOLDS = 5
 USELESS = 0.84
 """The share of the space the target rule asks for when the labels say nothing (about 9/10)."""
@@ -41,9 +44,9 @@ class Strata:
         costs = space.costs(first)
         if "flops" in costs:
             flops = np.asarray(costs["flops"], np.float64)
-            inner = np.arange(1, 10) / 10
-            width = flops.min() + inner * (flops.max() - flops.min())
-            strata = cls(np.empty(0), edges=np.sort(np.concatenate([np.quantile(flops, inner), width])))
+            width = np.linspace(_extreme(space, first, -1), _extreme(space, first, 1), WIDTHS + 1)[1:-1]
+            deciles = np.quantile(flops, np.arange(1, 10) / 10)
+            strata = cls(np.empty(0), edges=np.sort(np.concatenate([deciles, width])))
         else:
             features = space.encode(first).astype(np.float64)
             scale = np.maximum(features.std(axis=0), 1e-9)
@@ -76,18 +79,36 @@ class Strata:
         return cls(**arrays)
 
 
-def best(scores: FloatArray, stratum: IntArray, weight: FloatArray, k: int, diversity: float) -> IntArray:
+def _extreme(space: Space, first: Archs, sign: int) -> int:
+    """Return the least (-1) or largest (1) FLOPs that climbing by single edits from a sample finds."""
+    rows, top = first, -math.inf
+    while True:
+        flops = sign * space.costs(rows)["flops"]
+        if not len(rows) or flops.max() <= top:
+            return int(sign * top)
+        top = float(flops.max())
+        rows = space.neighbors(rows[np.argsort(-flops, kind="stable")[:CLIMBERS]])[0]
+
+
+def best(
+    scores: FloatArray, stratum: IntArray, weight: FloatArray, k: int, diversity: float, strict: bool = False
+) -> IntArray:
     """Return the indices of `k` architectures, best first: each stratum's quota, then the best of the rest.
 
-    Stratum s has its best `max(1, floor(diversity k weight[s]))` (none without diversity). Equal scores
-    go by index.
+    Stratum s has its best `max(1, floor(diversity k weight[s]))` (none without diversity). With
+    `strict` no more than `diversity k` are reserved in all: one for each stratum and what is left by
+    weight, or, where that doesn't pay for all, one for each of the heaviest. Equal scores go by index.
     """
     order = np.argsort(-scores, kind="stable")
     if k >= len(order):
         return order
     if diversity == 0:
         return order[:k]
+    reserve = math.ceil(diversity * k)
     quota = np.maximum(1, np.floor(diversity * k * weight)).astype(np.int64)
+    if strict:
+        quota = np.maximum(1, np.floor(max(0, reserve - len(weight)) * weight)).astype(np.int64)
+        quota[np.argsort(-weight, kind="stable")[reserve:]] = 0
     s = stratum[order]
     by_stratum = np.argsort(s, kind="stable")
     start = np.searchsorted(s[by_stratum], np.arange(len(quota)))

@@ -51,6 +51,10 @@ class Problem:
     point: float = 1.0
     """What a tolerance of one percent point is in the metric's unit."""
     threads: int = 0
+    predictor: Predictor | None = None
+    """One that is fitted already; then no labels are asked for, and it stays as it is."""
+    locality: bool = True
+    """False is the ablation of Appendix H.2: uniform draws stand in for neighbours."""
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ class Space(ABC):
     """Names of the kinds of edit, where there is more than one."""
     size_exact: bool = True
     """Whether `size()` counts distinct networks; if not, it counts descriptions."""
+    slot_choices: tuple[int, ...] = ()
+    """How many choices each decision has that `slots` gives."""
     cost_names: ClassVar[tuple[str, ...]] = ()
     """The costs that `costs` knows, e.g. ``("flops", "params")``."""
 
@@ -93,6 +95,13 @@ class Space(ABC):
     def enumerate(self) -> Archs:
         """Return every architecture once, in the order of keys; raises UserError where it can't."""
         raise UserError(f"space {self.name} is too large to list ({self.size():,} architectures)")
+
+    def slots(self, archs: Archs) -> Archs:
+        """Return `(n, n_slots)`: the choice at each decision, -1 where a decision does not arise.
+
+        What methods that prune operations rank and drop; `slot_choices` says how many there are.
+        """
+        return archs
 
     def costs(self, archs: Archs) -> Mapping[str, IntArray]:
         """Return `flops` (multiply-adds) and `params` by architecture; empty where unknown."""

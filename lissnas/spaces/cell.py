@@ -78,6 +78,7 @@ class CellSpace(Space):
         self.labellings = self.n_ops**INTERIOR
         self.genome_len = N_EDGES + INTERIOR
         self.max_edits = N_EDGES + INTERIOR
+        self.slot_choices = (self.n_ops,) * INTERIOR
         self.n_features = n_cell_features(self.n_ops) + len(self.cost_names)
 
     # -- labellings: the operations of the five interior vertices as one number ----------------
@@ -311,6 +312,11 @@ class CellSpace(Space):
         return np.concatenate([cell_features(archs, self.n_ops), *costs], axis=1)
 
     # -- notation --------------------------------------------------------------------------------
+    def slots(self, archs: Archs) -> Archs:
+        """Return the operation of each interior vertex in the canonical order, -1 at unused ones."""
+        used = adjacency(archs)[:, 1 : V - 1].any(axis=2)
+        return np.where(used, archs[:, N_EDGES:], np.int8(-1))
+
     def format(self, archs: Archs) -> list[str]:
         """Return `<bits>-<ops>` of the canonical form without its unused vertices."""
         rows = self.unkey(self.key(archs))

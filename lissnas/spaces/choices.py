@@ -41,6 +41,7 @@ class ChoiceSpace(Space):
         self.source = source
         self.radix = np.asarray(radix, np.int64)
         self.genome_len = len(radix)
+        self.slot_choices = tuple(int(r) for r in radix)
         self.max_edits = len(radix) - len(self.fixed)
         self.n_features = int(self.radix.sum()) + int(self.radix.max())
         if math.prod(map(int, radix)) > 2**64:
@@ -93,10 +94,13 @@ class ChoiceSpace(Space):
 
     def size(self) -> int:
         """Return the number of distinct architectures: a product, or by listing where rules narrow it."""
+        return math.prod(map(int, self.radix)) if self.free else len(self._listing)
+
+    @property
+    def free(self) -> bool:
+        """Whether every row is a network of its own: no rule narrows the product."""
         cls = type(self)
-        if cls.valid is ChoiceSpace.valid and cls.canonical is ChoiceSpace.canonical:
-            return math.prod(map(int, self.radix))
-        return len(self._listing)
+        return cls.valid is ChoiceSpace.valid and cls.canonical is ChoiceSpace.canonical
 
     def sample(self, n: int, rng: Generator) -> Archs:
         """Draw by rejection: uniform rows, of which only valid ones in canonical form are kept."""

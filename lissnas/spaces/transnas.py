@@ -101,6 +101,7 @@ class TransNAS(ChoiceSpace):
         super().__init__("transnas", [2, *[5] * MACRO_LENGTH], f"{SOURCE}, the paper's 7,352")
         self._parts = (TransNASMicro(), TransNASMacro())
         self.n_features = 1 + sum(part.n_features for part in self._parts)
+        self.slot_choices = (2, *(n for part in self._parts for n in part.slot_choices))
 
     def valid(self, rows: Archs) -> BoolArray:
         """Return which rows are networks of the space that their first digit names."""
@@ -116,6 +117,13 @@ class TransNAS(ChoiceSpace):
             for name, values in part.costs(archs[at, 1:]).items():
                 out[name][at] = values
         return out
+
+    def slots(self, archs: Archs) -> Archs:
+        """Return which part, then the choices in each part, -1 in the other one."""
+        micro = archs[:, :1] == 0
+        absent = np.int8(-1)
+        parts = (np.where(micro, archs[:, 1:], absent), np.where(micro, absent, archs[:, 1:]))
+        return np.concatenate([archs[:, :1], *parts], axis=1)
 
     def encode(self, archs: Archs) -> Features:
         """Return which part, then the features of each part, zeros for the other one's."""

@@ -14,7 +14,7 @@ import pytest
 from lissnas import benchmarks, spaces
 from lissnas.predictor import Predictor
 from lissnas.spaces.cell import N_EDGES, adjacency
-from lissnas.stages import shrink_stage
+from lissnas.stages.shrink import shrink_stage
 
 pytestmark = pytest.mark.bench
 

@@ -10,7 +10,7 @@ import pytest
 
 from lissnas import benchmarks
 from lissnas.benchmarks.tables import TASKS
-from lissnas.stages import shrink_stage
+from lissnas.stages.shrink import shrink_stage
 
 
 def shrunk(name: str, seeds: range, folder: Path, params: Any) -> dict[str, list[float]]:

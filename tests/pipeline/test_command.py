@@ -201,3 +201,62 @@ def test_show(shrunk: Path, tmp_path: Path) -> None:
     assert shown.returncode == 0, shown.stderr
     assert "450" in shown.stdout
     assert lissnas(tmp_path, "show", "nothing").returncode == 2
+
+
+# -- locality and compare -----------------------------------------------------------------------------
+def test_locality_on_a_table_and_on_a_predictor(shrunk: Path, tmp_path: Path) -> None:
+    done = lissnas(tmp_path, "locality", "--benchmark", "nas_bench_macro", "--pairs", "2000", "--out", "table")
+    assert done.returncode == 0, done.stderr
+    assert "Threshold edit distance: 2" in done.stdout
+    words = ("locality", "--benchmark", "nas_bench_macro", "--pairs", "2000", "--predictor", str(shrunk), "--out", "p")
+    assert lissnas(tmp_path, *words).returncode == 0
+    about = [json.loads((tmp_path / f / "locality.json").read_text())["oracle"] for f in ("table", "p")]
+    assert about == ["table", "predictor"]
+    other = lissnas(tmp_path, "locality", "--benchmark", "nasbench101", "--predictor", str(shrunk), "--out", "n")
+    assert other.returncode == 2
+    assert "made for space 'nas_bench_macro'" in other.stderr
+    wrong = ("shrink", "--benchmark", "transnas_micro/jigsaw", "--locality", "table", "--out", "s")
+    done = lissnas(tmp_path, *wrong)
+    assert done.returncode == 2
+    assert "holds the locality of space 'nas_bench_macro'" in done.stderr
+
+
+def test_compare_from_the_command_line(tmp_path: Path) -> None:
+    words = ("compare", "--benchmark", "nas_bench_macro", "--methods", "lissnas,abs,flops", "--seeds", "0-1")
+    done = lissnas(tmp_path, *words, "--out", "c")
+    assert done.returncode == 0, done.stderr
+    assert "6/6" in done.stderr
+    assert "ahead of every rival" in done.stdout
+    rows = pq.read_table(tmp_path / "c" / "comparison.parquet").to_pylist()
+    assert [(r["method"], r["seed"]) for r in rows] == [(m, s) for m in ("lissnas", "abs", "flops") for s in (0, 1)]
+    again = lissnas(tmp_path, *words, "--out", "c")
+    assert "Nothing was done" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--methods", "abss"), "unknown method 'abss'. Did you mean 'abs'?"),
+        (("--methods", ""), "compare.methods"),
+        (("--seeds", "9-0"), "neither a seed nor a range"),
+        (("--seeds", "one"), "neither a seed nor a range"),
+        (("--seeds", "5000000000"), "pipeline.seeds.0"),
+        (("--target-size", "4000"), "4,000 is more than the space has"),
+        (("--target-size", "3969"), "is the whole space"),
+        (("--max-queries", "10"), "max_queries: 10 does not pay for the first sample"),
+        (("--benchmark", "nas_bench_makro"), "Did you mean 'nas_bench_macro'?"),
+    ],
+)
+def test_mistakes_of_a_comparison(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    done = lissnas(tmp_path, "compare", "--benchmark", "nas_bench_macro", *words, "--out", "c", COLUMNS="300")
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_without_inputs_says_how_to_make_them(tmp_path: Path) -> None:
+    done = lissnas(tmp_path, "report", "--out", "r", COLUMNS="300")
+    assert done.returncode == 2
+    assert "lissnas compare --benchmark nasbench101" in done.stderr
+    assert not (tmp_path / "r").exists()

@@ -12,13 +12,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-STAGES = {
-    *(f"prepare@{b}" for b in ("nasbench101", "nas_bench_macro", "transnas/class_scene")),
-    *(f"predictor@{b}" for b in ("nasbench101", "nas_bench_macro", "transnas/class_scene")),
-    *(f"shrink@{b}-{s}" for b in ("nasbench101", "nas_bench_macro", "transnas/class_scene") for s in (0, 1, 2)),
-}
-SHRINKS = {s for s in STAGES if s.startswith("shrink@")}
-PREDICTORS = {s for s in STAGES if s.startswith("predictor@")}
+BENCHMARKS = ("nasbench101", "nas_bench_macro", "transnas/class_scene")
+
+
+def each(stage: str) -> set[str]:
+    return {f"{stage}@{b}" for b in BENCHMARKS}
+
+
+SHRINKS = {f"shrink@{b}-{s}" for b in BENCHMARKS for s in (0, 1, 2)}
+PREDICTORS, COMPARES = each("predictor"), each("compare")
+STAGES = each("prepare") | PREDICTORS | each("locality") | SHRINKS | COMPARES | {"report"}
 
 
 def dvc(cwd: Path, *words: str) -> str:
@@ -65,22 +68,31 @@ def test_the_committed_lock_is_in_step_with_code_and_parameters(clone: Path) -> 
 @pytest.mark.parametrize(
     ("old", "new", "stages"),
     [
-        ("trees: 300", "trees: 301", SHRINKS | PREDICTORS),
+        ("trees: 300", "trees: 301", SHRINKS | PREDICTORS | COMPARES),
         ("held_out: 20000", "held_out: 19999", PREDICTORS),
-        ("diversity: 0.05", "diversity: 0.06", SHRINKS),
-        ("min_turnover: 0.01", "min_turnover: 0.02", SHRINKS),
-        ("max_queries: null", "max_queries: 90000", SHRINKS),
-        ("tolerance: 0.02", "tolerance: 0.03", set()),  # of the variant that isn't chosen
-        ("  labels: null             #", "  labels: 250 #", SHRINKS | PREDICTORS),
+        ("diversity: 0.05", "diversity: 0.06", SHRINKS | COMPARES),
+        ("min_turnover: 0.01", "min_turnover: 0.02", SHRINKS | COMPARES),
+        ("max_queries: null", "max_queries: 90000", SHRINKS | COMPARES),
+        ("tolerance: 0.02", "tolerance: 0.03", COMPARES),  # of the variant that shrink doesn't run
+        ("pairs: 20000", "pairs: 10000", each("locality")),
+        ("resamples: 1000", "resamples: 999", each("locality")),
+        ("methods: all", "methods: [lissnas, abs]", COMPARES),
+        ("diversities: [0.0, ", "diversities: [0.1, ", COMPARES),
+        ("seeds: [0, 1, 2]", "seeds: [0, 2, 1]", PREDICTORS | COMPARES),
+        ("  labels: null             #", "  labels: 250 #", SHRINKS | PREDICTORS | COMPARES),
         (
             "{target_size: 450, labels: 300}",
             "{target_size: 451, labels: 300}",
-            {f"shrink@nas_bench_macro-{s}" for s in (0, 1, 2)},
+            {"compare@nas_bench_macro", *(f"shrink@nas_bench_macro-{s}" for s in (0, 1, 2))},
         ),
         (
             "{target_size: 450, labels: 300}",
             "{target_size: 450, labels: 301}",
-            {"predictor@nas_bench_macro", *(f"shrink@nas_bench_macro-{s}" for s in (0, 1, 2))},
+            {
+                "predictor@nas_bench_macro",
+                "compare@nas_bench_macro",
+                *(f"shrink@nas_bench_macro-{s}" for s in (0, 1, 2)),
+            },
         ),
         ("transnas/jigsaw: {target_size: 1000", "transnas/jigsaw: {target_size: 999", set()),
     ],

@@ -15,8 +15,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from lissnas import benchmarks, options, stages, store
+from lissnas import benchmarks, options, store
 from lissnas.predictor import Predictor
+from lissnas.stages.base import Outcome
+from lissnas.stages.shrink import shrink_stage
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def shrink_outcome(server: Path) -> stages.Outcome:
+def shrink_outcome(server: Path) -> Outcome:
     from flows.shrink import shrink
 
     outcome, place = shrink("nas_bench_macro", 5, params=ROOT / "params.yaml")
@@ -56,14 +58,14 @@ def client_call(method: str, *args: Any, **given: Any) -> Any:
     return asyncio.run(call())
 
 
-def test_shrink_gives_the_bytes_of_the_command(shrink_outcome: stages.Outcome, tmp_path: Path) -> None:
+def test_shrink_gives_the_bytes_of_the_command(shrink_outcome: Outcome, tmp_path: Path) -> None:
     checked, source = options.load("nas_bench_macro", ROOT / "params.yaml", {}, None)
-    plain = stages.shrink_stage(checked, source, 5, tmp_path / "plain")
+    plain = shrink_stage(checked, source, 5, tmp_path / "plain")
     assert shrink_outcome.folder == Path("data/shrunk/nas_bench_macro/seed-5")
     assert store.verify(plain.folder, "") == store.verify(shrink_outcome.folder, "")
 
 
-def test_the_steps_are_tasks_by_name(shrink_outcome: stages.Outcome) -> None:
+def test_the_steps_are_tasks_by_name(shrink_outcome: Outcome) -> None:
     runs = client_call("read_task_runs")
     names = {run.name for run in runs}
     for name in ("sample 0", "label 0", "predict 1", "select_seeds 1", "generate_neighbors 1", "check_convergence 1"):
@@ -73,7 +75,7 @@ def test_the_steps_are_tasks_by_name(shrink_outcome: stages.Outcome) -> None:
     assert "shrink nas_bench_macro seed 5" in {run.name for run in flow_runs}
 
 
-def test_the_iterations_are_a_table_artifact(shrink_outcome: stages.Outcome) -> None:
+def test_the_iterations_are_a_table_artifact(shrink_outcome: Outcome) -> None:
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
     key = ArtifactFilter(key=ArtifactFilterKey(any_=["iterations-nas-bench-macro-seed-5"]))
@@ -83,7 +85,7 @@ def test_the_iterations_are_a_table_artifact(shrink_outcome: stages.Outcome) -> 
     assert {"size", "mean_true", "queries"} <= set(rows[0])
 
 
-def test_mlflow_has_the_run(shrink_outcome: stages.Outcome) -> None:
+def test_mlflow_has_the_run(shrink_outcome: Outcome) -> None:
     import mlflow
     from mlflow import MlflowClient
 
@@ -112,7 +114,7 @@ def test_mlflow_has_the_run(shrink_outcome: stages.Outcome) -> None:
     assert np.allclose(model.value(scores), members["predicted"].to_numpy())
 
 
-def test_a_second_run_reuses_result_and_log(shrink_outcome: stages.Outcome) -> None:
+def test_a_second_run_reuses_result_and_log(shrink_outcome: Outcome) -> None:
     from flows.shrink import shrink
 
     again, place = shrink("nas_bench_macro", 5, params=ROOT / "params.yaml")
@@ -147,7 +149,52 @@ def test_prepare_and_predictor(server: Path) -> None:
     assert all(row["tau"] > 0.6 and row["tau_better_half"] > 0.4 for row in rows)
 
 
-@pytest.mark.parametrize("module", ["flows.shrink", "flows.prepare", "flows.predictor"])
+def test_locality_feeds_shrink(server: Path, tmp_path: Path) -> None:
+    from flows.locality import locality
+    from flows.shrink import shrink
+
+    measured, place = locality("nas_bench_macro", params=ROOT / "params.yaml", overrides={"locality.pairs": 2_000})
+    assert place.startswith("MLflow: run ")
+    assert measured.metrics["threshold_distance"] == 2
+    overrides = {"shrink.elite.max_edits": 4}
+    outcome, _ = shrink(
+        "nas_bench_macro", 7, tmp_path / "r", ROOT / "params.yaml", overrides=overrides, locality=measured.folder
+    )
+    assert outcome.table("subspace.parquet")["distance"].to_numpy().max() == 2
+    assert "at most 2 edits" in outcome.metrics["notes"][-1]
+
+
+def test_compare_is_a_task_and_a_run_for_each_method_and_seed(server: Path) -> None:
+    from mlflow import MlflowClient
+
+    from flows.compare import compare
+
+    methods = ["lissnas", "abs", "flops"]
+    overrides = {"compare.methods": methods, "pipeline.seeds": [0, 1]}
+    outcome, place = compare("nas_bench_macro", params=ROOT / "params.yaml", overrides=overrides)
+    assert outcome.metrics["rivals_behind_on_mean"] == 2
+    names = {run.name for run in client_call("read_task_runs")}
+    assert {f"{m} seed {s}" for m in methods for s in (0, 1)} <= names
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("lissnas")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.stage = 'method'")
+    assert {(r.data.params["method"], r.data.params["seed"]) for r in runs} == {(m, s) for m in methods for s in "01"}
+    assert len({frozenset(r.data.metrics) for r in runs}) == 1
+    parent = place.split()[2]
+    assert {r.data.tags["mlflow.parentRunId"] for r in runs} == {parent}
+    rows = {(r["method"], str(r["seed"])): r for r in outcome.table("comparison.parquet").to_pylist()}
+    for r in runs:
+        assert r.data.metrics["mean_true"] == rows[r.data.params["method"], r.data.params["seed"]]["mean_true"]
+    again, place = compare("nas_bench_macro", params=ROOT / "params.yaml", overrides=overrides)
+    assert again.reused
+    assert parent in place
+    assert len(client.search_runs([experiment.experiment_id], "tags.stage = 'method'")) == len(runs)
+
+
+@pytest.mark.parametrize(
+    "module", ["flows.shrink", "flows.prepare", "flows.predictor", "flows.locality", "flows.compare"]
+)
 def test_mistakes_end_before_prefect_starts(module: str, tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / "home"), "COLUMNS": "200"}
     command = [sys.executable, "-m", module, "--benchmark", "nasbench102"]

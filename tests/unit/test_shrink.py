@@ -16,7 +16,7 @@ from lissnas.shrinkers.lissnas import ShrinkResult, plain_call, shrink
 from lissnas.shrinkers.selection import Strata, best
 from lissnas.shrinkers.state import Problem, State
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray, IntArray
-from lissnas.stages import shrink_files, shrink_metrics
+from lissnas.stages.shrink import shrink_files, shrink_metrics
 
 Make = Callable[..., Problem]
 

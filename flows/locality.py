@@ -1,0 +1,61 @@
+"""Measure the locality of a benchmark's space on its true values.
+
+python -m flows.locality --benchmark nasbench101
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from prefect import flow, get_run_logger
+
+from flows.common import DATA, as_task, log_to_mlflow, main, table_artifact
+from lissnas import console, options
+from lissnas.options import BenchmarkOption, ForceOption, ParamsOption, TableOption, ThreadsOption, with_config_options
+from lissnas.stages.base import Outcome
+from lissnas.stages.locality import locality_stage
+
+
+@flow(name="locality", flow_run_name="locality {benchmark}", persist_result=False)
+def locality(
+    benchmark: str,
+    out: Path | None = None,
+    params: Path | None = None,
+    table: Path | None = None,
+    overrides: dict[str, Any] | None = None,
+    threads: int = 0,
+    force: bool = False,
+) -> tuple[Outcome, str]:
+    """Measure the locality of `benchmark` into `out`, log it to MLflow."""
+    checked, source = options.load(benchmark, params, overrides or {}, table)
+    folder = out or DATA / "locality" / benchmark
+    logger = get_run_logger()
+    outcome = locality_stage(
+        checked, source, folder, lambda f, *a: as_task(f)(*a), logger.info, force=force, threads=threads
+    )
+    rows = outcome.table("locality.parquet").to_pylist()
+    table_artifact(f"locality {benchmark}", rows, f"Correlation at exact edit distance, {benchmark}")
+    return outcome, log_to_mlflow("locality", outcome)
+
+
+@with_config_options("locality")
+def command(
+    benchmark: BenchmarkOption,
+    overrides: dict[str, Any],
+    out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/locality/...")] = None,
+    params: ParamsOption = None,
+    table: TableOption = None,
+    threads: ThreadsOption = 0,
+    force: ForceOption = False,
+) -> None:
+    """Measure a benchmark's locality in a Prefect flow run, logged to MLflow."""
+    options.load(benchmark, params, overrides, table)
+    outcome, place = locality(benchmark, out, params, table, overrides, threads, force)
+    console.show_locality(outcome)
+    console.out.print(place, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main(command)

@@ -1,0 +1,49 @@
+"""Make the report from what the other stages left.
+
+python -m flows.report
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+
+from flows.common import DATA, log_to_mlflow, main
+from lissnas import console, options
+from lissnas.options import ForceOption, ParamsOption
+from lissnas.stages.base import Outcome
+from lissnas.stages.report import report_stage
+
+RESULTS = Path("results")
+REPORT = Path("report")
+
+
+@flow(name="report", persist_result=False)
+def report(out: Path | None = None, params: Path | None = None, force: bool = False) -> tuple[Outcome, str]:
+    """Make the report of the pipeline's benchmarks in `out`, log it to MLflow."""
+    checked = options.load_params(params, {})
+    outcome = report_stage(checked, DATA, RESULTS, out or REPORT, get_run_logger().info, force)
+    lines = (outcome.folder / "report.md").read_text().splitlines()
+    first_picture = next((i for i, line in enumerate(lines) if line.startswith("![")), len(lines))
+    create_markdown_artifact("\n".join(lines[: first_picture - 2]), key="report", description="What the numbers say")
+    return outcome, log_to_mlflow("report", outcome)
+
+
+def command(
+    out: Annotated[Path | None, typer.Option(help="Folder for the report; else report/")] = None,
+    params: ParamsOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Make the report in a Prefect flow run, logged to MLflow."""
+    options.load_params(params, {})
+    outcome, place = report(out, params, force)
+    console.show_report(outcome)
+    console.out.print(place, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main(command)

@@ -1,0 +1,332 @@
+"""Methods compared on equal terms: one predictor, one query budget, one target size, a row a method and seed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+from scipy.stats import wilcoxon
+
+from lissnas import shrinkers
+from lissnas.benchmarks import Benchmark
+from lissnas.config import PaperConfig, Params, ShrinkParams, shrink_params
+from lissnas.diversity import Yardstick
+from lissnas.errors import UnknownName, UserError
+from lissnas.oracles import CountedOracle
+from lissnas.predictor import Predictor
+from lissnas.quality import (
+    complexity_weights,
+    edf_auc,
+    error_window,
+    good_threshold,
+    ks,
+    share_good,
+    share_interval,
+    shrink_index,
+    top_kept,
+    top_mean,
+)
+from lissnas.rng import stream
+from lissnas.shrinkers.lissnas import ShrinkResult, cut, shrink
+from lissnas.shrinkers.selection import target_size
+from lissnas.shrinkers.state import Problem
+from lissnas.spaces import Archs, FloatArray, Keys
+
+OURS = ("lissnas", "lissnas_paper", "no_locality", "lissnas_collect")
+"""Our own method, its variants, and the ablation that needs its loop."""
+METHODS = (
+    *("lissnas", "lissnas_paper", "abs", "nse", "padnas", "greedynas", "greedynas_v2", "dds"),
+    *("top30", "top20", "top10", "top5", "no_neighbors", "no_locality", "flops", "params", "score_all"),
+    "lissnas_collect",
+)
+"""All methods, in the order of tables."""
+APART = ("lissnas", "lissnas_paper", "lissnas_collect", "score_all")
+"""What is no rival: our own variants, and the ceiling of any method on the same predictor."""
+FREE = ("flops", "params")
+"""Methods that ask nobody, so that they need no labels."""
+PAPER_FIRST = 0.55
+"""Share of the budget that is the paper variant's first sample: its loop asks about as much again."""
+
+
+def chosen(asked: Sequence[str] | str) -> list[str]:
+    """Return the names of methods, in the order of the table; raises UnknownName."""
+    if asked == "all" or list(asked) == ["all"]:
+        return list(METHODS)
+    for name in asked:
+        if name not in METHODS:
+            raise UnknownName("method", name, METHODS)
+    return [name for name in METHODS if name in asked]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What is the same for all seeds: the true values, thresholds and measures of the full space."""
+
+    benchmark: Benchmark
+    yardstick: Yardstick
+
+    @classmethod
+    def of(cls, benchmark: Benchmark) -> Ground:
+        """Measure the full space; raises UserError for one that nothing can be compared on."""
+        if benchmark.space.size() < 2:
+            raise UserError(f"{benchmark.name} has one architecture: there is nothing to compare")
+        ground = cls(benchmark, Yardstick.of(benchmark.space))
+        _ = ground.threshold
+        return ground
+
+    @cached_property
+    def threshold(self) -> float:
+        """What good networks exceed, the same for every method."""
+        return good_threshold(self.benchmark.values)
+
+    @cached_property
+    def window(self) -> float:
+        """Where the error window of AUCs ends, the same for every method."""
+        return error_window(self.benchmark.values)
+
+    def measure(self, archs: Archs, seed: int) -> dict[str, Any]:
+        """Return every metric of a part of the space that its members alone decide."""
+        full = self.benchmark.values
+        values = self.benchmark(archs)
+        p, p_full = share_good(values, self.threshold), share_good(full, self.threshold)
+        low, high = share_interval(values, self.threshold)
+        statistic, p_value = ks(values, full)
+        costs = self.benchmark.space.costs(archs)
+        found = {
+            "size": len(archs),
+            "mean_true": float(values.mean()),
+            "median_true": float(np.median(values)),
+            "max_true": float(values.max()),
+            "top10_mean": top_mean(values, 10),
+            "kept_best": bool(values.max() == self.benchmark.best),
+            "top10_kept": top_kept(values, full),
+            "p_good": p,
+            "p_good_low": low,
+            "p_good_high": high,
+            "shrink_index": shrink_index(p, p_full),
+            "shrink_index_10_2": shrink_index(p, p_full, 10, 2),
+            "edf_auc": edf_auc(values, self.benchmark.best, self.window),
+            "ks": statistic,
+            "ks_p": p_value,
+        }
+        if "flops" in costs:
+            weights = complexity_weights(costs["flops"], self.yardstick.edges("flops"))
+            found["edf_auc_by_flops"] = edf_auc(values, self.benchmark.best, self.window, weights)
+        return found | self.yardstick.measure(archs, stream(seed, "diversity"))
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One seed's common ground: the predictor that all ask, and what our method made of it."""
+
+    ground: Ground
+    params: ShrinkParams
+    paper: PaperConfig
+    predictor: Predictor
+    ours: ShrinkResult
+    seconds: float
+    threads: int
+
+    @property
+    def budget(self) -> int:
+        """Queries that every method has: what ours used."""
+        return self.ours.state.queries
+
+    @property
+    def target(self) -> int:
+        """The size that every method is asked for."""
+        assert self.ours.state.target is not None
+        return self.ours.state.target
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method's row, and the keys of its shrunk space, best first where the method ranks."""
+
+    row: Mapping[str, Any]
+    keys: Keys
+
+
+def open_contest(ground: Ground, params: Params, seed: int, threads: int = 0) -> Contest:
+    """Draw the labels uniformly, fit the predictor that all methods ask, and run ours on it."""
+    benchmark, space = ground.benchmark, ground.benchmark.space
+    elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
+    p = shrink_params(elite, benchmark.name, seed, space.size(), benchmark.sha256)
+    rows = space.sample_distinct(p.labels, stream(seed, "compare", "labels"))
+    values = benchmark(rows)
+    predictor = Predictor.fit(space, rows, values, p.predictor, seed, threads)
+    if p.target_size is None:
+        size, _ = target_size(space, rows, values, p.predictor, seed, stream(seed, "target"), threads)
+        p = p.model_copy(update={"target_size": size})
+    started = time.perf_counter()
+    ours = shrink(Problem(space, benchmark, p, benchmark, benchmark.point, threads, predictor))
+    seconds = time.perf_counter() - started
+    return Contest(ground, p, params.shrink.paper, predictor, ours, seconds, threads)
+
+
+def run_method(contest: Contest, name: str) -> Entry:
+    """Run a method, and measure what it returned; ours at the same size stands beside it."""
+    started = time.perf_counter()
+    rows, queries, kind = _shrunk(contest, name)
+    seconds = time.perf_counter() - started + (contest.seconds if name == "lissnas" else 0)
+    if not len(rows):
+        raise UserError(f"{name} returned an empty space of {contest.ground.benchmark.name}")
+    measured = contest.ground.measure(rows, contest.params.seed)
+    ours = contest.ground.measure(cut(contest.ours, len(rows)), contest.params.seed)
+    row: dict[str, Any] = {
+        "method": name,
+        "seed": contest.params.seed,
+        "size": len(rows),
+        "queries": queries,
+        "labels": 0 if name in FREE else contest.params.labels,
+        "kind": kind,
+        **measured,
+        "seconds": seconds,
+    }
+    row |= {f"ours_{c}": ours[c] for c in ("size", "mean_true", "kept_best", "flops_coverage") if c in ours}
+    return Entry(row, contest.ground.benchmark.space.key(rows))
+
+
+def diversity_curve(contest: Contest, diversities: Sequence[float], sizes: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return ours at each `diversity`, cut to each method's size: mean against FLOPs coverage."""
+    out = []
+    for diversity in diversities:
+        method = contest.params.method.model_copy(update={"diversity": diversity})
+        problem = replace(contest.ours.problem, params=contest.params.model_copy(update={"method": method}))
+        result = shrink(problem)
+        for name, size in sizes.items():
+            rows = cut(result, size)
+            measured = contest.ground.yardstick.cost_coverage(rows)
+            mean = float(contest.ground.benchmark(rows).mean())
+            out.append(
+                {
+                    "method": name,
+                    "seed": contest.params.seed,
+                    "diversity": diversity,
+                    "size": len(rows),
+                    "mean_true": mean,
+                }
+                | measured
+            )
+    return out
+
+
+def _shrunk(contest: Contest, name: str) -> tuple[Archs, int, str]:
+    """Return a method's shrunk space, how many queries it took, and whether it is a set or a product."""
+    problem, space, seed = contest.ours.problem, contest.ground.benchmark.space, contest.params.seed
+    if name not in OURS:
+        everything = name == "score_all"
+        oracle = CountedOracle(_scores(contest), space, space.size() if everything else contest.budget)
+        found = shrinkers.get(name)(space, oracle, contest.target, stream(seed, "compare", name))
+        return found.members, oracle.queries, found.kind
+    result = contest.ours
+    if name == "lissnas_collect":
+        result = shrink(replace(problem, predictor=None))
+    elif name == "no_locality":
+        limited = contest.params.model_copy(update={"max_queries": contest.budget})
+        result = shrink(replace(problem, params=limited, locality=False))
+    elif name == "lissnas_paper":
+        result = shrink(replace(problem, params=_paper_params(contest)))
+        # Of the two sizes around the target, the nearer one.
+        sizes = {len(at): at for at in (result.state.previous, result.members) if len(at)}
+        nearest = min(sizes, key=lambda size: abs(np.log(size / contest.target)))
+        if result.state.stop.startswith("the target size"):
+            result = replace(result, members=sizes[nearest])
+    return result.subspace.members, result.state.queries, "set"
+
+
+def _paper_params(contest: Contest) -> ShrinkParams:
+    """Return the paper's loop under the same budget: a smaller first sample, and the target as a stop."""
+    first = min(contest.paper.first_size or contest.budget, round(PAPER_FIRST * contest.budget))
+    method = contest.paper.model_copy(update={"first_size": max(first, min(contest.target + 1, contest.budget))})
+    return contest.params.model_copy(update={"variant": "paper", "method": method, "max_queries": contest.budget})
+
+
+def _scores(contest: Contest) -> Callable[[Archs], FloatArray]:
+    return lambda archs: contest.predictor.score(archs, contest.threads)
+
+
+# -- over seeds ------------------------------------------------------------------------------------
+def summarise(rows: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row a method: means over seeds with 95 % intervals, and ours at the same size beside it.
+
+    `p` is the Wilcoxon signed-rank test, paired by seed, of ours against the method at its size, and
+    `p_holm` the same corrected for the number of rivals; with fewer than six seeds it can't fall
+    under .05. `curve_mean` is the mean of our diversity curve at the method's FLOPs coverage,
+    `above_curve` whether the method's point lies above it.
+    """
+    out: list[dict[str, Any]] = []
+    for name in dict.fromkeys(r["method"] for r in rows):
+        own = [r for r in rows if r["method"] == name]
+        column = {c: np.array([float(r[c]) for r in own]) for c in own[0] if isinstance(own[0][c], (int, float))}
+        low, high = interval(column["mean_true"])
+        gap = column["ours_mean_true"] - column["mean_true"]
+        row: dict[str, Any] = {
+            "method": name,
+            "seeds": len(own),
+            **{c: float(v.mean()) for c, v in column.items() if c not in ("seed", "seconds")},
+            "mean_true_low": low,
+            "mean_true_high": high,
+            "ours_minus": float(gap.mean()),
+            "ours_ahead": int((gap > 0).sum()),
+            "p": None if name == "lissnas" else paired_p(gap),
+        }
+        if "flops_coverage" in column:
+            mean = curve_at([c for c in curve if c["method"] == name], row["flops_coverage"])
+            row["curve_mean"] = mean
+            row["above_curve"] = None if name in APART else bool(mean is None or row["mean_true"] > mean)
+        out.append(row)
+    rivals = [r for r in out if r["method"] not in APART]
+    for row, p in zip(rivals, holm([r["p"] for r in rivals]), strict=True):
+        row["p_holm"] = p
+    return [{**row, "p_holm": row.get("p_holm")} for row in out]
+
+
+def interval(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
+    """Return Student's interval of the mean over seeds; of one seed the value itself."""
+    mean, n = float(values.mean()), len(values)
+    if n < 2:
+        return mean, mean
+    half = float(student.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    return mean - half, mean + half
+
+
+def paired_p(gaps: FloatArray) -> float:
+    """Return the two-sided p of the Wilcoxon signed-rank test; 1 where nothing differs."""
+    if not len(gaps) or not np.any(gaps):
+        return 1.0
+    return float(wilcoxon(gaps).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected by Holm's step-down method."""
+    order = np.argsort(p_values, kind="stable")
+    scaled = np.array(p_values, np.float64)[order] * np.arange(len(p_values), 0, -1)
+    out = np.empty(len(p_values))
+    out[order] = np.minimum(np.maximum.accumulate(scaled), 1) if len(p_values) else scaled
+    return [float(p) for p in out]
+
+
+def curve_at(curve: Iterable[Mapping[str, Any]], coverage: float) -> float | None:
+    """Return the mean that a diversity curve has at a FLOPs coverage, None where it doesn't reach so far.
+
+    Points are means over seeds, joined by lines; at less than its least coverage the curve's best
+    mean counts, since more coverage at that mean is better still.
+    """
+    by_diversity: dict[float, list[tuple[float, float]]] = {}
+    for point in curve:
+        by_diversity.setdefault(point["diversity"], []).append((point["flops_coverage"], point["mean_true"]))
+    points = np.array([np.mean(p, axis=0) for p in by_diversity.values()]).reshape(-1, 2)
+    if not len(points) or coverage > points[:, 0].max() + 1e-9:
+        return None
+    best = [float(m) for c, m in points if c >= coverage - 1e-9]
+    for c0, m0 in points:
+        for c1, m1 in points:
+            if c0 < coverage <= c1:
+                best.append(float(m0 + (m1 - m0) * (coverage - c0) / (c1 - c0)))
+    return max(best)

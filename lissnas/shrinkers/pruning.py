@@ -1,0 +1,81 @@
+"""What methods share that prune choices: which there are, what each is worth, dropping down to a size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.random import Generator
+
+from lissnas.spaces import Archs, FloatArray, IntArray, Space
+from lissnas.spaces.base import BoolArray
+from lissnas.spaces.choices import ChoiceSpace
+from lissnas.subspace import Subspace
+
+
+def all_choices(space: Space) -> Subspace:
+    """Return the whole space as a product of the choices that occur in it."""
+    most = max(space.slot_choices)
+    allowed = np.arange(most) < np.array(space.slot_choices)[:, None]
+    if not (isinstance(space, ChoiceSpace) and space.free):
+        slots = space.slots(space.enumerate())
+        allowed &= np.stack([(slots == c).any(axis=0) for c in range(most)], axis=1)
+    return Subspace(space, allowed=allowed)
+
+
+def mean_by_choice(slots: Archs, values: FloatArray, allowed: BoolArray) -> FloatArray:
+    """Return `(n_slots, choices)` mean value of the rows that hold each choice, NaN where none does."""
+    rows, at = np.nonzero(slots >= 0)
+    choice = slots[rows, at].astype(np.int64)
+    index = at * allowed.shape[1] + choice
+    total = np.bincount(index, values[rows], allowed.size)
+    count = np.bincount(index, minlength=allowed.size)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(total / count).reshape(allowed.shape)
+
+
+def droppable(allowed: BoolArray) -> BoolArray:
+    """Return which choices may go: those that are not the last of their decision."""
+    return np.asarray(allowed & (allowed.sum(axis=1, keepdims=True) > 1))
+
+
+def ascending(score: FloatArray, allowed: BoolArray) -> list[tuple[int, int]]:
+    """Return the droppable choices, worst score first, unseen ones (NaN) before all."""
+    free = droppable(allowed)
+    order = np.argsort(np.where(np.isnan(score), -np.inf, score), axis=None, kind="stable")
+    pairs = np.stack(np.unravel_index(order, allowed.shape), axis=1)
+    return [(int(s), int(c)) for s, c in pairs if free[s, c]]
+
+
+def drop(space: Subspace, choices: Iterable[tuple[int, int]], target: int) -> tuple[Subspace, bool]:
+    """Drop choices one by one; return the product, and whether it came to the size nearest to `target`.
+
+    The last of a decision stays. At the target, the nearer (in ratio) of the sizes before and after
+    the drop that passes it is taken; a drop that leaves nothing is passed over.
+    """
+    for slot, choice in choices:
+        assert space.allowed is not None
+        if not droppable(space.allowed)[slot, choice]:
+            continue
+        allowed = space.allowed.copy()
+        allowed[slot, choice] = False
+        smaller = Subspace(space.space, allowed=allowed)
+        before, after = space.size(), smaller.size()
+        if after == 0:
+            continue
+        if after <= target:
+            return (smaller if after * before >= target * target else space), True
+        space = smaller
+    assert space.allowed is not None
+    return space, not droppable(space.allowed).any()
+
+
+def distinct_sample(space: Subspace, n: int, rng: Generator) -> Archs:
+    """Draw up to `n` different members of a product, uniform."""
+    rows = space.sample(n, rng)
+    return rows[np.sort(np.unique(space.space.key(rows), return_index=True)[1])]
+
+
+def best_first(scores: FloatArray, k: int) -> IntArray:
+    """Return the indices of the `k` highest scores, best first, equal ones by index."""
+    return np.argsort(-scores, kind="stable")[:k]

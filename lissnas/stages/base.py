@@ -1,0 +1,119 @@
+"""How every stage runs: checked parameters and a folder in, whole files with a manifest out.
+
+The same parameters leave the same bytes. The flows hand in a `call` that runs a step as a task.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+
+from lissnas import store
+from lissnas.errors import UserError
+
+PARAMETERS = "parameters.json"
+VERSIONED = ("lissnas", "numpy", "pyarrow", "scipy", "xgboost-cpu", "xgboost")
+
+
+def run_here(step: Callable[..., Any], *args: Any) -> Any:
+    """Run a step here and now."""
+    return step(*args)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage left in its folder; `reused` when the same result was there already."""
+
+    folder: Path
+    metrics: Mapping[str, Any]
+    reused: bool
+
+    def table(self, name: str) -> pa.Table:
+        """Return one of the folder's parquet files."""
+        return pq.read_table(self.folder / name)
+
+    def csv(self, name: str) -> list[dict[str, Any]]:
+        """Return the rows of one of the folder's CSV files."""
+        rows: list[dict[str, Any]] = csv.read_csv(self.folder / name).to_pylist()
+        return rows
+
+
+def finished(folder: Path) -> Outcome:
+    """Return the result that is in a folder; raises UserError where there is none, DamagedFile where it is off."""
+    store.verify(folder, "Make it again: the command in its run.json with --force.")
+    return Outcome(folder, json.loads((folder / "metrics.json").read_bytes()), reused=False)
+
+
+def run(
+    out: Path,
+    parameters: Mapping[str, Any],
+    work: Callable[[], dict[str, bytes]],
+    force: bool,
+    timed: Sequence[str] = (),
+) -> Outcome:
+    """Do the work under the folder's lock and publish it, unless its result is there already.
+
+    `timed` files hold times: they are no function of the parameters, so `run.json` vouches for them.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; choose a folder")
+    with store.locked(out):
+        if not force and (found := _reusable(out, parameters)) is not None:
+            return found
+        started, clock = datetime.now(UTC), time.perf_counter()
+        files = {**work(), PARAMETERS: store.to_json(parameters)}
+        extra = {name: files.pop(name) for name in timed}
+        record = _run_record(started, clock)
+        if extra:
+            record["files"] = {name: store.sha256(data) for name, data in extra.items()}
+        store.publish(out, files, {**extra, store.RUN: store.to_json(record)})
+        store.Checkpoint(out, parameters).clear()
+        return Outcome(out, json.loads(files["metrics.json"]), reused=False)
+
+
+def _reusable(out: Path, parameters: Mapping[str, Any]) -> Outcome | None:
+    """Return the sound result of the same parameters; raises UserError if there is one of others."""
+    if store.read_manifest(out) is None:
+        return None
+    manifest = store.verify(out, f"Make it again: the same command with --force, or delete {out}.")
+    text = (out / PARAMETERS).read_bytes() if PARAMETERS in manifest else b"{}"
+    if text != store.to_json(parameters):
+        theirs = json.loads(text)
+        differ = sorted(k for k in parameters.keys() | theirs.keys() if parameters.get(k) != theirs.get(k))
+        raise UserError(
+            f"{out} holds the result of other parameters ({', '.join(differ)} differ); "
+            "choose another folder, or replace it with --force"
+        )
+    return Outcome(out, json.loads((out / "metrics.json").read_bytes()), reused=True)
+
+
+def _run_record(started: datetime, clock: float) -> dict[str, Any]:
+    """Return what is no function of the parameters: times, versions, host, command."""
+    versions = {}
+    for package in VERSIONED:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - clock, 3),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "host": platform.node(),
+        "versions": versions,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }

@@ -1,0 +1,243 @@
+"""The compare stage: every method and seed on one benchmark, each a task that is done once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lissnas import comparison, store
+from lissnas.benchmarks import Benchmark
+from lissnas.comparison import APART, Contest, Entry, Ground
+from lissnas.config import BenchmarkConfig, Params
+from lissnas.report import comparison_figures as figures
+from lissnas.report.figures import png
+from lissnas.stages.base import Outcome, run
+
+TIMED = "comparison.parquet"
+"""The contract's table, with seconds; `comparison.csv` is the same without, and always the same bytes."""
+
+Named = Callable[..., Any]
+"""Runs `step(*args)` under a name: plain Python calls it, a flow makes it a task of that name."""
+
+
+def run_named(name: str, step: Callable[..., Any], *args: Any) -> Any:
+    """Run a step here and now."""
+    return step(*args)
+
+
+def compare_stage(
+    params: Params,
+    benchmark: Benchmark,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    out: Path,
+    call: Named = run_named,
+    on_progress: Callable[[str], None] = lambda line: None,
+    force: bool = False,
+    threads: int = 0,
+) -> Outcome:
+    """Compare methods on a benchmark; interrupted, the same command goes on with the tasks that are left."""
+    own = params.benchmarks.get(benchmark.name, BenchmarkConfig())
+    common = {
+        "benchmark": benchmark.name,
+        "table_sha256": benchmark.sha256,
+        "diversities": params.compare.diversities,
+        "predictor": params.predictor.model_dump(mode="json", exclude={"held_out"}),
+        "shrink": params.shrink.model_dump(mode="json", exclude={"variant"}),
+        "own": own.model_dump(mode="json"),
+    }
+    parameters = {**common, "methods": list(methods), "seeds": list(seeds)}
+    # What a task gave doesn't depend on which others run, so it is kept under what it depends on.
+    tasks = _Tasks(out.parent / f".{out.name}.tasks", common)
+
+    def work() -> dict[str, bytes]:
+        if force:
+            tasks.clear()
+        ground = Ground.of(benchmark)
+        entries: dict[tuple[str, int], Entry] = {}
+        curve: list[dict[str, Any]] = []
+        for seed in seeds:
+            contest: Contest | None = None
+            for name in (*methods, _CURVE):
+                entry = tasks.load(name, seed)
+                if entry is None:
+                    if contest is None:
+                        contest = call(f"open seed {seed}", comparison.open_contest, ground, params, seed, threads)
+                    if name == _CURVE:
+                        sizes = {m: int(entries[m, seed].row["size"]) for m in methods}
+                        points = call(
+                            f"curve seed {seed}", comparison.diversity_curve, contest, params.compare.diversities, sizes
+                        )
+                        entry = Entry({"curve": points}, np.empty(0, np.uint64))
+                    else:
+                        entry = call(f"{name} seed {seed}", comparison.run_method, contest, name)
+                    tasks.save(name, seed, entry)
+                if name == _CURVE:
+                    curve += entry.row["curve"]
+                else:
+                    entries[name, seed] = entry
+                    on_progress(_line(entry.row, len(entries), len(seeds) * len(methods)))
+        return _files(ground, methods, seeds, entries, curve)
+
+    outcome = run(out, parameters, work, force, timed=(TIMED,))
+    tasks.clear()
+    return outcome
+
+
+_CURVE = "diversity curve"
+
+
+class _Tasks:
+    """Results of finished tasks, kept until the whole is published."""
+
+    def __init__(self, folder: Path, parameters: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.parameters = parameters
+
+    def _checkpoint(self, name: str, seed: int) -> store.Checkpoint:
+        return store.Checkpoint(self.folder / f"{name}-{seed}", {**self.parameters, "task": [name, seed]})
+
+    def load(self, name: str, seed: int) -> Entry | None:
+        saved = self._checkpoint(name, seed).load()
+        return None if saved is None else Entry(saved[1], saved[0]["keys"])
+
+    def save(self, name: str, seed: int, entry: Entry) -> None:
+        self._checkpoint(name, seed).save({"keys": entry.keys}, entry.row)
+
+    def clear(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _line(row: Mapping[str, Any], done: int, total: int) -> str:
+    return (
+        f"{done:>3}/{total}  {row['method']:<15} seed {row['seed']:>2}  size {row['size']:>7,}  "
+        f"queries {row['queries']:>7,}  mean {row['mean_true']:.4g} (ours at that size {row['ours_mean_true']:.4g})"
+    )
+
+
+def _files(
+    ground: Ground,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    entries: Mapping[tuple[str, int], Entry],
+    curve: Sequence[Mapping[str, Any]],
+) -> dict[str, bytes]:
+    benchmark = ground.benchmark
+    rows = [entries[name, seed].row for name in methods for seed in seeds]
+    untimed = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+    summary = comparison.summarise(rows, curve)
+    first = {name: entries[name, seeds[0]].keys for name in methods}
+    values = {name: benchmark.look_up(keys) for name, keys in first.items()}
+    title = f"{benchmark.name}: {len(methods)} methods, {len(seeds)} seeds"
+    return {
+        TIMED: store.rows_to_parquet(rows),
+        "comparison.csv": store.to_csv(untimed),
+        "summary.csv": store.to_csv(summary),
+        "diversity.parquet": store.rows_to_parquet(curve),
+        "spaces.parquet": store.to_parquet(
+            {
+                "method": np.repeat(list(first), [len(k) for k in first.values()]),
+                "key": np.concatenate(list(first.values())),
+            }
+        ),
+        "comparison.md": markdown(benchmark, summary).encode(),
+        "comparison.png": png(figures.means(summary, title, benchmark.metric, float(benchmark.values.mean()))),
+        "diversity.png": png(figures.diversity(summary, curve, title, benchmark.metric)),
+        "edf.png": png(
+            figures.edfs({"full space": benchmark.values, **values}, ground.window, title, benchmark.metric)
+        ),
+        "metrics.json": store.to_json(_metrics(benchmark, summary, len(seeds))),
+    }
+
+
+def _metrics(benchmark: Benchmark, summary: Sequence[Mapping[str, Any]], seeds: int) -> dict[str, Any]:
+    rivals = [r for r in summary if r["method"] not in APART]
+    return {
+        "benchmark": benchmark.name,
+        "seeds": seeds,
+        "rivals": len(rivals),
+        "rivals_behind_on_mean": sum(r["ours_minus"] > 0 for r in rivals),
+        "rivals_behind_on_kept_best": sum(r["ours_kept_best"] >= r["kept_best"] for r in rivals),
+        "rivals_above_the_curve": sum(bool(r.get("above_curve")) for r in rivals),
+        "mean_true": {r["method"]: r["mean_true"] for r in summary},
+        "least_ours_minus": min((r["ours_minus"] for r in rivals), default=0.0),
+    }
+
+
+def markdown(benchmark: Benchmark, summary: Sequence[Mapping[str, Any]]) -> str:
+    """Return the summary as a Markdown page: what was measured, a row a method, what stands out."""
+    values = benchmark.values
+    seeds = int(summary[0]["seeds"])
+    lines = [
+        f"# Methods compared on {benchmark.name}",
+        "",
+        f"{len(values):,} architectures, {benchmark.metric}: mean {values.mean():.4g}, best {values.max():.4g}.",
+        f"Means over {seeds} seed{'s' if seeds > 1 else ''}; ± is half of the 95 % interval. All methods of a seed ask",
+        "the same predictor, fitted once on uniform labels, within the query budget that `lissnas` used;",
+        "`lissnas_collect` alone collects its labels as it goes. *Ours* is the best of what `lissnas` saw, cut to the",
+        "method's size; p is Wilcoxon's signed-rank test of the difference, Holm-corrected over the rivals.",
+        "",
+        "| method | size | queries | mean | ours, same size | difference | ahead | p | best kept | ours | of ten best "
+        "| good | FLOPs coverage | above our curve |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in summary:
+        half = (r["mean_true_high"] - r["mean_true_low"]) / 2
+        p = "" if r["p_holm"] is None else f"{r['p_holm']:.3f}"
+        above = {None: "", True: "**yes**", False: "no"}[r.get("above_curve")]
+        coverage = f"{r['flops_coverage']:.2f}" if "flops_coverage" in r else ""
+        lines.append(
+            f"| {r['method']} | {r['size']:,.0f} | {r['queries']:,.0f} | {r['mean_true']:.4g} ± {half:.2g} | "
+            f"{r['ours_mean_true']:.4g} | {r['ours_minus']:+.3g} | {r['ours_ahead']}/{seeds} | {p} | "
+            f"{seeds * r['kept_best']:.0f}/{seeds} | {seeds * r['ours_kept_best']:.0f}/{seeds} | "
+            f"{r['top10_kept']:.1f} | {100 * r['p_good']:.0f} % | {coverage} | {above} |"
+        )
+    return "\n".join([*lines, "", *remarks(summary), ""])
+
+
+def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return in plain words where ours does not lead, and what the numbers can't show."""
+    rivals = [r for r in summary if r["method"] not in APART]
+    behind = [r["method"] for r in rivals if r["ours_minus"] <= 0]
+    lost = [r["method"] for r in rivals if r["ours_kept_best"] < r["kept_best"]]
+    above = [r["method"] for r in rivals if r.get("above_curve")]
+    unsure = [r["method"] for r in rivals if r["ours_minus"] > 0 and r["p_holm"] >= 0.05]
+    said = [
+        _remark("On the mean at equal size ours is ahead of every rival", "not ahead of", behind),
+        _remark("No rival keeps the best network more often", "the best network is kept more often by", lost),
+        _remark("Our curve of mean against FLOPs coverage lies above every rival", "above our curve lie", above),
+    ]
+    if unsure:
+        said.append(f"- Ahead, but not significantly at 5 %: {', '.join(unsure)}.")
+    if summary and summary[0]["seeds"] < 6:
+        said.append("- With fewer than six seeds no difference can be significant in a signed-rank test.")
+    by_name = {r["method"]: r for r in summary}
+    if "score_all" in by_name:
+        r = by_name["score_all"]
+        said.append(
+            f"- `score_all` is the ceiling of any method on this predictor: {r['mean_true']:.4g} for "
+            f"{r['queries']:,.0f} queries, ours {r['ours_mean_true']:.4g} for "
+            f"{by_name.get('lissnas', r)['queries']:,.0f}. On a space that can be listed the method saves queries, "
+            "not quality."
+        )
+    if "flops" in by_name and by_name["flops"]["kept_best"] >= 0.5:
+        said.append(
+            "- Keeping the best network is a weak test: the costliest networks, ranked without any label, pass it "
+            f"in {100 * by_name['flops']['kept_best']:.0f} % of the runs. Judge by the mean at equal size."
+        )
+    if {"lissnas_paper", "no_neighbors"} <= by_name.keys():
+        paper, naive = by_name["lissnas_paper"], by_name["no_neighbors"]
+        word = "below" if paper["mean_true"] < naive["mean_true"] else "above"
+        said.append(
+            f"- The paper's own loop reaches {paper['mean_true']:.4g} at {paper['size']:,.0f} networks, {word} the "
+            f"best of random ones ({naive['mean_true']:.4g} at {naive['size']:,.0f})."
+        )
+    return said
+
+
+def _remark(good: str, bad: str, names: Sequence[str]) -> str:
+    return f"- {good}." if not names else f"- Not so: {bad} {', '.join(names)}."

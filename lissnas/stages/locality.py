@@ -1,0 +1,117 @@
+"""The locality stage: how far alike structure means alike value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lissnas import locality, store
+from lissnas.benchmarks import Benchmark
+from lissnas.config import Params
+from lissnas.errors import UserError
+from lissnas.oracles import Oracle
+from lissnas.predictor import Predictor
+from lissnas.report import figures
+from lissnas.rng import stream
+from lissnas.spaces import Archs, FloatArray, Space
+from lissnas.stages.base import Outcome, run, run_here
+
+ABOUT = "locality.json"
+
+
+def locality_stage(
+    params: Params,
+    benchmark: Benchmark,
+    out: Path,
+    call: Callable[..., Any] = run_here,
+    on_progress: Callable[[str], None] = lambda line: None,
+    force: bool = False,
+    predictor: Predictor | None = None,
+    threads: int = 0,
+) -> Outcome:
+    """Measure locality on a benchmark's table, or on a predictor of its space."""
+    settings, space = params.locality, benchmark.space
+    parameters = {
+        "benchmark": benchmark.name,
+        "table_sha256": benchmark.sha256,
+        "predictor_sha256": None if predictor is None else predictor.dump()[1]["model_sha256"],
+        "locality": settings.model_dump(mode="json"),
+    }
+
+    def predicted(archs: Archs) -> FloatArray:
+        assert predictor is not None
+        return predictor.value(predictor.score(archs, threads))
+
+    oracle: Oracle = benchmark if predictor is None else predicted
+
+    def work() -> dict[str, bytes]:
+        def random(*names: str | int) -> np.random.Generator:
+            return stream(settings.seed, "locality", *names)
+
+        visited = call(locality.walk, space, oracle, settings, random("walk"))
+        walks = locality.autocorrelation(visited, settings.lags, settings.resamples, random("walk", "bootstrap"))
+        rows, bins = [], []
+        for change in (locality.ANY, *space.kinds):
+            for distance in range(1, space.max_edits + 1):
+                drawn = call(locality.pairs, space, oracle, distance, change, settings.pairs, random(change, distance))
+                rows.append(locality.measure(drawn, settings.resamples, random(change, distance, "bootstrap")))
+                if change == locality.ANY:
+                    bins += locality.differences(drawn)
+                on_progress(f"distance {distance}, {change}: correlation {rows[-1]['correlation']:.3f}")
+                if locality.enough(rows[-1], settings, space.max_edits):
+                    break
+        limits = call(locality.threshold, rows, space.max_edits)
+        check = locality.sample_check(space, oracle, settings, random("sample"))
+        about = {
+            "benchmark": benchmark.name,
+            "space": space.name,
+            "metric": benchmark.metric,
+            "oracle": "table" if predictor is None else "predictor",
+            **limits,
+            "pairs": settings.pairs,
+            "walks": settings.walks,
+            "sample_check": check,
+        }
+        near = {
+            f"{name}_{r['distance']}": r[name]
+            for r in rows
+            if r["change"] == locality.ANY
+            for name in ("correlation", "aad")
+        }
+        metrics = {"benchmark": benchmark.name, "threshold_distance": limits["threshold_distance"], **near}
+        title = f"{benchmark.name}: locality"
+        return {
+            "locality.parquet": store.rows_to_parquet(rows),
+            "walk.parquet": store.rows_to_parquet(walks),
+            "differences.parquet": store.rows_to_parquet(bins),
+            ABOUT: store.to_json(about),
+            "locality.png": figures.png(
+                figures.locality(rows, walks, limits["threshold_distance"], title, benchmark.metric)
+            ),
+            "metrics.json": store.to_json({**metrics, "share_not_rejected": check["share_not_rejected"]}),
+        }
+
+    return run(out, parameters, work, force)
+
+
+def read_threshold(folder: Path, space: str) -> int:
+    """Return the threshold edit distance that a locality stage left; raises UserError for another space's."""
+    remedy = f"Measure it again: lissnas locality --benchmark ... --out {folder} --force"
+    about = json.loads(store.read_verified(folder, ABOUT, store.verify(folder, remedy), remedy))
+    if about["space"] != space:
+        raise UserError(f"{folder} holds the locality of space {about['space']!r}, not of {space!r}")
+    return int(about["threshold_distance"])
+
+
+def predictor_in(folder: Path, space: Space) -> Predictor:
+    """Return the predictor that a shrink left in its folder, once verified; raises UserError, DamagedFile."""
+    remedy = "Make it again: the shrink's command with --force"
+    manifest = store.verify(folder, remedy)
+    if "predictor.ubj" not in manifest:
+        raise UserError(f"{folder} holds no predictor; give the folder of a finished shrink")
+    model, sidecar = (store.read_verified(folder, f"predictor.{end}", manifest, remedy) for end in ("ubj", "json"))
+    return Predictor.load(space, model, sidecar)

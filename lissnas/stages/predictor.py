@@ -1,0 +1,88 @@
+"""The predictor stage: how good a predictor is, fitted on uniform labels, for every seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lissnas import store
+from lissnas.benchmarks import Benchmark
+from lissnas.config import Params, PredictorConfig, label_budget
+from lissnas.errors import UserError
+from lissnas.predictor import Predictor, assess
+from lissnas.rng import stream
+from lissnas.spaces import FloatArray
+from lissnas.stages.base import Outcome, run, run_here
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Rows and values to fit on, and other ones to assess on."""
+
+    fit: tuple[Any, FloatArray]
+    held_out: tuple[Any, FloatArray]
+
+
+def draw_labels(benchmark: Benchmark, labels: int, held_out: int, seed: int) -> Draw:
+    """Draw labels uniformly, and as many other architectures, disjoint from them, as there are up to `held_out`."""
+    space = benchmark.space
+    rng = stream(seed, "predictor", "labels")
+    rows = space.sample_distinct(min(space.size(), labels + held_out), rng)
+    values = benchmark(rows)
+    return Draw((rows[:labels], values[:labels]), (rows[labels:], values[labels:]))
+
+
+def fit(benchmark: Benchmark, draw: Draw, settings: PredictorConfig, seed: int, threads: int) -> Predictor:
+    """Fit the predictor to the labels."""
+    return Predictor.fit(benchmark.space, *draw.fit, settings, seed, threads)
+
+
+def assess_held_out(predictor: Predictor, draw: Draw, threads: int) -> dict[str, float]:
+    """Assess the predictor on the architectures that it has not seen."""
+    return assess(predictor, *draw.held_out, threads)
+
+
+def predictor_stage(
+    params: Params,
+    benchmark: Benchmark,
+    out: Path,
+    call: Callable[..., Any] = run_here,
+    force: bool = False,
+    threads: int = 0,
+) -> Outcome:
+    """Fit a predictor for every seed of the pipeline on uniform labels, and say how good each is."""
+    size = benchmark.space.size()
+    seeds = params.pipeline.seeds
+    labels = label_budget(params, benchmark.name, size)
+    if labels >= size:
+        raise UserError(f"labels: {labels:,} leave nothing of {benchmark.name} to assess the predictor on")
+    settings = params.predictor
+    parameters = {
+        "benchmark": benchmark.name,
+        "table_sha256": benchmark.sha256,
+        "labels": labels,
+        "seeds": seeds,
+        "predictor": settings.model_dump(mode="json"),
+    }
+
+    def work() -> dict[str, bytes]:
+        files: dict[str, bytes] = {}
+        rows = []
+        for seed in seeds:
+            draw = call(draw_labels, benchmark, labels, settings.held_out, seed)
+            model = call(fit, benchmark, draw, settings, seed, threads)
+            quality = call(assess_held_out, model, draw, threads)
+            rows.append({"seed": seed, "labels": labels, "held_out": len(draw.held_out[1]), **quality})
+            files[f"models/predictor-{seed}.ubj"], sidecar = model.dump()
+            files[f"models/predictor-{seed}.json"] = store.to_json(sidecar)
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        means = {name: float(np.mean(columns[name])) for name in quality}
+        files["assessment.parquet"] = store.to_parquet(columns)
+        files["metrics.json"] = store.to_json({"benchmark": benchmark.name, "labels": labels, **means})
+        return files
+
+    return run(out, parameters, work, force)

@@ -1,0 +1,48 @@
+"""The prepare stage: a benchmark's whole table, with names and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lissnas import store
+from lissnas.benchmarks import Benchmark
+from lissnas.spaces import Archs, Keys
+from lissnas.stages.base import Outcome, run, run_here
+
+
+def data_stage(benchmark: Benchmark, out: Path, force: bool = False, call: Callable[..., Any] = run_here) -> Outcome:
+    """Write a benchmark's whole table, with the notation of each architecture, and what it means."""
+    parameters = {"benchmark": benchmark.name, "table_sha256": benchmark.sha256}
+
+    def work() -> dict[str, bytes]:
+        return call(write, benchmark, call(key, benchmark))  # type: ignore[no-any-return]
+
+    return run(out, parameters, work, force)
+
+
+def key(benchmark: Benchmark) -> tuple[Archs, Keys]:
+    """Return every architecture of the benchmark's space and its key."""
+    rows = benchmark.space.enumerate()
+    return rows, benchmark.space.key(rows)
+
+
+def write(benchmark: Benchmark, keyed: tuple[Archs, Keys]) -> dict[str, bytes]:
+    """Return the files of a prepared table."""
+    space, (rows, keys) = benchmark.space, keyed
+    about = {
+        "benchmark": benchmark.name,
+        "space": space.name,
+        "size": space.size(),
+        "metric": benchmark.metric,
+        "licence": benchmark.licence,
+        "source": space.source,
+    }
+    columns = {"key": keys, "arch": space.format(rows), "value": benchmark.look_up(keys)}
+    metrics = {**about, "mean": float(benchmark.values.mean()), "max": benchmark.best}
+    return {
+        "benchmark.json": store.to_json(about),
+        "table.parquet": store.to_parquet(columns),
+        "metrics.json": store.to_json(metrics),
+    }

@@ -1,0 +1,268 @@
+"""The report stage: what the other stages left, and the committed studies, as one page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lissnas import benchmarks, store
+from lissnas.benchmarks import Benchmark
+from lissnas.comparison import Ground
+from lissnas.config import Params
+from lissnas.errors import LissnasError, UserError
+from lissnas.report import comparison_figures, figures, tables
+from lissnas.report.page import Picture, Words, report_files
+from lissnas.report.space_map import space_map
+from lissnas.report.tables import PIPELINE, STUDY, Compared, Table
+from lissnas.spaces import Keys
+from lissnas.stages.base import Outcome, run
+from lissnas.stages.compare import remarks
+
+STUDY_COMPARE, STUDY_LOCALITY = "compare.csv", "locality.csv"
+"""Committed results of the long studies, where there are any."""
+HISTOGRAMS = ("full space", "lissnas", "abs", "nse", "padnas", "greedynas_v2", "dds", "top10", "no_locality", "flops")
+"""Whose FLOPs are drawn beside each other."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the pipeline left of one benchmark."""
+
+    benchmark: Benchmark
+    compared: Compared
+    curve: Sequence[Mapping[str, Any]]
+    spaces: Mapping[str, Keys]
+    locality: Sequence[Mapping[str, Any]]
+    walk: Sequence[Mapping[str, Any]]
+    differences: Sequence[Mapping[str, Any]]
+    about: Mapping[str, Any]
+
+
+def report_stage(
+    params: Params,
+    data: Path,
+    results: Path,
+    out: Path,
+    on_progress: Callable[[str], None] = lambda line: None,
+    force: bool = False,
+) -> Outcome:
+    """Make the page from `data` (folders compare/ and locality/) and the studies in `results`.
+
+    Raises UserError that names the command where an input is missing, DamagedFile where one was changed.
+    """
+    names = params.pipeline.benchmarks
+    folders = {f"{stage}/{name}": data / stage / name for stage in ("compare", "locality") for name in names}
+    for key, folder in folders.items():
+        stage, _, name = key.partition("/")
+        remedy = f"Make it: lissnas {stage} --benchmark {name} --out {folder} --force"
+        if not (folder / store.MANIFEST).exists():
+            raise UserError(f"{folder} holds no result. {remedy}, or all of them: dvc repro report")
+        store.verify(folder, remedy)
+    studies = {name: results / name for name in (STUDY_COMPARE, STUDY_LOCALITY) if (results / name).exists()}
+    parameters = {
+        "benchmarks": names,
+        "inputs": {key: store.sha256((f / store.MANIFEST).read_bytes()) for key, f in folders.items()},
+        "studies": {name: store.sha256(path.read_bytes()) for name, path in studies.items()},
+    }
+
+    def work() -> dict[str, bytes]:
+        found = [_read(name, data) for name in names]
+        study = [] if STUDY_COMPARE not in studies else read_study(studies[STUDY_COMPARE])
+        known, about = _locality(found, studies.get(STUDY_LOCALITY))
+        compared = [c for name in _order(found, study) for c in _of(name, found, study)]
+        everything = [
+            tables.locality_table(known, about),
+            *comparison_tables_with_8(compared, found),
+            *(tables.methods_table(c) for c in _best_known(compared)),
+            tables.not_yet_table(),
+        ]
+        words = [Words(f"{c.benchmark} ({c.where})", remarks(c.summary)) for c in _best_known(compared)]
+        pictures, maps = [], {}
+        for f in found:
+            on_progress(f"drawing {f.benchmark.name}")
+            ground = Ground.of(f.benchmark)
+            pictures += _pictures(f, ground)
+            maps[f.benchmark.name] = space_map(f.benchmark, ground.yardstick, f.spaces)
+        made = report_files(words, everything, pictures, maps, _origin(found, study))
+        metrics = {
+            "benchmarks": len(found),
+            "benchmarks_in_study": len({c.benchmark for c in study}),
+            "tables": len(everything),
+            "figures": len(pictures),
+        }
+        return {**made, "metrics.json": store.to_json(metrics)}
+
+    return run(out, parameters, work, force)
+
+
+def comparison_tables_with_8(compared: Sequence[Compared], found: Sequence[Found]) -> list[Table]:
+    """Return the tables by number; Table 8 where NAS-Bench-101 is among the pipeline's benchmarks."""
+    out = tables.comparison_tables(compared)
+    for f in found:
+        if f.benchmark.name == "nasbench101":
+            out.append(tables.table_8(f.locality, PIPELINE))
+    return sorted(out, key=lambda t: int("".join(c for c in t.name.partition(" and ")[0] if c.isdigit())))
+
+
+def read_study(path: Path) -> list[Compared]:
+    """Return the comparisons of a committed study."""
+    rows = [{k: _typed(v) for k, v in row.items()} for row in csv.DictReader(io.StringIO(path.read_text()))]
+    out = []
+    for name in dict.fromkeys(r["benchmark"] for r in rows):
+        own = [r for r in rows if r["benchmark"] == name]
+        table = benchmarks.get(name)
+        out.append(Compared(name, table.metric, _full(table), STUDY, int(own[0]["seeds"]), own))
+    return out
+
+
+def _typed(text: str) -> Any:
+    if text in ("", "true", "false"):
+        return {"": None, "true": True, "false": False}[text]
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _full(table: Benchmark) -> dict[str, float]:
+    return {"size": len(table.values), "mean": float(table.values.mean()), "best": table.best}
+
+
+def _read(name: str, data: Path) -> Found:
+    table = benchmarks.get(name)
+    compare, locality = data / "compare" / name, data / "locality" / name
+    outcome = Outcome(compare, {}, reused=True)
+    summary = outcome.csv("summary.csv")
+    spaces = outcome.table("spaces.parquet")
+    methods, keys = spaces["method"].to_numpy(zero_copy_only=False), spaces["key"].to_numpy()
+    if len(table.keys) == 0 or not np.isin(keys, table.keys).all():
+        raise LissnasError(f"{compare} names architectures that are not in {name}; make it again with --force")
+
+    def rows(file: str) -> list[dict[str, Any]]:
+        found: pa.Table = pq.read_table(locality / file)
+        return list(found.to_pylist())
+
+    return Found(
+        table,
+        Compared(name, table.metric, _full(table), PIPELINE, int(summary[0]["seeds"]), summary),
+        outcome.table("diversity.parquet").to_pylist(),
+        {str(m): keys[methods == m] for m in dict.fromkeys(methods.tolist())},
+        rows("locality.parquet"),
+        rows("walk.parquet"),
+        rows("differences.parquet"),
+        json.loads((locality / "locality.json").read_bytes()),
+    )
+
+
+def _order(found: Sequence[Found], study: Sequence[Compared]) -> list[str]:
+    return list(dict.fromkeys([*(f.benchmark.name for f in found), *(c.benchmark for c in study)]))
+
+
+def _of(name: str, found: Sequence[Found], study: Sequence[Compared]) -> list[Compared]:
+    return [*(f.compared for f in found if f.benchmark.name == name), *(c for c in study if c.benchmark == name)]
+
+
+def _best_known(compared: Sequence[Compared]) -> list[Compared]:
+    """Return one comparison a benchmark: the one over most seeds."""
+    most: dict[str, Compared] = {}
+    for c in compared:
+        if c.benchmark not in most or c.seeds > most[c.benchmark].seeds:
+            most[c.benchmark] = c
+    return list(most.values())
+
+
+def _locality(
+    found: Sequence[Found], study: Path | None
+) -> tuple[dict[str, list[Mapping[str, Any]]], dict[str, dict[str, Any]]]:
+    """Return rows and limits by benchmark: the pipeline's, and the study's for the others."""
+    rows: dict[str, list[Mapping[str, Any]]] = {f.benchmark.name: list(f.locality) for f in found}
+    about: dict[str, dict[str, Any]] = {}
+    for f in found:
+        check = f.about["sample_check"]["share_not_rejected"]
+        about[f.benchmark.name] = {**f.about, "share_not_rejected": check}
+    if study is not None:
+        others = [{k: _typed(v) for k, v in r.items()} for r in csv.DictReader(io.StringIO(study.read_text()))]
+        for name in dict.fromkeys(r["benchmark"] for r in others):
+            if name not in rows:
+                own = [r for r in others if r["benchmark"] == name]
+                whole = ("distance", "n", "threshold_distance", "max_edits")
+                rows[name] = [{k: int(v) if k in whole else v for k, v in r.items()} for r in own]
+                about[name] = dict(rows[name][0])
+    return rows, about
+
+
+def _pictures(f: Found, ground: Ground) -> list[Picture]:
+    name, metric = f.benchmark.name, f.benchmark.metric
+    values = {"full space": f.benchmark.values, **{m: f.benchmark.look_up(k) for m, k in f.spaces.items()}}
+    out = [
+        Picture(
+            f"Figure 2: locality, {name}",
+            "Correlation with the original and mean absolute difference at exact edit distance, and the "
+            "autocorrelation along random walks; bands are bootstrap 95 % intervals.",
+            figures.locality(f.locality, f.walk, f.about["threshold_distance"], name, metric),
+        ),
+        Picture(
+            f"Figures 4 and 8: error EDF, {name}",
+            "Share of each shrunk space within a distance of the best value of all; first seed.",
+            comparison_figures.edfs(values, ground.window, name, metric),
+        ),
+    ]
+    if "flops" in ground.yardstick.costs:
+        space, full = f.benchmark.space, ground.yardstick.costs["flops"]
+        every = space.enumerate()
+        keys = space.key(every)
+        counts = {"full space": ground.yardstick.histogram("flops", full).tolist()}
+        for method, own in f.spaces.items():
+            flops = full[np.searchsorted(keys, own)]
+            counts[method] = ground.yardstick.histogram("flops", flops).tolist()
+        chosen = {m: counts[m] for m in HISTOGRAMS if m in counts}
+        edges = [float(full.min()), *ground.yardstick.edges("flops").tolist(), float(full.max())]
+        out.append(
+            Picture(
+                f"Figure 5: FLOPs kept, {name}",
+                "Share of each space in 20 equal bins of the full space's range of multiply-adds; first seed.",
+                comparison_figures.cost_histograms(chosen, edges, "multiply-adds", name),
+            )
+        )
+    out.append(
+        Picture(
+            f"Figure 7: accuracy differences, {name}",
+            "How far apart the values are of networks at an exact edit distance; the last bin holds the farthest 2 %.",
+            figures.differences(f.differences, name, metric),
+        )
+    )
+    out.append(
+        Picture(
+            f"Means of all methods, {name}",
+            f"Mean true value of each method's space over {f.compared.seeds} seeds with 95 % intervals, and of ours "
+            "cut to the same size; the size is in brackets. Our own variants and the ceiling are in italics.",
+            comparison_figures.means(f.compared.summary, name, metric, f.compared.full["mean"]),
+        )
+    )
+    out.append(
+        Picture(
+            f"Mean against FLOPs coverage, {name}",
+            "Our curve over the knob `diversity`, and every method's point; up and to the right is better.",
+            comparison_figures.diversity(f.compared.summary, f.curve, name, metric),
+        )
+    )
+    return out
+
+
+def _origin(found: Sequence[Found], study: Sequence[Compared]) -> str:
+    text = (
+        f"Rows from the pipeline: {', '.join(f.benchmark.name for f in found)}, {found[0].compared.seeds} seeds "
+        "(dvc repro report)."
+    )
+    if study:
+        text += f" Rows from the study: {len(study)} benchmarks, {study[0].seeds} seeds (make study NAME=compare)."
+    return text + " All values are real, tabulated accuracies; no row here stands on a surrogate."

@@ -1,0 +1,91 @@
+"""Every rival under the suite that a shrinker of a user's own would inherit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lissnas import shrinkers, spaces
+from lissnas.errors import UnknownName, UserError
+from lissnas.oracles import CountedOracle
+from lissnas.shrinkers import Shrinker
+from lissnas.spaces import ChoiceSpace, Space
+from lissnas.testing import ShrinkerSuite, SyntheticOracle
+
+TOP = ("top30", "top20", "top10", "top5")
+COSTS = ("flops", "params")
+ORDINARY = ("abs", "nse", "padnas", "greedynas", "greedynas_v2", "dds", "no_neighbors")
+
+
+class Rival(ShrinkerSuite):
+    @pytest.fixture
+    def shrinker(self, name: str) -> Shrinker:
+        return shrinkers.get(name)
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+class TestOrdinary(Rival):
+    pass
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+class TestWhereSomeDecisionsDoNotArise(Rival):
+    """Two spaces side by side, one of them with rules: choices of the other one are absent."""
+
+    @pytest.fixture
+    def space(self) -> Space:
+        return spaces.get("transnas")
+
+
+@pytest.mark.parametrize("name", TOP)
+class TestTopShare(Rival):
+    """Their size is a share of what the budget buys."""
+
+    heeds_target = False
+
+
+@pytest.mark.parametrize("name", COSTS)
+class TestCostliest(Rival):
+    asks = False
+    needs_costs = True
+    size_ratio = 1.0
+
+
+@pytest.mark.parametrize("name", ["score_all"])
+class TestScoreAll(Rival):
+    asks_everything = True
+    size_ratio = 1.0
+
+
+def test_every_rival_is_tested_here() -> None:
+    assert {*ORDINARY, *TOP, *COSTS, "score_all"} == set(shrinkers.RIVALS)
+
+
+@pytest.mark.parametrize(("name", "percent"), [("top30", 30), ("top20", 20), ("top10", 10), ("top5", 5)])
+def test_the_share_is_of_what_the_budget_buys(name: str, percent: int) -> None:
+    space = ChoiceSpace("free", [3] * 6)
+    oracle = CountedOracle(SyntheticOracle(space), space, 200)
+    part = shrinkers.get(name)(space, oracle, 7, np.random.default_rng(0))
+    rows, values = oracle.asked()
+    assert part.size() == 200 * percent // 100
+    assert oracle(part.members).min() >= np.sort(values[~part.contains(rows)])[-1]
+
+
+def test_score_all_finds_the_best_of_all() -> None:
+    space = ChoiceSpace("free", [3] * 6)
+    oracle = CountedOracle(SyntheticOracle(space), space, space.size())
+    part = shrinkers.get("score_all")(space, oracle, 10, np.random.default_rng(0))
+    best = np.sort(oracle(space.enumerate()))[:-11:-1]
+    assert (oracle(part.members) == best).all()
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_a_space_without_costs_is_refused(name: str) -> None:
+    space = ChoiceSpace("free", [3] * 6)
+    with pytest.raises(UserError, match=f"space free knows no {name}"):
+        shrinkers.get(name)(space, CountedOracle(SyntheticOracle(space), space, 0), 10, np.random.default_rng(0))
+
+
+def test_an_unknown_rival_lists_the_known_ones() -> None:
+    with pytest.raises(UnknownName, match=r"unknown method 'greedy_nas'. Did you mean 'greedynas'\? Known: abs, nse"):
+        shrinkers.get("greedy_nas")

@@ -1,0 +1,190 @@
+"""The report, made from real comparisons: its files, its numbers, and the page in a real browser."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lissnas import benchmarks, options, store
+from lissnas.comparison import chosen
+from lissnas.config import Params
+from lissnas.errors import DamagedFile, UserError
+from lissnas.report import paper, space_map
+from lissnas.stages.base import Outcome
+from lissnas.stages.compare import compare_stage
+from lissnas.stages.locality import locality_stage
+from lissnas.stages.report import read_study, report_stage
+
+ROOT = Path(__file__).parents[2]
+NAMES = ["nas_bench_macro", "transnas_macro/class_scene"]
+METHODS = ["lissnas", "abs", "top10", "flops", "score_all", "no_neighbors", "lissnas_paper"]
+TABLES = {"table-1", "table-4", "table-5", "table-6", "tables-7-and-11", "table-9", "table-10", "figure-2-numbers"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_map() -> Iterator[None]:
+    """Lay out fewer networks than a user sees: the same code, a tenth of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(space_map, "LANDMARKS", 300)
+        yield
+
+
+@pytest.fixture(scope="module")
+def params(make_params: Callable[..., Params]) -> Params:
+    return make_params(
+        pipeline__benchmarks=NAMES,
+        pipeline__seeds=[0, 1],
+        compare__methods=METHODS,
+        compare__diversities=[0.0, 0.05, 0.5],
+        locality__pairs=2_000,
+    )
+
+
+@pytest.fixture(scope="module")
+def data(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for name in NAMES:
+        table = benchmarks.get(name)
+        compare_stage(params, table, chosen(METHODS), [0, 1], folder / "compare" / name)
+        locality_stage(params, table, folder / "locality" / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(params: Params, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return report_stage(params, data, ROOT / "no such folder", tmp_path_factory.mktemp("report") / "out")
+
+
+def rows(report: Outcome, table: str) -> list[dict[str, str]]:
+    with (report.folder / "tables" / f"{table}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_table_and_figure_is_a_file(report: Outcome) -> None:
+    files = store.verify(report.folder, "")
+    assert {f"tables/{name}.csv" for name in TABLES} <= set(files)
+    figures = {f.removesuffix(".png") for f in files if f.endswith(".png")}
+    assert figures == {f.removesuffix(".svg") for f in files if f.endswith(".svg")}
+    for number in ("figure-2-", "figures-4-and-8-", "figure-5-", "figure-7-", "mean-against-flops-coverage-"):
+        assert sum(f.startswith(f"figures/{number}") for f in figures) == len(NAMES)
+    text = (report.folder / "report.md").read_text()
+    assert set(re.findall(r"\(figures/(.*?)\.png\)", text)) == {f.removeprefix("figures/") for f in figures}
+
+
+def test_our_numbers_are_those_of_the_comparison(report: Outcome, data: Path) -> None:
+    summary = {r["method"]: r for r in Outcome(data / "compare" / NAMES[0], {}, True).csv("summary.csv")}
+    own = {r["method"]: r for r in rows(report, "table-4") if r["benchmark"] == NAMES[0]}
+    assert set(own) == {"full space", "abs", "lissnas", "lissnas_paper", "score_all"}
+    for method in ("abs", "lissnas"):
+        assert float(own[method]["mean"]) == pytest.approx(summary[method]["mean_true"], rel=1e-3)
+    assert own["full space"]["size"] == "3,969"
+
+
+def test_the_papers_numbers_stand_beside_ours_or_alone(report: Outcome) -> None:
+    printed = [r for r in rows(report, "table-4") if r["from"] == "not yet"]
+    assert [r["paper: mean"] for r in printed] == [p.values["mean"] for p in paper.TABLE_4]
+    assert "misprint" in next(r["remark"] for r in printed if r["method"] == "abs")
+    assert {r["in the paper"] for r in rows(report, "not-yet")} >= {"Table 2", "Table 3"}
+
+
+def test_a_committed_study_has_its_own_rows(params: Params, data: Path, tmp_path: Path) -> None:
+    summary = Outcome(data / "compare" / NAMES[0], {}, True).csv("summary.csv")
+    study = [{"benchmark": NAMES[0], **row, "seeds": 10} for row in summary]
+    store.write(tmp_path / "results" / "compare.csv", store.to_csv(study))
+    outcome = report_stage(params, data, tmp_path / "results", tmp_path / "out")
+    found = [r["from"] for r in rows(outcome, "table-6") if r["benchmark"] == NAMES[0]]
+    assert found == ["pipeline, 2 seeds", "study, 10 seeds"]
+    assert read_study(tmp_path / "results" / "compare.csv")[0].of("abs") is not None
+
+
+def test_missing_and_damaged_inputs_are_named(params: Params, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"compare/nas_bench_macro holds no result.*lissnas compare --benchmark nas_ben"
+    ):
+        report_stage(params, tmp_path, tmp_path, tmp_path / "out")
+    broken = shutil.copytree(data, tmp_path / "data")
+    (broken / "compare" / NAMES[0] / "spaces.parquet").write_bytes(b"")
+    with pytest.raises(DamagedFile, match=r"spaces\.parquet is damaged"):
+        report_stage(params, broken, tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_same_inputs_make_the_same_bytes(params: Params, data: Path, report: Outcome, tmp_path: Path) -> None:
+    again = report_stage(params, data, ROOT / "no such folder", tmp_path / "out")
+    assert store.verify(again.folder, "") == store.verify(report.folder, "")
+    assert report_stage(params, data, ROOT / "no such folder", tmp_path / "out").reused
+
+
+def test_params_of_the_study_differ_in_what_runs_only() -> None:
+    small, study = (options.load_params(ROOT / f, {}) for f in ("params.yaml", "params.study.yaml"))
+    assert small.model_copy(update={"pipeline": study.pipeline}) == study
+    assert set(small.pipeline.benchmarks) <= set(study.pipeline.benchmarks)
+
+
+# -- the page ----------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def browser_page(report: Outcome) -> Iterator[tuple[Any, list[str]]]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine: make system")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": 1280, "height": 900})
+        problems: list[str] = []
+        opened.on("pageerror", lambda error: problems.append(str(error)))
+        opened.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else problems.append(r.url))
+        opened.goto((report.folder / "index.html").as_uri())
+        opened.wait_for_selector("#space-map .legend .traces")
+        yield opened, problems
+        browser.close()
+
+
+@pytest.fixture
+def page(browser_page: tuple[Any, list[str]]) -> Any:
+    return browser_page[0]
+
+
+def visible(page: Any) -> list[str]:
+    script = "document.getElementById('space-map').data.filter(t => t.visible !== 'legendonly').map(t => t.name)"
+    names: list[str] = page.evaluate(script)
+    return [n.partition(" (")[0] for n in names]
+
+
+def test_the_page_opens_without_network_and_without_errors(browser_page: tuple[Any, list[str]]) -> None:
+    page, problems = browser_page
+    assert problems == []
+    assert page.locator("table").count() >= len(TABLES)
+    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+
+
+def test_a_click_in_the_legend_switches_a_method_on_and_off(page: Any) -> None:
+    assert visible(page) == ["full space", "lissnas", "the three best"]
+    abs_ = page.locator("#space-map .legend .traces").nth(3)
+    for expected in (["full space", "lissnas", "abs", "the three best"], ["full space", "lissnas", "the three best"]):
+        abs_.locator(".legendtoggle").click()
+        page.wait_for_timeout(700)  # plotly waits for a second click before it takes one for single
+        assert visible(page) == expected
+
+
+def test_hovering_a_point_names_the_architecture(page: Any) -> None:
+    page.locator("#space-map").scroll_into_view_if_needed()
+    point = page.locator("#space-map .scatterlayer .trace").last.locator("path.point").first
+    point.hover(force=True)
+    text = page.locator("#space-map .hoverlayer .hovertext").text_content(timeout=5_000)
+    assert re.search(r"[012]{8}", text)
+    assert "M FLOPs" in text
+
+
+def test_another_benchmark_can_be_chosen(page: Any) -> None:
+    page.select_option("#choose-map", label=NAMES[1])
+    names = page.evaluate("document.getElementById('space-map').data[0].text[0]")
+    assert "-basic" in names
+    page.select_option("#choose-map", label=NAMES[0])
