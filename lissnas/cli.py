@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from lissnas import __version__, benchmarks, comparison, console, options, spaces, tracking
 from lissnas.doctor import check_all
@@ -175,7 +175,7 @@ def _spaces(
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table("space", "architectures", "benchmarks", "source")
+    table = Table("space", Column("architectures", justify="right", no_wrap=True), "benchmarks", "source")
     for row in rows:
         names = [n for n in benchmarks.names() if benchmarks.space_of(n) == row["name"]]
         tasks = ", ".join(n.partition("/")[2] or n for n in names)

@@ -8,20 +8,28 @@ from functools import cache
 from lissnas.errors import UnknownName
 from lissnas.spaces.base import Archs, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.cell import CellSpace
+from lissnas.spaces.chain import ChainSpace
 from lissnas.spaces.choices import ChoiceSpace
+from lissnas.spaces.fairnas import FairNAS
+from lissnas.spaces.mobilenet import MobileNet
 from lissnas.spaces.nas_bench_macro import NASBenchMacro
 from lissnas.spaces.nasbench101 import NASBench101
+from lissnas.spaces.shufflenetv2 import ShuffleNetV2
 from lissnas.spaces.transnas import TransNAS, TransNASMacro, TransNASMicro
 
 __all__ = [
     "Archs",
     "CellSpace",
+    "ChainSpace",
     "ChoiceSpace",
+    "FairNAS",
     "FloatArray",
     "IntArray",
     "Keys",
+    "MobileNet",
     "NASBench101",
     "NASBenchMacro",
+    "ShuffleNetV2",
     "Space",
     "TransNAS",
     "TransNASMacro",
@@ -36,6 +44,9 @@ _REGISTRY: dict[str, Callable[[], Space]] = {
     "transnas_macro": TransNASMacro,
     "transnas": TransNAS,
     "nas_bench_macro": NASBenchMacro,
+    "shufflenetv2": ShuffleNetV2,
+    "fairnas": FairNAS,
+    "mobilenet": MobileNet,
 }
 
 

@@ -44,7 +44,7 @@ def _convolution(kernel: int, inputs: int, outputs: int, side: int) -> tuple[int
     return weights * side**2, weights + 2 * outputs
 
 
-def _channels(matrix: IntArray, out: int) -> IntArray:
+def channels(matrix: IntArray, out: int) -> IntArray:
     """Return `(n, 7)` channels of each vertex of a cell with `out` output channels.
 
     Vertices wired to the output share its channels, the first ones getting the remainder; each
@@ -63,7 +63,7 @@ def _channels(matrix: IntArray, out: int) -> IntArray:
 
 def _cell(matrix: IntArray, kernel: IntArray, inputs: int, out: int, side: int) -> tuple[IntArray, IntArray]:
     """Multiply-adds and parameters of one cell: operations and the projections of its input."""
-    width = _channels(matrix, out)
+    width = channels(matrix, out)
     interior = width[:, 1 : V - 1]
     weights = kernel * interior**2 + matrix[:, 0, 1 : V - 1] * inputs * interior
     norms = (kernel > 0) * interior + matrix[:, 0, 1 : V - 1] * interior

@@ -37,8 +37,26 @@ class TestNASBenchMacro(SpaceSuite):
         return spaces.get("nas_bench_macro")
 
 
+class TestShuffleNetV2(SpaceSuite):
+    @pytest.fixture
+    def space(self) -> Space:
+        return spaces.get("shufflenetv2")
+
+
+class TestFairNAS(SpaceSuite):
+    @pytest.fixture
+    def space(self) -> Space:
+        return spaces.get("fairnas")
+
+
+class TestMobileNet(SpaceSuite):
+    @pytest.fixture
+    def space(self) -> Space:
+        return spaces.get("mobilenet")
+
+
 class TestFreeProduct(SpaceSuite):
-    """The paper's ShuffleNetV2 shape, 4^20: too large to list."""
+    """A product without rules or costs, too large to list."""
 
     @pytest.fixture
     def space(self) -> Space:
@@ -46,5 +64,5 @@ class TestFreeProduct(SpaceSuite):
 
 
 def test_every_registered_space_is_tested_here() -> None:
-    tested = {"nasbench101", "transnas_micro", "transnas_macro", "transnas", "nas_bench_macro"}
-    assert set(spaces.names()) == tested
+    benchmarks = {"nasbench101", "transnas_micro", "transnas_macro", "transnas", "nas_bench_macro"}
+    assert set(spaces.names()) == benchmarks | {"shufflenetv2", "fairnas", "mobilenet"}

@@ -69,10 +69,40 @@ def test_nasbench101_costs(nb101: CellSpace) -> None:
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("transnas_micro", 4_096), ("transnas_macro", 3_256), ("transnas", 7_352), ("nas_bench_macro", 3_969)],
+    [
+        ("transnas_micro", 4_096),
+        ("transnas_macro", 3_256),
+        ("transnas", 7_352),
+        ("nas_bench_macro", 3_969),
+        ("shufflenetv2", 4**20),
+        ("fairnas", 6**19),
+        ("mobilenet", 7**15 * 6**6),
+    ],
 )
 def test_sizes(name: str, size: int) -> None:
-    assert spaces.get(name).size() == size
+    found = spaces.get(name).size()
+    assert isinstance(found, int)
+    assert found == size
+
+
+@pytest.mark.parametrize(
+    ("name", "arch", "published", "params"),
+    [
+        # The networks that SPOS and FairNAS released: 323M, 3.5M and 388M, 4.6M. Their parameters leave
+        # out batch norms (3,529,312 and 4,607,696 are left); ours include them.
+        ("shufflenetv2", "21012020202300003233", 323e6, 3_558_464),
+        ("fairnas", "2023500551311335354", 388e6, 4_651_352),
+        # FairNAS-C: 321M, 4.4M.
+        ("fairnas", "1020000003000055334", 321e6, 4_397_864),
+        # ProxylessNAS' network for GPUs lies in the MobileNet space: 465M, and 7,119,848 in its ports.
+        ("mobilenet", "166626605661460155545", 465e6, 7_119_848),
+    ],
+)
+def test_published_networks(name: str, arch: str, published: float, params: int) -> None:
+    space = spaces.get(name)
+    costs = space.costs(space.parse([arch]))
+    assert costs["flops"][0] == pytest.approx(published, rel=0.001)
+    assert costs["params"][0] == params
 
 
 def test_transnas_networks_distinct_by_function() -> None:

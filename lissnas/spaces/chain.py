@@ -1,0 +1,145 @@
+"""Chains of layers with one operation chosen a layer: the skeleton they share, and what it costs."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from lissnas.spaces.base import Archs, Features, IntArray
+from lissnas.spaces.choices import ChoiceSpace
+
+
+class Layer(NamedTuple):
+    """One layer to choose an operation for: its channels and stride."""
+
+    inputs: int
+    outputs: int
+    stride: int
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes channels or resolution, so that an identity can't stand in for it."""
+        return self.stride > 1 or self.inputs != self.outputs
+
+
+class Stage(NamedTuple):
+    """Layers of equal output channels; the first one has the stride."""
+
+    outputs: int
+    layers: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """What all networks of a chain have in common, from the stem to the classifier.
+
+    A 3x3 convolution to `stem` channels, after it (where `first` is not 0) a separable convolution to
+    `first` channels; the stages; a 1x1 convolution to `last` channels, global pooling, classifier.
+    """
+
+    image: int
+    classes: int
+    stem: int
+    stem_stride: int
+    stages: tuple[Stage, ...]
+    last: int
+    first: int = 0
+    bias: bool = True
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The searchable layers, in order."""
+        out = []
+        width = self.first or self.stem
+        for stage in self.stages:
+            for i in range(stage.layers):
+                out.append(Layer(width, stage.outputs, 1 if i else stage.stride))
+                width = stage.outputs
+        return out
+
+    @property
+    def spans(self) -> list[slice]:
+        """The positions of each stage's layers."""
+        ends = np.cumsum([stage.layers for stage in self.stages]).tolist()
+        return [slice(end - stage.layers, end) for end, stage in zip(ends, self.stages, strict=True)]
+
+
+class ChainSpace(ChoiceSpace):
+    """A product space whose positions are the layers of a skeleton.
+
+    A subclass says with `operation_costs` what each choice costs; the rest follows.
+    """
+
+    cost_names = ("flops", "params")
+
+    def __init__(self, name: str, radix: Sequence[int], skeleton: Skeleton, source: str) -> None:
+        super().__init__(name, radix, source)
+        self.skeleton = skeleton
+        self.n_features += len(skeleton.stages) * int(self.radix.max()) + len(self.cost_names)
+
+    @abstractmethod
+    def operation_costs(self, choice: int, layer: Layer, side: int) -> IntArray:
+        """Return multiply-adds and parameters of a choice in a layer whose input has `side`² pixels."""
+
+    @cached_property
+    def _costs(self) -> tuple[list[IntArray], IntArray]:
+        """By layer a table of choices, and what all networks share; multiply-adds, parameters."""
+        s = self.skeleton
+        side = half(s.image, s.stem_stride)
+        shared = convolution(3, 3, s.stem, side)
+        if s.first:
+            shared += convolution(3, s.stem, s.stem, side, groups=s.stem) + convolution(1, s.stem, s.first, side)
+        tables = []
+        for layer, n_choices in zip(s.layers, self.radix.tolist(), strict=True):
+            tables.append(np.array([self.operation_costs(c, layer, side) for c in range(n_choices)]))
+            side = half(side, layer.stride)
+        shared += convolution(1, s.stages[-1].outputs, s.last, side)
+        return tables, shared + np.array([s.last * s.classes, (s.last + s.bias) * s.classes])
+
+    def costs(self, archs: Archs) -> Mapping[str, IntArray]:
+        """Return multiply-adds of convolutions and classifier, and parameters, of the full-size network."""
+        self.check_rows(archs)
+        tables, shared = self._costs
+        flops = np.full(len(archs), shared[0], np.int64)
+        params = np.full(len(archs), shared[1], np.int64)
+        for column, table in zip(archs.T, tables, strict=True):
+            flops += table[column, 0]
+            params += table[column, 1]
+        return {"flops": flops, "params": params}
+
+    def encode(self, archs: Archs) -> Features:
+        """Return one-hot choices, their counts in all and by stage, and costs."""
+        hot = archs[:, :, None] == np.arange(int(self.radix.max()))
+        by_stage = [hot[:, span].sum(axis=1) for span in self.skeleton.spans]
+        costs = [c[:, None] for c in self.costs(archs).values()]
+        return np.concatenate([super().encode(archs), *by_stage, *costs], axis=1, dtype=np.float32)
+
+
+def half(side: int, stride: int) -> int:
+    """Return the side of what a padded convolution of that stride gives."""
+    return -(-side // stride)
+
+
+def convolution(kernel: int, inputs: int, outputs: int, side: int, groups: int = 1) -> IntArray:
+    """Return multiply-adds and parameters of a convolution without bias and its batch norm.
+
+    `side` is that of its output; the norm has two parameters a channel and no multiply-adds.
+    """
+    weights = kernel * kernel * inputs * outputs // groups
+    return np.array([weights * side**2, weights + 2 * outputs])
+
+
+def mobile_block(kernel: int, expansion: int, layer: Layer, side: int) -> IntArray:
+    """Return the costs of a MobileNetV2 block: 1x1 expansion, depthwise convolution, 1x1 projection."""
+    middle, small = layer.inputs * expansion, half(side, layer.stride)
+    return (
+        convolution(1, layer.inputs, middle, side)
+        + convolution(kernel, middle, middle, small, groups=middle)
+        + convolution(1, middle, layer.outputs, small)
+    )
