@@ -1,0 +1,133 @@
+"""Networks and supernets by the name of their space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+import numpy as np
+import torch
+
+from lissnas import spaces
+from lissnas.errors import UnknownName, UserError
+from lissnas.nets.base import Network, Scale, Supernet, used_choices
+from lissnas.nets.blocks import BatchNorm
+from lissnas.nets.chain import DESIGNS, ChainSupernet
+from lissnas.nets.nasbench101 import NASBench101Supernet
+from lissnas.nets.transnas_micro import TransNASMicroSupernet
+from lissnas.spaces import Archs, CellSpace, ChainSpace, Space
+from lissnas.spaces.base import BoolArray
+from lissnas.spaces.nasbench101 import CLASSES
+
+PUBLISHED = {"nasbench101": Scale(1.0, 1, CLASSES), "transnas_micro": Scale(1.0, 4, 75)}
+"""The published size, for spaces that don't say it themselves; 75 are the classes of `class_object`."""
+
+
+def names() -> list[str]:
+    """Return the names of the spaces whose networks can be built."""
+    return [*DESIGNS, *PUBLISHED]
+
+
+def published_scale(space_name: str) -> Scale:
+    """Return the published size of a space's networks; raises UnknownName."""
+    if space_name not in names():
+        raise UnknownName("space with networks", space_name, names())
+    space = spaces.get(space_name)
+    if isinstance(space, ChainSpace):
+        return Scale(1.0, space.skeleton.stem_stride, space.skeleton.classes)
+    return PUBLISHED[space_name]
+
+
+def supernet(
+    space_name: str,
+    archs: Archs | None = None,
+    allowed: BoolArray | None = None,
+    *,
+    width: float = 1.0,
+    stem_stride: int | None = None,
+    classes: int | None = None,
+    affine: bool | None = None,
+    seed: int = 0,
+) -> Supernet:
+    """Return a supernet with the operations that a part of a space uses, of the whole space by default.
+
+    The part is either `archs`, canonical rows, or `allowed`, `(n_slots, most choices)` as in
+    `Subspace`. `width` multiplies all channels; `stem_stride` (1 for small images) and `classes` are
+    the published ones if not given. `affine` says whether norms have weights and biases; if not given,
+    they do where the literature of the space has it so. The weights are a function of `seed` and of
+    what is built. Raises UserError (UnknownName, InvalidArchitecture).
+    """
+    scale = _scale(space_name, width, stem_stride, classes)
+    space = spaces.get(space_name)
+    allowed = _allowed(space, archs, allowed)
+    if affine is None:
+        affine = DESIGNS[space_name].shared_affine if space_name in DESIGNS else True
+    return _build(space, archs, allowed, scale, affine, seed)
+
+
+def network(
+    space_name: str,
+    arch: Iterable[int],
+    *,
+    width: float = 1.0,
+    stem_stride: int | None = None,
+    classes: int | None = None,
+    seed: int = 0,
+) -> Network:
+    """Return the stand-alone network of an architecture, a row of the space; its norms are affine.
+
+    The canonical form is what is built (`Network.path`). Other arguments as for `supernet`.
+    """
+    scale = _scale(space_name, width, stem_stride, classes)
+    space = spaces.get(space_name)
+    row = np.array([list(arch)], np.int8)
+    space.key(row)
+    row = space.parse(space.format(row))
+    body = _build(space, row, used_choices(space, row), scale, True, seed)
+    return Network(body, tuple(row[0].tolist()))
+
+
+def _scale(space_name: str, width: float, stem_stride: int | None, classes: int | None) -> Scale:
+    published = published_scale(space_name)
+    scale = Scale(
+        width,
+        published.stem_stride if stem_stride is None else stem_stride,
+        published.classes if classes is None else classes,
+    )
+    if not (width > 0 and scale.stem_stride > 0 and scale.classes > 0):
+        raise UserError(f"expected positive width, stem_stride and classes, found {scale}")
+    return scale
+
+
+def _allowed(space: Space, archs: Archs | None, allowed: BoolArray | None) -> BoolArray:
+    """Return the choices to build, whichever way they were given."""
+    possible = np.arange(max(space.slot_choices)) < np.array(space.slot_choices)[:, None]
+    if archs is not None and allowed is not None:
+        raise UserError("supernet: give either architectures or allowed choices, not both")
+    if archs is not None:
+        if not len(archs):
+            raise UserError(f"supernet: an empty set of architectures of {space.name} has no supernet")
+        space.key(archs)
+        return used_choices(space, archs)
+    if allowed is None:
+        return possible
+    if allowed.shape != possible.shape or (allowed & ~possible).any():
+        raise UserError(
+            f"allowed: expected the choices of {space.name}, a matrix of shape {possible.shape}, "
+            f"found shape {allowed.shape}"
+        )
+    if not (allowed.any(axis=1).all() or isinstance(space, CellSpace)):
+        raise UserError(f"allowed: position {int(np.argmin(allowed.any(axis=1)))} of {space.name} has no choice left")
+    return allowed
+
+
+def _build(space: Space, archs: Archs | None, allowed: BoolArray, scale: Scale, affine: bool, seed: int) -> Supernet:
+    norm = partial(BatchNorm, affine=affine)
+    # torch draws initial weights from its global generator: seed it here, and leave it as it was.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        if isinstance(space, ChainSpace):
+            return ChainSupernet(space, allowed, scale, norm)
+        if isinstance(space, CellSpace):
+            return NASBench101Supernet(space, allowed, scale, norm, archs)
+        return TransNASMicroSupernet(space, allowed, scale, norm)
