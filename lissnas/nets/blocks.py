@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lissnas.errors import UserError
+
 Norm: TypeAlias = Callable[[int], nn.Module]
 """Makes the norm of so many channels."""
 Activation: TypeAlias = Callable[[], nn.Module]
@@ -86,6 +88,8 @@ class ShuffleBlock(nn.Module):
         super().__init__()
         self.stride = stride
         entering, middle = (inputs // 2 if stride == 1 else inputs), outputs // 2
+        if outputs <= entering:
+            raise UserError(f"a shuffle block can't lead {inputs} channels to {outputs}: choose a larger width")
         self.main = nn.Sequential(*self.main_branch(entering, middle, outputs - entering, stride, kernel, norm))
         if stride > 1:
             self.side = nn.Sequential(

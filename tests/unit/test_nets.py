@@ -215,6 +215,8 @@ def test_bad_requests_are_refused() -> None:
         nets.supernet("nas_bench_macro", allowed=np.zeros((8, 3), bool))
     with pytest.raises(UserError, match="positive width"):
         nets.network("nas_bench_macro", [0] * 8, width=0)
+    with pytest.raises(UserError, match="choose a larger width"):
+        nets.supernet("shufflenetv2", width=0.1)
     with pytest.raises(UserError, match="stem_stride"):
         nets.supernet("transnas_micro", stem_stride=3)
     with pytest.raises(InvalidArchitecture, match="out of range"):
