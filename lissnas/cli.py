@@ -13,6 +13,7 @@ from rich.table import Column, Table
 
 from lissnas import __version__, benchmarks, comparison, console, options, spaces, tracking
 from lissnas.doctor import check_all
+from lissnas.errors import UserError
 from lissnas.options import (
     BenchmarkOption,
     ForceOption,
@@ -22,6 +23,8 @@ from lissnas.options import (
     PredictorOption,
     SeedOption,
     SeedsOption,
+    SubspaceOption,
+    SupernetOption,
     TableOption,
     ThreadsOption,
     with_config_options,
@@ -131,6 +134,31 @@ def _compare(
             threads=threads,
         )
     console.show_comparison(outcome)
+
+
+@app.command("search")
+@with_config_options("search")
+def _search(
+    benchmark: BenchmarkOption,
+    subspace: SubspaceOption,
+    out: OutOption,
+    overrides: dict[str, Any],
+    seed: SeedOption = 0,
+    supernet: SupernetOption = None,
+    params: ParamsOption = None,
+    table: TableOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Search a shrunk space by evolution, and retrain the best: supernet, table or predictor as the judge."""
+    if not find_spec("torch"):
+        raise UserError("lissnas search needs torch, torchvision and safetensors: pip install 'lissnas[torch]'")
+    from lissnas.stages.one_shot import Watch, one_shot
+
+    checked, source = options.load(benchmark, params, overrides, table)
+    with console.lines(f"searching {benchmark}") as line:
+        watch = Watch(lambda what, p: line(console.training_line(what, p)), lambda h: line(console.search_line(h)))
+        found, best = one_shot(checked, source, subspace, seed, out, supernet, watch=watch, force=force)
+    console.show_search(found, best)
 
 
 @app.command("report")

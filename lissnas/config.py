@@ -66,6 +66,74 @@ class CompareConfig(_Section):
     diversities: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
 
 
+class ImagesConfig(_Section):
+    """The images that networks are trained and judged on."""
+
+    source: Literal["packaged", "cifar10", "cifar100", "folder"] = Field(description="where images come from")
+    folder: str | None = Field(description="where cifar or a folder of images is; packaged images need none")
+    download: bool
+    side: Annotated[int, Field(ge=8, le=1024, description="side of an image in pixels")]
+    validation: Count = Field(description="training images set apart to select on; test images are only reported")
+    seed: Seed
+
+
+class TrainingConfig(_Section):
+    """A recipe: how weights are trained, of a supernet or of a network on its own."""
+
+    steps: Count = Field(description="optimiser steps")
+    batch_size: Count = Field(description="images of a step, over all processes")
+    rate: Annotated[float, Field(gt=0, description="learning rate after warm-up")]
+    schedule: Literal["cosine", "linear"] = Field(description="how the rate falls to zero")
+    warmup: Annotated[int, Field(ge=0, description="steps of linear warm-up")]
+    momentum: Annotated[float, Field(ge=0, lt=1, description="Nesterov momentum")]
+    weight_decay: Annotated[float, Field(ge=0, description="of weights; norms and biases don't decay")]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    ghost_batch: Annotated[int, Field(ge=0, description="images that share batch statistics; 0: all of a process")]
+    clip: Annotated[float, Field(ge=0, description="largest norm of a gradient; 0: no limit")]
+    ema: Annotated[float, Field(ge=0, lt=1, description="decay of the moving average of weights; 0: none")]
+    curriculum: Annotated[float, Field(ge=0, le=1, description="share of the steps that widens from one path to all")]
+    padding: Annotated[int, Field(ge=0, description="pixels of zeros that a random crop may take in")]
+    flip: bool
+    cutout: Annotated[int, Field(ge=0, description="side of the square that is cut out; 0: none")]
+    mixed_precision: bool
+    channels_last: bool
+    checkpoint_every: Count
+    report_every: Count
+
+
+class SupernetConfig(_Section):
+    """The supernet stage."""
+
+    width: Annotated[float, Field(gt=0, le=4, description="multiplies all channels")]
+    stem_stride: Count | None = Field(description="stride of the stem; the published one if not given")
+    sampler: Literal["uniform", "fair", "balanced"] = Field(description="which paths a step trains")
+    recipe: str = Field(description="the section of recipes that trains it")
+    device: str = Field(description="cpu, cuda, or auto")
+
+
+class SearchConfig(_Section):
+    """The search stage: evolution with SPOS' settings, and how a path of a supernet is judged."""
+
+    oracle: Literal["supernet", "table", "predictor"] = Field(description="who judges a network")
+    population: Count = Field(description="networks of a generation")
+    generations: Count
+    parents: Count = Field(description="best networks that a generation comes from")
+    mutation: Share = Field(description="probability that a decision is redrawn")
+    top: Count = Field(description="networks that are returned, and retrained")
+    max_mflops: Annotated[float, Field(gt=0)] | None = Field(description="most multiply-adds, in millions")
+    max_mparams: Annotated[float, Field(gt=0)] | None = Field(description="most parameters, in millions")
+    images: Count = Field(description="validation images that a path is judged on, at most")
+    batch_size: Count
+    recalibration_batches: Annotated[int, Field(ge=0, description="batches that norms are recalibrated on; 0: not")]
+
+
+class RetrainConfig(_Section):
+    """The retrain stage."""
+
+    networks: Annotated[int, Field(ge=0, description="how many of the best are trained from scratch; 0: none")]
+    recipe: str = Field(description="the section of recipes that trains them")
+
+
 class MethodConfig(_Section):
     """What both variants of the method have."""
 
@@ -124,6 +192,11 @@ class Params(_Section):
     locality: LocalityConfig
     shrink: ShrinkConfig
     compare: CompareConfig
+    images: ImagesConfig
+    recipes: dict[str, TrainingConfig]
+    supernet: SupernetConfig
+    search: SearchConfig
+    retrain: RetrainConfig
     benchmarks: dict[str, BenchmarkConfig]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +15,10 @@ from lissnas.errors import LissnasError
 from lissnas.shrinkers.state import State
 from lissnas.stages.base import Outcome
 from lissnas.stages.compare import remarks
+
+if TYPE_CHECKING:
+    from lissnas.nets.search import History
+    from lissnas.nets.training import Progress
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -172,6 +176,40 @@ def show_report(outcome: Outcome) -> None:
     out.print(f"{m['tables']} tables and {m['figures']} figures on {m['benchmarks']} benchmarks")
     out.print(f"Page: {outcome.folder / 'index.html'}", soft_wrap=True)
     _tail(outcome)
+
+
+def training_line(what: str, p: Progress) -> str:
+    """Return one line about a training."""
+    return f"{what}: step {p.step:,} of {p.steps:,}  loss {p.loss:.3f}  rate {p.rate:.3g}"
+
+
+def search_line(history: History) -> str:
+    """Return one line about a search."""
+    return f"generation {int(history.generation[-1])}: {len(history.rows):,} evaluated, best {history.scores.max():.4g}"
+
+
+def show_search(search: Outcome, best: Outcome | None) -> None:
+    """Print the networks that were found, and the one that was exported."""
+    m = search.metrics
+    table = Table(title=f"best of {m['evaluated']:,} evaluated networks of {m['space']}", title_justify="left")
+    for name in ("network", "score", "M multiply-adds", "M parameters"):
+        table.add_column(name, justify="left" if name == "network" else "right", no_wrap=True)
+    for row in search.json("top.json"):
+        cells = [f"{row[c] / 1e6:,.2f}" if c in row else "" for c in ("flops", "params")]
+        table.add_row(row["arch"], f"{row['score']:.4g}", *cells)
+    out.print(table)
+    if "best_rank" in m:
+        out.print(
+            f"The first is number {m['best_rank']:,} of {m['full_size']:,} in the real table ({m['best_true']:.4g})."
+        )
+    if best is not None:
+        b = best.metrics
+        rank = f", number {b['rank']:,} of {b['full_size']:,} in the real table" if "rank" in b else ""
+        out.print(
+            f"Retrained and exported: {b['arch']}{rank}; here {b['validation']:.2f} % on validation, "
+            f"{b['test']:.2f} % on test images ({best.folder})"
+        )
+    _tail(search)
 
 
 def _tail(outcome: Outcome) -> None:

@@ -39,6 +39,12 @@ SeedsOption = Annotated[str | None, typer.Option(help="Seeds, e.g. 0,1,2 or 0-9;
 PredictorOption = Annotated[
     Path | None, typer.Option("--predictor", help="Folder of a finished shrink: measure on its predictor instead.")
 ]
+SubspaceOption = Annotated[
+    Path, typer.Option("--subspace", help="subspace.parquet of a finished shrink, or the folder that has it.")
+]
+SupernetOption = Annotated[
+    Path | None, typer.Option("--supernet", help="Folder of a trained supernet; else one is trained in OUT/supernet.")
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is in the folder.")]
 
 
@@ -50,6 +56,12 @@ SECTIONS: dict[str, list[tuple[str, type[BaseModel]]]] = {
         ("predictor", config.PredictorConfig),
     ],
     "locality": [("locality", config.LocalityConfig)],
+    "search": [
+        ("search", config.SearchConfig),
+        ("supernet", config.SupernetConfig),
+        ("retrain", config.RetrainConfig),
+        ("images", config.ImagesConfig),
+    ],
 }
 """The sections of the configuration that a command's options override."""
 
@@ -58,11 +70,13 @@ def config_options(stage: str) -> dict[str, tuple[str, Any]]:
     """Return for each option of a stage its dotted path in the configuration, and its annotation."""
     found: dict[str, tuple[str, Any]] = {}
     for path, section in SECTIONS[stage]:
-        for name, field in section.model_fields.items():
+        for own, field in section.model_fields.items():
+            # Two sections have a recipe and a seed of their own.
+            name = f"{path}_{own}" if stage == "search" and own in ("recipe", "seed", "images") else own
             kind = _plain_type(field.annotation)
             if kind is not None and name not in found:
-                option = typer.Option(help=f"{field.description} ({path}.{name})", rich_help_panel=PANEL)
-                found[name] = (f"{path}.{name}", Annotated[kind | None, option])
+                option = typer.Option(help=f"{field.description} ({path}.{own})", rich_help_panel=PANEL)
+                found[name] = (f"{path}.{own}", Annotated[kind | None, option])
     return found
 
 
@@ -150,6 +164,8 @@ __all__ = [
     "PredictorOption",
     "SeedOption",
     "SeedsOption",
+    "SubspaceOption",
+    "SupernetOption",
     "TableOption",
     "ThreadsOption",
     "comparison_overrides",

@@ -109,6 +109,32 @@ def differences(bins: Sequence[Mapping[str, Any]], title: str, metric: str) -> F
     return figure
 
 
+def training(curve: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """Draw the loss by step."""
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([p["step"] for p in curve], [p["loss"] for p in curve], color=BLUE, label="training loss")
+    axes.set(xlabel="step", ylabel="cross-entropy")
+    plain(axes)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def history(columns: Mapping[str, Any], title: str) -> Figure:
+    """Draw every evaluated network: its score against its multiply-adds, by generation."""
+    figure = Figure(figsize=(6.8, 4), layout="constrained")
+    axes = figure.subplots()
+    at = np.asarray(columns["flops"]) / 1e6 if "flops" in columns else np.arange(len(columns["score"]))
+    points = axes.scatter(at, columns["score"], c=columns["generation"], s=14, cmap="viridis")
+    best = int(np.argmax(columns["score"]))
+    axes.scatter([at[best]], [columns["score"][best]], marker="*", s=140, color=ORANGE, label="best")
+    axes.set(xlabel="multiply-adds, millions" if "flops" in columns else "evaluation", ylabel="score")
+    figure.colorbar(points, ax=axes, label="generation")
+    plain(axes)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
 def plain(axes: Any) -> None:
     """Give axes a light grid, no frame, and a legend."""
     axes.grid(color="#e5e7eb", linewidth=0.8)

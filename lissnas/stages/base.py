@@ -44,6 +44,10 @@ class Outcome:
         """Return one of the folder's parquet files."""
         return pq.read_table(self.folder / name)
 
+    def json(self, name: str) -> Any:
+        """Return what one of the folder's JSON files says."""
+        return store.read_json(self.folder / name)
+
     def csv(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of one of the folder's CSV files."""
         rows: list[dict[str, Any]] = csv.read_csv(self.folder / name).to_pylist()

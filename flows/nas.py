@@ -1,0 +1,105 @@
+"""The whole method on one benchmark in one flow run: shrink, supernet, search, retrain.
+
+python -m flows.nas --benchmark nas_bench_macro
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from prefect import flow, get_run_logger
+
+from flows.common import DATA, as_task, log_to_mlflow, main, table_artifact
+from flows.shrink import run_as_task
+from lissnas import console, options
+from lissnas.nets.search import History
+from lissnas.nets.training import Progress
+from lissnas.options import (
+    BenchmarkOption,
+    ForceOption,
+    ParamsOption,
+    SeedOption,
+    TableOption,
+    with_config_options,
+)
+from lissnas.stages.base import Outcome
+from lissnas.stages.one_shot import Watch, one_shot
+from lissnas.stages.search import TOP
+from lissnas.stages.shrink import shrink_stage
+
+GPU_TAGS = {"train_supernet": ["gpu"], "evolutionary_search": ["gpu"], "retrain": ["gpu"]}
+"""Tasks that a GPU serves; a concurrency limit on the tag keeps one to a GPU."""
+
+
+def tagged(step: Callable[..., Any], *args: Any) -> Any:
+    """Run a step as a task of its name, tagged for the GPU where it trains."""
+    return as_task(step).with_options(tags=GPU_TAGS.get(step.__name__, []))(*args)  # type: ignore[attr-defined]
+
+
+def watch_by_log() -> Watch:
+    """Return who tells the flow run's log how far training and search are."""
+    logger = get_run_logger()
+
+    def on_training(what: str, p: Progress) -> None:
+        logger.info(console.training_line(what, p))
+
+    def on_generation(history: History) -> None:
+        logger.info(console.search_line(history))
+
+    return Watch(on_training, on_generation)
+
+
+@flow(name="nas", flow_run_name="nas {benchmark} seed {seed}", persist_result=False)
+def nas(
+    benchmark: str,
+    seed: int = 0,
+    out: Path | None = None,
+    params: Path | None = None,
+    table: Path | None = None,
+    overrides: dict[str, Any] | None = None,
+    force: bool = False,
+) -> tuple[Outcome, Outcome | None, list[str]]:
+    """Shrink `benchmark`, search in what is left, retrain the best; return what search and retraining left."""
+    checked, source = options.load(benchmark, params, overrides or {}, table)
+    folder = out or DATA / "nas" / benchmark / f"seed-{seed}"
+    logger = get_run_logger()
+    shrunk = shrink_stage(
+        checked,
+        source,
+        seed,
+        folder / "shrunk",
+        call=run_as_task,
+        on_iteration=lambda state: logger.info(console.iteration_line(state)),
+        force=force,
+    )
+    search, best = one_shot(
+        checked, source, folder / "shrunk", seed, folder / "search", None, tagged, watch_by_log(), force
+    )
+    table_artifact(f"found {benchmark} seed {seed}", search.json(TOP), f"The best networks of {benchmark}")
+    stages = [("shrink", shrunk), ("search", search), *([("retrain", best)] if best else [])]
+    return search, best, [log_to_mlflow(stage, outcome, seed) for stage, outcome in stages]
+
+
+@with_config_options("search")
+def command(
+    benchmark: BenchmarkOption,
+    overrides: dict[str, Any],
+    seed: SeedOption = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; else data/nas/...")] = None,
+    params: ParamsOption = None,
+    table: TableOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Shrink, search and retrain in one Prefect flow run, logged to MLflow."""
+    options.load(benchmark, params, overrides, table)
+    search, best, places = nas(benchmark, seed, out, params, table, overrides, force)
+    console.show_search(search, best)
+    for place in places:
+        console.out.print(place, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main(command)

@@ -1,0 +1,92 @@
+"""How good a path of a supernet is: its accuracy on held-out images, its batch norms recalibrated first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lissnas.config import SearchConfig
+from lissnas.errors import UserError
+from lissnas.nets.base import Supernet
+from lissnas.nets.images import Data
+from lissnas.spaces import Archs, FloatArray
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Asks a supernet about architectures: an oracle, accuracies in percent.
+
+    The batches for recalibration and validation are made once and used for every candidate. With
+    `recalibration_batches` 0 the running statistics of training are used as they are, which are those of
+    all paths mixed.
+    """
+
+    supernet: Supernet
+    calibration: Sequence[Tensor]
+    images: Sequence[Tensor]
+    labels: Sequence[Tensor]
+
+    @classmethod
+    def of(cls, supernet: Supernet, data: Data, settings: SearchConfig, device: torch.device | None = None) -> Judge:
+        """Prepare the batches; raises UserError when there are no validation images."""
+        device = device or torch.device("cpu")
+        size, n = settings.batch_size, min(settings.images, data.n_of("validation"))
+        if not n:
+            raise UserError("validation: no images are set apart to judge on")
+        validation = [data.plain("validation", first, min(size, n - first)) for first in range(0, n, size)]
+        calibration = [
+            data.plain("train", first * size, size)[0].to(device) for first in range(settings.recalibration_batches)
+        ]
+        supernet.to(device)
+        return cls(supernet, calibration, [x.to(device) for x, _ in validation], [y.to(device) for _, y in validation])
+
+    def __call__(self, archs: Archs) -> FloatArray:
+        """Return `(n,)` accuracies in percent."""
+        return np.array([self.accuracy(path) for path in archs])
+
+    @torch.inference_mode()
+    def accuracy(self, path: Sequence[int]) -> float:
+        """Return one path's accuracy in percent."""
+        if self.calibration:
+            recalibrate(self.supernet, path, self.calibration)
+        self.supernet.eval()
+        hits = sum(
+            int((self.supernet(x, path).argmax(dim=1) == y).sum())
+            for x, y in zip(self.images, self.labels, strict=True)
+        )
+        return 100 * hits / sum(len(y) for y in self.labels)
+
+
+@torch.inference_mode()
+def recalibrate(model: nn.Module, path: Sequence[int] | None, batches: Sequence[Tensor]) -> None:
+    """Replace a path's running statistics by the plain average over `batches` (Guo et al., 2020)."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [m.momentum for m in norms]
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum = None
+    dropouts = [m for m in model.modules() if isinstance(m, nn.Dropout)]
+    model.train()
+    for dropout in dropouts:
+        dropout.eval()
+    for x in batches:
+        _ = model(x) if path is None else model(x, path)
+    for m, momentum in zip(norms, momenta, strict=True):
+        m.momentum = momentum
+    model.eval()
+
+
+@torch.inference_mode()
+def accuracy(model: nn.Module, data: Data, split: str, batch_size: int, device: torch.device | None = None) -> float:
+    """Return a stand-alone network's accuracy on a split, in percent."""
+    device = device or torch.device("cpu")
+    model.eval()
+    hits, n = 0, data.n_of(split)
+    for first in range(0, n, batch_size):
+        x, y = data.plain(split, first, min(batch_size, n - first))
+        hits += int((model(x.to(device)).argmax(dim=1) == y.to(device)).sum())
+    return 100 * hits / n

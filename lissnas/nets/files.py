@@ -1,0 +1,120 @@
+"""Weights on disk: safetensors and a JSON description, nothing that could run code when it is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import nn
+
+from lissnas import spaces, store
+from lissnas.errors import UserError
+from lissnas.nets.base import Network, Supernet
+from lissnas.nets.build import network, supernet
+from lissnas.spaces import Archs
+
+WEIGHTS, ABOUT = "network.safetensors", "network.json"
+SUPERNET_WEIGHTS, SUPERNET_ABOUT = "supernet.safetensors", "supernet.json"
+
+
+def weights(model: nn.Module) -> bytes:
+    """Return a model's weights and statistics as safetensors."""
+    return bytes(save_tensors({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}))
+
+
+def describe_network(model: Network, side: int, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what rebuilds a network: its space, architecture, size, and the images it was trained on."""
+    space = spaces.get(model.body.space_name)
+    row = np.array([model.path], np.int8)
+    scale = model.body.scale
+    return {
+        "space": space.name,
+        "arch": space.format(row)[0],
+        "width": scale.width,
+        "stem_stride": scale.stem_stride,
+        "classes": scale.classes,
+        "side": side,
+        **extra,
+    }
+
+
+def load(folder: Path | str) -> Network:
+    """Return the network that a retraining exported to `folder`, in evaluation mode.
+
+    Its files are checked first; raises UserError where there is none, DamagedFile where one was changed.
+    """
+    folder = Path(folder)
+    remedy = "Export it again: the retraining's command with --force"
+    manifest = store.verify(folder, remedy)
+    if WEIGHTS not in manifest:
+        raise UserError(f"{folder} holds no exported network")
+    about = json.loads(store.read_verified(folder, ABOUT, manifest, remedy))
+    row = spaces.get(about["space"]).parse([about["arch"]])[0]
+    size = {name: about[name] for name in ("width", "stem_stride", "classes")}
+    model = network(about["space"], row.tolist(), **size)
+    _put(model, store.read_verified(folder, WEIGHTS, manifest, remedy), folder)
+    return model
+
+
+def describe_supernet(model: Supernet, members: Archs, affine: bool) -> dict[str, Any]:
+    """Return what rebuilds a supernet: its space and size, and the networks that it holds."""
+    space = spaces.get(model.space_name)
+    keys = np.sort(space.key(members))
+    scale = model.scale
+    return {
+        "space": space.name,
+        "width": scale.width,
+        "stem_stride": scale.stem_stride,
+        "classes": scale.classes,
+        "affine": affine,
+        "networks": len(members),
+        "networks_sha256": store.sha256(keys.tobytes()),
+    }
+
+
+def load_supernet(folder: Path, members: Archs) -> Supernet:
+    """Return the supernet of a training, in evaluation mode; `members` are the networks it was trained on.
+
+    Raises UserError when it was trained on others, DamagedFile where a file was changed.
+    """
+    remedy = "Train it again: the same command with --force"
+    manifest = store.verify(folder, remedy)
+    if SUPERNET_WEIGHTS not in manifest:
+        raise UserError(f"{folder} holds no supernet")
+    about = json.loads(store.read_verified(folder, SUPERNET_ABOUT, manifest, remedy))
+    space = spaces.get(about["space"])
+    if store.sha256(np.sort(space.key(members)).tobytes()) != about["networks_sha256"]:
+        raise UserError(
+            f"the supernet in {folder} was trained on other networks ({about['networks']:,} of {space.name}) "
+            f"than the shrunk space has ({len(members):,})"
+        )
+    size = {name: about[name] for name in ("width", "stem_stride", "classes", "affine")}
+    model = supernet(about["space"], members, **size)
+    _put(model, store.read_verified(folder, SUPERNET_WEIGHTS, manifest, remedy), folder)
+    return model
+
+
+def _put(model: nn.Module, data: bytes, folder: Path) -> None:
+    try:
+        model.load_state_dict(load_tensors(data))
+    except RuntimeError as error:
+        raise UserError(f"the weights in {folder} don't fit: {str(error).splitlines()[0]}") from None
+    model.eval()
+
+
+def portable(model: nn.Module, side: int) -> bytes:
+    """Return a network as a torch.export program (`.pt2`) for those without this package; any batch size."""
+    import io
+
+    example = torch.zeros(2, 3, side, side)
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(model.eval(), (example,), dynamic_shapes=({0: batch},))
+    sink = io.BytesIO()
+    torch.export.save(program, sink)
+    return sink.getvalue()

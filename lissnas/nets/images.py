@@ -1,0 +1,284 @@
+"""Images to train on: the packaged CIFAR-10 subset, torchvision's CIFAR, or a folder such as ImageNet.
+
+Which images a step sees, and how they are cropped, flipped and cut, is a function of the seed and the
+step alone, so that a run that was ended goes on with the very batches it would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision import datasets
+from torchvision.io import decode_jpeg
+from torchvision.transforms import v2
+
+from lissnas.config import ImagesConfig, TrainingConfig
+from lissnas.errors import DamagedFile, UserError
+from lissnas.rng import stream
+
+SUBSET = "cifar10_subset.parquet"
+SUBSET_SHA256 = "c384370cc47a7f579c20096a36536e64083c2ddf45f67b0de1d2465f572c3111"
+"""12,000 images of CIFAR-10 (Krizhevsky, 2009), 1,000 a class from its training, 200 from its test images."""
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""By channel, as usual for natural images."""
+
+
+class Data(Protocol):
+    """Where a training gets its batches: normalised float images `(n, 3, side, side)` and labels `(n,)`."""
+
+    classes: int
+    side: int
+
+    @property
+    def n_train(self) -> int:
+        """How many images there are to train on."""
+
+    def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
+        """Return the augmented batch of a step; of several processes each gets its part of it."""
+
+    def plain(self, split: str, first: int, size: int) -> tuple[Tensor, Tensor]:
+        """Return images `first` to `first + size` of a split in order, not augmented, fewer at its end."""
+
+    def n_of(self, split: str) -> int:
+        """Return how many images `train`, `validation` or `test` has."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a training image is changed: zero-padded crop, horizontal flip, one square cut out."""
+
+    padding: int = 4
+    flip: bool = True
+    cutout: int = 0
+
+
+def indices(n: int, seed: int, step: int, size: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the images of a step's batch: epoch after epoch, each in its own order."""
+    out: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
+    at, need = step * size, size
+    while need:
+        epoch, first = divmod(at, n)
+        order = stream(seed, "epoch", epoch).permutation(n)
+        part = order[first : first + need]
+        out.append(part)
+        at, need = at + len(part), need - len(part)
+    return np.concatenate(out)
+
+
+class MemoryData:
+    """Small images, all in memory as bytes; whole batches are augmented at once."""
+
+    def __init__(
+        self,
+        pixels: dict[str, Tensor],
+        labels: dict[str, Tensor],
+        classes: int,
+        seed: int,
+        augmentation: Augmentation,
+    ) -> None:
+        for split, images in pixels.items():
+            if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
+                raise UserError(f"{split} images: expected (n, 3, side, side), found {tuple(images.shape)}")
+            if len(images) != len(labels[split]):
+                raise UserError(f"{split}: {len(images)} images and {len(labels[split])} labels")
+            if len(images) and not 0 <= int(labels[split].min()) <= int(labels[split].max()) < classes:
+                raise UserError(f"{split}: labels are not 0 to {classes - 1}")
+        self.pixels, self.labels, self.classes = pixels, labels, classes
+        self.seed, self.augmentation = seed, augmentation
+        self.side = int(pixels["train"].shape[-1])
+
+    @property
+    def n_train(self) -> int:
+        """How many images there are to train on."""
+        return len(self.labels["train"])
+
+    def n_of(self, split: str) -> int:
+        """Return how many images a split has."""
+        return len(self.labels[split])
+
+    def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
+        """Return the augmented batch of a step, a process's part of it."""
+        chosen = torch.from_numpy(indices(self.n_train, self.seed, step, size))
+        images, labels = self.pixels["train"][chosen], self.labels["train"][chosen]
+        generator = torch.Generator().manual_seed(int(stream(self.seed, "augment", step).integers(1 << 62)))
+        images = augment(images, self.augmentation, generator)
+        part = slice(rank * size // world, (rank + 1) * size // world)
+        return normalise(images[part]), labels[part]
+
+    def plain(self, split: str, first: int, size: int) -> tuple[Tensor, Tensor]:
+        """Return images of a split in order."""
+        part = slice(first, first + size)
+        return normalise(self.pixels[split][part]), self.labels[split][part]
+
+
+def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+    """Crop, flip and cut `(n, 3, side, side)` bytes, each image by draws of its own."""
+    n, _, side, _ = images.shape
+    rows = torch.arange(side)
+    if how.padding:
+        wide = F.pad(images, [how.padding] * 4)
+        shift = torch.randint(0, 2 * how.padding + 1, (2, n), generator=generator)
+        y = (shift[0][:, None] + rows)[:, None, :, None]
+        x = (shift[1][:, None] + rows)[:, None, None, :]
+        images = wide[torch.arange(n)[:, None, None, None], torch.arange(3)[None, :, None, None], y, x]
+    if how.flip:
+        turned = torch.rand(n, generator=generator) < 0.5
+        images = torch.where(turned[:, None, None, None], images.flip(3), images)
+    if how.cutout:
+        centre = torch.randint(0, side, (2, n), generator=generator)
+        half = how.cutout // 2
+        inside = (rows[None, :, None] - centre[0][:, None, None]).abs() < half
+        inside = inside & ((rows[None, None, :] - centre[1][:, None, None]).abs() < half)
+        images = images.masked_fill(inside[:, None], 0)
+    return images
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Return bytes as floats, centred and scaled by channel."""
+    scale = torch.tensor(STD).view(1, 3, 1, 1)
+    return (images.float() / 255 - torch.tensor(MEAN).view(1, 3, 1, 1)) / scale
+
+
+def packaged(seed: int, validation: int, side: int, augmentation: Augmentation) -> MemoryData:
+    """Return the packaged subset of CIFAR-10, `validation` of its training images set apart, at `side` pixels.
+
+    Raises DamagedFile when the file is not the one that was packaged.
+    """
+    path = files("lissnas.nets") / "data" / SUBSET
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != SUBSET_SHA256:
+        raise DamagedFile(str(path), SUBSET_SHA256, found, "Install the package again.")
+    table = pq.read_table(io.BytesIO(data))
+    pixels = torch.stack(
+        [decode_jpeg(torch.frombuffer(bytearray(j), dtype=torch.uint8)) for j in table["jpeg"].to_pylist()]
+    )
+    labels = torch.from_numpy(table["label"].to_numpy().astype(np.int64))
+    return _split(pixels, labels, table["train"].to_numpy(), 10, seed, validation, side, augmentation)
+
+
+def cifar(
+    folder: Path, classes: int, seed: int, validation: int, side: int, augmentation: Augmentation, download: bool
+) -> MemoryData:
+    """Return CIFAR-10 or CIFAR-100 from torchvision's copy in `folder`; raises UserError where it isn't."""
+    kind = {10: datasets.CIFAR10, 100: datasets.CIFAR100}[classes]
+    try:
+        parts = [kind(str(folder), train=train, download=download) for train in (True, False)]
+    except (RuntimeError, OSError) as error:
+        raise UserError(
+            f"CIFAR-{classes} is not in {folder} ({str(error).splitlines()[0]}); allow the download, put the "
+            "published archive there, or take the packaged images (data: packaged)"
+        ) from None
+    pixels = torch.from_numpy(np.concatenate([p.data for p in parts])).permute(0, 3, 1, 2).contiguous()
+    labels = torch.tensor([*parts[0].targets, *parts[1].targets])
+    is_train = np.arange(len(labels)) < len(parts[0].targets)
+    return _split(pixels, labels, is_train, classes, seed, validation, side, augmentation)
+
+
+def _split(
+    pixels: Tensor,
+    labels: Tensor,
+    is_train: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    classes: int,
+    seed: int,
+    validation: int,
+    side: int,
+    augmentation: Augmentation,
+) -> MemoryData:
+    """Part the training images by seed; the test images stay as they are."""
+    train, test = np.flatnonzero(is_train), np.flatnonzero(~is_train)
+    if not 0 < validation < len(train):
+        raise UserError(f"validation: {validation} of {len(train):,} training images can't be set apart")
+    order = train[stream(seed, "split").permutation(len(train))]
+    at = {"train": order[validation:], "validation": order[:validation], "test": test}
+    if side != pixels.shape[-1]:
+        if pixels.shape[-1] % side:
+            raise UserError(f"side: images of {pixels.shape[-1]} pixels can't be reduced to {side}")
+        factor = pixels.shape[-1] // side
+        pixels = F.avg_pool2d(pixels.float(), factor).round().to(torch.uint8)
+    chosen = {name: torch.from_numpy(where) for name, where in at.items()}
+    return MemoryData(
+        {name: pixels[where] for name, where in chosen.items()},
+        {name: labels[where] for name, where in chosen.items()},
+        classes,
+        seed,
+        augmentation,
+    )
+
+
+class FolderData:
+    """Large images in folders by class (`train/`, `val/`, as ImageNet has them), read as they are needed.
+
+    Training images are cropped at random and flipped; validation images are set apart from the training
+    images, so that `val/` is only ever reported on. `workers` threads decode.
+    """
+
+    def __init__(self, folder: Path, seed: int, validation: int, side: int, workers: int = 2) -> None:
+        for part in ("train", "val"):
+            if not (folder / part).is_dir():
+                raise UserError(f"{folder} has no folder {part}; expected {part}/CLASS/IMAGE as ImageNet has them")
+        train, test = (datasets.ImageFolder(str(folder / part)) for part in ("train", "val"))
+        if train.classes != test.classes:
+            raise UserError(f"{folder}: train/ and val/ have different classes")
+        order = stream(seed, "split").permutation(len(train.samples))
+        if not 0 < validation < len(order):
+            raise UserError(f"validation: {validation} of {len(order):,} training images can't be set apart")
+        self._samples = {
+            "train": [train.samples[i] for i in order[validation:]],
+            "validation": [train.samples[i] for i in order[:validation]],
+            "test": list(test.samples),
+        }
+        self._load = train.loader
+        self.classes, self.seed, self.side, self.workers = len(train.classes), seed, side, workers
+
+    @property
+    def n_train(self) -> int:
+        """How many images there are to train on."""
+        return len(self._samples["train"])
+
+    def n_of(self, split: str) -> int:
+        """Return how many images a split has."""
+        return len(self._samples[split])
+
+    def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
+        """Return the augmented batch of a step, a process's part of it."""
+        chosen = indices(self.n_train, self.seed, step, size)[rank * size // world : (rank + 1) * size // world]
+        images = []
+        for place, at in enumerate(chosen):
+            path, _ = self._samples["train"][at]
+            torch.manual_seed(int(stream(self.seed, "augment", step, rank, place).integers(1 << 62)))
+            how = v2.Compose([v2.RandomResizedCrop(self.side, antialias=True), v2.RandomHorizontalFlip(), v2.ToImage()])
+            images.append(how(self._load(path)))
+        labels = [self._samples["train"][at][1] for at in chosen]
+        return normalise(torch.stack(images)), torch.tensor(labels)
+
+    def plain(self, split: str, first: int, size: int) -> tuple[Tensor, Tensor]:
+        """Return images of a split in order: resized, and cut out of the middle."""
+        part: Sequence[tuple[str, int]] = self._samples[split][first : first + size]
+        how = v2.Compose([v2.Resize(round(self.side * 8 / 7), antialias=True), v2.CenterCrop(self.side), v2.ToImage()])
+        return normalise(torch.stack([how(self._load(p)) for p, _ in part])), torch.tensor([label for _, label in part])
+
+
+def load(settings: ImagesConfig, recipe: TrainingConfig) -> Data:
+    """Return the images that a configuration names, augmented as a recipe says; raises UserError."""
+    how = Augmentation(recipe.padding, recipe.flip, recipe.cutout)
+    if settings.source == "packaged":
+        return packaged(settings.seed, settings.validation, settings.side, how)
+    if settings.folder is None:
+        raise UserError(f"images.folder: needed for source {settings.source}")
+    folder = Path(settings.folder)
+    if settings.source == "folder":
+        return FolderData(folder, settings.seed, settings.validation, settings.side)
+    classes = 10 if settings.source == "cifar10" else 100
+    return cifar(folder, classes, settings.seed, settings.validation, settings.side, how, settings.download)

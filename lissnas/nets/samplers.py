@@ -1,0 +1,142 @@
+"""Which paths a step of a supernet trains: a function of the seed and the step, whole rows of a space.
+
+Uniform over the space or over a shrunk set; strictly fair over choices (Chu et al., 2021); balanced by
+parameters (Luo et al., 2019); and a curriculum that starts on one path and widens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from lissnas.errors import UserError
+from lissnas.rng import stream
+from lissnas.spaces import Archs, FloatArray, Space
+from lissnas.spaces.base import BoolArray
+from lissnas.spaces.choices import ChoiceSpace
+
+Sampler: TypeAlias = Callable[[int], Archs]
+"""Gives `(m, genome_len)` paths for a step; their gradients are added up before the optimiser steps."""
+
+
+def uniform(space: Space, seed: int) -> Sampler:
+    """Draw one path a step, uniform over the distinct architectures of a space (Guo et al., 2020)."""
+    return lambda step: space.sample(1, stream(seed, "path", step))
+
+
+def over_set(members: Archs, seed: int) -> Sampler:
+    """Draw one member of a shrunk set a step, uniform."""
+    _some(members)
+    return lambda step: members[stream(seed, "path", step).integers(0, len(members), 1)]
+
+
+def fair_product(space: ChoiceSpace, allowed: BoolArray, seed: int) -> Sampler:
+    """Draw as many paths a step as the layer with most choices has, each choice of a layer equally often.
+
+    FairNAS' strict fairness: every layer's choices in a random order, path i taking the i-th of each.
+    A layer with fewer choices starts again from the beginning, so it is fair over steps. Needs a free
+    product: a space whose rows are all networks of their own.
+    """
+    if not space.free:
+        raise UserError(f"strict fairness needs a free product of choices, which {space.name} is not; use fair_set")
+    counts = allowed.sum(axis=1)
+    if (counts == 0).any():
+        raise UserError(f"position {int(np.argmin(counts))} of {space.name} has no choice left")
+    most = int(counts.max())
+
+    def paths(step: int) -> Archs:
+        columns = []
+        for layer, choices in enumerate(allowed):
+            rng = stream(seed, "path", step, layer)
+            columns.append(np.resize(rng.permutation(np.flatnonzero(choices)), most))
+        return np.stack(columns, axis=1).astype(np.int8)
+
+    return paths
+
+
+def fair_set(space: Space, members: Archs, m: int, seed: int) -> Sampler:
+    """Draw `m` members a step that cover as many choices as `m` members can, greedily, from a random start.
+
+    Strict fairness is not defined on a set that is no product. What is guaranteed: the first member is
+    uniform, each further one holds the most choices that this step has not trained yet (among 64
+    drawn at random), so that rare choices are trained more often than by uniform draws.
+    """
+    _some(members)
+    slots = space.slots(members)
+    choices = int(slots.max()) + 1
+
+    def paths(step: int) -> Archs:
+        rng = stream(seed, "path", step)
+        pool = rng.integers(0, len(members), min(64 * m, 4_096))
+        covered = np.zeros((slots.shape[1], choices), bool)
+        taken: list[int] = []
+        for _ in range(m):
+            candidate = pool if taken else pool[:1]
+            own = slots[candidate]
+            new = ((own >= 0) & ~covered[np.arange(own.shape[1]), own]).sum(axis=1)
+            best = int(candidate[np.argmax(new)])
+            taken.append(best)
+            held = slots[best] >= 0
+            covered[np.flatnonzero(held), slots[best][held]] = True
+        return members[taken]
+
+    return paths
+
+
+def balanced(members: Archs, params: FloatArray, seed: int) -> Sampler:
+    """Draw one member a step with probability proportional to its parameters: the paper's full-space baseline."""
+    _some(members)
+    if not (params > 0).all():
+        raise UserError("balanced path sampling needs positive parameter counts")
+    edges = np.cumsum(params / params.sum())
+
+    def paths(step: int) -> Archs:
+        at = np.searchsorted(edges, stream(seed, "path", step).random(1))
+        return members[np.minimum(at, len(members) - 1)]
+
+    return paths
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """Widen from one path to all of a sampler's over the first `share` of the steps.
+
+    A supernet that is trained on random paths from the start stays on a plateau for a thousand steps; one
+    that knows one path first leaves it at once. Members are ordered by how many decisions they differ
+    in from the first path; at step t those nearest are drawn from, uniformly, their number growing
+    linearly to all.
+    """
+
+    members: Archs
+    slots: Archs
+    sampler: Sampler
+    steps: int
+    share: float
+    seed: int
+
+    def __call__(self, step: int) -> Archs:
+        """Return the paths of a step."""
+        until = self.share * self.steps
+        if step >= until:
+            return self.sampler(step)
+        width = max(1, round(len(self.members) * step / until))
+        return self.members[stream(self.seed, "path", step).integers(0, width, 1)]
+
+    @classmethod
+    def of(
+        cls, space: Space, members: Archs, first: Archs, sampler: Sampler, steps: int, share: float, seed: int
+    ) -> Curriculum:
+        """Order `members` by their distance from `first`, one row."""
+        _some(members)
+        slots = space.slots(members)
+        distance = (slots != space.slots(first)).sum(axis=1)
+        order = np.argsort(distance, kind="stable")
+        return cls(members[order], slots[order], sampler, steps, share, seed)
+
+
+def _some(members: Archs) -> None:
+    if not len(members):
+        raise UserError("the shrunk space is empty: there is no path to train")

@@ -1,0 +1,160 @@
+"""Training: of a supernet along drawn paths, or of a network on its own, by one loop.
+
+A step is a function of the weights, the seed and its number: images, augmentation, paths and dropout
+come from streams that are named after it. So a run that was ended goes on at its last checkpoint to the
+same weights, and several processes share the batches of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lissnas.config import TrainingConfig
+from lissnas.errors import LissnasError, UserError
+from lissnas.nets.images import Data
+from lissnas.nets.recipes import MovingAverage, learning_rate, optimizer, use_ghost_batches
+from lissnas.nets.samplers import Sampler
+from lissnas.rng import stream
+from lissnas.store import Checkpoint
+
+
+class NotFinite(LissnasError):
+    """The loss became NaN or infinite; the last checkpoint is the last good one."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a step did, for whoever watches: the mean loss since the last report."""
+
+    step: int
+    steps: int
+    loss: float
+    rate: float
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device of a name, `auto` taking a GPU where there is one; raises UserError where it is not."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError("device: cuda was asked for, and torch finds no GPU here; take device: cpu, or auto")
+    return torch.device(name)
+
+
+def train(
+    model: nn.Module,
+    data: Data,
+    settings: TrainingConfig,
+    seed: int,
+    sampler: Sampler | None = None,
+    checkpoint: Checkpoint | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    device: torch.device | None = None,
+) -> nn.Module:
+    """Train in place, from the checkpoint if there is one; return the model (its moving average, if kept).
+
+    With a `sampler` the model is a supernet, whose gradients along all paths of a step are added up.
+    Under `torchrun` every process takes its part of each batch, and gradients are averaged. Raises
+    NotFinite, and DamagedFile for a checkpoint that is not what was written.
+    """
+    device = device or torch.device("cpu")
+    if data.n_train < settings.batch_size:
+        raise UserError(f"batch_size: {settings.batch_size} images are more than the {data.n_train:,} to train on")
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    if settings.batch_size % world:
+        raise UserError(f"batch_size: {settings.batch_size} images can't be shared evenly by {world} processes")
+    model.to(device)
+    if settings.channels_last:
+        model.to(memory_format=torch.channels_last)
+    use_ghost_batches(model, settings.ghost_batch)
+    stepper = optimizer(model, settings)
+    average = MovingAverage(model, settings.ema) if settings.ema else None
+    first = _restore(checkpoint, model, stepper, average)
+    losses: list[float] = []
+    model.train()
+    for step in range(first, settings.steps):
+        rate = learning_rate(settings, step)
+        for group in stepper.param_groups:
+            group["lr"] = rate
+        images, labels = data.train_batch(step, settings.batch_size, rank, world)
+        images, labels = images.to(device), labels.to(device)
+        if settings.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        paths = [None] if sampler is None else list(sampler(step))
+        stepper.zero_grad(set_to_none=True)
+        for place, path in enumerate(paths):
+            torch.manual_seed(int(stream(seed, "dropout", step, place, rank).integers(1 << 62)))
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.mixed_precision):
+                logits = model(images) if path is None else model(images, path)
+                loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+            losses.append(float(loss.detach()))
+            if not np.isfinite(losses[-1]):
+                where = "" if path is None else f" on path {''.join(map(str, path))}"
+                raise NotFinite(f"step {step}{where}: the loss is {losses[-1]}; lower the rate or clip gradients")
+            loss.backward()
+        if world > 1:
+            _average_gradients(model, world)
+        if settings.clip:
+            nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        stepper.step()
+        if average is not None:
+            average.update(model)
+        done = step + 1
+        if done % settings.report_every == 0 or done == settings.steps:
+            on_progress(Progress(done, settings.steps, float(np.mean(losses)), rate))
+            losses.clear()
+        if checkpoint is not None and rank == 0 and done % settings.checkpoint_every == 0 and done < settings.steps:
+            _save(checkpoint, done, model, stepper, average)
+    if average is not None:
+        model.load_state_dict(average.state)
+    return model.eval()
+
+
+def _average_gradients(model: nn.Module, world: int) -> None:
+    """Average gradients over processes; those off this step's paths are none in all of them."""
+    for p in model.parameters():
+        if p.grad is not None:
+            dist.all_reduce(p.grad)
+            p.grad /= world
+
+
+# -- checkpoints -------------------------------------------------------------------------------------
+def _save(
+    checkpoint: Checkpoint, step: int, model: nn.Module, stepper: torch.optim.SGD, average: MovingAverage | None
+) -> None:
+    arrays = {f"model.{k}": v.detach().cpu().numpy() for k, v in model.state_dict().items()}
+    if average is not None:
+        arrays |= {f"average.{k}": v.cpu().numpy() for k, v in average.state.items()}
+    for i, state in stepper.state_dict()["state"].items():
+        if state.get("momentum_buffer") is not None:
+            arrays[f"momentum.{i}"] = state["momentum_buffer"].cpu().numpy()
+    checkpoint.save(arrays, {"step": step})
+
+
+def _restore(
+    checkpoint: Checkpoint | None, model: nn.Module, stepper: torch.optim.SGD, average: MovingAverage | None
+) -> int:
+    """Put the last checkpoint in, and return the step to go on with."""
+    saved = None if checkpoint is None else checkpoint.load()
+    if saved is None:
+        return 0
+    arrays, about = saved
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "momentum": {}}
+    for name, value in arrays.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = torch.from_numpy(np.array(value))
+    model.load_state_dict(parts["model"])
+    if average is not None:
+        average.state = parts["average"]
+    state: dict[str, Any] = stepper.state_dict()
+    state["state"] = {int(i): {"momentum_buffer": value} for i, value in parts["momentum"].items()}
+    stepper.load_state_dict(state)
+    return int(about["step"])

@@ -1,0 +1,136 @@
+"""What follows a shrink: a supernet on the shrunk space, a search in it, the best networks retrained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lissnas import store
+from lissnas.benchmarks import Benchmark
+from lissnas.config import Params
+from lissnas.errors import InvalidArchitecture, UserError
+from lissnas.nets import images
+from lissnas.nets.evaluation import Judge
+from lissnas.nets.files import load_supernet
+from lissnas.nets.search import History
+from lissnas.nets.training import Progress, device_of
+from lissnas.oracles import Oracle
+from lissnas.predictor import Predictor
+from lissnas.spaces import Archs, Space
+from lissnas.stages.base import Outcome, run_here
+from lissnas.stages.locality import predictor_in
+from lissnas.stages.retrain import retrain_stage
+from lissnas.stages.search import limits_of, search_stage
+from lissnas.stages.supernet import check_space, recipe_of, supernet_stage
+
+MEMBERS = "subspace.parquet"
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told about progress: steps of a training, and generations of a search."""
+
+    on_training: Callable[[str, Progress], None] = lambda what, progress: None
+    on_generation: Callable[[History], None] = lambda history: None
+
+
+def read_members(path: Path, space: Space) -> Archs:
+    """Return the members of a shrunk space from its `subspace.parquet`, or the folder that has it.
+
+    Verified where a manifest lies beside it. Raises UserError for another space's, or an empty one.
+    """
+    path = path / MEMBERS if path.is_dir() else path
+    remedy = "Shrink again: the same command with --force"
+    if not path.exists():
+        raise UserError(f"{path}: no such file; give the subspace.parquet of a finished shrink")
+    manifest = store.read_manifest(path.parent) or {}
+    data = store.read_verified(path.parent, path.name, manifest, remedy) if path.name in manifest else path.read_bytes()
+    if "subspace.json" in manifest:
+        about = json.loads(store.read_verified(path.parent, "subspace.json", manifest, remedy))
+        if about["space"] != space.name:
+            raise UserError(f"{path} is a part of space {about['space']!r}, not of {space.name!r}")
+    try:
+        names = pq.read_table(pa.BufferReader(data), columns=["arch"])["arch"].to_pylist()
+        members = space.parse(names)
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise UserError(f"{path} is no shrunk space ({str(error).splitlines()[0]})") from None
+    except InvalidArchitecture as error:
+        raise UserError(f"{path} is not of space {space.name}: {error}") from None
+    if not len(members):
+        raise UserError(f"{path} is empty: there is nothing to search")
+    return members
+
+
+def one_shot(
+    params: Params,
+    benchmark: Benchmark,
+    subspace: Path,
+    seed: int,
+    out: Path,
+    supernet: Path | None = None,
+    call: Callable[..., Any] = run_here,
+    watch: Watch | None = None,
+    force: bool = False,
+) -> tuple[Outcome, Outcome | None]:
+    """Search a shrunk space, and retrain the best; return what search and retraining left.
+
+    The supernet is trained in `out`/supernet unless a trained one is given; the retrained networks
+    lie in `out`/best. All that can be wrong is checked before anything is trained.
+    """
+    watch = watch or Watch()
+    space = benchmark.space
+    members = read_members(subspace, space)
+    limits_of(params).keep(space, members)
+    if params.retrain.networks or params.search.oracle == "supernet":
+        check_space(space)
+        recipe_of(params, params.retrain.recipe, "retrain.recipe")
+        recipe_of(params, params.supernet.recipe, "supernet.recipe")
+        device_of(params.supernet.device)
+    oracle, digest = _oracle(params, benchmark, members, subspace, seed, out, supernet, call, watch, force)
+    found = search_stage(params, space, members, oracle, digest, seed, out, benchmark, call, watch.on_generation, force)
+    if not params.retrain.networks:
+        return found, None
+    best = retrain_stage(params, space.name, out, seed, out / "best", benchmark, call, watch.on_training, force)
+    return found, best
+
+
+def _oracle(
+    params: Params,
+    benchmark: Benchmark,
+    members: Archs,
+    subspace: Path,
+    seed: int,
+    out: Path,
+    supernet: Path | None,
+    call: Callable[..., Any],
+    watch: Watch,
+    force: bool,
+) -> tuple[Oracle, str]:
+    """Return who judges, and a digest of what it is."""
+    kind, space = params.search.oracle, benchmark.space
+    if kind == "table":
+        return benchmark, benchmark.sha256
+    if kind == "predictor":
+        model: Predictor = predictor_in(subspace if subspace.is_dir() else subspace.parent, space)
+        return (lambda archs: model.value(model.score(archs))), str(model.dump()[1]["model_sha256"])
+    folder = supernet or out / "supernet"
+    if supernet is None:
+        supernet_stage(params, space, members, seed, folder, call, lambda p: watch.on_training("supernet", p), force)
+    judged: dict[str, Judge] = {}
+
+    def judge(archs: Archs) -> Any:
+        # Made when it is first asked: a search that is there already asks nobody.
+        if "judge" not in judged:
+            data = images.load(params.images, recipe_of(params, params.supernet.recipe, "supernet.recipe"))
+            model, device = load_supernet(folder, members), device_of(params.supernet.device)
+            judged["judge"] = Judge.of(model, data, params.search, device)
+        return judged["judge"](archs)
+
+    manifest = store.verify(folder, "Train it again: the same command with --force")
+    return judge, store.digest(manifest)

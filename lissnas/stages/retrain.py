@@ -1,0 +1,111 @@
+"""The retrain stage: the best networks of a search trained from scratch, the best of them exported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lissnas import spaces, store
+from lissnas.benchmarks import Benchmark
+from lissnas.config import Params
+from lissnas.errors import UserError
+from lissnas.nets import images
+from lissnas.nets.build import network
+from lissnas.nets.evaluation import accuracy
+from lissnas.nets.files import ABOUT, WEIGHTS, describe_network, portable, weights
+from lissnas.nets.training import Progress, device_of, train
+from lissnas.stages.base import Outcome, run, run_here
+from lissnas.stages.search import TOP
+from lissnas.stages.supernet import check_space, recipe_of
+
+
+def retrain_stage(
+    params: Params,
+    space_name: str,
+    found: Path,
+    seed: int,
+    out: Path,
+    truth: Benchmark | None = None,
+    call: Callable[..., Any] = run_here,
+    on_progress: Callable[[str, Progress], None] = lambda arch, progress: None,
+    force: bool = False,
+) -> Outcome:
+    """Train the best networks that a search left in `found`, keep the best by validation, export it.
+
+    Test accuracy is reported, never selected on. Raises UserError where no search is.
+    """
+    space = spaces.get(space_name)
+    check_space(space)
+    remedy = "Search again: the same command with --force"
+    manifest = store.verify(found, remedy)
+    if TOP not in manifest:
+        raise UserError(f"{found} holds no result of a search")
+    best = json.loads(store.read_verified(found, TOP, manifest, remedy))[: params.retrain.networks]
+    recipe = recipe_of(params, params.retrain.recipe, "retrain.recipe")
+    archs = [str(b["arch"]) for b in best]
+    parameters = {
+        "space": space_name,
+        "archs": archs,
+        "seed": seed,
+        "recipe": recipe.model_dump(mode="json"),
+        "images": params.images.model_dump(mode="json", exclude={"download"}),
+        "width": params.supernet.width,
+        "stem_stride": params.supernet.stem_stride,
+        "truth": None if truth is None else truth.name,
+    }
+
+    def work() -> dict[str, bytes]:
+        rows: list[dict[str, Any]] = []
+        exported: dict[str, bytes] = {}
+        for arch in archs:
+            checkpoint = store.Checkpoint(out.parent / f".{out.name}.tasks" / arch, {**parameters, "task": arch})
+            row, files = call(retrain, params, space_name, arch, seed, checkpoint, lambda p, a=arch: on_progress(a, p))
+            if truth is not None:
+                row["true"] = float(truth(space.parse([arch]))[0])
+            if not rows or row["validation"] > max(r["validation"] for r in rows):
+                exported = files
+            rows.append(row)
+        chosen = max(rows, key=lambda r: r["validation"])
+        metrics = {"space": space_name, "networks": len(rows), **chosen}
+        if truth is not None:
+            metrics["rank"] = int((truth.values > chosen["true"]).sum()) + 1
+            metrics["full_size"] = len(truth.values)
+        return {**exported, "retrained.csv": store.to_csv(rows), "metrics.json": store.to_json(metrics)}
+
+    outcome = run(out, parameters, work, force)
+    _clear(out)
+    return outcome
+
+
+def retrain(
+    params: Params,
+    space_name: str,
+    arch: str,
+    seed: int,
+    checkpoint: store.Checkpoint,
+    watch: Callable[[Progress], None],
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Train one network from scratch; return its row and its exported files."""
+    recipe = recipe_of(params, params.retrain.recipe, "retrain.recipe")
+    data = images.load(params.images, recipe)
+    row = spaces.get(space_name).parse([arch])[0]
+    width, stride = params.supernet.width, params.supernet.stem_stride
+    model = network(space_name, row.tolist(), width=width, stem_stride=stride, classes=data.classes, seed=seed)
+    train(model, data, recipe, seed, None, checkpoint, watch, device_of(params.supernet.device))
+    model.cpu()
+    result = {
+        "arch": arch,
+        "validation": accuracy(model, data, "validation", recipe.batch_size),
+        "test": accuracy(model, data, "test", recipe.batch_size),
+    }
+    about = describe_network(model, data.side, {k: v for k, v in result.items() if k != "arch"})
+    files = {WEIGHTS: weights(model), ABOUT: store.to_json(about), "network.pt2": portable(model, data.side)}
+    return result, files
+
+
+def _clear(out: Path) -> None:
+    import shutil
+
+    shutil.rmtree(out.parent / f".{out.name}.tasks", ignore_errors=True)

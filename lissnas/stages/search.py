@@ -1,0 +1,110 @@
+"""The search stage: the best networks of a shrunk space within limits on cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lissnas import store
+from lissnas.benchmarks import Benchmark
+from lissnas.config import Params
+from lissnas.nets.search import History, Limits, search, top
+from lissnas.oracles import Oracle
+from lissnas.report import figures
+from lissnas.spaces import Archs, Space
+from lissnas.stages.base import Outcome, run, run_here
+
+HISTORY, TOP = "history.parquet", "top.json"
+
+
+def limits_of(params: Params) -> Limits:
+    """Return the limits of a configuration in single multiply-adds and parameters."""
+    s = params.search
+    return Limits(
+        None if s.max_mflops is None else 1e6 * s.max_mflops, None if s.max_mparams is None else 1e6 * s.max_mparams
+    )
+
+
+def search_stage(
+    params: Params,
+    space: Space,
+    members: Archs,
+    oracle: Oracle,
+    oracle_sha256: str,
+    seed: int,
+    out: Path,
+    truth: Benchmark | None = None,
+    call: Callable[..., Any] = run_here,
+    on_generation: Callable[[History], None] = lambda history: None,
+    force: bool = False,
+) -> Outcome:
+    """Search `members` for the networks that `oracle` likes best; goes on after the last generation."""
+    limits = limits_of(params)
+    limits.keep(space, members)  # a limit that nothing meets is said before anything is written
+    parameters = {
+        "space": space.name,
+        "networks_sha256": store.sha256(space.key(members).tobytes()),
+        "oracle_sha256": oracle_sha256,
+        "seed": seed,
+        "search": params.search.model_dump(mode="json"),
+        "truth": None if truth is None else truth.name,
+    }
+
+    def work() -> dict[str, bytes]:
+        checkpoint = store.Checkpoint(out, parameters)
+        if force:
+            checkpoint.clear()
+        history = call(
+            evolutionary_search, space, members, oracle, params.search, limits, seed, checkpoint, on_generation
+        )
+        return _files(params, space, history, truth)
+
+    return run(out, parameters, work, force)
+
+
+def evolutionary_search(
+    space: Space,
+    members: Archs,
+    oracle: Oracle,
+    settings: Any,
+    limits: Limits,
+    seed: int,
+    checkpoint: store.Checkpoint | None,
+    on_generation: Callable[[History], None],
+) -> History:
+    """Search a shrunk set within limits."""
+    return search(space, members, oracle, settings, limits, seed, checkpoint, on_generation)
+
+
+def _files(params: Params, space: Space, history: History, truth: Benchmark | None) -> dict[str, bytes]:
+    best = top(space, history, params.search.top)
+    costs = space.costs(history.rows)
+    columns: dict[str, Any] = {
+        "arch": space.format(history.rows),
+        "score": history.scores,
+        "generation": history.generation,
+        **costs,
+    }
+    metrics: dict[str, Any] = {
+        "space": space.name,
+        "evaluated": len(history.rows),
+        "best_score": best[0]["score"],
+        **{f"best_{name}": best[0][name] for name in costs},
+    }
+    if truth is not None:
+        values = truth(history.rows[history.best(params.search.top)])
+        metrics |= {
+            "best_true": float(values[0]),
+            "best_rank": int((truth.values > values[0]).sum()) + 1,
+            "top_max_true": float(values.max()),
+            "top_best_rank": int((truth.values > values.max()).sum()) + 1,
+            "full_size": len(truth.values),
+        }
+    title = f"{space.name}: {len(history.rows):,} networks evaluated"
+    return {
+        HISTORY: store.to_parquet(columns),
+        TOP: store.to_json(best),
+        "history.png": figures.png(figures.history(columns, title)),
+        "metrics.json": store.to_json(metrics),
+    }

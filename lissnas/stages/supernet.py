@@ -1,0 +1,123 @@
+"""The supernet stage: one set of weights for all networks of a shrunk space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lissnas import store
+from lissnas.config import Params, TrainingConfig
+from lissnas.errors import UnknownName, UserError
+from lissnas.nets import images, samplers
+from lissnas.nets.build import names, supernet
+from lissnas.nets.files import SUPERNET_ABOUT, SUPERNET_WEIGHTS, describe_supernet, weights
+from lissnas.nets.training import Progress, device_of, train
+from lissnas.report import figures
+from lissnas.spaces import Archs, Space
+from lissnas.spaces.choices import ChoiceSpace
+from lissnas.stages.base import Outcome, run, run_here
+
+
+def recipe_of(params: Params, name: str, where: str) -> TrainingConfig:
+    """Return a recipe by its name; raises UnknownName that says where it was asked for."""
+    if name not in params.recipes:
+        raise UnknownName(f"recipe in {where}", name, params.recipes)
+    return params.recipes[name]
+
+
+def check_space(space: Space) -> None:
+    """Raise UnknownName for a space whose networks can't be built."""
+    if space.name not in names():
+        raise UnknownName("space with networks", space.name, names())
+
+
+def supernet_stage(
+    params: Params,
+    space: Space,
+    members: Archs,
+    seed: int,
+    out: Path,
+    call: Callable[..., Any] = run_here,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    force: bool = False,
+) -> Outcome:
+    """Train a supernet along paths of `members`; goes on where an earlier run was ended."""
+    check_space(space)
+    settings = params.supernet
+    recipe = recipe_of(params, settings.recipe, "supernet.recipe")
+    parameters = {
+        "space": space.name,
+        "networks": len(members),
+        "networks_sha256": store.sha256(np.sort(space.key(members)).tobytes()),
+        "seed": seed,
+        "supernet": settings.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json"),
+        "images": params.images.model_dump(mode="json", exclude={"download"}),
+    }
+
+    def work() -> dict[str, bytes]:
+        checkpoint = store.Checkpoint(out, parameters)
+        if force:
+            checkpoint.clear()
+        curve: list[dict[str, Any]] = []
+
+        def watch(progress: Progress) -> None:
+            curve.append(vars(progress) | {})
+            on_progress(progress)
+
+        return call(train_supernet, params, space, members, seed, recipe, checkpoint, watch, curve)  # type: ignore[no-any-return]
+
+    return run(out, parameters, work, force)
+
+
+def train_supernet(
+    params: Params,
+    space: Space,
+    members: Archs,
+    seed: int,
+    recipe: TrainingConfig,
+    checkpoint: store.Checkpoint | None,
+    watch: Callable[[Progress], None],
+    curve: Sequence[dict[str, Any]],
+) -> dict[str, bytes]:
+    """Train the supernet of a set of networks; return its files."""
+    settings = params.supernet
+    data = images.load(params.images, recipe)
+    model = supernet(
+        space.name, members, width=settings.width, stem_stride=settings.stem_stride, classes=data.classes, seed=seed
+    )
+    affine = any(p.ndim == 1 and "norm" not in n for n, p in model.named_parameters())
+    sampler = sampler_of(settings.sampler, space, members, seed)
+    if recipe.curriculum:
+        middle = members[np.argsort(_size(space, members), kind="stable")[len(members) // 2]][None]
+        sampler = samplers.Curriculum.of(space, members, middle, sampler, recipe.steps, recipe.curriculum, seed)
+    train(model, data, recipe, seed, sampler, checkpoint, watch, device_of(settings.device))
+    last = curve[-1]["loss"] if curve else float("nan")
+    return {
+        SUPERNET_WEIGHTS: weights(model),
+        SUPERNET_ABOUT: store.to_json(describe_supernet(model, members, affine)),
+        "training.png": figures.png(figures.training(curve, f"{space.name}: supernet of {len(members):,} networks")),
+        "metrics.json": store.to_json({"space": space.name, "networks": len(members), "seed": seed, "loss": last}),
+    }
+
+
+def sampler_of(name: str, space: Space, members: Archs, seed: int) -> samplers.Sampler:
+    """Return a sampler of a set's paths by name."""
+    if name == "uniform":
+        return samplers.over_set(members, seed)
+    if name == "balanced":
+        return samplers.balanced(members, _size(space, members).astype(np.float64), seed)
+    if isinstance(space, ChoiceSpace) and space.free and len(members) == space.size():
+        allowed = np.arange(max(space.slot_choices)) < np.array(space.slot_choices)[:, None]
+        return samplers.fair_product(space, allowed, seed)
+    return samplers.fair_set(space, members, int(space.slots(members).max()) + 1, seed)
+
+
+def _size(space: Space, members: Archs) -> Any:
+    costs = space.costs(members)
+    if "params" not in costs:
+        raise UserError(f"space {space.name} knows no parameter counts, which the training order needs")
+    return costs["params"]
