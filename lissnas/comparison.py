@@ -154,11 +154,16 @@ class Entry:
     keys: Keys
 
 
+def contest_params(params: Params, benchmark: Benchmark, seed: int) -> ShrinkParams:
+    """Return the parameters of our method in a comparison; raises ConfigError where they don't fit the space."""
+    elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
+    return shrink_params(elite, benchmark.name, seed, benchmark.space.size(), benchmark.sha256)
+
+
 def open_contest(ground: Ground, params: Params, seed: int, threads: int = 0) -> Contest:
     """Draw the labels uniformly, fit the predictor that all methods ask, and run ours on it."""
     benchmark, space = ground.benchmark, ground.benchmark.space
-    elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
-    p = shrink_params(elite, benchmark.name, seed, space.size(), benchmark.sha256)
+    p = contest_params(params, benchmark, seed)
     rows = space.sample_distinct(p.labels, stream(seed, "compare", "labels"))
     values = benchmark(rows)
     predictor = Predictor.fit(space, rows, values, p.predictor, seed, threads)

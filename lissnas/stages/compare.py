@@ -45,6 +45,7 @@ def compare_stage(
     """Compare methods on a benchmark; interrupted, the same command goes on with the tasks that are left."""
     if not methods or not seeds:
         raise UserError("a comparison needs one method and one seed at least")
+    comparison.contest_params(params, benchmark, seeds[0])  # what doesn't fit is said before anything is written
     own = params.benchmarks.get(benchmark.name, BenchmarkConfig())
     common = {
         "benchmark": benchmark.name,
