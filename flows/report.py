@@ -22,7 +22,7 @@ RESULTS = Path("results")
 REPORT = Path("report")
 
 
-@flow(name="report", persist_result=False)
+@flow(name="report", flow_run_name="report", persist_result=False)
 def report(out: Path | None = None, params: Path | None = None, force: bool = False) -> tuple[Outcome, str]:
     """Make the report of the pipeline's benchmarks in `out`, log it to MLflow."""
     checked = options.load_params(params, {})

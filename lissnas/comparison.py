@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,8 @@ PAPER_FIRST = 0.55
 
 def chosen(asked: Sequence[str] | str) -> list[str]:
     """Return the names of methods, in the order of the table; raises UnknownName."""
-    if asked == "all" or list(asked) == ["all"]:
+    asked = [asked] if isinstance(asked, str) else asked
+    if list(asked) == ["all"]:
         return list(METHODS)
     for name in asked:
         if name not in METHODS:
@@ -152,11 +154,16 @@ class Entry:
     keys: Keys
 
 
+def contest_params(params: Params, benchmark: Benchmark, seed: int) -> ShrinkParams:
+    """Return the parameters of our method in a comparison; raises ConfigError where they don't fit the space."""
+    elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
+    return shrink_params(elite, benchmark.name, seed, benchmark.space.size(), benchmark.sha256)
+
+
 def open_contest(ground: Ground, params: Params, seed: int, threads: int = 0) -> Contest:
     """Draw the labels uniformly, fit the predictor that all methods ask, and run ours on it."""
     benchmark, space = ground.benchmark, ground.benchmark.space
-    elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
-    p = shrink_params(elite, benchmark.name, seed, space.size(), benchmark.sha256)
+    p = contest_params(params, benchmark, seed)
     rows = space.sample_distinct(p.labels, stream(seed, "compare", "labels"))
     values = benchmark(rows)
     predictor = Predictor.fit(space, rows, values, p.predictor, seed, threads)
@@ -298,9 +305,8 @@ def interval(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
 
 def paired_p(gaps: FloatArray) -> float:
     """Return the two-sided p of the Wilcoxon signed-rank test; 1 where nothing differs."""
-    if not len(gaps) or not np.any(gaps):
-        return 1.0
-    return float(wilcoxon(gaps).pvalue)
+    gaps = np.round(gaps, 12)  # what rounding leaves is no difference
+    return float(wilcoxon(gaps).pvalue) if np.any(gaps) else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -325,8 +331,7 @@ def curve_at(curve: Iterable[Mapping[str, Any]], coverage: float) -> float | Non
     if not len(points) or coverage > points[:, 0].max() + 1e-9:
         return None
     best = [float(m) for c, m in points if c >= coverage - 1e-9]
-    for c0, m0 in points:
-        for c1, m1 in points:
-            if c0 < coverage <= c1:
-                best.append(float(m0 + (m1 - m0) * (coverage - c0) / (c1 - c0)))
+    for (c0, m0), (c1, m1) in pairwise(points):
+        if min(c0, c1) < coverage < max(c0, c1):
+            best.append(float(m0 + (m1 - m0) * (coverage - c0) / (c1 - c0)))
     return max(best)

@@ -22,6 +22,8 @@ WEAK = 0.3
 ANY = "any"
 """All kinds of edit together."""
 BINS = 40
+MORE = 1
+"""Distances that are measured beyond the ones asked for, where the correlation is not weak by then."""
 FULL_SAMPLE = 100_000
 """Networks that stand for the distribution of a space too large to list."""
 
@@ -78,6 +80,8 @@ def measure(found: Pairs, resamples: int, rng: Generator) -> dict[str, Any]:
     drawn = np.empty((resamples, 2))
     for i in range(resamples):
         counts = rng.poisson(1.0, len(a)).astype(np.float64)
+        if not counts.any():  # of a few pairs none may have been drawn
+            counts[:] = 1
         n, sx, sy, sxy, sxx, syy, sg = np.einsum("kn,n->k", columns, counts)
         spread = (sxx - sx * sx / n) * (syy - sy * sy / n)
         drawn[i] = (sxy - sx * sy / n) / np.sqrt(spread) if spread > 0 else 0.0, sg / n
@@ -109,7 +113,7 @@ def autocorrelation(values: FloatArray, lags: int, resamples: int, rng: Generato
     n_walks, length = values.shape
     centred = values - values.mean()
     spread = float(np.mean(centred**2))
-    if spread == 0:
+    if np.ptp(values) == 0:
         raise UserError("all values along the walks are equal: their autocorrelation is undefined")
     chosen = rng.integers(0, n_walks, (resamples, n_walks))
     squares = (centred**2).mean(axis=1)
@@ -142,10 +146,10 @@ def threshold(rows: Sequence[dict[str, Any]], max_edits: int) -> dict[str, Any]:
     }
 
 
-def enough(row: dict[str, Any], settings: LocalityConfig, max_edits: int) -> bool:
-    """Say whether the distance of this row is the last to measure: far enough, and weak with certainty."""
-    far = row["distance"] >= settings.distances and row["correlation_high"] < WEAK
-    return bool(far or row["distance"] >= max_edits)
+def enough(row: dict[str, Any], settings: LocalityConfig) -> bool:
+    """Say whether the distance of this row is the last to measure: weak with certainty, or one too many."""
+    far, weak = row["distance"] - settings.distances, row["correlation_high"] < WEAK
+    return bool((far >= 0 and weak) or far >= MORE)
 
 
 def sample_check(space: Space, oracle: Oracle, settings: LocalityConfig, rng: Generator) -> dict[str, Any]:

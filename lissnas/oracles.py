@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from lissnas.errors import LissnasError
+from lissnas.errors import LissnasError, UserError
 from lissnas.spaces import Archs, FloatArray, Keys, Space
 from lissnas.spaces.base import is_in
 
@@ -68,12 +68,18 @@ class CountedOracle:
         if len(new) > self.left:
             raise BudgetSpent(f"{len(new):,} new architectures asked for, {self.left:,} of {self.budget:,} are left")
         if len(new):
+            values = ask(self._oracle, self.space, archs[new])
             self._rows = np.concatenate([self._rows, archs[new]])
             self._keys = np.concatenate([self._keys, keys[new]])
-            self._values = np.concatenate([self._values, ask(self._oracle, self.space, archs[new])])
+            self._values = np.concatenate([self._values, values])
             order = np.argsort(self._keys)
             self._rows, self._keys, self._values = self._rows[order], self._keys[order], self._values[order]
         return self._values[np.searchsorted(self._keys, keys)]
+
+    def need_budget(self) -> None:
+        """Raise UserError when the budget pays for nothing."""
+        if self.budget < 1:
+            raise UserError(f"a query budget of {self.budget} pays for no architecture")
 
     def affordable(self, archs: Archs) -> Archs:
         """Return the longest prefix that the budget pays for."""

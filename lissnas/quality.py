@@ -61,6 +61,8 @@ def shrink_index(p: float, p_full: float, n: int = 1, k: int = 1) -> float:
 
 def top_mean(values: FloatArray, k: int) -> float:
     """Return the mean of the `k` highest values, of all where there are fewer."""
+    if k < 1:
+        raise UserError(f"the mean of the {k} highest values is undefined")
     return float(np.sort(_some(values, "a mean"))[-k:].mean())
 
 
@@ -80,12 +82,15 @@ def error_edf(values: FloatArray, best: float, weights: FloatArray | None = None
     errors = best - np.asarray(_some(values, "an error distribution"), np.float64)
     order = np.argsort(errors, kind="stable")
     mass = np.ones(len(errors)) if weights is None else weights[order]
-    return errors[order], np.cumsum(mass) / mass.sum()
+    ascending = errors[order]
+    # Equal errors share the value of the last of them.
+    last = np.searchsorted(ascending, ascending, side="right") - 1
+    return ascending, (np.cumsum(mass) / mass.sum())[last]
 
 
 def error_window(full: FloatArray) -> float:
     """Return where the error window ends that AUCs are taken on: the full space's 95th percentile of error."""
-    return float(full.max() - np.quantile(_some(full, "an error window"), WINDOW_QUANTILE))
+    return float(_some(full, "an error window").max() - np.quantile(full, WINDOW_QUANTILE))
 
 
 def edf_auc(values: FloatArray, best: float, window: float, weights: FloatArray | None = None) -> float:
@@ -105,8 +110,10 @@ def complexity_weights(costs: IntArray, edges: FloatArray) -> FloatArray:
 
 def ks(values: FloatArray, full: FloatArray) -> tuple[float, float]:
     """Return the two-sample Kolmogorov-Smirnov statistic and its p-value."""
-    result = ks_2samp(_some(values, "a comparison"), _some(full, "a comparison"), method="asymp")
-    return float(result.statistic), float(result.pvalue)
+    with np.errstate(divide="ignore"):  # scipy's formula at one value a side
+        result = ks_2samp(_some(values, "a comparison"), _some(full, "a comparison"), method="asymp")
+    p = float(result.pvalue)
+    return float(result.statistic), 1.0 if np.isnan(p) else p
 
 
 def correlations(a: FloatArray, b: FloatArray) -> dict[str, float]:

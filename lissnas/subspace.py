@@ -75,7 +75,7 @@ class Subspace:
         """Return `(n,)`: which architectures are members, whatever their labelling."""
         if self.allowed is None:
             return is_in(self.space.key(archs), self._sorted_keys)
-        return self._permits(self.space.slots(archs))
+        return self._permits(self.space.slots(self.space.canonical(archs)))
 
     def sample(self, n: int, rng: Generator) -> Archs:
         """Draw `n` members, independent and uniform."""

@@ -146,13 +146,15 @@ def _log_comparison(client: MlflowClient, run: Run, outcome: Outcome) -> None:
         client.log_artifact(run.info.run_id, str(outcome.folder / name))
     benchmark, now = str(outcome.metrics["benchmark"]), run.info.start_time
     for row in outcome.table("comparison.parquet").to_pylist():
-        about = {"benchmark": benchmark, **{name: str(row.pop(name)) for name in ("method", "seed", "kind")}}
-        tags = {"mlflow.parentRunId": run.info.run_id, "stage": "method", **about}
+        about = {"benchmark": benchmark, **{name: str(row.pop(name)) for name in ("method", "seed")}}
+        tags = {"mlflow.parentRunId": run.info.run_id, "stage": "method", "kind": row.pop("kind"), **about}
         name = f"{about['method']} {benchmark} seed {about['seed']}"
         child = client.create_run(run.info.experiment_id, run_name=name, tags=tags).info.run_id
+        # The compare page opens on the first metric.
+        values = {"mean_true": row["mean_true"], **row}
         client.log_batch(
             child,
-            metrics=[Metric(k, float(v), now, 0) for k, v in row.items() if v is not None],
+            metrics=[Metric(k, float(v), now, 0) for k, v in values.items() if v is not None],
             params=[Param(k, v) for k, v in about.items()],
             tags=[RunTag("params_digest", run.data.tags.get("params_digest", ""))],
         )

@@ -36,6 +36,7 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
     Kolmogorov-Smirnov); of several, the one with the best mean. It ends when nothing is accepted, or
     with the range that passes the target, widened about its middle to the nearest size.
     """
+    oracle.need_budget()
     rows = space.enumerate()
     columns = properties(space, rows)
     inside = np.ones(len(rows), bool)

@@ -14,7 +14,7 @@ POPULATION, GENERATIONS, PARENTS = 50, 20, 10
 
 
 def evolve(product: Subspace, oracle: CountedOracle, budget: int, rng: Generator) -> tuple[Archs, FloatArray]:
-    """Return every network that evolution asked about, in the order of keys, and their values.
+    """Return every network that evolution asked about, once each, and their values.
 
     SPOS' settings: the 10 best of 50 are parents; half of the next 50 are children at one edit, the
     other half are redrawn, all inside the product; 20 generations. A larger budget buys a larger

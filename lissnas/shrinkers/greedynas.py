@@ -6,7 +6,7 @@ import numpy as np
 from numpy.random import Generator
 
 from lissnas.oracles import CountedOracle
-from lissnas.shrinkers.pruning import best_first
+from lissnas.shrinkers.pruning import best_first, uniform_sample
 from lissnas.spaces import Archs, Space
 from lissnas.subspace import Subspace
 
@@ -24,7 +24,7 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
     in 100 rounds at once. When a pool of that size isn't full by then, the rest of the asked
     networks fill it, best first.
     """
-    fresh = space.sample_distinct(min(oracle.left, space.size()), rng)
+    fresh = uniform_sample(space, oracle, rng)
     pool: Archs = fresh[:0]
     at = 0
     epsilon = np.linspace(0, EPSILON, ROUNDS)

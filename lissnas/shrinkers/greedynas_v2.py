@@ -10,7 +10,7 @@ from numpy.random import Generator
 from scipy.special import expit
 
 from lissnas.oracles import CountedOracle
-from lissnas.shrinkers.pruning import best_first
+from lissnas.shrinkers.pruning import best_first, uniform_sample
 from lissnas.spaces import FloatArray, Space
 from lissnas.subspace import Subspace
 
@@ -28,7 +28,7 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
     one is boosted trees on the space's features. The threshold on the probability of being weak is
     what leaves the target size.
     """
-    rows = space.sample_distinct(min(oracle.left, space.size()), rng)
+    rows = uniform_sample(space, oracle, rng)
     values = oracle(rows)
     weak = np.flatnonzero(values <= np.quantile(values, WEAK))
     labelled = np.zeros(len(rows), bool)

@@ -9,8 +9,8 @@ from numpy.random import Generator
 
 from lissnas.errors import UserError
 from lissnas.oracles import CountedOracle
-from lissnas.shrinkers.pruning import best_first
-from lissnas.spaces import Archs, Space
+from lissnas.shrinkers.pruning import best_first, uniform_sample
+from lissnas.spaces import Space
 from lissnas.subspace import Subspace
 
 
@@ -18,7 +18,7 @@ def top_share(percent: float) -> Callable[[Space, CountedOracle, int, Generator]
     """Return naive random shrinkage: the best `percent` of as many samples as the budget buys (H.1)."""
 
     def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> Subspace:
-        rows = _sample(space, oracle, rng)
+        rows = uniform_sample(space, oracle, rng)
         return Subspace(space, rows[best_first(oracle(rows), max(1, round(percent / 100 * len(rows))))])
 
     return shrink
@@ -26,7 +26,7 @@ def top_share(percent: float) -> Callable[[Space, CountedOracle, int, Generator]
 
 def no_neighbors(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> Subspace:
     """Return the best of a uniform sample at the target size: the method without neighbours (H.2)."""
-    rows = _sample(space, oracle, rng)
+    rows = uniform_sample(space, oracle, rng)
     return Subspace(space, rows[best_first(oracle(rows), target)])
 
 
@@ -49,7 +49,3 @@ def costliest(cost: str) -> Callable[[Space, CountedOracle, int, Generator], Sub
         return Subspace(space, rows[best_first(space.costs(rows)[cost].astype(np.float64), target)])
 
     return shrink
-
-
-def _sample(space: Space, oracle: CountedOracle, rng: Generator) -> Archs:
-    return space.sample_distinct(min(oracle.left, space.size()), rng)

@@ -26,6 +26,7 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
     ones not tried yet. At the end the choices that the front uses least go first, those with the lowest
     mean among them, down to the size nearest to the target.
     """
+    oracle.need_budget()
     whole = all_choices(space)
     assert whole.allowed is not None
     n_choices = whole.allowed.sum(axis=1)

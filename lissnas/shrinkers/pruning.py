@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.random import Generator
 
+from lissnas.oracles import CountedOracle
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
 from lissnas.spaces.base import BoolArray
 from lissnas.spaces.choices import ChoiceSpace
@@ -74,6 +75,12 @@ def distinct_sample(space: Subspace, n: int, rng: Generator) -> Archs:
     """Draw up to `n` different members of a product, uniform."""
     rows = space.sample(n, rng)
     return rows[np.sort(np.unique(space.space.key(rows), return_index=True)[1])]
+
+
+def uniform_sample(space: Space, oracle: CountedOracle, rng: Generator) -> Archs:
+    """Draw as many different architectures as the budget pays for, at most all; raises UserError at none."""
+    oracle.need_budget()
+    return space.sample_distinct(min(oracle.left, space.size()), rng)
 
 
 def best_first(scores: FloatArray, k: int) -> IntArray:

@@ -96,6 +96,10 @@ class Space(ABC):
         """Return every architecture once, in the order of keys; raises UserError where it can't."""
         raise UserError(f"space {self.name} is too large to list ({self.size():,} architectures)")
 
+    def canonical(self, rows: Archs) -> Archs:
+        """Return the one form that stands for each row's network."""
+        return rows
+
     def slots(self, archs: Archs) -> Archs:
         """Return `(n, n_slots)`: the choice at each decision, -1 where a decision does not arise.
 

@@ -312,6 +312,10 @@ class CellSpace(Space):
         return np.concatenate([cell_features(archs, self.n_ops), *costs], axis=1)
 
     # -- notation --------------------------------------------------------------------------------
+    def canonical(self, rows: Archs) -> Archs:
+        """Return the canonical labelling of each cell."""
+        return self.unkey(self.key(rows))
+
     def slots(self, archs: Archs) -> Archs:
         """Return the operation of each interior vertex in the canonical order, -1 at unused ones."""
         used = adjacency(archs)[:, 1 : V - 1].any(axis=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from lissnas import comparison, store
 from lissnas.benchmarks import Benchmark
 from lissnas.comparison import APART, Contest, Entry, Ground
 from lissnas.config import BenchmarkConfig, Params
+from lissnas.errors import UserError
 from lissnas.report import comparison_figures as figures
 from lissnas.report.figures import png
 from lissnas.stages.base import Outcome, run
@@ -41,6 +43,9 @@ def compare_stage(
     threads: int = 0,
 ) -> Outcome:
     """Compare methods on a benchmark; interrupted, the same command goes on with the tasks that are left."""
+    if not methods or not seeds:
+        raise UserError("a comparison needs one method and one seed at least")
+    comparison.contest_params(params, benchmark, seeds[0])  # what doesn't fit is said before anything is written
     own = params.benchmarks.get(benchmark.name, BenchmarkConfig())
     common = {
         "benchmark": benchmark.name,
@@ -52,6 +57,7 @@ def compare_stage(
     }
     parameters = {**common, "methods": list(methods), "seeds": list(seeds)}
     # What a task gave doesn't depend on which others run, so it is kept under what it depends on.
+    curve_of = f"curve-{store.digest(list(methods))[:12]}"  # it is cut to the sizes of these methods
     tasks = _Tasks(out.parent / f".{out.name}.tasks", common)
 
     def work() -> dict[str, bytes]:
@@ -62,12 +68,12 @@ def compare_stage(
         curve: list[dict[str, Any]] = []
         for seed in seeds:
             contest: Contest | None = None
-            for name in (*methods, _CURVE):
+            for name in (*methods, curve_of):
                 entry = tasks.load(name, seed)
                 if entry is None:
                     if contest is None:
                         contest = call(f"open seed {seed}", comparison.open_contest, ground, params, seed, threads)
-                    if name == _CURVE:
+                    if name == curve_of:
                         sizes = {m: int(entries[m, seed].row["size"]) for m in methods}
                         points = call(
                             f"curve seed {seed}", comparison.diversity_curve, contest, params.compare.diversities, sizes
@@ -76,7 +82,7 @@ def compare_stage(
                     else:
                         entry = call(f"{name} seed {seed}", comparison.run_method, contest, name)
                     tasks.save(name, seed, entry)
-                if name == _CURVE:
+                if name == curve_of:
                     curve += entry.row["curve"]
                 else:
                     entries[name, seed] = entry
@@ -86,9 +92,6 @@ def compare_stage(
     outcome = run(out, parameters, work, force, timed=(TIMED,))
     tasks.clear()
     return outcome
-
-
-_CURVE = "diversity curve"
 
 
 class _Tasks:
@@ -103,10 +106,11 @@ class _Tasks:
 
     def load(self, name: str, seed: int) -> Entry | None:
         saved = self._checkpoint(name, seed).load()
-        return None if saved is None else Entry(saved[1], saved[0]["keys"])
+        return None if saved is None else Entry(json.loads(saved[1]), saved[0]["keys"])
 
     def save(self, name: str, seed: int, entry: Entry) -> None:
-        self._checkpoint(name, seed).save({"keys": entry.keys}, entry.row)
+        # As a text: JSON that is written sorted would come back with its columns in another order.
+        self._checkpoint(name, seed).save({"keys": entry.keys}, json.dumps(dict(entry.row)))
 
     def clear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -133,7 +137,7 @@ def _files(
     first = {name: entries[name, seeds[0]].keys for name in methods}
     values = {name: benchmark.look_up(keys) for name, keys in first.items()}
     title = f"{benchmark.name}: {len(methods)} methods, {len(seeds)} seeds"
-    return {
+    files = {
         TIMED: store.rows_to_parquet(rows),
         "comparison.csv": store.to_csv(untimed),
         "summary.csv": store.to_csv(summary),
@@ -146,12 +150,14 @@ def _files(
         ),
         "comparison.md": markdown(benchmark, summary).encode(),
         "comparison.png": png(figures.means(summary, title, benchmark.metric, float(benchmark.values.mean()))),
-        "diversity.png": png(figures.diversity(summary, curve, title, benchmark.metric)),
         "edf.png": png(
             figures.edfs({"full space": benchmark.values, **values}, ground.window, title, benchmark.metric)
         ),
         "metrics.json": store.to_json(_metrics(benchmark, summary, len(seeds))),
     }
+    if "flops" in ground.yardstick.costs:
+        files["diversity.png"] = png(figures.diversity(summary, curve, title, benchmark.metric))
+    return files
 
 
 def _metrics(benchmark: Benchmark, summary: Sequence[Mapping[str, Any]], seeds: int) -> dict[str, Any]:

@@ -58,11 +58,13 @@ def locality_stage(
         for change in (locality.ANY, *space.kinds):
             for distance in range(1, space.max_edits + 1):
                 drawn = call(locality.pairs, space, oracle, distance, change, settings.pairs, random(change, distance))
+                if distance > 1 and not len(drawn.a):
+                    break  # the space reaches no farther
                 rows.append(locality.measure(drawn, settings.resamples, random(change, distance, "bootstrap")))
                 if change == locality.ANY:
                     bins += locality.differences(drawn)
                 on_progress(f"distance {distance}, {change}: correlation {rows[-1]['correlation']:.3f}")
-                if locality.enough(rows[-1], settings, space.max_edits):
+                if locality.enough(rows[-1], settings):
                     break
         limits = call(locality.threshold, rows, space.max_edits)
         check = locality.sample_check(space, oracle, settings, random("sample"))

@@ -248,13 +248,14 @@ def _pictures(f: Found, ground: Ground) -> list[Picture]:
             comparison_figures.means(f.compared.summary, name, metric, f.compared.full["mean"]),
         )
     )
-    out.append(
-        Picture(
-            f"Mean against FLOPs coverage, {name}",
-            "Our curve over the knob `diversity`, and every method's point; up and to the right is better.",
-            comparison_figures.diversity(f.compared.summary, f.curve, name, metric),
+    if "flops" in ground.yardstick.costs:
+        out.append(
+            Picture(
+                f"Mean against FLOPs coverage, {name}",
+                "Our curve over the knob `diversity`, and every method's point; up and to the right is better.",
+                comparison_figures.diversity(f.compared.summary, f.curve, name, metric),
+            )
         )
-    )
     return out
 
 

@@ -5,15 +5,24 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
+from scipy.stats import ks_2samp
 
-from lissnas import benchmarks, spaces
+from lissnas import benchmarks, shrinkers, spaces
+from lissnas.comparison import Ground, open_contest
+from lissnas.diversity import Yardstick
+from lissnas.locality import ANY, pairs
+from lissnas.oracles import CountedOracle
 from lissnas.predictor import Predictor
-from lissnas.spaces.cell import N_EDGES, adjacency
+from lissnas.quality import edf_auc, error_window, ks
+from lissnas.spaces import Archs, FloatArray
+from lissnas.spaces.cell import N_EDGES, V, adjacency
 from lissnas.stages.shrink import shrink_stage
 
 pytestmark = pytest.mark.bench
@@ -90,3 +99,126 @@ def test_whole_shrink(name: str, limit: float, make_params: Any, tmp_path: Path)
     took = time.perf_counter() - start
     print(f"\n{name}: {took:.1f} s, files and pictures included")
     assert took < limit
+
+
+# -- pairs at exact distance -----------------------------------------------------------------------
+def plain_fingerprint(matrix: Any, labels: list[int]) -> str | None:
+    """Prune a cell and hash what is left; None where nothing is, or too many edges are."""
+    ahead, back = np.zeros(V, bool), np.zeros(V, bool)
+    ahead[0] = back[-1] = True
+    for v in range(V - 1):
+        ahead |= ahead[v] & matrix[v].astype(bool)
+    for v in reversed(range(1, V)):
+        back |= back[v] & matrix[:, v].astype(bool)
+    used = np.flatnonzero(ahead & back)
+    kept = matrix[np.ix_(used, used)]
+    if not (ahead & back)[0] or kept.sum() > 9:
+        return None
+    return reference_hash(kept, [labels[v] for v in used])
+
+
+def plain_edits(matrix: Any, labels: list[int], slots: list[int], rng: np.random.Generator) -> tuple[Any, list[int]]:
+    """Flip the edge at each slot, or change the operation."""
+    matrix, labels = matrix.copy(), labels.copy()
+    tails, heads = np.triu_indices(V, 1)
+    for slot in slots:
+        if slot < N_EDGES:
+            matrix[tails[slot], heads[slot]] ^= 1
+        else:
+            v = slot - N_EDGES + 1
+            labels[v] = int((labels[v] + rng.integers(1, 3)) % 3)
+    return matrix, labels
+
+
+def plain_pair(matrix: Any, labels: list[int], distance: int, rng: np.random.Generator) -> None:
+    """Draw until a cell turns up that is new and, at two edits, that no single edit gives."""
+    own = plain_fingerprint(matrix, labels)
+    near = {own, None}
+    if distance == 2:
+        for slot in (*range(N_EDGES), *range(N_EDGES, N_EDGES + V - 2), *range(N_EDGES, N_EDGES + V - 2)):
+            near.add(plain_fingerprint(*plain_edits(matrix, labels, [slot], rng)))
+    while True:
+        slots = rng.permutation(N_EDGES + V - 2)[:distance].tolist()
+        if plain_fingerprint(*plain_edits(matrix, labels, slots, rng)) not in near:
+            return
+
+
+def test_pairs_at_exact_distance() -> None:
+    table, rng = benchmarks.get("nasbench101"), np.random.default_rng(0)
+    pairs(table.space, table, 2, ANY, 100, rng)  # the tables of the space are made on first use
+    archs = table.space.sample(100, rng)
+    cells = [*zip(adjacency(archs), ([-1, *row, -2] for row in archs[:, N_EDGES:].tolist()), strict=True)]
+    print()
+    for distance, few, least in ((1, 100, 40), (2, 25, 250)):
+
+        def plain(distance: int = distance, few: int = few) -> None:
+            for matrix, labels in cells[:few]:
+                plain_pair(matrix, labels, distance, rng)
+
+        reference = few / seconds(plain, 1)
+        rate = 20_000 / seconds(partial(pairs, table.space, table, distance, ANY, 20_000, rng), 2)
+        print(f"pairs at distance {distance}: plain {reference:,.0f}/s, ours {rate:,.0f}/s ({rate / reference:,.0f}x)")
+        assert rate > least * reference
+    took = seconds(partial(pairs, table.space, table, 3, ANY, 20_000, rng), 1)
+    print(f"20,000 pairs at distance 3: {took:.1f} s")
+    assert took < 10
+
+
+# -- measures of a space ---------------------------------------------------------------------------
+def plain_measures(rows: Archs, values: FloatArray, full: FloatArray, yardstick: Yardstick) -> None:
+    """KS, the area under the error distribution, distances, histograms: numpy and scipy as anyone would."""
+    ks_2samp(values, full, method="asymp")
+    errors = np.sort(full.max() - values)
+    window = full.max() - np.quantile(full, 0.05)
+    share = np.arange(1, len(errors) + 1) / len(errors)
+    inside = errors < window
+    edges = np.append(errors[inside], window)
+    (np.diff(edges) * share[inside]).sum()
+    features = yardstick.embed(rows[:1_000])
+    for metric in ("cosine", "euclidean"):
+        distance = cdist(features, features, metric)
+        distance.max(), distance.mean(), np.partition(distance, 1, axis=1)[:, 1].mean()
+    for name, part in yardstick.space.costs(rows).items():
+        whole = yardstick.costs[name]
+        ends = (whole.min(), whole.max())
+        np.abs(np.histogram(part, 20, ends)[0] - np.histogram(whole, 20, ends)[0]).sum()
+        ks_2samp(part, whole, method="asymp")
+
+
+def test_measures_of_50_000_rows() -> None:
+    table = benchmarks.get("nasbench101")
+    yardstick, full = Yardstick.of(table.space), table.values
+    rows = table.space.sample_distinct(50_000, np.random.default_rng(0))
+    values, window = table(rows), error_window(full)
+
+    def ours() -> None:
+        ks(values, full)
+        edf_auc(values, table.best, window)
+        yardstick.measure(rows, np.random.default_rng(0))
+
+    plain, own = seconds(partial(plain_measures, rows, values, full, yardstick)), seconds(ours)
+    print(f"\nKS, EDF and diversity of 50,000 rows: numpy and scipy {plain:.2f} s, ours {own:.2f} s")
+    assert own < 2 * plain
+
+
+# -- rivals ----------------------------------------------------------------------------------------
+def test_rivals_on_nasbench101(make_params: Any) -> None:
+    table = benchmarks.get("nasbench101")
+    contest = open_contest(Ground.of(table), make_params(), 0, 1)
+
+    def score(archs: Archs) -> FloatArray:
+        return contest.predictor.score(archs, 1)
+
+    took = {"lissnas": contest.seconds}
+    for name, shrinker in shrinkers.RIVALS.items():
+        budget = table.space.size() if name == "score_all" else contest.budget
+        oracle = CountedOracle(score, table.space, budget)
+        start = time.perf_counter()
+        shrinker(table.space, oracle, contest.target, np.random.default_rng(0)).size()
+        took[name] = time.perf_counter() - start
+    everything = took["score_all"]
+    print(f"\nscoring all of nasbench101 takes {everything:.1f} s; as shares of that:")
+    print(", ".join(f"{name} {t / everything:.2f}" for name, t in took.items()))
+    slow = [name for name, t in took.items() if t > 5 * everything]
+    assert not slow
+    assert took["lissnas"] < everything

@@ -28,9 +28,9 @@ class TestOrdinary(Rival):
     pass
 
 
-@pytest.mark.parametrize("name", ORDINARY)
+@pytest.mark.parametrize("name", ["abs", "nse", "padnas", "dds"])
 class TestWhereSomeDecisionsDoNotArise(Rival):
-    """Two spaces side by side, one of them with rules: choices of the other one are absent."""
+    """Methods that judge choices, on two spaces side by side: in each the other one's choices are absent."""
 
     @pytest.fixture
     def space(self) -> Space:

@@ -1,4 +1,4 @@
-"""The small parts: streams, files, predictor, quality, subspace, layers."""
+"""The small parts: streams, files, predictor, subspace, layers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import lissnas
 from lissnas import benchmarks, spaces, store
 from lissnas.benchmarks import tables
 from lissnas.errors import DamagedFile, InvalidArchitecture, UnknownName, UserError
 from lissnas.predictor import Predictor, assess
-from lissnas.quality import error_edf, good_threshold, prob_good, share_good
 from lissnas.rng import stream
 from lissnas.subspace import Subspace
 
@@ -152,43 +149,6 @@ def test_labels_that_are_no_numbers(make_params: Any, bad: float, part: str) -> 
     values[5] = bad
     with pytest.raises(UserError, match=part):
         Predictor.fit(table.space, rows, values, make_params().predictor, 0)
-
-
-# -- quality ---------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("n", "k", "expected"),
-    [
-        (5, 1, [0.226, 0.410, 0.556, 0.672, 0.832, 0.969]),
-        (10, 2, [0.086, 0.264, 0.456, 0.624, 0.851, 0.989]),
-        (100, 20, [0.000, 0.002, 0.107, 0.540, 0.991, 1.0]),
-    ],
-)
-def test_theorem_1(n: int, k: int, expected: list[float]) -> None:
-    found = [prob_good(p, n, k) for p in (0.05, 0.1, 0.15, 0.2, 0.3, 0.5)]
-    assert found == pytest.approx(expected, abs=6e-4)
-
-
-def test_theorem_1_as_in_greedynas() -> None:
-    assert prob_good(0.6, 10, 5) == pytest.approx(0.834, abs=5e-4)
-
-
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50))
-def test_error_distribution(values: list[float]) -> None:
-    x = np.array(values)
-    errors, share = error_edf(x, float(x.max()))
-    assert errors[0] == 0
-    assert share[-1] == 1
-    assert (np.diff(errors) >= 0).all()
-    assert 0 <= share_good(x, good_threshold(x)) <= 0.2 + 1 / len(x)
-
-
-def test_metrics_of_nothing_are_errors() -> None:
-    none = np.empty(0)
-    for function in (good_threshold, lambda v: share_good(v, 0), lambda v: error_edf(v, 0)):
-        with pytest.raises(UserError, match="no values"):
-            function(none)
-    with pytest.raises(UserError, match="prob_good needs"):
-        prob_good(1.5, 10, 2)
 
 
 # -- subspace --------------------------------------------------------------------------------------

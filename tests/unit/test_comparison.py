@@ -1,0 +1,693 @@
+"""What a comparison stands on: counting, subspaces, statistics over seeds, and the stage that is resumable."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from lissnas import benchmarks, spaces, store
+from lissnas.benchmarks import Benchmark
+from lissnas.comparison import (
+    APART,
+    FREE,
+    METHODS,
+    OURS,
+    Ground,
+    chosen,
+    curve_at,
+    holm,
+    interval,
+    open_contest,
+    paired_p,
+    run_method,
+    summarise,
+)
+from lissnas.errors import ConfigError, DamagedFile, LissnasError, UnknownName, UserError
+from lissnas.oracles import BudgetSpent, CountedOracle
+from lissnas.shrinkers import RIVALS
+from lissnas.shrinkers.pruning import all_choices, droppable
+from lissnas.shrinkers.pruning import drop as drop_choices
+from lissnas.spaces import Archs, ChoiceSpace, FloatArray
+from lissnas.spaces.base import BoolArray
+from lissnas.stages.compare import compare_stage
+from lissnas.subspace import Subspace
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+# -- names -----------------------------------------------------------------------------------------
+def test_methods_are_ours_and_the_rivals() -> None:
+    assert {*OURS, *RIVALS} == set(METHODS)
+    assert len(set(METHODS)) == len(METHODS)
+    assert {*APART, *FREE} <= set(METHODS)
+
+
+def test_chosen_methods_come_in_the_order_of_the_table() -> None:
+    assert chosen("all") == chosen(["all"]) == list(METHODS)
+    assert chosen(["flops", "abs", "lissnas", "abs"]) == ["lissnas", "abs", "flops"]
+    assert chosen([]) == []
+
+
+@pytest.mark.parametrize(("name", "near"), [("greedy", "greedynas"), ("lisnas", "lissnas"), ("top_10", "top10")])
+def test_an_unknown_method_lists_the_known_ones(name: str, near: str) -> None:
+    with pytest.raises(UnknownName, match=f"unknown method '{name}'. Did you mean '{near}'.*Known: lissnas, liss"):
+        chosen(["abs", name])
+
+
+# -- statistics over seeds -------------------------------------------------------------------------
+def test_holm_by_hand() -> None:
+    """.005 x 4, .01 x 3, .03 x 2, .04 x 1, none below the one before."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.7, 0.6]) == [1, 1]
+    assert holm([0.03]) == [0.03]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.randoms())
+def test_holm_corrects_and_keeps_the_order(p: list[float], shuffle: Any) -> None:
+    found = holm(p)
+    n = len(p)
+    for i, j in itertools.product(range(n), repeat=2):
+        assert p[i] > p[j] or found[i] <= found[j] + 1e-12
+    for value, corrected in zip(p, found, strict=True):
+        assert min(value, 1) <= corrected <= min(1, n * value) + 1e-12
+        # Rejected at a level exactly when it and all smaller ones pass their own bounds.
+        smaller = sorted(q for q in p if q <= value)
+        assert corrected == pytest.approx(min(1, max((n - i) * q for i, q in enumerate(smaller))))
+    order = list(range(n))
+    shuffle.shuffle(order)
+    assert holm([p[i] for i in order]) == pytest.approx([found[i] for i in order])
+
+
+def test_paired_p() -> None:
+    assert paired_p(np.arange(1.0, 11)) == pytest.approx(2 / 1024)  # ten of ten ahead
+    assert paired_p(-np.arange(1.0, 11)) == pytest.approx(2 / 1024)
+    assert paired_p(np.arange(1.0, 6)) == pytest.approx(2 / 32)  # five seeds can't fall under .05
+    assert paired_p(np.zeros(10)) == 1
+    assert paired_p(np.empty(0)) == 1
+    assert paired_p(np.array([0.3])) == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(-50, 50), min_size=1, max_size=8))
+def test_paired_p_is_a_probability_and_has_no_side(gaps: list[int]) -> None:
+    values = np.array(gaps, np.float64)
+    assert 0 < paired_p(values) <= 1
+    assert paired_p(values) == pytest.approx(paired_p(-values))
+
+
+def test_interval() -> None:
+    values = rng().normal(93, 1, 10)
+    expected = stats.t.interval(0.95, 9, values.mean(), stats.sem(values))
+    assert interval(values) == pytest.approx(expected)
+    assert interval(np.array([93.0])) == (93, 93)
+    assert interval(np.full(4, 93.0)) == (93, 93)
+    covered = [low <= 0 <= high for low, high in (interval(row) for row in rng().normal(size=(1_000, 5)))]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.025)
+
+
+def points(*triples: tuple[float, float, float]) -> list[dict[str, float]]:
+    return [{"diversity": d, "flops_coverage": c, "mean_true": m} for d, c, m in triples]
+
+
+@pytest.mark.parametrize(
+    ("coverage", "expected"),
+    [(0.2, 94), (0.4, 94), (0.5, 93), (0.6, 92), (0.8, 91), (1.0, 90), (1.01, None)],
+)
+def test_the_diversity_curve_is_joined_by_lines(coverage: float, expected: float | None) -> None:
+    curve = points((0, 0.4, 94), (0.5, 0.6, 92), (1, 1.0, 90))
+    assert curve_at(curve, coverage) == (expected if expected is None else pytest.approx(expected))
+
+
+def test_the_diversity_curve_is_a_mean_over_seeds() -> None:
+    curve = points((0, 0.3, 95), (0, 0.5, 93), (1, 1.0, 91), (1, 1.0, 89))
+    assert curve_at(curve, 0.4) == pytest.approx(94)
+    assert curve_at(curve, 0.7) == pytest.approx(92)
+    assert curve_at([], 0.5) is None
+
+
+def test_a_point_of_the_curve_that_covers_more_and_is_better_counts() -> None:
+    assert curve_at(points((0, 0.4, 90), (1, 0.8, 93)), 0.3) == 93
+    assert curve_at(points((0, 0.4, 90), (1, 0.8, 93)), 0.4) == 93
+
+
+def outcome_row(method: str, seed: int, mean: float, ours: float, coverage: float = 0.5) -> dict[str, Any]:
+    return {"method": method, "seed": seed, "kind": "set", "mean_true": mean, "ours_mean_true": ours} | {
+        "flops_coverage": coverage,
+        "seconds": 1.0,
+    }
+
+
+def test_a_summary_is_paired_by_seed() -> None:
+    rows = [outcome_row("lissnas", s, 93 + s, 93 + s) for s in range(10)]
+    rows += [outcome_row("abs", s, 92.9 - s / 100 + s, 93 + s) for s in range(10)]
+    rows += [outcome_row("flops", s, 93 + s, 93 + s, 0.9) for s in range(10)]
+    found = {r["method"]: r for r in summarise(rows, [{**p, "method": "abs"} for p in points((0, 0.6, 99.0))])}
+    assert list(found) == ["lissnas", "abs", "flops"]
+    assert found["abs"]["ours_minus"] == pytest.approx(0.145)
+    assert found["abs"]["ours_ahead"] == 10
+    # Paired, the difference is plain, though the seeds differ by far more.
+    assert found["abs"]["p"] == pytest.approx(2 / 1024)
+    assert found["abs"]["p_holm"] == pytest.approx(4 / 1024)
+    assert found["flops"]["p"] == found["flops"]["p_holm"] == 1
+    assert found["lissnas"]["p"] is None
+    assert found["lissnas"]["p_holm"] is None
+    assert (found["abs"]["curve_mean"], found["abs"]["above_curve"]) == (99, False)
+    assert (found["flops"]["curve_mean"], found["flops"]["above_curve"]) == (None, True)
+    assert "seconds" not in found["abs"]
+
+
+# -- who is asked ----------------------------------------------------------------------------------
+FREE_SPACE = ChoiceSpace("free", [3] * 5)
+
+
+def value_of(archs: Archs) -> FloatArray:
+    return FREE_SPACE.key(archs).astype(np.float64)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(0, 242), max_size=30), max_size=8), st.integers(0, 120))
+def test_a_counted_oracle_is_a_memory_with_a_budget(batches: list[list[int]], budget: int) -> None:
+    seen: set[int] = set()
+    asked: list[int] = []
+
+    def oracle(archs: Archs) -> FloatArray:
+        asked.extend(FREE_SPACE.key(archs).tolist())
+        return value_of(archs)
+
+    counted = CountedOracle(oracle, FREE_SPACE, budget)
+    for batch in batches:
+        rows = FREE_SPACE.unkey(np.array(batch, np.uint64))
+        prefix = counted.affordable(rows)
+        assert (prefix == rows[: len(prefix)]).all()
+        assert len(seen | set(batch[: len(prefix)])) <= budget
+        if len(prefix) < len(rows):  # the longest one: the next costs too much
+            assert len(seen | set(batch[: len(prefix) + 1])) > budget
+            with pytest.raises(BudgetSpent, match=f"{budget - len(seen)} of {budget} are left"):
+                counted(rows)
+            assert counted.queries == len(seen)
+        assert counted(prefix).tolist() == batch[: len(prefix)]
+        seen |= set(batch[: len(prefix)])
+        assert counted.queries == len(seen) == budget - counted.left
+    assert sorted(asked) == sorted(seen)  # each once
+    known, values = counted.asked()
+    assert FREE_SPACE.key(known).tolist() == values.tolist() == sorted(seen)
+
+
+def test_networks_of_equal_function_cost_one_query() -> None:
+    space = spaces.get("nas_bench_macro")
+    counted = CountedOracle(lambda archs: np.ones(len(archs)), space, 1)
+    forms = np.array([[1, 1, 1, 0, 2, 0, 2, 1], [1, 1, 1, 2, 0, 0, 2, 1]], np.int8)
+    assert counted(forms).tolist() == [1, 1]
+    assert counted.queries == 1
+
+
+def test_an_oracle_that_fails_leaves_the_count_as_it_was() -> None:
+    """Whoever catches the error can go on, with nothing counted that has no value."""
+    fail = [False]
+
+    def oracle(archs: Archs) -> FloatArray:
+        return np.where(fail[0], np.nan, value_of(archs))
+
+    counted = CountedOracle(oracle, FREE_SPACE, 100)
+    rows = FREE_SPACE.sample_distinct(40, rng())
+    counted(rows[:20])
+    fail[0] = True
+    with pytest.raises(LissnasError, match="nan for"):
+        counted(rows[20:])
+    assert counted.queries == 20
+    assert [len(x) for x in counted.asked()] == [20, 20]
+    fail[0] = False
+    assert (counted(rows) == value_of(rows)).all()
+
+
+# -- subspaces -------------------------------------------------------------------------------------
+def masks(space: ChoiceSpace) -> st.SearchStrategy[BoolArray]:
+    """Any choices allowed at each decision, sometimes none at all."""
+    width = max(space.slot_choices)
+    bits = st.lists(st.booleans(), min_size=width, max_size=width)
+    n = len(space.slot_choices)
+    return st.lists(bits, min_size=n, max_size=n).map(lambda b: np.array(b) & all_mask(space))
+
+
+def all_mask(space: ChoiceSpace) -> BoolArray:
+    return np.arange(max(space.slot_choices)) < np.array(space.slot_choices)[:, None]
+
+
+MACRO, BOTH = spaces.TransNASMacro(), spaces.TransNAS()
+
+
+def check_product(space: ChoiceSpace, allowed: BoolArray) -> None:
+    part = Subspace(space, allowed=allowed)
+    everything = space.enumerate()
+    # Brute force: a network is in when each decision that arises was made with an allowed choice.
+    inside = np.array([all(c < 0 or allowed[i, c] for i, c in enumerate(s)) for s in space.slots(everything).tolist()])
+    assert part.kind == "product"
+    assert part.size() == inside.sum() == len(part.members)
+    assert (part.members == everything[inside]).all()
+    assert (part.contains(everything) == inside).all()
+    if inside.any():
+        assert part.contains(part.sample(50, rng())).all()
+    else:
+        with pytest.raises(UserError, match="empty subspace"):
+            part.sample(1, rng())
+
+
+@settings(max_examples=60, deadline=None)
+@given(masks(FREE_SPACE))
+def test_a_product_without_rules(allowed: BoolArray) -> None:
+    check_product(FREE_SPACE, allowed)
+
+
+@settings(max_examples=15, deadline=None)
+@given(masks(MACRO))
+def test_a_product_with_rules(allowed: BoolArray) -> None:
+    check_product(MACRO, allowed)
+
+
+def test_a_product_where_some_decisions_do_not_arise() -> None:
+    allowed = all_mask(BOTH)
+    allowed[1:7, 3] = False  # micro: no conv3x3; the first six slots behind "which part" are its edges
+    allowed[7:, 4] = False  # macro: nothing that widens and shrinks at once
+    check_product(BOTH, allowed)
+    assert Subspace(BOTH, allowed=allowed).contains(BOTH.parse(["64-41414-2_21_012", "64-1231-basic"])).all()
+    allowed[0, 0] = False
+    check_product(BOTH, allowed)
+    assert not Subspace(BOTH, allowed=allowed).contains(BOTH.parse(["64-41414-2_21_012"])).any()
+
+
+def test_membership_does_not_depend_on_the_labelling() -> None:
+    """The middle stage is one block and two identities, in either order; the product is over canonical forms."""
+    space = spaces.get("nas_bench_macro")
+    forms = np.array([[1, 1, 1, 2, 0, 0, 2, 1], [1, 1, 1, 0, 2, 0, 2, 1]], np.int8)
+    assert Subspace(space, listed=forms[:1]).contains(forms).tolist() == [True, True]
+    allowed = np.ones((8, 3), bool)
+    allowed[3, 0] = False
+    assert Subspace(space, allowed=allowed).contains(forms).tolist() == [True, True]
+
+
+@pytest.mark.parametrize("kind", ["set", "product", "product with rules"])
+def test_members_are_drawn_uniformly(kind: str) -> None:
+    part = {
+        "set": Subspace(FREE_SPACE, listed=FREE_SPACE.sample_distinct(60, rng())),
+        "product": Subspace(FREE_SPACE, allowed=np.array([[1, 1, 0]] * 3 + [[1, 1, 1]] * 2, bool)),
+        "product with rules": Subspace(MACRO, allowed=all_mask(MACRO) & (np.arange(5) != 2)),
+    }[kind]
+    keys = np.sort(part.space.key(part.members))
+    place = np.searchsorted(keys, part.space.key(part.sample(30 * len(keys), rng())))
+    assert stats.chisquare(np.bincount(place, minlength=len(keys))).pvalue > 1e-4
+
+
+def test_a_product_too_large_to_list() -> None:
+    space = ChoiceSpace("large", [4] * 20)
+    whole = all_choices(space)
+    assert whole.size() == 4**20
+    assert whole.describe() == {"kind": "product", "space": "large", "size": 4**20, "size_exact": True}
+    allowed = all_mask(space).copy()
+    allowed[:7, 0] = False
+    allowed[4:9, 3] = False
+    part = Subspace(space, allowed=allowed)
+    assert part.size() == 3**4 * 2**3 * 3**2 * 4**11
+    assert type(part.size()) is int
+    drawn = part.sample(40_000, rng())
+    assert part.contains(drawn).all()
+    assert len(np.unique(space.key(drawn))) > 39_900
+    for position, choices in enumerate(allowed):
+        count = np.bincount(drawn[:, position], minlength=4)
+        assert (count[~choices] == 0).all()
+        assert stats.chisquare(count[choices]).pvalue > 1e-5
+    # Positions are independent: a pair of them is uniform over pairs.
+    pairs = np.bincount(4 * drawn[:, 10].astype(int) + drawn[:, 15], minlength=16)
+    assert stats.chisquare(pairs).pvalue > 1e-5
+    uniform = space.sample(20_000, rng(1))
+    assert part.contains(uniform).mean() == pytest.approx(part.size() / 4**20, abs=0.01)
+    with pytest.raises(UserError, match="too large to list"):
+        _ = part.members
+
+
+def test_a_subspace_is_one_or_the_other() -> None:
+    rows = FREE_SPACE.enumerate()
+    for listed, allowed in ((None, None), (rows, all_mask(FREE_SPACE))):
+        with pytest.raises(UserError, match="either a list of architectures or a product"):
+            Subspace(FREE_SPACE, listed, allowed)
+    assert Subspace(FREE_SPACE, listed=rows).describe()["kind"] == "set"
+
+
+# -- dropping choices ------------------------------------------------------------------------------
+@pytest.mark.parametrize(("drops", "left"), [(3, 112_000), (6, 25_700), (7, 14_900)])
+def test_random_drops_on_nasbench101_leave_what_the_paper_reports(drops: int, left: int) -> None:
+    """Mean over draws of pairs of vertex and operation, never the last operation of a vertex."""
+    whole = all_choices(spaces.get("nasbench101"))
+    assert whole.size() == 423_624
+    sizes = []
+    for seed in range(30):
+        draw = rng(seed)
+        assert whole.allowed is not None
+        allowed = whole.allowed.copy()
+        for _ in range(drops):
+            at = np.argwhere(droppable(allowed))
+            allowed[tuple(at[draw.integers(len(at))])] = False
+        sizes.append(Subspace(whole.space, allowed=allowed).size())
+    assert np.mean(sizes) == pytest.approx(left, rel=0.2)
+
+
+ALL_PAIRS = [(slot, choice) for choice in range(3) for slot in range(5)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.permutations(ALL_PAIRS), st.integers(1, 300))
+def test_drops_stop_at_the_nearest_size(order: Sequence[tuple[int, int]], target: int) -> None:
+    """In ratio; what dropping one at a time passes through is 3^5, then products of 1 to 3."""
+    part, done = drop_choices(all_choices(FREE_SPACE), order, target)
+    assert done
+    allowed = all_mask(FREE_SPACE).copy()
+    sizes = [243]
+    for slot, choice in order:
+        if allowed[slot].sum() > 1:
+            allowed[slot, choice] = False
+            sizes.append(int(np.prod(allowed.sum(axis=1))))
+    passed = next((i for i, size in enumerate(sizes[1:], 1) if size <= target), len(sizes) - 1)
+    before, after = sizes[passed - 1], sizes[passed]
+    nearest = min((after, before), key=lambda size: abs(np.log(size / target)))
+    assert abs(np.log(part.size() / target)) == pytest.approx(abs(np.log(nearest / target)))
+
+
+def test_drops_that_do_not_reach_the_target_go_on_later() -> None:
+    part, done = drop_choices(all_choices(FREE_SPACE), [(0, 0), (0, 1), (0, 2), (1, 2)], 10)
+    assert not done
+    assert part.allowed is not None
+    # The last choice of a decision stays.
+    assert part.allowed.sum(axis=1).tolist() == [1, 2, 3, 3, 3]
+
+
+# -- a contest -------------------------------------------------------------------------------------
+def test_a_target_above_the_space_is_refused(make_params: Callable[..., Any]) -> None:
+    ground = Ground.of(benchmarks.get("nas_bench_macro"))
+    with pytest.raises(ConfigError, match="target_size: 5,000 is more than the space has"):
+        open_contest(ground, make_params(shrink__target_size=5_000), 0)
+
+
+def made_up(space: ChoiceSpace, values: Callable[[Archs], FloatArray]) -> Benchmark:
+    rows = space.enumerate()
+    return Benchmark("made_up", space, "score", "none", space.key(rows), values(rows))
+
+
+def test_a_space_of_one_architecture_has_nothing_to_compare() -> None:
+    with pytest.raises(UserError, match="made_up has one architecture"):
+        Ground.of(made_up(ChoiceSpace("alone", [1, 1]), lambda rows: np.ones(len(rows))))
+
+
+def test_equal_accuracies_have_nothing_to_compare() -> None:
+    with pytest.raises(UserError, match=r"all 243 values are 93\.1: no threshold"):
+        Ground.of(made_up(FREE_SPACE, lambda rows: np.full(len(rows), 93.1)))
+
+
+def test_a_row_is_measured_on_the_truth(make_params: Callable[..., Any]) -> None:
+    """Against a plain look-up of the members in the table."""
+    table = benchmarks.get("nas_bench_macro")
+    contest = open_contest(Ground.of(table), make_params(), 4, 1)
+    entry = run_method(contest, "abs")
+    values, row = table.look_up(entry.keys), entry.row
+    assert row["size"] == len(np.unique(entry.keys)) == row["ours_size"]
+    assert row["mean_true"] == pytest.approx(values.mean())
+    assert row["median_true"] == np.median(values)
+    assert row["max_true"] == values.max()
+    assert row["top10_mean"] == pytest.approx(np.sort(values)[-10:].mean())
+    assert row["kept_best"] is bool(values.max() == table.best)
+    assert row["top10_kept"] == (values >= np.sort(table.values)[-10]).sum()
+    good = values > np.quantile(table.values, 0.8)
+    assert row["p_good"] == pytest.approx(good.mean())
+    assert row["p_good_low"] < row["p_good"] < row["p_good_high"]
+    assert row["shrink_index"] == pytest.approx(good.mean() - np.mean(table.values > np.quantile(table.values, 0.8)))
+    assert row["ks"] == pytest.approx(stats.ks_2samp(values, table.values).statistic)
+    assert (row["seed"], row["labels"], row["kind"]) == (4, 300, "product")
+
+
+# -- the stage -------------------------------------------------------------------------------------
+CONTRACT = {
+    *("method", "seed", "size", "queries", "labels", "mean_true", "max_true", "kept_best", "top10_kept", "p_good"),
+    *("shrink_index", "edf_auc", "ks", "ks_p", "cosine_coverage", "flops_coverage", "seconds"),
+    *("ours_mean_true", "ours_kept_best", "ours_flops_coverage"),
+}
+FILES = {
+    *("comparison.csv", "summary.csv", "diversity.parquet", "spaces.parquet", "comparison.md"),
+    *("comparison.png", "diversity.png", "edf.png", "metrics.json", "parameters.json"),
+}
+
+
+@pytest.fixture(scope="module")
+def compared(make_params: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All methods and two seeds on the small space."""
+    out = tmp_path_factory.mktemp("compare") / "out"
+    lines: list[str] = []
+    table = benchmarks.get("nas_bench_macro")
+    outcome = compare_stage(make_params(), table, METHODS, [0, 1], out, on_progress=lines.append, threads=1)
+    assert not outcome.reused
+    assert len(lines) == 2 * len(METHODS)
+    return out
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(folder / "comparison.parquet").to_pylist()
+    return found
+
+
+def test_the_stage_writes_the_files_of_the_contract(compared: Path) -> None:
+    assert store.verify(compared, "").keys() == FILES
+    table = pq.read_table(compared / "comparison.parquet")
+    assert set(table.column_names) >= CONTRACT
+    assert all(table[c].null_count == 0 for c in table.column_names)
+    assert [(r["method"], r["seed"]) for r in table.to_pylist()] == [*itertools.product(METHODS, [0, 1])]
+    untimed = csv.read_csv(compared / "comparison.csv")
+    assert untimed.column_names == [c for c in table.column_names if c != "seconds"]
+    for name in untimed.column_names:
+        assert untimed[name].to_pylist() == table[name].to_pylist()
+    metrics = json.loads((compared / "metrics.json").read_bytes())
+    assert (metrics["benchmark"], metrics["seeds"]) == ("nas_bench_macro", 2)
+    assert metrics["rivals"] == len(METHODS) - len(APART)
+    page = (compared / "comparison.md").read_text()
+    assert all(f"| {name} |" in page for name in METHODS)
+    assert "Means over 2 seeds" in page
+
+
+def test_methods_meet_on_equal_terms(compared: Path) -> None:
+    rows = rows_of(compared)
+    budget = {r["seed"]: r["queries"] for r in rows if r["method"] == "lissnas"}
+    for r in rows:
+        assert r["ours_size"] == r["size"]
+        assert r["labels"] == (0 if r["method"] in FREE else 300)
+        assert r["seconds"] > 0
+        if r["method"] not in ("lissnas_collect", "score_all"):
+            assert r["queries"] <= budget[r["seed"]]
+        if r["method"] in FREE:
+            assert r["queries"] == 0
+        if not r["method"].startswith("top"):
+            assert 0.7 <= r["size"] / 450 <= 1.4
+    ours = [r for r in rows if r["method"] == "lissnas"]
+    assert all(r["mean_true"] == r["ours_mean_true"] and r["size"] == 450 for r in ours)
+    everything = [r for r in rows if r["method"] == "score_all"]
+    assert {r["queries"] for r in everything} == {3_969}
+
+
+def test_the_spaces_are_those_of_the_first_seed(compared: Path) -> None:
+    table, benchmark = pq.read_table(compared / "spaces.parquet"), benchmarks.get("nas_bench_macro")
+    names, keys = np.array(table["method"].to_pylist()), table["key"].to_numpy()
+    assert list(dict.fromkeys(names.tolist())) == list(METHODS)
+    for r in rows_of(compared):
+        if r["seed"] == 0:
+            own = keys[names == r["method"]]
+            assert len(np.unique(own)) == len(own) == r["size"]
+            assert benchmark.look_up(own).mean() == pytest.approx(r["mean_true"])
+
+
+def test_the_curve_reaches_every_method_at_its_size(compared: Path, make_params: Callable[..., Any]) -> None:
+    curve = pq.read_table(compared / "diversity.parquet").to_pylist()
+    sizes = {(r["method"], r["seed"]): r["size"] for r in rows_of(compared)}
+    diversities = make_params().compare.diversities
+    assert {(p["method"], p["seed"], p["diversity"]) for p in curve} == {
+        (*who, d) for who in sizes for d in diversities
+    }
+    assert all(p["size"] == sizes[p["method"], p["seed"]] for p in curve)
+    coverage = [np.mean([p["flops_coverage"] for p in curve if p["diversity"] == d]) for d in (0.0, 0.05, 1.0)]
+    assert coverage == sorted(coverage)
+
+
+def test_a_second_call_is_reused(compared: Path, make_params: Callable[..., Any]) -> None:
+    table = benchmarks.get("nas_bench_macro")
+    before = {p.name: p.read_bytes() for p in compared.iterdir()}
+    assert compare_stage(make_params(), table, METHODS, [0, 1], compared, threads=1).reused
+    assert {p.name: p.read_bytes() for p in compared.iterdir()} == before
+    assert [p.name for p in compared.parent.iterdir() if p.suffix == ".tasks"] == []
+    with pytest.raises(UserError, match=r"other parameters \(seeds differ\)"):
+        compare_stage(make_params(), table, METHODS, [0, 1, 2], compared)
+    with pytest.raises(UserError, match=r"other parameters \(methods differ\)"):
+        compare_stage(make_params(), table, METHODS[:3], [0, 1], compared)
+
+
+def test_a_damaged_table_of_results_is_not_reused(compared: Path, make_params: Callable[..., Any]) -> None:
+    """It holds times, so it is not in the manifest, but it is vouched for."""
+    path = compared / "comparison.parquet"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    try:
+        with pytest.raises(DamagedFile, match=r"comparison\.parquet is damaged"):
+            compare_stage(make_params(), benchmarks.get("nas_bench_macro"), METHODS, [0, 1], compared)
+    finally:
+        path.write_bytes(data)
+
+
+# -- interrupted -----------------------------------------------------------------------------------
+FEW = ["lissnas", "abs", "top10", "flops"]
+
+
+class Killed(Exception):
+    pass
+
+
+class Calls:
+    """Runs steps and remembers their names; dies at the one it is told to."""
+
+    def __init__(self, die_at: str = "") -> None:
+        self.names: list[str] = []
+        self.die_at = die_at
+
+    def __call__(self, name: str, step: Callable[..., Any], *args: Any) -> Any:
+        if name == self.die_at:
+            raise Killed
+        self.names.append(name)
+        return step(*args)
+
+
+def dying_after(rows: int) -> Callable[[str], None]:
+    seen = itertools.count(1)
+
+    def on_progress(line: str) -> None:
+        if next(seen) == rows:
+            raise Killed
+
+    return on_progress
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(make_params: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("compare") / "whole"
+    return compare_stage(make_params(), benchmarks.get("nas_bench_macro"), FEW, [0, 1], out, threads=1).folder
+
+
+def same_files(a: Path, b: Path) -> None:
+    first, second = store.verify(a, ""), store.verify(b, "")
+    assert {name for name in first if first[name] != second.get(name)} == set()
+    assert first.keys() == second.keys()
+
+
+@pytest.mark.parametrize("rows", [1, 6])
+def test_killed_between_tasks_it_goes_on_to_the_same_bytes(
+    rows: int, make_params: Callable[..., Any], uninterrupted: Path, tmp_path: Path
+) -> None:
+    table, out = benchmarks.get("nas_bench_macro"), tmp_path / "r"
+    first, second = Calls(), Calls()
+    with pytest.raises(Killed):
+        compare_stage(make_params(), table, FEW, [0, 1], out, first, dying_after(rows), threads=1)
+    assert not out.exists()
+    lines: list[str] = []
+    compare_stage(make_params(), table, FEW, [0, 1], out, second, lines.append, threads=1)
+    done = [name for name in first.names if not name.startswith("open")]
+    redone = [name for name in second.names if not name.startswith("open")]
+    assert not set(done) & set(redone)
+    expected = [f"{m} seed {s}" for s in (0, 1) for m in (*FEW, "curve")]
+    assert done + redone == expected
+    assert len(lines) == 2 * len(FEW)  # what was done is told again
+    same_files(out, uninterrupted)
+    assert not list(tmp_path.glob(".*.tasks"))
+
+
+def test_a_seed_that_is_done_is_not_opened_again(make_params: Callable[..., Any], tmp_path: Path) -> None:
+    table, out, second = benchmarks.get("nas_bench_macro"), tmp_path / "r", Calls()
+    with pytest.raises(Killed):
+        compare_stage(make_params(), table, FEW, [0, 1], out, Calls("lissnas seed 1"), threads=1)
+    compare_stage(make_params(), table, FEW, [0, 1], out, second, threads=1)
+    assert "open seed 0" not in second.names
+    assert "open seed 1" in second.names
+
+
+def test_finished_tasks_serve_a_run_of_more_methods(
+    make_params: Callable[..., Any], uninterrupted: Path, tmp_path: Path
+) -> None:
+    """What depends on which methods run (the curve at their sizes) is not taken from the smaller run."""
+    table, out = benchmarks.get("nas_bench_macro"), tmp_path / "r"
+    with pytest.raises(Killed):
+        compare_stage(make_params(), table, ["lissnas", "abs"], [0, 1], out, Calls("abs seed 1"), threads=1)
+    calls = Calls()
+    curve = compare_stage(make_params(), table, FEW, [0, 1], out, calls, threads=1).table("diversity.parquet")
+    assert "abs seed 0" not in calls.names
+    assert {(p["method"], p["seed"]) for p in curve.to_pylist()} == {*itertools.product(FEW, [0, 1])}
+    same_files(out, uninterrupted)
+
+
+def test_other_parameters_do_not_take_up_finished_tasks(make_params: Callable[..., Any], tmp_path: Path) -> None:
+    table, out, calls = benchmarks.get("nas_bench_macro"), tmp_path / "r", Calls()
+    with pytest.raises(Killed):
+        compare_stage(make_params(), table, FEW, [0], out, Calls("flops seed 0"), threads=1)
+    compare_stage(make_params(predictor__trees=50), table, FEW, [0], out, calls, threads=1)
+    assert "lissnas seed 0" in calls.names
+
+
+def test_force_does_everything_anew(make_params: Callable[..., Any], uninterrupted: Path) -> None:
+    calls = Calls()
+    table = benchmarks.get("nas_bench_macro")
+    before = store.read_manifest(uninterrupted)
+    outcome = compare_stage(make_params(), table, FEW, [0, 1], uninterrupted, calls, force=True, threads=1)
+    assert not outcome.reused
+    assert len([n for n in calls.names if not n.startswith("open")]) == 2 * (len(FEW) + 1)
+    assert store.read_manifest(uninterrupted) == before
+
+
+# -- other sizes of comparison ---------------------------------------------------------------------
+def test_one_seed_has_no_interval_and_no_significance(make_params: Callable[..., Any], tmp_path: Path) -> None:
+    table = benchmarks.get("nas_bench_macro")
+    outcome = compare_stage(make_params(), table, ["lissnas", "top10"], [7], tmp_path / "r", threads=1)
+    assert [r["seed"] for r in rows_of(outcome.folder)] == [7, 7]
+    lissnas, top10 = csv.read_csv(outcome.folder / "summary.csv").to_pylist()
+    assert top10["mean_true_low"] == top10["mean_true"] == top10["mean_true_high"]
+    assert top10["p"] == top10["p_holm"] == 1
+    assert lissnas["p"] is None
+    page = (outcome.folder / "comparison.md").read_text()
+    assert "Means over 1 seed;" in page
+    assert "fewer than six seeds" in page
+
+
+@pytest.mark.parametrize("methods", [["score_all"], ["params", "no_locality"]])
+def test_a_subset_of_methods(
+    methods: list[str], make_params: Callable[..., Any], compared: Path, tmp_path: Path
+) -> None:
+    """A method's row is the same whichever others run."""
+    table = benchmarks.get("nas_bench_macro")
+    outcome = compare_stage(make_params(), table, methods, [1], tmp_path / "r", threads=1)
+    found = [{k: v for k, v in r.items() if k != "seconds"} for r in rows_of(outcome.folder)]
+    of_all = {r["method"]: {k: v for k, v in r.items() if k != "seconds"} for r in rows_of(compared) if r["seed"] == 1}
+    assert found == [of_all[name] for name in methods]
+
+
+def test_a_space_without_costs(make_params: Callable[..., Any], tmp_path: Path) -> None:
+    """No FLOPs: what is measured on them is left out, all else is there."""
+    space = ChoiceSpace("free", [3] * 6)
+    table = made_up(space, lambda rows: rows @ rng().normal(size=6) + rng(1).normal(0, 0.3, len(rows)))
+    params = make_params(shrink__labels=100, shrink__target_size=60)
+    outcome = compare_stage(params, table, ["lissnas", "abs", "dds", "top10"], [0], tmp_path / "r", threads=1)
+    rows = rows_of(outcome.folder)
+    assert {"flops_coverage", "edf_auc_by_flops"}.isdisjoint(rows[0])
+    assert all(r["ours_size"] == r["size"] for r in rows)
+    assert rows[0]["mean_true"] > table.values.mean()
