@@ -24,7 +24,7 @@ setup: $(READY) ## Make .venv with the tested versions (nothing to do when it is
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pipeline,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
 	touch $@
 
 system: ## Install the Debian packages that some tests use (needs root)

@@ -35,10 +35,10 @@ def table_artifact(name: str, rows: Sequence[Mapping[str, Any]], description: st
 
 
 @task(name="log_to_mlflow", cache_policy=NO_CACHE, persist_result=False)
-def log_to_mlflow(stage: str, outcome: Outcome, seed: int | None = None) -> str:
+def log_to_mlflow(stage: str, outcome: Outcome, seed: int | None = None, group: str | None = None) -> str:
     """Log the stage's folder; when MLflow can't be had, say so and keep the result."""
     try:
-        place = f"MLflow: {tracking.log_stage(stage, outcome, seed)}"
+        place = f"MLflow: {tracking.log_stage(stage, outcome, seed, group)}"
     except Exception as error:
         text = tracking.redacted(str(error)).splitlines()[0][:200]
         get_run_logger().warning("not logged to MLflow (%s); the result in %s is whole", text, outcome.folder)

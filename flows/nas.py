@@ -80,7 +80,8 @@ def nas(
     )
     table_artifact(f"found {benchmark} seed {seed}", search.json(TOP), f"The best networks of {benchmark}")
     stages = [("shrink", shrunk), ("search", search), *([("retrain", best)] if best else [])]
-    return search, best, [log_to_mlflow(stage, outcome, seed) for stage, outcome in stages]
+    group = f"nas {benchmark} seed {seed}"
+    return search, best, [log_to_mlflow(stage, outcome, seed, group) for stage, outcome in stages]
 
 
 @with_config_options("search")

@@ -51,19 +51,22 @@ class Logged:
         return f"run {self.run_id} in {self.uri} (see it with `make ui`)"
 
 
-def log_stage(stage: str, outcome: Outcome, seed: int | None = None) -> Logged:
+def log_stage(stage: str, outcome: Outcome, seed: int | None = None, group: str | None = None) -> Logged:
     """Log a stage's folder as a child run under its benchmark's parent run; logged once, then found.
 
-    A parent run gathers what was made from the same parameters of one benchmark, across processes.
+    A parent run gathers what was made from the same parameters of one benchmark, across processes; with
+    a `group`, a name, what belongs to one run of the whole method.
     """
     import mlflow
 
     client, experiment = _client()
     parameters = json.loads((outcome.folder / PARAMETERS).read_bytes())
-    benchmark = parameters.get("benchmark", "all benchmarks")
+    benchmark = parameters.get("benchmark", parameters.get("space", "all benchmarks"))
     shared = {k: v for k, v in parameters.items() if k != "seed"}
     digest = store.digest(shared)[:12]
-    parent = _parent(client, experiment, benchmark, "method" if stage == "shrink" else stage, digest)
+    what = "method" if stage == "shrink" else stage
+    key = f"{what} {benchmark} {digest}" if group is None else group
+    parent = _parent(client, experiment, benchmark, f"{what} {benchmark}" if group is None else group, key, digest)
     manifest = store.sha256((outcome.folder / store.MANIFEST).read_bytes())
     tags = {
         "mlflow.parentRunId": parent.info.run_id,
@@ -90,6 +93,11 @@ def log_stage(stage: str, outcome: Outcome, seed: int | None = None) -> Logged:
             _log_shrink(client, run, outcome)
         if stage == "compare":
             _log_comparison(client, run, outcome)
+        if stage == "search":
+            mlflow.log_artifact(str(outcome.folder / "top.json"))
+            mlflow.log_artifact(str(outcome.folder / "history.parquet"))
+        if stage == "retrain":
+            _log_network(outcome)
         if stage == "report":
             for page in ("index.html", "report.md"):
                 client.log_artifact(parent.info.run_id, str(outcome.folder / page))
@@ -161,6 +169,27 @@ def _log_comparison(client: MlflowClient, run: Run, outcome: Outcome) -> None:
         client.set_terminated(child)
 
 
+def _log_network(outcome: Outcome) -> None:
+    """Log the exported network as a model that loads without unpickling anything."""
+    import mlflow
+    import numpy as np
+
+    from lissnas.nets.files import load
+
+    about = outcome.json("network.json")
+    for name in ("network.safetensors", "network.json", "retrained.csv"):
+        mlflow.log_artifact(str(outcome.folder / name))
+    example = np.zeros((2, 3, about["side"], about["side"]), np.float32)
+    requirements = [f"torch=={version('torch')}"]
+    mlflow.pytorch.log_model(
+        load(outcome.folder),
+        name="network",
+        input_example=example,
+        serialization_format="pt2",
+        pip_requirements=requirements,
+    )
+
+
 def _client() -> tuple[MlflowClient, str]:
     """Return a client and the experiment's id, with the database made by one process alone."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -189,13 +218,12 @@ it; `p_good` is its share of networks above the full space's 80th percentile; `q
 `labels` were asked for. `iteration/...` are curves."""
 
 
-def _parent(client: MlflowClient, experiment: str, benchmark: str, what: str, digest: str) -> Run:
+def _parent(client: MlflowClient, experiment: str, benchmark: str, name: str, key: str, digest: str) -> Run:
     with filelock.FileLock(Path.cwd() / ".mlflow.lock", timeout=120):
-        key = f"{what} {benchmark} {digest}"
         for run in client.search_runs([experiment], f"tags.`{PARENT}` = '{key}'", max_results=1):
             return run
         tags = {PARENT: key, "benchmark": benchmark, "params_digest": digest, **_revision()}
-        run = client.create_run(experiment, run_name=f"{what} {benchmark}", tags=tags)
+        run = client.create_run(experiment, run_name=name, tags=tags)
         client.set_terminated(run.info.run_id)
         return run
 
