@@ -8,6 +8,8 @@ MAIN := nasbench101
 SEED := 0
 
 export PATH := $(BIN):$(PATH)
+# Threads that wait by spinning bring XGBoost to a standstill on a busy machine.
+export OMP_WAIT_POLICY := PASSIVE
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
