@@ -34,6 +34,8 @@ class Judge:
     def of(cls, supernet: Supernet, data: Data, settings: SearchConfig, device: torch.device | None = None) -> Judge:
         """Prepare the batches; raises UserError when there are no validation images."""
         device = device or torch.device("cpu")
+        if data.classes != supernet.scale.classes:
+            raise UserError(f"images of {data.classes} classes can't judge a supernet of {supernet.scale.classes}")
         size, n = settings.batch_size, min(settings.images, data.n_of("validation"))
         if not n:
             raise UserError("validation: no images are set apart to judge on")

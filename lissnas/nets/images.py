@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 from torchvision import datasets
-from torchvision.io import decode_jpeg
 from torchvision.transforms import v2
 
 from lissnas.config import ImagesConfig, TrainingConfig
@@ -136,10 +136,9 @@ def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Te
         turned = torch.rand(n, generator=generator) < 0.5
         images = torch.where(turned[:, None, None, None], images.flip(3), images)
     if how.cutout:
-        centre = torch.randint(0, side, (2, n), generator=generator)
-        half = how.cutout // 2
-        inside = (rows[None, :, None] - centre[0][:, None, None]).abs() < half
-        inside = inside & ((rows[None, None, :] - centre[1][:, None, None]).abs() < half)
+        corner = torch.randint(0, side, (2, n), generator=generator) - how.cutout // 2
+        y, x = rows[None, :, None] - corner[0][:, None, None], rows[None, None, :] - corner[1][:, None, None]
+        inside = (y >= 0) & (y < how.cutout) & (x >= 0) & (x < how.cutout)
         images = images.masked_fill(inside[:, None], 0)
     return images
 
@@ -161,9 +160,8 @@ def packaged(seed: int, validation: int, side: int, augmentation: Augmentation) 
     if found != SUBSET_SHA256:
         raise DamagedFile(str(path), SUBSET_SHA256, found, "Install the package again.")
     table = pq.read_table(io.BytesIO(data))
-    pixels = torch.stack(
-        [decode_jpeg(torch.frombuffer(bytearray(j), dtype=torch.uint8)) for j in table["jpeg"].to_pylist()]
-    )
+    decoded = np.stack([np.asarray(Image.open(io.BytesIO(j))) for j in table["jpeg"].to_pylist()])
+    pixels = torch.from_numpy(decoded).permute(0, 3, 1, 2).contiguous()
     labels = torch.from_numpy(table["label"].to_numpy().astype(np.int64))
     return _split(pixels, labels, table["train"].to_numpy(), 10, seed, validation, side, augmentation)
 
@@ -228,7 +226,10 @@ class FolderData:
         for part in ("train", "val"):
             if not (folder / part).is_dir():
                 raise UserError(f"{folder} has no folder {part}; expected {part}/CLASS/IMAGE as ImageNet has them")
-        train, test = (datasets.ImageFolder(str(folder / part)) for part in ("train", "val"))
+        try:
+            train, test = (datasets.ImageFolder(str(folder / part)) for part in ("train", "val"))
+        except FileNotFoundError as error:
+            raise UserError(f"{folder}: {error}; expected {{train,val}}/CLASS/IMAGE") from None
         if train.classes != test.classes:
             raise UserError(f"{folder}: train/ and val/ have different classes")
         order = stream(seed, "split").permutation(len(train.samples))
@@ -253,11 +254,12 @@ class FolderData:
 
     def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
         """Return the augmented batch of a step, a process's part of it."""
-        chosen = indices(self.n_train, self.seed, step, size)[rank * size // world : (rank + 1) * size // world]
+        first = rank * size // world
+        chosen = indices(self.n_train, self.seed, step, size)[first : (rank + 1) * size // world]
         images = []
-        for place, at in enumerate(chosen):
+        for place, at in enumerate(chosen, start=first):
             path, _ = self._samples["train"][at]
-            torch.manual_seed(int(stream(self.seed, "augment", step, rank, place).integers(1 << 62)))
+            torch.manual_seed(int(stream(self.seed, "augment", step, place).integers(1 << 62)))
             how = v2.Compose([v2.RandomResizedCrop(self.side, antialias=True), v2.RandomHorizontalFlip(), v2.ToImage()])
             images.append(how(self._load(path)))
         labels = [self._samples["train"][at][1] for at in chosen]
@@ -266,6 +268,8 @@ class FolderData:
     def plain(self, split: str, first: int, size: int) -> tuple[Tensor, Tensor]:
         """Return images of a split in order: resized, and cut out of the middle."""
         part: Sequence[tuple[str, int]] = self._samples[split][first : first + size]
+        if not part:
+            return torch.empty(0, 3, self.side, self.side), torch.empty(0, dtype=torch.int64)
         how = v2.Compose([v2.Resize(round(self.side * 8 / 7), antialias=True), v2.CenterCrop(self.side), v2.ToImage()])
         return normalise(torch.stack([how(self._load(p)) for p, _ in part])), torch.tensor([label for _, label in part])
 

@@ -46,7 +46,12 @@ def device_of(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError("device: cuda was asked for, and torch finds no GPU here; take device: cpu, or auto")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise UserError(
+            f"device: {name!r} is none ({str(error).splitlines()[0][:80]}); take cpu, cuda or auto"
+        ) from None
 
 
 def train(
@@ -77,8 +82,7 @@ def train(
     use_ghost_batches(model, settings.ghost_batch)
     stepper = optimizer(model, settings)
     average = MovingAverage(model, settings.ema) if settings.ema else None
-    first = _restore(checkpoint, model, stepper, average)
-    losses: list[float] = []
+    first, losses = _restore(checkpoint, model, stepper, average)
     model.train()
     for step in range(first, settings.steps):
         rate = learning_rate(settings, step)
@@ -111,11 +115,21 @@ def train(
         if done % settings.report_every == 0 or done == settings.steps:
             on_progress(Progress(done, settings.steps, float(np.mean(losses)), rate))
             losses.clear()
-        if checkpoint is not None and rank == 0 and done % settings.checkpoint_every == 0 and done < settings.steps:
-            _save(checkpoint, done, model, stepper, average)
+        keep = done % settings.checkpoint_every == 0
+        if keep or done == settings.steps:
+            _check_weights(model, step)
+        if checkpoint is not None and rank == 0 and keep and done < settings.steps:
+            _save(checkpoint, done, losses, model, stepper, average)
     if average is not None:
         model.load_state_dict(average.state)
     return model.eval()
+
+
+def _check_weights(model: nn.Module, step: int) -> None:
+    """Raise NotFinite when a weight is none, so that only good weights are kept."""
+    for name, p in model.named_parameters():
+        if not bool(torch.isfinite(p).all()):
+            raise NotFinite(f"step {step}: {name} is not finite after it; lower the rate or clip gradients")
 
 
 def _average_gradients(model: nn.Module, world: int) -> None:
@@ -128,7 +142,12 @@ def _average_gradients(model: nn.Module, world: int) -> None:
 
 # -- checkpoints -------------------------------------------------------------------------------------
 def _save(
-    checkpoint: Checkpoint, step: int, model: nn.Module, stepper: torch.optim.SGD, average: MovingAverage | None
+    checkpoint: Checkpoint,
+    step: int,
+    losses: list[float],
+    model: nn.Module,
+    stepper: torch.optim.SGD,
+    average: MovingAverage | None,
 ) -> None:
     arrays = {f"model.{k}": v.detach().cpu().numpy() for k, v in model.state_dict().items()}
     if average is not None:
@@ -136,16 +155,16 @@ def _save(
     for i, state in stepper.state_dict()["state"].items():
         if state.get("momentum_buffer") is not None:
             arrays[f"momentum.{i}"] = state["momentum_buffer"].cpu().numpy()
-    checkpoint.save(arrays, {"step": step})
+    checkpoint.save(arrays, {"step": step, "losses": losses})
 
 
 def _restore(
     checkpoint: Checkpoint | None, model: nn.Module, stepper: torch.optim.SGD, average: MovingAverage | None
-) -> int:
-    """Put the last checkpoint in, and return the step to go on with."""
+) -> tuple[int, list[float]]:
+    """Put the last checkpoint in; return the step to go on with, and the losses since the last report."""
     saved = None if checkpoint is None else checkpoint.load()
     if saved is None:
-        return 0
+        return 0, []
     arrays, about = saved
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "momentum": {}}
     for name, value in arrays.items():
@@ -157,4 +176,4 @@ def _restore(
     state: dict[str, Any] = stepper.state_dict()
     state["state"] = {int(i): {"momentum_buffer": value} for i, value in parts["momentum"].items()}
     stepper.load_state_dict(state)
-    return int(about["step"])
+    return int(about["step"]), list(about["losses"])
