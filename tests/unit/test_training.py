@@ -1,0 +1,678 @@
+"""Training: the same weights whatever interrupts or shares it; recipes; statistics made anew for a path."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
+
+from lissnas import benchmarks, config, nets, spaces, store  # noqa: E402
+from lissnas.config import TrainingConfig  # noqa: E402
+from lissnas.errors import DamagedFile, UserError  # noqa: E402
+from lissnas.nets import images, samplers  # noqa: E402
+from lissnas.nets.blocks import BatchNorm  # noqa: E402
+from lissnas.nets.evaluation import Judge, accuracy, recalibrate  # noqa: E402
+from lissnas.nets.images import Augmentation, MemoryData  # noqa: E402
+from lissnas.nets.recipes import (  # noqa: E402
+    GhostBatchNorm,
+    MovingAverage,
+    learning_rate,
+    optimizer,
+    use_ghost_batches,
+)
+from lissnas.nets.training import NotFinite, Progress, device_of, train  # noqa: E402
+from lissnas.spaces import Archs  # noqa: E402
+
+nn = torch.nn
+SMALL: dict[str, Any] = {"width": 0.25, "stem_stride": 1, "classes": 10}
+MACRO = spaces.get("nas_bench_macro")
+PATH = (1, 0, 0, 1, 0, 0, 1, 0)
+FORK = multiprocessing.get_context("forkserver")
+"""Children that have torch loaded before they start, and none of this process' threads."""
+FORK.set_forkserver_preload(["lissnas.nets.training", "tests.unit.test_training"])
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def recipe(**changes: Any) -> TrainingConfig:
+    small = {
+        "steps": 12,
+        "batch_size": 16,
+        "rate": 0.05,
+        "warmup": 2,
+        "curriculum": 0.0,
+        "padding": 1,
+        "checkpoint_every": 4,
+        "report_every": 4,
+    }
+    params = config.load(None, {}, benchmarks.names())
+    return TrainingConfig.model_validate({**params.recipes["cpu"].model_dump(), **small, **changes})
+
+
+def noise(n: int = 64, validation: int = 40, side: int = 8, classes: int = 10) -> MemoryData:
+    """Return random images that are as good as any for all but learning."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = {"train": n, "validation": validation, "test": 20}
+    pixels = {
+        k: torch.randint(0, 256, (m, 3, side, side), generator=generator).to(torch.uint8) for k, m in sizes.items()
+    }
+    labels = {k: torch.randint(0, classes, (m,), generator=generator) for k, m in sizes.items()}
+    return MemoryData(pixels, labels, classes, 0, Augmentation(1, True, 0))
+
+
+def members() -> Archs:
+    return MACRO.sample_distinct(6, np.random.default_rng(0))
+
+
+def a_network(seed: int = 0) -> Any:
+    return nets.network("nas_bench_macro", PATH, seed=seed, **SMALL)
+
+
+def a_supernet(seed: int = 0) -> Any:
+    return nets.supernet("nas_bench_macro", members(), seed=seed, **SMALL)
+
+
+def fair_paths() -> samplers.Sampler:
+    return samplers.fair_set(MACRO, members(), 2, 0)
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Return whether two models are the same to the bit, statistics and counts included."""
+    one, other = a.state_dict(), b.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+# -- learning ----------------------------------------------------------------------------------------
+def test_the_loss_falls_on_the_packaged_images() -> None:
+    data = images.packaged(0, 500, 8, Augmentation(1, True, 0))
+    model = a_network()
+    before = accuracy(model, data, "validation", 250)
+    losses: list[float] = []
+    settings = recipe(steps=80, batch_size=64, rate=0.1, warmup=5, report_every=20)
+    train(model, data, settings, 0, on_progress=lambda p: losses.append(p.loss))
+    assert losses[-1] < losses[0] - 0.15
+    assert losses == sorted(losses, reverse=True)
+    assert accuracy(model, data, "validation", 250) > max(before, 10) + 8
+
+
+def test_a_supernet_trains_the_paths_that_are_drawn_and_no_other() -> None:
+    model = a_supernet()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    path = members()[:1]
+    train(model, noise(), recipe(steps=3, weight_decay=0.1), 0, samplers.over_set(path, 0))
+    own = {name for name, _ in nets.network("nas_bench_macro", path[0], **SMALL).body.named_parameters()}
+    changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert changed == own
+    assert changed < {name for name, _ in model.named_parameters()}
+
+
+def test_gradients_of_all_paths_of_a_step_are_added_up() -> None:
+    rows = members()[:2]
+    settings = recipe(steps=1, warmup=0, momentum=0.0, weight_decay=0.0, clip=0.0, padding=0, flip=False)
+    both, parts = a_supernet(), [a_supernet(), a_supernet()]
+    start = {k: v.clone() for k, v in both.named_parameters()}
+    train(both, noise(), settings, 0, lambda step: rows)
+    for part, row in zip(parts, rows, strict=True):
+        train(part, noise(), settings, 0, lambda step, row=row: row[None])  # type: ignore[misc]
+    moved = [{k: v.detach() - start[k] for k, v in m.named_parameters()} for m in (both, *parts)]
+    for name, whole in moved[0].items():
+        torch.testing.assert_close(whole, moved[1][name] + moved[2][name], atol=1e-6, rtol=1e-4)
+
+
+def test_training_is_a_function_of_the_seed_and_not_of_the_global_generator() -> None:
+    made = []
+    for salt in (1, 2):
+        torch.manual_seed(salt)
+        model = nets.supernet("shufflenetv2", spaces.get("shufflenetv2").parse(["0123" * 5, "3210" * 5]), **SMALL)
+        rows = spaces.get("shufflenetv2").parse(["0123" * 5, "3210" * 5])
+        made.append(train(model, noise(), recipe(steps=3), 0, samplers.over_set(rows, 0)))  # it has dropout
+    assert equal(*made)
+    a, b = (train(a_supernet(), noise(), recipe(steps=3), 0, samplers.over_set(members(), seed)) for seed in (0, 1))
+    assert not equal(a, b)
+
+
+def test_progress_tells_the_mean_loss_since_the_last_report() -> None:
+    every: list[Progress] = []
+    some: list[Progress] = []
+    train(a_network(), noise(), recipe(steps=10, report_every=1), 0, on_progress=every.append)
+    train(a_network(), noise(), recipe(steps=10, report_every=4), 0, on_progress=some.append)
+    assert [p.step for p in some] == [4, 8, 10]
+    means = [np.mean([p.loss for p in every[a:b]]) for a, b in ((0, 4), (4, 8), (8, 10))]
+    assert [p.loss for p in some] == pytest.approx(means)
+    assert [p.rate for p in every] == pytest.approx([learning_rate(recipe(steps=10), step) for step in range(10)])
+
+
+# -- interruptions -----------------------------------------------------------------------------------
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {"momentum": 0.0, "clip": 0.0},
+    "momentum": {"momentum": 0.9, "schedule": "linear"},
+    "ema, ghost batches": {"ema": 0.9, "ghost_batch": 8},
+    "mixed precision": {"mixed_precision": True, "channels_last": False},
+}
+
+
+class Interrupted(Exception):
+    pass
+
+
+def stop_at(step: int) -> Callable[[Progress], None]:
+    def watch(progress: Progress) -> None:
+        if progress.step == step:
+            raise Interrupted
+
+    return watch
+
+
+@pytest.mark.parametrize(("variant", "step"), [*((variant, 6) for variant in VARIANTS), ("momentum", 11)])
+def test_interrupted_training_goes_on_to_the_same_weights(variant: str, step: int, tmp_path: Path) -> None:
+    settings = recipe(report_every=1, **VARIANTS[variant])
+    whole = train(a_supernet(), noise(), settings, 0, fair_paths())
+    checkpoint = store.Checkpoint(tmp_path / "r", {})
+    with pytest.raises(Interrupted):
+        train(a_supernet(), noise(), settings, 0, fair_paths(), checkpoint, stop_at(step))
+    steps: list[int] = []
+    goes_on = train(a_supernet(seed=9), noise(), settings, 0, fair_paths(), checkpoint, lambda p: steps.append(p.step))
+    assert steps[0] == step // 4 * 4 + 1
+    assert equal(goes_on, whole)
+
+
+def test_interrupted_before_the_first_checkpoint_it_starts_over(tmp_path: Path) -> None:
+    checkpoint = store.Checkpoint(tmp_path / "r", {})
+    steps: list[int] = []
+    for watch in (stop_at(3), lambda p: steps.append(p.step)):
+        try:
+            model = train(a_network(), noise(), recipe(report_every=1), 0, None, checkpoint, watch)
+        except Interrupted:
+            assert checkpoint.load() is None
+    assert steps == list(range(1, 13))
+    assert equal(model, train(a_network(), noise(), recipe(), 0))
+
+
+def test_interrupted_twice_it_is_still_the_same(tmp_path: Path) -> None:
+    settings = recipe(report_every=1, ema=0.5)
+    checkpoint = store.Checkpoint(tmp_path / "r", {})
+    for step in (5, 9):
+        with pytest.raises(Interrupted):
+            train(a_network(), noise(), settings, 0, None, checkpoint, stop_at(step))
+    goes_on = train(a_network(), noise(), settings, 0, None, checkpoint)
+    assert equal(goes_on, train(a_network(), noise(), settings, 0))
+
+
+def test_losses_are_reported_alike_after_an_interruption(tmp_path: Path) -> None:
+    """What a stage draws and writes down of a training must not tell that it was interrupted."""
+    settings = recipe(steps=12, checkpoint_every=3, report_every=4)
+    whole: list[Progress] = []
+    train(a_network(), noise(), settings, 0, on_progress=whole.append)
+    checkpoint = store.Checkpoint(tmp_path / "r", {})
+    with pytest.raises(Interrupted):
+        train(a_network(), noise(), settings, 0, None, checkpoint, stop_at(8))
+    after: list[Progress] = []
+    train(a_network(), noise(), settings, 0, None, checkpoint, after.append)
+    assert after == whole[-len(after) :]
+
+
+def train_slowly(folder: Path, steps: int) -> None:
+    torch.set_num_threads(1)
+    train(
+        a_supernet(),
+        noise(),
+        recipe(report_every=1, ema=0.9),
+        0,
+        fair_paths(),
+        store.Checkpoint(folder / "r", {}),
+        lambda p: time.sleep(60) if p.step == steps else None,
+    )
+
+
+def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    child = FORK.Process(target=train_slowly, args=(tmp_path, 6))
+    child.start()
+    saved = tmp_path / ".r.checkpoint" / "checkpoint.json"
+    for _ in range(600):
+        if saved.exists():
+            break
+        time.sleep(0.05)
+    child.kill()
+    child.join(30)
+    assert child.exitcode == -signal.SIGKILL
+    settings = recipe(report_every=1, ema=0.9)
+    steps: list[int] = []
+    goes_on = train(
+        a_supernet(),
+        noise(),
+        settings,
+        0,
+        fair_paths(),
+        store.Checkpoint(tmp_path / "r", {}),
+        lambda p: steps.append(p.step),
+    )
+    assert steps[0] == 5
+    assert equal(goes_on, train(a_supernet(), noise(), settings, 0, fair_paths()))
+
+
+def saved_after_4(folder: Path) -> store.Checkpoint:
+    checkpoint = store.Checkpoint(folder / "r", {"rate": 1})
+    with pytest.raises(Interrupted):
+        train(a_network(), noise(), recipe(report_every=1), 0, None, checkpoint, stop_at(6))
+    return checkpoint
+
+
+def test_a_checkpoint_of_other_parameters_is_ignored(tmp_path: Path) -> None:
+    saved_after_4(tmp_path)
+    steps: list[int] = []
+    other = store.Checkpoint(tmp_path / "r", {"rate": 2})
+    train(a_network(), noise(), recipe(report_every=1), 0, None, other, lambda p: steps.append(p.step))
+    assert steps == list(range(1, 13))
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-20], lambda data: b"", lambda data: data[:99] + b"x" + data[100:]]
+)
+def test_a_truncated_checkpoint_is_damaged(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    checkpoint = saved_after_4(tmp_path)
+    (state,) = checkpoint.folder.glob("state-*.npz")
+    state.write_bytes(damage(state.read_bytes()))
+    with pytest.raises(DamagedFile, match=r"state-.*npz is damaged: .*Delete the folder .*\.r\.checkpoint to start"):
+        train(a_network(), noise(), recipe(), 0, None, checkpoint)
+
+
+# -- losses that are not finite ----------------------------------------------------------------------
+class Hurt(MemoryData):
+    """Images that hold no numbers from a step on."""
+
+    def __init__(self, at: int) -> None:
+        sound = noise()
+        super().__init__(sound.pixels, sound.labels, 10, 0, sound.augmentation)
+        self.at = at
+
+    def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> tuple[Any, Any]:
+        x, y = super().train_batch(step, size, rank, world)
+        return (x * float("nan") if step >= self.at else x), y
+
+
+def test_a_loss_that_is_no_number_ends_training_at_its_step_and_path(tmp_path: Path) -> None:
+    checkpoint = store.Checkpoint(tmp_path / "r", {})
+    rows = members()
+    path = "".join(map(str, samplers.over_set(rows, 0)(6)[0]))
+    with pytest.raises(NotFinite, match=f"step 6 on path {path}: the loss is nan"):
+        train(a_supernet(), Hurt(6), recipe(), 0, samplers.over_set(rows, 0), checkpoint)
+    saved = checkpoint.load()
+    assert saved is not None
+    assert saved[1] == {"step": 4, "losses": []}
+    sound = train(a_supernet(), noise(), recipe(), 0, samplers.over_set(rows, 0))
+    assert equal(train(a_supernet(), noise(), recipe(), 0, samplers.over_set(rows, 0), checkpoint), sound)
+
+
+def test_a_loss_that_is_no_number_without_a_path() -> None:
+    with pytest.raises(NotFinite, match="step 0: the loss is nan"):
+        train(a_network(), Hurt(0), recipe(), 0)
+
+
+class RootOfZero(nn.Module):  # type: ignore[name-defined, misc]
+    """A network whose loss is finite when its gradient is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 10)
+
+    def forward(self, x: Any) -> Any:
+        return self.layer(x.mean(dim=(2, 3))) + (self.layer.weight.sum() * 0).sqrt()
+
+
+def test_what_is_saved_is_finite(tmp_path: Path) -> None:
+    """A gradient that overflows ruins the weights before any loss tells: that is no last good checkpoint."""
+    checkpoint = store.Checkpoint(tmp_path / "r", {})
+    with pytest.raises(NotFinite):
+        train(RootOfZero(), noise(), recipe(checkpoint_every=1), 0, None, checkpoint)
+    saved = checkpoint.load()
+    assert saved is None or all(np.isfinite(v).all() for v in saved[0].values())
+
+
+def test_what_is_returned_is_finite() -> None:
+    with pytest.raises(NotFinite):
+        train(RootOfZero(), noise(), recipe(steps=1), 0)
+
+
+# -- mistakes ----------------------------------------------------------------------------------------
+def test_cuda_that_is_not_there_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_of("auto") == device_of("cpu") == torch.device("cpu")
+    for name in ("cuda", "cuda:1"):
+        with pytest.raises(UserError, match="cuda was asked for, and torch finds no GPU here"):
+            device_of(name)
+
+
+@pytest.mark.parametrize("name", ["gpu", ""])
+def test_a_device_that_nobody_knows_is_a_mistake(name: str) -> None:
+    with pytest.raises(UserError, match="device"):
+        device_of(name)
+
+
+def test_a_batch_larger_than_the_images_is_a_mistake() -> None:
+    with pytest.raises(UserError, match="batch_size: 65 images are more than the 64 to train on"):
+        train(a_network(), noise(), recipe(batch_size=65), 0)
+
+
+# -- recipes -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_rates_warm_up_and_fall_to_zero(schedule: str) -> None:
+    settings = recipe(steps=110, warmup=10, rate=0.4, schedule=schedule)
+    rates = np.array([learning_rate(settings, step) for step in range(111)])
+    assert rates[:10] == pytest.approx(0.04 * np.arange(1, 11))
+    assert rates[10] == pytest.approx(0.4)
+    assert (np.diff(rates[10:]) < 0).all()
+    assert rates[110] == pytest.approx(0, abs=1e-12)
+    assert rates[60] == pytest.approx(0.2)  # half way
+    quarter = 0.2 * (1 + np.cos(np.pi / 4)) if schedule == "cosine" else 0.3
+    assert rates[35] == pytest.approx(quarter)
+
+
+@given(st.integers(1, 500), st.integers(0, 600), st.sampled_from(["cosine", "linear"]))
+def test_rates_are_positive_and_never_above_the_one_asked_for(steps: int, warmup: int, schedule: str) -> None:
+    settings = SETTINGS.model_copy(update={"steps": steps, "warmup": warmup, "schedule": schedule})
+    rates = [learning_rate(settings, step) for step in range(steps)]
+    assert all(0 < rate <= settings.rate * (1 + 1e-12) for rate in rates)
+
+
+SETTINGS = recipe()
+
+
+@pytest.mark.parametrize("name", nets.names())
+def test_norms_and_biases_do_not_decay(name: str) -> None:
+    space = spaces.get(name)
+    model = nets.supernet(name, space.sample(2, np.random.default_rng(0)), affine=True, **SMALL)
+    groups = optimizer(model, recipe(weight_decay=0.3)).param_groups
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert len(decay) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    for module in model.modules():
+        for part, p in module.named_parameters(recurse=False):
+            weights = isinstance(module, (nn.Conv2d, nn.Linear)) and part == "weight"
+            assert decay[id(p)] == (0.3 if weights else 0.0)
+
+
+def test_momentum_is_nesterov_s() -> None:
+    (first, *_) = optimizer(a_network(), recipe(momentum=0.8)).param_groups
+    assert (first["momentum"], first["nesterov"]) == (0.8, True)
+    (first, *_) = optimizer(a_network(), recipe(momentum=0.0)).param_groups
+    assert (first["momentum"], first["nesterov"]) == (0.0, False)
+
+
+def test_gradients_are_clipped_to_the_norm_asked_for() -> None:
+    moved = []
+    for clip in (0.0, 0.01):
+        model = a_network()
+        before = {k: v.detach().clone() for k, v in model.named_parameters()}
+        settings = recipe(steps=1, warmup=0, momentum=0.0, weight_decay=0.0, clip=clip, rate=1.0)
+        train(model, noise(), settings, 0)
+        step = [(p.detach() - before[k]).ravel() for k, p in model.named_parameters()]
+        moved.append(float(torch.cat(step).norm()))
+    assert moved[0] > 0.1
+    assert moved[1] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_labels_are_smoothed() -> None:
+    def first_loss(smoothing: float) -> float:
+        seen: list[float] = []
+        settings = recipe(steps=1, report_every=1, label_smoothing=smoothing)
+        train(a_network(), noise(), settings, 0, on_progress=lambda p: seen.append(p.loss))
+        return seen[0]
+
+    model = a_network().train()
+    x, y = noise().train_batch(0, 16)
+    log_p = torch.log_softmax(model(x), dim=1)
+    hard, even = -log_p[torch.arange(16), y].mean(), -log_p.mean()
+    assert first_loss(0.0) == pytest.approx(float(hard), rel=1e-4)
+    assert first_loss(0.3) == pytest.approx(float(0.7 * hard + 0.3 * even), rel=1e-4)
+
+
+# -- ghost batches -----------------------------------------------------------------------------------
+def test_a_ghost_batch_norm_is_a_norm_of_each_part() -> None:
+    x = torch.randn(10, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    plain, ghost = BatchNorm(4), BatchNorm(4)
+    use_ghost_batches(ghost, 4)
+    assert isinstance(ghost, GhostBatchNorm)
+    expected = torch.cat([plain(part) for part in (x[:4], x[4:8], x[8:])])
+    torch.testing.assert_close(ghost(x), expected)
+    assert equal(ghost, plain)  # statistics too
+    assert not torch.allclose(ghost(x), BatchNorm(4)(x))
+
+
+def test_a_ghost_batch_norm_of_leading_channels() -> None:
+    x = torch.randn(8, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    plain, ghost = BatchNorm(5), BatchNorm(5)
+    use_ghost_batches(ghost, 4)
+    torch.testing.assert_close(ghost(x), torch.cat([plain(x[:4]), plain(x[4:])]))
+    assert equal(ghost, plain)
+
+
+def test_ghost_batches_do_nothing_in_evaluation_nor_when_they_are_off() -> None:
+    x = torch.randn(10, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    plain, ghost, off = a_network(), a_network(), a_network()
+    use_ghost_batches(ghost, 4)
+    use_ghost_batches(off, 0)
+    assert not any(isinstance(m, GhostBatchNorm) for m in off.modules())
+    assert torch.equal(ghost.eval()(x), plain.eval()(x))
+    assert not torch.equal(ghost.train()(x), plain.train()(x))
+    assert torch.equal(off.train()(x), a_network().train()(x))
+
+
+# -- the moving average ------------------------------------------------------------------------------
+def test_the_moving_average_is_by_its_formula() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), BatchNorm(2))
+    average = MovingAverage(model, 0.75)
+    expected = {k: v.clone() for k, v in model.state_dict().items()}
+    for step in range(5):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(step + 1.0)
+        model[1].running_mean += 1
+        model[1].num_batches_tracked += 1
+        average.update(model)
+        for k, v in model.state_dict().items():
+            expected[k] = 0.75 * expected[k] + 0.25 * v if v.dtype.is_floating_point else v.clone()
+    assert average.state.keys() == expected.keys()
+    for k, v in expected.items():
+        torch.testing.assert_close(average.state[k], v)
+    assert int(average.state["1.num_batches_tracked"]) == 5
+
+
+def test_training_returns_the_moving_average() -> None:
+    settings = recipe(steps=1, ema=0.9, warmup=0)
+    start, trained, averaged = a_network(), a_network(), a_network()
+    train(trained, noise(), settings.model_copy(update={"ema": 0.0}), 0)
+    train(averaged, noise(), settings, 0)
+    for a, b, c in zip(start.parameters(), trained.parameters(), averaged.parameters(), strict=True):
+        torch.testing.assert_close(c, 0.9 * a + 0.1 * b)
+    assert not averaged.training
+
+
+# -- several processes -------------------------------------------------------------------------------
+class Precise(MemoryData):
+    """Images as doubles: sums in another order then move no activation over a ReLU's edge."""
+
+    def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> tuple[Any, Any]:
+        x, y = super().train_batch(step, size, rank, world)
+        return x.double(), y
+
+
+TOGETHER = recipe(steps=20, ghost_batch=8, checkpoint_every=7)
+
+
+def train_in_doubles(checkpoint: store.Checkpoint | None = None) -> Any:
+    data = noise()
+    precise = Precise(data.pixels, data.labels, 10, 0, data.augmentation)
+    return train(a_supernet().double(), precise, TOGETHER, 0, fair_paths(), checkpoint)
+
+
+def train_together(rank: int, world: int, folder: Path) -> None:
+    import torch.distributed as dist
+
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+    model = train_in_doubles(store.Checkpoint(folder / "r", {}))
+    np.savez(folder / f"{rank}.npz", **{k: v.detach().numpy() for k, v in model.named_parameters()})
+    dist.destroy_process_group()
+
+
+def test_two_processes_train_the_weights_of_one(tmp_path: Path) -> None:
+    """Each takes half of every batch; ghost batches of that half make the statistics those of one process."""
+    children = [FORK.Process(target=train_together, args=(rank, 2, tmp_path)) for rank in range(2)]
+    for child in children:
+        child.start()
+    alone = train_in_doubles()
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+    a, b = (np.load(tmp_path / f"{rank}.npz") for rank in range(2))
+    moved = 0.0
+    for name, p in a_supernet().named_parameters():
+        assert (a[name] == b[name]).all()
+        assert np.abs(a[name] - alone.get_parameter(name).detach().numpy()).max() < 1e-5
+        moved = max(moved, np.abs(a[name] - p.detach().numpy()).max())
+    assert moved > 1e-2
+
+
+def test_a_batch_that_processes_cannot_share_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
+    with pytest.raises(UserError, match="batch_size: 16 images can't be shared evenly by 3 processes"):
+        train(a_network(), noise(), recipe(), 0)
+
+
+# -- statistics made anew for a path -----------------------------------------------------------------
+def batches(n: int = 3, size: int = 12) -> list[Any]:
+    data = noise()
+    return [data.plain("train", i * size, size)[0] for i in range(n)]
+
+
+def test_recalibrated_statistics_are_the_plain_average_over_batches() -> None:
+    norm = BatchNorm(3)
+    for _ in range(4):
+        norm.train()(5 + torch.randn(8, 3, 4, 4))
+    xs = batches()
+    recalibrate(norm, None, xs)
+    mean = torch.stack([x.mean(dim=(0, 2, 3)) for x in xs]).mean(dim=0)
+    var = torch.stack([x.transpose(0, 1).flatten(1).var(dim=1) for x in xs]).mean(dim=0)
+    torch.testing.assert_close(norm.running_mean, mean)
+    torch.testing.assert_close(norm.running_var, var)
+    assert norm.momentum == 0.1
+    assert not norm.training
+
+
+def test_recalibration_of_leading_channels_is_the_same_average() -> None:
+    norm, whole = BatchNorm(5), BatchNorm(3)
+    recalibrate(norm, None, batches())
+    recalibrate(whole, None, batches())
+    torch.testing.assert_close(norm.running_mean[:3], whole.running_mean)  # type: ignore[index]
+    torch.testing.assert_close(norm.running_var[:3], whole.running_var)  # type: ignore[index]
+
+
+def judge(model: Any, **changes: Any) -> Judge:
+    params = config.load(None, {}, benchmarks.names())
+    settings = params.search.model_copy(update={"images": 40, "batch_size": 20, **changes})
+    return Judge.of(model, noise(), settings)
+
+
+@pytest.fixture(scope="module")
+def trained() -> Any:
+    torch.set_num_threads(1)
+    return train(a_supernet(), noise(), recipe(steps=30, rate=0.1), 0, samplers.over_set(members(), 0))
+
+
+def test_recalibration_leaves_weights_and_settings_alone(trained: Any) -> None:
+    before = {k: v.clone() for k, v in trained.named_parameters()}
+    momenta = [m.momentum for m in trained.modules() if isinstance(m, BatchNorm)]
+    judge(trained)(members())
+    assert all(torch.equal(p, before[k]) for k, p in trained.named_parameters())
+    assert all(p.requires_grad and p.grad is not None for p in trained.classifier.parameters())
+    assert [m.momentum for m in trained.modules() if isinstance(m, BatchNorm)] == momenta
+    assert not trained.training
+
+
+@pytest.mark.parametrize("name", ["nas_bench_macro", "shufflenetv2", "nasbench101"])
+def test_a_path_is_judged_alike_whatever_was_judged_before(name: str) -> None:
+    rows = spaces.get(name).sample_distinct(4, np.random.default_rng(1))
+    model = nets.supernet(name, rows, **SMALL)
+    train(model, noise(), recipe(steps=6, rate=0.1), 0, samplers.over_set(rows, 0))
+    x = noise().plain("validation", 0, 40)[0]
+
+    def logits(path: Any) -> Any:
+        recalibrate(model, path, batches())
+        with torch.inference_mode():
+            return model(x, path)
+
+    alone = logits(rows[0])
+    for other in rows[1:]:
+        logits(other)
+    assert torch.equal(logits(rows[0]), alone)
+    forth, back = judge(model)(rows), judge(model)(rows[::-1])
+    assert forth.tolist() == back[::-1].tolist()
+
+
+def test_a_judged_path_is_as_good_as_its_recalibrated_network(trained: Any) -> None:
+    row = members()[2]
+    network = nets.network("nas_bench_macro", row, **SMALL)
+    nets.copy_weights(trained, network)
+    data = noise()
+    recalibrate(network, None, [data.plain("train", first, 20)[0] for first in (0, 20)])
+    assert judge(trained).accuracy(row) == accuracy(network, data, "validation", 40)
+
+
+def test_recalibration_can_be_switched_off() -> None:
+    model = train(a_supernet(), noise(), recipe(steps=30, rate=0.1), 0, samplers.over_set(members(), 0))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    off = judge(model, recalibration_batches=0)
+    assert off.calibration == []
+    row = members()[0]
+    with torch.inference_mode():
+        x, y = noise().plain("validation", 0, 40)
+        expected = 100 * float((model(x, row).argmax(dim=1) == y).float().mean())
+    assert off.accuracy(row) == pytest.approx(expected)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert off(members()).tolist() != judge(model)(members()).tolist()
+
+
+def test_a_judge_takes_the_first_validation_images_in_batches_of_any_size(trained: Any) -> None:
+    whole, parts = judge(trained, recalibration_batches=0), judge(trained, recalibration_batches=0, batch_size=7)
+    assert whole(members()).tolist() == parts(members()).tolist()
+    few = judge(trained, images=10, recalibration_batches=0)
+    assert torch.equal(torch.cat(list(few.labels)), noise().labels["validation"][:10])
+    assert sum(len(y) for y in judge(trained, images=1_000).labels) == 40
+
+
+def test_more_recalibration_batches_than_there_are_change_nothing(trained: Any) -> None:
+    """64 images are 4 batches of at most 20."""
+    assert judge(trained, recalibration_batches=6)(members()).tolist() == (
+        judge(trained, recalibration_batches=4)(members()).tolist()
+    )
+
+
+def test_images_of_other_classes_than_the_supernet_s_are_refused(trained: Any) -> None:
+    params = config.load(None, {}, benchmarks.names())
+    with pytest.raises(UserError, match="classes"):
+        Judge.of(trained, noise(classes=4), params.search)
+
+
+def test_no_validation_images_are_a_mistake(trained: Any) -> None:
+    params = config.load(None, {}, benchmarks.names())
+    with pytest.raises(UserError, match="no images are set apart to judge on"):
+        Judge.of(trained, noise(validation=0), params.search)
