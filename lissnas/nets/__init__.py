@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from lissnas.nets.base import Network, Scale, Supernet, copy_weights, used_choices
 from lissnas.nets.build import names, network, published_scale, supernet
+from lissnas.nets.files import load
 
 __all__ = [
     "Network",
     "Scale",
     "Supernet",
     "copy_weights",
+    "load",
     "names",
     "network",
     "published_scale",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
@@ -103,7 +104,7 @@ def load_supernet(folder: Path, members: Archs) -> Supernet:
 def _put(model: nn.Module, data: bytes, folder: Path) -> None:
     try:
         model.load_state_dict(load_tensors(data))
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         raise UserError(f"the weights in {folder} don't fit: {str(error).splitlines()[0]}") from None
     model.eval()
 

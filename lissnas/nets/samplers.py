@@ -30,7 +30,13 @@ def uniform(space: Space, seed: int) -> Sampler:
 def over_set(members: Archs, seed: int) -> Sampler:
     """Draw one member of a shrunk set a step, uniform."""
     _some(members)
-    return lambda step: members[stream(seed, "path", step).integers(0, len(members), 1)]
+    draw, n = _Draws(seed), len(members)
+
+    def paths(step: int) -> Archs:
+        at = int(draw(step) * n)
+        return members[at : at + 1]
+
+    return paths
 
 
 def fair_product(space: ChoiceSpace, allowed: BoolArray, seed: int) -> Sampler:
@@ -92,10 +98,11 @@ def balanced(members: Archs, params: FloatArray, seed: int) -> Sampler:
     if not (params > 0).all():
         raise UserError("balanced path sampling needs positive parameter counts")
     edges = np.cumsum(params / params.sum())
+    draw = _Draws(seed)
 
     def paths(step: int) -> Archs:
-        at = np.searchsorted(edges, stream(seed, "path", step).random(1))
-        return members[np.minimum(at, len(members) - 1)]
+        at = min(int(np.searchsorted(edges, draw(step))), len(members) - 1)
+        return members[at : at + 1]
 
     return paths
 
@@ -135,6 +142,24 @@ class Curriculum:
         distance = (slots != space.slots(first)).sum(axis=1)
         order = np.argsort(distance, kind="stable")
         return cls(members[order], slots[order], sampler, steps, share, seed)
+
+
+class _Draws:
+    """A number in [0, 1) for each step, drawn in blocks: a stream of its own for every step costs more."""
+
+    BLOCK = 1_024
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._block = -1
+        self._values: list[float] = []
+
+    def __call__(self, step: int) -> float:
+        block, at = divmod(step, self.BLOCK)
+        if block != self._block:
+            self._block = block
+            self._values = stream(self.seed, "path", block).random(self.BLOCK).tolist()
+        return self._values[at]
 
 
 def _some(members: Archs) -> None:

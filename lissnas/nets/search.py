@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lissnas.config import SearchConfig
-from lissnas.errors import UserError
+from lissnas.errors import InvalidArchitecture, UserError
 from lissnas.oracles import Oracle, ask
 from lissnas.rng import stream
 from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
@@ -17,6 +17,8 @@ from lissnas.spaces.base import is_in
 from lissnas.store import Checkpoint
 
 FAR = 127
+MOST_EDITS = 2
+"""Edits of a mutation, at most: SPOS redraws two of twenty decisions on average."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,17 @@ class Limits:
                 raise UserError(f"space {space.name} knows no {name}, so they can't be limited")
             inside &= costs[name] <= limit
         if not inside.any():
-            least = ", ".join(f"{values.min() / 1e6:,.2f} M {name}" for name, values in costs.items())
-            raise UserError(f"no network of the shrunk space is within the limits; the smallest has {least}")
+            asked = [n for n, limit in (("flops", self.flops), ("params", self.params)) if limit is not None]
+            least = "; ".join(_smallest(costs, name) for name in asked)
+            raise UserError(f"no network of the shrunk space is within the limits; {least}")
         return members[inside]
+
+
+def _smallest(costs: Mapping[str, IntArray], name: str) -> str:
+    """Return in words what the network with the least of a cost has."""
+    at = int(np.argmin(costs[name]))
+    has = " and ".join(f"{values[at] / 1e6:,.2f} M {cost}" for cost, values in costs.items())
+    return f"the smallest has {has} (fewest {name})"
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,7 @@ def search(
     checkpoint, saved after each generation. Raises UserError for limits that nothing meets.
     """
     inside = limits.keep(space, members)
+    inside = inside[np.sort(np.unique(space.key(inside), return_index=True)[1])]
     history = History(inside[:0])
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
         history = History(saved[0]["rows"], saved[0]["scores"], saved[0]["generation"])
@@ -109,29 +120,41 @@ def offspring(
 ) -> Archs:
     """Return the next generation: mutated and crossed children of the best, members that weren't evaluated yet.
 
-    A child outside the set becomes the member that is nearest to it in the fewest decisions; what is
-    still missing is drawn at random.
+    A child outside the set, or one that was evaluated before, becomes the free member that differs from it in
+    the fewest places.
     """
     parents = history.rows[history.best(settings.parents)]
     half = settings.population // 2
     mutated = parents[rng.integers(0, len(parents), half)]
-    edits = np.maximum(1, rng.binomial(space.genome_len, settings.mutation, half))
+    edits = np.clip(rng.binomial(space.genome_len, settings.mutation, half), 1, MOST_EDITS)
     mutated = space.mutate(mutated, np.minimum(edits, space.max_edits), rng)
-    pair = parents[rng.integers(0, len(parents), (2, settings.population - half))]
-    crossed = np.where(rng.random(pair[0].shape) < 0.5, pair[0], pair[1])
-    wanted = np.concatenate([space.slots(mutated), space.slots(crossed)])
+    one = rng.integers(0, len(parents), settings.population - half)
+    other = (one + rng.integers(1, max(2, len(parents)), len(one))) % len(parents)
+    crossed = np.where(rng.random((len(one), space.genome_len)) < 0.5, parents[one], parents[other])
+    wanted = np.concatenate([mutated, _canonical(space, crossed)])
     free = ~is_in(keys, np.sort(space.key(history.rows)))
-    slots = space.slots(inside)
     taken: list[int] = []
     for want in wanted:
         if not free.any():
             break
-        distance = np.where(free, (slots != want).sum(axis=1), FAR)
+        distance = np.where(free, (inside != want).sum(axis=1), FAR)
         nearest = np.flatnonzero(distance == distance.min())
         at = int(nearest[rng.integers(0, len(nearest))])
         free[at] = False
         taken.append(at)
     return inside[taken]
+
+
+def _canonical(space: Space, rows: Archs) -> Archs:
+    """Return the canonical form of rows that are networks of the space, the others as they are."""
+    rows = rows.copy()
+    for i in range(len(rows)):
+        try:
+            space.key(rows[i : i + 1])
+        except InvalidArchitecture:
+            continue
+        rows[i : i + 1] = space.canonical(rows[i : i + 1])
+    return rows
 
 
 def top(space: Space, history: History, k: int) -> list[Mapping[str, Any]]:

@@ -56,10 +56,13 @@ def read_members(path: Path, space: Space) -> Archs:
         if about["space"] != space.name:
             raise UserError(f"{path} is a part of space {about['space']!r}, not of {space.name!r}")
     try:
-        names = pq.read_table(pa.BufferReader(data), columns=["arch"])["arch"].to_pylist()
-        members = space.parse(names)
-    except (pa.ArrowInvalid, KeyError) as error:
+        column = pq.read_table(pa.BufferReader(data), columns=["arch"])["arch"]
+    except (pa.ArrowInvalid, OSError, KeyError) as error:
         raise UserError(f"{path} is no shrunk space ({str(error).splitlines()[0]})") from None
+    if not pa.types.is_string(column.type) or column.null_count:
+        raise UserError(f"{path} is no shrunk space: its column arch holds {column.type}, not a name in each row")
+    try:
+        members = space.parse(column.to_pylist())
     except InvalidArchitecture as error:
         raise UserError(f"{path} is not of space {space.name}: {error}") from None
     if not len(members):

@@ -46,12 +46,15 @@ def supernet_stage(
 ) -> Outcome:
     """Train a supernet along paths of `members`; goes on where an earlier run was ended."""
     check_space(space)
+    # The order that a set is listed in says nothing about it, so it must not change the weights.
+    keys, first = np.unique(space.key(members), return_index=True)
+    members = members[first]
     settings = params.supernet
     recipe = recipe_of(params, settings.recipe, "supernet.recipe")
     parameters = {
         "space": space.name,
         "networks": len(members),
-        "networks_sha256": store.sha256(np.sort(space.key(members)).tobytes()),
+        "networks_sha256": store.sha256(keys.tobytes()),
         "seed": seed,
         "supernet": settings.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
