@@ -25,7 +25,7 @@ from lissnas.options import (
     TableOption,
     with_config_options,
 )
-from lissnas.stages.base import Outcome
+from lissnas.stages.base import Outcome, finished
 from lissnas.stages.one_shot import Watch, one_shot
 from lissnas.stages.search import TOP
 from lissnas.stages.shrink import shrink_stage
@@ -79,7 +79,10 @@ def nas(
         checked, source, folder / "shrunk", seed, folder / "search", None, tagged, watch_by_log(), force
     )
     table_artifact(f"found {benchmark} seed {seed}", search.json(TOP), f"The best networks of {benchmark}")
+    trained = folder / "search" / "supernet"
     stages = [("shrink", shrunk), ("search", search), *([("retrain", best)] if best else [])]
+    if trained.exists():
+        stages.insert(1, ("supernet", finished(trained)))
     group = f"nas {benchmark} seed {seed}"
     return search, best, [log_to_mlflow(stage, outcome, seed, group) for stage, outcome in stages]
 

@@ -93,6 +93,8 @@ def log_stage(stage: str, outcome: Outcome, seed: int | None = None, group: str 
             _log_shrink(client, run, outcome)
         if stage == "compare":
             _log_comparison(client, run, outcome)
+        if stage == "supernet":
+            _log_training(client, run, outcome)
         if stage == "search":
             mlflow.log_artifact(str(outcome.folder / "top.json"))
             mlflow.log_artifact(str(outcome.folder / "history.parquet"))
@@ -167,6 +169,19 @@ def _log_comparison(client: MlflowClient, run: Run, outcome: Outcome) -> None:
             tags=[RunTag("params_digest", run.data.tags.get("params_digest", ""))],
         )
         client.set_terminated(child)
+
+
+def _log_training(client: MlflowClient, run: Run, outcome: Outcome) -> None:
+    """Log the course of a training as metrics by step."""
+    from mlflow.entities import Metric
+
+    at = run.info.start_time
+    points = [
+        Metric(name, float(r[name]), at, int(r["step"]))
+        for r in outcome.csv("training.csv")
+        for name in ("loss", "rate")
+    ]
+    client.log_batch(run.info.run_id, metrics=points)
 
 
 def _log_network(outcome: Outcome) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
@@ -159,11 +160,17 @@ def packaged(seed: int, validation: int, side: int, augmentation: Augmentation) 
     found = hashlib.sha256(data).hexdigest()
     if found != SUBSET_SHA256:
         raise DamagedFile(str(path), SUBSET_SHA256, found, "Install the package again.")
+    pixels, labels, is_train = _decode(data)
+    return _split(pixels, labels, is_train, 10, seed, validation, side, augmentation)
+
+
+@lru_cache(maxsize=1)
+def _decode(data: bytes) -> tuple[Tensor, Tensor, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+    """Return the packaged images, their labels, and which are training images; once a process."""
     table = pq.read_table(io.BytesIO(data))
     decoded = np.stack([np.asarray(Image.open(io.BytesIO(j))) for j in table["jpeg"].to_pylist()])
     pixels = torch.from_numpy(decoded).permute(0, 3, 1, 2).contiguous()
-    labels = torch.from_numpy(table["label"].to_numpy().astype(np.int64))
-    return _split(pixels, labels, table["train"].to_numpy(), 10, seed, validation, side, augmentation)
+    return pixels, torch.from_numpy(table["label"].to_numpy().astype(np.int64)), table["train"].to_numpy()
 
 
 def cifar(

@@ -63,12 +63,14 @@ def train(
     checkpoint: Checkpoint | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     device: torch.device | None = None,
+    course: list[Progress] | None = None,
 ) -> nn.Module:
     """Train in place, from the checkpoint if there is one; return the model (its moving average, if kept).
 
     With a `sampler` the model is a supernet, whose gradients along all paths of a step are added up.
-    Under `torchrun` every process takes its part of each batch, and gradients are averaged. Raises
-    NotFinite, and DamagedFile for a checkpoint that is not what was written.
+    `course` is filled with all reports, those before an interruption too. Under `torchrun` every process
+    takes its part of each batch, and gradients are averaged. Raises NotFinite, and DamagedFile for a
+    checkpoint that is not what was written.
     """
     device = device or torch.device("cpu")
     if data.n_train < settings.batch_size:
@@ -82,7 +84,9 @@ def train(
     use_ghost_batches(model, settings.ghost_batch)
     stepper = optimizer(model, settings)
     average = MovingAverage(model, settings.ema) if settings.ema else None
-    first, losses = _restore(checkpoint, model, stepper, average)
+    first, losses, reports = _restore(checkpoint, model, stepper, average)
+    if course is not None:
+        course[:] = reports
     model.train()
     for step in range(first, settings.steps):
         rate = learning_rate(settings, step)
@@ -113,13 +117,16 @@ def train(
             average.update(model)
         done = step + 1
         if done % settings.report_every == 0 or done == settings.steps:
-            on_progress(Progress(done, settings.steps, float(np.mean(losses)), rate))
+            reports.append(Progress(done, settings.steps, float(np.mean(losses)), rate))
+            if course is not None:
+                course.append(reports[-1])
+            on_progress(reports[-1])
             losses.clear()
         keep = done % settings.checkpoint_every == 0
         if keep or done == settings.steps:
             _check_weights(model, step)
         if checkpoint is not None and rank == 0 and keep and done < settings.steps:
-            _save(checkpoint, done, losses, model, stepper, average)
+            _save(checkpoint, done, losses, reports, model, stepper, average)
     if average is not None:
         model.load_state_dict(average.state)
     return model.eval()
@@ -145,6 +152,7 @@ def _save(
     checkpoint: Checkpoint,
     step: int,
     losses: list[float],
+    reports: list[Progress],
     model: nn.Module,
     stepper: torch.optim.SGD,
     average: MovingAverage | None,
@@ -155,16 +163,17 @@ def _save(
     for i, state in stepper.state_dict()["state"].items():
         if state.get("momentum_buffer") is not None:
             arrays[f"momentum.{i}"] = state["momentum_buffer"].cpu().numpy()
-    checkpoint.save(arrays, {"step": step, "losses": losses})
+    about = {"step": step, "losses": losses, "reports": [vars(r) for r in reports]}
+    checkpoint.save(arrays, about)
 
 
 def _restore(
     checkpoint: Checkpoint | None, model: nn.Module, stepper: torch.optim.SGD, average: MovingAverage | None
-) -> tuple[int, list[float]]:
-    """Put the last checkpoint in; return the step to go on with, and the losses since the last report."""
+) -> tuple[int, list[float], list[Progress]]:
+    """Put the last checkpoint in; return the step to go on with, the losses since the last report, and all reports."""
     saved = None if checkpoint is None else checkpoint.load()
     if saved is None:
-        return 0, []
+        return 0, [], []
     arrays, about = saved
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "momentum": {}}
     for name, value in arrays.items():
@@ -176,4 +185,4 @@ def _restore(
     state: dict[str, Any] = stepper.state_dict()
     state["state"] = {int(i): {"momentum_buffer": value} for i, value in parts["momentum"].items()}
     stepper.load_state_dict(state)
-    return int(about["step"]), list(about["losses"])
+    return int(about["step"]), list(about["losses"]), [Progress(**r) for r in about["reports"]]

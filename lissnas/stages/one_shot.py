@@ -95,6 +95,7 @@ def one_shot(
         recipe_of(params, params.retrain.recipe, "retrain.recipe")
         recipe_of(params, params.supernet.recipe, "supernet.recipe")
         device_of(params.supernet.device)
+        images.load(params.images, recipe_of(params, params.supernet.recipe, "supernet.recipe"))
     oracle, digest = _oracle(params, benchmark, members, subspace, seed, out, supernet, call, watch, force)
     found = search_stage(params, space, members, oracle, digest, seed, out, benchmark, call, watch.on_generation, force)
     if not params.retrain.networks:

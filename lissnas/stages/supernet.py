@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +65,7 @@ def supernet_stage(
         checkpoint = store.Checkpoint(out, parameters)
         if force:
             checkpoint.clear()
-        curve: list[dict[str, Any]] = []
-
-        def watch(progress: Progress) -> None:
-            curve.append(vars(progress) | {})
-            on_progress(progress)
-
-        return call(train_supernet, params, space, members, seed, recipe, checkpoint, watch, curve)  # type: ignore[no-any-return]
+        return call(train_supernet, params, space, members, seed, recipe, checkpoint, on_progress)  # type: ignore[no-any-return]
 
     return run(out, parameters, work, force)
 
@@ -84,7 +78,6 @@ def train_supernet(
     recipe: TrainingConfig,
     checkpoint: store.Checkpoint | None,
     watch: Callable[[Progress], None],
-    curve: Sequence[dict[str, Any]],
 ) -> dict[str, bytes]:
     """Train the supernet of a set of networks; return its files."""
     settings = params.supernet
@@ -97,11 +90,14 @@ def train_supernet(
     if recipe.curriculum:
         middle = members[np.argsort(_size(space, members), kind="stable")[len(members) // 2]][None]
         sampler = samplers.Curriculum.of(space, members, middle, sampler, recipe.steps, recipe.curriculum, seed)
-    train(model, data, recipe, seed, sampler, checkpoint, watch, device_of(settings.device))
+    course: list[Progress] = []
+    train(model, data, recipe, seed, sampler, checkpoint, watch, device_of(settings.device), course)
+    curve = [vars(progress) for progress in course]
     last = curve[-1]["loss"] if curve else float("nan")
     return {
         SUPERNET_WEIGHTS: weights(model),
         SUPERNET_ABOUT: store.to_json(describe_supernet(model, members, affine)),
+        "training.csv": store.to_csv(curve),
         "training.png": figures.png(figures.training(curve, f"{space.name}: supernet of {len(members):,} networks")),
         "metrics.json": store.to_json({"space": space.name, "networks": len(members), "seed": seed, "loss": last}),
     }

@@ -315,7 +315,7 @@ def test_a_loss_that_is_no_number_ends_training_at_its_step_and_path(tmp_path: P
         train(a_supernet(), Hurt(6), recipe(), 0, samplers.over_set(rows, 0), checkpoint)
     saved = checkpoint.load()
     assert saved is not None
-    assert saved[1] == {"step": 4, "losses": []}
+    assert saved[1]["step"] == 4
     sound = train(a_supernet(), noise(), recipe(), 0, samplers.over_set(rows, 0))
     assert equal(train(a_supernet(), noise(), recipe(), 0, samplers.over_set(rows, 0), checkpoint), sound)
 

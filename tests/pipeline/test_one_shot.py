@@ -1,0 +1,476 @@
+"""Search and retraining as a user runs them: the command, killed and started again, and the flow."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
+
+from lissnas import benchmarks, config, nets, spaces, store  # noqa: E402
+from lissnas.nets import files, images  # noqa: E402
+from lissnas.nets.evaluation import accuracy  # noqa: E402
+from lissnas.nets.images import Augmentation  # noqa: E402
+from lissnas.stages.shrink import shrink_stage  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+MACRO = benchmarks.get("nas_bench_macro")
+FORK = multiprocessing.get_context("forkserver")
+"""Every command is a process of its own, forked from one that has imported torch already."""
+FORK.set_forkserver_preload(["pytest", "lissnas.cli", "lissnas.stages.one_shot"])
+
+TINY = {
+    "shrink.target_size": 60,
+    "shrink.labels": 80,
+    "predictor.trees": 30,
+    "images.side": 8,
+    "images.validation": 200,
+    "supernet.width": 0.25,
+    "supernet.device": "cpu",
+    "search.population": 6,
+    "search.generations": 3,
+    "search.parents": 3,
+    "search.top": 4,
+    "search.images": 60,
+    "search.batch_size": 30,
+    "retrain.networks": 2,
+    **{f"recipes.{r}.{k}": v for r in ("cpu", "cpu_retrain") for k, v in (("batch_size", 16), ("checkpoint_every", 4))},
+    **{"recipes.cpu.steps": 12, "recipes.cpu.report_every": 4, "recipes.cpu.warmup": 2},
+    **{"recipes.cpu_retrain.steps": 8, "recipes.cpu_retrain.report_every": 4, "recipes.cpu_retrain.warmup": 2},
+}
+STAGES = {"supernet": "supernet", "search": ".", "retrain": "best"}
+"""Where in the result a stage has its files."""
+
+
+# -- commands ----------------------------------------------------------------------------------------
+def command(cwd: Path, words: list[str], log: Path, stop: tuple[str, int] | None) -> None:
+    """Run `lissnas`; with `stop`, stand still after a stage has saved its checkpoint so many times."""
+    for stream, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(log / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    os.chdir(cwd)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    torch.set_num_threads(1)
+    if stop is not None:
+        stand_still(*stop, log / "saved")
+    sys.argv = ["lissnas", *words]
+    from lissnas.cli import main
+
+    main()
+
+
+def stand_still(stage: str, times: int, marker: Path) -> None:
+    save, seen = store.Checkpoint.save, [0]
+    mark = {"supernet": "/.supernet.checkpoint", "search": "/.out.checkpoint", "retrain": "/.best.tasks/"}[stage]
+
+    def saved(self: store.Checkpoint, arrays: Any, about: Any) -> None:
+        save(self, arrays, about)
+        seen[0] += mark in str(self.folder.absolute())
+        if seen[0] == times:
+            marker.touch()
+            time.sleep(120)
+
+    store.Checkpoint.save = saved  # type: ignore[method-assign]
+
+
+class Done:
+    def __init__(self, log: Path, code: int | None) -> None:
+        self.code, self.out, self.err = code, (log / "out").read_text(), (log / "err").read_text()
+
+
+Lissnas = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def lissnas(tmp_path_factory: pytest.TempPathFactory) -> Lissnas:
+    def run(cwd: Path, *words: str, killed: tuple[str, int] | None = None) -> Done:
+        log = tmp_path_factory.mktemp("log")
+        child = FORK.Process(target=command, args=(cwd, list(words), log, killed))
+        child.start()
+        if killed:
+            until = time.monotonic() + 60
+            while child.is_alive() and not (log / "saved").exists() and time.monotonic() < until:
+                time.sleep(0.02)
+            child.kill()
+        child.join(120)
+        return Done(log, child.exitcode)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A parameter file; JSON is YAML."""
+    path = tmp_path_factory.mktemp("params") / "params.yaml"
+    path.write_bytes(store.to_json(config.load(None, TINY, benchmarks.names()).model_dump(mode="json")))
+    return path
+
+
+@pytest.fixture(scope="module")
+def shrunk(params: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    checked = config.load(params, {}, benchmarks.names())
+    return shrink_stage(checked, MACRO, 0, tmp_path_factory.mktemp("shrunk") / "r", threads=1).folder
+
+
+@pytest.fixture(scope="module")
+def words(shrunk: Path, params: Path) -> list[str]:
+    given = ("--benchmark", "nas_bench_macro", "--params", str(params), "--subspace", str(shrunk), "--seed", "1")
+    return ["search", *given, "--out", "out"]
+
+
+@pytest.fixture(scope="module")
+def found(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an undisturbed run leaves, in a process from scratch."""
+    cwd = tmp_path_factory.mktemp("found")
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    start = [sys.executable, "-c", "from lissnas.cli import main; main()"]
+    done = subprocess.run([*start, *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "supernet: step 12 of 12" in done.stderr
+    assert "generation 2: 18 evaluated" in done.stderr
+    assert "Retrained and exported: " in done.stdout
+    assert "in the real table" in done.stdout
+    assert sorted(p.name for p in cwd.iterdir() if not p.name.endswith(".lock")) == ["out"]
+    return cwd / "out"
+
+
+def manifests(out: Path) -> dict[str, dict[str, str]]:
+    return {stage: store.verify(out / folder, "") for stage, folder in STAGES.items()}
+
+
+def members_of(shrunk: Path) -> Any:
+    return MACRO.space.parse(pq.read_table(shrunk / "subspace.parquet")["arch"].to_pylist())
+
+
+# -- what a run leaves -------------------------------------------------------------------------------
+def test_files_of_a_search(found: Path) -> None:
+    left = manifests(found)
+    shared = {"parameters.json", "metrics.json"}
+    assert set(left["supernet"]) == {"supernet.safetensors", "supernet.json", "training.csv", "training.png"} | shared
+    assert set(left["search"]) == {"history.parquet", "top.json", "history.png"} | shared
+    assert set(left["retrain"]) == {"network.safetensors", "network.json", "network.pt2", "retrained.csv"} | shared
+    hidden = {p.name for p in found.rglob(".*")}
+    assert hidden <= {".supernet.lock", ".best.lock"}  # no checkpoint stays
+
+
+def test_history_and_top_of_a_search(found: Path, shrunk: Path) -> None:
+    history = pq.read_table(found / "history.parquet")
+    assert history.column_names == ["arch", "score", "generation", "flops", "params"]
+    assert history.num_rows == len(set(history["arch"].to_pylist())) == 18
+    rows = MACRO.space.parse(history["arch"].to_pylist())
+    assert set(MACRO.space.key(rows)) <= set(MACRO.space.key(members_of(shrunk)))
+    assert history["flops"].to_pylist() == MACRO.space.costs(rows)["flops"].tolist()
+    top = json.loads((found / "top.json").read_text())
+    assert [set(row) for row in top] == [{"arch", "score", "flops", "params"}] * 4
+    scores = [row["score"] for row in top]
+    assert scores == sorted(history["score"].to_pylist(), reverse=True)[:4]
+    metrics = json.loads((found / "metrics.json").read_text())
+    assert metrics["evaluated"] == 18
+    best = float(MACRO(MACRO.space.parse([top[0]["arch"]]))[0])
+    assert metrics["best_true"] == best
+    assert metrics["best_rank"] == 1 + int((MACRO.values > best).sum())
+
+
+def test_the_best_by_validation_is_exported(found: Path) -> None:
+    import pyarrow.csv
+
+    top = [row["arch"] for row in json.loads((found / "top.json").read_text())]
+    best = found / "best"
+    typed = pyarrow.csv.ConvertOptions(column_types={"arch": "string"})
+    rows = pyarrow.csv.read_csv(best / "retrained.csv", convert_options=typed).to_pylist()
+    assert [row["arch"] for row in rows] == top[:2]
+    chosen = max(rows, key=lambda row: row["validation"])
+    metrics = json.loads((best / "metrics.json").read_text())
+    assert {name: metrics[name] for name in chosen} == chosen
+    model = files.load(best)
+    data = images.packaged(0, 200, 8, Augmentation())
+    for split in ("validation", "test"):
+        assert accuracy(model, data, split, 500) == pytest.approx(chosen[split])
+    assert MACRO.space.format(np.array([model.path], np.int8)) == [chosen["arch"]]
+    program = torch.export.load(best / "network.pt2").module()
+    x = data.plain("test", 0, 7)[0]
+    torch.testing.assert_close(program(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_the_supernet_is_of_the_shrunk_space(found: Path, shrunk: Path) -> None:
+    model = files.load_supernet(found / "supernet", members_of(shrunk))
+    used = nets.used_choices(MACRO.space, members_of(shrunk))
+    assert [len(layer) for layer in model.layers] == used.sum(axis=1).tolist()
+
+
+def test_the_same_again_does_nothing_and_others_are_refused(found: Path, words: list[str], lissnas: Lissnas) -> None:
+    def times() -> dict[str, int]:
+        return {str(p): p.stat().st_mtime_ns for p in found.rglob("*") if p.is_file() and p.suffix != ".lock"}
+
+    before = times()
+    again = lissnas(found.parent, *words)
+    assert again.code == 0
+    assert "Nothing was done" in again.out
+    assert "step" not in again.err
+    other = lissnas(found.parent, *words, "--seed", "2")
+    assert other.code == 2
+    assert "other parameters (seed differ)" in other.err
+    assert times() == before
+
+
+def test_a_trained_supernet_is_used_and_one_of_others_refused(
+    found: Path, words: list[str], params: Path, lissnas: Lissnas, tmp_path: Path
+) -> None:
+    given = ("--supernet", str(found / "supernet"), "--networks", "0")
+    done = lissnas(tmp_path, *words, *given)
+    assert done.code == 0, done.err
+    assert "supernet: step" not in done.err
+    assert not (tmp_path / "out" / "supernet").exists()
+    assert store.verify(tmp_path / "out", "")["history.parquet"] == manifests(found)["search"]["history.parquet"]
+    few = MACRO.space.format(MACRO.space.enumerate()[:30])
+    (tmp_path / "few.parquet").write_bytes(store.to_parquet({"arch": few}))
+    other = lissnas(tmp_path, *words, *given, "--subspace", "few.parquet", "--out", "other")
+    assert other.code == 2
+    assert "was trained on other networks (60 of nas_bench_macro) than the shrunk space has (30)" in other.err
+    assert not (tmp_path / "other").exists()
+    assert not list(tmp_path.glob(".other*checkpoint"))
+
+
+def test_the_table_finds_the_best_under_a_limit(
+    shrunk: Path, words: list[str], lissnas: Lissnas, tmp_path: Path
+) -> None:
+    flops = MACRO.space.costs(members_of(shrunk))["flops"]
+    limit = float(np.median(flops)) / 1e6
+    alone = ("--oracle", "table", "--networks", "0", "--population", "50", "--max-mflops", str(limit))
+    done = lissnas(tmp_path, *words, *alone)
+    assert done.code == 0, done.err
+    assert {p.name for p in (tmp_path / "out").iterdir() if p.is_dir()} == set()
+    top = json.loads((tmp_path / "out" / "top.json").read_text())
+    inside = members_of(shrunk)[flops <= 1e6 * limit]
+    assert top[0]["score"] == MACRO(inside).max()
+    assert all(row["flops"] <= 1e6 * limit for row in top)
+    assert len(pq.read_table(tmp_path / "out" / "history.parquet")) == len(inside)
+
+
+def test_the_predictor_of_the_shrink_judges(shrunk: Path, words: list[str], lissnas: Lissnas, tmp_path: Path) -> None:
+    done = lissnas(tmp_path, *words, "--oracle", "predictor", "--networks", "0")
+    assert done.code == 0, done.err
+    history = pq.read_table(tmp_path / "out" / "history.parquet")
+    predicted = pq.read_table(shrunk / "subspace.parquet")
+    known = dict(zip(predicted["arch"].to_pylist(), predicted["predicted"].to_pylist(), strict=True))
+    expected = [known[arch] for arch in history["arch"].to_pylist()]
+    assert history["score"].to_pylist() == pytest.approx(expected)
+
+
+# -- interruptions -----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("stage", "times", "there", "more"),
+    [
+        ("supernet", 1, [], ["--networks", "0"]),
+        ("search", 2, ["supernet"], ["--networks", "0"]),
+        ("retrain", 2, ["supernet", "search"], []),
+    ],
+    ids=["supernet", "search", "retrain"],
+)
+def test_killed_in_the_middle_of_a_stage_it_goes_on_to_the_same_files(
+    stage: str,
+    times: int,
+    there: list[str],
+    more: list[str],
+    found: Path,
+    words: list[str],
+    lissnas: Lissnas,
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "out"
+    for earlier in there:
+        leave = shutil.ignore_patterns("supernet", "best", ".*")
+        shutil.copytree(found / STAGES[earlier], out / STAGES[earlier], ignore=leave, dirs_exist_ok=True)
+    killed = lissnas(tmp_path, *words, *more, killed=(stage, times))
+    assert killed.code == -signal.SIGKILL
+    assert not (out / STAGES[stage] / "manifest.json").exists()
+    done = lissnas(tmp_path, *words, *more)
+    assert done.code == 0, done.err
+    before = {"supernet": ["supernet: step 4"], "search": ["generation 0", "generation 1"]}.get(stage, [])
+    assert not any(line in done.err for line in before)  # it did not start over
+    expected = manifests(found)
+    for finished in [*there, stage]:
+        assert store.verify(out / STAGES[finished], "") == expected[finished]
+    assert {p.name for p in tmp_path.rglob(".*") if p.suffix != ".lock"} == set()
+
+
+# -- mistakes ----------------------------------------------------------------------------------------
+def write_set(path: Path, names: list[str]) -> Path:
+    path.write_bytes(store.to_parquet({"arch": names}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sets without a manifest."""
+    folder = tmp_path_factory.mktemp("bare")
+    write_set(folder / "macro.parquet", MACRO.space.format(MACRO.space.enumerate()[:9]))
+    blocks = spaces.get("transnas_macro")
+    write_set(folder / "transnas.parquet", blocks.format(blocks.enumerate()[:9]))
+    table = pq.read_table(folder / "macro.parquet")
+    pq.write_table(table.slice(0, 0), folder / "empty.parquet")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--benchmark", "nasbench101"], "a part of space 'nas_bench_macro', not of 'nasbench101'"),
+        (["--benchmark", "nas_bench_makro"], "Did you mean 'nas_bench_macro'?"),
+        (["--max-mflops", "0.01"], "no network of the shrunk space is within the limits; the smallest has"),
+        (["--supernet-recipe", "gpu"], "unknown recipe in supernet.recipe 'gpu'"),
+        (["--retrain-recipe", "cpu_retrained"], "Did you mean 'cpu_retrain'?"),
+        (["--device", "cuda"], "cuda was asked for, and torch finds no GPU here"),
+        (["--device", "gpu"], "device"),
+        (["--oracle", "luck"], "search.oracle"),
+        (["--population", "0"], "search.population"),
+        (["--subspace", "nowhere"], "nowhere: no such file"),
+        (["--subspace", "{bare}/empty.parquet"], "empty.parquet is empty: there is nothing to search"),
+        (["--subspace", "{bare}/transnas.parquet"], "is not of space nas_bench_macro"),
+        (["--subspace", "{bare}/macro.parquet", "--oracle", "predictor"], "no run of lissnas was completed there"),
+        (["--benchmark", "transnas_macro/jigsaw", "--subspace", "{bare}/transnas.parquet"], "space with networks"),
+        (["--supernet", "nowhere"], "nowhere has no manifest.json"),
+        (["--side", "12"], "can't be reduced to 12"),
+        (["--side", "12", "--oracle", "table"], "can't be reduced to 12"),
+        (["--source", "folder"], "images.folder: needed for source folder"),
+        (["--source", "cifar10", "--folder", "nowhere"], "CIFAR-10 is not in nowhere"),
+        (["--validation", "10000"], "can't be set apart"),
+    ],
+    ids=lambda value: " ".join(value).replace("{bare}/", "") if isinstance(value, list) else "",
+)
+def test_mistakes_end_with_2_and_write_nothing(
+    more: list[str], message: str, words: list[str], bare: Path, lissnas: Lissnas, tmp_path: Path
+) -> None:
+    done = lissnas(tmp_path, *words, *(word.format(bare=bare) for word in more))
+    assert done.code == 2, done.err
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert [p for p in tmp_path.rglob("*") if not p.name.endswith(".lock")] == []
+
+
+# -- the flow ----------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def flow_run(params: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """`python -m flows.nas` against a Prefect server and an MLflow database of this module's own."""
+    home = tmp_path_factory.mktemp("flow")
+    saved, before, argv, threads = dict(os.environ), Path.cwd(), sys.argv, torch.get_num_threads()
+    os.environ["PREFECT_HOME"] = str(home / "prefect")
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"
+    os.chdir(home)
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        given = ["--benchmark", "nas_bench_macro", "--params", str(params), "--seed", "1", "--networks", "1"]
+        sys.argv = ["flows.nas", *given]
+        torch.set_num_threads(1)
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as ended:
+            runpy.run_module("flows.nas", run_name="__main__")  # what `python -m flows.nas` does
+        assert ended.value.code == 0
+        assert "Retrained and exported: " in said.getvalue()
+        assert said.getvalue().count("MLflow: run ") >= 3
+        yield home
+    os.chdir(before)
+    sys.argv = argv
+    torch.set_num_threads(threads)
+    os.environ.clear()
+    os.environ.update(saved)
+
+
+def client_call(method: str) -> Any:
+    from prefect.client.orchestration import get_client
+
+    async def call() -> Any:
+        async with get_client() as client:
+            return await getattr(client, method)()
+
+    return asyncio.run(call())
+
+
+def test_the_flow_shrinks_searches_and_retrains(flow_run: Path) -> None:
+    folder = flow_run / "data" / "nas" / "nas_bench_macro" / "seed-1"
+    assert len(pq.read_table(folder / "shrunk" / "subspace.parquet")) == 60
+    manifests(folder / "search")
+    assert files.load(folder / "search" / "best")(torch.zeros(2, 3, 8, 8)).shape == (2, 10)
+
+
+def test_training_search_and_retraining_are_tasks_of_one_flow_run(flow_run: Path) -> None:
+    (flow,) = client_call("read_flow_runs")
+    assert flow.name == "nas nas_bench_macro seed 1"
+    runs = client_call("read_task_runs")
+    assert {run.flow_run_id for run in runs} == {flow.id}
+    assert all(run.state.is_completed() for run in runs)
+    for name in ("train_supernet", "evolutionary_search", "retrain"):
+        (run,) = [run for run in runs if run.name.rpartition("-")[0] == name or run.name == name]
+        assert "gpu" in run.tags
+    assert any(run.name.startswith("select_seeds") for run in runs)
+
+
+def logged() -> dict[str, Any]:
+    """Return MLflow's runs by stage, and the one parent of them all."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    experiment = client.get_experiment_by_name("lissnas")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    children = {run.data.tags["stage"]: run for run in runs if "stage" in run.data.tags}
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
+    return {**children, "parent": parent}
+
+
+def test_mlflow_has_one_parent_with_the_stages_below_it(flow_run: Path) -> None:
+    runs = logged()
+    assert {"shrink", "search", "retrain"} <= set(runs)
+    assert runs["parent"].info.run_name == "nas nas_bench_macro seed 1"
+    assert {run.data.tags["benchmark"] for run in runs.values()} == {"nas_bench_macro"}
+    best = flow_run / "data" / "nas" / "nas_bench_macro" / "seed-1" / "search" / "best"
+    expected = json.loads((best / "metrics.json").read_text())
+    assert runs["retrain"].data.metrics["test"] == pytest.approx(expected["test"])
+    assert runs["search"].data.metrics["evaluated"] == 18
+
+
+def test_mlflow_has_the_training_of_the_supernet_by_step(flow_run: Path) -> None:
+    from mlflow import MlflowClient
+
+    runs = logged()
+    assert "supernet" in runs
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    curves = [client.get_metric_history(runs["supernet"].info.run_id, name) for name in runs["supernet"].data.metrics]
+    assert [4, 8, 12] in [[m.step for m in curve] for curve in curves]
+
+
+def test_mlflow_has_the_picture_of_the_search(flow_run: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    names = {f.path for f in client.list_artifacts(logged()["search"].info.run_id, "pictures")}
+    assert names == {"pictures/history.png"}
+
+
+def test_the_exported_network_is_a_model_that_loads_without_pickle(flow_run: Path) -> None:
+    import mlflow
+
+    assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    model = mlflow.pytorch.load_model(f"runs:/{logged()['retrain'].info.run_id}/network")
+    exported = files.load(flow_run / "data" / "nas" / "nas_bench_macro" / "seed-1" / "search" / "best")
+    x = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model(x), exported(x), rtol=1e-4, atol=1e-5)
