@@ -211,7 +211,7 @@ def test_the_best_by_validation_is_exported(found: Path) -> None:
 def test_the_supernet_is_of_the_shrunk_space(found: Path, shrunk: Path) -> None:
     model = files.load_supernet(found / "supernet", members_of(shrunk))
     used = nets.used_choices(MACRO.space, members_of(shrunk))
-    assert [len(layer) for layer in model.layers] == used.sum(axis=1).tolist()
+    assert [len(layer) for layer in model.layers] == used.sum(axis=1).tolist()  # type: ignore[union-attr]
 
 
 def test_the_same_again_does_nothing_and_others_are_refused(found: Path, words: list[str], lissnas: Lissnas) -> None:
