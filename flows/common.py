@@ -27,6 +27,11 @@ def as_task(step: Callable[..., Any]) -> Callable[..., Any]:
     return named
 
 
+def run_step(step: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Run a step as a task, with options such as its run's name or tags."""
+    return as_task(step).with_options(**options)(*args)  # type: ignore[attr-defined]
+
+
 def table_artifact(name: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
     """Show rows on the flow run's page; floats with the digits that matter."""
     shown = [{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows]

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from prefect import flow, get_run_logger
 
-from flows.common import DATA, as_task, log_to_mlflow, main, table_artifact
+from flows.common import DATA, log_to_mlflow, main, run_step, table_artifact
 from lissnas import comparison, console, options
 from lissnas.options import (
     BenchmarkOption,
@@ -33,7 +33,7 @@ SHOWN = ("method", "size", "queries", "mean_true", "ours_mean_true", "ours_minus
 
 def run_as_task(name: str, step: Callable[..., Any], *args: Any) -> Any:
     """Run a step as a task of that name."""
-    return as_task(step).with_options(task_run_name=name)(*args)  # type: ignore[attr-defined]
+    return run_step(step, *args, task_run_name=name)
 
 
 @flow(name="compare", flow_run_name="compare {benchmark}", persist_result=False)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from prefect import flow, get_run_logger
 
-from flows.common import DATA, as_task, log_to_mlflow, main, table_artifact
+from flows.common import DATA, log_to_mlflow, main, run_step, table_artifact
 from lissnas import console, options
 from lissnas.options import BenchmarkOption, ForceOption, ParamsOption, TableOption, ThreadsOption, with_config_options
 from lissnas.stages.base import Outcome
@@ -32,9 +32,7 @@ def locality(
     checked, source = options.load(benchmark, params, overrides or {}, table)
     folder = out or DATA / "locality" / benchmark
     logger = get_run_logger()
-    outcome = locality_stage(
-        checked, source, folder, lambda f, *a: as_task(f)(*a), logger.info, force=force, threads=threads
-    )
+    outcome = locality_stage(checked, source, folder, run_step, logger.info, force=force, threads=threads)
     rows = outcome.table("locality.parquet").to_pylist()
     table_artifact(f"locality {benchmark}", rows, f"Correlation at exact edit distance, {benchmark}")
     return outcome, log_to_mlflow("locality", outcome)

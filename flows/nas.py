@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from prefect import flow, get_run_logger
 
-from flows.common import DATA, as_task, log_to_mlflow, main, table_artifact
+from flows.common import DATA, log_to_mlflow, main, run_step, table_artifact
 from flows.shrink import run_as_task
 from lissnas import console, options
 from lissnas.nets.search import History
@@ -36,7 +36,7 @@ GPU_TAGS = {"train_supernet": ["gpu"], "evolutionary_search": ["gpu"], "retrain"
 
 def tagged(step: Callable[..., Any], *args: Any) -> Any:
     """Run a step as a task of its name, tagged for the GPU where it trains."""
-    return as_task(step).with_options(tags=GPU_TAGS.get(step.__name__, []))(*args)  # type: ignore[attr-defined]
+    return run_step(step, *args, tags=GPU_TAGS.get(step.__name__, []))
 
 
 def watch_by_log() -> Watch:

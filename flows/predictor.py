@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from prefect import flow
 
-from flows.common import DATA, as_task, log_to_mlflow, main, table_artifact
+from flows.common import DATA, log_to_mlflow, main, run_step, table_artifact
 from lissnas import console, options
 from lissnas.options import (
     BenchmarkOption,
@@ -38,7 +38,7 @@ def predictor(
     """Assess the predictor of `benchmark` into `out`, log it to MLflow."""
     checked, source = options.load(benchmark, params, overrides or {}, table)
     folder = out or DATA / "predictor" / benchmark
-    outcome = predictor_stage(checked, source, folder, lambda f, *a: as_task(f)(*a), force, threads)
+    outcome = predictor_stage(checked, source, folder, run_step, force, threads)
     rows = outcome.table("assessment.parquet").to_pylist()
     table_artifact(f"predictor {benchmark}", rows, f"The predictor of {benchmark}, by seed")
     return outcome, log_to_mlflow("predictor", outcome)

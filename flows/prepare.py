@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from prefect import flow
 
-from flows.common import DATA, as_task, main
+from flows.common import DATA, main, run_step
 from lissnas import benchmarks, console, options
 from lissnas.benchmarks import Benchmark
 from lissnas.options import BenchmarkOption, ForceOption
@@ -27,8 +27,8 @@ def load(benchmark: str) -> Benchmark:
 @flow(name="prepare", flow_run_name="prepare {benchmark}", persist_result=False)
 def prepare(benchmark: str, out: Path | None = None, force: bool = False) -> Outcome:
     """Write the table of `benchmark` to `out`."""
-    source = as_task(load)(benchmark)
-    return data_stage(source, out or DATA / "prepared" / benchmark, force, call=lambda f, *a: as_task(f)(*a))
+    source = run_step(load, benchmark)
+    return data_stage(source, out or DATA / "prepared" / benchmark, force, call=run_step)
 
 
 def command(

@@ -31,10 +31,10 @@ from lissnas.options import (
 )
 from lissnas.stages.base import finished
 from lissnas.stages.compare import compare_stage
-from lissnas.stages.locality import locality_stage, predictor_in
+from lissnas.stages.locality import locality_stage
 from lissnas.stages.prepare import data_stage
 from lissnas.stages.report import report_stage
-from lissnas.stages.shrink import shrink_stage
+from lissnas.stages.shrink import predictor_in, shrink_stage
 
 app = typer.Typer(
     help="Shrink a neural-architecture search space to a small, diverse one that is dense in good networks.",

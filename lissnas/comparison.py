@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -133,6 +133,7 @@ class Contest:
     ours: ShrinkResult
     seconds: float
     threads: int
+    _measured: dict[int, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def budget(self) -> int:
@@ -144,6 +145,12 @@ class Contest:
         """The size that every method is asked for."""
         assert self.ours.state.target is not None
         return self.ours.state.target
+
+    def ours_at(self, size: int) -> dict[str, Any]:
+        """Return the metrics of ours cut to a size; measured once, since many methods have the same."""
+        if size not in self._measured:
+            self._measured[size] = self.ground.measure(cut(self.ours, size), self.params.seed)
+        return self._measured[size]
 
 
 @dataclass(frozen=True)
@@ -184,7 +191,7 @@ def run_method(contest: Contest, name: str) -> Entry:
     if not len(rows):
         raise UserError(f"{name} returned an empty space of {contest.ground.benchmark.name}")
     measured = contest.ground.measure(rows, contest.params.seed)
-    ours = contest.ground.measure(cut(contest.ours, len(rows)), contest.params.seed)
+    ours = contest.ours_at(len(rows))
     row: dict[str, Any] = {
         "method": name,
         "seed": contest.params.seed,
@@ -205,7 +212,7 @@ def diversity_curve(contest: Contest, diversities: Sequence[float], sizes: Mappi
     for diversity in diversities:
         method = contest.params.method.model_copy(update={"diversity": diversity})
         problem = replace(contest.ours.problem, params=contest.params.model_copy(update={"method": method}))
-        result = shrink(problem)
+        result = contest.ours if method == contest.params.method else shrink(problem)
         for name, size in sizes.items():
             rows = cut(result, size)
             measured = contest.ground.yardstick.cost_coverage(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.random import Generator
@@ -13,14 +14,11 @@ from scipy.stats import ks_2samp
 from lissnas.errors import UserError
 from lissnas.rng import stream
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
-from lissnas.spaces.base import LISTABLE
 
 BINS = 20
 """Equal-width bins of each cost, on the full space's range."""
 SAMPLE = 1_000
 """Members that distances are measured between, and the least that stands for a distribution (paper, G)."""
-UNLISTED = 100_000
-"""Networks that stand for a space too large to list."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Yardstick:
     def of(cls, space: Space) -> Yardstick:
         """Measure the full space: all of it where it can be listed, else a large uniform sample."""
         rng = stream(0, "yardstick", space.name)
-        rows = space.enumerate() if space.size() <= LISTABLE else space.sample(UNLISTED, rng)
+        rows = space.all_or_many(rng)
         features = np.concatenate([space.encode(part) for part in np.array_split(rows, max(1, len(rows) // 65_536))])
         centre = features.mean(axis=0, dtype=np.float64)
         scale = np.maximum(features.std(axis=0, dtype=np.float64), 1e-9)
@@ -62,12 +60,17 @@ class Yardstick:
         """Return `(20,)` counts of a cost in the bins of the full space's range."""
         return np.bincount(np.searchsorted(self.edges(cost), values, side="right"), minlength=BINS)
 
+    @cached_property
+    def _full(self) -> dict[str, IntArray]:
+        """The full space's histogram of each cost."""
+        return {name: self.histogram(name, costs) for name, costs in self.costs.items()}
+
     def cost_coverage(self, archs: Archs) -> dict[str, float]:
         """Return for each cost the share of the bins that the full space occupies and `archs` do too."""
-        return {
-            f"{name}_coverage": float((self.histogram(name, costs) > 0).sum() / (self.histogram(name, full) > 0).sum())
-            for (name, costs), full in zip(self.space.costs(archs).items(), self.costs.values(), strict=True)
-        }
+        return self._coverage({name: self.histogram(name, c) for name, c in self.space.costs(archs).items()})
+
+    def _coverage(self, have: Mapping[str, IntArray]) -> dict[str, float]:
+        return {f"{name}_coverage": float((h > 0).sum() / (self._full[name] > 0).sum()) for name, h in have.items()}
 
     def _distances(self, rows: Archs, rng: Generator) -> tuple[float, float, float, float]:
         """Largest and mean cosine distance, mean pairwise and nearest-neighbour distance of a sample."""
@@ -109,15 +112,16 @@ class Yardstick:
             "distance_mean": _ratio(distance, self.distance_mean),
             "distance_nearest": _ratio(nearest, self.nearest_mean),
         }
-        found |= self.cost_coverage(archs)
-        for name, costs in self.space.costs(archs).items():
-            full = self.costs[name]
-            have, had = self.histogram(name, costs), self.histogram(name, full)
+        costs = self.space.costs(archs)
+        histograms = {name: self.histogram(name, own) for name, own in costs.items()}
+        found |= self._coverage(histograms)
+        for name, own in costs.items():
+            have, had = histograms[name], self._full[name]
             found |= {
                 f"{name}_tv": float(np.abs(have / have.sum() - had / had.sum()).sum() / 2),
-                f"{name}_ks": float(ks_2samp(costs, full, method="asymp").statistic),
-                f"{name}_min": int(costs.min()),
-                f"{name}_max": int(costs.max()),
+                f"{name}_ks": float(ks_2samp(own, self.costs[name], method="asymp").statistic),
+                f"{name}_min": int(own.min()),
+                f"{name}_max": int(own.max()),
             }
         return found
 

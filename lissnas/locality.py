@@ -15,7 +15,6 @@ from lissnas.errors import UserError
 from lissnas.oracles import Oracle, ask
 from lissnas.quality import error_edf
 from lissnas.spaces import FloatArray, Space
-from lissnas.spaces.base import LISTABLE
 
 WEAK = 0.3
 """A correlation below this is weak (paper, Figure 2)."""
@@ -24,8 +23,6 @@ ANY = "any"
 BINS = 40
 MORE = 1
 """Distances that are measured beyond the ones asked for, where the correlation is not weak by then."""
-FULL_SAMPLE = 100_000
-"""Networks that stand for the distribution of a space too large to list."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +156,7 @@ def sample_check(space: Space, oracle: Oracle, settings: LocalityConfig, rng: Ge
     listed): the share that a Kolmogorov-Smirnov test at 5 % does not reject, and the largest gap
     between the error EDFs.
     """
-    listed = space.size() <= LISTABLE
-    full = np.sort(ask(oracle, space, space.enumerate() if listed else space.sample(FULL_SAMPLE, rng)))
+    full = np.sort(ask(oracle, space, space.all_or_many(rng)))
     errors, share = error_edf(full, full[-1])
     n = min(settings.sample, space.size())
     pvalues, gaps = [], []

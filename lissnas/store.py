@@ -54,6 +54,12 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return sink.getvalue()
 
 
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file that `to_csv` wrote, None where a cell is empty."""
+    rows: list[dict[str, Any]] = csv.read_csv(path).to_pylist()
+    return rows
+
+
 def rows_to_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Return a parquet file of rows, null where a row lacks a column."""
     filled = _filled(rows)

@@ -44,7 +44,7 @@ class Subspace:
         """All members, best first in a set; raises UserError for a product too large to list."""
         if self.listed is not None:
             return self.listed
-        rows, slots = _listing(self.space)
+        rows, slots = listing(self.space)
         return rows[self._permits(slots)]
 
     @cached_property
@@ -93,7 +93,7 @@ class Subspace:
 
 
 @cache
-def _listing(space: Space) -> tuple[Archs, Archs]:
+def listing(space: Space) -> tuple[Archs, Archs]:
     """Return every architecture of a space and its choices, once a process."""
     rows = space.enumerate()
     return rows, space.slots(rows)

@@ -101,7 +101,7 @@ def _scale(space_name: str, width: float, stem_stride: int | None, classes: int 
 
 def _allowed(space: Space, archs: Archs | None, allowed: BoolArray | None) -> BoolArray:
     """Return the choices to build, whichever way they were given."""
-    possible = np.arange(max(space.slot_choices)) < np.array(space.slot_choices)[:, None]
+    possible = space.possible()
     if archs is not None and allowed is not None:
         raise UserError("supernet: give either architectures or allowed choices, not both")
     if archs is not None:

@@ -63,7 +63,7 @@ def load(folder: Path | str) -> Network:
     return model
 
 
-def describe_supernet(model: Supernet, members: Archs, affine: bool) -> dict[str, Any]:
+def describe_supernet(model: Supernet, members: Archs) -> dict[str, Any]:
     """Return what rebuilds a supernet: its space and size, and the networks that it holds."""
     space = spaces.get(model.space_name)
     keys = np.sort(space.key(members))
@@ -73,7 +73,7 @@ def describe_supernet(model: Supernet, members: Archs, affine: bool) -> dict[str
         "width": scale.width,
         "stem_stride": scale.stem_stride,
         "classes": scale.classes,
-        "affine": affine,
+        "affine": any(m.affine for m in model.modules() if isinstance(m, nn.BatchNorm2d)),
         "networks": len(members),
         "networks_sha256": store.sha256(keys.tobytes()),
     }

@@ -13,7 +13,7 @@ from lissnas.errors import InvalidArchitecture, UserError
 from lissnas.oracles import Oracle, ask
 from lissnas.rng import stream
 from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
-from lissnas.spaces.base import is_in
+from lissnas.spaces.base import first_of_each, is_in
 from lissnas.store import Checkpoint
 
 FAR = 127
@@ -75,7 +75,7 @@ class History:
         return np.argsort(-self.scores, kind="stable")[:k]
 
 
-def search(
+def evolutionary_search(
     space: Space,
     members: Archs,
     oracle: Oracle,
@@ -91,7 +91,7 @@ def search(
     checkpoint, saved after each generation. Raises UserError for limits that nothing meets.
     """
     inside = limits.keep(space, members)
-    inside = inside[np.sort(np.unique(space.key(inside), return_index=True)[1])]
+    inside = inside[first_of_each(space.key(inside))]
     history = History(inside[:0])
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
         history = History(saved[0]["rows"], saved[0]["scores"], saved[0]["generation"])

@@ -84,9 +84,8 @@ def train(
     use_ghost_batches(model, settings.ghost_batch)
     stepper = optimizer(model, settings)
     average = MovingAverage(model, settings.ema) if settings.ema else None
-    first, losses, reports = _restore(checkpoint, model, stepper, average)
-    if course is not None:
-        course[:] = reports
+    course = [] if course is None else course
+    first, losses, course[:] = _restore(checkpoint, model, stepper, average)
     model.train()
     for step in range(first, settings.steps):
         rate = learning_rate(settings, step)
@@ -117,16 +116,14 @@ def train(
             average.update(model)
         done = step + 1
         if done % settings.report_every == 0 or done == settings.steps:
-            reports.append(Progress(done, settings.steps, float(np.mean(losses)), rate))
-            if course is not None:
-                course.append(reports[-1])
-            on_progress(reports[-1])
+            course.append(Progress(done, settings.steps, float(np.mean(losses)), rate))
+            on_progress(course[-1])
             losses.clear()
         keep = done % settings.checkpoint_every == 0
         if keep or done == settings.steps:
             _check_weights(model, step)
         if checkpoint is not None and rank == 0 and keep and done < settings.steps:
-            _save(checkpoint, done, losses, reports, model, stepper, average)
+            _save(checkpoint, done, losses, course, model, stepper, average)
     if average is not None:
         model.load_state_dict(average.state)
     return model.eval()
@@ -152,7 +149,7 @@ def _save(
     checkpoint: Checkpoint,
     step: int,
     losses: list[float],
-    reports: list[Progress],
+    course: list[Progress],
     model: nn.Module,
     stepper: torch.optim.SGD,
     average: MovingAverage | None,
@@ -163,7 +160,7 @@ def _save(
     for i, state in stepper.state_dict()["state"].items():
         if state.get("momentum_buffer") is not None:
             arrays[f"momentum.{i}"] = state["momentum_buffer"].cpu().numpy()
-    about = {"step": step, "losses": losses, "reports": [vars(r) for r in reports]}
+    about = {"step": step, "losses": losses, "reports": [vars(r) for r in course]}
     checkpoint.save(arrays, about)
 
 

@@ -71,14 +71,15 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def comparison_tables(found: Sequence[Compared]) -> list[Table]:
-    """Return Tables 1, 4, 6, 7 with 11, 9 and 10, a block a benchmark and origin."""
+def comparison_tables(found: Sequence[Compared], table_8: Sequence[Table]) -> list[Table]:
+    """Return Tables 1, 4 to 7 with 11, 8 where there is one, 9 and 10, a block a benchmark and origin."""
     return [
         _table_1(found),
         _table_4(found),
         _table_5(),
         _table_6(found),
         _table_7_and_11(found),
+        *table_8,
         _table_9(found),
         _table_10(found),
     ]

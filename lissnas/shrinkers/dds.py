@@ -38,7 +38,7 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
     """
     oracle.need_budget()
     rows = space.enumerate()
-    columns = properties(space, rows)
+    keys, columns = space.key(rows), properties(space, rows)
     inside = np.ones(len(rows), bool)
     portion = max(SAMPLE, oracle.budget // ROUNDS)
     for _ in range(4 * ROUNDS):
@@ -48,7 +48,7 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
         if oracle.left:
             oracle(oracle.affordable(rows[rng.permutation(at)[:portion]]))
         known, values = oracle.asked()
-        place = np.searchsorted(space.key(rows), space.key(known))
+        place = np.searchsorted(keys, space.key(known))
         still = inside[place]
         place, values = place[still], values[still]
         chosen = next(filter(None, (_best_range(columns, place, values, c, rng) for c in COVERAGES)), None)
@@ -57,7 +57,7 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
         column, low, high = chosen
         smaller = inside & (columns[column] >= low) & (columns[column] <= high)
         if smaller.sum() < target:
-            inside = _nearest(inside, smaller, columns[column], (low, high), target)
+            inside = _nearest(inside, columns[column], (low, high), target)
             break
         inside = smaller
     return Subspace(space, rows[inside])
@@ -96,9 +96,7 @@ def _best_range(
     return best[1:] if best else None
 
 
-def _nearest(
-    inside: BoolArray, smaller: BoolArray, column: FloatArray, bounds: tuple[float, float], target: int
-) -> BoolArray:
+def _nearest(inside: BoolArray, column: FloatArray, bounds: tuple[float, float], target: int) -> BoolArray:
     """Return the range widened about its middle to the size nearest to `target`."""
     middle = sum(bounds) / 2
     at = np.flatnonzero(inside)

@@ -8,6 +8,7 @@ from numpy.random import Generator
 from lissnas.oracles import CountedOracle
 from lissnas.shrinkers.pruning import best_first, distinct_sample
 from lissnas.spaces import Archs, FloatArray
+from lissnas.spaces.base import first_of_each
 from lissnas.subspace import Subspace
 
 POPULATION, GENERATIONS, PARENTS = 50, 20, 10
@@ -36,7 +37,6 @@ def evolve(product: Subspace, oracle: CountedOracle, budget: int, rng: Generator
         fresh = distinct_sample(product, size - len(children), rng)
         rows = oracle.affordable(np.concatenate([children, fresh]))
         population = np.concatenate([population, rows])
-        first = np.sort(np.unique(space.key(population), return_index=True)[1])
-        population = population[first]
+        population = population[first_of_each(space.key(population))]
         values = oracle(population)
     return population, values

@@ -8,6 +8,7 @@ from numpy.random import Generator
 from lissnas.oracles import CountedOracle
 from lissnas.shrinkers.pruning import best_first, uniform_sample
 from lissnas.spaces import Archs, Space
+from lissnas.spaces.base import first_of_each
 from lissnas.subspace import Subspace
 
 PATHS, KEPT = 10, 5
@@ -40,7 +41,7 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
         ranked = np.argsort(-values[:whole].reshape(-1, PATHS), axis=1, kind="stable")[:, :KEPT]
         pushed = paths[(ranked + np.arange(len(ranked))[:, None] * PATHS).ravel()]
         pool = np.concatenate([pool, pushed, paths[whole:]])
-        pool = pool[np.sort(np.unique(space.key(pool), return_index=True)[1])]
+        pool = pool[first_of_each(space.key(pool))]
         pool = pool[best_first(oracle(pool), target)]
     if len(pool) < target:
         rows, values = oracle.asked()

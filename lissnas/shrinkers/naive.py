@@ -45,7 +45,7 @@ def costliest(cost: str) -> Callable[[Space, CountedOracle, int, Generator], Sub
         if cost not in costs:
             raise UserError(f"space {space.name} knows no {cost}, so it can't be ranked by it")
         # Equal costs in random order, not in the order of keys.
-        rows = rows[rng.permutation(len(rows))]
-        return Subspace(space, rows[best_first(space.costs(rows)[cost].astype(np.float64), target)])
+        order = rng.permutation(len(rows))
+        return Subspace(space, rows[order[best_first(costs[cost][order].astype(np.float64), target)]])
 
     return shrink

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.random import Generator
 
 from lissnas.oracles import CountedOracle
-from lissnas.shrinkers.pruning import all_choices, ascending, distinct_sample, drop, mean_by_choice
-from lissnas.spaces import Archs, FloatArray, IntArray, Space
+from lissnas.shrinkers.pruning import all_choices, ascending, distinct_sample, drop, mean_by_choice, total_by_choice
+from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.spaces.base import BoolArray
 from lissnas.subspace import Subspace
 
@@ -34,7 +34,6 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
     unseen = [list(rng.permutation(np.flatnonzero(a))) for a in whole.allowed]
     rounds = 1 + max(math.ceil((n - k) / max(1, k - 1)) for n, k in zip(n_choices, keep, strict=True))
     portion = max(min(SAMPLES, oracle.budget), oracle.budget // rounds)
-    active = np.zeros_like(whole.allowed)
     inherited = np.zeros_like(whole.allowed)
     while any(unseen) and oracle.left:
         active = inherited.copy()
@@ -45,12 +44,11 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
                 active[slot, rest.pop()] = True
         product = Subspace(space, allowed=active)
         if not product.size():
-            active = whole.allowed
             product = whole
         oracle(oracle.affordable(distinct_sample(product, portion, rng)))
-        inherited = used_by(space.slots(front(space, *_better_half(*oracle.asked()))), whole.allowed) > 0
+        inherited = _use(space, *oracle.asked(), whole.allowed) > 0
     rows, values = oracle.asked()
-    use = used_by(space.slots(front(space, *_better_half(rows, values))), whole.allowed).astype(np.float64)
+    use = _use(space, rows, values, whole.allowed)
     use /= np.maximum(use.sum(axis=1, keepdims=True), 1)
     mean = mean_by_choice(space.slots(rows), values, whole.allowed)
     spread = float(np.ptp(values)) or 1.0
@@ -59,9 +57,11 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
     return product
 
 
-def _better_half(rows: Archs, values: FloatArray) -> tuple[Archs, FloatArray]:
+def _use(space: Space, rows: Archs, values: FloatArray, allowed: BoolArray) -> FloatArray:
+    """Return how many networks on the front of the better half use each choice."""
     better = values >= np.median(values)
-    return rows[better], values[better]
+    best = front(space, rows[better], values[better])
+    return total_by_choice(space.slots(best), np.ones(len(best)), allowed)
 
 
 def front(space: Space, rows: Archs, values: FloatArray) -> Archs:
@@ -72,8 +72,3 @@ def front(space: Space, rows: Archs, values: FloatArray) -> Archs:
     rising = np.ones(len(rows), bool)
     rising[1:] = values[order][1:] > best[:-1]
     return rows[order[rising]]
-
-
-def used_by(slots: Archs, allowed: BoolArray) -> IntArray:
-    """Return `(n_slots, choices)`: how many rows use each choice."""
-    return np.stack([(slots == c).sum(axis=0) for c in range(allowed.shape[1])], axis=1)

@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from lissnas.oracles import CountedOracle
 from lissnas.shrinkers.evolution import evolve
-from lissnas.shrinkers.pruning import all_choices, ascending, best_first, drop
+from lissnas.shrinkers.pruning import all_choices, ascending, best_first, drop, total_by_choice
 from lissnas.spaces import Space
 from lissnas.subspace import Subspace
 
@@ -26,7 +26,6 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
     """
     product = all_choices(space)
     done = product.size() <= target
-    stage = 0
     while not done:
         budget = oracle.budget // STAGES
         rows, values = evolve(product, oracle, budget, rng) if oracle.left else oracle.asked()
@@ -34,14 +33,10 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
         rows, values = rows[inside], values[inside]
         top = best_first(values, max(1, round(TOP * len(rows))))
         assert product.allowed is not None
-        slots = space.slots(rows[top])
-        weight = np.arange(len(top), 0, -1, dtype=np.float64)
-        by_choice = [(weight[:, None] * (slots == c)).sum(axis=0) for c in range(max(space.slot_choices))]
-        score = np.stack(by_choice, axis=1)
+        score = total_by_choice(space.slots(rows[top]), np.arange(len(top), 0, -1, dtype=np.float64), product.allowed)
         score /= np.maximum(score.sum(axis=1, keepdims=True), 1)
         worst: dict[int, tuple[int, int]] = {}
         for slot, choice in ascending(score, product.allowed):
             worst.setdefault(slot, (slot, choice))
         product, done = drop(product, worst.values(), target)
-        stage += 1
     return product

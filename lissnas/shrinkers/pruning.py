@@ -9,30 +9,32 @@ from numpy.random import Generator
 
 from lissnas.oracles import CountedOracle
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
-from lissnas.spaces.base import BoolArray
+from lissnas.spaces.base import BoolArray, first_of_each
 from lissnas.spaces.choices import ChoiceSpace
-from lissnas.subspace import Subspace
+from lissnas.subspace import Subspace, listing
 
 
 def all_choices(space: Space) -> Subspace:
     """Return the whole space as a product of the choices that occur in it."""
-    most = max(space.slot_choices)
-    allowed = np.arange(most) < np.array(space.slot_choices)[:, None]
+    allowed = space.possible()
     if not (isinstance(space, ChoiceSpace) and space.free):
-        slots = space.slots(space.enumerate())
-        allowed &= np.stack([(slots == c).any(axis=0) for c in range(most)], axis=1)
+        _, slots = listing(space)
+        allowed &= np.stack([(slots == c).any(axis=0) for c in range(allowed.shape[1])], axis=1)
     return Subspace(space, allowed=allowed)
+
+
+def total_by_choice(slots: Archs, weights: FloatArray, allowed: BoolArray) -> FloatArray:
+    """Return `(n_slots, choices)` total weight of the rows that hold each choice."""
+    rows, at = np.nonzero(slots >= 0)
+    index = at * allowed.shape[1] + slots[rows, at].astype(np.int64)
+    return np.asarray(np.bincount(index, weights[rows], allowed.size), np.float64).reshape(allowed.shape)
 
 
 def mean_by_choice(slots: Archs, values: FloatArray, allowed: BoolArray) -> FloatArray:
     """Return `(n_slots, choices)` mean value of the rows that hold each choice, NaN where none does."""
-    rows, at = np.nonzero(slots >= 0)
-    choice = slots[rows, at].astype(np.int64)
-    index = at * allowed.shape[1] + choice
-    total = np.bincount(index, values[rows], allowed.size)
-    count = np.bincount(index, minlength=allowed.size)
+    count = total_by_choice(slots, np.ones(len(slots)), allowed)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(total / count).reshape(allowed.shape)
+        return np.asarray(total_by_choice(slots, values, allowed) / count)
 
 
 def droppable(allowed: BoolArray) -> BoolArray:
@@ -74,7 +76,7 @@ def drop(space: Subspace, choices: Iterable[tuple[int, int]], target: int) -> tu
 def distinct_sample(space: Subspace, n: int, rng: Generator) -> Archs:
     """Draw up to `n` different members of a product, uniform."""
     rows = space.sample(n, rng)
-    return rows[np.sort(np.unique(space.space.key(rows), return_index=True)[1])]
+    return rows[first_of_each(space.space.key(rows))]
 
 
 def uniform_sample(space: Space, oracle: CountedOracle, rng: Generator) -> Archs:

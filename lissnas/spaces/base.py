@@ -22,6 +22,9 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 LISTABLE = 10_000_000
 """Largest number of architectures that is ever listed in memory."""
 
+UNLISTED = 100_000
+"""Networks that stand for a space too large to list."""
+
 MUTATE_TRIES = 64
 """Redraws of a random edit that gave an invalid network or one that is nearer than asked."""
 
@@ -96,6 +99,14 @@ class Space(ABC):
         """Return every architecture once, in the order of keys; raises UserError where it can't."""
         raise UserError(f"space {self.name} is too large to list ({self.size():,} architectures)")
 
+    def possible(self) -> BoolArray:
+        """Return `(n_slots, most choices)`: which choices each decision has."""
+        return np.arange(max(self.slot_choices)) < np.array(self.slot_choices)[:, None]
+
+    def all_or_many(self, rng: Generator) -> Archs:
+        """Return every architecture where they can be listed, else a large uniform sample."""
+        return self.enumerate() if self.size() <= LISTABLE else self.sample(UNLISTED, rng)
+
     def canonical(self, rows: Archs) -> Archs:
         """Return the one form that stands for each row's network."""
         return rows
@@ -129,7 +140,7 @@ class Space(ABC):
             more = self.sample(n - len(rows) + 16, rng)
             rows = np.concatenate([rows, more])
             keys = np.concatenate([keys, self.key(more)])
-            first = np.sort(np.unique(keys, return_index=True)[1])
+            first = first_of_each(keys)
             first = first[~is_in(keys[first], taken)]
             rows, keys = rows[first], keys[first]
         return rows[:n]
@@ -162,6 +173,11 @@ def distinct_children(parents: IntArray, keys: Keys, own: Keys) -> IntArray:
     first[1:] &= (p[1:] != p[:-1]) | (k[1:] != k[:-1])
     kept: IntArray = order[first]
     return kept
+
+
+def first_of_each(keys: Keys) -> IntArray:
+    """Return where each key stands first, ascending."""
+    return np.sort(np.unique(keys, return_index=True)[1])
 
 
 def as_bytes(names: Sequence[str], width: int) -> tuple[NDArray[np.uint8], IntArray]:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from lissnas import store
@@ -50,8 +49,7 @@ class Outcome:
 
     def csv(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of one of the folder's CSV files."""
-        rows: list[dict[str, Any]] = csv.read_csv(self.folder / name).to_pylist()
-        return rows
+        return store.read_csv(self.folder / name)
 
 
 def finished(folder: Path) -> Outcome:

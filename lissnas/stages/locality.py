@@ -17,7 +17,7 @@ from lissnas.oracles import Oracle
 from lissnas.predictor import Predictor
 from lissnas.report import figures
 from lissnas.rng import stream
-from lissnas.spaces import Archs, FloatArray, Space
+from lissnas.spaces import Archs, FloatArray
 from lissnas.stages.base import Outcome, run, run_here
 
 ABOUT = "locality.json"
@@ -107,13 +107,3 @@ def read_threshold(folder: Path, space: str) -> int:
     if about["space"] != space:
         raise UserError(f"{folder} holds the locality of space {about['space']!r}, not of {space!r}")
     return int(about["threshold_distance"])
-
-
-def predictor_in(folder: Path, space: Space) -> Predictor:
-    """Return the predictor that a shrink left in its folder, once verified; raises UserError, DamagedFile."""
-    remedy = "Make it again: the shrink's command with --force"
-    manifest = store.verify(folder, remedy)
-    if "predictor.ubj" not in manifest:
-        raise UserError(f"{folder} holds no predictor; give the folder of a finished shrink")
-    model, sidecar = (store.read_verified(folder, f"predictor.{end}", manifest, remedy) for end in ("ubj", "json"))
-    return Predictor.load(space, model, sidecar)

@@ -24,9 +24,9 @@ from lissnas.oracles import Oracle
 from lissnas.predictor import Predictor
 from lissnas.spaces import Archs, Space
 from lissnas.stages.base import Outcome, run_here
-from lissnas.stages.locality import predictor_in
 from lissnas.stages.retrain import retrain_stage
 from lissnas.stages.search import limits_of, search_stage
+from lissnas.stages.shrink import predictor_in
 from lissnas.stages.supernet import check_space, recipe_of, supernet_stage
 
 MEMBERS = "subspace.parquet"
@@ -93,9 +93,9 @@ def one_shot(
     if params.retrain.networks or params.search.oracle == "supernet":
         check_space(space)
         recipe_of(params, params.retrain.recipe, "retrain.recipe")
-        recipe_of(params, params.supernet.recipe, "supernet.recipe")
+        recipe = recipe_of(params, params.supernet.recipe, "supernet.recipe")
         device_of(params.supernet.device)
-        images.load(params.images, recipe_of(params, params.supernet.recipe, "supernet.recipe"))
+        images.load(params.images, recipe)
     oracle, digest = _oracle(params, benchmark, members, subspace, seed, out, supernet, call, watch, force)
     found = search_stage(params, space, members, oracle, digest, seed, out, benchmark, call, watch.on_generation, force)
     if not params.retrain.networks:

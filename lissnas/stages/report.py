@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lissnas import benchmarks, store
 from lissnas.benchmarks import Benchmark
@@ -22,7 +17,7 @@ from lissnas.errors import LissnasError, UserError
 from lissnas.report import comparison_figures, figures, tables
 from lissnas.report.page import Picture, Words, report_files
 from lissnas.report.space_map import space_map
-from lissnas.report.tables import PIPELINE, STUDY, Compared, Table
+from lissnas.report.tables import PIPELINE, STUDY, Compared
 from lissnas.spaces import Keys
 from lissnas.stages.base import Outcome, run
 from lissnas.stages.compare import remarks
@@ -79,9 +74,10 @@ def report_stage(
         study = [] if STUDY_COMPARE not in studies else read_study(studies[STUDY_COMPARE])
         known, about = _locality(found, studies.get(STUDY_LOCALITY))
         compared = [c for name in _order(found, study) for c in _of(name, found, study)]
+        table_8 = [tables.table_8(f.locality, PIPELINE) for f in found if f.benchmark.name == "nasbench101"]
         everything = [
             tables.locality_table(known, about),
-            *comparison_tables_with_8(compared, found),
+            *tables.comparison_tables(compared, table_8),
             *(tables.methods_table(c) for c in _best_known(compared)),
             tables.not_yet_table(),
         ]
@@ -104,18 +100,9 @@ def report_stage(
     return run(out, parameters, work, force)
 
 
-def comparison_tables_with_8(compared: Sequence[Compared], found: Sequence[Found]) -> list[Table]:
-    """Return the tables by number; Table 8 where NAS-Bench-101 is among the pipeline's benchmarks."""
-    out = tables.comparison_tables(compared)
-    for f in found:
-        if f.benchmark.name == "nasbench101":
-            out.append(tables.table_8(f.locality, PIPELINE))
-    return sorted(out, key=lambda t: int("".join(c for c in t.name.partition(" and ")[0] if c.isdigit())))
-
-
 def read_study(path: Path) -> list[Compared]:
     """Return the comparisons of a committed study."""
-    rows = [{k: _typed(v) for k, v in row.items()} for row in csv.DictReader(io.StringIO(path.read_text()))]
+    rows = store.read_csv(path)
     out = []
     for name in dict.fromkeys(r["benchmark"] for r in rows):
         own = [r for r in rows if r["benchmark"] == name]
@@ -124,42 +111,27 @@ def read_study(path: Path) -> list[Compared]:
     return out
 
 
-def _typed(text: str) -> Any:
-    if text in ("", "true", "false"):
-        return {"": None, "true": True, "false": False}[text]
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
 def _full(table: Benchmark) -> dict[str, float]:
     return {"size": len(table.values), "mean": float(table.values.mean()), "best": table.best}
 
 
 def _read(name: str, data: Path) -> Found:
     table = benchmarks.get(name)
-    compare, locality = data / "compare" / name, data / "locality" / name
-    outcome = Outcome(compare, {}, reused=True)
-    summary = outcome.csv("summary.csv")
-    spaces = outcome.table("spaces.parquet")
+    compared = Outcome(data / "compare" / name, {}, reused=True)
+    locality = Outcome(data / "locality" / name, {}, reused=True)
+    summary, spaces = compared.csv("summary.csv"), compared.table("spaces.parquet")
     methods, keys = spaces["method"].to_numpy(zero_copy_only=False), spaces["key"].to_numpy()
-    if len(table.keys) == 0 or not np.isin(keys, table.keys).all():
-        raise LissnasError(f"{compare} names architectures that are not in {name}; make it again with --force")
-
-    def rows(file: str) -> list[dict[str, Any]]:
-        found: pa.Table = pq.read_table(locality / file)
-        return list(found.to_pylist())
-
+    if not np.isin(keys, table.keys).all():
+        raise LissnasError(f"{compared.folder} names architectures that are not in {name}; make it again with --force")
     return Found(
         table,
         Compared(name, table.metric, _full(table), PIPELINE, int(summary[0]["seeds"]), summary),
-        outcome.table("diversity.parquet").to_pylist(),
+        compared.table("diversity.parquet").to_pylist(),
         {str(m): keys[methods == m] for m in dict.fromkeys(methods.tolist())},
-        rows("locality.parquet"),
-        rows("walk.parquet"),
-        rows("differences.parquet"),
-        json.loads((locality / "locality.json").read_bytes()),
+        locality.table("locality.parquet").to_pylist(),
+        locality.table("walk.parquet").to_pylist(),
+        locality.table("differences.parquet").to_pylist(),
+        locality.json("locality.json"),
     )
 
 
@@ -190,12 +162,10 @@ def _locality(
         check = f.about["sample_check"]["share_not_rejected"]
         about[f.benchmark.name] = {**f.about, "share_not_rejected": check}
     if study is not None:
-        others = [{k: _typed(v) for k, v in r.items()} for r in csv.DictReader(io.StringIO(study.read_text()))]
+        others = store.read_csv(study)
         for name in dict.fromkeys(r["benchmark"] for r in others):
             if name not in rows:
-                own = [r for r in others if r["benchmark"] == name]
-                whole = ("distance", "n", "threshold_distance", "max_edits")
-                rows[name] = [{k: int(v) if k in whole else v for k, v in r.items()} for r in own]
+                rows[name] = [r for r in others if r["benchmark"] == name]
                 about[name] = dict(rows[name][0])
     return rows, about
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
 from lissnas.errors import UserError
 from lissnas.nets import images
+from lissnas.nets.base import Network
 from lissnas.nets.build import network
 from lissnas.nets.evaluation import accuracy
 from lissnas.nets.files import ABOUT, WEIGHTS, describe_network, portable, weights
@@ -42,9 +44,9 @@ def retrain_stage(
     manifest = store.verify(found, remedy)
     if TOP not in manifest:
         raise UserError(f"{found} holds no result of a search")
-    best = json.loads(store.read_verified(found, TOP, manifest, remedy))[: params.retrain.networks]
+    top = json.loads(store.read_verified(found, TOP, manifest, remedy))[: params.retrain.networks]
     recipe = recipe_of(params, params.retrain.recipe, "retrain.recipe")
-    archs = [str(b["arch"]) for b in best]
+    archs = [str(b["arch"]) for b in top]
     parameters = {
         "space": space_name,
         "archs": archs,
@@ -58,24 +60,30 @@ def retrain_stage(
 
     def work() -> dict[str, bytes]:
         rows: list[dict[str, Any]] = []
-        exported: dict[str, bytes] = {}
+        best: Network | None = None
         for arch in archs:
-            checkpoint = store.Checkpoint(out.parent / f".{out.name}.tasks" / arch, {**parameters, "task": arch})
-            row, files = call(retrain, params, space_name, arch, seed, checkpoint, lambda p, a=arch: on_progress(a, p))
+            checkpoint = store.Checkpoint(tasks / arch, {**parameters, "task": arch})
+            row, model = call(retrain, params, space_name, arch, seed, checkpoint, lambda p, a=arch: on_progress(a, p))
             if truth is not None:
                 row["true"] = float(truth(space.parse([arch]))[0])
             if not rows or row["validation"] > max(r["validation"] for r in rows):
-                exported = files
+                best = model
             rows.append(row)
+        assert best is not None, "a search leaves one network at least"
         chosen = max(rows, key=lambda r: r["validation"])
         metrics = {"space": space_name, "networks": len(rows), **chosen}
         if truth is not None:
             metrics["rank"] = int((truth.values > chosen["true"]).sum()) + 1
             metrics["full_size"] = len(truth.values)
-        return {**exported, "retrained.csv": store.to_csv(rows), "metrics.json": store.to_json(metrics)}
+        return {
+            **exported(best, params.images.side, chosen),
+            "retrained.csv": store.to_csv(rows),
+            "metrics.json": store.to_json(metrics),
+        }
 
+    tasks = out.parent / f".{out.name}.tasks"
     outcome = run(out, parameters, work, force)
-    _clear(out)
+    shutil.rmtree(tasks, ignore_errors=True)
     return outcome
 
 
@@ -86,8 +94,8 @@ def retrain(
     seed: int,
     checkpoint: store.Checkpoint,
     watch: Callable[[Progress], None],
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Train one network from scratch; return its row and its exported files."""
+) -> tuple[dict[str, Any], Network]:
+    """Train one network from scratch; return its row and itself."""
     recipe = recipe_of(params, params.retrain.recipe, "retrain.recipe")
     data = images.load(params.images, recipe)
     row = spaces.get(space_name).parse([arch])[0]
@@ -100,12 +108,10 @@ def retrain(
         "validation": accuracy(model, data, "validation", recipe.batch_size),
         "test": accuracy(model, data, "test", recipe.batch_size),
     }
-    about = describe_network(model, data.side, {k: v for k, v in result.items() if k != "arch"})
-    files = {WEIGHTS: weights(model), ABOUT: store.to_json(about), "network.pt2": portable(model, data.side)}
-    return result, files
+    return result, model
 
 
-def _clear(out: Path) -> None:
-    import shutil
-
-    shutil.rmtree(out.parent / f".{out.name}.tasks", ignore_errors=True)
+def exported(model: Network, side: int, row: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the files of a trained network: weights, description, and a program for others."""
+    about = describe_network(model, side, {name: row[name] for name in ("validation", "test")})
+    return {WEIGHTS: weights(model), ABOUT: store.to_json(about), "network.pt2": portable(model, side)}

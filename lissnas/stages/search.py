@@ -9,7 +9,7 @@ from typing import Any
 from lissnas import store
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
-from lissnas.nets.search import History, Limits, search, top
+from lissnas.nets.search import History, Limits, evolutionary_search, top
 from lissnas.oracles import Oracle
 from lissnas.report import figures
 from lissnas.spaces import Archs, Space
@@ -61,20 +61,6 @@ def search_stage(
         return _files(params, space, history, truth)
 
     return run(out, parameters, work, force)
-
-
-def evolutionary_search(
-    space: Space,
-    members: Archs,
-    oracle: Oracle,
-    settings: Any,
-    limits: Limits,
-    seed: int,
-    checkpoint: store.Checkpoint | None,
-    on_generation: Callable[[History], None],
-) -> History:
-    """Search a shrunk set within limits."""
-    return search(space, members, oracle, settings, limits, seed, checkpoint, on_generation)
 
 
 def _files(params: Params, space: Space, history: History, truth: Benchmark | None) -> dict[str, bytes]:

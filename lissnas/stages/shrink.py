@@ -11,10 +11,13 @@ import numpy as np
 from lissnas import store
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params, shrink_params
+from lissnas.errors import UserError
+from lissnas.predictor import Predictor
 from lissnas.quality import good_threshold, share_good, shrink_index, top_kept
 from lissnas.report import figures
 from lissnas.shrinkers.lissnas import Call, ShrinkResult, plain_call, shrink
 from lissnas.shrinkers.state import ITERATION_COLUMNS, Problem, State
+from lissnas.spaces import Space
 from lissnas.stages.base import Outcome, run
 from lissnas.stages.locality import read_threshold
 
@@ -134,3 +137,13 @@ def shrink_metrics(result: ShrinkResult, benchmark: Benchmark) -> dict[str, Any]
         "shrink_index": p - p_full,
         "shrink_index_10_2": shrink_index(p, p_full, 10, 2),
     }
+
+
+def predictor_in(folder: Path, space: Space) -> Predictor:
+    """Return the predictor that a shrink left in its folder, once verified; raises UserError, DamagedFile."""
+    remedy = "Make it again: the shrink's command with --force"
+    manifest = store.verify(folder, remedy)
+    if "predictor.ubj" not in manifest:
+        raise UserError(f"{folder} holds no predictor; give the folder of a finished shrink")
+    model, sidecar = (store.read_verified(folder, f"predictor.{end}", manifest, remedy) for end in ("ubj", "json"))
+    return Predictor.load(space, model, sidecar)

@@ -85,7 +85,6 @@ def train_supernet(
     model = supernet(
         space.name, members, width=settings.width, stem_stride=settings.stem_stride, classes=data.classes, seed=seed
     )
-    affine = any(p.ndim == 1 and "norm" not in n for n, p in model.named_parameters())
     sampler = sampler_of(settings.sampler, space, members, seed)
     if recipe.curriculum:
         middle = members[np.argsort(_size(space, members), kind="stable")[len(members) // 2]][None]
@@ -96,7 +95,7 @@ def train_supernet(
     last = curve[-1]["loss"] if curve else float("nan")
     return {
         SUPERNET_WEIGHTS: weights(model),
-        SUPERNET_ABOUT: store.to_json(describe_supernet(model, members, affine)),
+        SUPERNET_ABOUT: store.to_json(describe_supernet(model, members)),
         "training.csv": store.to_csv(curve),
         "training.png": figures.png(figures.training(curve, f"{space.name}: supernet of {len(members):,} networks")),
         "metrics.json": store.to_json({"space": space.name, "networks": len(members), "seed": seed, "loss": last}),
@@ -110,8 +109,7 @@ def sampler_of(name: str, space: Space, members: Archs, seed: int) -> samplers.S
     if name == "balanced":
         return samplers.balanced(members, _size(space, members).astype(np.float64), seed)
     if isinstance(space, ChoiceSpace) and space.free and len(members) == space.size():
-        allowed = np.arange(max(space.slot_choices)) < np.array(space.slot_choices)[:, None]
-        return samplers.fair_product(space, allowed, seed)
+        return samplers.fair_product(space, space.possible(), seed)
     return samplers.fair_set(space, members, int(space.slots(members).max()) + 1, seed)
 
 

@@ -23,7 +23,8 @@ from lissnas.config import SearchConfig  # noqa: E402
 from lissnas.errors import DamagedFile, LissnasError, UserError  # noqa: E402
 from lissnas.nets import files  # noqa: E402
 from lissnas.nets.recipes import use_ghost_batches  # noqa: E402
-from lissnas.nets.search import History, Limits, offspring, search, top  # noqa: E402
+from lissnas.nets.search import History, Limits, offspring, top  # noqa: E402
+from lissnas.nets.search import evolutionary_search as search  # noqa: E402
 from lissnas.spaces import Archs, FloatArray, Space  # noqa: E402
 from lissnas.spaces.choices import ChoiceSpace  # noqa: E402
 from lissnas.stages.one_shot import read_members  # noqa: E402
@@ -544,7 +545,7 @@ def test_a_folder_without_a_network_is_refused(tmp_path: Path) -> None:
 
 # -- supernets on disk -------------------------------------------------------------------------------
 def save_supernet(model: Any, members: Archs, affine: bool, folder: Path) -> Path:
-    about = store.to_json(files.describe_supernet(model, members, affine))
+    about = store.to_json(files.describe_supernet(model, members))
     store.publish(folder, {files.SUPERNET_WEIGHTS: files.weights(model), files.SUPERNET_ABOUT: about})
     return folder
 
