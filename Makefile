@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 MAIN := nasbench101
+SEARCHED := nas_bench_macro
 SEED := 0
 
 export PATH := $(BIN):$(PATH)
@@ -17,7 +18,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system run reproduce report test lint bench test-slow study ui clean
+.PHONY: help setup system run shrink reproduce report test lint bench test-slow study ui clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,7 +34,10 @@ system: ## Install the Debian packages that some tests use (needs root)
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium git
 
-run: $(READY) ## Shrink NAS-Bench-101 from 423,624 cells to 13,000 on real accuracies
+run: $(READY) ## The whole method on NAS-Bench-Macro and real images: shrink, supernet, search, retrain
+	python -m flows.nas --benchmark $(SEARCHED) --seed $(SEED)
+
+shrink: $(READY) ## Shrink NAS-Bench-101 from 423,624 cells to 13,000 on real accuracies
 	dvc repro shrink@$(MAIN)-$(SEED)
 	@lissnas show data/shrunk/$(MAIN)/seed-$(SEED)
 
@@ -57,7 +61,7 @@ test-slow: $(READY) ## The acceptance figures on all benchmarks, ten seeds
 report: $(READY) ## Compare all methods and make report/index.html, ours beside the paper's
 	dvc repro report
 
-study: $(READY) ## NAME=shrink, compare or locality: ten seeds, more benchmarks; resumable (results/)
+study: $(READY) ## NAME=shrink, compare, locality or ranking: more seeds and benchmarks; resumable (results/)
 	python -m flows.study --name $(or $(NAME),shrink)
 
 ui: $(READY) ## Open MLflow on the runs logged here (UI_PORT, default 5000)

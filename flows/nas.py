@@ -5,18 +5,15 @@ python -m flows.nas --benchmark nas_bench_macro
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from prefect import flow, get_run_logger
 
-from flows.common import DATA, log_to_mlflow, main, run_step, table_artifact
+from flows.common import DATA, limit_gpu_tasks, log_to_mlflow, main, table_artifact, train_step, training_log
 from flows.shrink import run_as_task
 from lissnas import console, options
-from lissnas.nets.search import History
-from lissnas.nets.training import Progress
 from lissnas.options import (
     BenchmarkOption,
     ForceOption,
@@ -29,27 +26,6 @@ from lissnas.stages.base import Outcome, finished
 from lissnas.stages.one_shot import Watch, one_shot
 from lissnas.stages.search import TOP
 from lissnas.stages.shrink import shrink_stage
-
-GPU_TAGS = {"train_supernet": ["gpu"], "evolutionary_search": ["gpu"], "retrain": ["gpu"]}
-"""Tasks that a GPU serves; a concurrency limit on the tag keeps one to a GPU."""
-
-
-def tagged(step: Callable[..., Any], *args: Any) -> Any:
-    """Run a step as a task of its name, tagged for the GPU where it trains."""
-    return run_step(step, *args, tags=GPU_TAGS.get(step.__name__, []))
-
-
-def watch_by_log() -> Watch:
-    """Return who tells the flow run's log how far training and search are."""
-    logger = get_run_logger()
-
-    def on_training(what: str, p: Progress) -> None:
-        logger.info(console.training_line(what, p))
-
-    def on_generation(history: History) -> None:
-        logger.info(console.search_line(history))
-
-    return Watch(on_training, on_generation)
 
 
 @flow(name="nas", flow_run_name="nas {benchmark} seed {seed}", persist_result=False)
@@ -66,6 +42,7 @@ def nas(
     checked, source = options.load(benchmark, params, overrides or {}, table)
     folder = out or DATA / "nas" / benchmark / f"seed-{seed}"
     logger = get_run_logger()
+    limit_gpu_tasks()
     shrunk = shrink_stage(
         checked,
         source,
@@ -75,9 +52,8 @@ def nas(
         on_iteration=lambda state: logger.info(console.iteration_line(state)),
         force=force,
     )
-    search, best = one_shot(
-        checked, source, folder / "shrunk", seed, folder / "search", None, tagged, watch_by_log(), force
-    )
+    watch = Watch(training_log(), lambda history: logger.info(console.search_line(history)))
+    search, best = one_shot(checked, source, folder / "shrunk", seed, folder / "search", None, train_step, watch, force)
     table_artifact(f"found {benchmark} seed {seed}", search.json(TOP), f"The best networks of {benchmark}")
     trained = folder / "search" / "supernet"
     stages = [("shrink", shrunk), ("search", search), *([("retrain", best)] if best else [])]

@@ -24,6 +24,7 @@ from lissnas.stages.shrink import shrink_stage
 PARAMS = Path("params.study.yaml")
 WORK = Path("data/study")
 RESULTS = Path("results")
+SUMMARY = "summary.csv"
 SHRINK_COLUMNS = ("size", "queries", "labels", "mean_true", "kept_best", "top10_kept", "p_good", "shrink_index")
 
 
@@ -95,7 +96,7 @@ def compare(params: Params) -> None:
                 WORK / "compare" / name,
                 on_progress=on_progress,
             )
-        rows += [{"benchmark": name, **row} for row in outcome.csv("summary.csv")]
+        rows += [{"benchmark": name, **row} for row in outcome.csv(SUMMARY)]
         pages.append((outcome.folder / "comparison.md").read_text().replace("# Methods", "## Methods", 1))
     leave("compare", rows, "\n".join(pages))
 
@@ -125,7 +126,28 @@ def locality(params: Params) -> None:
     leave("locality", rows, "\n".join(lines) + "\n")
 
 
-STUDIES = {"shrink": shrink, "compare": compare, "locality": locality}
+# -- ranking: supernets on the full space, on ours, on the rivals' --------------------------------------
+def ranking(params: Params) -> None:
+    """Train and judge supernets on the study's benchmarks."""
+    from lissnas.stages.ranking import ranking_stage
+
+    rows: list[dict[str, Any]] = []
+    pages = [made_by("ranking")]
+    for name in params.ranking.benchmarks:
+        with console.lines(f"ranking on {name}") as line:
+            outcome = ranking_stage(
+                params,
+                benchmarks.get(name),
+                WORK / "ranking" / name,
+                on_progress=line,
+                on_training=console.training_lines(line),
+            )
+        rows += [{"benchmark": name, "recipe": params.ranking.benchmarks[name], **row} for row in outcome.csv(SUMMARY)]
+        pages.append((outcome.folder / "ranking.md").read_text().replace("# Supernets", "## Supernets", 1))
+    leave("ranking", rows, "\n".join(pages))
+
+
+STUDIES = {"ranking": ranking, "shrink": shrink, "compare": compare, "locality": locality}
 
 
 def command(name: Annotated[str, typer.Option(help=f"Which study: {', '.join(STUDIES)}.")] = "shrink") -> None:

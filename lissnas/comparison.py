@@ -186,7 +186,7 @@ def open_contest(ground: Ground, params: Params, seed: int, threads: int = 0) ->
 def run_method(contest: Contest, name: str) -> Entry:
     """Run a method, and measure what it returned; ours at the same size stands beside it."""
     started = time.perf_counter()
-    rows, queries, kind = _shrunk(contest, name)
+    rows, queries, kind = shrunk(contest, name)
     seconds = time.perf_counter() - started + (contest.seconds if name == "lissnas" else 0)
     if not len(rows):
         raise UserError(f"{name} returned an empty space of {contest.ground.benchmark.name}")
@@ -230,7 +230,7 @@ def diversity_curve(contest: Contest, diversities: Sequence[float], sizes: Mappi
     return out
 
 
-def _shrunk(contest: Contest, name: str) -> tuple[Archs, int, str]:
+def shrunk(contest: Contest, name: str) -> tuple[Archs, int, str]:
     """Return a method's shrunk space, how many queries it took, and whether it is a set or a product."""
     problem, space, seed = contest.ours.problem, contest.ground.benchmark.space, contest.params.seed
     if name not in OURS:

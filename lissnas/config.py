@@ -17,6 +17,10 @@ from lissnas.errors import ConfigError, unknown_name
 Count: TypeAlias = Annotated[int, Field(ge=1, le=2**53)]
 Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
+Width: TypeAlias = Annotated[float, Field(gt=0, le=4)]
+
+FULL_SPACE = ("full", "full_balanced")
+"""What a ranking has beside the methods: the whole space, its paths drawn uniformly or by parameters."""
 
 MIN_LABELS = 20
 """Fewer labels than this say nothing about a space."""
@@ -31,6 +35,7 @@ class PipelineConfig(_Section):
 
     benchmarks: Annotated[list[str], Field(min_length=1)]
     seeds: Annotated[list[Seed], Field(min_length=1)]
+    one_shot: list[str] = Field(description="benchmarks whose space of the first seed is searched and retrained")
 
 
 class PredictorConfig(_Section):
@@ -95,20 +100,28 @@ class TrainingConfig(_Section):
     padding: Annotated[int, Field(ge=0, description="pixels of zeros that a random crop may take in")]
     flip: bool
     cutout: Annotated[int, Field(ge=0, description="side of the square that is cut out; 0: none")]
+    jitter: Annotated[float, Field(ge=0, lt=1, description="change of brightness, contrast and saturation, at most")]
     mixed_precision: bool
     channels_last: bool
     checkpoint_every: Count
     report_every: Count
 
 
+class TorchConfig(_Section):
+    """Where torch computes; no part of what a result is a function of."""
+
+    device: str = Field(description="cpu, cuda, or auto")
+    threads: Annotated[int, Field(ge=0, description="threads on a CPU; 0: one a core")]
+
+
 class SupernetConfig(_Section):
     """The supernet stage."""
 
-    width: Annotated[float, Field(gt=0, le=4, description="multiplies all channels")]
+    width: Width | None = Field(description="multiplies all channels; the benchmark's if not given")
     stem_stride: Count | None = Field(description="stride of the stem; the published one if not given")
     sampler: Literal["uniform", "fair", "balanced"] = Field(description="which paths a step trains")
+    shots: Annotated[int, Field(ge=1, le=64, description="supernets of a K-shot dictionary; 1: a single one")]
     recipe: str = Field(description="the section of recipes that trains it")
-    device: str = Field(description="cpu, cuda, or auto")
 
 
 class SearchConfig(_Section):
@@ -118,7 +131,7 @@ class SearchConfig(_Section):
     population: Count = Field(description="networks of a generation")
     generations: Count
     parents: Count = Field(description="best networks that a generation comes from")
-    mutation: Share = Field(description="probability that a decision is redrawn")
+    mutation: Share = Field(description="probability that a decision is redrawn; at most two are at once")
     top: Count = Field(description="networks that are returned, and retrained")
     max_mflops: Annotated[float, Field(gt=0)] | None = Field(description="most multiply-adds, in millions")
     max_mparams: Annotated[float, Field(gt=0)] | None = Field(description="most parameters, in millions")
@@ -132,6 +145,15 @@ class RetrainConfig(_Section):
 
     networks: Annotated[int, Field(ge=0, description="how many of the best are trained from scratch; 0: none")]
     recipe: str = Field(description="the section of recipes that trains them")
+
+
+class RankingConfig(_Section):
+    """The ranking stage: how well supernets of several spaces rank networks, all with one budget."""
+
+    benchmarks: dict[str, str] = Field(description="benchmarks, each with the recipe of its supernets")
+    methods: Annotated[list[str], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    networks: Annotated[int, Field(ge=3, description="networks of a sample that a supernet ranks")]
 
 
 class MethodConfig(_Section):
@@ -178,10 +200,11 @@ class ShrinkConfig(_Section):
 
 
 class BenchmarkConfig(_Section):
-    """What one benchmark has of its own, where the shrink section says null."""
+    """What one benchmark has of its own, where the shrink and supernet sections say null."""
 
     target_size: Count | None = None
     labels: Annotated[int, Field(ge=MIN_LABELS)] | None = None
+    width: Width | None = None
 
 
 class Params(_Section):
@@ -194,9 +217,11 @@ class Params(_Section):
     compare: CompareConfig
     images: ImagesConfig
     recipes: dict[str, TrainingConfig]
+    torch: TorchConfig
     supernet: SupernetConfig
     search: SearchConfig
     retrain: RetrainConfig
+    ranking: RankingConfig
     benchmarks: dict[str, BenchmarkConfig]
 
 
@@ -291,6 +316,14 @@ def shrink_params(params: Params, benchmark: str, seed: int, size: int, table_sh
         method=method.model_copy(update={"first_size": first}),
         predictor=params.predictor,
     )
+
+
+def sized(params: Params, benchmark: str) -> Params:
+    """Return the parameters with the width of networks filled in: as asked, as the benchmark has it, or 1."""
+    own = params.benchmarks.get(benchmark, BenchmarkConfig()).width or 1.0
+    if params.supernet.width is not None:
+        return params
+    return params.model_copy(update={"supernet": params.supernet.model_copy(update={"width": own})})
 
 
 def label_budget(params: Params, benchmark: str, size: int) -> int:
@@ -392,23 +425,31 @@ def _line(error: Any, options: Container[str]) -> str:
 
 
 def _unknown_methods(tree: Mapping[str, Any], known: list[str]) -> list[str]:
-    section = tree.get("compare")
-    asked = section.get("methods") if isinstance(section, dict) and known else None
-    listed = enumerate(asked if isinstance(asked, list) else ())
+    lists = (("compare", known), ("ranking", [*FULL_SPACE, *known])) if known else ()
     return [
-        f"compare.methods.{i}: {unknown_name('method', str(name), known)}" for i, name in listed if name not in known
+        f"{section}.methods.{i}: {unknown_name('method', name, names)}"
+        for section, names in lists
+        for i, name in _listed(tree, section, "methods")
+        if name not in names
     ]
 
 
 def _unknown_benchmarks(tree: Mapping[str, Any], known: list[str]) -> list[str]:
-    problems = []
-    section = tree.get("benchmarks")
-    for name in section if isinstance(section, dict) else ():
-        if name not in known:
-            problems.append(f"benchmarks.{name}: {unknown_name('benchmark', str(name), known)}")
-    pipeline = tree.get("pipeline")
-    listed = pipeline.get("benchmarks") if isinstance(pipeline, dict) else None
-    for i, name in enumerate(listed if isinstance(listed, list) else ()):
-        if isinstance(name, str) and name not in known:
-            problems.append(f"pipeline.benchmarks.{i}: {unknown_name('benchmark', name, known)}")
-    return problems
+    ranking = tree.get("ranking")
+    maps = {"benchmarks": tree, "ranking.benchmarks": ranking if isinstance(ranking, dict) else {}}
+    own = [
+        (f"{path}.{name}", str(name))
+        for path, holder in maps.items()
+        if isinstance(holder.get("benchmarks"), dict)
+        for name in holder["benchmarks"]
+    ]
+    for where, key in (("pipeline", "benchmarks"), ("pipeline", "one_shot")):
+        own += [(f"{where}.{key}.{i}", name) for i, name in _listed(tree, where, key)]
+    return [f"{path}: {unknown_name('benchmark', name, known)}" for path, name in own if name not in known]
+
+
+def _listed(tree: Mapping[str, Any], section: str, key: str) -> list[tuple[int, str]]:
+    """Return the texts of a list and their places, whatever else is wrong with the tree."""
+    inner = tree.get(section)
+    found = inner.get(key) if isinstance(inner, dict) else None
+    return [(i, name) for i, name in enumerate(found if isinstance(found, list) else ()) if isinstance(name, str)]

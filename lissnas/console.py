@@ -183,6 +183,11 @@ def training_line(what: str, p: Progress) -> str:
     return f"{what}: step {p.step:,} of {p.steps:,}  loss {p.loss:.3f}  rate {p.rate:.3g}"
 
 
+def training_lines(line: Callable[[str], None]) -> Callable[[str, Progress], None]:
+    """Return who tells `line` about a training."""
+    return lambda what, p: line(training_line(what, p))
+
+
 def search_line(history: History) -> str:
     """Return one line about a search."""
     return f"generation {int(history.generation[-1])}: {len(history.rows):,} evaluated, best {history.scores.max():.4g}"
@@ -203,13 +208,54 @@ def show_search(search: Outcome, best: Outcome | None) -> None:
             f"The first is number {m['best_rank']:,} of {m['full_size']:,} in the real table ({m['best_true']:.4g})."
         )
     if best is not None:
-        b = best.metrics
-        rank = f", number {b['rank']:,} of {b['full_size']:,} in the real table" if "rank" in b else ""
-        out.print(
-            f"Retrained and exported: {b['arch']}{rank}; here {b['validation']:.2f} % on validation, "
-            f"{b['test']:.2f} % on test images ({best.folder})"
-        )
+        out.print(exported_line(best), soft_wrap=True)
     _tail(search)
+
+
+def show_supernet(outcome: Outcome) -> None:
+    """Print what was trained."""
+    m = outcome.metrics
+    out.print(f"Supernet of {m['networks']:,} networks of {m['space']}: training loss {m['loss']:.3f} at the end")
+    _tail(outcome)
+
+
+def show_retrained(outcome: Outcome) -> None:
+    """Print the retrained networks, the exported one first of the page's end."""
+    table = Table(title=f"retrained networks of {outcome.metrics['space']}", title_justify="left")
+    rows = outcome.csv("retrained.csv")
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name == "arch" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()))
+    out.print(table)
+    out.print(exported_line(outcome))
+    _tail(outcome)
+
+
+def exported_line(outcome: Outcome) -> str:
+    """Return one line about the network that a retraining exported."""
+    b = outcome.metrics
+    rank = f", number {b['rank']:,} of {b['full_size']:,} in the real table" if "rank" in b else ""
+    return (
+        f"Retrained and exported: {b['arch']}{rank}; here {b['validation']:.2f} % on validation, "
+        f"{b['test']:.2f} % on test images ({outcome.folder})"
+    )
+
+
+def show_ranking(outcome: Outcome) -> None:
+    """Print how well each supernet ranks, a row a space and sample."""
+    rows = outcome.csv("summary.csv")
+    title = f"supernets ranking {outcome.metrics['benchmark']}, {rows[0]['seeds']} seed(s)"
+    table = Table(title=title, title_justify="left")
+    names = ("trained on", "size", "ranked", "networks", "Pearson", "Spearman", "Kendall", "found")
+    for name in names:
+        table.add_column(name, justify="left" if name in ("trained on", "ranked") else "right", no_wrap=True)
+    for r in rows:
+        values = ["" if r[c] is None else f"{r[c]:.3f}" for c in ("pearson", "spearman", "kendall")]
+        found = f"{r['found_true']:.4g}"
+        table.add_row(r["method"], f"{r['size']:,.0f}", r["sample"], f"{r['networks']:,.0f}", *values, found)
+    out.print(table)
+    _tail(outcome)
 
 
 def _tail(outcome: Outcome) -> None:

@@ -56,8 +56,26 @@ SECTIONS: dict[str, list[tuple[str, type[BaseModel]]]] = {
         ("predictor", config.PredictorConfig),
     ],
     "locality": [("locality", config.LocalityConfig)],
+    "supernet": [
+        ("supernet", config.SupernetConfig),
+        ("torch", config.TorchConfig),
+        ("images", config.ImagesConfig),
+    ],
+    "retrain": [
+        ("retrain", config.RetrainConfig),
+        ("supernet", config.SupernetConfig),
+        ("torch", config.TorchConfig),
+        ("images", config.ImagesConfig),
+    ],
+    "ranking": [
+        ("ranking", config.RankingConfig),
+        ("supernet", config.SupernetConfig),
+        ("torch", config.TorchConfig),
+        ("images", config.ImagesConfig),
+    ],
     "search": [
         ("search", config.SearchConfig),
+        ("torch", config.TorchConfig),
         ("supernet", config.SupernetConfig),
         ("retrain", config.RetrainConfig),
         ("images", config.ImagesConfig),
@@ -66,13 +84,17 @@ SECTIONS: dict[str, list[tuple[str, type[BaseModel]]]] = {
 """The sections of the configuration that a command's options override."""
 
 
+ONE_SHOT = ("supernet", "search", "retrain", "ranking")
+CLASHING = ("recipe", "seed", "images", "networks")
+"""Fields that several sections of these stages have, or the command itself: they get the section's name before."""
+
+
 def config_options(stage: str) -> dict[str, tuple[str, Any]]:
     """Return for each option of a stage its dotted path in the configuration, and its annotation."""
     found: dict[str, tuple[str, Any]] = {}
     for path, section in SECTIONS[stage]:
         for own, field in section.model_fields.items():
-            # Two sections have a recipe and a seed of their own.
-            name = f"{path}_{own}" if stage == "search" and own in ("recipe", "seed", "images") else own
+            name = f"{path}_{own}" if own in CLASHING and stage in ONE_SHOT else own
             kind = _plain_type(field.annotation)
             if kind is not None and name not in found:
                 option = typer.Option(help=f"{field.description} ({path}.{own})", rich_help_panel=PANEL)
@@ -143,6 +165,16 @@ def comparison_overrides(methods: str | None, seeds: str | None) -> dict[str, An
     return found
 
 
+def ranking_overrides(methods: str | None, seeds: str | None) -> dict[str, Any]:
+    """Return what `--methods` and `--seeds` of a ranking override; raises UserError for seeds that don't parse."""
+    found: dict[str, Any] = {}
+    if methods is not None:
+        found["ranking.methods"] = [name.strip() for name in methods.split(",") if name.strip()]
+    if seeds is not None:
+        found["ranking.seeds"] = seed_list(seeds)
+    return found
+
+
 def seed_list(text: str) -> list[int]:
     """Return the seeds of `0,1,2` or `0-9`, each once; raises UserError."""
     seeds: list[int] = []
@@ -171,5 +203,6 @@ __all__ = [
     "comparison_overrides",
     "load",
     "load_params",
+    "ranking_overrides",
     "with_config_options",
 ]

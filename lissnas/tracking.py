@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import filelock
 
 from lissnas import store
+from lissnas.gauges import Sample
 from lissnas.stages.base import PARAMETERS, Outcome
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "lissnas"
 PARENT = "lissnas.parent"
+BATCH = 1000
+"""Most metrics that MLflow takes at once."""
 BY_ITERATION = (
     "size",
     "seen",
@@ -51,11 +54,17 @@ class Logged:
         return f"run {self.run_id} in {self.uri} (see it with `make ui`)"
 
 
-def log_stage(stage: str, outcome: Outcome, seed: int | None = None, group: str | None = None) -> Logged:
+def log_stage(
+    stage: str,
+    outcome: Outcome,
+    seed: int | None = None,
+    group: str | None = None,
+    busy: Sequence[Sample] = (),
+) -> Logged:
     """Log a stage's folder as a child run under its benchmark's parent run; logged once, then found.
 
     A parent run gathers what was made from the same parameters of one benchmark, across processes; with
-    a `group`, a name, what belongs to one run of the whole method.
+    a `group`, a name, what belongs to one run of the whole method. `busy` says how busy the machine was.
     """
     import mlflow
 
@@ -89,6 +98,7 @@ def log_stage(stage: str, outcome: Outcome, seed: int | None = None, group: str 
             mlflow.log_artifact(str(picture), "pictures")
         for text in ("metrics.json", "manifest.json", PARAMETERS):
             mlflow.log_artifact(str(outcome.folder / text))
+        _log_samples(client, run, busy)
         if stage == "shrink":
             _log_shrink(client, run, outcome)
         if stage == "compare":
@@ -100,6 +110,8 @@ def log_stage(stage: str, outcome: Outcome, seed: int | None = None, group: str 
             mlflow.log_artifact(str(outcome.folder / "history.parquet"))
         if stage == "retrain":
             _log_network(outcome)
+        if stage == "ranking":
+            _log_ranking(client, run, outcome)
         if stage == "report":
             for page in ("index.html", "report.md"):
                 client.log_artifact(parent.info.run_id, str(outcome.folder / page))
@@ -171,6 +183,37 @@ def _log_comparison(client: MlflowClient, run: Run, outcome: Outcome) -> None:
         client.set_terminated(child)
 
 
+def _log_ranking(client: MlflowClient, run: Run, outcome: Outcome) -> None:
+    """Log each trained space and seed as a run of its own."""
+    from mlflow.entities import Metric, Param
+
+    for name in ("ranking.md", "ranking.csv", "summary.csv", "scores.parquet"):
+        client.log_artifact(run.info.run_id, str(outcome.folder / name))
+    benchmark, now = str(outcome.metrics["benchmark"]), run.info.start_time
+    for key in dict.fromkeys((r["method"], r["seed"]) for r in outcome.csv("ranking.csv")):
+        own = [r for r in outcome.csv("ranking.csv") if (r["method"], r["seed"]) == key]
+        about = {"benchmark": benchmark, "method": str(key[0]), "seed": str(key[1])}
+        tags = {"mlflow.parentRunId": run.info.run_id, "stage": "ranking", **about}
+        child = client.create_run(run.info.experiment_id, run_name=f"{key[0]} {benchmark} seed {key[1]}", tags=tags)
+        values = {f"{name}_{r['sample']}": r[name] for r in own for name in ("kendall", "spearman", "pearson")}
+        values |= {name: own[0][name] for name in ("found_true", "size", "space_mean_true")}
+        client.log_batch(
+            child.info.run_id,
+            metrics=[Metric(k, float(v), now, 0) for k, v in values.items() if v is not None],
+            params=[Param(k, v) for k, v in about.items()],
+        )
+        client.set_terminated(child.info.run_id)
+
+
+def _log_samples(client: MlflowClient, run: Run, busy: Sequence[Sample]) -> None:
+    from mlflow.entities import Metric
+
+    at = {time: step for step, time in enumerate(dict.fromkeys(s.at for s in busy))}
+    points = [Metric(s.name, s.value, s.at, at[s.at]) for s in busy]
+    for first in range(0, len(points), BATCH):
+        client.log_batch(run.info.run_id, metrics=points[first : first + BATCH])
+
+
 def _log_training(client: MlflowClient, run: Run, outcome: Outcome) -> None:
     """Log the course of a training as metrics by step."""
     from mlflow.entities import Metric
@@ -181,7 +224,8 @@ def _log_training(client: MlflowClient, run: Run, outcome: Outcome) -> None:
         for r in outcome.csv("training.csv")
         for name in ("loss", "rate")
     ]
-    client.log_batch(run.info.run_id, metrics=points)
+    for first in range(0, len(points), BATCH):
+        client.log_batch(run.info.run_id, metrics=points[first : first + BATCH])
 
 
 def _log_network(outcome: Outcome) -> None:

@@ -54,6 +54,13 @@ class Supernet(nn.Module):
         logits: Tensor = self.classifier(self.features(x, row))
         return logits
 
+    def plain_state(self, path: tuple[int, ...]) -> dict[str, Tensor]:
+        """Return weights and statistics by name, as they are when `path` runs."""
+        return self.state_dict()
+
+    def take_turn(self, step: int) -> None:
+        """Choose which weights a step trains, where not all are trained together."""
+
     @abstractmethod
     def features(self, x: Tensor, path: tuple[int, ...]) -> Tensor:
         """Return what the classifier sees, `(n, channels)`."""
@@ -85,7 +92,7 @@ def copy_weights(supernet: Supernet, network: Network) -> None:
             f"copy_weights: a supernet of {supernet.space_name}, {supernet.scale}, "
             f"has no weights for a network of {body.space_name}, {body.scale}"
         )
-    shared = supernet.state_dict()
+    shared = supernet.plain_state(network.path)
     constants = {
         f"{name}.{part}": value
         for name, module in body.named_modules()

@@ -13,6 +13,7 @@ from lissnas.errors import UnknownName, UserError
 from lissnas.nets.base import Network, Scale, Supernet, used_choices
 from lissnas.nets.blocks import BatchNorm
 from lissnas.nets.chain import DESIGNS, ChainSupernet
+from lissnas.nets.kshot import KShotSupernet
 from lissnas.nets.nasbench101 import NASBench101Supernet
 from lissnas.nets.transnas_micro import TransNASMicroSupernet
 from lissnas.spaces import Archs, CellSpace, ChainSpace, Space
@@ -47,6 +48,7 @@ def supernet(
     stem_stride: int | None = None,
     classes: int | None = None,
     affine: bool | None = None,
+    shots: int = 1,
     seed: int = 0,
 ) -> Supernet:
     """Return a supernet with the operations that a part of a space uses, of the whole space by default.
@@ -54,15 +56,27 @@ def supernet(
     The part is either `archs`, canonical rows, or `allowed`, `(n_slots, most choices)` as in
     `Subspace`. `width` multiplies all channels; `stem_stride` (1 for small images) and `classes` are
     the published ones if not given. `affine` says whether norms have weights and biases; if not given,
-    they do where the literature of the space has it so. The weights are a function of `seed` and of
-    what is built. Raises UserError (UnknownName, InvalidArchitecture).
+    they do where the literature of the space has it so. With `shots` above 1 every weight is mixed from
+    so many (`KShotSupernet`). The weights are a function of `seed` and of what is built. Raises UserError
+    (UnknownName, InvalidArchitecture).
     """
     scale = _scale(space_name, width, stem_stride, classes)
     space = spaces.get(space_name)
     allowed = _allowed(space, archs, allowed)
     if affine is None:
         affine = DESIGNS[space_name].shared_affine if space_name in DESIGNS else True
-    return _build(space, archs, allowed, scale, affine, seed)
+    if shots == 1:
+        return _build(space, archs, allowed, scale, affine, seed)
+    return k_shot(space, archs, allowed, scale, affine, seed, shots)
+
+
+def k_shot(
+    space: Space, archs: Archs | None, allowed: BoolArray, scale: Scale, affine: bool, seed: int, shots: int
+) -> KShotSupernet:
+    """Return a dictionary of supernets, the first with the weights that a single one of that seed has."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return KShotSupernet(lambda k: _build(space, archs, allowed, scale, affine, seed + k), space, shots)
 
 
 def network(

@@ -17,8 +17,8 @@ from lissnas.spaces import Archs, FloatArray
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Asks a supernet about architectures: an oracle, accuracies in percent.
+class SupernetOracle:
+    """Asks a supernet about architectures, of a search or of a shrinker: an oracle, accuracies in percent.
 
     The batches for recalibration and validation are made once and used for every candidate. With
     `recalibration_batches` 0 the running statistics of training are used as they are, which are those of
@@ -31,9 +31,15 @@ class Judge:
     labels: Sequence[Tensor]
 
     @classmethod
-    def of(cls, supernet: Supernet, data: Data, settings: SearchConfig, device: torch.device | None = None) -> Judge:
+    def of(
+        cls, supernet: Supernet, data: Data, settings: SearchConfig, device: torch.device | None = None
+    ) -> SupernetOracle:
         """Prepare the batches; raises UserError when there are no validation images."""
         device = device or torch.device("cpu")
+
+        def ready(images: Tensor) -> Tensor:
+            return images.to(device, memory_format=torch.channels_last)
+
         if data.classes != supernet.scale.classes:
             raise UserError(f"images of {data.classes} classes can't judge a supernet of {supernet.scale.classes}")
         size, n = settings.batch_size, min(settings.images, data.n_of("validation"))
@@ -41,10 +47,10 @@ class Judge:
             raise UserError("validation: no images are set apart to judge on")
         validation = [data.plain("validation", first, min(size, n - first)) for first in range(0, n, size)]
         calibration = [
-            data.plain("train", first * size, size)[0].to(device) for first in range(settings.recalibration_batches)
+            ready(data.plain("train", first * size, size)[0]) for first in range(settings.recalibration_batches)
         ]
-        supernet.to(device)
-        return cls(supernet, calibration, [x.to(device) for x, _ in validation], [y.to(device) for _, y in validation])
+        supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return cls(supernet, calibration, [ready(x) for x, _ in validation], [y.to(device) for _, y in validation])
 
     def __call__(self, archs: Archs) -> FloatArray:
         """Return `(n,)` accuracies in percent."""

@@ -18,6 +18,7 @@ from lissnas import spaces, store
 from lissnas.errors import UserError
 from lissnas.nets.base import Network, Supernet
 from lissnas.nets.build import network, supernet
+from lissnas.nets.kshot import KShotSupernet
 from lissnas.spaces import Archs
 
 WEIGHTS, ABOUT = "network.safetensors", "network.json"
@@ -74,6 +75,7 @@ def describe_supernet(model: Supernet, members: Archs) -> dict[str, Any]:
         "stem_stride": scale.stem_stride,
         "classes": scale.classes,
         "affine": any(m.affine for m in model.modules() if isinstance(m, nn.BatchNorm2d)),
+        "shots": model.simplex.k if isinstance(model, KShotSupernet) else 1,
         "networks": len(members),
         "networks_sha256": store.sha256(keys.tobytes()),
     }
@@ -95,7 +97,7 @@ def load_supernet(folder: Path, members: Archs) -> Supernet:
             f"the supernet in {folder} was trained on other networks ({about['networks']:,} of {space.name}) "
             f"than the shrunk space has ({len(members):,})"
         )
-    size = {name: about[name] for name in ("width", "stem_stride", "classes", "affine")}
+    size = {name: about[name] for name in ("width", "stem_stride", "classes", "affine", "shots")}
     model = supernet(about["space"], members, **size)
     _put(model, store.read_verified(folder, SUPERNET_WEIGHTS, manifest, remedy), folder)
     return model
@@ -113,6 +115,7 @@ def portable(model: nn.Module, side: int) -> bytes:
     """Return a network as a torch.export program (`.pt2`) for those without this package; any batch size."""
     import io
 
+    model.to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, 3, side, side)
     batch = torch.export.Dim("batch")
     program = torch.export.export(model.eval(), (example,), dynamic_shapes=({0: batch},))

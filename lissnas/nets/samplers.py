@@ -24,13 +24,13 @@ Sampler: TypeAlias = Callable[[int], Archs]
 
 def uniform(space: Space, seed: int) -> Sampler:
     """Draw one path a step, uniform over the distinct architectures of a space (Guo et al., 2020)."""
-    return lambda step: space.sample(1, stream(seed, "path", step))
+    return lambda step: space.sample(1, stream(seed, "path", "space", step))
 
 
 def over_set(members: Archs, seed: int) -> Sampler:
     """Draw one member of a shrunk set a step, uniform."""
     _some(members)
-    draw, n = _Draws(seed), len(members)
+    draw, n = _Draws(seed, "set"), len(members)
 
     def paths(step: int) -> Archs:
         at = int(draw(step) * n)
@@ -56,7 +56,7 @@ def fair_product(space: ChoiceSpace, allowed: BoolArray, seed: int) -> Sampler:
     def paths(step: int) -> Archs:
         columns = []
         for layer, choices in enumerate(allowed):
-            rng = stream(seed, "path", step, layer)
+            rng = stream(seed, "path", "fair", step, layer)
             columns.append(np.resize(rng.permutation(np.flatnonzero(choices)), most))
         return np.stack(columns, axis=1).astype(np.int8)
 
@@ -67,15 +67,15 @@ def fair_set(space: Space, members: Archs, m: int, seed: int) -> Sampler:
     """Draw `m` members a step that cover as many choices as `m` members can, greedily, from a random start.
 
     Strict fairness is not defined on a set that is no product. What is guaranteed: the first member is
-    uniform, each further one holds the most choices that this step has not trained yet (among 64
-    drawn at random), so that rare choices are trained more often than by uniform draws.
+    uniform, each further one holds the most choices that this step has not trained yet (among
+    64 m drawn at random, at most 4,096), so that rare choices are trained more often than by uniform draws.
     """
     _some(members)
     slots = space.slots(members)
     choices = int(slots.max()) + 1
 
     def paths(step: int) -> Archs:
-        rng = stream(seed, "path", step)
+        rng = stream(seed, "path", "fair set", step)
         pool = rng.integers(0, len(members), min(64 * m, 4_096))
         covered = np.zeros((slots.shape[1], choices), bool)
         taken: list[int] = []
@@ -98,7 +98,7 @@ def balanced(members: Archs, params: FloatArray, seed: int) -> Sampler:
     if not (params > 0).all():
         raise UserError("balanced path sampling needs positive parameter counts")
     edges = np.cumsum(params / params.sum())
-    draw = _Draws(seed)
+    draw = _Draws(seed, "balanced")
 
     def paths(step: int) -> Archs:
         at = min(int(np.searchsorted(edges, draw(step))), len(members) - 1)
@@ -130,7 +130,7 @@ class Curriculum:
         if step >= until:
             return self.sampler(step)
         width = max(1, round(len(self.members) * step / until))
-        return self.members[stream(self.seed, "path", step).integers(0, width, 1)]
+        return self.members[stream(self.seed, "path", "curriculum", step).integers(0, width, 1)]
 
     @classmethod
     def of(
@@ -149,8 +149,8 @@ class _Draws:
 
     BLOCK = 1_024
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, name: str) -> None:
+        self.seed, self.name = seed, name
         self._block = -1
         self._values: list[float] = []
 
@@ -158,7 +158,7 @@ class _Draws:
         block, at = divmod(step, self.BLOCK)
         if block != self._block:
             self._block = block
-            self._values = stream(self.seed, "path", block).random(self.BLOCK).tolist()
+            self._values = stream(self.seed, "path", self.name, block).random(self.BLOCK).tolist()
         return self._values[at]
 
 

@@ -7,7 +7,9 @@ same weights, and several processes share the batches of one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +19,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lissnas.config import TrainingConfig
+from lissnas.config import TorchConfig, TrainingConfig
 from lissnas.errors import LissnasError, UserError
+from lissnas.nets import parallel
+from lissnas.nets.base import Supernet
 from lissnas.nets.images import Data
 from lissnas.nets.recipes import MovingAverage, learning_rate, optimizer, use_ghost_batches
 from lissnas.nets.samplers import Sampler
@@ -38,6 +42,12 @@ class Progress:
     steps: int
     loss: float
     rate: float
+
+
+def compute_on(settings: TorchConfig) -> torch.device:
+    """Set the number of threads, and return the device; raises UserError where it is not."""
+    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+    return device_of(settings.device)
 
 
 def device_of(name: str) -> torch.device:
@@ -73,11 +83,8 @@ def train(
     checkpoint that is not what was written.
     """
     device = device or torch.device("cpu")
-    if data.n_train < settings.batch_size:
-        raise UserError(f"batch_size: {settings.batch_size} images are more than the {data.n_train:,} to train on")
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    if settings.batch_size % world:
-        raise UserError(f"batch_size: {settings.batch_size} images can't be shared evenly by {world} processes")
+    check_batches(settings, data, world)
     model.to(device)
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)
@@ -87,14 +94,16 @@ def train(
     course = [] if course is None else course
     first, losses, course[:] = _restore(checkpoint, model, stepper, average)
     model.train()
-    for step in range(first, settings.steps):
+    batches = _prefetched(data, range(first, settings.steps), settings.batch_size, rank, world)
+    for step, (images, labels) in zip(range(first, settings.steps), batches, strict=True):
         rate = learning_rate(settings, step)
         for group in stepper.param_groups:
             group["lr"] = rate
-        images, labels = data.train_batch(step, settings.batch_size, rank, world)
         images, labels = images.to(device), labels.to(device)
         if settings.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
+        if isinstance(model, Supernet):
+            model.take_turn(step)
         paths = [None] if sampler is None else list(sampler(step))
         stepper.zero_grad(set_to_none=True)
         for place, path in enumerate(paths):
@@ -102,13 +111,17 @@ def train(
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.mixed_precision):
                 logits = model(images) if path is None else model(images, path)
                 loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
-            losses.append(float(loss.detach()))
+            mean = loss.detach().clone()
+            if world > 1:  # all processes know it, so that all stop where one has to
+                parallel.average([mean])
+            losses.append(float(mean))
             if not np.isfinite(losses[-1]):
                 where = "" if path is None else f" on path {''.join(map(str, path))}"
                 raise NotFinite(f"step {step}{where}: the loss is {losses[-1]}; lower the rate or clip gradients")
             loss.backward()
         if world > 1:
-            _average_gradients(model, world)
+            # Those off this step's paths have none, in all processes: DDP would wait for them.
+            parallel.average([p.grad for p in model.parameters() if p.grad is not None])
         if settings.clip:
             nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         stepper.step()
@@ -122,11 +135,36 @@ def train(
         keep = done % settings.checkpoint_every == 0
         if keep or done == settings.steps:
             _check_weights(model, step)
-        if checkpoint is not None and rank == 0 and keep and done < settings.steps:
+        # The last one too: of several trainings, those that are finished need not be done again.
+        if checkpoint is not None and rank == 0 and (keep or done == settings.steps):
             _save(checkpoint, done, losses, course, model, stepper, average)
     if average is not None:
         model.load_state_dict(average.state)
     return model.eval()
+
+
+def check_batches(settings: TrainingConfig, data: Data, world: int = 1) -> None:
+    """Raise UserError for batches that the images or the processes don't fit."""
+    size, ghost = settings.batch_size, settings.ghost_batch
+    if data.n_train < size:
+        raise UserError(f"batch_size: {size} images are more than the {data.n_train:,} to train on")
+    if size % world:
+        raise UserError(f"batch_size: {size} images can't be shared evenly by {world} processes")
+    if ghost and size // world % ghost:
+        raise UserError(f"ghost_batch: the {size // world} images of a process can't be parted into {ghost} each")
+
+
+def _prefetched(data: Data, steps: Iterable[int], size: int, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batch of each step, made by another thread while the step before it trains."""
+    with ThreadPoolExecutor(1) as pool:
+        ahead: Future[tuple[Tensor, Tensor]] | None = None
+        for step in steps:
+            following = pool.submit(data.train_batch, step, size, rank, world)
+            if ahead is not None:
+                yield ahead.result()
+            ahead = following
+        if ahead is not None:
+            yield ahead.result()
 
 
 def _check_weights(model: nn.Module, step: int) -> None:
@@ -134,14 +172,6 @@ def _check_weights(model: nn.Module, step: int) -> None:
     for name, p in model.named_parameters():
         if not bool(torch.isfinite(p).all()):
             raise NotFinite(f"step {step}: {name} is not finite after it; lower the rate or clip gradients")
-
-
-def _average_gradients(model: nn.Module, world: int) -> None:
-    """Average gradients over processes; those off this step's paths are none in all of them."""
-    for p in model.parameters():
-        if p.grad is not None:
-            dist.all_reduce(p.grad)
-            p.grad /= world
 
 
 # -- checkpoints -------------------------------------------------------------------------------------
@@ -178,7 +208,8 @@ def _restore(
         parts[part][rest] = torch.from_numpy(np.array(value))
     model.load_state_dict(parts["model"])
     if average is not None:
-        average.state = parts["average"]
+        for name, kept in parts["average"].items():
+            average.state[name].copy_(kept)
     state: dict[str, Any] = stepper.state_dict()
     state["state"] = {int(i): {"momentum_buffer": value} for i, value in parts["momentum"].items()}
     stepper.load_state_dict(state)

@@ -135,6 +135,28 @@ def history(columns: Mapping[str, Any], title: str) -> Figure:
     return figure
 
 
+def ranking(scored: Sequence[Mapping[str, Any]], title: str, metric: str) -> Figure:
+    """Draw what supernets say of networks of our space against the truth, a panel a trained space, first seed."""
+    first = scored[0]["seed"]
+    chosen = [r for r in scored if r["seed"] == first and r["sample"] == "ours"]
+    methods = list(dict.fromkeys(r["method"] for r in scored))
+    columns = min(4, len(methods))
+    rows = -(-len(methods) // columns)
+    figure = Figure(figsize=(3.1 * columns, 2.9 * rows + 0.3), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    for axes, method in zip(panels.flat, methods, strict=False):
+        own = [r for r in chosen if r["method"] == method]
+        colour = BLUE if method == "lissnas" else GREY
+        axes.scatter([r["true"] for r in own], [r["score"] for r in own], s=10, color=colour, label=method)
+        plain(axes)
+    for axes in panels.flat[len(methods) :]:
+        axes.set_visible(False)
+    figure.supxlabel(wrap(f"true {metric}"), fontsize=10)
+    figure.supylabel("accuracy in the supernet, %", fontsize=10)
+    figure.suptitle(f"{title}, networks of ours", x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
 def plain(axes: Any) -> None:
     """Give axes a light grid, no frame, and a legend."""
     axes.grid(color="#e5e7eb", linewidth=0.8)

@@ -157,6 +157,27 @@ def _table_4(found: Sequence[Compared]) -> Table:
     return Table("Table 4", "Statistics of the shrunk spaces", columns, rows, [paper.TABLE_4_REMARK])
 
 
+def table_3(found: Sequence[Row]) -> Table:
+    """Return how well supernets rank, a row a trained space and sample; `where` says where a row comes from."""
+    places = {(p.space, p.method): p for p in paper.TABLE_3}
+    columns = ["benchmark", "trained on", "from", "size", "ranked", "networks", "Pearson", "Spearman", "Kendall"]
+    rows = []
+    for r in found:
+        printed = places.get((printed_name(str(r["benchmark"])), str(r["method"])))
+        theirs = list(printed.values.values()) if printed and r["sample"] == "own" else ["", ""]
+        values = [num(r[c], 3) for c in ("pearson", "spearman", "kendall")]
+        about = [str(r[c]) for c in ("benchmark", "method", "where")]
+        rows.append(
+            [*about, count(r["size"]), str(r["sample"]), count(r["networks"]), *values, num(r["found_true"]), *theirs]
+        )
+    here = {printed_name(str(r["benchmark"])) for r in found}
+    for p in paper.TABLE_3:
+        if p.space not in here:
+            rows.append([p.space, p.method, NOT_YET, *[""] * 7, *p.values.values()])
+    title = "One-shot search: how well a supernet of each space ranks networks"
+    return Table("Table 3", title, [*columns, "Top-1", *_named(paper.TABLE_3)], rows, [paper.TABLE_3_REMARK])
+
+
 def _table_5() -> Table:
     rows = [[p.space, p.method, NOT_YET, p.values["size"], p.values["factor"], p.remark] for p in paper.TABLE_5]
     columns = ["space", "method", "ours", *_named(paper.TABLE_5), "remark"]

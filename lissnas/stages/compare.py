@@ -53,7 +53,7 @@ def compare_stage(
         "diversities": params.compare.diversities,
         "predictor": params.predictor.model_dump(mode="json", exclude={"held_out"}),
         "shrink": params.shrink.model_dump(mode="json", exclude={"variant"}),
-        "own": own.model_dump(mode="json"),
+        "own": own.model_dump(mode="json", exclude={"width"}),
     }
     parameters = {**common, "methods": list(methods), "seeds": list(seeds)}
     # What a task gave doesn't depend on which others run, so it is kept under what it depends on.
@@ -233,7 +233,7 @@ def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
     if "flops" in by_name and by_name["flops"]["kept_best"] >= 0.5:
         said.append(
             "- Keeping the best network is a weak test: the costliest networks, ranked without any label, pass it "
-            f"in {100 * by_name['flops']['kept_best']:.0f} % of the runs. Judge by the mean at equal size."
+            f"in {100 * by_name['flops']['kept_best']:.0f} % of the runs. SupernetOracle by the mean at equal size."
         )
     if {"lissnas_paper", "no_neighbors"} <= by_name.keys():
         paper, naive = by_name["lissnas_paper"], by_name["no_neighbors"]

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 
 from lissnas import store
 from lissnas.benchmarks import Benchmark
-from lissnas.config import Params
+from lissnas.config import Params, sized
 from lissnas.errors import InvalidArchitecture, UserError
 from lissnas.nets import images
-from lissnas.nets.evaluation import Judge
+from lissnas.nets.evaluation import SupernetOracle
 from lissnas.nets.files import load_supernet
 from lissnas.nets.search import History
-from lissnas.nets.training import Progress, device_of
+from lissnas.nets.training import Progress, check_batches, compute_on
 from lissnas.oracles import Oracle
 from lissnas.predictor import Predictor
 from lissnas.spaces import Archs, Space
@@ -27,7 +27,7 @@ from lissnas.stages.base import Outcome, run_here
 from lissnas.stages.retrain import retrain_stage
 from lissnas.stages.search import limits_of, search_stage
 from lissnas.stages.shrink import predictor_in
-from lissnas.stages.supernet import check_space, recipe_of, supernet_stage
+from lissnas.stages.supernet import check_space, image_parameters, recipe_of, supernet_stage
 
 MEMBERS = "subspace.parquet"
 
@@ -70,6 +70,22 @@ def read_members(path: Path, space: Space) -> Archs:
     return members
 
 
+def check(params: Params, space: Space) -> None:
+    """Raise for what training can't do, before anything is written: space, recipes, device, images, batches."""
+    check_space(space)
+    compute_on(params.torch)
+    recipes = {"supernet.recipe": params.supernet.recipe}
+    if params.retrain.networks:
+        recipes["retrain.recipe"] = params.retrain.recipe
+    if params.retrain.networks > params.search.top:
+        raise UserError(
+            f"retrain.networks: {params.retrain.networks} are more than the {params.search.top} that search.top keeps"
+        )
+    for where, name in recipes.items():
+        recipe = recipe_of(params, name, where)
+        check_batches(recipe, images.load(params.images, recipe))
+
+
 def one_shot(
     params: Params,
     benchmark: Benchmark,
@@ -87,16 +103,16 @@ def one_shot(
     lie in `out`/best. All that can be wrong is checked before anything is trained.
     """
     watch = watch or Watch()
+    params = sized(params, benchmark.name)
     space = benchmark.space
     members = read_members(subspace, space)
     limits_of(params).keep(space, members)
     if params.retrain.networks or params.search.oracle == "supernet":
-        check_space(space)
-        recipe_of(params, params.retrain.recipe, "retrain.recipe")
-        recipe = recipe_of(params, params.supernet.recipe, "supernet.recipe")
-        device_of(params.supernet.device)
-        images.load(params.images, recipe)
-    oracle, digest = _oracle(params, benchmark, members, subspace, seed, out, supernet, call, watch, force)
+        check(params, space)
+    if params.search.oracle == "supernet" and supernet is None:
+        supernet = out / "supernet"
+        supernet_stage(params, space, members, seed, supernet, call, lambda p: watch.on_training("supernet", p), force)
+    oracle, digest = judge_of(params, benchmark, members, subspace, supernet)
     found = search_stage(params, space, members, oracle, digest, seed, out, benchmark, call, watch.on_generation, force)
     if not params.retrain.networks:
         return found, None
@@ -104,37 +120,31 @@ def one_shot(
     return found, best
 
 
-def _oracle(
-    params: Params,
-    benchmark: Benchmark,
-    members: Archs,
-    subspace: Path,
-    seed: int,
-    out: Path,
-    supernet: Path | None,
-    call: Callable[..., Any],
-    watch: Watch,
-    force: bool,
+def judge_of(
+    params: Params, benchmark: Benchmark, members: Archs, subspace: Path, supernet: Path | None
 ) -> tuple[Oracle, str]:
-    """Return who judges, and a digest of what it is."""
+    """Return who judges, `search.oracle`, and a digest of what its answers are a function of.
+
+    Raises UserError where a supernet is to judge and none is given.
+    """
     kind, space = params.search.oracle, benchmark.space
     if kind == "table":
         return benchmark, benchmark.sha256
     if kind == "predictor":
         model: Predictor = predictor_in(subspace if subspace.is_dir() else subspace.parent, space)
         return (lambda archs: model.value(model.score(archs))), str(model.dump()[1]["model_sha256"])
-    folder = supernet or out / "supernet"
     if supernet is None:
-        supernet_stage(params, space, members, seed, folder, call, lambda p: watch.on_training("supernet", p), force)
-    judged: dict[str, Judge] = {}
+        raise UserError("search.oracle is supernet: give the folder of a trained one (--supernet), or another oracle")
+    folder = supernet
+    judged: dict[str, SupernetOracle] = {}
 
     def judge(archs: Archs) -> Any:
         # Made when it is first asked: a search that is there already asks nobody.
         if "judge" not in judged:
             data = images.load(params.images, recipe_of(params, params.supernet.recipe, "supernet.recipe"))
-            model, device = load_supernet(folder, members), device_of(params.supernet.device)
-            judged["judge"] = Judge.of(model, data, params.search, device)
+            model, device = load_supernet(folder, members), compute_on(params.torch)
+            judged["judge"] = SupernetOracle.of(model, data, params.search, device)
         return judged["judge"](archs)
 
     manifest = store.verify(folder, "Train it again: the same command with --force")
-    return judge, store.digest(manifest)
+    return judge, store.digest({"supernet": manifest, "images": image_parameters(params)})

@@ -22,7 +22,7 @@ from lissnas.spaces import Keys
 from lissnas.stages.base import Outcome, run
 from lissnas.stages.compare import remarks
 
-STUDY_COMPARE, STUDY_LOCALITY = "compare.csv", "locality.csv"
+STUDY_COMPARE, STUDY_LOCALITY, STUDY_RANKING = "compare.csv", "locality.csv", "ranking.csv"
 """Committed results of the long studies, where there are any."""
 HISTOGRAMS = ("full space", "lissnas", "abs", "nse", "padnas", "greedynas_v2", "dds", "top10", "no_locality", "flops")
 """Whose FLOPs are drawn beside each other."""
@@ -62,7 +62,13 @@ def report_stage(
         if not (folder / store.MANIFEST).exists():
             raise UserError(f"{folder} holds no result. {remedy}, or all of them: dvc repro report")
         store.verify(folder, remedy)
-    studies = {name: results / name for name in (STUDY_COMPARE, STUDY_LOCALITY) if (results / name).exists()}
+    ranked = {f"ranking/{name}": data / "ranking" / name for name in params.ranking.benchmarks}
+    for key, folder in ranked.items():
+        if (folder / store.MANIFEST).exists():  # supernets take torch and minutes: the page does without
+            store.verify(folder, f"Make it: python -m flows.ranking --benchmark {folder.name} --force")
+            folders[key] = folder
+    known_studies = (STUDY_COMPARE, STUDY_LOCALITY, STUDY_RANKING)
+    studies = {name: results / name for name in known_studies if (results / name).exists()}
     parameters = {
         "benchmarks": names,
         "inputs": {key: store.sha256((f / store.MANIFEST).read_bytes()) for key, f in folders.items()},
@@ -75,9 +81,11 @@ def report_stage(
         known, about = _locality(found, studies.get(STUDY_LOCALITY))
         compared = [c for name in _order(found, study) for c in _of(name, found, study)]
         table_8 = [tables.table_8(f.locality, PIPELINE) for f in found if f.benchmark.name == "nasbench101"]
+        rankings = _rankings({k: f for k, f in folders.items() if k in ranked}, studies.get(STUDY_RANKING))
         everything = [
             tables.locality_table(known, about),
             *tables.comparison_tables(compared, table_8),
+            tables.table_3(rankings),
             *(tables.methods_table(c) for c in _best_known(compared)),
             tables.not_yet_table(),
         ]
@@ -88,6 +96,7 @@ def report_stage(
             ground = Ground.of(f.benchmark)
             pictures += _pictures(f, ground)
             maps[f.benchmark.name] = space_map(f.benchmark, ground.yardstick, f.spaces)
+        pictures += [_ranking_picture(folder) for key, folder in folders.items() if key in ranked]
         made = report_files(words, everything, pictures, maps, _origin(found, study))
         metrics = {
             "benchmarks": len(found),
@@ -168,6 +177,27 @@ def _locality(
                 rows[name] = [r for r in others if r["benchmark"] == name]
                 about[name] = dict(rows[name][0])
     return rows, about
+
+
+def _rankings(folders: Mapping[str, Path], study: Path | None) -> list[dict[str, Any]]:
+    """Return the rows of rankings, the pipeline's and the study's, with where they come from."""
+    rows: list[dict[str, Any]] = []
+    for key, folder in folders.items():
+        name = key.partition("/")[2]
+        rows += [{"benchmark": name, "origin": PIPELINE, **r} for r in store.read_csv(folder / "summary.csv")]
+    if study is not None:
+        rows += [{"origin": STUDY, **r} for r in store.read_csv(study)]
+    return [{**r, "where": f"{r['origin']}, {r['seeds']} seed{'s' if r['seeds'] > 1 else ''}"} for r in rows]
+
+
+def _ranking_picture(folder: Path) -> Picture:
+    outcome = Outcome(folder, {}, reused=True)
+    name = str(outcome.json("metrics.json")["benchmark"])
+    return Picture(
+        f"What supernets say of networks of ours, {name}",
+        "Accuracy with a supernet's weights against the tabulated value, a panel a trained space; first seed.",
+        figures.ranking(outcome.table("scores.parquet").to_pylist(), name, benchmarks.get(name).metric),
+    )
 
 
 def _pictures(f: Found, ground: Ground) -> list[Picture]:

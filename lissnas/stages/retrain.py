@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,15 @@ from lissnas import spaces, store
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
 from lissnas.errors import UserError
-from lissnas.nets import images
+from lissnas.nets import images, parallel
 from lissnas.nets.base import Network
 from lissnas.nets.build import network
 from lissnas.nets.evaluation import accuracy
 from lissnas.nets.files import ABOUT, WEIGHTS, describe_network, portable, weights
-from lissnas.nets.training import Progress, device_of, train
+from lissnas.nets.training import Progress, compute_on, train
 from lissnas.stages.base import Outcome, run, run_here
 from lissnas.stages.search import TOP
-from lissnas.stages.supernet import check_space, recipe_of
+from lissnas.stages.supernet import check_space, image_parameters, recipe_of
 
 
 def retrain_stage(
@@ -45,25 +46,39 @@ def retrain_stage(
     if TOP not in manifest:
         raise UserError(f"{found} holds no result of a search")
     top = json.loads(store.read_verified(found, TOP, manifest, remedy))[: params.retrain.networks]
+    if len(top) < 1:
+        raise UserError("retrain.networks: 0 leaves nothing to train")
     recipe = recipe_of(params, params.retrain.recipe, "retrain.recipe")
     archs = [str(b["arch"]) for b in top]
     parameters = {
         "space": space_name,
+        "benchmark": None if truth is None else truth.name,
         "archs": archs,
         "seed": seed,
         "recipe": recipe.model_dump(mode="json"),
-        "images": params.images.model_dump(mode="json", exclude={"download"}),
+        "images": image_parameters(params),
         "width": params.supernet.width,
         "stem_stride": params.supernet.stem_stride,
-        "truth": None if truth is None else truth.name,
     }
 
+    def checkpoint_of(arch: str) -> store.Checkpoint:
+        return store.Checkpoint(tasks / arch, {**parameters, "task": arch})
+
+    tasks = out.parent / f".{out.name}.tasks"
+    if not parallel.leads():
+        for number in parallel.announced():
+            fit_network(params, space_name, archs[number], seed, checkpoint_of(archs[number]), lambda p: None)
+        return Outcome(out, {}, reused=False)
+
     def work() -> dict[str, bytes]:
+        if force:
+            shutil.rmtree(tasks, ignore_errors=True)
         rows: list[dict[str, Any]] = []
         best: Network | None = None
-        for arch in archs:
-            checkpoint = store.Checkpoint(tasks / arch, {**parameters, "task": arch})
-            row, model = call(retrain, params, space_name, arch, seed, checkpoint, lambda p, a=arch: on_progress(a, p))
+        for number, arch in enumerate(archs):
+            parallel.announce(number)
+            watch = partial(on_progress, arch)
+            row, model = call(retrain, params, space_name, arch, seed, checkpoint_of(arch), watch)
             if truth is not None:
                 row["true"] = float(truth(space.parse([arch]))[0])
             if not rows or row["validation"] > max(r["validation"] for r in rows):
@@ -81,7 +96,6 @@ def retrain_stage(
             "metrics.json": store.to_json(metrics),
         }
 
-    tasks = out.parent / f".{out.name}.tasks"
     outcome = run(out, parameters, work, force)
     shutil.rmtree(tasks, ignore_errors=True)
     return outcome
@@ -96,19 +110,33 @@ def retrain(
     watch: Callable[[Progress], None],
 ) -> tuple[dict[str, Any], Network]:
     """Train one network from scratch; return its row and itself."""
+    model, data = fit_network(params, space_name, arch, seed, checkpoint, watch)
+    model.cpu()
+    batch_size = recipe_of(params, params.retrain.recipe, "retrain.recipe").batch_size
+    result = {
+        "arch": arch,
+        "validation": accuracy(model, data, "validation", batch_size),
+        "test": accuracy(model, data, "test", batch_size),
+    }
+    return result, model
+
+
+def fit_network(
+    params: Params,
+    space_name: str,
+    arch: str,
+    seed: int,
+    checkpoint: store.Checkpoint,
+    watch: Callable[[Progress], None],
+) -> tuple[Network, images.Data]:
+    """Build a network and train it; return it and the images it was trained on."""
     recipe = recipe_of(params, params.retrain.recipe, "retrain.recipe")
     data = images.load(params.images, recipe)
     row = spaces.get(space_name).parse([arch])[0]
     width, stride = params.supernet.width, params.supernet.stem_stride
-    model = network(space_name, row.tolist(), width=width, stem_stride=stride, classes=data.classes, seed=seed)
-    train(model, data, recipe, seed, None, checkpoint, watch, device_of(params.supernet.device))
-    model.cpu()
-    result = {
-        "arch": arch,
-        "validation": accuracy(model, data, "validation", recipe.batch_size),
-        "test": accuracy(model, data, "test", recipe.batch_size),
-    }
-    return result, model
+    model = network(space_name, row.tolist(), width=width or 1, stem_stride=stride, classes=data.classes, seed=seed)
+    train(model, data, recipe, seed, None, checkpoint, watch, compute_on(params.torch))
+    return model, data
 
 
 def exported(model: Network, side: int, row: Mapping[str, Any]) -> dict[str, bytes]:

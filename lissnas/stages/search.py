@@ -44,11 +44,11 @@ def search_stage(
     limits.keep(space, members)  # a limit that nothing meets is said before anything is written
     parameters = {
         "space": space.name,
+        "benchmark": None if truth is None else truth.name,
         "networks_sha256": store.sha256(space.key(members).tobytes()),
         "oracle_sha256": oracle_sha256,
         "seed": seed,
         "search": params.search.model_dump(mode="json"),
-        "truth": None if truth is None else truth.name,
     }
 
     def work() -> dict[str, bytes]:

@@ -11,10 +11,11 @@ import numpy as np
 from lissnas import store
 from lissnas.config import Params, TrainingConfig
 from lissnas.errors import UnknownName, UserError
-from lissnas.nets import images, samplers
+from lissnas.nets import images, parallel, samplers
+from lissnas.nets.base import Supernet
 from lissnas.nets.build import names, supernet
 from lissnas.nets.files import SUPERNET_ABOUT, SUPERNET_WEIGHTS, describe_supernet, weights
-from lissnas.nets.training import Progress, device_of, train
+from lissnas.nets.training import Progress, compute_on, train
 from lissnas.report import figures
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.choices import ChoiceSpace
@@ -26,6 +27,11 @@ def recipe_of(params: Params, name: str, where: str) -> TrainingConfig:
     if name not in params.recipes:
         raise UnknownName(f"recipe in {where}", name, params.recipes)
     return params.recipes[name]
+
+
+def image_parameters(params: Params) -> dict[str, Any]:
+    """Return what images are a function of."""
+    return params.images.model_dump(mode="json", exclude={"download"})
 
 
 def check_space(space: Space) -> None:
@@ -44,7 +50,10 @@ def supernet_stage(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     force: bool = False,
 ) -> Outcome:
-    """Train a supernet along paths of `members`; goes on where an earlier run was ended."""
+    """Train a supernet along paths of `members`; goes on where an earlier run was ended.
+
+    Under `torchrun` the first process leads, the others join its training and publish nothing.
+    """
     check_space(space)
     # The order that a set is listed in says nothing about it, so it must not change the weights.
     keys, first = np.unique(space.key(members), return_index=True)
@@ -58,11 +67,15 @@ def supernet_stage(
         "seed": seed,
         "supernet": settings.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
-        "images": params.images.model_dump(mode="json", exclude={"download"}),
+        "images": image_parameters(params),
     }
+    checkpoint = store.Checkpoint(out, parameters)
+    if not parallel.leads():
+        for _ in parallel.announced():
+            fit_supernet(params, space, members, seed, recipe, checkpoint, on_progress)
+        return Outcome(out, {}, reused=False)
 
     def work() -> dict[str, bytes]:
-        checkpoint = store.Checkpoint(out, parameters)
         if force:
             checkpoint.clear()
         return call(train_supernet, params, space, members, seed, recipe, checkpoint, on_progress)  # type: ignore[no-any-return]
@@ -80,17 +93,7 @@ def train_supernet(
     watch: Callable[[Progress], None],
 ) -> dict[str, bytes]:
     """Train the supernet of a set of networks; return its files."""
-    settings = params.supernet
-    data = images.load(params.images, recipe)
-    model = supernet(
-        space.name, members, width=settings.width, stem_stride=settings.stem_stride, classes=data.classes, seed=seed
-    )
-    sampler = sampler_of(settings.sampler, space, members, seed)
-    if recipe.curriculum:
-        middle = members[np.argsort(_size(space, members), kind="stable")[len(members) // 2]][None]
-        sampler = samplers.Curriculum.of(space, members, middle, sampler, recipe.steps, recipe.curriculum, seed)
-    course: list[Progress] = []
-    train(model, data, recipe, seed, sampler, checkpoint, watch, device_of(settings.device), course)
+    model, course = fit_supernet(params, space, members, seed, recipe, checkpoint, watch)
     curve = [vars(progress) for progress in course]
     last = curve[-1]["loss"] if curve else float("nan")
     return {
@@ -100,6 +103,32 @@ def train_supernet(
         "training.png": figures.png(figures.training(curve, f"{space.name}: supernet of {len(members):,} networks")),
         "metrics.json": store.to_json({"space": space.name, "networks": len(members), "seed": seed, "loss": last}),
     }
+
+
+def fit_supernet(
+    params: Params,
+    space: Space,
+    members: Archs,
+    seed: int,
+    recipe: TrainingConfig,
+    checkpoint: store.Checkpoint | None,
+    watch: Callable[[Progress], None],
+) -> tuple[Supernet, list[Progress]]:
+    """Build the supernet of a set of networks and train it; return it and the course of its training."""
+    settings = params.supernet
+    data = images.load(params.images, recipe)
+    width, stride = settings.width or 1, settings.stem_stride
+    model = supernet(
+        space.name, members, width=width, stem_stride=stride, classes=data.classes, shots=settings.shots, seed=seed
+    )
+    sampler = sampler_of(settings.sampler, space, members, seed)
+    if recipe.curriculum:
+        middle = members[np.argsort(_size(space, members), kind="stable")[len(members) // 2]][None]
+        sampler = samplers.Curriculum.of(space, members, middle, sampler, recipe.steps, recipe.curriculum, seed)
+    course: list[Progress] = []
+    parallel.announce(0)
+    train(model, data, recipe, seed, sampler, checkpoint, watch, compute_on(params.torch), course)
+    return model, course
 
 
 def sampler_of(name: str, space: Space, members: Archs, seed: int) -> samplers.Sampler:

@@ -21,7 +21,9 @@ def each(stage: str) -> set[str]:
 
 SHRINKS = {f"shrink@{b}-{s}" for b in BENCHMARKS for s in (0, 1, 2)}
 PREDICTORS, COMPARES = each("predictor"), each("compare")
-STAGES = each("prepare") | PREDICTORS | each("locality") | SHRINKS | COMPARES | {"report"}
+SUPERNET, SEARCH, RETRAIN, RANKING = ({f"{s}@nas_bench_macro"} for s in ("supernet", "search", "retrain", "ranking"))
+ONE_SHOT = SUPERNET | SEARCH | RETRAIN | RANKING
+STAGES = each("prepare") | PREDICTORS | each("locality") | SHRINKS | COMPARES | ONE_SHOT | {"report"}
 
 
 def dvc(cwd: Path, *words: str) -> str:
@@ -68,33 +70,42 @@ def test_the_committed_lock_is_in_step_with_code_and_parameters(clone: Path) -> 
 @pytest.mark.parametrize(
     ("old", "new", "stages"),
     [
-        ("trees: 300", "trees: 301", SHRINKS | PREDICTORS | COMPARES),
+        ("trees: 300", "trees: 301", SHRINKS | PREDICTORS | COMPARES | RANKING),
         ("held_out: 20000", "held_out: 19999", PREDICTORS),
-        ("diversity: 0.05", "diversity: 0.06", SHRINKS | COMPARES),
-        ("min_turnover: 0.01", "min_turnover: 0.02", SHRINKS | COMPARES),
-        ("max_queries: null", "max_queries: 90000", SHRINKS | COMPARES),
-        ("tolerance: 0.02", "tolerance: 0.03", COMPARES),  # of the variant that shrink doesn't run
+        ("diversity: 0.05", "diversity: 0.06", SHRINKS | COMPARES | RANKING),
+        ("min_turnover: 0.01", "min_turnover: 0.02", SHRINKS | COMPARES | RANKING),
+        ("max_queries: null", "max_queries: 90000", SHRINKS | COMPARES | RANKING),
+        ("tolerance: 0.02", "tolerance: 0.03", COMPARES | RANKING),  # of the variant that shrink doesn't run
         ("pairs: 20000", "pairs: 10000", each("locality")),
         ("resamples: 1000", "resamples: 999", each("locality")),
         ("methods: all", "methods: [lissnas, abs]", COMPARES),
         ("diversities: [0.0, ", "diversities: [0.1, ", COMPARES),
         ("seeds: [0, 1, 2]", "seeds: [0, 2, 1]", PREDICTORS | COMPARES),
-        ("  labels: null             #", "  labels: 250 #", SHRINKS | PREDICTORS | COMPARES),
+        ("  labels: null             #", "  labels: 250 #", SHRINKS | PREDICTORS | COMPARES | RANKING),
         (
-            "{target_size: 450, labels: 300}",
-            "{target_size: 451, labels: 300}",
-            {"compare@nas_bench_macro", *(f"shrink@nas_bench_macro-{s}" for s in (0, 1, 2))},
+            "{target_size: 450, labels: 300",
+            "{target_size: 451, labels: 300",
+            {"compare@nas_bench_macro", *RANKING, *(f"shrink@nas_bench_macro-{s}" for s in (0, 1, 2))},
         ),
         (
-            "{target_size: 450, labels: 300}",
-            "{target_size: 450, labels: 301}",
+            "{target_size: 450, labels: 300",
+            "{target_size: 450, labels: 301",
             {
+                *RANKING,
                 "predictor@nas_bench_macro",
                 "compare@nas_bench_macro",
                 *(f"shrink@nas_bench_macro-{s}" for s in (0, 1, 2)),
             },
         ),
         ("transnas/jigsaw: {target_size: 1000", "transnas/jigsaw: {target_size: 999", set()),
+        ("labels: 300, width: 0.5", "labels: 300, width: 0.25", SUPERNET | RETRAIN | RANKING),
+        ("steps: 450", "steps: 451", SUPERNET | SEARCH | RANKING),
+        ("steps: 100 ", "steps: 101 ", RETRAIN),
+        ("threads: 1 ", "threads: 2 ", set()),
+        ("side: 16", "side: 8", ONE_SHOT),
+        ("generations: 20", "generations: 21", SEARCH | RANKING),
+        ("networks: 10 ", "networks: 9 ", RETRAIN),
+        ("networks: 60 ", "networks: 50 ", RANKING),
     ],
 )
 def test_a_leaf_reruns_what_uses_it(clone: Path, old: str, new: str, stages: set[str]) -> None:

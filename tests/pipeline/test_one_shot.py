@@ -43,7 +43,7 @@ TINY = {
     "images.side": 8,
     "images.validation": 200,
     "supernet.width": 0.25,
-    "supernet.device": "cpu",
+    "torch.device": "cpu",
     "search.population": 6,
     "search.generations": 3,
     "search.parents": 3,

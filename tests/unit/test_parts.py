@@ -207,7 +207,7 @@ FLOORS = [
     {"shrinkers"},
     {"comparison"},
     {"nets"},
-    {"tracking", "report", "stages"},
+    {"gauges", "tracking", "report", "stages"},
     {"testing", "console", "options", "doctor", "cli"},
 ]
 

@@ -598,7 +598,7 @@ def train_stage(folder: Path, space: Space, members: Archs, **changes: Any) -> d
     overrides = {
         "images.side": 8,
         "supernet.width": 0.25,
-        "supernet.device": "cpu",
+        "torch.device": "cpu",
         "recipes.cpu.steps": 3,
         "recipes.cpu.batch_size": 8,
         "recipes.cpu.report_every": 2,

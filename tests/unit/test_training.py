@@ -22,7 +22,7 @@ from lissnas.config import TrainingConfig  # noqa: E402
 from lissnas.errors import DamagedFile, UserError  # noqa: E402
 from lissnas.nets import images, samplers  # noqa: E402
 from lissnas.nets.blocks import BatchNorm  # noqa: E402
-from lissnas.nets.evaluation import Judge, accuracy, recalibrate  # noqa: E402
+from lissnas.nets.evaluation import SupernetOracle, accuracy, recalibrate  # noqa: E402
 from lissnas.nets.images import Augmentation, MemoryData  # noqa: E402
 from lissnas.nets.recipes import (  # noqa: E402
     GhostBatchNorm,
@@ -586,10 +586,10 @@ def test_recalibration_of_leading_channels_is_the_same_average() -> None:
     torch.testing.assert_close(norm.running_var[:3], whole.running_var)  # type: ignore[index]
 
 
-def judge(model: Any, **changes: Any) -> Judge:
+def judge(model: Any, **changes: Any) -> SupernetOracle:
     params = config.load(None, {}, benchmarks.names())
     settings = params.search.model_copy(update={"images": 40, "batch_size": 20, **changes})
-    return Judge.of(model, noise(), settings)
+    return SupernetOracle.of(model, noise(), settings)
 
 
 @pytest.fixture(scope="module")
@@ -669,10 +669,10 @@ def test_more_recalibration_batches_than_there_are_change_nothing(trained: Any) 
 def test_images_of_other_classes_than_the_supernet_s_are_refused(trained: Any) -> None:
     params = config.load(None, {}, benchmarks.names())
     with pytest.raises(UserError, match="classes"):
-        Judge.of(trained, noise(classes=4), params.search)
+        SupernetOracle.of(trained, noise(classes=4), params.search)
 
 
 def test_no_validation_images_are_a_mistake(trained: Any) -> None:
     params = config.load(None, {}, benchmarks.names())
     with pytest.raises(UserError, match="no images are set apart to judge on"):
-        Judge.of(trained, noise(validation=0), params.search)
+        SupernetOracle.of(trained, noise(validation=0), params.search)

@@ -1,0 +1,84 @@
+"""Rank networks with supernets of several spaces, all trained with one budget: one task a space and seed.
+
+python -m flows.ranking --benchmark nas_bench_macro
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from prefect import flow, get_run_logger
+
+from flows.common import DATA, GPU, limit_gpu_tasks, log_to_mlflow, main, run_step, table_artifact, training_log
+from lissnas import console, options
+from lissnas.options import (
+    BenchmarkOption,
+    ForceOption,
+    MethodsOption,
+    ParamsOption,
+    SeedsOption,
+    TableOption,
+    with_config_options,
+)
+from lissnas.stages.base import Outcome
+from lissnas.stages.ranking import COEFFICIENTS, ranking_stage
+
+SHOWN = ("method", "sample", "size", "networks", *COEFFICIENTS, "found_true")
+
+
+def run_as_task(name: str, step: Any, *args: Any) -> Any:
+    """Run a step as a task of that name."""
+    return run_step(step, *args, task_run_name=name, tags=[GPU])
+
+
+@flow(name="ranking", flow_run_name="ranking {benchmark}", persist_result=False)
+def ranking(
+    benchmark: str,
+    out: Path | None = None,
+    params: Path | None = None,
+    table: Path | None = None,
+    overrides: dict[str, Any] | None = None,
+    threads: int = 0,
+    force: bool = False,
+) -> tuple[Outcome, str]:
+    """Train and judge a supernet on each space into `out`, log it to MLflow."""
+    checked, source = options.load(benchmark, params, overrides or {}, table)
+    limit_gpu_tasks()
+    outcome = ranking_stage(
+        checked,
+        source,
+        out or DATA / "ranking" / benchmark,
+        run_as_task,
+        get_run_logger().info,
+        training_log(),
+        force,
+        threads,
+    )
+    rows = [{name: row[name] for name in SHOWN} for row in outcome.csv("summary.csv")]
+    table_artifact(f"ranking {benchmark}", rows, f"Supernets ranking networks of {benchmark}, means over seeds")
+    return outcome, log_to_mlflow("ranking", outcome)
+
+
+@with_config_options("ranking")
+def command(
+    benchmark: BenchmarkOption,
+    overrides: dict[str, Any],
+    methods: MethodsOption = None,
+    seeds: SeedsOption = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/ranking/...")] = None,
+    params: ParamsOption = None,
+    table: TableOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Rank networks with supernets of several spaces in a Prefect flow run, logged to MLflow."""
+    overrides = {**overrides, **options.ranking_overrides(methods, seeds)}
+    options.load(benchmark, params, overrides, table)
+    outcome, place = ranking(benchmark, out, params, table, overrides, 0, force)
+    console.show_ranking(outcome)
+    console.out.print(place, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main(command)

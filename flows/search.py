@@ -1,0 +1,89 @@
+"""Search a shrunk space for its best networks, as a supernet, the predictor or the table judges them.
+
+python -m flows.search --benchmark nas_bench_macro --subspace data/shrunk/nas_bench_macro/seed-0 \\
+    --supernet data/supernet/nas_bench_macro
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from prefect import flow, get_run_logger
+
+from flows.common import DATA, limit_gpu_tasks, log_to_mlflow, main, one_shot_group, table_artifact, train_step
+from lissnas import console, options
+from lissnas.config import sized
+from lissnas.options import (
+    BenchmarkOption,
+    ForceOption,
+    ParamsOption,
+    SeedOption,
+    SubspaceOption,
+    SupernetOption,
+    TableOption,
+    with_config_options,
+)
+from lissnas.stages.base import Outcome
+from lissnas.stages.one_shot import judge_of, read_members
+from lissnas.stages.search import TOP, search_stage
+
+
+@flow(name="search", flow_run_name="search {benchmark} seed {seed}", persist_result=False)
+def search(
+    benchmark: str,
+    subspace: Path,
+    supernet: Path | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    params: Path | None = None,
+    table: Path | None = None,
+    overrides: dict[str, Any] | None = None,
+    force: bool = False,
+) -> tuple[Outcome, str]:
+    """Search the space in `subspace` into `out`, log it to MLflow."""
+    checked, source = options.load(benchmark, params, overrides or {}, table)
+    checked, logger = sized(checked, benchmark), get_run_logger()
+    limit_gpu_tasks()
+    members = read_members(subspace, source.space)
+    oracle, digest = judge_of(checked, source, members, subspace, supernet)
+    outcome = search_stage(
+        checked,
+        source.space,
+        members,
+        oracle,
+        digest,
+        seed,
+        out or DATA / "search" / benchmark,
+        source,
+        train_step,
+        lambda history: logger.info(console.search_line(history)),
+        force,
+    )
+    table_artifact(f"found {benchmark} seed {seed}", outcome.json(TOP), f"The best networks of {benchmark}")
+    return outcome, log_to_mlflow("search", outcome, seed, one_shot_group(benchmark, seed))
+
+
+@with_config_options("search")
+def command(
+    benchmark: BenchmarkOption,
+    subspace: SubspaceOption,
+    overrides: dict[str, Any],
+    supernet: SupernetOption = None,
+    seed: SeedOption = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/search/...")] = None,
+    params: ParamsOption = None,
+    table: TableOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Search a shrunk space in a Prefect flow run, logged to MLflow."""
+    checked, source = options.load(benchmark, params, overrides, table)
+    judge_of(checked, source, read_members(subspace, source.space), subspace, supernet)
+    outcome, place = search(benchmark, subspace, supernet, seed, out, params, table, overrides, force)
+    console.show_search(outcome, None)
+    console.out.print(place, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main(command)

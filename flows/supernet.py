@@ -1,0 +1,84 @@
+"""Train a supernet on a shrunk space.
+
+python -m flows.supernet --benchmark nas_bench_macro --subspace data/shrunk/nas_bench_macro/seed-0
+torchrun --nproc-per-node 8 -m flows.supernet ...     (one process a GPU, each batch shared)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from prefect import flow
+
+from flows.common import DATA, limit_gpu_tasks, log_to_mlflow, main, one_shot_group, train_step, training_log
+from lissnas import console, options
+from lissnas.config import sized
+from lissnas.nets import parallel
+from lissnas.options import (
+    BenchmarkOption,
+    ForceOption,
+    ParamsOption,
+    SeedOption,
+    SubspaceOption,
+    with_config_options,
+)
+from lissnas.stages.base import Outcome
+from lissnas.stages.one_shot import check, read_members
+from lissnas.stages.supernet import supernet_stage
+
+
+@flow(name="supernet", flow_run_name="supernet {benchmark} seed {seed}", persist_result=False)
+def supernet(
+    benchmark: str,
+    subspace: Path,
+    seed: int = 0,
+    out: Path | None = None,
+    params: Path | None = None,
+    overrides: dict[str, Any] | None = None,
+    force: bool = False,
+) -> tuple[Outcome, str]:
+    """Train a supernet on the space in `subspace` into `out`, log it to MLflow."""
+    checked, source = options.load(benchmark, params, overrides or {}, None)
+    limit_gpu_tasks()
+    members, log = read_members(subspace, source.space), training_log()
+    outcome = supernet_stage(
+        sized(checked, benchmark),
+        source.space,
+        members,
+        seed,
+        out or DATA / "supernet" / benchmark,
+        train_step,
+        lambda p: log("supernet", p),
+        force,
+    )
+    return outcome, log_to_mlflow("supernet", outcome, seed, one_shot_group(benchmark, seed))
+
+
+@with_config_options("supernet")
+def command(
+    benchmark: BenchmarkOption,
+    subspace: SubspaceOption,
+    overrides: dict[str, Any],
+    seed: SeedOption = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/supernet/...")] = None,
+    params: ParamsOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Train a supernet on a shrunk space in a Prefect flow run, logged to MLflow; several processes by torchrun."""
+    checked, source = options.load(benchmark, params, overrides, None)
+    checked = sized(checked, benchmark)
+    members = read_members(subspace, source.space)
+    check(checked, source.space)
+    with parallel.process_group():
+        if not parallel.leads():
+            supernet_stage(checked, source.space, members, seed, out or DATA / "supernet" / benchmark)
+            return
+        outcome, place = supernet(benchmark, subspace, seed, out, params, overrides, force)
+    console.show_supernet(outcome)
+    console.out.print(place, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main(command)

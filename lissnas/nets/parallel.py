@@ -1,0 +1,75 @@
+"""Several processes that train as one, under `torchrun`: one leads, the others join its trainings.
+
+The leader runs the command as it would alone: it checks, locks, publishes. A follower does nothing but
+wait for the number of a training and take its part of it, so that a result that is there already, or a
+mistake, needs no agreement.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+STOP = -1
+
+
+def launched() -> bool:
+    """Return whether `torchrun` started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def leads() -> bool:
+    """Return whether this process is the one that publishes: alone, or the first of its group."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Join `torchrun`'s processes for as long as the block lasts, by NCCL on GPUs, else by gloo."""
+    if not launched():
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+        if leads():
+            announce(STOP)
+    finally:
+        dist.destroy_process_group()
+
+
+def announce(training: int) -> None:
+    """Tell the followers, where there are any, which training begins."""
+    if dist.is_initialized() and leads():
+        dist.broadcast(_number(training), src=0)
+
+
+def announced() -> Iterator[int]:
+    """Yield the trainings that the leader begins, until it has no more."""
+    while True:
+        number = _number(STOP)
+        dist.broadcast(number, src=0)
+        if int(number) == STOP:
+            return
+        yield int(number)
+
+
+def average(values: list[torch.Tensor]) -> None:
+    """Replace tensors by their means over all processes, in one exchange."""
+    flat = torch.cat([v.detach().reshape(-1) for v in values])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    at = 0
+    for v in values:
+        v.detach().copy_(flat[at : at + v.numel()].view_as(v))
+        at += v.numel()
+
+
+def _number(value: int) -> torch.Tensor:
+    return torch.tensor(value, device="cuda" if dist.get_backend() == "nccl" else "cpu")

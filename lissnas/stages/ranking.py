@@ -1,0 +1,281 @@
+"""The ranking stage: how well supernets of several spaces rank networks, all trained with one budget.
+
+The paper's Table 3. A supernet is trained on the full space, on ours, on each rival's, by the same recipe;
+it then scores networks whose true accuracy is known.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lissnas import comparison, store
+from lissnas.benchmarks import Benchmark
+from lissnas.config import FULL_SPACE, Params, TrainingConfig, sized
+from lissnas.errors import UserError
+from lissnas.nets import images
+from lissnas.nets.base import Supernet
+from lissnas.nets.evaluation import SupernetOracle
+from lissnas.nets.search import Limits, evolutionary_search
+from lissnas.nets.training import Progress, check_batches, compute_on
+from lissnas.oracles import CountedOracle
+from lissnas.quality import correlations
+from lissnas.report import figures
+from lissnas.rng import stream
+from lissnas.spaces import Archs
+from lissnas.stages.base import Outcome, run
+from lissnas.stages.compare import Named, run_named
+from lissnas.stages.supernet import check_space, fit_supernet, image_parameters, recipe_of
+
+OWN, OURS = "own", "ours"
+"""The samples that are ranked: of the space that the supernet was trained on, and of our shrunk space."""
+COEFFICIENTS = ("pearson", "spearman", "kendall")
+
+
+def ranking_stage(
+    params: Params,
+    benchmark: Benchmark,
+    out: Path,
+    call: Named = run_named,
+    on_progress: Callable[[str], None] = lambda line: None,
+    on_training: Callable[[str, Progress], None] = lambda what, progress: None,
+    force: bool = False,
+    threads: int = 0,
+) -> Outcome:
+    """Train a supernet on each space and seed, and rank with it; interrupted, it goes on where it was."""
+    params = sized(params, benchmark.name)
+    settings = params.ranking
+    if benchmark.name not in settings.benchmarks:
+        raise UserError(f"ranking.benchmarks has no recipe for {benchmark.name}; add one, such as cpu")
+    check_space(benchmark.space)
+    name = settings.benchmarks[benchmark.name]
+    recipe = recipe_of(params, name, f"ranking.benchmarks.{benchmark.name}")
+    comparison.contest_params(params, benchmark, settings.seeds[0])
+    compute_on(params.torch)
+    check_batches(recipe, images.load(params.images, recipe))
+    common = task_parameters(params, benchmark, recipe)
+    parameters = {**common, "methods": list(settings.methods), "seeds": list(settings.seeds)}
+    tasks = out.parent / f".{out.name}.tasks"
+
+    def work() -> dict[str, bytes]:
+        if force:
+            shutil.rmtree(tasks, ignore_errors=True)
+        rows: list[dict[str, Any]] = []
+        scored: list[dict[str, Any]] = []
+        total = len(settings.seeds) * len(settings.methods)
+        for seed in settings.seeds:
+            spaces: dict[str, Archs] = {}
+            for method in settings.methods:
+                at = {**common, "task": [method, seed]}
+                done = store.Checkpoint(tasks / f"{method}-{seed}", at)
+                if (saved := done.load()) is None:
+                    if not spaces:
+                        spaces = call(f"shrink seed {seed}", shrunk_spaces, params, benchmark, seed, threads)
+                    training = store.Checkpoint(tasks / f"{method}-{seed}-training", at)
+                    watch = _told(on_training, f"{method} seed {seed}")
+                    found = call(
+                        f"{method} seed {seed}",
+                        rank,
+                        params,
+                        benchmark,
+                        spaces[method],
+                        spaces[OURS],
+                        method,
+                        seed,
+                        recipe,
+                        training,
+                        watch,
+                    )
+                    done.save({}, json.dumps(found))  # as a text, which keeps the order of columns
+                    training.clear()
+                else:
+                    found = json.loads(saved[1])
+                rows += found["rows"]
+                scored += found["scored"]
+                on_progress(_line(found["rows"], len(rows) // 2, total))
+        return _files(params, benchmark, name, rows, scored)
+
+    outcome = run(out, parameters, work, force)
+    shutil.rmtree(tasks, ignore_errors=True)
+    return outcome
+
+
+def task_parameters(params: Params, benchmark: Benchmark, recipe: TrainingConfig) -> dict[str, Any]:
+    """Return what every task's result is a function of, beside its method and seed."""
+    return {
+        "benchmark": benchmark.name,
+        "table_sha256": benchmark.sha256,
+        "networks": params.ranking.networks,
+        "recipe": recipe.model_dump(mode="json"),
+        "supernet": params.supernet.model_dump(mode="json", exclude={"recipe"}),
+        "search": params.search.model_dump(mode="json", exclude={"oracle", "max_mflops", "max_mparams", "top"}),
+        "images": image_parameters(params),
+        "shrink": comparison.contest_params(params, benchmark, 0).model_dump(mode="json", exclude={"seed"}),
+    }
+
+
+def _told(on_training: Callable[[str, Progress], None], what: str) -> Callable[[Progress], None]:
+    return lambda progress: on_training(what, progress)
+
+
+def shrunk_spaces(params: Params, benchmark: Benchmark, seed: int, threads: int) -> dict[str, Archs]:
+    """Return the members of each method's space: the comparison's, all from the same labels and budget."""
+    ground = comparison.Ground.of(benchmark)
+    contest = comparison.open_contest(ground, params, seed, threads)
+    found = {OURS: contest.ours.subspace.members}
+    for method in params.ranking.methods:
+        if method in FULL_SPACE:
+            found[method] = benchmark.space.enumerate()
+        else:
+            found[method] = comparison.shrunk(contest, method)[0]
+    return found
+
+
+def rank(
+    params: Params,
+    benchmark: Benchmark,
+    members: Archs,
+    ours: Archs,
+    method: str,
+    seed: int,
+    recipe: TrainingConfig,
+    checkpoint: store.Checkpoint,
+    watch: Callable[[Progress], None],
+) -> dict[str, Any]:
+    """Train a supernet on `members`, rank a sample of them and one of ours, and search in them.
+
+    Of our sample those networks are ranked whose operations the supernet has; `networks` says how many.
+    """
+    space, n = benchmark.space, params.ranking.networks
+    if method == "full_balanced":
+        params = params.model_copy(update={"supernet": params.supernet.model_copy(update={"sampler": "balanced"})})
+    model, _ = fit_supernet(params, space, members, seed, recipe, checkpoint, watch)
+    data = images.load(params.images, recipe)
+    oracle = CountedOracle(SupernetOracle.of(model, data, params.search, compute_on(params.torch)), space, space.size())
+    settings = params.search.model_copy(update={"generations": max(1, n // params.search.population)})
+    history = evolutionary_search(space, members, oracle, settings, Limits(), seed)
+    true = float(benchmark(history.rows[history.best(1)])[0])
+    about = {
+        "method": method,
+        "seed": seed,
+        "size": len(members),
+        "space_mean_true": float(benchmark(members).mean()),
+        "found_true": true,
+        "found_rank": int((benchmark.values > true).sum()) + 1,
+        "found_of": len(history.rows),
+    }
+    rows: list[dict[str, Any]] = []
+    scored: list[dict[str, Any]] = []
+    for sample, whole in ((OWN, members), (OURS, ours)):
+        # The same draw for every method, so that all rank the same networks of ours.
+        order = stream(seed, "ranking", sample).permutation(len(whole))[:n]
+        chosen = can_run(model, whole[order], data.side)
+        scores, truth = oracle(chosen), benchmark(chosen)
+        enough = len(chosen) > 2 and np.ptp(scores) > 0 and np.ptp(truth) > 0
+        found = correlations(scores, truth) if enough else dict.fromkeys(COEFFICIENTS)
+        rows.append({**about, "sample": sample, "networks": len(chosen), "score_mean": float(scores.mean()), **found})
+        scored += [
+            {"method": method, "seed": seed, "sample": sample, "arch": arch, "score": float(s), "true": float(t)}
+            for arch, s, t in zip(space.format(chosen), scores, truth, strict=True)
+        ]
+    return {"rows": rows, "scored": scored}
+
+
+@torch.inference_mode()
+def can_run(model: Supernet, archs: Archs, side: int) -> Archs:
+    """Return the networks that a supernet has all operations of."""
+    device = next(model.parameters()).device
+    image, runs = torch.zeros(1, 3, side, side, device=device), np.ones(len(archs), bool)
+    for i, path in enumerate(archs):
+        try:
+            model(image, path)
+        except UserError:
+            runs[i] = False
+    return archs[runs]
+
+
+def _line(rows: Sequence[Mapping[str, Any]], done: int, total: int) -> str:
+    own, ours = (_number(r["kendall"]) for r in rows[-2:])
+    r = rows[-1]
+    return (
+        f"{done:>3}/{total}  {r['method']:<14} seed {r['seed']}  tau on own networks {own}, on ours {ours} "
+        f"({r['networks']} of them), found {r['found_true']:.4g}"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row a method and sample: means over the seeds where a coefficient is defined."""
+    out = []
+    for method, sample in dict.fromkeys((r["method"], r["sample"]) for r in rows):
+        own = [r for r in rows if (r["method"], r["sample"]) == (method, sample)]
+        row: dict[str, Any] = {"method": method, "sample": sample, "seeds": len(own)}
+        for name in ("size", "networks", "space_mean_true", "score_mean", *COEFFICIENTS, "found_true", "found_rank"):
+            values = [float(r[name]) for r in own if r[name] is not None]
+            row[name] = float(np.mean(values)) if values else None
+        kendall = [r["kendall"] for r in own if r["kendall"] is not None]
+        row["kendall_least"], row["kendall_most"] = (min(kendall), max(kendall)) if kendall else (None, None)
+        out.append(row)
+    return out
+
+
+def _files(
+    params: Params,
+    benchmark: Benchmark,
+    recipe: str,
+    rows: Sequence[Mapping[str, Any]],
+    scored: Sequence[Mapping[str, Any]],
+) -> dict[str, bytes]:
+    summary = summarise(rows)
+    tau = {f"{r['method']}_{r['sample']}": r["kendall"] for r in summary if r["kendall"] is not None}
+    title = f"{benchmark.name}: supernets of {len(params.ranking.methods)} spaces, seed {rows[0]['seed']}"
+    return {
+        "ranking.csv": store.to_csv(rows),
+        "summary.csv": store.to_csv(summary),
+        "scores.parquet": store.rows_to_parquet(scored),
+        "ranking.md": markdown(params, benchmark, recipe, summary).encode(),
+        "ranking.png": figures.png(figures.ranking(scored, title, benchmark.metric)),
+        "metrics.json": store.to_json(
+            {
+                "benchmark": benchmark.name,
+                "recipe": recipe,
+                "seeds": len(params.ranking.seeds),
+                "kendall": tau,
+                "found_true": {r["method"]: r["found_true"] for r in summary},
+            }
+        ),
+    }
+
+
+def markdown(params: Params, benchmark: Benchmark, recipe: str, summary: Sequence[Mapping[str, Any]]) -> str:
+    """Return the summary as a Markdown page."""
+    steps, seeds = params.recipes[recipe].steps, int(summary[0]["seeds"])
+    lines = [
+        f"# Supernets ranking networks of {benchmark.name}",
+        "",
+        f"Each space trains one supernet by recipe `{recipe}` ({steps:,} steps), width {params.supernet.width:g}, at "
+        f"{params.images.side} pixels; means over {seeds} seed{'s' if seeds > 1 else ''}, in brackets the least and "
+        "the most. *Own* are networks of the trained space, *ours* those of our shrunk space whose operations the "
+        "supernet has. *Found* is the true value of the network that evolution finds in the space.",
+        "",
+        "| trained on | size | its mean | ranked | networks | Pearson | Spearman | Kendall | found | its rank |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in summary:
+        values = [_number(r[c]) for c in COEFFICIENTS]
+        if r["kendall"] is not None and seeds > 1:
+            values[-1] += f" ({r['kendall_least']:.3f} to {r['kendall_most']:.3f})"
+        lines.append(
+            f"| {r['method']} | {r['size']:,.0f} | {r['space_mean_true']:.4g} | {r['sample']} | {r['networks']:,.0f} | "
+            f"{' | '.join(values)} | {r['found_true']:.4g} | {r['found_rank']:,.0f} |"
+        )
+    return "\n".join([*lines, ""])
