@@ -14,6 +14,7 @@ from prefect import flow, get_run_logger
 from flows.common import DATA, limit_gpu_tasks, log_to_mlflow, main, table_artifact, train_step, training_log
 from flows.shrink import run_as_task
 from lissnas import console, options
+from lissnas.config import sized
 from lissnas.options import (
     BenchmarkOption,
     ForceOption,
@@ -53,7 +54,18 @@ def nas(
         force=force,
     )
     watch = Watch(training_log(), lambda history: logger.info(console.search_line(history)))
-    search, best = one_shot(checked, source, folder / "shrunk", seed, folder / "search", None, train_step, watch, force)
+    search, best = one_shot(
+        sized(checked, benchmark),
+        source.space,
+        source,
+        folder / "shrunk",
+        seed,
+        folder / "search",
+        None,
+        train_step,
+        watch,
+        force,
+    )
     table_artifact(f"found {benchmark} seed {seed}", search.json(TOP), f"The best networks of {benchmark}")
     trained = folder / "search" / "supernet"
     stages = [("shrink", shrunk), ("search", search), *([("retrain", best)] if best else [])]

@@ -73,7 +73,7 @@ def command(
     force: ForceOption = False,
 ) -> None:
     """Rank networks with supernets of several spaces in a Prefect flow run, logged to MLflow."""
-    overrides = {**overrides, **options.ranking_overrides(methods, seeds)}
+    overrides = {**overrides, **options.ranking_overrides(benchmark, methods, seeds)}
     options.load(benchmark, params, overrides, table)
     outcome, place = ranking(benchmark, out, params, table, overrides, 0, force)
     console.show_ranking(outcome)

@@ -23,9 +23,8 @@ from flows.common import (
     training_log,
 )
 from lissnas import console, options
-from lissnas.config import sized
 from lissnas.nets import parallel
-from lissnas.options import BenchmarkOption, ForceOption, ParamsOption, SeedOption, TableOption, with_config_options
+from lissnas.options import ForceOption, ParamsOption, SearchedOption, SeedOption, TableOption, with_config_options
 from lissnas.stages.base import Outcome
 from lissnas.stages.one_shot import check
 from lissnas.stages.retrain import retrain_stage
@@ -45,15 +44,15 @@ def retrain(
     force: bool = False,
 ) -> tuple[Outcome, str]:
     """Retrain the best of the search in `found` into `out`, log it to MLflow."""
-    checked, source = options.load(benchmark, params, overrides or {}, table)
+    checked, space, truth = options.load_searched(benchmark, params, overrides or {}, table)
     limit_gpu_tasks()
     outcome = retrain_stage(
-        sized(checked, benchmark),
-        source.space.name,
+        checked,
+        space.name,
         found,
         seed,
         out or DATA / "retrain" / benchmark,
-        source,
+        truth,
         train_step,
         training_log(),
         force,
@@ -64,7 +63,7 @@ def retrain(
 
 @with_config_options("retrain")
 def command(
-    benchmark: BenchmarkOption,
+    benchmark: SearchedOption,
     found: FoundOption,
     overrides: dict[str, Any],
     seed: SeedOption = 0,
@@ -74,13 +73,12 @@ def command(
     force: ForceOption = False,
 ) -> None:
     """Retrain the best networks in a Prefect flow run, logged to MLflow; several processes by torchrun."""
-    checked, source = options.load(benchmark, params, overrides, table)
-    checked = sized(checked, benchmark)
-    check(checked, source.space)
+    checked, space, truth = options.load_searched(benchmark, params, overrides, table)
+    check(checked, space)
     folder = out or DATA / "retrain" / benchmark
     with parallel.process_group():
         if not parallel.leads():
-            retrain_stage(checked, source.space.name, found, seed, folder, source)
+            retrain_stage(checked, space.name, found, seed, folder, truth)
             return
         outcome, place = retrain(benchmark, found, seed, folder, params, table, overrides, force)
     console.show_retrained(outcome)

@@ -14,11 +14,10 @@ from prefect import flow, get_run_logger
 
 from flows.common import DATA, limit_gpu_tasks, log_to_mlflow, main, one_shot_group, table_artifact, train_step
 from lissnas import console, options
-from lissnas.config import sized
 from lissnas.options import (
-    BenchmarkOption,
     ForceOption,
     ParamsOption,
+    SearchedOption,
     SeedOption,
     SubspaceOption,
     SupernetOption,
@@ -43,20 +42,20 @@ def search(
     force: bool = False,
 ) -> tuple[Outcome, str]:
     """Search the space in `subspace` into `out`, log it to MLflow."""
-    checked, source = options.load(benchmark, params, overrides or {}, table)
-    checked, logger = sized(checked, benchmark), get_run_logger()
+    checked, space, truth = options.load_searched(benchmark, params, overrides or {}, table)
+    logger = get_run_logger()
     limit_gpu_tasks()
-    members = read_members(subspace, source.space)
-    oracle, digest = judge_of(checked, source, members, subspace, supernet)
+    members = read_members(subspace, space)
+    oracle, digest = judge_of(checked, space, truth, members, subspace, supernet)
     outcome = search_stage(
         checked,
-        source.space,
+        space,
         members,
         oracle,
         digest,
         seed,
         out or DATA / "search" / benchmark,
-        source,
+        truth,
         train_step,
         lambda history: logger.info(console.search_line(history)),
         force,
@@ -67,7 +66,7 @@ def search(
 
 @with_config_options("search")
 def command(
-    benchmark: BenchmarkOption,
+    benchmark: SearchedOption,
     subspace: SubspaceOption,
     overrides: dict[str, Any],
     supernet: SupernetOption = None,
@@ -78,8 +77,8 @@ def command(
     force: ForceOption = False,
 ) -> None:
     """Search a shrunk space in a Prefect flow run, logged to MLflow."""
-    checked, source = options.load(benchmark, params, overrides, table)
-    judge_of(checked, source, read_members(subspace, source.space), subspace, supernet)
+    checked, space, truth = options.load_searched(benchmark, params, overrides, table)
+    judge_of(checked, space, truth, read_members(subspace, space), subspace, supernet)
     outcome, place = search(benchmark, subspace, supernet, seed, out, params, table, overrides, force)
     console.show_search(outcome, None)
     console.out.print(place, soft_wrap=True)

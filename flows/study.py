@@ -142,7 +142,9 @@ def ranking(params: Params) -> None:
                 on_progress=line,
                 on_training=console.training_lines(line),
             )
-        rows += [{"benchmark": name, "recipe": params.ranking.benchmarks[name], **row} for row in outcome.csv(SUMMARY)]
+        rows += [
+            {"benchmark": name, "recipe": params.ranking.benchmarks[name].recipe, **row} for row in outcome.csv(SUMMARY)
+        ]
         pages.append((outcome.folder / "ranking.md").read_text().replace("# Supernets", "## Supernets", 1))
     leave("ranking", rows, "\n".join(pages))
 

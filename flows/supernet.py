@@ -14,12 +14,11 @@ from prefect import flow
 
 from flows.common import DATA, limit_gpu_tasks, log_to_mlflow, main, one_shot_group, train_step, training_log
 from lissnas import console, options
-from lissnas.config import sized
 from lissnas.nets import parallel
 from lissnas.options import (
-    BenchmarkOption,
     ForceOption,
     ParamsOption,
+    SearchedOption,
     SeedOption,
     SubspaceOption,
     with_config_options,
@@ -40,12 +39,12 @@ def supernet(
     force: bool = False,
 ) -> tuple[Outcome, str]:
     """Train a supernet on the space in `subspace` into `out`, log it to MLflow."""
-    checked, source = options.load(benchmark, params, overrides or {}, None)
+    checked, space, _ = options.load_searched(benchmark, params, overrides or {}, None)
     limit_gpu_tasks()
-    members, log = read_members(subspace, source.space), training_log()
+    members, log = read_members(subspace, space), training_log()
     outcome = supernet_stage(
-        sized(checked, benchmark),
-        source.space,
+        checked,
+        space,
         members,
         seed,
         out or DATA / "supernet" / benchmark,
@@ -58,7 +57,7 @@ def supernet(
 
 @with_config_options("supernet")
 def command(
-    benchmark: BenchmarkOption,
+    benchmark: SearchedOption,
     subspace: SubspaceOption,
     overrides: dict[str, Any],
     seed: SeedOption = 0,
@@ -67,13 +66,12 @@ def command(
     force: ForceOption = False,
 ) -> None:
     """Train a supernet on a shrunk space in a Prefect flow run, logged to MLflow; several processes by torchrun."""
-    checked, source = options.load(benchmark, params, overrides, None)
-    checked = sized(checked, benchmark)
-    members = read_members(subspace, source.space)
-    check(checked, source.space)
+    checked, space, _ = options.load_searched(benchmark, params, overrides, None)
+    members = read_members(subspace, space)
+    check(checked, space)
     with parallel.process_group():
         if not parallel.leads():
-            supernet_stage(checked, source.space, members, seed, out or DATA / "supernet" / benchmark)
+            supernet_stage(checked, space, members, seed, out or DATA / "supernet" / benchmark)
             return
         outcome, place = supernet(benchmark, subspace, seed, out, params, overrides, force)
     console.show_supernet(outcome)

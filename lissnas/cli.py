@@ -21,6 +21,7 @@ from lissnas.options import (
     MethodsOption,
     ParamsOption,
     PredictorOption,
+    SearchedOption,
     SeedOption,
     SeedsOption,
     SubspaceOption,
@@ -139,7 +140,7 @@ def _compare(
 @app.command("search")
 @with_config_options("search")
 def _search(
-    benchmark: BenchmarkOption,
+    benchmark: SearchedOption,
     subspace: SubspaceOption,
     out: OutOption,
     overrides: dict[str, Any],
@@ -154,10 +155,10 @@ def _search(
         raise UserError("lissnas search needs torch, torchvision and safetensors: pip install 'lissnas[torch]'")
     from lissnas.stages.one_shot import Watch, one_shot
 
-    checked, source = options.load(benchmark, params, overrides, table)
+    checked, space, truth = options.load_searched(benchmark, params, overrides, table)
     with console.lines(f"searching {benchmark}") as line:
         watch = Watch(lambda what, p: line(console.training_line(what, p)), lambda h: line(console.search_line(h)))
-        found, best = one_shot(checked, source, subspace, seed, out, supernet, watch=watch, force=force)
+        found, best = one_shot(checked, space, truth, subspace, seed, out, supernet, watch=watch, force=force)
     console.show_search(found, best)
 
 

@@ -147,12 +147,18 @@ class RetrainConfig(_Section):
     recipe: str = Field(description="the section of recipes that trains them")
 
 
+class RankedConfig(_Section):
+    """What the ranking stage does on one benchmark."""
+
+    recipe: str = Field(description="the section of recipes that trains each supernet")
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+
+
 class RankingConfig(_Section):
     """The ranking stage: how well supernets of several spaces rank networks, all with one budget."""
 
-    benchmarks: dict[str, str] = Field(description="benchmarks, each with the recipe of its supernets")
+    benchmarks: dict[str, RankedConfig]
     methods: Annotated[list[str], Field(min_length=1)]
-    seeds: Annotated[list[Seed], Field(min_length=1)]
     networks: Annotated[int, Field(ge=3, description="networks of a sample that a supernet ranks")]
 
 

@@ -12,9 +12,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import typer
 from pydantic import BaseModel
 
-from lissnas import benchmarks, comparison, config
+from lissnas import benchmarks, comparison, config, spaces
 from lissnas.benchmarks import Benchmark
 from lissnas.errors import UserError
+from lissnas.spaces import Space
 
 MOST_SEEDS = 10_000
 
@@ -36,6 +37,9 @@ MethodsOption = Annotated[
     typer.Option(help=f"Methods, comma-separated, or all; else params.yaml's. Known: {', '.join(comparison.METHODS)}."),
 ]
 SeedsOption = Annotated[str | None, typer.Option(help="Seeds, e.g. 0,1,2 or 0-9; else params.yaml's.")]
+SearchedOption = Annotated[
+    str, typer.Option("--benchmark", help="Benchmark, or a space without one, e.g. fairnas (see `lissnas spaces`).")
+]
 PredictorOption = Annotated[
     Path | None, typer.Option("--predictor", help="Folder of a finished shrink: measure on its predictor instead.")
 ]
@@ -85,7 +89,7 @@ SECTIONS: dict[str, list[tuple[str, type[BaseModel]]]] = {
 
 
 ONE_SHOT = ("supernet", "search", "retrain", "ranking")
-CLASHING = ("recipe", "seed", "images", "networks")
+CLASHING = ("recipe", "seed", "images")
 """Fields that several sections of these stages have, or the command itself: they get the section's name before."""
 
 
@@ -147,6 +151,18 @@ def load(
     return checked, source
 
 
+def load_searched(
+    name: str, params: Path | None, overrides: Mapping[str, Any], table: Path | None
+) -> tuple[config.Params, Space, Benchmark | None]:
+    """Return checked parameters, the space to search, and its table of true values where `name` is a benchmark."""
+    if name in spaces.names() and name not in benchmarks.names():
+        if table is not None:
+            raise UserError(f"--table: {name} is a space without a benchmark, so no table belongs to it")
+        return config.sized(load_params(params, overrides), name), spaces.get(name), None
+    checked, source = load(name, params, overrides, table)
+    return config.sized(checked, name), source.space, source
+
+
 def load_params(
     params: Path | None, overrides: Mapping[str, Any], asked: Sequence[tuple[str, str]] = ()
 ) -> config.Params:
@@ -165,13 +181,13 @@ def comparison_overrides(methods: str | None, seeds: str | None) -> dict[str, An
     return found
 
 
-def ranking_overrides(methods: str | None, seeds: str | None) -> dict[str, Any]:
+def ranking_overrides(benchmark: str, methods: str | None, seeds: str | None) -> dict[str, Any]:
     """Return what `--methods` and `--seeds` of a ranking override; raises UserError for seeds that don't parse."""
     found: dict[str, Any] = {}
     if methods is not None:
         found["ranking.methods"] = [name.strip() for name in methods.split(",") if name.strip()]
     if seeds is not None:
-        found["ranking.seeds"] = seed_list(seeds)
+        found[f"ranking.benchmarks.{benchmark}.seeds"] = seed_list(seeds)
     return found
 
 
@@ -194,6 +210,7 @@ __all__ = [
     "MethodsOption",
     "ParamsOption",
     "PredictorOption",
+    "SearchedOption",
     "SeedOption",
     "SeedsOption",
     "SubspaceOption",
@@ -203,6 +220,7 @@ __all__ = [
     "comparison_overrides",
     "load",
     "load_params",
+    "load_searched",
     "ranking_overrides",
     "with_config_options",
 ]

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from lissnas import store
 from lissnas.benchmarks import Benchmark
-from lissnas.config import Params, sized
+from lissnas.config import Params
 from lissnas.errors import InvalidArchitecture, UserError
 from lissnas.nets import images
 from lissnas.nets.evaluation import SupernetOracle
@@ -88,7 +88,8 @@ def check(params: Params, space: Space) -> None:
 
 def one_shot(
     params: Params,
-    benchmark: Benchmark,
+    space: Space,
+    truth: Benchmark | None,
     subspace: Path,
     seed: int,
     out: Path,
@@ -100,11 +101,10 @@ def one_shot(
     """Search a shrunk space, and retrain the best; return what search and retraining left.
 
     The supernet is trained in `out`/supernet unless a trained one is given; the retrained networks
-    lie in `out`/best. All that can be wrong is checked before anything is trained.
+    lie in `out`/best. All that can be wrong is checked before anything is trained. `truth` is the table
+    of the space, where there is one: it ranks what was found, and judges when it is asked to.
     """
     watch = watch or Watch()
-    params = sized(params, benchmark.name)
-    space = benchmark.space
     members = read_members(subspace, space)
     limits_of(params).keep(space, members)
     if params.retrain.networks or params.search.oracle == "supernet":
@@ -112,24 +112,26 @@ def one_shot(
     if params.search.oracle == "supernet" and supernet is None:
         supernet = out / "supernet"
         supernet_stage(params, space, members, seed, supernet, call, lambda p: watch.on_training("supernet", p), force)
-    oracle, digest = judge_of(params, benchmark, members, subspace, supernet)
-    found = search_stage(params, space, members, oracle, digest, seed, out, benchmark, call, watch.on_generation, force)
+    oracle, digest = judge_of(params, space, truth, members, subspace, supernet)
+    found = search_stage(params, space, members, oracle, digest, seed, out, truth, call, watch.on_generation, force)
     if not params.retrain.networks:
         return found, None
-    best = retrain_stage(params, space.name, out, seed, out / "best", benchmark, call, watch.on_training, force)
+    best = retrain_stage(params, space.name, out, seed, out / "best", truth, call, watch.on_training, force)
     return found, best
 
 
 def judge_of(
-    params: Params, benchmark: Benchmark, members: Archs, subspace: Path, supernet: Path | None
+    params: Params, space: Space, truth: Benchmark | None, members: Archs, subspace: Path, supernet: Path | None
 ) -> tuple[Oracle, str]:
     """Return who judges, `search.oracle`, and a digest of what its answers are a function of.
 
-    Raises UserError where a supernet is to judge and none is given.
+    Raises UserError where a supernet or a table is to judge and there is none.
     """
-    kind, space = params.search.oracle, benchmark.space
+    kind = params.search.oracle
     if kind == "table":
-        return benchmark, benchmark.sha256
+        if truth is None:
+            raise UserError(f"search.oracle is table, and {space.name} has none; take supernet or predictor")
+        return truth, truth.sha256
     if kind == "predictor":
         model: Predictor = predictor_in(subspace if subspace.is_dir() else subspace.parent, space)
         return (lambda archs: model.value(model.score(archs))), str(model.dump()[1]["model_sha256"])

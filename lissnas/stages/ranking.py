@@ -52,15 +52,15 @@ def ranking_stage(
     params = sized(params, benchmark.name)
     settings = params.ranking
     if benchmark.name not in settings.benchmarks:
-        raise UserError(f"ranking.benchmarks has no recipe for {benchmark.name}; add one, such as cpu")
+        raise UserError(f"ranking.benchmarks has no entry for {benchmark.name}; add its recipe and seeds")
     check_space(benchmark.space)
-    name = settings.benchmarks[benchmark.name]
-    recipe = recipe_of(params, name, f"ranking.benchmarks.{benchmark.name}")
-    comparison.contest_params(params, benchmark, settings.seeds[0])
+    name, seeds = settings.benchmarks[benchmark.name].recipe, settings.benchmarks[benchmark.name].seeds
+    recipe = recipe_of(params, name, f"ranking.benchmarks.{benchmark.name}.recipe")
+    comparison.contest_params(params, benchmark, seeds[0])
     compute_on(params.torch)
     check_batches(recipe, images.load(params.images, recipe))
     common = task_parameters(params, benchmark, recipe)
-    parameters = {**common, "methods": list(settings.methods), "seeds": list(settings.seeds)}
+    parameters = {**common, "methods": list(settings.methods), "seeds": list(seeds)}
     tasks = out.parent / f".{out.name}.tasks"
 
     def work() -> dict[str, bytes]:
@@ -68,8 +68,8 @@ def ranking_stage(
             shutil.rmtree(tasks, ignore_errors=True)
         rows: list[dict[str, Any]] = []
         scored: list[dict[str, Any]] = []
-        total = len(settings.seeds) * len(settings.methods)
-        for seed in settings.seeds:
+        total = len(seeds) * len(settings.methods)
+        for seed in seeds:
             spaces: dict[str, Archs] = {}
             for method in settings.methods:
                 at = {**common, "task": [method, seed]}
@@ -248,7 +248,7 @@ def _files(
             {
                 "benchmark": benchmark.name,
                 "recipe": recipe,
-                "seeds": len(params.ranking.seeds),
+                "seeds": len({r["seed"] for r in rows}),
                 "kendall": tau,
                 "found_true": {r["method"]: r["found_true"] for r in summary},
             }

@@ -1,0 +1,112 @@
+"""Supernet, search, retraining and ranking as flows of their own: what each leaves, logs and limits."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import runpy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
+
+from lissnas import benchmarks, config, store  # noqa: E402
+from lissnas.nets import files  # noqa: E402
+from lissnas.stages.shrink import shrink_stage  # noqa: E402
+from tests.pipeline.test_one_shot import TINY  # noqa: E402
+
+MORE = {"ranking.methods": ["full", "lissnas"], "ranking.networks": 6}
+RANKED = {"nas_bench_macro": {"recipe": "cpu", "seeds": [0]}}
+
+
+def flow(name: str, *words: str, code: int = 0) -> str:
+    """Run `python -m flows.NAME` in this process; return what it printed."""
+    said, argv = io.StringIO(), sys.argv
+    sys.argv = [f"flows.{name}", "--benchmark", "nas_bench_macro", *words]
+    try:
+        with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as ended:
+            runpy.run_module(f"flows.{name}", run_name="__main__")
+    finally:
+        sys.argv = argv
+    assert ended.value.code == code, said.getvalue()
+    return said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """All four flows, one after the other, against a Prefect server and an MLflow database of their own."""
+    home = tmp_path_factory.mktemp("flows")
+    checked = config.load(None, {**TINY, **MORE, "ranking.benchmarks": RANKED}, benchmarks.names())
+    (home / "params.yaml").write_bytes(store.to_json(checked.model_dump(mode="json")))
+    shrink_stage(checked, benchmarks.get("nas_bench_macro"), 0, home / "shrunk", threads=1)
+    saved, before, threads = dict(os.environ), Path.cwd(), torch.get_num_threads()
+    os.environ["PREFECT_HOME"] = str(home / "prefect")
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"
+    os.chdir(home)
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        flow("supernet", "--subspace", "shrunk")
+        flow("search", "--subspace", "shrunk", "--supernet", "data/supernet/nas_bench_macro")
+        flow("retrain", "--found", "data/search/nas_bench_macro")
+        flow("ranking")
+        yield home
+    os.chdir(before)
+    torch.set_num_threads(threads)
+    os.environ.clear()
+    os.environ.update(saved)
+
+
+def runs() -> list[Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    experiment = client.get_experiment_by_name("lissnas")
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+def test_each_leaves_a_whole_result(home: Path) -> None:
+    for name in ("supernet", "search", "retrain", "ranking"):
+        store.verify(home / "data" / name / "nas_bench_macro", "")
+    top = json.loads((home / "data/search/nas_bench_macro/top.json").read_bytes())
+    assert [t["score"] for t in top] == sorted((t["score"] for t in top), reverse=True)
+    network = files.load(home / "data/retrain/nas_bench_macro")
+    assert network(torch.zeros(2, 3, 8, 8)).shape == (2, 10)
+
+
+def test_the_three_stages_are_children_of_one_run_in_mlflow(home: Path) -> None:
+    found = {r.data.tags["stage"]: r for r in runs() if r.data.tags.get("stage") in ("supernet", "search", "retrain")}
+    assert len(found) == 3
+    assert len({r.data.tags["mlflow.parentRunId"] for r in found.values()}) == 1
+    assert {r.data.tags["benchmark"] for r in found.values()} == {"nas_bench_macro"}
+    for run in found.values():
+        assert "system/cpu_utilization_percentage" in run.data.metrics
+
+
+def test_a_ranking_has_a_run_for_each_space_and_seed(home: Path) -> None:
+    own = [r for r in runs() if r.data.tags.get("stage") == "ranking" and "method" in r.data.params]
+    assert {r.data.params["method"] for r in own} == {"full", "lissnas"}
+    assert all("found_true" in r.data.metrics for r in own)
+
+
+def test_tasks_for_the_gpu_are_limited(home: Path) -> None:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        assert client.read_concurrency_limit_by_tag("gpu").concurrency_limit == 1
+
+
+def test_again_nothing_is_done(home: Path) -> None:
+    said = flow("search", "--subspace", "shrunk", "--supernet", "data/supernet/nas_bench_macro")
+    assert "Nothing was done" in said
+
+
+def test_other_images_are_another_search(home: Path) -> None:
+    flow("search", "--subspace", "shrunk", "--supernet", "data/supernet/nas_bench_macro", "--validation", "300", code=2)
