@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lissnas.errors import UserError
 from lissnas.nets.base import Supernet
 from lissnas.nets.blocks import LeadingConvolution
+from lissnas.nets.kshot import KShotSupernet
 from lissnas.spaces import Archs, FloatArray
 
 SIDE = 32
@@ -26,6 +27,8 @@ class AngleOracle:
     """
 
     def __init__(self, initial: Supernet, trained: Supernet) -> None:
+        if isinstance(trained, KShotSupernet):
+            raise UserError("the weights of a K-shot supernet depend on the path: it has no angle; train a single one")
         before, after = initial.state_dict(), trained.state_dict()
         if {n: v.shape for n, v in before.items()} != {n: v.shape for n, v in after.items()}:
             raise UserError("the initial and the trained supernet are not of the same operations and widths")

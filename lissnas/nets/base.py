@@ -48,11 +48,16 @@ class Supernet(nn.Module):
 
     def forward(self, x: Tensor, path: Iterable[int]) -> Tensor:
         """Return logits, `(n, classes)`, of images `(n, 3, height, width)`; raises UserError for a bad path."""
+        row = self.checked(path)
+        logits: Tensor = self.classifier(self.features(x, row))
+        return logits
+
+    def checked(self, path: Iterable[int]) -> tuple[int, ...]:
+        """Return a path as numbers; raises UserError for one of another length."""
         row = tuple(int(choice) for choice in path)
         if len(row) != self.genome_len:
             raise UserError(f"path: expected {self.genome_len} numbers for {self.space_name}, found {len(row)}")
-        logits: Tensor = self.classifier(self.features(x, row))
-        return logits
+        return row
 
     def plain_state(self, path: tuple[int, ...]) -> dict[str, Tensor]:
         """Return weights and statistics by name, as they are when `path` runs."""

@@ -17,10 +17,21 @@ Activation: TypeAlias = Callable[[], nn.Module]
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that also takes fewer channels than it has, and then uses its leading ones."""
+    """Batch norm that also takes fewer channels than it has, and then uses its leading ones.
+
+    With `ghost` above 0, parts of so many images are normalised by their own statistics while training
+    (Hoffer et al., 2017).
+    """
+
+    ghost: int = 0
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x`, `(n, c, height, width)`, normalised by channel."""
+        if self.training and 0 < self.ghost < len(x):
+            return torch.cat([self._normalised(part) for part in x.split(self.ghost)])
+        return self._normalised(x)
+
+    def _normalised(self, x: Tensor) -> Tensor:
         c = x.shape[1]
         if c == self.num_features:
             return super().forward(x)

@@ -65,6 +65,8 @@ def supernet(
     allowed = _allowed(space, archs, allowed)
     if affine is None:
         affine = DESIGNS[space_name].shared_affine if space_name in DESIGNS else True
+    if shots < 1:
+        raise UserError(f"shots: expected one supernet or more, found {shots}")
     if shots == 1:
         return _build(space, archs, allowed, scale, affine, seed)
     return k_shot(space, archs, allowed, scale, affine, seed, shots)

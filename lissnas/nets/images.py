@@ -71,7 +71,7 @@ class Augmentation:
     """Brightness, contrast and saturation change by factors of 1 - jitter to 1 + jitter."""
 
 
-PLAIN = Augmentation()
+FLIPPED = Augmentation(padding=0)
 Indices: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
@@ -160,11 +160,17 @@ def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Te
     return images
 
 
-def jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Change brightness, contrast and saturation of `(n, 3, side, side)` bytes, each image by its own factors."""
+def jitter(
+    images: Tensor, strength: float, generator: torch.Generator, of: int | None = None, first: int = 0
+) -> Tensor:
+    """Change brightness, contrast and saturation of `(n, 3, side, side)` bytes, each image by its own factors.
+
+    The images may be a part of a batch `of` so many that begins at `first`: they get the batch's factors.
+    """
     if not strength:
         return images
-    factors = 1 + strength * (2 * torch.rand(3, len(images), 1, 1, 1, generator=generator) - 1)
+    drawn = torch.rand(3, of or len(images), 1, 1, 1, generator=generator)[:, first : first + len(images)]
+    factors = 1 + strength * (2 * drawn - 1)
     changed = (images.float() * factors[0]).clamp_(0, 255)
     grey = _grey(changed).mean(dim=(2, 3), keepdim=True)
     changed = (grey + (changed - grey) * factors[1]).clamp_(0, 255)
@@ -263,7 +269,11 @@ class FolderData:
     Threads decode, one a core.
     """
 
-    def __init__(self, folder: Path, seed: int, validation: int, side: int, augmentation: Augmentation = PLAIN) -> None:
+    def __init__(
+        self, folder: Path, seed: int, validation: int, side: int, augmentation: Augmentation = FLIPPED
+    ) -> None:
+        if augmentation.padding or augmentation.cutout:
+            raise UserError("a folder's images are cropped at random: the recipe's padding and cutout must be 0")
         for part in ("train", "val"):
             if not (folder / part).is_dir():
                 raise UserError(f"{folder} has no folder {part}; expected {part}/CLASS/IMAGE as ImageNet has them")
@@ -305,8 +315,8 @@ class FolderData:
             return random_crop(self._load(samples[place][0]), self.side, self.augmentation.flip, rng)
 
         images = torch.stack(list(self._pool.map(one, range(len(samples)))))
-        generator = torch.Generator().manual_seed(int(stream(self.seed, "jitter", step, rank).integers(1 << 62)))
-        images = jitter(images, self.augmentation.jitter, generator)
+        generator = torch.Generator().manual_seed(int(stream(self.seed, "jitter", step).integers(1 << 62)))
+        images = jitter(images, self.augmentation.jitter, generator, size, first)
         return normalise(images), torch.tensor([label for _, label in samples])
 
     def plain(self, split: str, first: int, size: int) -> tuple[Tensor, Tensor]:

@@ -94,7 +94,7 @@ class KShotSupernet(Supernet):
 
     def forward(self, x: Tensor, path: Iterable[int]) -> Tensor:
         """Return logits, `(n, classes)`."""
-        row = tuple(int(choice) for choice in path)
+        row = self.checked(path)
         self.simplex(row)
         logits: Tensor = self.supernet(x, row)
         return logits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lissnas.config import TrainingConfig
 from lissnas.nets.blocks import BatchNorm
@@ -32,24 +32,11 @@ def optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.SGD:
     return torch.optim.SGD(groups, lr=settings.rate, momentum=settings.momentum, nesterov=nesterov)
 
 
-class GhostBatchNorm(BatchNorm):
-    """Batch norm whose statistics are those of parts of `ghost` images (Hoffer et al., 2017)."""
-
-    ghost: int
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise each part by its own statistics while training, the whole by the running ones else."""
-        if not self.training or len(x) <= self.ghost:
-            return super().forward(x)
-        return torch.cat([BatchNorm.forward(self, part) for part in x.split(self.ghost)])
-
-
 def use_ghost_batches(model: nn.Module, ghost: int) -> None:
-    """Turn every batch norm of a model into one on parts of `ghost` images; 0 leaves them."""
+    """Let every batch norm of a model work on parts of `ghost` images; 0: on all of a process."""
     for module in model.modules():
-        if ghost and isinstance(module, BatchNorm):
-            module.__class__ = GhostBatchNorm
-            module.ghost = ghost  # type: ignore[assignment]
+        if isinstance(module, BatchNorm):
+            module.ghost = ghost
 
 
 class MovingAverage:

@@ -140,7 +140,7 @@ def train(
             _save(checkpoint, done, losses, course, model, stepper, average)
     if average is not None:
         model.load_state_dict(average.state)
-    return model.eval()
+    return model.requires_grad_(True).eval()
 
 
 def check_batches(settings: TrainingConfig, data: Data, world: int = 1) -> None:

@@ -108,7 +108,10 @@ def ranking_stage(
 
 def task_parameters(params: Params, benchmark: Benchmark, recipe: TrainingConfig) -> dict[str, Any]:
     """Return what every task's result is a function of, beside its method and seed."""
+    # What the paper's loop is a function of counts only where it runs.
+    paper = params.shrink.paper.model_dump(mode="json") if "lissnas_paper" in params.ranking.methods else None
     return {
+        **({} if paper is None else {"paper": paper}),
         "benchmark": benchmark.name,
         "table_sha256": benchmark.sha256,
         "networks": params.ranking.networks,
@@ -178,8 +181,9 @@ def rank(
         chosen = can_run(model, whole[order], data.side)
         scores, truth = oracle(chosen), benchmark(chosen)
         enough = len(chosen) > 2 and np.ptp(scores) > 0 and np.ptp(truth) > 0
+        mean = float(scores.mean()) if len(scores) else None
         found = correlations(scores, truth) if enough else dict.fromkeys(COEFFICIENTS)
-        rows.append({**about, "sample": sample, "networks": len(chosen), "score_mean": float(scores.mean()), **found})
+        rows.append({**about, "sample": sample, "networks": len(chosen), "score_mean": mean, **found})
         scored += [
             {"method": method, "seed": seed, "sample": sample, "arch": arch, "score": float(s), "true": float(t)}
             for arch, s, t in zip(space.format(chosen), scores, truth, strict=True)

@@ -100,11 +100,11 @@ def test_the_committed_lock_is_in_step_with_code_and_parameters(clone: Path) -> 
         ("transnas/jigsaw: {target_size: 1000", "transnas/jigsaw: {target_size: 999", set()),
         ("labels: 300, width: 0.5", "labels: 300, width: 0.25", SUPERNET | RETRAIN | RANKING),
         ("steps: 450", "steps: 451", SUPERNET | SEARCH | RANKING),
-        ("steps: 100 ", "steps: 101 ", RETRAIN),
+        ("steps: 60 ", "steps: 61 ", RETRAIN),
         ("threads: 1 ", "threads: 2 ", set()),
         ("side: 16", "side: 8", ONE_SHOT),
         ("generations: 20", "generations: 21", SEARCH | RANKING),
-        ("networks: 10 ", "networks: 9 ", RETRAIN),
+        ("networks: 5 ", "networks: 4 ", RETRAIN),
         ("networks: 60 ", "networks: 50 ", RANKING),
     ],
 )

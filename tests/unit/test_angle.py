@@ -226,7 +226,6 @@ def test_a_path_that_was_not_built_is_a_mistake() -> None:
         oracle(np.array([[1, 1, 1, 2, 1, 1, 1, 1]], np.int8))
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="the mixed weights of a K-shot supernet are not in its state")
 def test_k_shot_supernets_have_angles_or_are_refused() -> None:
     initial, trained = (nets.supernet("nas_bench_macro", members(), shots=2, seed=s, **SMALL) for s in (0, 1))
     try:

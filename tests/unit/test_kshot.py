@@ -339,7 +339,6 @@ def test_each_turn_moves_only_whose_turn_it_is(short_turns: None) -> None:
         assert moved == {"simplex" if step % 3 == 2 else "supernet"}
 
 
-@pytest.mark.xfail(strict=True, reason="take_turn leaves requires_grad off, so a second optimiser misses those weights")
 def test_a_trained_dictionary_can_be_trained_on() -> None:
     """Whoever had no turn in the last step of a training has one in the next training."""
     model = dictionary(2)
@@ -350,9 +349,6 @@ def test_a_trained_dictionary_can_be_trained_on() -> None:
 
 
 # -- ghost batches, bad requests ---------------------------------------------------------------------
-@pytest.mark.xfail(
-    strict=True, raises=AttributeError, reason="use_ghost_batches replaces the class that has the mixed weight and bias"
-)
 def test_ghost_batches_work_with_norms_that_are_mixed() -> None:
     rows = members()
     single, one = nets.supernet("nas_bench_macro", rows, **SMALL), dictionary_of_one("nas_bench_macro", True)
@@ -369,7 +365,6 @@ def test_ghost_batches_work_with_norms_that_have_no_weights() -> None:
 
 
 @pytest.mark.parametrize("shots", [0, -1])
-@pytest.mark.xfail(strict=True, reason="ZeroDivisionError and RuntimeError; build.supernet says it raises UserError")
 def test_fewer_than_one_supernet_is_refused(shots: int) -> None:
     with pytest.raises(UserError):
         dictionary(shots)
@@ -389,7 +384,6 @@ def test_a_path_that_was_not_built_is_named_by_a_dictionary_too() -> None:
         nets.copy_weights(model, nets.network("fairnas", [1] * 19, **SMALL))
 
 
-@pytest.mark.xfail(strict=True, reason="the length of a path is checked in Supernet.forward, which is overridden")
 @pytest.mark.parametrize("path", [[0, 0, 0], [0] * 20])
 def test_a_path_of_the_wrong_length_is_a_mistake_of_a_dictionary_too(path: list[int]) -> None:
     model = nets.supernet("fairnas", spaces.get("fairnas").parse(["0" * 19]), shots=2, **SMALL)

@@ -556,7 +556,6 @@ def test_parts_of_a_folder_s_batch_are_the_batch_of_one_process(folder: Path, wo
         assert torch.equal(torch.cat([x for x, _ in parts]), whole)
 
 
-@pytest.mark.xfail(strict=True, reason="FolderData draws its jitter by rank; MemoryData draws for the whole batch")
 def test_jittered_parts_of_a_folder_s_batch_are_the_batch_of_one_process_too(folder: Path) -> None:
     """How images are changed is a function of seed and step alone, says the module; of rank it is not."""
     data = folder_data(folder, 0.4)
@@ -607,7 +606,6 @@ def test_a_folder_s_image_that_is_no_image_surfaces_in_training(folder: Path, tm
 
 
 @pytest.mark.parametrize("changes", [{"cutout": 4}, {"padding": 2}])
-@pytest.mark.xfail(strict=True, reason="padding and cutout of a recipe do nothing on a folder, and nobody says so")
 def test_a_recipe_s_augmentation_is_not_passed_over_in_silence(folder: Path, changes: dict[str, int]) -> None:
     plain = FolderData(folder, 0, 4, 16, Augmentation(0, True, 0)).train_batch(0, 8)[0]
     how = Augmentation(**{"padding": 0, "flip": True, "cutout": 0, **changes})  # type: ignore[arg-type]
