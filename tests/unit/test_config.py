@@ -41,6 +41,7 @@ def test_all_problems_at_once_with_their_paths(tmp_path: Path) -> None:
         "shrink.elite.shrink_rate",
         "pipeline.seeds.0",
         "benchmarks.nas_bench_makro",
+        "ranking.benchmarks.nas_bench_makro",
     }
     assert any("Did you mean 'nas_bench_macro'" in line for line in found)
 
