@@ -42,6 +42,11 @@ def run_step(step: Callable[..., Any], *args: Any, **options: Any) -> Any:
     return as_task(step).with_options(**options)(*args)  # type: ignore[attr-defined]
 
 
+def run_named_step(name: str, step: Callable[..., Any], *args: Any, tags: Sequence[str] = ()) -> Any:
+    """Run a step as a task run of that name, the same step under many."""
+    return run_step(step, *args, task_run_name=name, tags=list(tags))
+
+
 def train_step(step: Callable[..., Any], *args: Any) -> Any:
     """Run a step that trains or judges networks as a task that is tagged for the GPU; watch the machine."""
     with sampled(BUSY.setdefault(STAGE_OF[step.__name__], [])):

@@ -6,14 +6,13 @@ python -m flows.compare --benchmark nasbench101 --seeds 0-9
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from prefect import flow, get_run_logger
 
-from flows.common import DATA, log_to_mlflow, main, run_step, table_artifact
+from flows.common import DATA, log_to_mlflow, main, run_named_step, table_artifact
 from lissnas import comparison, console, options
 from lissnas.options import (
     BenchmarkOption,
@@ -29,11 +28,6 @@ from lissnas.stages.base import Outcome
 from lissnas.stages.compare import compare_stage
 
 SHOWN = ("method", "size", "queries", "mean_true", "ours_mean_true", "ours_minus", "p_holm", "kept_best")
-
-
-def run_as_task(name: str, step: Callable[..., Any], *args: Any) -> Any:
-    """Run a step as a task of that name."""
-    return run_step(step, *args, task_run_name=name)
 
 
 @flow(name="compare", flow_run_name="compare {benchmark}", persist_result=False)
@@ -54,7 +48,7 @@ def compare(
         comparison.chosen(checked.compare.methods),
         checked.pipeline.seeds,
         out or DATA / "compare" / benchmark,
-        run_as_task,
+        run_named_step,
         get_run_logger().info,
         force,
         threads,

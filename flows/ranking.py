@@ -5,13 +5,14 @@ python -m flows.ranking --benchmark nas_bench_macro
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from prefect import flow, get_run_logger
 
-from flows.common import DATA, GPU, limit_gpu_tasks, log_to_mlflow, main, run_step, table_artifact, training_log
+from flows.common import DATA, GPU, limit_gpu_tasks, log_to_mlflow, main, run_named_step, table_artifact, training_log
 from lissnas import console, options
 from lissnas.options import (
     BenchmarkOption,
@@ -26,11 +27,6 @@ from lissnas.stages.base import Outcome
 from lissnas.stages.ranking import COEFFICIENTS, ranking_stage
 
 SHOWN = ("method", "sample", "size", "networks", *COEFFICIENTS, "found_true")
-
-
-def run_as_task(name: str, step: Any, *args: Any) -> Any:
-    """Run a step as a task of that name."""
-    return run_step(step, *args, task_run_name=name, tags=[GPU])
 
 
 @flow(name="ranking", flow_run_name="ranking {benchmark}", persist_result=False)
@@ -50,7 +46,7 @@ def ranking(
         checked,
         source,
         out or DATA / "ranking" / benchmark,
-        run_as_task,
+        partial(run_named_step, tags=[GPU]),
         get_run_logger().info,
         training_log(),
         force,

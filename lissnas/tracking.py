@@ -162,47 +162,51 @@ def _log_shrink(client: MlflowClient, run: Run, outcome: Outcome) -> None:
 
 def _log_comparison(client: MlflowClient, run: Run, outcome: Outcome) -> None:
     """Log each method and seed as a run of its own, with the metric names of a shrink."""
-    from mlflow.entities import Metric, Param, RunTag
-
     for name in ("comparison.md", "comparison.csv", "summary.csv"):
         client.log_artifact(run.info.run_id, str(outcome.folder / name))
-    benchmark, now = str(outcome.metrics["benchmark"]), run.info.start_time
+    benchmark = str(outcome.metrics["benchmark"])
     for row in outcome.table("comparison.parquet").to_pylist():
         about = {"benchmark": benchmark, **{name: str(row.pop(name)) for name in ("method", "seed")}}
         tags = {"mlflow.parentRunId": run.info.run_id, "stage": "method", "kind": row.pop("kind"), **about}
         name = f"{about['method']} {benchmark} seed {about['seed']}"
-        child = client.create_run(run.info.experiment_id, run_name=name, tags=tags).info.run_id
         # The compare page opens on the first metric.
-        values = {"mean_true": row["mean_true"], **row}
-        client.log_batch(
-            child,
-            metrics=[Metric(k, float(v), now, 0) for k, v in values.items() if v is not None],
-            params=[Param(k, v) for k, v in about.items()],
-            tags=[RunTag("params_digest", run.data.tags.get("params_digest", ""))],
-        )
-        client.set_terminated(child)
+        _log_child(client, run, name, tags, about, {"mean_true": row["mean_true"], **row})
 
 
 def _log_ranking(client: MlflowClient, run: Run, outcome: Outcome) -> None:
     """Log each trained space and seed as a run of its own."""
-    from mlflow.entities import Metric, Param
-
     for name in ("ranking.md", "ranking.csv", "summary.csv", "scores.parquet"):
         client.log_artifact(run.info.run_id, str(outcome.folder / name))
-    benchmark, now = str(outcome.metrics["benchmark"]), run.info.start_time
-    for key in dict.fromkeys((r["method"], r["seed"]) for r in outcome.csv("ranking.csv")):
-        own = [r for r in outcome.csv("ranking.csv") if (r["method"], r["seed"]) == key]
+    benchmark = str(outcome.metrics["benchmark"])
+    rows = outcome.csv("ranking.csv")
+    for key in dict.fromkeys((r["method"], r["seed"]) for r in rows):
+        own = [r for r in rows if (r["method"], r["seed"]) == key]
         about = {"benchmark": benchmark, "method": str(key[0]), "seed": str(key[1])}
         tags = {"mlflow.parentRunId": run.info.run_id, "stage": "ranking", **about}
-        child = client.create_run(run.info.experiment_id, run_name=f"{key[0]} {benchmark} seed {key[1]}", tags=tags)
         values = {f"{name}_{r['sample']}": r[name] for r in own for name in ("kendall", "spearman", "pearson")}
         values |= {name: own[0][name] for name in ("found_true", "size", "space_mean_true")}
-        client.log_batch(
-            child.info.run_id,
-            metrics=[Metric(k, float(v), now, 0) for k, v in values.items() if v is not None],
-            params=[Param(k, v) for k, v in about.items()],
-        )
-        client.set_terminated(child.info.run_id)
+        _log_child(client, run, f"{key[0]} {benchmark} seed {key[1]}", tags, about, values)
+
+
+def _log_child(
+    client: MlflowClient,
+    run: Run,
+    name: str,
+    tags: Mapping[str, str],
+    about: Mapping[str, str],
+    values: Mapping[str, Any],
+) -> None:
+    """Log a row of a stage's table as a finished run below the stage's."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    child = client.create_run(run.info.experiment_id, run_name=name, tags=dict(tags)).info.run_id
+    client.log_batch(
+        child,
+        metrics=[Metric(k, float(v), run.info.start_time, 0) for k, v in values.items() if v is not None],
+        params=[Param(k, v) for k, v in about.items()],
+        tags=[RunTag("params_digest", run.data.tags.get("params_digest", ""))],
+    )
+    client.set_terminated(child)
 
 
 def _log_samples(client: MlflowClient, run: Run, busy: Sequence[Sample]) -> None:

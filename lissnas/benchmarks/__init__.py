@@ -48,6 +48,10 @@ class Benchmark:
         """The best value of all."""
         return float(self.values.max())
 
+    def rank_of(self, value: float) -> int:
+        """Return a value's place in the table, 1 for the best; equal values share the first of theirs."""
+        return int((self.values > value).sum()) + 1
+
     def __call__(self, archs: Archs) -> FloatArray:
         """Return `(n,)` true values; raises UserError for an architecture that isn't in the table."""
         return self.look_up(self.space.key(archs))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,9 @@ def ranking_stage(
                     if not spaces:
                         spaces = call(f"shrink seed {seed}", shrunk_spaces, params, benchmark, seed, threads)
                     training = store.Checkpoint(tasks / f"{method}-{seed}-training", at)
-                    watch = _told(on_training, f"{method} seed {seed}")
+                    name_of_task = f"{method} seed {seed}"
                     found = call(
-                        f"{method} seed {seed}",
+                        name_of_task,
                         rank,
                         params,
                         benchmark,
@@ -90,7 +91,7 @@ def ranking_stage(
                         seed,
                         recipe,
                         training,
-                        watch,
+                        partial(on_training, name_of_task),
                     )
                     done.save({}, json.dumps(found))  # as a text, which keeps the order of columns
                     training.clear()
@@ -121,10 +122,6 @@ def task_parameters(params: Params, benchmark: Benchmark, recipe: TrainingConfig
         "images": image_parameters(params),
         "shrink": comparison.contest_params(params, benchmark, 0).model_dump(mode="json", exclude={"seed"}),
     }
-
-
-def _told(on_training: Callable[[str, Progress], None], what: str) -> Callable[[Progress], None]:
-    return lambda progress: on_training(what, progress)
 
 
 def shrunk_spaces(params: Params, benchmark: Benchmark, seed: int, threads: int) -> dict[str, Archs]:
@@ -170,7 +167,7 @@ def rank(
         "size": len(members),
         "space_mean_true": float(benchmark(members).mean()),
         "found_true": true,
-        "found_rank": int((benchmark.values > true).sum()) + 1,
+        "found_rank": benchmark.rank_of(true),
         "found_of": len(history.rows),
     }
     rows: list[dict[str, Any]] = []

@@ -88,7 +88,7 @@ def retrain_stage(
         chosen = max(rows, key=lambda r: r["validation"])
         metrics = {"space": space_name, "networks": len(rows), **chosen}
         if truth is not None:
-            metrics["rank"] = int((truth.values > chosen["true"]).sum()) + 1
+            metrics["rank"] = truth.rank_of(chosen["true"])
             metrics["full_size"] = len(truth.values)
         return {
             **exported(best, params.images.side, chosen),

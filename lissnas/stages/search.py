@@ -82,9 +82,9 @@ def _files(params: Params, space: Space, history: History, truth: Benchmark | No
         values = truth(history.rows[history.best(params.search.top)])
         metrics |= {
             "best_true": float(values[0]),
-            "best_rank": int((truth.values > values[0]).sum()) + 1,
+            "best_rank": truth.rank_of(float(values[0])),
             "top_max_true": float(values.max()),
-            "top_best_rank": int((truth.values > values.max()).sum()) + 1,
+            "top_best_rank": truth.rank_of(float(values.max())),
             "full_size": len(truth.values),
         }
     title = f"{space.name}: {len(history.rows):,} networks evaluated"
