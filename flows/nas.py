@@ -23,6 +23,7 @@ from lissnas.options import (
     TableOption,
     with_config_options,
 )
+from lissnas.sources import Source
 from lissnas.stages.base import Outcome, finished
 from lissnas.stages.one_shot import Watch, one_shot
 from lissnas.stages.search import TOP
@@ -46,7 +47,7 @@ def nas(
     limit_gpu_tasks()
     shrunk = shrink_stage(
         checked,
-        source,
+        Source.of(source),
         seed,
         folder / "shrunk",
         call=run_as_task,

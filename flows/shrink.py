@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
 
 from flows.common import DATA, as_task, log_to_mlflow, main, table_artifact
 from lissnas import console, options
 from lissnas.options import (
-    BenchmarkOption,
     ForceOption,
     LocalityOption,
     ParamsOption,
     SeedOption,
-    TableOption,
     ThreadsOption,
     with_config_options,
+    with_source_options,
 )
 from lissnas.shrinkers import lissnas as method
 from lissnas.shrinkers.state import Problem, State
@@ -48,9 +48,15 @@ def run_as_task(step: method.Step, state: State, problem: Problem) -> State:
     return result
 
 
-@flow(name="shrink", flow_run_name="shrink {benchmark} seed {seed}", persist_result=False)
+def named() -> str:
+    """Return the name of this flow run: what is shrunk, and the seed."""
+    given = flow_run.parameters
+    return f"shrink {given['benchmark'] or given['space']} seed {given['seed']}"
+
+
+@flow(name="shrink", flow_run_name=named, persist_result=False)
 def shrink(
-    benchmark: str,
+    benchmark: str | None = None,
     seed: int = 0,
     out: Path | None = None,
     params: Path | None = None,
@@ -59,15 +65,28 @@ def shrink(
     threads: int = 0,
     force: bool = False,
     locality: Path | None = None,
+    space: str | None = None,
+    labels: Path | None = None,
+    metric: str | None = None,
+    labels_from: Literal["training"] | None = None,
+    oracle_command: str | None = None,
+    oracle_timeout: float = options.SOURCE_DEFAULTS["oracle_timeout"],
+    oracle_model: Path | None = None,
 ) -> tuple[Outcome, str]:
-    """Shrink `benchmark` into `out`, log it to MLflow; return the outcome and where it was logged."""
-    checked, source = options.load(benchmark, params, overrides or {}, table)
+    """Shrink `benchmark`, or a `space` and who judges it, into `out`, and log it to MLflow.
+
+    Returns the outcome, and where it was logged.
+    """
+    given = {name: value for name, value in locals().items() if name in options.SOURCE_OPTIONS}
+    folder = out or DATA / "shrunk" / (benchmark or Path(space or "").stem) / f"seed-{seed}"
+    checked, source = options.load_source(given, params, overrides or {}, folder)
+    what = source.name
     logger = get_run_logger()
     outcome = shrink_stage(
         checked,
         source,
         seed,
-        out or DATA / "shrunk" / benchmark / f"seed-{seed}",
+        folder,
         call=run_as_task,
         on_iteration=lambda state: logger.info(console.iteration_line(state)),
         force=force,
@@ -75,30 +94,34 @@ def shrink(
         locality=locality,
     )
     m = outcome.metrics
+    judged = "true" if "mean_true" in m else "predicted"
     table_artifact(
-        f"iterations {benchmark} seed {seed}",
+        f"iterations {what} seed {seed}",
         outcome.table("iterations.parquet").to_pylist(),
-        f"{benchmark}, seed {seed}: {m['full_size']:,} architectures to {m['size']:,}, {source.metric}: "
-        f"mean {m['full_mean_true']:.4g} to {m['mean_true']:.4g}",
+        f"{what}, seed {seed}: {m['full_size']:,} architectures to {m['size']:,}, {source.metric}: "
+        f"{judged} mean {m[f'full_mean_{judged}']:.4g} to {m[f'mean_{judged}']:.4g}",
     )
     return outcome, log_to_mlflow("shrink", outcome, seed)
 
 
+@with_source_options
 @with_config_options("shrink")
 def command(
-    benchmark: BenchmarkOption,
+    given: dict[str, Any],
     overrides: dict[str, Any],
     seed: SeedOption = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/shrunk/...")] = None,
     params: ParamsOption = None,
-    table: TableOption = None,
     locality: LocalityOption = None,
     threads: ThreadsOption = 0,
     force: ForceOption = False,
 ) -> None:
-    """Shrink a benchmark's space in a Prefect flow run, logged to MLflow."""
-    options.load(benchmark, params, overrides, table)  # a mistake ends here, before Prefect starts
-    outcome, place = shrink(benchmark, seed, out, params, table, overrides, threads, force, locality)
+    """Shrink a benchmark's space, or one of your own, in a Prefect flow run, logged to MLflow."""
+    # A mistake ends here, before Prefect starts.
+    options.load_source(given, params, overrides, out or DATA / "shrunk")
+    outcome, place = shrink(
+        **given, seed=seed, out=out, params=params, overrides=overrides, threads=threads, force=force, locality=locality
+    )
     if "DVC_STAGE" not in os.environ:  # a stage of a longer pipeline ends with a line, not a page
         console.show_shrink(outcome)
     console.out.print(place, soft_wrap=True)

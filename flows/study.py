@@ -17,6 +17,7 @@ from rich.progress import track
 from lissnas import benchmarks, comparison, console, options, store
 from lissnas.config import Params
 from lissnas.errors import UnknownName
+from lissnas.sources import Source
 from lissnas.stages.compare import compare_stage
 from lissnas.stages.locality import locality_stage
 from lissnas.stages.shrink import shrink_stage
@@ -47,7 +48,7 @@ def shrink_rows(params: Params) -> Iterator[dict[str, Any]]:
     for name, variant, seed in track(tasks, "shrinking", console=console.err):
         chosen = options.load_params(PARAMS, {"shrink.variant": variant})
         out = WORK / name / variant / f"seed-{seed}"
-        metrics = shrink_stage(chosen, benchmarks.get(name), seed, out).metrics
+        metrics = shrink_stage(chosen, Source.of(benchmarks.get(name)), seed, out).metrics
         yield {"benchmark": name, "variant": variant, "seed": seed, **{c: metrics[c] for c in SHRINK_COLUMNS}}
 
 

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from lissnas import __version__, benchmarks, comparison, console, options, spaces, tracking
+from lissnas import __version__, benchmarks, comparison, console, data_cli, options, spaces, tracking
 from lissnas.doctor import check_all
 from lissnas.errors import UserError
 from lissnas.options import (
@@ -29,11 +29,11 @@ from lissnas.options import (
     TableOption,
     ThreadsOption,
     with_config_options,
+    with_source_options,
 )
 from lissnas.stages.base import finished
 from lissnas.stages.compare import compare_stage
 from lissnas.stages.locality import locality_stage
-from lissnas.stages.prepare import data_stage
 from lissnas.stages.report import report_stage
 from lissnas.stages.shrink import predictor_in, shrink_stage
 
@@ -63,21 +63,21 @@ def _main(
 
 
 @app.command("shrink")
+@with_source_options
 @with_config_options("shrink")
 def _shrink(
-    benchmark: BenchmarkOption,
+    given: dict[str, Any],
     out: OutOption,
     overrides: dict[str, Any],
     seed: SeedOption = 0,
     params: ParamsOption = None,
-    table: TableOption = None,
     locality: LocalityOption = None,
     threads: ThreadsOption = 0,
     force: ForceOption = False,
 ) -> None:
-    """Shrink a benchmark's space; interrupted, the same command goes on where it was."""
-    checked, source = options.load(benchmark, params, overrides, table)
-    with console.progress(f"shrinking {benchmark}") as after_iteration:
+    """Shrink a benchmark's space, or one of your own; interrupted, the same command goes on where it was."""
+    checked, source = options.load_source(given, params, overrides, out)
+    with console.progress(f"shrinking {source.name}") as after_iteration:
         outcome = shrink_stage(
             checked, source, seed, out, on_iteration=after_iteration, force=force, threads=threads, locality=locality
         )
@@ -177,11 +177,7 @@ def _report(
     console.show_report(outcome)
 
 
-@app.command("data")
-def _data(benchmark: BenchmarkOption, out: OutOption, force: ForceOption = False) -> None:
-    """Write a benchmark's table: every architecture, its key and its true value."""
-    _, source = options.load(benchmark, None, {}, None)
-    console.show_data(data_stage(source, out, force))
+app.add_typer(data_cli.app, name="data")
 
 
 @app.command("show")

@@ -147,6 +147,17 @@ class RetrainConfig(_Section):
     recipe: str = Field(description="the section of recipes that trains them")
 
 
+class LabelConfig(_Section):
+    """The label stage: networks trained from scratch for their accuracy."""
+
+    networks: Count = Field(description="networks that are drawn, uniform and distinct")
+    recipe: str = Field(description="the section of recipes that trains each")
+    width: Width = Field(description="multiplies all channels")
+    stem_stride: Count | None = Field(description="stride of the stem; the published one if not given")
+    attempts: Annotated[int, Field(ge=1, le=100, description="trainings of a network until it counts as failed")]
+    time_limit: Annotated[float, Field(gt=0, description="seconds of a training; one that takes longer is ended")]
+
+
 class RankedConfig(_Section):
     """What the ranking stage does on one benchmark."""
 
@@ -196,6 +207,7 @@ class ShrinkConfig(_Section):
     target_size: Count | None = Field(description="architectures to shrink the space to")
     labels: Annotated[int, Field(ge=MIN_LABELS)] | None = Field(description="true accuracies to ask for")
     max_queries: Count | None = Field(description="distinct architectures sent to the predictor, at most")
+    memory: Annotated[float, Field(ge=0.5, description="GiB that a shrink may take; the worst is forgotten beyond")]
     elite: EliteConfig
     paper: PaperConfig
 
@@ -227,6 +239,7 @@ class Params(_Section):
     supernet: SupernetConfig
     search: SearchConfig
     retrain: RetrainConfig
+    label: LabelConfig
     ranking: RankingConfig
     benchmarks: dict[str, BenchmarkConfig]
 
@@ -240,8 +253,9 @@ class ShrinkParams(_Section):
     seed: Seed
     variant: Literal["elite", "paper"]
     target_size: Count | None
-    labels: Annotated[int, Field(ge=MIN_LABELS)]
+    labels: Annotated[int, Field(ge=0)]
     max_queries: Count | None
+    memory: float
     method: EliteConfig | PaperConfig
     predictor: PredictorConfig
     locality_distance: Count | None = None
@@ -290,16 +304,21 @@ def load(
     return params
 
 
-def shrink_params(params: Params, benchmark: str, seed: int, size: int, table_sha256: str) -> ShrinkParams:
+def shrink_params(
+    params: Params, benchmark: str, seed: int, size: int, table_sha256: str, known: int | None = None
+) -> ShrinkParams:
     """Return what a shrink of `benchmark`, a space of `size` architectures, is a function of.
 
-    Raises ConfigError when the numbers don't fit the space.
+    `known` labels are all that there are, where nobody can be asked for more. Raises ConfigError when the
+    numbers don't fit the space.
     """
     shrink, own = params.shrink, params.benchmarks.get(benchmark, BenchmarkConfig())
     method = shrink.method
     labels = label_budget(params, benchmark, size)
     if isinstance(method, PaperConfig) and shrink.labels is None:
         labels = max(MIN_LABELS, min(method.max_labels, _label_rule(size)))
+    if known is not None:
+        labels = known
     target = shrink.target_size if shrink.target_size is not None else own.target_size
     first = method.first_size
     if isinstance(method, PaperConfig):
@@ -319,6 +338,7 @@ def shrink_params(params: Params, benchmark: str, seed: int, size: int, table_sh
         target_size=target,
         labels=labels,
         max_queries=shrink.max_queries,
+        memory=shrink.memory,
         method=method.model_copy(update={"first_size": first}),
         predictor=params.predictor,
     )

@@ -70,23 +70,31 @@ def lines(title: str) -> Iterator[Callable[[str], None]]:
 
 
 def shrink_table(metrics: Mapping[str, Any]) -> Table:
-    """Return the full space beside the shrunk one."""
-    table = Table(title=f"{metrics['benchmark']}, seed {metrics['seed']}, {metrics['variant']}", title_justify="left")
+    """Return the full space beside the shrunk one: true values where there is a table, else predicted ones."""
+    m = metrics
+    table = Table(title=f"{m['benchmark']}, seed {m['seed']}, {m['variant']}", title_justify="left")
     for column in ("", "full space", "shrunk space"):
         table.add_column(column, justify="left" if not column else "right")
-    rows = [
-        ("architectures", f"{metrics['full_size']:,}", f"{metrics['size']:,}"),
-        ("mean (true)", f"{metrics['full_mean_true']:.4g}", f"{metrics['mean_true']:.4g}"),
-        ("best (true)", f"{metrics['full_max_true']:.4g}", f"{metrics['max_true']:.4g}"),
-        ("best one", "", "kept" if metrics["kept_best"] else "lost"),
-        ("of the ten best", "10", f"{metrics['top10_kept']}"),
-        (
-            "good networks",
-            f"{100 * (metrics['p_good'] - metrics['shrink_index']):.1f} %",
-            f"{100 * metrics['p_good']:.1f} %",
-        ),
-        ("queries (predicted)", "", f"{metrics['queries']:,}"),
-        ("labels (true values asked for)", "", f"{metrics['labels']:,}"),
+    rows = [("architectures", f"{m['full_size']:,}", f"{m['size']:,}")]
+    if "mean_true" in m:
+        rows += [
+            ("mean (true)", f"{m['full_mean_true']:.4g}", f"{m['mean_true']:.4g}"),
+            ("best (true)", f"{m['full_max_true']:.4g}", f"{m['max_true']:.4g}"),
+            ("best one", "", "kept" if m["kept_best"] else "lost"),
+            ("of the ten best", "10", f"{m['top10_kept']}"),
+        ]
+    else:
+        rows += [
+            ("mean (predicted)", f"{m['full_mean_predicted']:.4g}", f"{m['mean_predicted']:.4g}"),
+            ("best (predicted)", f"{m['full_best_predicted']:.4g}", f"{m['best_predicted']:.4g}"),
+        ]
+    rows.append(("good networks", f"{100 * (m['p_good'] - m['shrink_index']):.1f} %", f"{100 * m['p_good']:.1f} %"))
+    if "tau" in m:
+        interval = f"{m['tau']:.2f} ({m['tau_low']:.2f} to {m['tau_high']:.2f})"
+        rows.append(("predictor's tau, cross-validated", "", interval))
+    rows += [
+        ("queries (predicted)", "", f"{m['queries']:,}"),
+        ("labels (true values asked for)", "", f"{m['labels']:,}"),
     ]
     for row in rows:
         table.add_row(*row)

@@ -7,15 +7,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
 
-from lissnas import benchmarks, comparison, config, spaces
+from lissnas import benchmarks, comparison, config, spaces, store
 from lissnas.benchmarks import Benchmark
 from lissnas.errors import UserError
+from lissnas.oracles import Oracle
+from lissnas.sources import Source, from_space, get_space
 from lissnas.spaces import Space
+from lissnas.stages.label import TrainingOracle
+from lissnas.user_oracles import CommandOracle, Remembered, model_scorer
 
 MOST_SEEDS = 10_000
 
@@ -40,6 +44,48 @@ SeedsOption = Annotated[str | None, typer.Option(help="Seeds, e.g. 0,1,2 or 0-9;
 SearchedOption = Annotated[
     str, typer.Option("--benchmark", help="Benchmark, or a space without one, e.g. fairnas (see `lissnas spaces`).")
 ]
+SOURCE = "What to shrink, and who judges it"
+SOURCE_OPTIONS: dict[str, Any] = {
+    "benchmark": Annotated[
+        str | None,
+        typer.Option(help="Benchmark, e.g. nasbench101 (see `lissnas spaces`).", rich_help_panel=SOURCE),
+    ],
+    "table": Annotated[
+        Path | None,
+        typer.Option(help="Folder that `lissnas data` wrote; else the packaged table.", rich_help_panel=SOURCE),
+    ],
+    "space": Annotated[
+        str | None,
+        typer.Option(help="Instead: a space.yaml of your own, or the name of a space.", rich_help_panel=SOURCE),
+    ],
+    "labels": Annotated[
+        Path | None,
+        typer.Option(help="Its labels, .csv or .parquet: architectures and their metric.", rich_help_panel=SOURCE),
+    ],
+    "metric": Annotated[
+        str | None, typer.Option(help="The labels' column to go by, where several could be.", rich_help_panel=SOURCE)
+    ],
+    "labels_from": Annotated[
+        Literal["training"] | None,
+        typer.Option(help="Collect labels while shrinking, by training networks.", rich_help_panel=SOURCE),
+    ],
+    "oracle_command": Annotated[
+        str | None,
+        typer.Option(
+            help="Collect labels from a program: an architecture a line in, a number a line out.",
+            rich_help_panel=SOURCE,
+        ),
+    ],
+    "oracle_timeout": Annotated[
+        float, typer.Option(help="Seconds that program may take for a batch of 64.", min=0.01, rich_help_panel=SOURCE)
+    ],
+    "oracle_model": Annotated[
+        Path | None,
+        typer.Option(help="Score by an XGBoost model, .ubj or .json, of the space's features.", rich_help_panel=SOURCE),
+    ],
+}
+"""Options that say what to shrink, for the command and for the flow; `load_source` reads them."""
+SOURCE_DEFAULTS: dict[str, Any] = {"oracle_timeout": 600.0}
 PredictorOption = Annotated[
     Path | None, typer.Option("--predictor", help="Folder of a finished shrink: measure on its predictor instead.")
 ]
@@ -71,6 +117,11 @@ SECTIONS: dict[str, list[tuple[str, type[BaseModel]]]] = {
         ("torch", config.TorchConfig),
         ("images", config.ImagesConfig),
     ],
+    "label": [
+        ("label", config.LabelConfig),
+        ("torch", config.TorchConfig),
+        ("images", config.ImagesConfig),
+    ],
     "ranking": [
         ("ranking", config.RankingConfig),
         ("supernet", config.SupernetConfig),
@@ -88,9 +139,12 @@ SECTIONS: dict[str, list[tuple[str, type[BaseModel]]]] = {
 """The sections of the configuration that a command's options override."""
 
 
-ONE_SHOT = ("supernet", "search", "retrain", "ranking")
+ONE_SHOT = ("supernet", "search", "retrain", "label", "ranking")
 CLASHING = ("recipe", "seed", "images")
 """Fields that several sections of these stages have, or the command itself: they get the section's name before."""
+
+RENAMED = {("shrink", "labels"): "label_budget"}
+"""`--labels` is the file of labels that there are already."""
 
 
 def config_options(stage: str) -> dict[str, tuple[str, Any]]:
@@ -98,12 +152,39 @@ def config_options(stage: str) -> dict[str, tuple[str, Any]]:
     found: dict[str, tuple[str, Any]] = {}
     for path, section in SECTIONS[stage]:
         for own, field in section.model_fields.items():
-            name = f"{path}_{own}" if own in CLASHING and stage in ONE_SHOT else own
+            name = f"{path}_{own}" if own in CLASHING and stage in ONE_SHOT else RENAMED.get((path, own), own)
             kind = _plain_type(field.annotation)
             if kind is not None and name not in found:
                 option = typer.Option(help=f"{field.description} ({path}.{own})", rich_help_panel=PANEL)
                 found[name] = (f"{path}.{own}", Annotated[kind | None, option])
     return found
+
+
+def with_source_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command, which takes `given`, the options that say what to shrink."""
+    signature = inspect.signature(command, eval_str=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    own = [p.replace(kind=keyword) for p in signature.parameters.values() if p.name != "given"]
+    more = [
+        inspect.Parameter(name, keyword, default=SOURCE_DEFAULTS.get(name), annotation=annotation)
+        for name, annotation in SOURCE_OPTIONS.items()
+    ]
+
+    def wrapper(**given: Any) -> None:
+        source = {name: given.pop(name) for name in SOURCE_OPTIONS}
+        command(**given, given=source)
+
+    return _shaped(wrapper, command, [*more, *own])
+
+
+def _shaped(
+    wrapper: Callable[..., None], command: Callable[..., None], parameters: Sequence[inspect.Parameter]
+) -> Callable[..., None]:
+    """Give a wrapper the name and text of what it wraps, and its own parameters."""
+    wrapper.__doc__ = command.__doc__
+    wrapper.__name__ = command.__name__
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return wrapper
 
 
 def _plain_type(annotation: Any) -> type | None:
@@ -136,10 +217,7 @@ def _with_options(command: Callable[..., None], options: Mapping[str, tuple[str,
         overrides = {path: given.pop(name) for name, (path, _) in options.items()}
         command(**given, overrides={k: v for k, v in overrides.items() if v is not None})
 
-    wrapper.__doc__ = command.__doc__
-    wrapper.__name__ = command.__name__
-    wrapper.__signature__ = inspect.Signature([p.replace(kind=keyword) for p in own] + extra)  # type: ignore[attr-defined]
-    return wrapper
+    return _shaped(wrapper, command, [p.replace(kind=keyword) for p in own] + extra)
 
 
 def load(
@@ -149,6 +227,45 @@ def load(
     checked = load_params(params, overrides, [("--benchmark", benchmark)])
     source = benchmarks.get(benchmark) if table is None else benchmarks.read_prepared(benchmark, table)
     return checked, source
+
+
+def load_source(
+    given: Mapping[str, Any], params: Path | None, overrides: Mapping[str, Any], out: Path
+) -> tuple[config.Params, Source]:
+    """Return checked parameters and what to shrink: a benchmark, or a space and who judges it (`SOURCE_OPTIONS`).
+
+    `out` is the folder of the result; answers of a user's oracle are kept beside it. Raises with all that is
+    wrong, writing nothing.
+    """
+    asked = {name: value for name, value in given.items() if value is not None}
+    if ("benchmark" in asked) == ("space" in asked):
+        raise UserError("give either --benchmark, a table of true accuracies, or --space, a space and --labels")
+    if "benchmark" in asked:
+        if extra := sorted(asked.keys() - {"benchmark", "table", "oracle_timeout"}):
+            raise UserError(f"--{extra[0].replace('_', '-')} belongs to --space; a benchmark is judged by its table")
+        checked, benchmark = load(asked["benchmark"], params, overrides, asked.get("table"))
+        return checked, Source.of(benchmark)
+    if "table" in asked:
+        raise UserError("--table belongs to --benchmark; a space is judged by --labels or an oracle")
+    judges = [name for name in ("labels_from", "oracle_command", "oracle_model") if name in asked]
+    if len(judges) > 1:
+        raise UserError(f"--{judges[0].replace('_', '-')} and --{judges[1].replace('_', '-')}: one oracle is enough")
+    checked = load_params(params, overrides)
+    space = get_space(asked["space"])
+    answers = out.parent / f".{out.name}.answers"
+    oracle: Oracle | None = None
+    scorer, judge = None, ""
+    if "oracle_command" in asked:
+        judge = f"command {asked['oracle_command']}"
+        command = CommandOracle.parse(space, asked["oracle_command"], asked["oracle_timeout"])
+        oracle = Remembered(command, space, answers, judge)
+    elif "oracle_model" in asked:
+        scorer = model_scorer(asked["oracle_model"], space)
+        judge = f"model {store.sha256(asked['oracle_model'].read_bytes())}"
+    elif "labels_from" in asked:
+        trained = TrainingOracle.of(checked, space, answers)
+        oracle, judge = trained, trained.about
+    return checked, from_space(space, asked.get("labels"), asked.get("metric"), oracle, scorer, judge)
 
 
 def load_searched(
@@ -221,6 +338,8 @@ __all__ = [
     "load",
     "load_params",
     "load_searched",
+    "load_source",
     "ranking_overrides",
     "with_config_options",
+    "with_source_options",
 ]

@@ -15,12 +15,15 @@ Oracle: TypeAlias = Callable[[Archs], FloatArray]
 """Gives `(n,)` values for `(n, genome_len)` architectures: a table, training, a user's function."""
 
 
-def ask(oracle: Oracle, space: Space, archs: Archs) -> FloatArray:
-    """Return the oracle's values, checked; raises LissnasError that names the architecture."""
+def ask(oracle: Oracle, space: Space, archs: Archs, may_fail: bool = False) -> FloatArray:
+    """Return the oracle's values, checked; raises LissnasError that names the architecture.
+
+    With `may_fail` NaN is an answer too: that of a training that failed.
+    """
     values = np.asarray(oracle(archs), np.float64)
     if values.shape != (len(archs),):
         raise LissnasError(f"the oracle gave values of shape {values.shape} for {len(archs)} architectures")
-    bad = ~np.isfinite(values)
+    bad = np.isinf(values) if may_fail else ~np.isfinite(values)
     if bad.any():
         at = int(np.argmax(bad))
         name = space.format(archs[at : at + 1])[0]

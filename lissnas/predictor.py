@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import xgboost as xgb
+from numpy.random import Generator
 from scipy.special import ndtr
 from scipy.stats import kendalltau, norm, rankdata, spearmanr
 
@@ -19,8 +22,21 @@ from lissnas.errors import UserError
 from lissnas.rng import stream
 from lissnas.spaces import Archs, FloatArray, Space
 
-CHUNK = 65_536
+CHUNK = 32_768
 """Rows encoded and predicted at once."""
+FOLDS = 5
+
+
+class Scorer(Protocol):
+    """Whoever ranks architectures: a fitted predictor, or a surrogate that is asked directly."""
+
+    def score(self, archs: Archs, threads: int = 0) -> FloatArray:
+        """Return `(n,)` scores to rank by, higher is better."""
+        ...
+
+    def value(self, scores: FloatArray) -> FloatArray:
+        """Return scores in the metric's unit."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -72,10 +88,22 @@ class Predictor:
 
     def score(self, archs: Archs, threads: int = 0) -> FloatArray:
         """Return `(n,)` scores to rank by, in normal quantiles."""
-        self.booster.set_param({"nthread": threads})
+        threads = threads or os.cpu_count() or 1
+        starts = range(0, len(archs), CHUNK)
         out = np.empty(len(archs), np.float64)
-        for lo in range(0, len(archs), CHUNK):
+
+        def score_chunk(lo: int) -> None:
             out[lo : lo + CHUNK] = self.booster.inplace_predict(self.space.encode(archs[lo : lo + CHUNK]))
+
+        # Encoding takes as long as predicting: with several chunks a thread does both for one of them.
+        together = min(threads, len(starts))
+        self.booster.set_param({"nthread": max(1, threads // max(1, together))})
+        if together < 2:
+            for lo in starts:
+                score_chunk(lo)
+        else:
+            with ThreadPoolExecutor(together) as pool:
+                list(pool.map(score_chunk, starts))
         return out
 
     def value(self, scores: FloatArray) -> FloatArray:
@@ -118,6 +146,36 @@ def encoding_digest(space: Space) -> str:
     """Return a digest of what the space's encoding makes of a few fixed architectures."""
     probe = space.encode(space.sample(16, stream(0, "encoding", space.name)))
     return hashlib.sha256(np.ascontiguousarray(probe).tobytes()).hexdigest()
+
+
+def out_of_fold(
+    space: Space,
+    archs: Archs,
+    values: FloatArray,
+    settings: PredictorConfig,
+    seed: int,
+    rng: Generator,
+    threads: int,
+) -> FloatArray:
+    """Return `(n,)` scores of labelled architectures, each by a predictor fitted to the other four fifths."""
+    fold = rng.permutation(len(values)) % FOLDS
+    scores = np.empty(len(values))
+    for f in range(FOLDS):
+        out = fold == f
+        if np.ptp(values[~out]) == 0:
+            scores[out] = 0
+            continue
+        model = Predictor.fit(space, archs[~out], values[~out], settings, seed, threads)
+        scores[out] = model.score(archs[out], threads)
+    return scores
+
+
+def tau_interval(scores: FloatArray, values: FloatArray) -> tuple[float, float, float]:
+    """Return Kendall's tau and its 95 % interval: Fisher's transform, variance .437 / (n - 4) (Fieller, 1957)."""
+    tau = _defined(kendalltau(scores, values).statistic)
+    error = norm.ppf(0.975) * math.sqrt(0.437 / max(1, len(values) - 4))
+    z = math.atanh(min(max(tau, -0.999999), 0.999999))
+    return tau, math.tanh(z - error), math.tanh(z + error)
 
 
 def assess(predictor: Predictor, archs: Archs, values: FloatArray, threads: int = 0) -> dict[str, float]:

@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +44,19 @@ def to_parquet(columns: Mapping[str, Any]) -> bytes:
     table = pa.table(dict(columns))
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def to_parquet_parts(parts: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return a parquet file of parts with the same columns, written one after the other."""
+    sink, writer = io.BytesIO(), None
+    for part in parts:
+        table = pa.table(dict(part))
+        writer = writer or pq.ParquetWriter(sink, table.schema, compression="zstd")
+        writer.write_table(table)
+    if writer is None:
+        raise ValueError("a parquet file needs one part at least")
+    writer.close()
     return sink.getvalue()
 
 

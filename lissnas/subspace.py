@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
+from lissnas.balls import CONFIDENCE, Balls
 from lissnas.errors import UserError
 from lissnas.spaces import Archs, Keys, Space
 from lissnas.spaces.base import LISTABLE, BoolArray, is_in
@@ -19,31 +20,34 @@ from lissnas.spaces.choices import ChoiceSpace
 
 @dataclass(frozen=True)
 class Subspace:
-    """Either an explicit set of architectures, or a product of the choices that are left.
+    """An explicit set of architectures, a product of the choices that are left, or a union of balls.
 
     A set has `listed`, `(n, genome_len)` canonical rows, each once. A product has `allowed`,
     `(n_slots, most choices)`: an architecture is in it when all its choices are allowed, a decision
-    that does not arise counting as allowed (`Space.slots`).
+    that does not arise counting as allowed (`Space.slots`). Balls are never listed (`lissnas.balls`).
     """
 
     space: Space
     listed: Archs | None = None
     allowed: BoolArray | None = None
+    balls: Balls | None = None
 
     def __post_init__(self) -> None:
-        if (self.listed is None) == (self.allowed is None):
-            raise UserError("a subspace is either a list of architectures or a product of choices")
+        if sum(part is not None for part in (self.listed, self.allowed, self.balls)) != 1:
+            raise UserError("a subspace is either a list of architectures, a product of choices, or a union of balls")
 
     @property
     def kind(self) -> str:
-        """``set`` or ``product``."""
-        return "set" if self.allowed is None else "product"
+        """``set``, ``product`` or ``balls``."""
+        return "set" if self.listed is not None else "product" if self.allowed is not None else "balls"
 
     @cached_property
     def members(self) -> Archs:
-        """All members, best first in a set; raises UserError for a product too large to list."""
+        """All members, best first in a set; raises UserError for a product or balls too large to list."""
         if self.listed is not None:
             return self.listed
+        if self.balls is not None:
+            raise UserError(f"a union of balls of {self.space.name} is not listed ({self.size():,} architectures)")
         rows, slots = listing(self.space)
         return rows[self._permits(slots)]
 
@@ -57,7 +61,7 @@ class Subspace:
     @property
     def _free(self) -> bool:
         """Whether a product's size is a product of counts, and its positions independent."""
-        return self.listed is None and isinstance(self.space, ChoiceSpace) and self.space.free
+        return self.allowed is not None and isinstance(self.space, ChoiceSpace) and self.space.free
 
     def _permits(self, slots: Archs) -> BoolArray:
         assert self.allowed is not None
@@ -65,7 +69,9 @@ class Subspace:
         return np.asarray(((slots < 0) | self.allowed[at, slots]).all(axis=1))
 
     def size(self) -> int:
-        """Return the exact number of members; raises UserError for one that can't be counted."""
+        """Return the number of members, measured in balls that overlap; raises UserError where it can't be counted."""
+        if self.balls is not None:
+            return self.balls.size.value
         if self._free:
             assert self.allowed is not None
             return math.prod(int(n) for n in self.allowed.sum(axis=1))
@@ -73,12 +79,16 @@ class Subspace:
 
     def contains(self, archs: Archs) -> BoolArray:
         """Return `(n,)`: which architectures are members, whatever their labelling."""
+        if self.balls is not None:
+            return self.balls.contains(archs)
         if self.allowed is None:
             return is_in(self.space.key(archs), self._sorted_keys)
         return self._permits(self.space.slots(self.space.canonical(archs)))
 
     def sample(self, n: int, rng: Generator) -> Archs:
         """Draw `n` members, independent and uniform."""
+        if self.balls is not None:
+            return self.balls.sample(n, rng)
         if not self.size():
             raise UserError(f"an empty subspace of {self.space.name} can't be sampled")
         if self._free and self.space.size() > LISTABLE:
@@ -88,8 +98,11 @@ class Subspace:
         return self.members[rng.integers(0, self.size(), n)]
 
     def describe(self) -> Mapping[str, Any]:
-        """Return what `subspace.json` holds."""
-        return {"kind": self.kind, "space": self.space.name, "size": self.size(), "size_exact": True}
+        """Return what `subspace.json` holds; a size that is measured has an interval beside it."""
+        about = {"kind": self.kind, "space": self.space.name, "size": self.size(), "size_exact": True}
+        if self.balls is not None and not (size := self.balls.size).exact:
+            about |= {"size_exact": False, "size_low": size.low, "size_high": size.high, "confidence": CONFIDENCE}
+        return about
 
 
 @cache

@@ -2,67 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, partial
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lissnas.benchmarks import tables
+from lissnas.benchmarks.base import Benchmark
+from lissnas.benchmarks.official.select import imported
 from lissnas.errors import UnknownName, UserError
-from lissnas.spaces import Archs, FloatArray, Keys, Space
 from lissnas.spaces import get as get_space
 from lissnas.store import read_verified, verify
 
 __all__ = ["Benchmark", "get", "names", "read_prepared", "space_of"]
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """A complete table over a space; calling it with architectures gives their values.
-
-    Higher is better in every table. `point` is what a tolerance of 1 means in the metric's unit:
-    a percent point for accuracies in percent, a hundredth for scores and losses.
-    """
-
-    name: str
-    space: Space
-    metric: str
-    licence: str
-    keys: Keys = field(repr=False)
-    values: FloatArray = field(repr=False)
-    point: float = 1.0
-
-    @cached_property
-    def sha256(self) -> str:
-        """The digest of keys and values: which table this is, wherever it was read from."""
-        return hashlib.sha256(self.keys.tobytes() + self.values.tobytes()).hexdigest()
-
-    @cached_property
-    def best(self) -> float:
-        """The best value of all."""
-        return float(self.values.max())
-
-    def rank_of(self, value: float) -> int:
-        """Return a value's place in the table, 1 for the best; equal values share the first of theirs."""
-        return int((self.values > value).sum()) + 1
-
-    def __call__(self, archs: Archs) -> FloatArray:
-        """Return `(n,)` true values; raises UserError for an architecture that isn't in the table."""
-        return self.look_up(self.space.key(archs))
-
-    def look_up(self, keys: Keys) -> FloatArray:
-        """Return the values of keys."""
-        at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        missing = self.keys[at] != keys
-        if missing.any():
-            raise UserError(f"row {int(np.argmax(missing))} is not in the table of {self.name}")
-        return self.values[at]
 
 
 _NB101 = "CIFAR-10 test accuracy after 108 epochs, one training run, %"
@@ -115,7 +71,7 @@ def names() -> list[str]:
 
 def space_of(name: str) -> str:
     """Return the name of a benchmark's space, without reading its table."""
-    return name.partition("/")[0]
+    return name.partition("@")[0].partition("/")[0]
 
 
 def read_prepared(name: str, folder: Path) -> Benchmark:
@@ -133,9 +89,16 @@ def read_prepared(name: str, folder: Path) -> Benchmark:
     return replace(packaged, keys=table["key"].to_numpy(), values=table["value"].to_numpy())
 
 
-@cache
 def get(name: str) -> Benchmark:
-    """Return the benchmark of that name, read once a process; raises UnknownName."""
+    """Return the benchmark of that name, read once a process; raises UnknownName.
+
+    A name with an `@` selects a metric of an imported official file: `nasbench101@val/max/108`.
+    """
+    return imported(name) if "@" in name else _packaged(name)
+
+
+@cache
+def _packaged(name: str) -> Benchmark:
     if name not in _REGISTRY:
         raise UnknownName("benchmark", name, _REGISTRY)
     return _REGISTRY[name]()

@@ -10,33 +10,41 @@ import torch
 
 from lissnas import spaces
 from lissnas.errors import UnknownName, UserError
+from lissnas.nets.anynetx import AnyNetXBody
 from lissnas.nets.base import Network, Scale, Supernet, used_choices
 from lissnas.nets.blocks import BatchNorm
 from lissnas.nets.chain import DESIGNS, ChainSupernet
 from lissnas.nets.kshot import KShotSupernet
 from lissnas.nets.nasbench101 import NASBench101Supernet
 from lissnas.nets.transnas_micro import TransNASMicroSupernet
-from lissnas.spaces import Archs, CellSpace, ChainSpace, Space
+from lissnas.spaces import AnyNetX, Archs, CellSpace, ChainSpace, Space, anynetx
 from lissnas.spaces.base import BoolArray
 from lissnas.spaces.nasbench101 import CLASSES
 
 PUBLISHED = {"nasbench101": Scale(1.0, 1, CLASSES), "transnas_micro": Scale(1.0, 4, 75)}
 """The published size, for spaces that don't say it themselves; 75 are the classes of `class_object`."""
+UNSHARED = dict.fromkeys(anynetx.STEPS, Scale(1.0, anynetx.STEM_STRIDE, anynetx.CLASSES))
+"""The published size, for spaces whose networks are built one by one: they have no supernet."""
 
 
 def names() -> list[str]:
-    """Return the names of the spaces whose networks can be built."""
+    """Return the names of the spaces whose networks and supernets can be built."""
     return [*DESIGNS, *PUBLISHED]
+
+
+def network_names() -> list[str]:
+    """Return the names of the spaces whose networks can be built, with a supernet or without."""
+    return [*names(), *UNSHARED]
 
 
 def published_scale(space_name: str) -> Scale:
     """Return the published size of a space's networks; raises UnknownName."""
-    if space_name not in names():
-        raise UnknownName("space with networks", space_name, names())
+    if space_name not in network_names():
+        raise UnknownName("space with networks", space_name, network_names())
     space = spaces.get(space_name)
     if isinstance(space, ChainSpace):
         return Scale(1.0, space.skeleton.stem_stride, space.skeleton.classes)
-    return PUBLISHED[space_name]
+    return (PUBLISHED | UNSHARED)[space_name]
 
 
 def supernet(
@@ -62,6 +70,8 @@ def supernet(
     """
     scale = _scale(space_name, width, stem_stride, classes)
     space = spaces.get(space_name)
+    if space_name in UNSHARED:
+        raise UserError(f"no supernet of {space_name} exists: its networks share no weights, build them one by one")
     allowed = _allowed(space, archs, allowed)
     if affine is None:
         affine = DESIGNS[space_name].shared_affine if space_name in DESIGNS else True
@@ -146,4 +156,7 @@ def _build(space: Space, archs: Archs | None, allowed: BoolArray, scale: Scale, 
             return ChainSupernet(space, allowed, scale, norm)
         if isinstance(space, CellSpace):
             return NASBench101Supernet(space, allowed, scale, norm, archs)
+        if isinstance(space, AnyNetX):
+            assert archs is not None
+            return AnyNetXBody(space, archs, scale, norm)
         return TransNASMicroSupernet(space, allowed, scale, norm)

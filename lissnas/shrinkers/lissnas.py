@@ -16,18 +16,37 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
 
+from lissnas.balls import Balls
+from lissnas.config import ShrinkParams
 from lissnas.errors import UserError
 from lissnas.oracles import ask
 from lissnas.predictor import Predictor
 from lissnas.rng import stream
+from lissnas.shrinkers.cover import cover
 from lissnas.shrinkers.selection import USELESS, Strata, best, target_size
-from lissnas.shrinkers.state import Problem, State
-from lissnas.spaces import Archs, IntArray
+from lissnas.shrinkers.state import BY_INDEX, FAILED, UNLABELLED, Problem, State
+from lissnas.spaces import Archs, FloatArray, IntArray
+from lissnas.spaces.base import LISTABLE, is_in
 from lissnas.subspace import Subspace
+
+MOST_FIRST = 20_000
+"""Largest first sample by rule; a larger target is grown to."""
+PART = 1 << 20
+"""Neighbours drawn, and scored, at once."""
+KEPT = 3
+"""Quarters of the memory's rows that stay when the worst ones are forgotten."""
+SMALL, GROWTH, SETTLED = 100_000, 4, 0.3
+"""A larger target is reached from a space of so many, which grows so many times once less than that share
+of it is new: the search for the best regions takes a quarter of the queries, for the same mean (measured)."""
+JUDGED = 10_000
+"""Networks that stand for a union of balls."""
+CENTRES = 400_000
+"""Best networks that the centres of balls are chosen from."""
 
 Step: TypeAlias = Callable[[State, Problem], State]
 Call: TypeAlias = Callable[[Step, State, Problem], State]
@@ -35,16 +54,36 @@ Call: TypeAlias = Callable[[Step, State, Problem], State]
 
 @dataclass(frozen=True)
 class ShrinkResult:
-    """The shrunk space, and the state that it came from: `members` are indices into its rows."""
+    """The shrunk space, and the state that it came from: `members` are indices into its rows.
+
+    Where the space is a union of `balls`, members are what its centres were chosen from.
+    """
 
     problem: Problem
     state: State
     members: IntArray
+    balls: Balls | None = None
 
     @property
     def subspace(self) -> Subspace:
         """The shrunk space itself, best predicted first."""
+        if self.balls is not None:
+            return Subspace(self.problem.space, balls=self.balls)
         return Subspace(self.problem.space, listed=self.state.rows[self.members])
+
+    @property
+    def size(self) -> int:
+        """How many architectures the shrunk space has; measured where balls overlap."""
+        return len(self.members) if self.balls is None else self.balls.size.value
+
+    @cached_property
+    def sampled_values(self) -> FloatArray:
+        """Predicted values of the members; of a uniform sample where they are too many to list."""
+        if self.balls is None:
+            return self.state.values(self.members)
+        assert self.state.predictor is not None
+        rows = self.balls.sample(JUDGED, stream(self.problem.params.seed, "judge balls"))
+        return self.state.predictor.value(self.state.predictor.score(rows, self.problem.threads))
 
 
 def cut(result: ShrinkResult, size: int) -> Archs:
@@ -71,33 +110,45 @@ def shrink(
     seen = on_iteration or (lambda state: None)
     if state is None:
         state = State.empty(problem.space)
-        first = (sample, label) if problem.predictor is None else (adopt,)
-        for step in (*first, sample, predict, check_convergence):
+        start: tuple[Step, ...] = (sample, label)
+        if problem.predictor is not None:
+            start = (adopt,)
+        elif problem.labels is not None:
+            start = (enter_labels,)
+        for step in (*start, sample, predict, check_convergence):
             state = call(step, state, problem)
         seen(state)
+    elif problem.predictor is not None:
+        state = replace(state, predictor=problem.predictor)
     while not state.stop:
-        for step in (select_seeds, generate_neighbors, predict, check_convergence):
-            state = call(step, state, problem)
+        state = call(select_seeds, state, problem)
+        while True:  # in parts where there are many, so that memory is bounded
+            for step in (generate_neighbors, predict):
+                state = call(step, state, problem)
+            if state.expanding >= len(state.seeds):
+                break
+        state = call(check_convergence, state, problem)
         if not state.stop and _labels_due(state, problem):
             state = call(label, state, problem)
         seen(state)
-    return ShrinkResult(problem, state, _final(state, problem))
+    members = _final(state, problem)
+    return ShrinkResult(problem, state, members, _balls(state, problem))
 
 
 # -- the steps -------------------------------------------------------------------------------------
 def sample(state: State, problem: Problem) -> State:
     """Draw the first, uniform sample: what is labelled first, then as many more as it needs."""
     n_first = _uniform_labels(problem) if state.predictor is None else _first_size(state, problem)
-    more = max(0, n_first - len(state.rows))
+    more = max(0, min(state.given + n_first, problem.space.size()) - len(state.rows))
     rng = stream(problem.params.seed, "sample", len(state.rows))
     rows = problem.space.sample_distinct(more, rng, without=state.keys)
-    state = state.extended(problem, rows, None, np.zeros(more, np.int64))
+    state = state.extended(problem, rows, problem.space.key(rows), None, np.zeros(more, np.int64))
     state = replace(state, n_first=len(state.rows), current=np.arange(len(state.rows)))
     if state.predictor is not None:  # the sample is complete
         elite = problem.params.elite
         if elite is not None and elite.diversity > 0:
-            strata = Strata.of(problem.space, state.rows, stream(problem.params.seed, "strata"))
-            state = replace(state, strata=strata, stratum=strata.of_each(problem.space, state.rows))
+            strata = Strata.of(problem.space, state.rows[state.uniform], stream(problem.params.seed, "strata"))
+            state = replace(state, strata=strata, stratum=strata.of_each(problem.space, state.rows).astype(np.int16))
     return state
 
 
@@ -105,7 +156,18 @@ def adopt(state: State, problem: Problem) -> State:
     """Take the predictor that the problem brings; the target size must be given then."""
     if problem.params.target_size is None and problem.params.elite is not None:
         raise UserError("target_size: needed with a predictor that is fitted already")
-    return replace(state, predictor=problem.predictor, target=problem.params.target_size)
+    return replace(state, predictor=problem.predictor, target=_listed_target(problem.params))
+
+
+def enter_labels(state: State, problem: Problem) -> State:
+    """Take the labels that are known from the start, and fit the predictor to them."""
+    assert problem.labels is not None
+    rows, values = problem.labels
+    state = state.extended(problem, rows, problem.space.key(rows), None, np.zeros(len(rows), np.int64))
+    params, zeros = problem.params, np.zeros(len(rows), np.int8)
+    model = Predictor.fit(problem.space, rows, values, params.predictor, params.seed, problem.threads)
+    state = replace(state, given=len(rows), labels=values, label_round=zeros, rounds=1, predictor=model)
+    return _with_target(state, problem)
 
 
 def predict(state: State, problem: Problem) -> State:
@@ -129,31 +191,42 @@ def select_seeds(state: State, problem: Problem) -> State:
         seeds = seeds[: max(0, params.max_queries - len(state.rows)) // method.neighbors]
     expanded = state.expanded.copy()
     expanded[seeds] = True
-    return replace(state, seeds=seeds, expanded=expanded, iteration=state.iteration + 1)
+    return replace(
+        state, seeds=seeds, expanding=0, children=seeds[:0], expanded=expanded, iteration=state.iteration + 1
+    )
 
 
 def generate_neighbors(state: State, problem: Problem) -> State:
-    """Draw neighbours of each seed, at 1 to `max_edits` edits of the parameters; those not seen before are new rows."""
+    """Draw neighbours of each seed, 1 to `max_edits` edits away; those not seen before are new rows.
+
+    Of the next part of the seeds, as many as give a million neighbours; with few seeds of all of them.
+    """
     method, space = problem.params.method, problem.space
-    rng = stream(problem.params.seed, "neighbors", state.iteration)
-    parents = np.repeat(state.seeds, method.neighbors)
+    state = _forget(state, problem)
+    part = state.seeds[state.expanding :][: max(1, PART // method.neighbors)]
+    names = () if state.expanding == 0 else (state.expanding,)
+    rng = stream(problem.params.seed, "neighbors", state.iteration, *names)
+    parents = np.repeat(part, method.neighbors)
     edits = rng.integers(1, problem.params.max_edits + 1, len(parents))
     rows = space.mutate(state.rows[parents], edits, rng) if problem.locality else space.sample(len(parents), rng)
     keys = space.key(rows)
     changed = keys != state.keys[parents]
     rows, keys, parents, edits = rows[changed], keys[changed], parents[changed], edits[changed]
 
-    # The first draw of each architecture counts; one seen before is the row that it was.
-    distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    order = np.argsort(state.keys, kind="stable")
-    at = np.minimum(np.searchsorted(state.keys, distinct, sorter=order), len(order) - 1)
-    known = state.keys[order[at]] == distinct
+    # The first draw of each architecture counts; one seen before is the row that it was. Beyond 2^64
+    # architectures a key may be another network's: one in 2^64, and it is passed over.
+    distinct, first = np.unique(keys, return_index=True)
+    known = is_in(distinct, np.sort(state.keys))
     new = np.sort(first[~known])
-    index = np.empty(len(distinct), np.int64)
-    index[known] = order[at[known]]
-    index[inverse[new]] = len(state.rows) + np.arange(len(new))
-    state = state.extended(problem, rows[new], parents[new], edits[new])
-    return replace(state, children=index)
+    before = state
+    state = state.extended(problem, rows[new], keys[new], parents[new], edits[new])
+    children = state.children
+    if problem.params.elite is None:  # its next space is made of them
+        seen = np.concatenate(
+            [np.flatnonzero(is_in(before.keys, distinct[known])), len(before.rows) + np.arange(len(new))]
+        )
+        children = np.concatenate([children, seen])
+    return replace(state, children=children, expanding=state.expanding + len(part))
 
 
 def check_convergence(state: State, problem: Problem) -> State:
@@ -187,21 +260,21 @@ def label(state: State, problem: Problem) -> State:
     if not first:
         rounds_left = params.method.label_rounds - state.rounds + 1
         wanted = params.labels - state.n_labels
-        wanted = (
-            wanted if rounds_left == 1 else (params.labels - _uniform_labels(problem)) // params.method.label_rounds
-        )
-        free = state.current[state.label_round[state.current] < 0]
+        if rounds_left > 1:
+            wanted = (params.labels - (state.given or _uniform_labels(problem))) // params.method.label_rounds
+        free = state.current[state.label_round[state.current] == UNLABELLED]
         chosen = np.sort(rng.permutation(free)[:wanted])
     labels, label_round = state.labels.copy(), state.label_round.copy()
     if len(chosen):
-        labels[chosen] = ask(problem.oracle, problem.space, state.rows[chosen])
-    label_round[chosen] = state.rounds
+        assert problem.oracle is not None, "labels are due only where somebody gives them"
+        labels[chosen] = ask(problem.oracle, problem.space, state.rows[chosen], may_fail=True)
+    label_round[chosen] = np.where(np.isnan(labels[chosen]), FAILED, state.rounds)
     have = np.flatnonzero(label_round >= 0)
     model = Predictor.fit(problem.space, state.rows[have], labels[have], params.predictor, params.seed, problem.threads)
     state = replace(state, labels=labels, label_round=label_round, rounds=state.rounds + 1, predictor=model)
     if first:
         return _with_target(state, problem)
-    state = replace(state, scores=model.score(state.rows, problem.threads))
+    state = replace(state, scores=model.score(state.rows, problem.threads).astype(np.float32))
     state = choose(state, problem, shrinking=False)
     return state.record(problem, _turnover(state))
 
@@ -216,7 +289,8 @@ def choose(state: State, problem: Problem, shrinking: bool = True) -> State:
     assert state.target is not None
     capacity = state.capacity
     if shrinking:
-        capacity = max(state.target, math.ceil(elite.shrink_rate * capacity))
+        grown = max(SMALL, capacity if _turnover(state) > SETTLED else GROWTH * capacity)
+        capacity = max(min(state.target, grown), math.ceil(elite.shrink_rate * capacity))
     members = _best(state, problem, np.arange(len(state.rows)), capacity)
     return replace(state, current=members, capacity=capacity)
 
@@ -250,6 +324,41 @@ def _final(state: State, problem: Problem) -> IntArray:
     return state.previous if state.stop.startswith("the mean prediction rose") else state.current
 
 
+def _forget(state: State, problem: Problem) -> State:
+    """Drop the worst rows where the next part of the neighbours would not fit in memory (elite only).
+
+    What is kept: the best of all, as many as fit in three quarters of the memory; what has been a seed, since
+    rows say what they were made from; labelled ones, the space itself, and the start of the first sample.
+    """
+    if problem.params.elite is None or len(state.rows) + PART <= problem.memory_rows:
+        return state
+    keep = state.expanded | (state.label_round >= 0)
+    keep[state.reference] = True
+    for name in BY_INDEX:
+        keep[getattr(state, name)] = True
+    free = max(0, KEPT * problem.memory_rows // 4 - int(keep.sum()))
+    rest = np.flatnonzero(~keep)
+    keep[_best(state, problem, rest, free)] = True
+    return state.keeping(keep)
+
+
+def _listed_target(params: ShrinkParams) -> int | None:
+    """Return how many networks to look for: the target, or enough to put balls round where it can't be listed."""
+    target = params.target_size
+    return SMALL if target is not None and target > LISTABLE and params.elite is not None else target
+
+
+def _balls(state: State, problem: Problem) -> Balls | None:
+    """Return the union of balls that a target too large to list means, round the best of all seen."""
+    target = problem.params.target_size
+    if target is None or target <= LISTABLE:
+        return None
+    assert state.predictor is not None
+    ranked = state.rows[_best(state, problem, np.arange(len(state.rows)), CENTRES)]
+    rng = stream(problem.params.seed, "balls")
+    return cover(problem.space, ranked, target, state.predictor, rng, problem.threads)
+
+
 # -- what the steps share --------------------------------------------------------------------------
 def _best(state: State, problem: Problem, among: IntArray, k: int, strict: bool = False) -> IntArray:
     elite = problem.params.elite
@@ -270,25 +379,26 @@ def _uniform_labels(problem: Problem) -> int:
 def _labels_due(state: State, problem: Problem) -> bool:
     params = problem.params
     due = state.n_labels < params.labels and state.rounds <= params.method.label_rounds
-    return due and problem.predictor is None
+    return due and problem.predictor is None and problem.oracle is not None
 
 
 def _first_size(state: State, problem: Problem) -> int:
     first = problem.params.method.first_size
     if first is None:
         assert state.target is not None
-        first = int(min(max(state.target / 2, 250), problem.space.size() / 2))
+        first = int(min(max(state.target / 2, 250), MOST_FIRST, problem.space.size() / 2))
     budget = problem.params.max_queries
-    if budget is not None and max(first, state.n_labels) > budget:
+    first = max(first, state.n_labels - state.given)
+    if budget is not None and state.given + first > budget:
         raise UserError(f"max_queries: {budget:,} does not pay for the first sample of {first:,}")
-    return max(first, state.n_labels)
+    return first
 
 
 def _with_target(state: State, problem: Problem) -> State:
     """Set the target size: the one asked for, or by rule (elite only; the paper's has none)."""
     params = problem.params
     if params.target_size is not None or params.elite is None:
-        return replace(state, target=params.target_size)
+        return replace(state, target=_listed_target(params))
     rng = stream(params.seed, "target")
     have = np.flatnonzero(state.label_round >= 0)
     size, share = target_size(

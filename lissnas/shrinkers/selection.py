@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 from scipy.spatial.distance import cdist
 
 from lissnas.config import PredictorConfig
-from lissnas.predictor import Predictor
+from lissnas.predictor import out_of_fold
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
 
 N_CLUSTERS = 20
 WIDTHS = 20
 """Equal-width strata of the FLOPs range, as many as coverage is counted in."""
 CLIMBERS = 16
-FOLDS = 5
 USELESS = 0.84
 """The share of the space the target rule asks for when the labels say nothing (about 9/10)."""
 
@@ -91,7 +91,12 @@ def _extreme(space: Space, first: Archs, sign: int) -> int:
 
 
 def best(
-    scores: FloatArray, stratum: IntArray, weight: FloatArray, k: int, diversity: float, strict: bool = False
+    scores: NDArray[np.floating[Any]],
+    stratum: NDArray[np.integer[Any]],
+    weight: FloatArray,
+    k: int,
+    diversity: float,
+    strict: bool = False,
 ) -> IntArray:
     """Return the indices of `k` architectures, best first: each stratum's quota, then the best of the rest.
 
@@ -118,7 +123,8 @@ def best(
     reserved &= np.cumsum(reserved) <= k
     rest = np.flatnonzero(~reserved)[: k - int(reserved.sum())]
     reserved[rest] = True
-    return order[reserved]
+    chosen: IntArray = order[reserved]
+    return chosen
 
 
 def target_size(
@@ -136,15 +142,7 @@ def target_size(
     ones (5 %, at least 10). The size is that share of the space, within 100 and
     min(a quarter of the space, 10,000). A share of .84 or more means that the labels are useless.
     """
-    fold = rng.permutation(len(values)) % FOLDS
-    scores = np.empty(len(values))
-    for f in range(FOLDS):
-        out = fold == f
-        if np.ptp(values[~out]) == 0:
-            scores[out] = 0
-            continue
-        model = Predictor.fit(space, archs[~out], values[~out], settings, seed, threads)
-        scores[out] = model.score(archs[out], threads)
+    scores = out_of_fold(space, archs, values, settings, seed, rng, threads)
     n_best = min(len(values), max(10, math.ceil(0.05 * len(values))))
     top = np.argsort(-values, kind="stable")[:n_best]
     place = np.empty(len(values), np.int64)

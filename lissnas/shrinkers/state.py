@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lissnas.benchmarks import Benchmark
 from lissnas.config import ShrinkParams
 from lissnas.oracles import Oracle
-from lissnas.predictor import Predictor
+from lissnas.predictor import Predictor, Scorer
 from lissnas.quality import good_threshold, share_good
 from lissnas.shrinkers.selection import Strata
 from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
@@ -40,42 +40,82 @@ ITERATION_COLUMNS = (
 class Problem:
     """What a shrink is given, the same for all its steps.
 
-    `oracle` gives labels, sparingly asked. `truth` is a complete table, where there is one; it is only
-    reported against, never read by the method.
+    `oracle` gives labels, sparingly asked; without one there are those that are known, or none. `truth` is a
+    complete table, where there is one; it is only reported against, never read by the method.
     """
 
     space: Space
-    oracle: Oracle
+    oracle: Oracle | None
     params: ShrinkParams
     truth: Benchmark | None = None
     point: float = 1.0
     """What a tolerance of one percent point is in the metric's unit."""
     threads: int = 0
-    predictor: Predictor | None = None
-    """One that is fitted already; then no labels are asked for, and it stays as it is."""
+    predictor: Scorer | None = None
+    """One that is fitted already, or a surrogate; then no labels are asked for, and it stays as it is."""
+    labels: tuple[Archs, FloatArray] | None = None
+    """Distinct architectures whose true value is known from the start."""
     locality: bool = True
     """False is the ablation of Appendix H.2: uniform draws stand in for neighbours."""
+
+    @property
+    def memory_rows(self) -> int:
+        """Rows that a state may hold; the worst ones are forgotten beyond."""
+        return rows_in_memory(self.params.memory, self.space.genome_len)
+
+
+Scores: TypeAlias = NDArray[np.float32]
+Small: TypeAlias = NDArray[np.int8]
+Stratum: TypeAlias = NDArray[np.int16]
+Index: TypeAlias = NDArray[np.int32]
+
+
+UNLABELLED, FAILED = -1, -2
+"""In place of the round in which a network was labelled: never asked for, asked for in vain."""
+BY_ROW = ("rows", "keys", "scores", "labels", "label_round", "seed", "distance", "stratum", "expanded")
+"""Fields of the state with an entry a row."""
+BY_INDEX = ("current", "previous", "seeds", "children")
+"""Fields that point at rows."""
+ROW_BYTES = 40
+"""Memory of a row beside its genome: its entries in the columns, and its places in the lists of indices."""
+COPIES = 3
+"""How many times a row is in memory while rows are joined and sorted."""
+BASE_BYTES = 400 << 20
+"""Memory of the libraries, and of a chunk of features."""
+REFERENCE = 10_000
+"""Rows of the first sample that the share of good networks is measured against where there is no table."""
+
+
+def rows_in_memory(memory_gib: float, genome_len: int) -> int:
+    """Return how many rows a state may hold for a process to stay within `memory_gib`."""
+    return max(0, int((memory_gib * 2**30 - BASE_BYTES) / (COPIES * (ROW_BYTES + genome_len))))
 
 
 @dataclass(frozen=True)
 class State:
     """Rows seen so far, in the order they were seen, and the current space as indices into them."""
 
+    # As narrow as they can be: there may be tens of millions of rows.
     rows: Archs
     keys: Keys
-    scores: FloatArray = field(default_factory=lambda: np.empty(0))  # NaN: not predicted yet
-    labels: FloatArray = field(default_factory=lambda: np.empty(0))  # NaN: not labelled
-    label_round: IntArray = field(default_factory=lambda: np.empty(0, np.int64))  # -1: not labelled
-    seed: IntArray = field(default_factory=lambda: np.empty(0, np.int64))  # made from; itself if sampled
-    distance: IntArray = field(default_factory=lambda: np.empty(0, np.int64))  # edits from the seed
-    stratum: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
-    expanded: BoolArray = field(default_factory=lambda: np.empty(0, bool))  # has been a seed
+    scores: Scores = field(default_factory=lambda: np.empty(0, np.float32))  # NaN: not predicted yet
+    labels: FloatArray = field(default_factory=lambda: np.empty(0, np.float64))  # NaN: not labelled
+    label_round: Small = field(default_factory=lambda: np.empty(0, np.int8))  # or UNLABELLED, FAILED
+    seed: Index = field(default_factory=lambda: np.empty(0, np.int32))  # made from; itself if sampled
+    distance: Small = field(default_factory=lambda: np.empty(0, np.int8))  # edits from the seed
+    stratum: Stratum = field(default_factory=lambda: np.empty(0, np.int16))
+    expanded: BoolArray = field(default_factory=lambda: np.empty(0, np.bool_))  # has been a seed
     current: IntArray = field(default_factory=lambda: np.empty(0, np.int64))  # the space, best first
     previous: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     seeds: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    expanding: int = 0  # how many of the seeds had their neighbours drawn in this iteration
     children: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    given: int = 0
+    """Rows that were labelled from the start: the first ones."""
     n_first: int = 0
-    """Rows of the first, uniform sample: the first ones."""
+    """Where the first, uniform sample ends, which comes after them."""
+    forgotten: int = 0
+    """Rows that were scored and dropped, so that the rest fits in memory."""
     target: int | None = None
     capacity: int = 0
     rounds: int = 0
@@ -84,7 +124,7 @@ class State:
     """Why the method stopped; empty while it goes on."""
     notes: tuple[str, ...] = ()
     records: tuple[Mapping[str, Any], ...] = ()
-    predictor: Predictor | None = None
+    predictor: Scorer | None = None
     strata: Strata | None = None
 
     @classmethod
@@ -94,53 +134,72 @@ class State:
 
     @property
     def queries(self) -> int:
-        """Distinct architectures sent to the predictor."""
-        return int(np.isfinite(self.scores).sum())
+        """Distinct architectures sent to the predictor; one forgotten and found again counts twice."""
+        return int(np.isfinite(self.scores).sum()) + self.forgotten
+
+    @property
+    def uniform(self) -> IntArray:
+        """The first, uniform sample; the labelled networks where those are all there are."""
+        return np.arange(self.given if self.n_first > self.given else 0, self.n_first)
+
+    @property
+    def reference(self) -> IntArray:
+        """The start of the first sample, which stands for the full space where there is no table."""
+        return self.uniform[:REFERENCE]
 
     @property
     def n_labels(self) -> int:
         """Architectures whose true value was asked for."""
         return int((self.label_round >= 0).sum())
 
-    def extended(self, problem: Problem, rows: Archs, seed: IntArray | None, distance: IntArray) -> State:
+    def extended(self, problem: Problem, rows: Archs, keys: Keys, seed: IntArray | None, distance: IntArray) -> State:
         """Return the state with new rows at the end; `seed` None means that they were sampled."""
         n, more = len(self.rows), len(rows)
         at = np.arange(n, n + more)
-        stratum = np.zeros(more, np.int64)
+        stratum = np.zeros(more, np.int16)
         if self.strata is not None and more:
-            stratum = self.strata.of_each(problem.space, rows)
+            stratum = self.strata.of_each(problem.space, rows).astype(np.int16)
         new: dict[str, Any] = {
             "rows": rows,
-            "keys": problem.space.key(rows),
-            "scores": np.full(more, np.nan),
+            "keys": keys,
+            "scores": np.full(more, np.nan, np.float32),
             "labels": np.full(more, np.nan),
-            "label_round": np.full(more, -1),
-            "seed": at if seed is None else seed,
-            "distance": distance,
+            "label_round": np.full(more, UNLABELLED, np.int8),
+            "seed": (at if seed is None else seed).astype(np.int32),
+            "distance": distance.astype(np.int8),
             "stratum": stratum,
             "expanded": np.zeros(more, bool),
         }
-        longer: dict[str, Any] = {name: np.concatenate([getattr(self, name), v]) for name, v in new.items()}
+        longer: dict[str, Any] = {name: np.concatenate([getattr(self, name), new[name]]) for name in BY_ROW}
         return replace(self, **longer)
+
+    def keeping(self, keep: BoolArray) -> State:
+        """Return the state with the rows where `keep` holds; all that it points at must be among them."""
+        place = np.cumsum(keep) - 1
+        parts: dict[str, Any] = {name: getattr(self, name)[keep] for name in BY_ROW}
+        parts |= {name: place[getattr(self, name)] for name in BY_INDEX}
+        parts["seed"] = place[parts["seed"]].astype(np.int32)
+        dropped = int((~keep & np.isfinite(self.scores)).sum())
+        return replace(self, forgotten=self.forgotten + dropped, **parts)
 
     def values(self, at: IntArray) -> FloatArray:
         """Return the predicted values of rows in the metric's unit."""
         assert self.predictor is not None
-        return self.predictor.value(self.scores[at])
+        return self.predictor.value(self.scores[at].astype(np.float64))
 
     def record(self, problem: Problem, turnover: float) -> State:
         """Return the state with this iteration's record, which replaces an earlier one of it."""
         predicted = self.values(self.current)
         truth = problem.truth
         # Judged by the truth where it is known, else by the prediction, against a uniform sample.
-        full = truth.values if truth else self.values(np.arange(self.n_first))
+        full = truth.values if truth else self.values(self.reference)
         judged = truth.look_up(self.keys[self.current]) if truth else predicted
         threshold = good_threshold(full)
         p_good = share_good(judged, threshold)
         row: dict[str, Any] = {
             "iteration": self.iteration,
             "size": len(self.current),
-            "seen": len(self.rows),
+            "seen": len(self.rows) + self.forgotten,
             "queries": self.queries,
             "labels": self.n_labels,
             "mean_predicted": float(predicted.mean()),
@@ -169,7 +228,7 @@ class State:
                 about["sidecar"] = sidecar
             elif isinstance(value, Strata):
                 arrays |= {f"strata.{k}": v for k, v in value.to_arrays().items()}
-            elif value is not None:
+            elif value is not None and f.name != "predictor":  # a surrogate is the problem's, not the state's
                 about[f.name] = value
         return arrays, about
 

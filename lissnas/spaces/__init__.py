@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 from lissnas.errors import UnknownName
+from lissnas.spaces.anynetx import STEPS, AnyNetX
 from lissnas.spaces.base import Archs, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.cell import CellSpace
 from lissnas.spaces.chain import ChainSpace
@@ -14,10 +15,14 @@ from lissnas.spaces.fairnas import FairNAS
 from lissnas.spaces.mobilenet import MobileNet
 from lissnas.spaces.nas_bench_macro import NASBenchMacro
 from lissnas.spaces.nasbench101 import NASBench101
+from lissnas.spaces.nasbench201 import NASBench201
+from lissnas.spaces.nasbench301 import NASBench301
+from lissnas.spaces.ofa_mobilenetv3 import OFAMobileNetV3
 from lissnas.spaces.shufflenetv2 import ShuffleNetV2
 from lissnas.spaces.transnas import TransNAS, TransNASMacro, TransNASMicro
 
 __all__ = [
+    "AnyNetX",
     "Archs",
     "CellSpace",
     "ChainSpace",
@@ -28,7 +33,10 @@ __all__ = [
     "Keys",
     "MobileNet",
     "NASBench101",
+    "NASBench201",
+    "NASBench301",
     "NASBenchMacro",
+    "OFAMobileNetV3",
     "ShuffleNetV2",
     "Space",
     "TransNAS",
@@ -40,6 +48,7 @@ __all__ = [
 
 _REGISTRY: dict[str, Callable[[], Space]] = {
     "nasbench101": NASBench101,
+    "nasbench201": NASBench201,
     "transnas_micro": TransNASMicro,
     "transnas_macro": TransNASMacro,
     "transnas": TransNAS,
@@ -47,6 +56,9 @@ _REGISTRY: dict[str, Callable[[], Space]] = {
     "shufflenetv2": ShuffleNetV2,
     "fairnas": FairNAS,
     "mobilenet": MobileNet,
+    "ofa_mobilenetv3": OFAMobileNetV3,
+    "nasbench301": NASBench301,
+    **{name: partial(AnyNetX, name, *rules) for name, rules in STEPS.items()},
 }
 
 

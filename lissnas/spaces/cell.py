@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -40,8 +41,13 @@ N_EDGES = len(TAIL)
 CHUNK = 1 << 22
 """Look-ups made at once when all edits of many cells are tried."""
 
+MOST_BYTES = 1_000_000_000
+"""Memory that the tables of a space of cells may take."""
+
 _EDGE = {(int(i), int(j)): e for e, (i, j) in enumerate(zip(TAIL, HEAD, strict=True))}
 Bits = NDArray[np.uint32]
+Packed = NDArray[np.unsignedinteger[Any]]
+"""Edge set times labellings, plus labelling: 32 bits where that is enough."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +57,14 @@ class _Tables:
     pruned: Bits  # (p,) every pruned edge set with few enough edges, ascending
     vertices: Bits  # (p,) the vertices that each of them uses, as bits
     index: NDArray[np.int32]  # (2^21,) raw edge set -> its row in `pruned`, or -1 if no valid cell
-    canonical: Bits  # (p, labellings) -> packed canonical cell
+    canonical: Packed  # (p, labellings) -> packed canonical cell
     form_start: IntArray  # (p + 1,) the labelled forms of edge set i are form_start[i]:form_start[i+1]
     form_edges: Bits  # (f,) their edge sets
     form_order: NDArray[np.int16]  # (f,) the permutation that leads to each
 
 
 class CellSpace(Space):
-    """Cells of at most seven vertices and `max_edges` edges, equal when isomorphic after pruning.
+    """Cells of at most `vertices` vertices and `max_edges` edges, equal when isomorphic after pruning.
 
     A row is 21 edge bits (upper triangle row by row, unused vertices without edges), then five
     operations (0 at unused vertices). One edit sets or clears one edge, or changes one operation,
@@ -67,19 +73,23 @@ class CellSpace(Space):
     can drop a vertex in one edit where putting it back takes two, distance has a direction.
     """
 
-    kinds = ("operation", "edge")
+    kinds: tuple[str, ...] = ("operation", "edge")
 
-    def __init__(self, name: str, ops: Sequence[str], max_edges: int, source: str = "") -> None:
+    def __init__(self, name: str, ops: Sequence[str], max_edges: int, source: str = "", vertices: int = V) -> None:
         self.name = name
         self.source = source
         self.ops = tuple(ops)
         self.max_edges = max_edges
+        self.vertices = vertices
         self.n_ops = len(ops)
+        if self.n_ops == 1:
+            self.kinds = ("edge",)
         self.labellings = self.n_ops**INTERIOR
         self.genome_len = N_EDGES + INTERIOR
-        self.max_edits = N_EDGES + INTERIOR
+        self.max_edits = vertices * (vertices - 1) // 2 + vertices - 2
         self.slot_choices = (self.n_ops,) * INTERIOR
         self.n_features = n_cell_features(self.n_ops) + len(self.cost_names)
+        self._word: type[np.unsignedinteger[Any]] = np.uint32 if self.labellings << N_EDGES <= 1 << 32 else np.uint64
 
     # -- labellings: the operations of the five interior vertices as one number ----------------
     @cached_property
@@ -112,10 +122,11 @@ class CellSpace(Space):
         return blank
 
     @cached_property
-    def _shift(self) -> IntArray:
+    def _shift(self) -> NDArray[np.int32]:
         """Labelling a with labelling b added vertex by vertex modulo the operations."""
-        total = (self._digits[:, None] + self._digits[None]) % self.n_ops
-        shifted: IntArray = total @ self._place
+        shifted = np.zeros((self.labellings, self.labellings), np.int32)
+        for digit, place in zip(self._digits.astype(np.int32).T, self._place.astype(np.int32), strict=True):
+            shifted += (digit[:, None] + digit) % np.int32(self.n_ops) * place
         return shifted
 
     # -- the tables ------------------------------------------------------------------------------
@@ -124,6 +135,7 @@ class CellSpace(Space):
         kept, vertices = _prune(np.arange(1 << N_EDGES, dtype=np.uint32))
         few = np.bitwise_count(kept) <= self.max_edges
         valid = (vertices & 1 != 0) & (vertices >> (V - 1) & 1 != 0) & few
+        valid &= np.bitwise_count(vertices) <= self.vertices
         pruned, first, inverse = np.unique(kept[valid], return_index=True, return_inverse=True)
         index = np.full(1 << N_EDGES, -1, np.int32)
         index[valid] = inverse
@@ -131,12 +143,13 @@ class CellSpace(Space):
 
         moved = _relabel_edges(pruned, self._orders)  # (orders, p), ascending orders or all ones
         least = moved.min(axis=0)
-        canonical = np.full((len(pruned), self.labellings), np.iinfo(np.uint32).max, np.uint32)
+        canonical = np.full((len(pruned), self.labellings), np.iinfo(self._word).max, self._word)
+        rows = max(1, CHUNK // self.labellings)
         for q in range(len(self._orders)):
-            at = np.flatnonzero(moved[q] == least)
-            labels = self._relabel[q][self._blank[used[at]]]
-            packed = least[at, None] * np.uint32(self.labellings) + labels.astype(np.uint32)
-            canonical[at] = np.minimum(canonical[at], packed)
+            reached = np.flatnonzero(moved[q] == least)
+            for at in (reached[lo : lo + rows] for lo in range(0, len(reached), rows)):
+                packed = self._packed(least[at, None], self._relabel[q][self._blank[used[at]]])
+                canonical[at] = np.minimum(canonical[at], packed)
 
         row, order = np.nonzero((moved != np.iinfo(np.uint32).max).T)
         start = np.searchsorted(row, np.arange(len(pruned) + 1))
@@ -145,10 +158,12 @@ class CellSpace(Space):
     @cached_property
     def _listing(self) -> Keys:
         """The keys of all cells, ascending: packed forms that are their own canonical form."""
-        t = self._tables
-        own = t.pruned[:, None] * np.uint32(self.labellings) + np.arange(self.labellings, dtype=np.uint32)
-        listing: Keys = own[t.canonical == own].astype(np.uint64)
-        return listing
+        t, rows = self._tables, max(1, CHUNK // self.labellings)
+        found = []
+        for part in (slice(lo, lo + rows) for lo in range(0, len(t.pruned), rows)):
+            own = self._packed(t.pruned[part, None], np.arange(self.labellings))
+            found.append(own[t.canonical[part] == own].astype(np.uint64))
+        return np.concatenate(found)
 
     # -- rows and numbers ------------------------------------------------------------------------
     def _pack(self, archs: Archs) -> tuple[Bits, IntArray]:
@@ -164,15 +179,24 @@ class CellSpace(Space):
             labels += ops[:, i] * weight
         return edges, labels
 
+    def _packed(self, edges: Bits, labels: IntArray) -> Packed:
+        packed: Packed = edges.astype(self._word) * self._word(self.labellings) + labels.astype(self._word)
+        return packed
+
+    def _split(self, keys: Keys) -> tuple[Bits, IntArray]:
+        """Return the edge sets and labellings that keys are packed from."""
+        edges, labels = np.divmod(keys.astype(self._word), self._word(self.labellings))
+        return edges.astype(np.uint32), labels.astype(np.int64)
+
     def unkey(self, keys: Keys) -> Archs:
         """Return the canonical rows that keys stand for."""
-        edges, labels = np.divmod(keys.astype(np.uint32), np.uint32(self.labellings))
+        edges, labels = self._split(keys)
         rows = np.empty((len(keys), self.genome_len), np.int8)
         rows[:, :N_EDGES] = edges[:, None] >> np.arange(N_EDGES, dtype=np.uint32) & 1
         rows[:, N_EDGES:] = self._digits[labels]
         return rows
 
-    def _look_up(self, edges: Bits, labels: IntArray) -> tuple[Bits, BoolArray]:
+    def _look_up(self, edges: Bits, labels: IntArray | NDArray[np.int32]) -> tuple[Packed, BoolArray]:
         """Return the packed canonical cells of raw edge sets, and which of them are cells at all."""
         row = self._tables.index[edges]
         return self._tables.canonical[row, labels], row >= 0
@@ -189,6 +213,8 @@ class CellSpace(Space):
         (kept,), (vertices,) = _prune(np.array([edges], np.uint32))
         if not vertices & 1:
             return "no path leads from the input to the output"
+        if int(vertices).bit_count() > self.vertices:
+            return f"{int(vertices).bit_count()} vertices after pruning, at most {self.vertices} allowed"
         return f"{int(kept).bit_count()} edges after pruning, at most {self.max_edges} allowed"
 
     # -- the protocol ----------------------------------------------------------------------------
@@ -210,7 +236,7 @@ class CellSpace(Space):
         With `free`, unused vertices take every operation, so that an edit may wire them in.
         """
         t = self._tables
-        edges, labels = np.divmod(keys.astype(np.uint32), np.uint32(self.labellings))
+        edges, labels = self._split(keys)
         cell = t.index[edges]
         count = t.form_start[cell + 1] - t.form_start[cell]
         parent = np.repeat(np.arange(len(keys)), count)
@@ -284,7 +310,7 @@ class CellSpace(Space):
     def _random_edit(self, own: Keys, edits: IntArray, rng: Generator, kind: str | None) -> tuple[Keys, BoolArray]:
         """Change `edits[i]` different slots of a random labelled form; say which gave a cell."""
         t = self._tables
-        edges, labels = np.divmod(own.astype(np.uint32), np.uint32(self.labellings))
+        edges, labels = self._split(own)
         cell = t.index[edges]
         at = t.form_start[cell] + (rng.random(len(own)) * (t.form_start[cell + 1] - t.form_start[cell])).astype(
             np.int64
@@ -374,6 +400,18 @@ def adjacency(archs: Archs) -> NDArray[np.int8]:
     matrix = np.zeros((len(archs), V, V), np.int8)
     matrix[:, TAIL, HEAD] = archs[:, :N_EDGES]
     return matrix
+
+
+def table_bytes(n_ops: int, max_edges: int, vertices: int) -> int:
+    """Return about how much memory the tables of such a space take while they are made."""
+    edges = np.arange(1 << N_EDGES, dtype=np.uint32)
+    kept, used = _prune(edges)
+    fits = (kept == edges) & (used & 1 != 0) & (np.bitwise_count(kept) <= max_edges)
+    sets = int((fits & (np.bitwise_count(used) <= vertices)).sum())
+    labellings = n_ops**INTERIOR
+    word = 4 if labellings << N_EDGES <= 1 << 32 else 8
+    total: int = sets * (labellings * word + 120 * 4) + 3 * 4 * labellings**2 + 250 * 8 * labellings
+    return total
 
 
 def _prune(edges: Bits) -> tuple[Bits, Bits]:

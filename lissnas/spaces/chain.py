@@ -115,10 +115,13 @@ class ChainSpace(ChoiceSpace):
 
     def encode(self, archs: Archs) -> Features:
         """Return one-hot choices, their counts in all and by stage, and costs."""
-        hot = archs[:, :, None] == np.arange(int(self.radix.max()))
-        by_stage = [hot[:, span].sum(axis=1) for span in self.skeleton.spans]
         costs = [c[:, None] for c in self.costs(archs).values()]
-        return np.concatenate([super().encode(archs), *by_stage, *costs], axis=1, dtype=np.float32)
+        return np.concatenate([super().encode(archs), *costs], axis=1, dtype=np.float32)
+
+    @property
+    def counted_spans(self) -> Sequence[slice]:
+        """All layers, and those of each stage."""
+        return (slice(None), *self.skeleton.spans)
 
 
 def half(side: int, stride: int) -> int:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.random import Generator
 
-from lissnas.errors import InvalidArchitecture, UserError
+from lissnas.errors import InvalidArchitecture
 from lissnas.spaces.base import (
     LISTABLE,
     MUTATE_TRIES,
@@ -24,6 +24,9 @@ from lissnas.spaces.base import (
     raise_first,
 )
 
+MUTATE_CHUNK = 1 << 17
+"""Rows edited at once."""
+
 
 class ChoiceSpace(Space):
     """A space of `radix[i]` choices at position i; an edit changes the choice at one position.
@@ -35,6 +38,8 @@ class ChoiceSpace(Space):
 
     fixed: tuple[int, ...] = ()
     """Positions that no edit changes."""
+    exact_keys: bool
+    """Whether a key is a row's number; beyond 2^64 rows it is a 64-bit hash of the row."""
 
     def __init__(self, name: str, radix: Sequence[int], source: str = "") -> None:
         self.name = name
@@ -44,8 +49,7 @@ class ChoiceSpace(Space):
         self.slot_choices = tuple(int(r) for r in radix)
         self.max_edits = len(radix) - len(self.fixed)
         self.n_features = int(self.radix.sum()) + int(self.radix.max())
-        if math.prod(map(int, radix)) > 2**64:
-            raise UserError(f"space {name}: more than 2^64 rows have no exact 64-bit key")
+        self.exact_keys = math.prod(map(int, radix)) <= 2**64
 
     # -- what a subclass changes -------------------------------------------------------------
     def valid(self, rows: Archs) -> BoolArray:
@@ -80,6 +84,8 @@ class ChoiceSpace(Space):
         return (keys[:, None] // self._place % self.radix.astype(np.uint64)).astype(np.int8)
 
     def _raw_key(self, rows: Archs) -> Keys:
+        if not self.exact_keys:
+            return row_hash(rows)
         keys = np.zeros(rows.shape[:-1], np.uint64)
         for i, weight in enumerate(self._place):
             keys += rows[..., i].astype(np.uint64) * weight
@@ -160,6 +166,10 @@ class ChoiceSpace(Space):
         """Return random networks at exactly `edits[i]` changed positions, in the space."""
         self.check_rows(archs)
         self.check_kind(kind)
+        if len(archs) > MUTATE_CHUNK:  # the draws of a chunk take some 60 times the memory of its rows
+            starts = range(0, len(archs), MUTATE_CHUNK)
+            chunks = [slice(lo, lo + MUTATE_CHUNK) for lo in starts]
+            return np.concatenate([self.mutate(archs[c], edits[c], rng, kind) for c in chunks])
         out = archs.copy()
         todo = np.flatnonzero(edits > 0)
         for _ in range(MUTATE_TRIES):
@@ -185,12 +195,36 @@ class ChoiceSpace(Space):
         step = rng.integers(1, np.maximum(self.radix, 2), rows.shape)
         return np.where(chosen, (rows + step) % self.radix, rows).astype(np.int8)
 
+    @cached_property
+    def _hot(self) -> tuple[IntArray, Archs]:
+        """Position and choice of each column of the one-hot code."""
+        position = np.repeat(np.arange(self.genome_len), self.radix)
+        choice = np.concatenate([np.arange(r, dtype=np.int8) for r in self.radix])
+        return position, choice
+
+    @property
+    def counted_spans(self) -> Sequence[slice]:
+        """Spans of positions in which the encoding counts how often each choice occurs."""
+        return (slice(None),)
+
+    @cached_property
+    def _counts(self) -> Features:
+        """The 0-1 matrix that makes counts of the one-hot code."""
+        position, choice = self._hot
+        inside = [np.isin(position, np.arange(self.genome_len)[span]) for span in self.counted_spans]
+        which = choice[:, None] == np.arange(int(self.radix.max()))
+        return np.concatenate([which & own[:, None] for own in inside], axis=1, dtype=np.float32)
+
     def encode(self, archs: Archs) -> Features:
-        """Return the one-hot code of each position, then how often each choice occurs."""
+        """Return the one-hot code of each position, then how often each choice occurs in each counted span."""
         self.check_rows(archs)
-        hot = archs[:, :, None] == np.arange(int(self.radix.max()))
-        used = np.arange(int(self.radix.max())) < self.radix[:, None]
-        return np.concatenate([hot[:, used], hot.sum(axis=1)], axis=1, dtype=np.float32)
+        position, choice = self._hot
+        counts = self._counts
+        out = np.empty((len(archs), len(position) + counts.shape[1]), np.float32)
+        hot = out[:, : len(position)]
+        hot[...] = archs[:, position] == choice
+        np.matmul(hot, counts, out=out[:, len(position) :])  # small whole numbers, exact in any order
+        return out
 
     def format(self, archs: Archs) -> list[str]:
         """Return the digits of each row."""
@@ -214,3 +248,14 @@ class ChoiceSpace(Space):
         rows = (codes - ord("0")).astype(np.int8)
         raise_first(~self.valid(rows), f"not a network of {self.name}")
         return self.canonical(rows)
+
+
+def row_hash(rows: Archs) -> Keys:
+    """Return a 64-bit hash of each row, the same on every machine."""
+    keys = np.full(rows.shape[:-1], 0x9E3779B97F4A7C15, np.uint64)
+    for i in range(rows.shape[-1]):  # a round of splitmix64 a position
+        keys = (keys ^ rows[..., i].astype(np.uint64)) * np.uint64(0xBF58476D1CE4E5B9)
+        keys ^= keys >> np.uint64(29)
+        keys = keys * np.uint64(0x94D049BB133111EB)
+        keys ^= keys >> np.uint64(32)
+    return keys

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lissnas.spaces.base import Archs, Features, IntArray
@@ -59,6 +61,11 @@ class NASBenchMacro(ChainSpace):
         if not layer.changes:
             return np.zeros(2, np.int64)
         return convolution(1, layer.inputs, layer.outputs, half(side, layer.stride))
+
+    @property
+    def counted_spans(self) -> Sequence[slice]:
+        """All layers: of the stages, blocks alone are counted."""
+        return (slice(None),)
 
     def encode(self, archs: Archs) -> Features:
         """Return one-hot choices, their counts, blocks in each stage, and costs."""

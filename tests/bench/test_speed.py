@@ -23,6 +23,7 @@ from lissnas.predictor import Predictor
 from lissnas.quality import edf_auc, error_window, ks
 from lissnas.spaces import Archs, FloatArray
 from lissnas.spaces.cell import N_EDGES, V, adjacency
+from lissnas.sources import Source
 from lissnas.stages.shrink import shrink_stage
 
 pytestmark = pytest.mark.bench
@@ -95,7 +96,7 @@ def test_predictor_rows(make_params: Any) -> None:
 def test_whole_shrink(name: str, limit: float, make_params: Any, tmp_path: Path) -> None:
     table = benchmarks.get(name)
     start = time.perf_counter()
-    shrink_stage(make_params(), table, 0, tmp_path / "r", threads=1)
+    shrink_stage(make_params(), Source.of(table), 0, tmp_path / "r", threads=1)
     took = time.perf_counter() - start
     print(f"\n{name}: {took:.1f} s, files and pictures included")
     assert took < limit

@@ -10,11 +10,12 @@ import pytest
 
 from lissnas import benchmarks
 from lissnas.benchmarks.tables import TASKS
+from lissnas.sources import Source
 from lissnas.stages.shrink import shrink_stage
 
 
 def shrunk(name: str, seeds: range, folder: Path, params: Any) -> dict[str, list[float]]:
-    found = [shrink_stage(params, benchmarks.get(name), s, folder / str(s)).metrics for s in seeds]
+    found = [shrink_stage(params, Source.of(benchmarks.get(name)), s, folder / str(s)).metrics for s in seeds]
     return {key: [m[key] for m in found] for key in found[0]}
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from lissnas import benchmarks, options, store
 from lissnas.predictor import Predictor
+from lissnas.sources import Source
 from lissnas.stages.base import Outcome
 from lissnas.stages.shrink import shrink_stage
 
@@ -60,7 +61,7 @@ def client_call(method: str, *args: Any, **given: Any) -> Any:
 
 def test_shrink_gives_the_bytes_of_the_command(shrink_outcome: Outcome, tmp_path: Path) -> None:
     checked, source = options.load("nas_bench_macro", ROOT / "params.yaml", {}, None)
-    plain = shrink_stage(checked, source, 5, tmp_path / "plain")
+    plain = shrink_stage(checked, Source.of(source), 5, tmp_path / "plain")
     assert shrink_outcome.folder == Path("data/shrunk/nas_bench_macro/seed-5")
     assert store.verify(plain.folder, "") == store.verify(shrink_outcome.folder, "")
 

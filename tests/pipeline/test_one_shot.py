@@ -28,6 +28,7 @@ from lissnas import benchmarks, config, nets, spaces, store  # noqa: E402
 from lissnas.nets import files, images  # noqa: E402
 from lissnas.nets.evaluation import accuracy  # noqa: E402
 from lissnas.nets.images import Augmentation  # noqa: E402
+from lissnas.sources import Source  # noqa: E402
 from lissnas.stages.shrink import shrink_stage  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -125,7 +126,7 @@ def params(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def shrunk(params: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     checked = config.load(params, {}, benchmarks.names())
-    return shrink_stage(checked, MACRO, 0, tmp_path_factory.mktemp("shrunk") / "r", threads=1).folder
+    return shrink_stage(checked, Source.of(MACRO), 0, tmp_path_factory.mktemp("shrunk") / "r", threads=1).folder
 
 
 @pytest.fixture(scope="module")

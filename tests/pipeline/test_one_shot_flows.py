@@ -18,6 +18,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (the extra `
 
 from lissnas import benchmarks, config, store  # noqa: E402
 from lissnas.nets import files  # noqa: E402
+from lissnas.sources import Source  # noqa: E402
 from lissnas.stages.shrink import shrink_stage  # noqa: E402
 from tests.pipeline.test_one_shot import TINY  # noqa: E402
 
@@ -44,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("flows")
     checked = config.load(None, {**TINY, **MORE, "ranking.benchmarks": RANKED}, benchmarks.names())
     (home / "params.yaml").write_bytes(store.to_json(checked.model_dump(mode="json")))
-    shrink_stage(checked, benchmarks.get("nas_bench_macro"), 0, home / "shrunk", threads=1)
+    shrink_stage(checked, Source.of(benchmarks.get("nas_bench_macro")), 0, home / "shrunk", threads=1)
     saved, before, threads = dict(os.environ), Path.cwd(), torch.get_num_threads()
     os.environ["PREFECT_HOME"] = str(home / "prefect")
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"

@@ -14,7 +14,8 @@ from lissnas import benchmarks
 from lissnas.errors import LissnasError, UserError
 from lissnas.shrinkers.lissnas import ShrinkResult, plain_call, shrink
 from lissnas.shrinkers.selection import Strata, best
-from lissnas.shrinkers.state import Problem, State
+from lissnas.shrinkers.state import FAILED, Problem, State
+from lissnas.sources import Source
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray, IntArray
 from lissnas.stages.shrink import shrink_files, shrink_metrics
 
@@ -89,16 +90,16 @@ def test_resumed_is_the_same_bytes(make_problem: Make, variant: str, after: int)
     problem = make_problem(shrink__variant=variant)
     table = benchmarks.get("nas_bench_macro")
     saved: list[Any] = []
-    whole = shrink_files(run(problem, on_iteration=lambda s: saved.append(s.to_arrays())), table)
+    whole = shrink_files(run(problem, on_iteration=lambda s: saved.append(s.to_arrays())), Source.of(table))
     arrays, about = saved[after]
     resumed = run(problem, state=State.from_arrays(problem.space, arrays, about))
-    assert shrink_files(resumed, table) == whole
+    assert shrink_files(resumed, Source.of(table)) == whole
 
 
 def test_threads_change_nothing(make_problem: Make) -> None:
     table = benchmarks.get("nasbench101")
     files = [
-        shrink_files(run(replace(make_problem("nasbench101", shrink__target_size=2_000), threads=n)), table)
+        shrink_files(run(replace(make_problem("nasbench101", shrink__target_size=2_000), threads=n)), Source.of(table))
         for n in (1, 2)
     ]
     assert files[0] == files[1]
@@ -140,10 +141,10 @@ def test_a_label_that_is_no_number_names_the_architecture(make_problem: Make) ->
 
     def oracle(archs: Archs) -> FloatArray:
         values = np.arange(len(archs), dtype=float)
-        values[3] = np.nan
+        values[3] = np.inf
         return values
 
-    with pytest.raises(LissnasError, match=r"nan for [012]{8}"):
+    with pytest.raises(LissnasError, match=r"inf for [012]{8}"):
         run(replace(problem, oracle=oracle))
     with pytest.raises(LissnasError, match=r"shape \(1,\)"):
         run(replace(problem, oracle=lambda archs: np.ones(1)))
@@ -206,8 +207,25 @@ def test_metrics_count_equal_values_as_equally_good(make_problem: Make) -> None:
     problem = make_problem()
     result = run(problem)
     table = benchmarks.get("nas_bench_macro")
-    metrics: Mapping[str, Any] = shrink_metrics(result, table)
+    metrics: Mapping[str, Any] = shrink_metrics(result, Source.of(table))
     assert metrics["kept_best"] is True
-    metrics = shrink_metrics(result, replace(table, values=np.where(table.values > 91, 5.0, 4.0)))
+    metrics = shrink_metrics(result, Source.of(replace(table, values=np.where(table.values > 91, 5.0, 4.0))))
     assert metrics["kept_best"] is True
     assert metrics["top10_kept"] == 10
+
+
+def test_networks_without_a_label_are_left_out_and_never_asked_for_again(make_problem: Make) -> None:
+    asked: list[int] = []
+    problem = make_problem()
+    truth = problem.oracle
+    assert truth is not None
+
+    def oracle(archs: Archs) -> FloatArray:
+        asked.extend(problem.space.key(archs).tolist())
+        return np.where(problem.space.key(archs) % np.uint64(5) == 0, np.nan, truth(archs))
+
+    result = shrink(replace(problem, oracle=oracle, truth=None))
+    assert len(asked) == len(set(asked))
+    failed = (result.state.label_round == FAILED).sum()
+    assert failed == sum(key % 5 == 0 for key in asked) > 0
+    assert result.state.n_labels == len(asked) - failed

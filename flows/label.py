@@ -1,0 +1,131 @@
+"""Collect labels by training: one task a network, on a Dask cluster or here.
+
+python -m flows.label --space shufflenetv2 --networks 150 --out data/label/shufflenetv2
+python -m flows.label --space fairnas --archs suggested.csv --scheduler tcp://10.0.0.1:8786
+python -m flows.label --space fairnas --workers 0     (one after the other, without Dask and Prefect)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from distributed.scheduler import KilledWorker
+from prefect import flow, get_run_logger
+from prefect.futures import as_completed
+from prefect_dask.task_runners import DaskTaskRunner
+
+from flows.common import DATA, as_task, log_to_mlflow, main
+from lissnas import console, labelling, options, spaces
+from lissnas.errors import UserError
+from lissnas.labelling import Attempt, Labeller, LabellerUnavailable
+from lissnas.options import ParamsOption, SeedOption, with_config_options
+from lissnas.stages.base import Outcome
+from lissnas.stages.label import check, label_stage, read_archs
+
+TRAIN = as_task(labelling.attempt).with_options(name="train_label")  # type: ignore[attr-defined]
+
+
+def cluster(workers: int | None, scheduler: str | None) -> Any:
+    """Return what runs tasks: a cluster that is there, or processes of this machine, a thread each."""
+    if scheduler is not None:
+        return DaskTaskRunner(address=scheduler)
+    count = os.cpu_count() if workers is None else workers
+    return DaskTaskRunner(
+        cluster_kwargs={"n_workers": count, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    )
+
+
+def on_dask(label_one: Labeller, archs: Sequence[str]) -> Iterator[Attempt]:
+    """Train each network in a task; give attempts as they arrive.
+
+    A worker that a network takes down again and again is a failure of that network. Raises
+    LabellerUnavailable where the cluster is gone.
+    """
+    futures = {TRAIN.with_options(task_run_name=f"train {a}").submit(label_one, a): a for a in archs}
+    for future in as_completed(list(futures)):
+        try:
+            yield future.result()
+        except KilledWorker as error:
+            yield Attempt(futures[future], None, labelling.said(error), None)
+        except LabellerUnavailable:
+            raise
+        except Exception as error:
+            raise LabellerUnavailable(f"the cluster is gone ({labelling.said(error)})") from error
+
+
+@flow(name="label", flow_run_name="label {space} seed {seed}", persist_result=False, task_runner=cluster(None, None))
+def label(
+    space: str,
+    seed: int = 0,
+    out: Path | None = None,
+    params: Path | None = None,
+    overrides: dict[str, Any] | None = None,
+    archs: list[str] | None = None,
+) -> tuple[Outcome, str]:
+    """Label networks of `space` into `out`, log the result to MLflow."""
+    checked = options.load_params(params, overrides or {})
+    logger = get_run_logger()
+    folder = out or DATA / "label" / space
+    outcome = label_stage(checked, space, seed, folder, archs, on_dask, attempt_lines(logger.info))
+    return outcome, log_to_mlflow("label", outcome, seed)
+
+
+def attempt_lines(line: Callable[[str], None]) -> Callable[[Attempt], None]:
+    """Return who tells `line` about each attempt."""
+
+    def tell(one: Attempt) -> None:
+        took = "" if one.seconds is None else f"  {one.seconds:.1f} s"
+        line(f"{one.arch}  {'failed: ' + str(one.error) if one.value is None else f'{one.value:.4g}'}{took}")
+
+    return tell
+
+
+@with_config_options("label")
+def command(
+    space: Annotated[str, typer.Option(help="Space, e.g. shufflenetv2 (see `lissnas spaces`).")],
+    overrides: dict[str, Any],
+    archs: Annotated[
+        Path | None, typer.Option(help="CSV file with the networks in a column arch; else --networks are drawn.")
+    ] = None,
+    seed: SeedOption = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/label/...")] = None,
+    params: ParamsOption = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes of a local cluster; 0: none, one after the other; else cores.")
+    ] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler: train on its cluster.")] = None,
+) -> None:
+    """Collect labels by training, each kept as it arrives; the same command again goes on."""
+    if scheduler is not None and workers is not None:
+        raise UserError("--scheduler: that cluster has its own workers; leave --workers out")
+    checked = options.load_params(params, overrides)
+    check(checked, spaces.get(space))
+    names = None if archs is None else read_archs(archs)
+    folder = out or DATA / "label" / space
+    if workers == 0:
+        with console.lines(f"labels of {space}") as line:
+            outcome = label_stage(checked, space, seed, folder, names, on_attempt=attempt_lines(line))
+        show(outcome)
+        return
+    on_cluster = label.with_options(task_runner=cluster(workers, scheduler))
+    outcome, place = on_cluster(space, seed, folder, params, overrides, names)
+    show(outcome)
+    console.out.print(place, soft_wrap=True)
+
+
+def show(outcome: Outcome) -> None:
+    """Print what was collected."""
+    m = outcome.metrics
+    console.out.print(
+        f"{m['labels']:,} labels of {m['space']}: {m['min']:.4g} to {m['max']:.4g}, mean {m['mean']:.4g}; "
+        f"{len(m['failed'])} failed{'. Nothing was done: they were there' if outcome.reused else ''}"
+    )
+    console.out.print(f"Files: {outcome.folder}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main(command)

@@ -1,0 +1,51 @@
+"""Official files on disk: how a broken one is reported, and which bytes it consists of."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from lissnas.errors import LissnasError, UserError
+
+CHUNK = 1 << 20
+
+
+class UnreadableFile(LissnasError):
+    """An official file that isn't what its format says; `where` is a byte offset or an entry in it."""
+
+    def __init__(self, path: Path | str, where: str, reason: str) -> None:
+        super().__init__(f"{path}: {where}: {reason}. `lissnas data list` says where to get a sound one.")
+
+
+@dataclass(frozen=True)
+class Digests:
+    """What identifies a file: hexadecimal digests, and its size in bytes."""
+
+    sha256: str
+    md5: str
+    size: int
+
+
+def digests(path: Path) -> Digests:
+    """Return the digests of a file, or of a folder's files (names and contents, in the order of names)."""
+    if path.is_dir():
+        return _of_folder(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file or folder")
+    sha, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            sha.update(chunk)
+            md5.update(chunk)
+            size += len(chunk)
+    return Digests(sha.hexdigest(), md5.hexdigest(), size)
+
+
+def _of_folder(folder: Path) -> Digests:
+    sha, size = hashlib.sha256(), 0
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        own = digests(path)
+        sha.update(f"{path.relative_to(folder).as_posix()} {own.sha256}\n".encode())
+        size += own.size
+    return Digests(sha.hexdigest(), "", size)

@@ -1,0 +1,117 @@
+"""Where imported benchmarks live, and what their files say (docs/official_data.md).
+
+A benchmark has a folder of its own with a manifest; each of its tables is a parquet file with a row
+an architecture: `arch`, its notation, and a column a metric, `<split>[.<metric>]/run<k>/<epochs>`.
+A value that the official file lacks is NaN. Means and maxima are made from the runs when asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lissnas import store
+from lissnas.errors import UserError
+from lissnas.spaces import FloatArray, IntArray, Space, get
+
+FORMAT = 1
+"""Version of this layout; a change of it means importing again."""
+ABOUT = "metrics.json"
+"""The file that says what was imported, from which file, and what it has."""
+COLUMN = re.compile(r"(?P<split>val|test)(?:\.(?P<metric>\w+))?/run(?P<run>[1-9]\d*)/(?P<epochs>\d+)")
+
+
+def data_root() -> Path:
+    """Return the folder of imported data: $LISSNAS_DATA, else where the system keeps a user's data."""
+    if given := os.environ.get("LISSNAS_DATA"):
+        return Path(given).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "lissnas"
+    variable, usual = (
+        ("LOCALAPPDATA", "AppData/Local") if sys.platform == "win32" else ("XDG_DATA_HOME", ".local/share")
+    )
+    return Path(os.environ.get(variable) or Path.home() / usual) / "lissnas"
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """What an official file says of one benchmark: notations, and columns of one value each."""
+
+    benchmark: str
+    archs: Sequence[str]
+    columns: Mapping[str, FloatArray]
+
+    def parquet(self) -> bytes:
+        """Return the table's file."""
+        return store.to_parquet({"arch": list(self.archs), **self.columns})
+
+    def about(self) -> dict[str, object]:
+        """Return what is said of the table: networks, and each metric's splits, runs and epochs."""
+        return {"networks": len(self.archs), "metrics": metrics_of(self.columns)}
+
+
+def metrics_of(columns: Iterable[str]) -> dict[str, dict[str, list[int]]]:
+    """Return the runs and epochs of each `<split>[.<metric>]` among the columns."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for name in columns:
+        head, run, epochs = name.split("/")
+        entry = found.setdefault(head, {"runs": [], "epochs": []})
+        for key, value in (("runs", int(run[3:])), ("epochs", int(epochs))):
+            entry[key] = sorted({*entry[key], value})
+    return found
+
+
+def describe(metrics: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
+    """Return in words what `metrics_of` found, one `;` between metrics with different runs or epochs."""
+    alike: dict[str, list[str]] = {}
+    # The headline metric before the others, validation before test.
+    for head in sorted(metrics, key=lambda h: (h.partition(".")[2], h.startswith("test"))):
+        have = metrics[head]
+        runs = f"run1 to run{max(have['runs'])}" if len(have["runs"]) > 1 else "run1"
+        alike.setdefault(f"mean, max, {runs} / {_spans(have['epochs'])} epochs", []).append(head)
+    return "; ".join(f"{', '.join(heads)} / {rest}" for rest, heads in alike.items())
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """Return `1 to 25` for a gapless list, else the numbers."""
+    gapless = len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1
+    return f"{numbers[0]} to {numbers[-1]}" if gapless else ", ".join(map(str, numbers))
+
+
+def run_columns(head: str, row: IntArray, epochs: IntArray, values: FloatArray, n: int) -> dict[str, FloatArray]:
+    """Return columns of `n` rows from `(m,)` single results: row, length of the training, value.
+
+    Results of the same row and epochs are its first, second, ... run in the order in which they stand.
+    """
+    order = np.lexsort((row, epochs))
+    r, e, v = row[order], epochs[order], values[order]
+    new = np.ones(len(r), bool)
+    new[1:] = (r[1:] != r[:-1]) | (e[1:] != e[:-1])
+    first = np.maximum.accumulate(np.where(new, np.arange(len(r)), 0))
+    run = np.arange(len(r)) - first + 1
+    columns = {}
+    for length in np.unique(e):
+        for k in range(1, int(run[e == length].max()) + 1):
+            at = (e == length) & (run == k)
+            column = np.full(n, np.nan)
+            column[r[at]] = v[at]
+            columns[f"{head}/run{k}/{length}"] = column
+    return columns
+
+
+def spaces_of(benchmark: str) -> list[Space]:
+    """Return the spaces whose tables make up a benchmark's: two for the union of TransNAS-Bench-101."""
+    name = benchmark.partition("/")[0]
+    return [get(n) for n in (("transnas_micro", "transnas_macro") if name == "transnas" else (name,))]
+
+
+def check_kind(kind: str, kinds: Iterable[str]) -> None:
+    """Raise UserError unless `kind` is one of the official benchmarks."""
+    if kind not in (known := list(kinds)):
+        raise UserError(f"no official file of {kind!r} can be imported; known: {', '.join(known)}")

@@ -1,0 +1,135 @@
+"""NAS-Bench-201's `.pth` file and NATS-Bench's topology files: `.pickle.pbz2`, or its `-simple` archive.
+
+All hold for each architecture the state of an `ArchResults` for each length of training, 12 and 200
+epochs (`less` and `full` in the older file), and in it for each data set and seed the accuracy on each
+evaluation set after each epoch (github.com/D-X-Y/NATS-Bench, nats_bench/api_utils.py). Of those the
+accuracy after the last epoch is taken.
+"""
+
+from __future__ import annotations
+
+import math
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lissnas.benchmarks.official.files import UnreadableFile
+from lissnas.benchmarks.official.layout import MetricTable, run_columns
+from lissnas.benchmarks.official.restricted import MOST_MEMBER_BYTES, load, load_member
+from lissnas.errors import InvalidArchitecture
+from lissnas.spaces import FloatArray, get
+
+# The splits that the paper proposes: what was trained on, and what it was evaluated on.
+SPLITS = {
+    "cifar10": {"val": ("cifar10-valid", "x-valid"), "test": ("cifar10", "ori-test")},
+    "cifar100": {"val": ("cifar100", "x-valid"), "test": ("cifar100", "x-test")},
+    "imagenet16_120": {"val": ("ImageNet16-120", "x-valid"), "test": ("ImageNet16-120", "x-test")},
+}
+MEMBER = ".pickle.pbz2"
+
+
+def read(path: Path) -> list[MetricTable]:
+    """Return a table a data set; raises UnreadableFile, or NotPlainData for a pickle that runs code.
+
+    The runs of an architecture are in the order of their seeds.
+    """
+    names: list[str] = []
+    places: list[str] = []
+    found: dict[tuple[str, str], list[tuple[int, int, float]]] = {(d, s): [] for d, own in SPLITS.items() for s in own}
+    for where, states in _networks(path):
+        # The architecture's name stands in the state of each length of training; they agree.
+        texts = {state.get("arch_str") for state in states}
+        text = texts.pop() if len(texts) == 1 else None
+        if not isinstance(text, str):
+            raise UnreadableFile(path, where, "doesn't name its architecture")
+        for state in states:
+            for (dataset, split), entries in found.items():
+                entries += _results(path, where, state, len(names), *SPLITS[dataset][split])
+        names.append(text)
+        places.append(where)
+    if not names:
+        raise UnreadableFile(path, "the file", "holds no architectures")
+    space = get("nasbench201")
+    try:
+        keys = space.key(space.parse(names))
+    except InvalidArchitecture as error:
+        raise UnreadableFile(path, places[error.row], f"{error.reason}, found {names[error.row]!r}") from None
+    _, first, network = np.unique(keys, return_index=True, return_inverse=True)
+    tables = []
+    for dataset, splits in SPLITS.items():
+        columns: dict[str, FloatArray] = {}
+        for split in splits:
+            if entries := found[dataset, split]:
+                row, epochs, values = (np.array(part) for part in zip(*entries, strict=True))
+                columns |= run_columns(split, network[row], epochs, values, len(first))
+        if columns:
+            tables.append(MetricTable(f"nasbench201/{dataset}", [names[int(i)] for i in first], columns))
+    if not tables:
+        raise UnreadableFile(path, "the file", "holds no accuracies")
+    return tables
+
+
+def _results(
+    path: Path, where: str, state: dict[str, Any], row: int, dataset: str, evaluated: str
+) -> list[tuple[int, int, float]]:
+    """Return row, epochs and accuracy of each run on a data set, in the order of seeds."""
+    try:
+        runs = sorted((seed, result) for (name, seed), result in state["all_results"].items() if name == dataset)
+        entries = []
+        for _, result in runs:
+            epochs = int(result["epochs"])
+            value = result["eval_acc1es"].get(f"{evaluated}@{epochs - 1}")
+            if value is not None:
+                entries.append((row, epochs, float(value)))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{dataset} is not as NATS-Bench writes it ({type(error).__name__}: {error})"
+        raise UnreadableFile(path, where, reason) from None
+    for *_, value in entries:
+        if not (math.isfinite(value) and 0 <= value <= 100):
+            raise UnreadableFile(path, where, f"an accuracy on {dataset} is {value}, expected 0 to 100")
+    return entries
+
+
+def _networks(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield of each architecture where it stands, and its states, one a length of training."""
+    if path.is_dir():
+        for member in sorted(path.glob(f"*{MEMBER}")):
+            if not member.name.startswith("meta."):
+                yield member.name, _states(path, member.name, load_member(str(member), member.read_bytes()))
+    elif tarfile.is_tarfile(path):
+        yield from _tar(path)
+    else:
+        whole = load(path)
+        infos = whole.get("arch2infos") if isinstance(whole, dict) else None
+        if not isinstance(infos, dict):
+            raise UnreadableFile(path, "the pickle in it", "has no arch2infos: no file of NAS-Bench-201 or NATS-Bench")
+        for index in list(infos):
+            where = f"architecture {index}"
+            # Taken out as it goes: the whole takes tens of gigabytes.
+            yield where, _states(path, where, infos.pop(index))
+
+
+def _tar(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            for member in archive:
+                name = Path(member.name).name
+                if not member.isfile() or not name.endswith(MEMBER) or name.startswith("meta."):
+                    continue
+                if member.size > MOST_MEMBER_BYTES:
+                    raise UnreadableFile(path, member.name, "is larger than such a member is")
+                file = archive.extractfile(member)
+                data = file.read() if file else b""
+                yield member.name, _states(path, member.name, load_member(f"{path}: {member.name}", data))
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise UnreadableFile(path, "the archive", str(error)) from None
+
+
+def _states(path: Path, where: str, infos: Any) -> list[dict[str, Any]]:
+    states = list(infos.values()) if isinstance(infos, dict) else []
+    if not states or not all(isinstance(state, dict) for state in states):
+        raise UnreadableFile(path, where, "expected results for 12 and 200 epochs")
+    return states

@@ -1,0 +1,122 @@
+"""NAS-Bench-301's surrogate models: an XGBoost ensemble, from a folder or a zip, checked and copied.
+
+The published ones are pickles of `xgboost.Booster` (github.com/automl/nasbench301, gradient_boosting/
+xgboost.py), which loading would run; the models in them are in the binary format that XGBoost 3.1
+dropped. So they have to be converted once, where they are trusted, to XGBoost's JSON or UBJSON
+(docs/official_data.md); this reads those.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from lissnas import store
+from lissnas.benchmarks.official.files import UnreadableFile
+from lissnas.benchmarks.official.restricted import NotPlainData, load_member
+
+MODEL = "surrogate_model"
+PREFERRED = (f"{MODEL}.ubj", f"{MODEL}.json", f"{MODEL}.model")
+"""Names of a member's model, the one that is taken first."""
+CONFIGS = ("model_config.json", "data_config.json")
+MOST_BYTES = 4 << 30
+"""Largest member of a zip that is unpacked."""
+CONVERT = (
+    "Convert it once where you trust it, in an environment of its own: pip install 'xgboost==1.7.6' 'numpy<2' "
+    "'scipy<1.12', then in Python pickle.load(open('surrogate_model.model', 'rb')).save_model('surrogate_model.json') "
+    "in each member's folder"
+)
+
+
+def read(path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the files of an ensemble, models as UBJSON, and what is said of it.
+
+    Raises UnreadableFile for a model that XGBoost can't load, or one that would have to be unpickled.
+    """
+    members: dict[PurePosixPath, dict[str, bytes]] = {}
+    for place, data in _files(path):
+        members.setdefault(place.parent, {})[place.name] = data
+    files: dict[str, bytes] = {}
+    origins: list[str] = []
+    features: set[int] = set()
+    for folder, own in sorted(members.items()):
+        models = [m for m in PREFERRED if m in own]
+        if not models or not _is_xgboost(path, folder, own):
+            continue
+        where, member = str(folder / models[0]), f"member_{len(origins)}"
+        model, width = _checked(path, where, own[models[0]])
+        files[f"{member}/{MODEL}.ubj"] = model
+        files |= {f"{member}/{config}": own[config] for config in CONFIGS if config in own}
+        origins.append(where)
+        features.add(width)
+    if not origins:
+        raise UnreadableFile(path, "the file", f"holds no XGBoost model: no {', '.join(PREFERRED)}")
+    if len(features) > 1:
+        raise UnreadableFile(path, "the models", f"read different numbers of features: {sorted(features)}")
+    return files, {"models": len(origins), "features": features.pop(), "origins": origins}
+
+
+def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """Yield models and configurations of a folder or a zip with their names."""
+    wanted = {*PREFERRED, *CONFIGS}
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if file.name in wanted and file.is_file():
+                yield PurePosixPath(file.relative_to(path).as_posix()), file.read_bytes()
+        return
+    if not zipfile.is_zipfile(path):
+        raise UnreadableFile(path, "the file", "is neither a zip nor a folder of models")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in sorted(archive.infolist(), key=lambda i: i.filename):
+                name = PurePosixPath(info.filename)
+                if name.name not in wanted or info.is_dir():
+                    continue
+                if info.file_size > MOST_BYTES:
+                    raise UnreadableFile(path, info.filename, "is larger than a model is")
+                yield name, archive.read(info)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise UnreadableFile(path, "the zip", str(error)) from None
+
+
+def _is_xgboost(path: Path, folder: PurePosixPath, own: dict[str, bytes]) -> bool:
+    """Return whether a member's configuration says XGBoost, or there is none; others lie beside it."""
+    if CONFIGS[0] not in own:
+        return True
+    try:
+        model = json.loads(own[CONFIGS[0]])["model"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnreadableFile(path, str(folder / CONFIGS[0]), f"names no model ({type(error).__name__})") from None
+    return bool(model == "xgb")
+
+
+def _checked(path: Path, where: str, data: bytes) -> tuple[bytes, int]:
+    """Return a model as UBJSON and the number of features that it reads."""
+    if data.startswith(b"\x80"):
+        try:
+            load_member(where, data)
+        except NotPlainData as error:
+            reason = f"refuses to load: it names {error.named}, which is no plain data. {CONVERT}"
+            raise UnreadableFile(path, where, reason) from None
+        raise UnreadableFile(path, where, "is a pickle of plain data, no model")
+    if not data.lstrip().startswith(b"{"):
+        reason = f"is no model in JSON or UBJSON; XGBoost 3.1 and later read no binary models. {CONVERT}"
+        raise UnreadableFile(path, where, reason)
+    import xgboost
+
+    booster = xgboost.Booster()
+    try:
+        booster.load_model(bytearray(data))
+        return bytes(booster.save_raw("ubj")), int(booster.num_features())
+    except xgboost.core.XGBoostError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UnreadableFile(path, where, f"XGBoost can't load it ({reason})") from None
+
+
+def verified(folder: Path) -> list[Path]:
+    """Return the models that were imported to a folder once they are verified; raises DamagedFile or UserError."""
+    manifest = store.verify(folder, "Import them again: lissnas data import nasbench301 FILE --force")
+    return [folder / name for name in sorted(manifest) if name.endswith(f"{MODEL}.ubj")]

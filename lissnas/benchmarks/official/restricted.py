@@ -1,0 +1,202 @@
+"""The one place that opens pickles: plain data comes out, whatever would run code is refused by name.
+
+`pickle` runs what a file names: a class is imported, a function called. Here the names are looked up
+in a table of six, and each of them is a stand-in that only makes numbers, dictionaries and sets;
+nothing is imported. Files of torch are read without torch: the zip that it writes since 1.6 and the
+run of pickles that it wrote before. A hostile file can still waste memory, so sizes are bounded.
+"""
+
+from __future__ import annotations
+
+import bz2
+import io
+import pickle
+import re
+import struct
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from lissnas.benchmarks.official.files import CHUNK, UnreadableFile
+from lissnas.errors import LissnasError
+
+MOST_BYTES = 64 << 30
+"""Largest pickle that is read, unpacked: all of NATS-Bench in one has about 20 GB."""
+MOST_MEMBER_BYTES = 256 << 20
+"""Largest pickle of one architecture."""
+TORCH_MAGIC = 0x1950A86A20F9469CFC6C
+"""The first of the pickles in a file that torch wrote before it took to zip files."""
+
+
+class NotPlainData(LissnasError):
+    """A pickle that names a class or a function, which loading it would import or call."""
+
+    def __init__(self, path: Path | str, module: str, name: str) -> None:
+        self.named = f"{module}.{name}"
+        super().__init__(f"{path}: refuses to load: it names {self.named}, which is no plain data")
+
+
+def load(path: Path) -> Any:
+    """Return what a file holds: a pickle, one in bz2, or one of torch in either of its formats.
+
+    Raises NotPlainData, or UnreadableFile where it can't be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(4)
+        file.seek(0)
+        if start == b"PK\x03\x04":
+            return _load_zip(path, file)
+        raw: IO[bytes] = bz2.BZ2File(file) if start.startswith(b"BZh") else file
+        return _load_stream(path, raw, MOST_BYTES)
+
+
+def load_member(where: str, data: bytes) -> Any:
+    """Return what the bytes of one pickle hold, in bz2 or bare; `where` names it in messages."""
+    bare = io.BytesIO(data)
+    raw: IO[bytes] = bz2.BZ2File(bare) if data.startswith(b"BZh") else bare
+    return _load_stream(where, raw, MOST_MEMBER_BYTES)
+
+
+def _load_zip(path: Path, file: IO[bytes]) -> Any:
+    try:
+        archive = zipfile.ZipFile(file)
+        names = [n for n in archive.namelist() if n == "data.pkl" or n.endswith("/data.pkl")]
+        if len(names) != 1:
+            raise UnreadableFile(path, "the zip", f"expected one data.pkl as torch writes it, found {len(names)}")
+        with archive.open(names[0]) as member:
+            return _load_stream(path, member, MOST_BYTES)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise UnreadableFile(path, "the zip", str(error)) from None
+
+
+def _load_stream(path: Path | str, raw: IO[bytes], most: int) -> Any:
+    stream = io.BufferedReader(_Bounded(path, raw, most), CHUNK)
+    try:
+        value = _Plain(path, stream).load()
+        if type(value) is int and value == TORCH_MAGIC:
+            for _ in ("version of the format", "the machine that wrote it"):
+                _Plain(path, stream).load()
+            value = _Plain(path, stream).load()
+        return value
+    except LissnasError:
+        raise
+    except _BROKEN as error:
+        what = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise UnreadableFile(path, "the pickle in it", f"can't be read ({what})") from None
+
+
+_BROKEN = (
+    *(pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError),
+    *(OverflowError, MemoryError, ImportError, OSError, RecursionError, struct.error),
+)
+"""What the unpickler and the unpackers raise at bytes that are no pickle."""
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that ends in an error when it goes on for longer than `most` bytes."""
+
+    def __init__(self, path: Path | str, raw: IO[bytes], most: int) -> None:
+        self._path, self._raw, self._left = path, raw, most
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._raw.read(len(buffer))
+        self._left -= len(data)
+        if self._left < 0:
+            raise UnreadableFile(self._path, "the pickle in it", "unpacks to more than such a file holds")
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Plain(pickle.Unpickler):
+    """An unpickler that gives out nothing but plain data."""
+
+    def __init__(self, path: Path | str, stream: io.BufferedReader[Any]) -> None:
+        super().__init__(stream)
+        self._path = path
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        """Return the stand-in for a harmless name; raises NotPlainData for any other."""
+        try:
+            return _STAND_INS[module_name, global_name]
+        except KeyError:
+            raise NotPlainData(self._path, module_name, global_name) from None
+
+    def persistent_load(self, pid: Any, /) -> Any:
+        """Refuse what lies outside of the pickle: the numbers of a tensor."""
+        raise NotPlainData(self._path, "torch", "storage")
+
+
+# The stand-ins have no attributes that a pickle could set, so that one file can't change what the next sees.
+class _Dict:
+    __slots__ = ()
+
+    def __call__(self, pairs: Any = ()) -> dict[Any, Any]:
+        return dict(pairs)
+
+
+class _Set:
+    __slots__ = ()
+
+    def __call__(self, items: Any = ()) -> set[Any]:
+        return set(items)
+
+
+class _Encode:
+    """How protocol 2 writes bytes: as text in which each character is one of them."""
+
+    __slots__ = ()
+
+    def __call__(self, text: str, encoding: str) -> bytes:
+        if encoding != "latin1":
+            raise ValueError(f"bytes written as {encoding}")
+        return text.encode("latin-1")
+
+
+class _Kind:
+    """What numpy's number types are here: a code such as f8, and the order of bytes."""
+
+    __slots__ = ("code",)
+
+    def __init__(self, code: str) -> None:
+        if not isinstance(code, str) or not re.fullmatch(r"[fiub][1248]", code):
+            raise ValueError(f"the number type {code!r}")
+        self.code = code
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        order = state[1]
+        if order not in ("<", ">", "|", "="):
+            raise ValueError(f"the byte order {order!r}")
+        self.code = order + self.code[-2:]
+
+
+class _Dtype:
+    __slots__ = ()
+
+    def __call__(self, code: str, *_: Any) -> _Kind:
+        return _Kind(code)
+
+
+class _Scalar:
+    __slots__ = ()
+
+    def __call__(self, kind: _Kind, data: bytes) -> Any:
+        if not isinstance(kind, _Kind) or not isinstance(data, bytes):
+            raise TypeError("a number that has no type")
+        (value,) = np.frombuffer(data, np.dtype(kind.code))
+        return value.item()
+
+
+_STAND_INS = {
+    ("collections", "OrderedDict"): _Dict(),
+    ("builtins", "set"): _Set(),
+    ("__builtin__", "set"): _Set(),
+    ("_codecs", "encode"): _Encode(),
+    ("numpy", "dtype"): _Dtype(),
+    ("numpy.core.multiarray", "scalar"): _Scalar(),
+    ("numpy._core.multiarray", "scalar"): _Scalar(),
+}

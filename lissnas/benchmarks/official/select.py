@@ -1,0 +1,146 @@
+"""Benchmarks by name and metric: `nasbench101@val/max/108`.
+
+The name of a selection is `<benchmark>@<split>[.<metric>]/<run>/<epochs>`: split `val` or `test`; run
+`mean` or `max` over all runs of an architecture, or one of them, `run1`, `run2`, ...
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lissnas import store
+from lissnas.benchmarks.base import Benchmark
+from lissnas.benchmarks.official import layout
+from lissnas.benchmarks.official.nasbench201 import SPLITS
+from lissnas.benchmarks.official.transnas import HEADLINE
+from lissnas.errors import UnknownName, UserError
+from lissnas.spaces import Archs, FloatArray, get
+
+SELECTOR = re.compile(r"(?P<head>(?:val|test)(?:\.\w+)?)/(?P<run>mean|max|run[1-9]\d*)/(?P<epochs>[1-9]\d*)")
+HOW = "expected NAME@SPLIT/RUN/EPOCHS, e.g. nasbench101@val/max/108; SPLIT val or test; RUN mean, max, run1, run2, ..."
+_IMAGES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16_120": "ImageNet16-120"}
+_PERCENT = ("top1", "top5", "acc", "mIoU")
+"""Metrics of TransNAS-Bench-101 that are percentages; of the others a hundredth is a point."""
+
+
+def selectable() -> dict[str, str]:
+    """Return the names of benchmarks that metrics are selected of, and the import that each needs."""
+    transnas = [f"{space}/{task}" for space in ("transnas", "transnas_macro", "transnas_micro") for task in HEADLINE]
+    return {
+        "nasbench101": "nasbench101",
+        **{f"nasbench201/{images}": "nasbench201" for images in SPLITS},
+        **dict.fromkeys(transnas, "transnas"),
+    }
+
+
+def imported(name: str) -> Benchmark:
+    """Return the benchmark that a selection names, from what was imported to `layout.data_root()`.
+
+    Raises UnknownName or UserError where there is no such benchmark, import or metric, where some
+    architectures have no value; DamagedFile for a file that isn't what was imported.
+    """
+    base, _, text = name.partition("@")
+    kinds = selectable()
+    if base not in kinds:
+        raise UnknownName("benchmark with imported metrics", base, kinds)
+    match = SELECTOR.fullmatch(text)
+    if match is None:
+        raise UserError(f"{name}: {HOW}")
+    kind, folder = kinds[base], layout.data_root() / kinds[base]
+    manifest = store.read_manifest(folder)
+    if manifest is None:
+        raise UserError(
+            f"{name}: no official file of {kind} was imported to {folder}. `lissnas data list` has its address; "
+            f"then: lissnas data import {kind} FILE"
+        )
+    space_name = base.partition("/")[0]
+    parts = [space.name + base[len(space_name) :] for space in layout.spaces_of(base)]
+    archs, values = [], []
+    runs = 0
+    for part in parts:
+        file = f"{part}.parquet"
+        if file not in manifest:
+            have = sorted(n.removesuffix(".parquet") for n in manifest if n.endswith(".parquet"))
+            raise UserError(f"{name}: the imported file has nothing of {part}; it has {', '.join(have)}")
+        rows, columns = _read(folder, file, manifest[file])
+        value, n = _chosen(name, columns, match["head"], match["run"], int(match["epochs"]))
+        archs.append(_in_union(part, rows) if len(parts) > 1 else rows)
+        values.append(value)
+        runs = max(runs, n)
+    space = get(space_name)
+    keys, order = np.unique(space.key(np.concatenate(archs)), return_index=True)
+    metric, point = _metric(base, match["head"], match["run"], match["epochs"], runs)
+    licence = "Apache-2.0" if kind == "nasbench101" else "MIT"
+    return Benchmark(name, space, metric, licence, keys, np.concatenate(values)[order], point)
+
+
+@lru_cache(maxsize=8)
+def _read(folder: Path, file: str, sha256: str) -> tuple[Archs, Mapping[str, pa.ChunkedArray]]:
+    """Return a verified table's rows of its space, and its columns."""
+    kind = folder.name
+    remedy = f"Import it again: lissnas data import {kind} FILE --force"
+    data = store.read_verified(folder, file, {file: sha256}, remedy)
+    table = pq.read_table(pa.BufferReader(data))
+    (space,) = layout.spaces_of(file.removesuffix(".parquet"))
+    rows = space.parse(table["arch"].to_pylist())
+    return rows, {name: table[name] for name in table.column_names if name != "arch"}
+
+
+def _in_union(part: str, rows: Archs) -> Archs:
+    """Return rows of the union of TransNAS-Bench-101's spaces: which of the two, then the digits."""
+    which = np.full((len(rows), 1), part.startswith("transnas_macro"), np.int8)
+    return np.concatenate([which, rows], axis=1)
+
+
+def _chosen(
+    name: str, columns: Mapping[str, pa.ChunkedArray], head: str, run: str, epochs: int
+) -> tuple[FloatArray, int]:
+    """Return a value an architecture, and over how many runs at most; raises UserError for what there isn't."""
+    runs = [c for c in columns if c.startswith(f"{head}/run") and c.endswith(f"/{epochs}")]
+    wanted = [c for c in runs if run in ("mean", "max") or c == f"{head}/{run}/{epochs}"]
+    if not wanted:
+        raise UserError(f"{name}: the imported file has {layout.describe(layout.metrics_of(columns))}")
+    table: FloatArray = np.stack([columns[c].to_numpy() for c in wanted])
+    lacking = np.asarray(np.isnan(table).all(axis=0))
+    if lacking.any():
+        raise UserError(
+            f"{name}: {int(lacking.sum()):,} of {len(lacking):,} architectures have no such value; "
+            + (
+                "ask for mean or max, which take the runs that there are"
+                if run not in ("mean", "max")
+                else "choose another metric"
+            )
+        )
+    return (np.nanmean if run == "mean" else np.nanmax)(table, axis=0), len(wanted)
+
+
+def _metric(base: str, head: str, run: str, epochs: str, runs: int) -> tuple[str, float]:
+    """Return the metric in words, and its point."""
+    split, _, other = head.partition(".")
+    words = {"val": "validation", "test": "test"}[split]
+    over = {"mean": f"mean of up to {runs} runs", "max": f"best of up to {runs} runs"}.get(run, f"run {run[3:]}")
+    space_name, _, task = base.partition("/")
+    if not space_name.startswith("transnas"):
+        return f"{_IMAGES[task or 'cifar10']} {words} accuracy after {epochs} epochs, {over}, %", 1.0
+    metric = other or HEADLINE[task]
+    percent = metric in _PERCENT
+    return f"{words} {metric} after {epochs} epochs{', %' if percent else ''}", 1.0 if percent else 0.01
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """Return what is said of an import; raises DamagedFile or UserError."""
+    manifest = store.read_manifest(folder) or {}
+    if layout.ABOUT not in manifest:
+        raise UserError(f"{folder} holds no import: choose another folder")
+    remedy = f"Import it again: lissnas data import {folder.name} FILE --force"
+    said: dict[str, Any] = json.loads(store.read_verified(folder, layout.ABOUT, manifest, remedy))
+    return said

@@ -1,0 +1,92 @@
+"""TransNAS-Bench-101's `.pth` file: for each network and task every metric after every epoch.
+
+`data[space][arch][task]["metrics"][name]` is a list with a value an epoch (github.com/yawen-d/
+TransNASBench, api/api.py); names are `valid_top1`, `test_ssim` and the like. Losses, of which less is
+better, are left out (`neg_loss` is not one of them), as is what was measured on training images.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lissnas.benchmarks.official.files import UnreadableFile
+from lissnas.benchmarks.official.layout import MetricTable
+from lissnas.benchmarks.official.restricted import load
+from lissnas.benchmarks.tables import TASKS
+from lissnas.errors import InvalidArchitecture
+from lissnas.spaces import FloatArray, get
+
+HEADLINE = {
+    **dict.fromkeys(("class_scene", "class_object", "jigsaw"), "top1"),
+    "room_layout": "neg_loss",
+    "segmentsemantic": "acc",
+    **dict.fromkeys(("normal", "autoencoder"), "ssim"),
+}
+"""The metric of each task that the packaged tables hold: `val`, where another one is `val.mIoU`."""
+MOST_EPOCHS = 1_000
+
+
+def read(path: Path) -> list[MetricTable]:
+    """Return a table a space and task; raises UnreadableFile, or NotPlainData for a pickle that runs code."""
+    whole = load(path)
+    data = whole.get("data") if isinstance(whole, dict) else None
+    if not isinstance(data, dict):
+        raise UnreadableFile(path, "the pickle in it", "has no data by space: no file of TransNAS-Bench-101")
+    tables = []
+    for part in ("micro", "macro"):
+        networks = data.get(part, {})
+        if not isinstance(networks, dict) or not all(isinstance(name, str) for name in networks):
+            raise UnreadableFile(path, part, "expected results by network")
+        if networks:
+            tables += _tables(path, f"transnas_{part}", networks)
+    if not tables:
+        raise UnreadableFile(path, "the file", "holds no networks")
+    return tables
+
+
+def _tables(path: Path, space_name: str, networks: dict[str, Any]) -> list[MetricTable]:
+    space, names = get(space_name), list(networks)
+    try:
+        keys = space.key(space.parse(names))
+    except InvalidArchitecture as error:
+        raise UnreadableFile(path, f"{space_name} {names[error.row]!r}", error.reason) from None
+    archs = [names[i] for i in np.argsort(keys)]
+    return [
+        MetricTable(f"{space_name}/{task}", archs, columns)
+        for task in TASKS
+        if (columns := _columns(path, task, archs, networks))
+    ]
+
+
+def _columns(path: Path, task: str, archs: list[str], networks: dict[str, Any]) -> dict[str, FloatArray]:
+    """Return the columns of a task, none where the file lacks it."""
+    curves: dict[str, list[Any]] = {}
+    for arch in archs:
+        try:
+            metrics = networks[arch][task]["metrics"] if task in networks[arch] else {}
+            for name, curve in metrics.items():
+                curves.setdefault(name, []).append((arch, [float(value) for value in curve]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = f"is not as TransNASBench writes it ({type(error).__name__}: {error})"
+            raise UnreadableFile(path, f"{arch} {task}", reason) from None
+    row = {arch: i for i, arch in enumerate(archs)}
+    columns: dict[str, FloatArray] = {}
+    for name, found in curves.items():
+        match = re.fullmatch(r"(valid|test)_(\w+)", name)
+        if not match or (match[2].endswith("loss") and match[2] != "neg_loss"):
+            continue
+        longest = max(len(curve) for _, curve in found)
+        if longest > MOST_EPOCHS:
+            raise UnreadableFile(path, task, f"{longest:,} epochs of {name}")
+        table = np.full((len(archs), longest), np.nan)
+        for arch, curve in found:
+            table[row[arch], : len(curve)] = curve
+        # A training that broke down has infinities or NaN: there is no value then.
+        table[~np.isfinite(table)] = np.nan
+        head = {"valid": "val", "test": "test"}[match[1]] + ("" if match[2] == HEADLINE[task] else f".{match[2]}")
+        columns |= {f"{head}/run1/{i + 1}": table[:, i] for i in range(longest)}
+    return columns

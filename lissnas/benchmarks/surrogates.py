@@ -1,0 +1,65 @@
+"""Packaged surrogates: what stands in for training on two huge spaces.
+
+None of these values is the accuracy of a network that was trained; say so wherever they are shown.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from io import BytesIO
+
+import numpy as np
+
+from lissnas.benchmarks import tables
+from lissnas.spaces import Archs, FloatArray, get
+from lissnas.spaces.base import Features
+from lissnas.spaces.ofa_mobilenetv3 import SKELETON, OFAMobileNetV3
+
+CHUNK = 65_536
+"""Architectures that go through the perceptron at once."""
+RESOLUTION = (SKELETON.image - 112) // 16
+"""Which of the eight inputs for the resolution is on."""
+
+
+@cache
+def _layers() -> list[tuple[Features, Features]]:
+    """The weights, `(inputs, outputs)`, and biases of the perceptron; its resolution is in the first bias."""
+    with np.load(BytesIO(tables.read_bytes("ofa_mbv3_acc_predictor.npz")), allow_pickle=False) as file:
+        layers = [(file[f"{i}_weight"].T.copy(), file[f"{i}_bias"]) for i in (0, 2, 4, 6)]
+    weights, bias = layers[0]
+    n_blocks = len(weights) - 8
+    layers[0] = weights[:n_blocks].copy(), bias + weights[n_blocks + RESOLUTION]
+    return layers
+
+
+def ofa_accuracy(archs: Archs) -> FloatArray:
+    """Return `(n,)` predicted ImageNet top-1 accuracies in percent of Once-for-All MobileNetV3 subnets.
+
+    The published predictor (Cai et al., 2020, MIT) at 224 pixels. It was fitted to subnets of width 1.2
+    on 10,000 held-out images, so its values are some points above official validation accuracies.
+    Raises InvalidArchitecture for a row that is no network of the space.
+    """
+    space = get("ofa_mobilenetv3")
+    assert isinstance(space, OFAMobileNetV3)
+    space.key(archs)  # checks the rows
+    *hidden, (last, last_bias) = _layers()
+    out = np.empty(len(archs))
+    for lo in range(0, len(archs), CHUNK):
+        values = space.one_hot(archs[lo : lo + CHUNK])
+        for weights, bias in hidden:
+            values = values @ weights
+            values += bias
+            np.maximum(values, 0, out=values)
+        out[lo : lo + CHUNK] = 100.0 * (values @ last + last_bias)[:, 0].astype(np.float64)
+    return out
+
+
+def nasbench301_labels() -> tuple[Archs, FloatArray]:
+    """Return 1,218 different genotypes of NAS-Bench-301 and their values, CIFAR-10 validation accuracy in percent.
+
+    The values are predictions of the benchmark's surrogate model (Zela et al., 2022, Apache-2.0),
+    not trained accuracies: enough to fit and compare predictors on, too few to search in.
+    """
+    table = tables.read("nasbench301_surrogate.parquet")
+    archs = get("nasbench301").parse(table["arch"].to_pylist())
+    return archs, table["value"].to_numpy().astype(np.float64)

@@ -1,0 +1,275 @@
+"""A user's labels: a file of architectures and what was measured, checked whole before it is used."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lissnas.config import MIN_LABELS
+from lissnas.errors import ConfigError, InvalidArchitecture, unknown_name
+from lissnas.spaces.base import Archs, FloatArray, IntArray, Space
+from lissnas.spaces.declared import Declared, DeclaredSpace
+
+ARCH, STATUS, FAILED = "arch", "status", "failed"
+"""The column of whole architectures, the one of outcomes, and the outcome that gives no label."""
+VALUE = "value"
+"""The metric's column where nothing names the metric."""
+MOST_PROBLEMS = 20
+"""Problems that are listed; more are counted."""
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Distinct networks in the order of their rows, and the mean of each one's labels, higher better."""
+
+    archs: Archs
+    values: FloatArray
+    repeats: IntArray
+    """How many labels each value is the mean of."""
+    metric: str
+    skipped: Mapping[str, int]
+    """Rows that gave no label: `empty` have no metric yet, `failed` say so in the column `status`."""
+    negated: bool = False
+    """Whether less of the metric is better, so that values are its negative."""
+
+    def describe(self) -> str:
+        """Say in a line what was read."""
+        again = int((self.repeats > 1).sum())
+        parts = [f"{len(self.archs):,} networks with {self.metric} from {int(self.repeats.sum()):,} rows"]
+        parts += [f"{again:,} of them the mean of several"] if again else []
+        parts += [f"{n:,} rows {why}" for why, n in self.skipped.items() if n]
+        parts += [f"less {self.metric} is better, so that its negative is used"] if self.negated else []
+        return "; ".join(parts)
+
+
+@dataclass
+class _Table:
+    """A file as columns of texts, and the problems found in it so far."""
+
+    path: Path
+    columns: Mapping[str, list[str]]
+    lines: Sequence[int]
+    """Where each row stands: its line, or in parquet, which has none, its number counted from 1."""
+    problems: list[tuple[int, str]]
+    """Line, 1 for what concerns the whole file, and what is wrong."""
+
+    def say(self, row: int | None, what: str) -> None:
+        """Keep a problem of a row, or of the whole file."""
+        self.problems.append((1 if row is None else self.lines[row], what))
+
+    def raise_any(self) -> None:
+        """Raise ConfigError with the first problems by line and the number of the others, if there are any."""
+        if self.problems:
+            place = f"{self.path.name}:" + ("row " if self.path.suffix.lower() == ".parquet" else "")
+            listed = [f"{place}{line}: {what}" for line, what in sorted(self.problems)]
+            more = len(listed) - MOST_PROBLEMS
+            raise ConfigError(str(self.path), listed[:MOST_PROBLEMS] + ([f"and {more:,} more"] if more > 0 else []))
+
+
+def read_labels(path: Path, space: Space, metric: str | None = None) -> Labels:
+    """Return the labels of a `.csv` or `.parquet` file; raises ConfigError with all of its problems.
+
+    A column a position (declared product spaces) or one `arch` says which network, the column
+    `metric` (else the one the space names, else the only one left) what was measured. Rows with an
+    empty metric, and those whose `status` is `failed`, are skipped and counted; repeated labels are
+    averaged. Where less of the metric is better, its negative is returned.
+    """
+    table = _read(path)
+    archs, named = _archs(table, space)
+    name = _metric_column(table, space, metric, named)
+    n = len(table.lines)
+    cells = table.columns[name] if name is not None else [""] * n
+    failed = np.array([text.lower() == FAILED for text in table.columns.get(STATUS, [""] * n)], bool)
+    empty = np.array([not text for text in cells], bool) & ~failed
+    use = np.flatnonzero(~failed & ~empty)
+    values = np.array([_value(table, i, name or "", cells[i]) for i in use.tolist()], np.float64)
+    skipped = {"empty": int(empty.sum()), "failed": int(failed.sum())}
+    networks, which = np.unique(archs[use], axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    order = np.lexsort((values, which))  # so that the order of rows doesn't change a mean's last digit
+    repeats = np.bincount(which, minlength=len(networks))
+    means = np.bincount(which[order], weights=values[order], minlength=len(networks)) / np.maximum(repeats, 1)
+    sound = not table.problems
+    count = len(networks) if sound else len(use)
+    known = means if sound else values[np.isfinite(values)]
+    if table.lines and name is not None and count < MIN_LABELS:
+        left_out = ", ".join(f"{n:,} {why}" for why, n in skipped.items() if n)
+        table.say(
+            None,
+            f"{count:,} networks with a label in {len(use):,} usable rows"
+            f"{f' ({left_out})' if left_out else ''}, at least {MIN_LABELS} are needed",
+        )
+    elif len(known) and np.ptp(known) == 0:
+        table.say(None, f"{name} is {known[0]:g} for all networks; nothing can be learnt from that")
+    table.raise_any()
+    assert name is not None
+    negated = isinstance(space, Declared) and name == space.metric_name and not space.maximize
+    return Labels(networks, -means if negated else means, repeats, name, skipped, negated)
+
+
+def write_rows(space: Space, archs: Archs, metric: str | None = None) -> bytes:
+    """Return a CSV file of architectures in the columns of labels, the metric left empty.
+
+    `metric` names its column, else the space does, else it is `value`.
+    """
+    name = metric or (space.metric_name if isinstance(space, Declared) else VALUE)
+    if isinstance(space, DeclaredSpace):
+        header, columns = [*space.positions, name], space.to_text(archs)
+    else:
+        header, columns = [ARCH, name], [space.format(archs)]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(zip(*columns, [""] * len(archs), strict=True))
+    return out.getvalue().encode("utf-8")
+
+
+def _archs(table: _Table, space: Space) -> tuple[Archs, set[str]]:
+    """Return the network of each row, and the columns that say it."""
+    rows = np.zeros((len(table.lines), space.genome_len), np.int8)
+    found = ", ".join(table.columns)
+    if isinstance(space, DeclaredSpace) and ARCH not in table.columns:
+        missing = [p for p in space.positions if p not in table.columns]
+        if len(missing) == len(space.positions):
+            table.say(None, f"neither a column for each position ({', '.join(missing)}) nor {ARCH!r}; found {found}")
+        else:
+            for p in missing:
+                table.say(None, f"the column {p!r} is missing; found {found}")
+        if missing:
+            return rows, set(space.positions)
+        rows, problems = space.from_text([table.columns[p] for p in space.positions])
+    elif ARCH not in table.columns:
+        table.say(None, f"the column {ARCH!r} is missing; found {found}")
+        return rows, set()
+    elif isinstance(space, DeclaredSpace):
+        columns, problems = space.split(table.columns[ARCH])
+        wrong = {i for i, _ in problems}
+        rows, more = space.from_text(columns)
+        problems += [(i, what) for i, what in more if i not in wrong]
+    else:
+        names = table.columns[ARCH]
+        good, problems = _parse_each(space, names)
+        rows[good] = space.parse([names[i] for i in good.tolist()])
+    for i, what in problems:
+        table.say(i, what)
+    return rows, set(space.positions) if isinstance(space, DeclaredSpace) else set()
+
+
+def _parse_each(space: Space, names: Sequence[str]) -> tuple[IntArray, list[tuple[int, str]]]:
+    """Return which names are architectures, and what is wrong with the others."""
+    left = list(range(len(names)))
+    problems: list[tuple[int, str]] = []
+    while left and len(problems) < MOST_PROBLEMS:
+        try:
+            space.parse([names[i] for i in left])
+        except InvalidArchitecture as error:
+            problems.append((left.pop(error.row), error.reason))
+        else:
+            return np.array(left, np.int64), problems
+    good = []
+    for i in left:  # many are wrong: one by one, so that time doesn't grow with their square
+        try:
+            space.parse([names[i]])
+        except InvalidArchitecture as error:
+            problems.append((i, error.reason))
+        else:
+            good.append(i)
+    return np.array(good, np.int64), problems
+
+
+def _metric_column(table: _Table, space: Space, metric: str | None, named: set[str]) -> str | None:
+    """Return the metric's column: as asked, as the space names it, or the only one there is."""
+    asked = metric or (space.metric_name if isinstance(space, Declared) else None)
+    rest = [c for c in table.columns if c not in named and c not in (ARCH, STATUS)]
+    if asked in rest:
+        return asked
+    if asked is not None:
+        table.say(
+            None, f"the column {asked!r}, the metric, is missing: {unknown_name('metric', asked, rest or ['none'])}"
+        )
+    elif len(rest) > 1:
+        table.say(None, f"the columns {', '.join(rest)} could be the metric; say which one it is")
+    elif not rest:
+        table.say(None, f"no column holds a metric; found {', '.join(table.columns)}")
+    return rest[0] if asked is None and len(rest) == 1 else None
+
+
+def _value(table: _Table, row: int, metric: str, text: str) -> float:
+    decimal = _NUMBER.fullmatch(text) is not None
+    if decimal and math.isfinite(float(text)):
+        return float(text)
+    what = "is not finite" if decimal or text.lower().lstrip("+-") in ("inf", "infinity", "nan") else "is no number"
+    table.say(row, f"{metric} {text!r} {what}; leave the cell empty, or write {FAILED!r} in a column {STATUS!r}")
+    return math.nan
+
+
+def _read(path: Path) -> _Table:
+    """Return a file as texts; raises ConfigError where it can't be read, or has no column twice."""
+    kind = path.suffix.lower()
+    if kind not in (".csv", ".parquet"):
+        raise ConfigError(str(path), [f"{path.name}: expected a file that ends in .csv or .parquet"])
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(str(path), ["no such file"]) from None
+    except OSError as error:
+        raise ConfigError(str(path), [f"can't be read: {error.strerror}"]) from None
+    table = _csv(path, data) if kind == ".csv" else _parquet(path, data)
+    if not table.lines and not table.problems:
+        table.say(None, "the file has no rows")
+    return table
+
+
+def _csv(path: Path, data: bytes) -> _Table:
+    """Return the cells of a CSV file as typed; blank lines are passed over."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError(str(path), [f"{path.name}:{line}: not UTF-8; save the file as UTF-8"]) from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    found, lines, problems = [], [], []
+    header: list[str] = []
+    try:
+        for cells in reader:
+            if not cells:
+                continue
+            if not header:
+                header = [name.strip() for name in cells]
+            elif len(cells) != len(header):
+                problems.append((reader.line_num, f"{len(cells)} cells, where the header has {len(header)}"))
+            else:
+                found.append([cell.strip() for cell in cells])
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        problems.append((reader.line_num, f"not CSV: {error}"))
+    if not header:
+        raise ConfigError(str(path), [f"{path.name}:1: the file is empty"])
+    problems += [(1, f"the column {name!r} stands twice") for name, n in Counter(header).items() if n > 1]
+    columns = {name: [cells[i] for cells in found] for i, name in enumerate(header)}
+    return _Table(path, columns, lines, problems)
+
+
+def _parquet(path: Path, data: bytes) -> _Table:
+    """Return the cells of a parquet file as texts, nulls as empty ones."""
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(str(path), [f"{path.name}: not parquet: {str(error).splitlines()[0]}"]) from None
+    twice = [(1, f"the column {name!r} stands twice") for name, n in Counter(table.column_names).items() if n > 1]
+    columns = {
+        name: ["" if cell is None else str(cell).strip() for cell in column.to_pylist()]
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+    return _Table(path, columns, range(1, table.num_rows + 1), twice)

@@ -1,0 +1,74 @@
+"""The label of a network: its accuracy after training from scratch; in a process that can be ended.
+
+python -m lissnas.nets.labels     (reads a line of JSON with the setup, then one for each architecture)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from lissnas import spaces
+from lissnas.config import Params
+from lissnas.labelling import said
+from lissnas.nets import images
+from lissnas.nets.build import network
+from lissnas.nets.evaluation import accuracy
+from lissnas.nets.training import compute_on, train
+from lissnas.store import Checkpoint
+from lissnas.trainer import checkpoint_of
+
+
+def train_label(
+    params: Params,
+    space_name: str,
+    arch: str,
+    seed: int,
+    data: images.Data | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> float:
+    """Train a network from scratch by the recipe of `params.label`; return its validation accuracy in percent.
+
+    A function of the parameters, the seed and the architecture, whichever others are trained: all have the
+    same batches, and the same first weights where they are built alike. `data` are the images of the
+    parameters, where they are loaded already.
+    """
+    settings = params.label
+    recipe, device = params.recipes[settings.recipe], compute_on(params.torch)
+    data = images.load(params.images, recipe) if data is None else data
+    row = spaces.get(space_name).parse([arch])[0].tolist()
+    width, stride = settings.width, settings.stem_stride
+    model = network(space_name, row, width=width, stem_stride=stride, classes=data.classes, seed=seed)
+    train(model, data, recipe, seed, None, checkpoint, device=device)
+    return accuracy(model, data, "validation", recipe.batch_size, device)
+
+
+def serve() -> None:
+    """Label what the standard input asks for, a line each, until it ends; answer on the standard output."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever else prints here must not get between the answers
+
+    def answer(**record: Any) -> None:
+        print(json.dumps(record), file=answers, flush=True)
+
+    try:
+        setup = json.loads(sys.stdin.readline())
+        params = Params.model_validate(setup["params"])
+        data = images.load(params.images, params.recipes[params.label.recipe])
+        answer(ready=True)
+    except Exception as failure:
+        answer(error=said(failure))
+        return
+    for line in sys.stdin:
+        try:
+            arch = json.loads(line)
+            checkpoint = checkpoint_of(setup, arch)
+            answer(value=train_label(params, setup["space"], arch, setup["seed"], data, checkpoint))
+        except Exception as failure:
+            answer(error=said(failure))
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,82 @@
+"""From the best networks found to a union of balls round some of them: spaces too large to list."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.random import Generator
+
+from lissnas.balls import Balls, ball_volume, distances
+from lissnas.errors import UserError
+from lissnas.predictor import Scorer
+from lissnas.spaces import Archs, ChoiceSpace, IntArray, Space
+
+FEWEST, MOST = 16, 10_000
+"""Balls in a union: fewer are no pockets any more, more take minutes to count."""
+BLOCK = 2_048
+JUDGED = 2_000
+"""Networks of a union that its mean is judged on, when radii are compared."""
+ROUNDS = 3
+
+
+def cover(space: Space, ranked: Archs, target: int, scorer: Scorer, rng: Generator, threads: int) -> Balls:
+    """Return balls round the best of `ranked`, best first, that hold about `target` networks.
+
+    All balls have one radius, and no centre lies in the ball of a better one, so that pockets stay apart (where
+    there are too few such centres, the best of the others fill up). Of all radii that give 16 to 10,000 balls
+    the one whose union scores best on the mean of a uniform sample.
+    Raises UserError for a space whose balls can't be counted, or a target that no such number reaches.
+    """
+    if not isinstance(space, ChoiceSpace):
+        raise UserError(f"target_size: {target:,} networks of {space.name} can't be listed, and it has no balls")
+    best: tuple[float, Balls] | None = None
+    for radius in range(1, space.genome_len):
+        n_balls = math.ceil(target / ball_volume(space, radius))
+        if n_balls > MOST:
+            continue
+        if n_balls < FEWEST:
+            break
+        found = _sized(space, ranked, radius, target)
+        mean = float(scorer.score(found.sample(JUDGED, rng), threads).mean())
+        if best is None or mean > best[0]:
+            best = (mean, found)
+    if best is None:
+        volumes = ", ".join(f"{ball_volume(space, r):,}" for r in range(1, min(5, space.genome_len)))
+        raise UserError(
+            f"target_size: {target:,} can't be made of {FEWEST} to {MOST:,} balls of {space.name}, "
+            f"which hold {volumes} ... networks with radius 1, 2, ..."
+        )
+    return best[1]
+
+
+def spaced(ranked: Archs, n: int, radius: int) -> IntArray:
+    """Return which of the ranked, best first, are centres: at most `n`, each farther than `radius` from all before."""
+    chosen = np.empty(0, np.int64)
+    for lo in range(0, len(ranked), BLOCK):
+        block = np.arange(lo, min(lo + BLOCK, len(ranked)))
+        if len(chosen):
+            block = block[(distances(ranked[block], ranked[chosen]) > radius).all(axis=1)]
+        near = distances(ranked[block], ranked[block]) <= radius
+        taken = np.zeros(len(block), bool)
+        for i in range(len(block)):
+            taken[i] = not near[i, :i][taken[:i]].any()
+        chosen = np.concatenate([chosen, block[taken]])
+        if len(chosen) >= n:
+            break
+    return chosen[:n]
+
+
+def _sized(space: ChoiceSpace, ranked: Archs, radius: int, target: int) -> Balls:
+    """Return as many balls as hold about `target` networks, those that lie in several counted once."""
+    n_balls = math.ceil(target / ball_volume(space, radius))
+    for _ in range(ROUNDS):
+        apart = spaced(ranked, n_balls, radius)
+        rest = np.setdiff1d(np.arange(min(len(ranked), 2 * n_balls)), apart)
+        at = np.concatenate([apart, rest])[:n_balls]
+        found = Balls(space, ranked[at], np.full(len(at), radius))
+        size = found.size.value
+        if len(at) < n_balls or abs(size / target - 1) < 0.02 or n_balls == MOST:
+            break
+        n_balls = min(MOST, math.ceil(n_balls * target / size))
+    return found

@@ -1,0 +1,297 @@
+"""AnyNetX, the spaces of RegNet's design steps A to E: four stages of any shape (Radosavovic et al., 2020)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+
+from lissnas.errors import InvalidArchitecture
+from lissnas.spaces.base import Archs, BoolArray, Features, IntArray
+from lissnas.spaces.chain import half
+from lissnas.spaces.choices import ChoiceSpace
+
+IMAGE, CLASSES, STEM, STEM_STRIDE = 224, 1000, 32, 2
+"""Image side, classes and stem (a 3x3 convolution) of the full-size network."""
+STAGES = 4
+
+
+class Values(NamedTuple):
+    """The values that each parameter of a stage may take, ascending."""
+
+    depth: tuple[int, ...] = tuple(range(1, 17))
+    width: tuple[int, ...] = tuple(range(8, 1025, 8))
+    bottleneck: tuple[int, ...] = (1, 2, 4)
+    group: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+
+
+VALUES = Values()
+"""Those of the publication."""
+
+STEPS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    "anynetx": (frozenset(), frozenset()),
+    "anynetx_b": (frozenset({"bottleneck"}), frozenset()),
+    "anynetx_c": (frozenset({"bottleneck", "group"}), frozenset()),
+    "anynetx_d": (frozenset({"bottleneck", "group"}), frozenset({"width"})),
+    "anynetx_e": (frozenset({"bottleneck", "group"}), frozenset({"width", "depth"})),
+}
+"""RegNet's AnyNetX A to E: which parameters all stages share, and which don't decrease from stage to stage."""
+
+
+class Described(NamedTuple):
+    """The values of a description, each `(n, stages)`."""
+
+    depth: IntArray
+    width: IntArray
+    bottleneck: IntArray
+    group: IntArray
+
+
+class Stages(NamedTuple):
+    """What the stages of networks are built with, each `(n, stages)`."""
+
+    depth: IntArray
+    width: IntArray
+    inner: IntArray
+    """Channels between a block's 1x1 convolutions."""
+    group: IntArray
+    """Channels a group of its 3x3 convolution."""
+
+
+class AnyNetX(ChoiceSpace):
+    """Four stages of residual bottleneck blocks, each halving the resolution at its first one.
+
+    A row has the choices of depth by stage, then width, bottleneck ratio, group width; a shared
+    parameter has one position. The description is the identity, and `size()` counts descriptions,
+    as the publication does. But `fitted` rounds what can't be built, so that some descriptions are
+    built alike: A's give (16 x 1,496)^4 = 3.3e17 different networks, 18 % of its size. The share of
+    descriptions that are built as they stand is 17 % in A, 21 % in B, 51 % in C, D and E.
+
+    Published sizes: A 1.8e18, B 6.8e16, C 3.2e14, as here; D 1.3e13 and E 5.5e11 are C's divided
+    by 4! once and twice, as if no two stages were alike. There are C(v + 3, 4) non-decreasing
+    sequences of v values, so that D has 1.38e13, E 8.2e11.
+    """
+
+    size_exact = False
+    cost_names = ("flops", "params")
+
+    def __init__(
+        self,
+        name: str,
+        shared: frozenset[str] = frozenset(),
+        ordered: frozenset[str] = frozenset(),
+        values: Values = VALUES,
+        stages: int = STAGES,
+    ) -> None:
+        self.values = values
+        self.stages = stages
+        self.shared, self.ordered = shared, ordered
+        self.spans: dict[str, slice] = {}
+        radix: list[int] = []
+        for parameter, choices in values._asdict().items():
+            positions = 1 if parameter in shared else stages
+            self.spans[parameter] = slice(len(radix), len(radix) + positions)
+            radix += [len(choices)] * positions
+        super().__init__(name, radix, "AnyNetX of RegNet (Radosavovic et al., 2020)")
+        self.n_features = 8 * stages + 3
+
+    # -- the rules ---------------------------------------------------------------------------
+    @property
+    def free(self) -> bool:
+        """Whether every row is a description: nothing is ordered."""
+        return not self.ordered
+
+    def valid(self, rows: Archs) -> BoolArray:
+        """Return in which rows what is ordered doesn't decrease."""
+        ok = np.ones(len(rows), bool)
+        for parameter in self.ordered:
+            own = rows[:, self.spans[parameter]]
+            ok &= (own[:, 1:] >= own[:, :-1]).all(axis=1)
+        return ok
+
+    def size(self) -> int:
+        """Return the number of descriptions, by combinatorics."""
+        total = 1
+        for parameter, choices in self.values._asdict().items():
+            positions = 1 if parameter in self.shared else self.stages
+            if parameter in self.ordered:
+                total *= math.comb(len(choices) + positions - 1, positions)
+            else:
+                total *= len(choices) ** positions
+        return total
+
+    def sample(self, n: int, rng: Generator) -> Archs:
+        """Draw independent positions, and ordered ones uniformly among the non-decreasing sequences."""
+        rows = rng.integers(0, self.radix, (n, self.genome_len)).astype(np.int8)
+        for parameter in sorted(self.ordered):
+            rows[:, self.spans[parameter]] = non_decreasing(n, self.stages, len(getattr(self.values, parameter)), rng)
+        return rows
+
+    def _redraw(self, archs: Archs, edits: IntArray, rng: Generator) -> Archs:
+        """Change positions as any product does, then sort changed neighbours, lest most draws be invalid."""
+        rows = super()._redraw(archs, edits, rng)
+        for parameter in self.ordered:
+            span = self.spans[parameter]
+            own = rows[:, span].astype(np.int64)
+            kept = own == archs[:, span]
+            # Numbers each run of changed positions and each kept one, so that sorting keeps to the runs.
+            run = 2 * (np.cumsum(kept, axis=1) - kept) + kept
+            radix = len(getattr(self.values, parameter))
+            rows[:, span] = np.sort(run * radix + own, axis=1) % radix
+        return rows
+
+    # -- notation ----------------------------------------------------------------------------
+    @cached_property
+    def _names(self) -> list[str]:
+        """The notation of a stage, by its number in mixed radix."""
+        return [f"{d}x{w}b{b}g{g}" for d, w, b, g in product(*self.values)]
+
+    @cached_property
+    def _number(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self._names)}
+
+    def format(self, archs: Archs) -> list[str]:
+        """Return depth x width b bottleneck g group width of each stage, e.g. ``2x64b1g16|...``."""
+        self.check_rows(archs)
+        number = np.zeros((len(archs), self.stages), np.int64)
+        for span, choices in zip(self.spans.values(), self.values, strict=True):
+            number = number * len(choices) + archs[:, span]
+        names = self._names
+        return ["|".join([names[i] for i in row]) for row in number.tolist()]
+
+    def parse(self, names: Sequence[str]) -> Archs:
+        """Read stages; those of a space that shares parameters have to agree in them."""
+        parts = [name.split("|") for name in names]
+        count = np.array([len(part) for part in parts], np.int64)
+        flat = [self._number.get(text, -1) for part in parts for text in part]
+        known = np.array(flat, np.int64) >= 0
+        owner = np.repeat(np.arange(len(parts)), count)
+        bad = count != self.stages
+        bad[owner[~known]] = True
+        if bad.any():
+            at = int(np.argmax(bad))
+            self.parse(names[:at])  # a row before it may break a rule
+            raise InvalidArchitecture(at, self._complaint(parts[at]))
+        number = np.array(flat, np.int64).reshape(len(parts), self.stages)
+        rows = np.empty((len(parts), self.genome_len), np.int8)
+        broken: list[tuple[int, str]] = []
+        for parameter, choices in reversed(self.values._asdict().items()):
+            number, choice = np.divmod(number, len(choices))
+            step = np.diff(choice)
+            if parameter in self.shared:
+                bad, reason = (step != 0).any(axis=1), f"all stages of {self.name} share one {parameter}"
+            elif parameter in self.ordered:
+                bad, reason = (step < 0).any(axis=1), f"{parameter} decreases, which it doesn't in {self.name}"
+            else:
+                bad, reason = np.zeros(len(parts), bool), ""
+            if bad.any():
+                broken.append((int(np.argmax(bad)), reason))
+            rows[:, self.spans[parameter]] = choice[:, :1] if parameter in self.shared else choice
+        if broken:
+            raise InvalidArchitecture(*min(broken))
+        return rows
+
+    def _complaint(self, parts: list[str]) -> str:
+        """Return what is wrong with the stages of a name that isn't one."""
+        if len(parts) != self.stages:
+            return f"expected {self.stages} stages, e.g. 2x64b1g16|..., found {len(parts)}"
+        at = next(i for i, text in enumerate(parts) if text not in self._number)
+        v = self.values
+        return (
+            f"stage {at} is {parts[at]!r}, expected depth x width b bottleneck g group width, e.g. 2x64b1g16, with "
+            f"depth {v.depth[0]} to {v.depth[-1]}, width {v.width[0]} to {v.width[-1]} in steps of 8, "
+            f"bottleneck in {v.bottleneck}, group width in {v.group}"
+        )
+
+    # -- networks ----------------------------------------------------------------------------
+    def described(self, archs: Archs) -> Described:
+        """Return the values that rows stand for, shared ones repeated for each stage."""
+        self.check_rows(archs)
+        shape = (len(archs), self.stages)
+        return Described(
+            *(
+                np.broadcast_to(np.array(choices)[archs[:, span]], shape)
+                for span, choices in zip(self.spans.values(), self.values, strict=True)
+            )
+        )
+
+    def costs(self, archs: Archs) -> Mapping[str, IntArray]:
+        """Return multiply-adds of convolutions and classifier, and parameters, of the full-size network."""
+        built = fitted(self.described(archs))
+        return total_costs(built, *stage_costs(built))
+
+    def encode(self, archs: Archs) -> Features:
+        """Return depth, sizes and costs of each stage as built, then totals.
+
+        All but depths and bottleneck ratios are logarithms to base 2, so that a network has the same
+        features whichever way it is described.
+        """
+        built = fitted(self.described(archs))
+        by_stage = stage_costs(built)
+        sizes = [built.width, built.inner, built.group, built.inner // built.group, *by_stage]
+        logs = [np.log2(size) for size in (*sizes, *total_costs(built, *by_stage).values())]
+        plain = [built.depth, built.depth.sum(axis=1), built.width // built.inner]
+        return np.column_stack([*plain, *logs]).astype(np.float32)
+
+
+def fitted(described: Described) -> Stages:
+    """Return what can be built: groups divide the inner channels, which are rounded to a multiple of them.
+
+    As in RegNet's code: inner channels are width / bottleneck, a group has at most all of them,
+    halves round to even multiples, and the width becomes bottleneck x inner channels.
+    """
+    depth, width, bottleneck, group = described
+    inner = np.maximum(1, width // bottleneck)
+    group = np.minimum(group, inner)
+    inner = np.rint(inner / group).astype(np.int64) * group
+    return Stages(depth, inner * bottleneck, inner, group)
+
+
+def stage_costs(built: Stages) -> tuple[IntArray, IntArray]:
+    """Return multiply-adds and parameters of each stage of the full-size network, `(n, stages)` each.
+
+    A block is a 1x1 convolution, a 3x3 one in groups and a 1x1 one; the first of a stage has the
+    stride, and on its shortcut a 1x1 convolution. Batch norms have two parameters a channel.
+    """
+    depth, width, inner, group = built
+    before: IntArray = np.concatenate([np.full((len(width), 1), STEM, np.int64), width[:, :-1]], axis=1)
+    sides = [half(IMAGE, STEM_STRIDE)]
+    for _ in range(width.shape[1]):
+        sides.append(half(sides[-1], 2))
+    pixels: IntArray = np.array(sides, np.int64) ** 2
+    large, small = pixels[:-1], pixels[1:]
+    enter = before * inner  # the one convolution that sees the stage's input at full resolution
+    first = inner * (9 * group + width) + before * width
+    block = inner * (width + 9 * group + width)
+    flops: IntArray = enter * large + (first + (depth - 1) * block) * small
+    params: IntArray = enter + first + (depth - 1) * block + 2 * (depth * (2 * inner + width) + width)
+    return flops, params
+
+
+def total_costs(built: Stages, flops: IntArray, params: IntArray) -> dict[str, IntArray]:
+    """Return the costs of whole networks from those of their stages: with the stem and the classifier."""
+    stem, last = 27 * STEM, built.width[:, -1]
+    return {
+        "flops": flops.sum(axis=1) + stem * half(IMAGE, STEM_STRIDE) ** 2 + last * CLASSES,
+        "params": params.sum(axis=1) + stem + 2 * STEM + (last + 1) * CLASSES,
+    }
+
+
+def non_decreasing(n: int, length: int, radix: int, rng: Generator) -> IntArray:
+    """Return `(n, length)` non-decreasing sequences of 0 to radix - 1, each equally likely.
+
+    Such a sequence plus 0, 1, 2, ... is a set of `length` out of radix + length - 1 numbers, which
+    Floyd's method draws.
+    """
+    chosen = np.empty((n, length), np.int64)
+    for i in range(length):
+        last = radix - 1 + i
+        drawn = rng.integers(0, last + 1, n)
+        taken = (chosen[:, :i] == drawn[:, None]).any(axis=1)
+        chosen[:, i] = np.where(taken, last, drawn)
+    return np.sort(chosen, axis=1) - np.arange(length)

@@ -1,0 +1,150 @@
+"""Arithmetic of cells with operations on edges: pruning, edit distance, features."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lissnas.spaces.base import Archs, BoolArray, Features, IntArray
+
+Bits = NDArray[np.uint32]
+Masks = NDArray[np.uint8]
+PAIRS = 1 << 16
+"""Pairs of cells and orders that are compared at once."""
+NO_PATH = 99
+"""Length of a path that does not exist, where the shortest is wanted."""
+
+
+def prune(edges: Bits, vertices: int) -> tuple[Bits, Bits]:
+    """Return what pruning leaves of edge sets, and the vertices used (none where nothing connects)."""
+    slots = [(e, int(i), int(j)) for e, (i, j) in enumerate(zip(*np.triu_indices(vertices, 1), strict=True))]
+    one = np.uint32(1)
+    there = [edges >> np.uint32(e) & one for e, _, _ in slots]
+    ahead, back = np.ones_like(edges), np.full_like(edges, 1 << (vertices - 1))
+    for e, i, j in slots:
+        ahead |= (there[e] & ahead >> np.uint32(i)) << np.uint32(j)
+    for e, i, j in reversed(slots):
+        back |= (there[e] & back >> np.uint32(j)) << np.uint32(i)
+    used = ahead & back
+    kept = np.zeros_like(edges)
+    for e, i, j in slots:
+        kept |= (there[e] & used >> np.uint32(i) & used >> np.uint32(j)) << np.uint32(e)
+    return kept, used
+
+
+def distance(a: Archs, b: Archs, orders: IntArray, limit: IntArray | None = None) -> IntArray:
+    """Return the least number of slots of `a` to edit at once so that pruning gives `b`, row by row.
+
+    `b` is laid on the vertices of `a` in every order. Edges of `a` and `b` together must not make a
+    circle, or no labelling has them all lead forward. Among the vertices that `b` uses each differing
+    edge is an edit; the others have to be cut off, each either from what is reached or from what
+    leads on, whichever is the cheapest in all. Distances beyond `limit` come back as `limit`.
+    """
+    n, vertices = len(a), orders.shape[1]
+    tail, head = np.triu_indices(vertices, 1)
+    most = np.full(n, len(tail)) if limit is None else limit
+    at_once = max(1, PAIRS // len(orders))
+    if n > at_once:
+        parts = [slice(lo, lo + at_once) for lo in range(0, n, at_once)]
+        return np.concatenate([distance(a[c], b[c], orders, most[c]) for c in parts])
+    matrix_a, matrix_b = (np.zeros((n, vertices, vertices), np.int8) for _ in range(2))
+    matrix_a[:, tail, head], matrix_b[:, tail, head] = a, b
+    back = np.argsort(orders, axis=1)
+    row = np.repeat(np.arange(n), len(orders))
+    laid = matrix_b[:, back[:, :, None], back[:, None]].reshape(-1, vertices, vertices)
+    out_a, out_b = _out(matrix_a)[row], _out(laid)
+    used = _used(out_b)
+    edits = ((matrix_a[row] != laid) & used[:, :, None] & used[:, None]).sum(axis=(1, 2))
+    todo = np.flatnonzero(edits < most[row])
+    todo = todo[_acyclic(out_a[todo] | out_b[todo])]
+    best = most.copy()
+    np.minimum.at(best, row[todo], edits[todo] + _cut(out_a[todo], used[todo]))
+    return best
+
+
+def _out(matrix: Archs) -> Masks:
+    """Return `(n, vertices)`: the successors of each vertex as bits."""
+    place = np.uint8(1) << np.arange(matrix.shape[1], dtype=np.uint8)
+    successors: Masks = ((matrix != 0) * place).sum(axis=2, dtype=np.uint8)
+    return successors
+
+
+def _used(out: Masks) -> BoolArray:
+    vertices = out.shape[1]
+    used: BoolArray = np.asarray(out != 0)
+    used[:, 0] = used[:, vertices - 1] = True
+    return used
+
+
+def _acyclic(out: Masks) -> BoolArray:
+    """Return which graphs have no circle: vertices that nothing leads to are taken away until none are."""
+    n, vertices = out.shape
+    alive = np.full(n, (1 << vertices) - 1, np.uint8)
+    for _ in range(vertices):
+        reached = np.zeros_like(alive)
+        for v in range(vertices):
+            reached |= np.where(alive >> np.uint8(v) & np.uint8(1) > 0, out[:, v], np.uint8(0))
+        alive &= reached
+    return np.asarray(alive == 0)
+
+
+def _cut(out: Masks, used: BoolArray) -> IntArray:
+    """Return how few edges cut off the vertices that aren't used, so that none is on a path."""
+    n, vertices = out.shape
+    place = np.uint8(1) << np.arange(vertices, dtype=np.uint8)
+    kept = (used * place).sum(axis=1, dtype=np.uint8)
+    total = np.zeros(n, np.int64)
+    touched = ((out & ~kept[:, None]) != 0).any(axis=1) | ((out != 0) & ~used).any(axis=1)
+    at = np.flatnonzero(touched)
+    if not len(at):
+        return total
+    out, used, kept = out[at], used[at], kept[at]
+    least = np.full(len(at), vertices * vertices)
+    for unreached in range(0, 1 << (vertices - 1), 2):  # these are not reached; the other unused ones lead nowhere
+        below = np.uint8(unreached) & ~kept
+        count = np.zeros(len(at), np.int64)
+        for v in range(vertices - 1):
+            dead = ~used[:, v] & (below >> np.uint8(v) & np.uint8(1) == 0)
+            forbidden = np.where(used[:, v], below, np.where(dead, below | kept, np.uint8(0)))
+            count += np.bitwise_count(out[:, v] & forbidden)
+        least = np.minimum(least, count)
+    total[at] = least
+    return total
+
+
+def n_edge_features(vertices: int, n_ops: int) -> int:
+    """Return how many columns `edge_features` gives."""
+    return vertices * (vertices - 1) // 2 * n_ops + 5 + 3 * n_ops
+
+
+def edge_features(rows: Archs, vertices: int, n_ops: int) -> Features:
+    """Return one-hot edges; edges, vertices, paths, longest and shortest path; by operation its edges,
+    the paths through them, and the most of them on one path.
+    """
+    tail, head = np.triu_indices(vertices, 1)
+    there = rows > 0
+    ahead = [np.ones(len(rows))]
+    longest, shortest = [np.zeros(len(rows))], [np.zeros(len(rows))]
+    most = [np.zeros((n_ops, len(rows)))]
+    into = [[(e, int(i)) for e, i in enumerate(tail) if head[e] == v] for v in range(vertices)]
+    for v in range(1, vertices):
+        ahead.append(np.sum([there[:, e] * ahead[i] for e, i in into[v]], axis=0))
+        longest.append(np.max([np.where(there[:, e], longest[i] + 1, -NO_PATH) for e, i in into[v]], axis=0))
+        shortest.append(np.min([np.where(there[:, e], shortest[i] + 1, NO_PATH) for e, i in into[v]], axis=0))
+        here = [
+            np.where(there[:, e], most[i] + (rows[:, e] == np.arange(1, n_ops + 1)[:, None]), -NO_PATH)
+            for e, i in into[v]
+        ]
+        most.append(np.max(here, axis=0))
+    back = [np.ones(len(rows))]
+    for v in reversed(range(vertices - 1)):
+        outward = [(e, int(j)) for e, j in enumerate(head) if tail[e] == v]
+        back.insert(0, np.sum([there[:, e] * back[j - v - 1] for e, j in outward], axis=0))
+    through = np.stack([there[:, e] * ahead[i] * back[j] for e, (i, j) in enumerate(zip(tail, head, strict=True))], 1)
+    used = 1 + np.sum([there[:, tail == v].any(axis=1) for v in range(vertices - 1)], axis=0)
+    columns = [there.sum(axis=1), used, ahead[-1], longest[-1], shortest[-1]]
+    for op in range(n_ops):
+        mine = rows == op + 1
+        columns += [mine.sum(axis=1), (mine * through).sum(axis=1), most[-1][op]]
+    hot = [rows == op + 1 for op in range(n_ops)]
+    return np.concatenate([*hot, np.stack(columns, axis=1)], axis=1, dtype=np.float32)

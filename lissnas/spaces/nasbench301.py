@@ -1,0 +1,256 @@
+"""NAS-Bench-301: the DARTS space of a normal and a reduction cell, up to isomorphism (Zela et al., 2022)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from lissnas.errors import InvalidArchitecture, UserError
+from lissnas.spaces.base import (
+    MUTATE_TRIES,
+    Archs,
+    Features,
+    IntArray,
+    Keys,
+    Space,
+    distinct_children,
+    raise_first,
+)
+from lissnas.spaces.nasbench301_cells import (
+    CELL,
+    DESCRIBED,
+    EDGES,
+    INPUT_CHOICES,
+    INPUT_STEPS,
+    INPUTS,
+    LABELLINGS,
+    N_CELL_FEATURES,
+    N_OPS,
+    NODE,
+    NODES,
+    OP_STEPS,
+    SHORT,
+    TOPOLOGIES,
+    VERTICES,
+    cell_classes,
+    cell_distance,
+    cell_features,
+    cells_of,
+    codes_of,
+    edited,
+    least,
+    own_topologies,
+    pair_codes,
+    single_steps,
+    tails_of,
+)
+
+PARENTS = 4096
+"""Architectures whose neighbours are made at once."""
+
+
+class NASBench301(Space):
+    """Pairs of cells, equal when both are isomorphic with their inputs in place.
+
+    A row is the normal cell, then the reduction cell; a cell is the pairs that nodes 3, 4 and 5 read
+    (0 to 2, 5, 9: an index into `PAIRS`), then the operations of its eight edges, by node and by
+    vertex they come from. The canonical row is the least of all orders of the nodes, and a key is its
+    number. One edit gives an edge another operation (96 ways) or another input, a vertex that the
+    node does not read yet and that does not come after it in every order of the nodes: 24 ways in
+    one given order, up to 48 over all orders, so that distance doesn't depend on the order.
+    """
+
+    name = "nasbench301"
+    source = "NAS-Bench-301 / DARTS (Zela et al., 2022; Liu et al., 2019)"
+    genome_len = 2 * CELL
+    max_edits = 2 * (EDGES + 2 * len(INPUT_CHOICES))
+    kinds = ("operation", "input")
+    slot_choices = (*INPUT_CHOICES, *(N_OPS,) * EDGES) * 2
+
+    def __init__(self) -> None:
+        self.n_features = 2 * N_CELL_FEATURES
+
+    @property
+    def described(self) -> int:
+        """The number of descriptions, of which `size()` are different genotypes."""
+        return DESCRIBED
+
+    def size(self) -> int:
+        """Return the number of pairs of cells up to isomorphism."""
+        return cell_classes() ** 2
+
+    # -- rows, cells, numbers ----------------------------------------------------------------------
+    def _numbers(self, archs: Archs) -> IntArray:
+        """Return the `(n, 2)` numbers of the canonical cells; raises InvalidArchitecture."""
+        self.check_rows(archs)
+        choices = np.array(self.slot_choices, np.uint8)
+        raise_first((archs.view(np.uint8) >= choices).any(axis=1), "a choice is out of range")
+        cells = archs.reshape(-1, CELL)
+        return least(codes_of(cells[:, :3]), cells[:, 3:]).reshape(-1, 2)
+
+    def _rows(self, numbers: IntArray) -> Archs:
+        """Return the rows of `(n, 2)` numbers of cells."""
+        return cells_of(numbers.ravel()).reshape(-1, self.genome_len)
+
+    def key(self, archs: Archs) -> Keys:
+        """Return the number of each row's canonical form among all descriptions."""
+        return _joined(self._numbers(archs))
+
+    def unkey(self, keys: Keys) -> Archs:
+        """Return the canonical rows that keys stand for."""
+        both = np.divmod(keys.astype(np.int64), TOPOLOGIES * LABELLINGS)
+        return self._rows(np.stack(both, axis=1))
+
+    def canonical(self, rows: Archs) -> Archs:
+        """Return the least row over all orders of the nodes of both cells."""
+        return self._rows(self._numbers(rows))
+
+    # -- the protocol ------------------------------------------------------------------------------
+    def sample(self, n: int, rng: Generator) -> Archs:
+        """Draw by rejection: uniform labellings of uniform least topologies, kept if they are the least."""
+        found = np.empty(0, np.int64)
+        while len(found) < 2 * n:
+            draws = 2 * (2 * n - len(found)) + 16
+            numbers = rng.choice(own_topologies(), draws) * LABELLINGS + rng.integers(0, LABELLINGS, draws)
+            cells = cells_of(numbers)
+            found = np.concatenate([found, numbers[least(codes_of(cells[:, :3]), cells[:, 3:]) == numbers]])
+        return self._rows(found[: 2 * n].reshape(n, 2))
+
+    def neighbors(self, archs: Archs) -> tuple[Archs, IntArray]:
+        """Return all genotypes that one edit of one cell gives, and each one's parent row."""
+        own = self._numbers(archs)
+        steps = single_steps()
+        rows, parents = [np.empty((0, self.genome_len), np.int8)], [np.empty(0, np.int64)]
+        for lo in range(0, len(own), PARENTS):
+            part = own[lo : lo + PARENTS]
+            cells = cells_of(part.ravel())
+            moved = edited(np.repeat(cells, len(steps), axis=0), np.tile(steps, (len(cells), 1)))
+            both = np.tile(part[:, None, None], (1, 2, len(steps), 1))  # (parents, cell that changes, step, cell)
+            for cell in range(2):
+                both[:, cell, :, cell] = moved.reshape(-1, 2, len(steps))[:, cell]
+            parent, which, step = np.nonzero((both >= 0).all(axis=3))
+            found = both[parent, which, step]
+            keep = distinct_children(parent, _joined(found), _joined(part))
+            rows.append(self._rows(found[keep]))
+            parents.append(lo + parent[keep])
+        return np.concatenate(rows), np.concatenate(parents)
+
+    def distance(self, a: Archs, b: Archs) -> IntArray:
+        """Return the exact edit distance of row i of `a` and row i of `b`."""
+        return _distance(self._numbers(a), self._numbers(b))
+
+    def mutate(self, archs: Archs, edits: IntArray, rng: Generator, kind: str | None = None) -> Archs:
+        """Return random genotypes at exactly `edits[i]` edits, drawn uniformly among the single edits."""
+        self.check_kind(kind)
+        own = self._numbers(archs)
+        out = own.copy()
+        todo = np.flatnonzero(edits > 0)
+        for _ in range(MUTATE_TRIES):
+            if not len(todo):
+                break
+            found = own[todo]
+            touched, steps = _random_steps(edits[todo], rng, kind)
+            found.reshape(-1)[touched] = edited(cells_of(found.reshape(-1)[touched]), steps)
+            ok = (found >= 0).all(axis=1) & (found != own[todo]).any(axis=1)
+            far = np.flatnonzero(ok & (edits[todo] > 1))
+            ok[far] = _distance(own[todo[far]], found[far]) == edits[todo[far]]
+            out[todo[ok]] = found[ok]
+            todo = todo[~ok]
+        return self._rows(out)
+
+    def encode(self, archs: Archs) -> Features:
+        """Return of the normal, then the reduction cell, in canonical form, what `cell_features` says."""
+        return cell_features(self.canonical(archs).reshape(-1, CELL)).reshape(len(archs), self.n_features)
+
+    # -- notation ----------------------------------------------------------------------------------
+    def format(self, archs: Archs) -> list[str]:
+        """Return `normal/reduction`; four nodes joined by `|`, each `operation~input+operation~input`.
+
+        For example `sep3~0+skip~1|...|...|.../...`; operations are those of `SHORT`, inputs vertices.
+        """
+        cells = self.canonical(archs).reshape(-1, CELL)
+        edge = [f"{op}~{tail}" for op in SHORT for tail in range(VERTICES)]
+        numbers = (cells[:, 3:].astype(np.int64) * VERTICES + tails_of(cells)).tolist()
+        text = ["|".join([f"{edge[r[i]]}+{edge[r[i + 1]]}" for i in range(0, EDGES, 2)]) for r in numbers]
+        return [f"{normal}/{reduction}" for normal, reduction in zip(text[::2], text[1::2], strict=True)]
+
+    def parse(self, names: Sequence[str]) -> Archs:
+        """Read what `format` writes, nodes in any order in which edges lead forward."""
+        edge = {f"{op}~{tail}": (tail, i) for i, op in enumerate(SHORT) for tail in range(VERTICES - 1)}
+        nodes = {f"{a}+{b}": (*edge[a], *edge[b]) for a in edge for b in edge}
+        found = []
+        for row, name in enumerate(names):
+            cells = [cell.split("|") for cell in name.split("/")]
+            if [len(cell) for cell in cells] != [NODES] * 2:
+                raise InvalidArchitecture(row, "expected two cells joined by '/', of four nodes joined by '|'")
+            for node in itertools.chain(*cells):
+                if node not in nodes:
+                    example = f"such as sep3~0+skip~1, operations {', '.join(SHORT)}"
+                    raise InvalidArchitecture(row, f"expected a node {example}, found {node!r}")
+                found.append(nodes[node])
+        return self._from_edges(np.array(found, np.int64).reshape(-1, 2, EDGES, 2))
+
+    def from_genotype(self, genotypes: Sequence[Sequence[Sequence[Sequence[int]]]]) -> Archs:
+        """Read NASLib's compact lists: `[normal, reduction]`, each of eight `(input, operation)`, by node.
+
+        Operations are indices into `OPERATIONS`; the two edges of a node may stand in either order.
+        """
+        try:
+            edges = np.array(genotypes) if len(genotypes) else np.empty((0, 2, EDGES, 2), np.int64)
+        except ValueError:  # lists of different lengths
+            edges = np.empty(0)
+        if edges.shape[1:] != (2, EDGES, 2) or edges.dtype.kind not in "iu":
+            raise UserError(
+                "genotypes: expected [normal, reduction] each, of eight pairs (input, operation) of integers"
+            )
+        return self._from_edges(edges.astype(np.int64))
+
+    def _from_edges(self, edges: NDArray[np.int64]) -> Archs:
+        """Return canonical rows from `(n, 2, 8, 2)` inputs and operations; raises InvalidArchitecture."""
+        tails, ops = edges[..., 0], edges[..., 1]
+        raise_first(((ops < 0) | (ops >= N_OPS)).any(axis=(1, 2)), f"an operation is not 0 to {N_OPS - 1}")
+        raise_first(((tails < 0) | (tails >= NODE)).any(axis=(1, 2)), "a node reads no vertex before it")
+        a, b = tails[..., ::2], tails[..., 1::2]
+        raise_first((a == b).any(axis=(1, 2)), "a node reads the same vertex twice")
+        order = np.stack([a > b, a < b], axis=-1).reshape(ops.shape).astype(np.int64) + (NODE - INPUTS) * 2
+        cells = np.concatenate([pair_codes()[a, b][..., 1:], np.take_along_axis(ops, order, -1)], axis=-1)
+        return self.canonical(cells.reshape(-1, self.genome_len).astype(np.int8))
+
+
+def _joined(numbers: IntArray) -> Keys:
+    """Return the keys of `(n, 2)` numbers of cells."""
+    return (numbers[:, 0] * (TOPOLOGIES * LABELLINGS) + numbers[:, 1]).astype(np.uint64)
+
+
+def _distance(a: IntArray, b: IntArray) -> IntArray:
+    """Return the edit distance of genotypes given by the `(n, 2)` numbers of their cells."""
+    total = np.zeros(a.shape, np.int64)
+    differ = a != b
+    total[differ] = cell_distance(cells_of(a[differ]), cells_of(b[differ]))
+    return np.asarray(total.sum(axis=1))
+
+
+def _random_steps(edits: IntArray, rng: Generator, kind: str | None) -> tuple[IntArray, Archs]:
+    """Return which of the 2n cells change, and their steps: `edits[i]` slots of genotype i in all."""
+    n_ops, n_all = OP_STEPS * EDGES, len(single_steps())
+    low, high = {None: (0, n_all), "operation": (0, n_ops), "input": (n_ops, n_all)}[kind]
+    one = np.flatnonzero(edits == 1)
+    cell = rng.integers(0, 2, len(one))
+    steps = single_steps()[rng.integers(low, high, len(one))]
+    more = np.flatnonzero(edits > 1)
+    if not len(more):
+        return 2 * one + cell, steps
+    # The slots that come in first in a race in which each is as fast as it has choices.
+    rate = np.repeat([OP_STEPS * (kind != "input"), INPUT_STEPS * (kind != "operation")], EDGES)
+    rate = np.tile(rate, 2).astype(np.float64)
+    with np.errstate(divide="ignore"):
+        race = rng.exponential(size=(len(more), len(rate))) / rate
+    chosen = (np.argsort(np.argsort(race, axis=1), axis=1) < edits[more, None]) & (rate > 0)
+    top = np.tile(np.repeat([OP_STEPS, INPUT_STEPS], EDGES), 2)
+    many = (rng.integers(1, top + 1, chosen.shape) * chosen).astype(np.int8)
+    both = (2 * more[:, None] + np.arange(2)).ravel()
+    return np.concatenate([2 * one + cell, both]), np.concatenate([steps, many.reshape(-1, 2 * EDGES)])

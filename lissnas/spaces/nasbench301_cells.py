@@ -1,0 +1,279 @@
+"""Cells of the DARTS space, told apart up to isomorphism by one table look-up.
+
+A cell has two inputs, the outputs 0 and 1 of the two cells before it, and four nodes 2 to 5. Each node
+reads two different earlier vertices through one operation each; the cell's output is all four nodes.
+
+    vertex    0     1 |   2        3        4        5
+    reads             | {0, 1}  3 pairs  6 pairs  10 pairs    180 topologies
+    edges             |  0 1      2 3      4 5      6 7       7^8 labellings
+
+Nodes have no names of their own: orders of the nodes in which every edge leads forward describe the
+same cell. Which edge sets are equal, and where their edges go, stands in one table that is built on
+first use (`tables`), so that a cell's canonical form is a look-up and a sum.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lissnas.spaces.base import Archs, Features, IntArray
+
+OPERATIONS = (
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+"""The operations as DARTS names them, in the order of their digits (and of NASLib's compact lists)."""
+SHORT = ("max3", "avg3", "skip", "sep3", "sep5", "dil3", "dil5")
+"""The same in the notation."""
+N_OPS, NODES, INPUTS = len(OPERATIONS), 4, 2
+EDGES = 2 * NODES
+VERTICES = INPUTS + NODES
+LABELLINGS = 7**8
+"""Ways to put operations on the edges of a cell; the first edge is the most significant digit."""
+PAIRS = tuple(sorted(itertools.combinations(range(VERTICES), 2), key=lambda pair: pair[::-1]))
+"""Pairs of vertices, ordered so that those of earlier vertices come first: 3, 6, 10 lie before 3, 4, 5."""
+INPUT_CHOICES = (3, 6, 10)
+TOPOLOGIES = 3 * 6 * 10
+DESCRIBED = (TOPOLOGIES * LABELLINGS) ** 2
+"""1,076,746,950,455,072,400 pairs of described cells."""
+NODE = np.repeat(np.arange(INPUTS, VERTICES, dtype=np.int8), 2)
+"""The node that each edge leads to."""
+CELL = len(INPUT_CHOICES) + EDGES
+SAME = 15
+"""The code of a pair that is none; codes of pairs are 0 to 14."""
+OP_STEPS, INPUT_STEPS = N_OPS - 1, VERTICES - 2
+"""Other choices of an edge: operations, and vertices that are neither its end nor its start."""
+SLOT = np.cumsum([0, 2, 3, 4])[NODE - INPUTS]
+"""Where each edge's node begins among the 14 possible edges of a cell."""
+N_SLOTS = 14
+N_SHAPE = 8
+N_CELL_FEATURES = N_OPS * (N_SLOTS + 4) + N_SHAPE
+
+
+class Tables(NamedTuple):
+    """What is known of all 2^16 ways to give four nodes a pair each, four bits a pair, in any order."""
+
+    topology: NDArray[np.int32]  # (65536,) the least of the topologies that are equal to it, -1 for no cell
+    first: NDArray[np.int32]  # (65536,) where its ways into that topology begin below
+    ways: NDArray[np.int32]  # (65536,) as many as the topology has automorphisms
+    places: NDArray[np.int8]  # (m, 8) for each way, where the edges go
+    weights: NDArray[np.int32]  # (m, 8) what the operation of each edge weighs there
+    pairs: Archs  # (180, 3) the pairs of nodes 3 to 5 by topology
+    tails: Archs  # (180, 8) the vertices that the edges come from
+
+
+@cache
+def tables() -> Tables:
+    """Return the tables, built once a process in half a second."""
+    pairs = np.indices(INPUT_CHOICES).reshape(3, -1).T.astype(np.int8)
+    ends = np.array([*PAIRS, (0, 0)])  # the last is no pair
+    tails = ends[np.insert(pairs, 0, 0, axis=1)].reshape(TOPOLOGIES, EDGES)
+
+    code = np.arange(1 << 4 * NODES)
+    raw = np.stack([code >> 4 * node & 15 for node in range(NODES)], axis=1)
+    edges = ends[raw]  # (65536, 4, 2)
+    none = np.iinfo(np.int32).max
+    orders = [np.array([0, 1, *order]) for order in itertools.permutations(range(INPUTS, VERTICES))]
+    reached = np.full((len(orders), len(code)), none, np.int32)
+    places = np.empty((len(orders), len(code), EDGES), np.int8)
+    for q, to in enumerate(orders):
+        moved, node = to[edges], to[INPUTS:]
+        forward = (moved < node[:, None]).all(axis=(1, 2)) & (raw != SAME).all(axis=1)
+        swapped = moved[:, :, 0] > moved[:, :, 1]
+        at = 2 * (node - INPUTS)[:, None] + (np.arange(2) ^ swapped[:, :, None])
+        places[q] = at.reshape(len(code), EDGES)
+        choice = pair_codes()[moved[:, :, 0], moved[:, :, 1]][:, np.argsort(node)]
+        reached[q, forward] = (choice @ [0, 60, 10, 1])[forward]
+    least = reached.min(axis=0)
+    start, way = np.nonzero(((reached == least) & (least != none)).T)
+    count = np.bincount(start, minlength=len(code)).astype(np.int32)
+    first = (np.cumsum(count) - count).astype(np.int32)
+    first[count == 0] = 0
+    places = places[way, start]
+    weights = (N_OPS ** (EDGES - 1 - places.astype(np.int64))).astype(np.int32)
+    topology = np.where(least == none, -1, least).astype(np.int32)
+    return Tables(topology, first, count, places, weights, pairs, tails.astype(np.int8))
+
+
+@cache
+def pair_codes() -> IntArray:
+    """Return the code of each pair of vertices in either order, `(6, 6)`."""
+    codes = np.full((VERTICES, VERTICES), SAME)
+    for i, (low, high) in enumerate(PAIRS):
+        codes[low, high] = codes[high, low] = i
+    return codes
+
+
+@cache
+def _digits() -> Archs:
+    """The four digits of each number below 7^4."""
+    return np.indices((N_OPS,) * 4).reshape(4, -1).T.astype(np.int8)
+
+
+@cache
+def cell_classes(n_ops: int = N_OPS) -> int:
+    """Return how many cells there are up to isomorphism, exactly.
+
+    By Burnside's lemma, for each class of topologies: the number of labellings that an automorphism
+    leaves alone is `n_ops` to the number of its cycles on edges, and classes are the mean of these.
+    """
+    t = tables()
+    total = 0
+    for topology in own_topologies():
+        (code,) = codes_of(t.pairs[topology][None])
+        ways = t.places[t.first[code] : t.first[code] + t.ways[code]]
+        fixed = sum(n_ops ** _cycles(way.tolist()) for way in ways)
+        total += fixed // len(ways)
+    return total
+
+
+def _cycles(to: Sequence[int]) -> int:
+    """Return the number of cycles of a permutation."""
+    seen: set[int] = set()
+    cycles = 0
+    for i in range(len(to)):
+        cycles += i not in seen
+        while i not in seen:
+            seen.add(i)
+            i = to[i]
+    return cycles
+
+
+@cache
+def own_topologies() -> IntArray:
+    """Return the topologies that are the least of their class."""
+    t = tables()
+    return np.flatnonzero(t.topology[codes_of(t.pairs)] == np.arange(TOPOLOGIES))
+
+
+def codes_of(pairs: Archs) -> IntArray:
+    """Return the codes of topologies given by their `(n, 3)` pairs."""
+    wide = pairs.astype(np.int64)
+    codes: IntArray = wide[:, 0] << 4 | wide[:, 1] << 8 | wide[:, 2] << 12
+    return codes
+
+
+def least(codes: IntArray, ops: Archs) -> IntArray:
+    """Return the numbers of the canonical cells, topology times 7^8 plus labelling; negative for no cell.
+
+    `codes` are `(m,)` pairs of four nodes in any order, `ops` the `(m, 8)` operations of their edges.
+    """
+    t = tables()
+    wide = ops.astype(np.int32)
+    first, count = t.first[codes], t.ways[codes]
+    labelling = np.einsum("ij,ij->i", wide, t.weights[first])
+    for way in range(1, int(count.max(initial=1))):
+        more = np.flatnonzero(count > way)
+        other = np.einsum("ij,ij->i", wide[more], t.weights[first[more] + way])
+        labelling[more] = np.minimum(labelling[more], other)
+    numbers: IntArray = t.topology[codes].astype(np.int64) * LABELLINGS + labelling
+    return numbers
+
+
+def cells_of(numbers: IntArray) -> Archs:
+    """Return `(m, 11)` cells, pairs and operations, from their numbers."""
+    topology, labelling = np.divmod(numbers, LABELLINGS)
+    high, low = np.divmod(labelling, N_OPS**4)
+    return np.concatenate([tables().pairs[topology], _digits()[high], _digits()[low]], axis=1)
+
+
+def tails_of(cells: Archs) -> Archs:
+    """Return the `(m, 8)` vertices that the edges of cells come from."""
+    wide = cells[:, :3].astype(np.int64)
+    tails: Archs = tables().tails[wide @ [60, 10, 1]]
+    return tails
+
+
+def edited(cells: Archs, steps: Archs) -> IntArray:
+    """Return the numbers of cells after edits, negative where they leave no cell.
+
+    `steps` is `(m, 16)`: how far each edge's operation, then its input, moves among the choices, 0 for not.
+    """
+    ops = (cells[:, 3:] + steps[:, :EDGES]) % np.int8(N_OPS)
+    other = tails_of(cells)  # numbered without the node itself, which is later: as it is
+    other = (other + steps[:, EDGES:]) % np.int8(VERTICES - 1)
+    tails = other + (other >= NODE)
+    a, b = tails[:, ::2], tails[:, 1::2]
+    pairs = pair_codes()[a, b]
+    codes = pairs[:, 0] | pairs[:, 1] << 4 | pairs[:, 2] << 8 | pairs[:, 3] << 12
+    # The operation of a pair's lower vertex comes first.
+    by_node = ops.reshape(-1, NODES, 2)
+    ops = np.where((a > b)[:, :, None], by_node[:, :, ::-1], by_node).reshape(-1, EDGES)
+    return least(codes, ops)
+
+
+def cell_distance(a: Archs, b: Archs) -> IntArray:
+    """Return the least number of edits from cell i of `a` to cell i of `b`, both `(m, 11)`.
+
+    It is the least number of differing operations and inputs over all ways to pair the nodes, and
+    the edges into paired nodes. Single edits get there: taken in the order of b's nodes, each leaves
+    the nodes done so far without an edge from the rest, so no cycle comes.
+    """
+    tails_a, tails_b = tails_of(a).T.copy(), tails_of(b).T.copy()
+    ops_a, ops_b = a[:, 3:].T.copy(), b[:, 3:].T.copy()
+    differ = {(i, j): (ops_a[i] != ops_b[j]).view(np.int8) for i in range(EDGES) for j in range(EDGES)}
+    best = np.full(len(a), 2 * EDGES, np.int8)
+    for order in itertools.permutations(range(INPUTS, VERTICES)):
+        moved = np.array([0, 1, *order], np.int8)[tails_a]
+        total = np.zeros(len(a), np.int8)
+        for node, to in enumerate(order):
+            i, j, k, m = 2 * node, 2 * node + 1, 2 * (to - INPUTS), 2 * (to - INPUTS) + 1
+            straight = differ[i, k] + differ[j, m] + (moved[i] != tails_b[k]) + (moved[j] != tails_b[m])
+            crossed = differ[i, m] + differ[j, k] + (moved[i] != tails_b[m]) + (moved[j] != tails_b[k])
+            total += np.minimum(straight, crossed)
+        np.minimum(best, total, out=best)
+    return best.astype(np.int64)
+
+
+@cache
+def single_steps() -> Archs:
+    """Return the steps of every single edit of a cell, `(80, 16)`, operations first."""
+    slot = np.repeat(np.arange(2 * EDGES), np.repeat([OP_STEPS, INPUT_STEPS], EDGES))
+    steps = np.zeros((len(slot), 2 * EDGES), np.int8)
+    steps[np.arange(len(slot)), slot] = np.concatenate(
+        [np.tile(np.arange(1, n + 1), EDGES) for n in (OP_STEPS, INPUT_STEPS)]
+    )
+    return steps
+
+
+def cell_features(cells: Archs) -> Features:
+    """Return for `(m, 11)` cells one-hot operations of the 14 possible edges, their counts, and shape.
+
+    Counts are by operation: edges from vertex 0, from vertex 1, from nodes, and all. Shape is the
+    depth of nodes 3 to 5 and the largest, the edges from 0, 1 and nodes, and nodes that no other reads.
+    """
+    topology = cells[:, :3].astype(np.int64) @ [60, 10, 1]
+    out = np.zeros((len(cells), N_CELL_FEATURES), np.float32)
+    n_hot = N_SLOTS * N_OPS
+    column = (tables().tails[topology] + SLOT) * N_OPS + cells[:, 3:]
+    out[np.arange(len(cells))[:, None], column] = 1
+    source = np.minimum(np.concatenate([np.arange(n) for n in (2, 3, 4, 5)]), 2)
+    by_source = np.concatenate([source[:, None] == np.arange(3), np.ones((N_SLOTS, 1), bool)], axis=1)
+    np.matmul(out[:, :n_hot], np.kron(by_source, np.eye(N_OPS)).astype(np.float32), out=out[:, n_hot:-N_SHAPE])
+    out[:, -N_SHAPE:] = _shapes()[topology]
+    return out
+
+
+@cache
+def _shapes() -> Features:
+    """The features of each topology that don't depend on operations, `(180, 8)`."""
+    rows: list[list[Any]] = []
+    for tails in tables().tails.tolist():
+        depth = [0, 0]
+        for i in range(0, EDGES, 2):
+            depth.append(1 + max(depth[tails[i]], depth[tails[i + 1]]))
+        uses = [tails.count(0), tails.count(1), sum(tail >= INPUTS for tail in tails)]
+        unread = sum(node not in tails for node in range(INPUTS, VERTICES))
+        rows.append([*depth[3:], max(depth), *uses, unread])
+    return np.array(rows, np.float32)

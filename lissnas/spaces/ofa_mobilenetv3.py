@@ -1,0 +1,223 @@
+"""The Once-for-All MobileNetV3 space: five stages of two to four blocks, 2e19 networks (Cai et al., 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from lissnas.errors import InvalidArchitecture
+from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, Keys
+from lissnas.spaces.chain import Layer, Skeleton, Stage, convolution, half
+from lissnas.spaces.choices import ChoiceSpace
+
+KERNELS = (3, 5, 7)
+EXPANSIONS = (3, 4, 6)
+ABSENT = len(KERNELS) * len(EXPANSIONS)
+"""The digit of a block that is left out; digits below it are 3 x (index of kernel) + index of expansion."""
+STAGES, DEPTH = 5, 4
+BLOCKS = STAGES * DEPTH
+CONFIGURATIONS = 9**2 + 9**3 + 9**4
+"""7,371 configurations of a stage: two, three or four blocks of nine choices."""
+
+SKELETON = Skeleton(
+    image=224,
+    classes=1000,
+    stem=16,
+    stem_stride=2,
+    first=16,
+    stages=tuple(Stage(width, DEPTH, stride) for width, stride in ((24, 2), (40, 2), (80, 2), (112, 1), (160, 2))),
+    last=960,
+)
+SQUEEZED = (1, 3, 4)
+"""Stages, counted from 0, whose blocks have a squeeze-and-excitation."""
+MIXED = 1280
+"""Channels of the convolution between the pooling and the classifier."""
+
+
+class OFAMobileNetV3(ChoiceSpace):
+    """Twenty blocks, four a stage: digit 0 to 8 kernel and expansion, 9 left out.
+
+    A block can be left out at the end of a stage only, down to two blocks. One edit gives a block
+    another kernel or expansion or both, or adds or removes the last block of a stage: one digit
+    changes, so distance is the number of digits that differ. Images have 224 pixels a side, widths
+    the factor 1.0. A key is the index in lexicographic order modulo 2^64: the 7,371^5 networks are
+    more than that, and two of them share a key exactly when their indices differ by 2^64. They
+    then differ in every stage, so that networks at fewer than five edits never share one.
+    """
+
+    cost_names = ("flops", "params")
+
+    def __init__(self) -> None:
+        radix = [ABSENT, ABSENT, ABSENT + 1, ABSENT + 1] * STAGES
+        super().__init__("ofa_mobilenetv3", radix, "Once-for-All MobileNetV3 (Cai et al., 2020)")
+        self.n_features = (BLOCKS + STAGES) * (len(KERNELS) + len(EXPANSIONS)) + STAGES + len(self.cost_names)
+
+    # -- stages as numbers -------------------------------------------------------------------------
+    @cached_property
+    def _configurations(self) -> Archs:
+        """The digits of each configuration of a stage, `(7371, 4)`, in lexicographic order."""
+        rows = np.indices((ABSENT, ABSENT, ABSENT + 1, ABSENT + 1)).reshape(DEPTH, -1).T
+        return rows[_ends_in_order(rows[:, 2:])].astype(np.int8)
+
+    def _numbers(self, archs: Archs) -> IntArray:
+        """Return the configuration of each stage, `(n, 5)`."""
+        first, second, third, last = (archs[:, i::DEPTH].astype(np.int64) for i in range(DEPTH))
+        # Without a third block there is one way for the rest, not ten.
+        rest = np.minimum((ABSENT + 1) * third + last, ABSENT * (ABSENT + 1))
+        numbers: IntArray = (ABSENT * first + second) * (ABSENT * (ABSENT + 1) + 1) + rest
+        return numbers
+
+    @cached_property
+    def _place(self) -> Keys:
+        """The weight of each stage's configuration in an index."""
+        return np.array([CONFIGURATIONS**i for i in reversed(range(STAGES))], np.uint64)
+
+    def _raw_key(self, rows: Archs) -> Keys:
+        keys: Keys = (self._numbers(rows).astype(np.uint64) * self._place).sum(axis=1, dtype=np.uint64)
+        return keys
+
+    def unkey(self, keys: Keys) -> Archs:
+        """Return the rows that keys stand for; where there are two, the one of lower index."""
+        numbers = keys[:, None] // self._place % np.uint64(CONFIGURATIONS)
+        return self._rows(numbers)
+
+    def _rows(self, numbers: Keys | IntArray) -> Archs:
+        """Return the rows of which `(n, 5)` stages have these configurations."""
+        rows: Archs = self._configurations[numbers].reshape(-1, BLOCKS)
+        return rows
+
+    # -- the protocol ------------------------------------------------------------------------------
+    def size(self) -> int:
+        """Return 7,371^5."""
+        return int(CONFIGURATIONS**STAGES)
+
+    def valid(self, rows: Archs) -> BoolArray:
+        """Return which rows leave no block out before one that is there."""
+        return np.asarray(_ends_in_order(rows.reshape(-1, STAGES, DEPTH)[:, :, 2:]).all(axis=1))
+
+    def sample(self, n: int, rng: Generator) -> Archs:
+        """Draw the configuration of each stage uniformly, and so the network."""
+        return self._rows(rng.integers(0, CONFIGURATIONS, (n, STAGES)))
+
+    def slots(self, archs: Archs) -> Archs:
+        """Return the digits, -1 for a stage's fourth block where the third is left out."""
+        out = archs.copy()
+        out[:, DEPTH - 1 :: DEPTH][archs[:, DEPTH - 2 :: DEPTH] == ABSENT] = -1
+        return out
+
+    @cached_property
+    def _costs(self) -> tuple[list[IntArray], IntArray]:
+        """By block a table of digits, and what all networks share; multiply-adds, parameters."""
+        s = SKELETON
+        side = half(s.image, s.stem_stride)
+        shared = convolution(3, 3, s.stem, side)
+        shared += convolution(3, s.stem, s.stem, side, groups=s.stem) + convolution(1, s.stem, s.first, side)
+        tables = []
+        for i, layer in enumerate(s.layers):
+            squeezed = i // DEPTH in SQUEEZED
+            blocks = [_block(kernel, e, layer, side, squeezed) for kernel in KERNELS for e in EXPANSIONS]
+            tables.append(np.array([*blocks, [0, 0]]))
+            side = half(side, layer.stride)
+        shared += convolution(1, s.stages[-1].outputs, s.last, side)
+        # After the pooling: a convolution without norm or bias, and a classifier with bias.
+        weights = s.last * MIXED + MIXED * s.classes
+        return tables, shared + np.array([weights, weights + s.classes])
+
+    def costs(self, archs: Archs) -> Mapping[str, IntArray]:
+        """Return multiply-adds of convolutions and classifier, and parameters, at width 1.0."""
+        self.check_rows(archs)
+        tables, shared = self._costs
+        flops = np.full(len(archs), shared[0], np.int64)
+        params = np.full(len(archs), shared[1], np.int64)
+        for column, table in zip(archs.T, tables, strict=True):
+            flops += table[column, 0]
+            params += table[column, 1]
+        return {"flops": flops, "params": params}
+
+    @cached_property
+    def _stage_features(self) -> Features:
+        """One-hot kernels (12) and expansions (12), counts of both (6) and depth of each configuration."""
+        digits = self._configurations[:, :, None]
+        kernels = digits // 3 == np.arange(3)
+        expansions = (digits % 3 == np.arange(3)) & (digits < ABSENT)
+        parts = [
+            *(hot.reshape(CONFIGURATIONS, -1) for hot in (kernels, expansions)),
+            *(hot.sum(axis=1) for hot in (kernels, expansions)),
+            kernels.sum(axis=(1, 2))[:, None],
+        ]
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
+    def one_hot(self, archs: Archs) -> Features:
+        """Return `(n, 120)`: one-hot kernels of the twenty blocks, then expansions, zeros for absent ones."""
+        return self._features(archs)[:, : 6 * BLOCKS]
+
+    def encode(self, archs: Archs) -> Features:
+        """Return one-hot kernels and expansions, their counts by stage, depths, and costs."""
+        costs = np.column_stack([*self.costs(archs).values()])
+        return np.concatenate([self._features(archs), costs], axis=1, dtype=np.float32)
+
+    def _features(self, archs: Archs) -> Features:
+        """Return the features of all stages, the same kind of all of them side by side."""
+        self.check_rows(archs)
+        stages = self._stage_features[self._numbers(archs)]
+        parts = np.split(stages, [12, 24, 27, 30], axis=2)
+        return np.concatenate([part.reshape(len(archs), STAGES * part.shape[2]) for part in parts], axis=1)
+
+    # -- notation ----------------------------------------------------------------------------------
+    @cached_property
+    def _names(self) -> list[str]:
+        """The notation of each configuration of a stage."""
+        blocks = [f"k{kernel}e{e}" for kernel in KERNELS for e in EXPANSIONS]
+        return ["-".join(blocks[c] for c in row if c < ABSENT) for row in self._configurations.tolist()]
+
+    @cached_property
+    def _number_of(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self._names)}
+
+    def format(self, archs: Archs) -> list[str]:
+        """Return stages joined by `|`, each `k3e6-k5e4`: kernel and expansion of two to four blocks."""
+        names = self._names
+        return ["|".join([names[i] for i in row]) for row in self._numbers(archs).tolist()]
+
+    def parse(self, names: Sequence[str]) -> Archs:
+        """Read what `format` writes."""
+        numbers = []
+        for row, name in enumerate(names):
+            stages = name.split("|")
+            if len(stages) != STAGES:
+                raise InvalidArchitecture(row, f"expected {STAGES} stages joined by '|', found {len(stages)}")
+            for i, stage in enumerate(stages):
+                if stage not in self._number_of:
+                    expected = "expected 2 to 4 blocks joined by '-', each k3, k5 or k7 and e3, e4 or e6"
+                    raise InvalidArchitecture(row, f"stage {i}: {expected}, found {stage!r}")
+            numbers.append([self._number_of[stage] for stage in stages])
+        return self._rows(np.array(numbers, np.int64).reshape(-1, STAGES))
+
+
+def _ends_in_order(last_two: NDArray[np.integer]) -> BoolArray:
+    """Return where the fourth block is left out if the third is; the two are the last axis."""
+    return np.asarray((last_two[..., 0] < ABSENT) | (last_two[..., 1] == ABSENT))
+
+
+def _divisible(channels: float) -> int:
+    """Return the multiple of 8 nearest to a number of channels, at least 8 and at least 90 % of it."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * channels else nearest
+
+
+def _block(kernel: int, expansion: int, layer: Layer, side: int, squeezed: bool) -> IntArray:
+    """Return the costs of a MobileNetV3 block, with its squeeze-and-excitation where it has one."""
+    middle, small = _divisible(layer.inputs * expansion), half(side, layer.stride)
+    total = (
+        convolution(1, layer.inputs, middle, side)
+        + convolution(kernel, middle, middle, small, groups=middle)
+        + convolution(1, middle, layer.outputs, small)
+    )
+    if squeezed:  # two convolutions with bias and without norm, on one pixel
+        narrow = _divisible(middle // 4)
+        total += np.array([2 * middle * narrow, 2 * middle * narrow + middle + narrow])
+    return total

@@ -1,0 +1,164 @@
+"""Oracles of a user's own: a command, a model file; and answers that are remembered on disk."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xgboost as xgb
+
+from lissnas.errors import LissnasError, UserError
+from lissnas.labelling import Attempt, LabelLog
+from lissnas.oracles import Oracle, ask
+from lissnas.spaces import Archs, FloatArray, Space
+
+
+class OracleFailed(LissnasError):
+    """A user's oracle died, was too slow, or answered what can't be used."""
+
+
+@dataclass(frozen=True)
+class CommandOracle:
+    """A program of the user's: an architecture a line on its standard input, a number a line on its standard output.
+
+    It runs once a batch, without a shell, in its own process group, which is ended after `seconds`.
+    """
+
+    space: Space
+    command: Sequence[str]
+    seconds: float
+
+    @classmethod
+    def parse(cls, space: Space, text: str, seconds: float) -> CommandOracle:
+        """Read a command as a shell would split it; raises UserError for one that is not there."""
+        try:
+            command = shlex.split(text)
+        except ValueError as error:
+            raise UserError(f"--oracle-command: {text!r} can't be split into words: {error}") from None
+        if not command or shutil.which(command[0]) is None:
+            raise UserError(f"--oracle-command: {command[0] if command else text!r} is no program that is found")
+        return cls(space, tuple(command), seconds)
+
+    def __call__(self, archs: Archs) -> FloatArray:
+        """Return `(n,)` values; raises OracleFailed, which says which batch it was."""
+        names = self.space.format(archs)
+        batch = f"the batch of {len(names)} from {names[0]} to {names[-1]}"
+        process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+        try:
+            out, complaint = process.communicate("".join(f"{n}\n" for n in names), timeout=self.seconds)
+        except subprocess.TimeoutExpired:
+            raise OracleFailed(f"{self.command[0]} took longer than {self.seconds:g} s for {batch}") from None
+        finally:
+            _end(process)
+        if process.returncode:
+            said = " ".join(complaint.split())[-200:]
+            raise OracleFailed(
+                f"{self.command[0]} ended with code {process.returncode} on {batch}: {said or 'no message'}"
+            )
+        lines = out.splitlines()
+        if len(lines) != len(names):
+            raise OracleFailed(
+                f"{self.command[0]} answered {len(lines)} lines for {batch}: one number a line is expected"
+            )
+        return np.array([self._number(line, name) for line, name in zip(lines, names, strict=True)])
+
+    def _number(self, line: str, name: str) -> float:
+        try:
+            value = float(line)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise OracleFailed(
+                f"{self.command[0]} answered {line.strip()[:60]!r} for {name}: a finite number is expected"
+            )
+        return value
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a process and all that it started, and close its pipes."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None and not pipe.closed:
+            pipe.close()
+    process.wait()
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """An oracle whose every answer is on disk before the next batch is asked: none is paid for twice.
+
+    A batch that fails leaves the answers of those before it. `at_once` architectures are asked together.
+    """
+
+    oracle: Oracle
+    space: Space
+    path: Path
+    about: str
+    """What the answers are a function of: answers about something else are refused."""
+    at_once: int = 64
+
+    def __call__(self, archs: Archs) -> FloatArray:
+        """Return `(n,)` values, asking only about architectures that were never answered."""
+        names = self.space.format(archs)
+        with LabelLog.opened(self.path, {"oracle": self.about, "space": self.space.name}) as log:
+            new = np.array([i for i, name in enumerate(names) if log.value(name) is None], np.int64)
+            for lo in range(0, len(new), self.at_once):
+                part = new[lo : lo + self.at_once]
+                for i, value in zip(part.tolist(), ask(self.oracle, self.space, archs[part]).tolist(), strict=True):
+                    log.append(Attempt(names[i], value, None, None))
+            return np.array([log.value(name) for name in names], np.float64)
+
+
+@dataclass(frozen=True)
+class SurrogateScorer:
+    """A surrogate that is asked directly: its value is the score."""
+
+    surrogate: Oracle
+
+    def score(self, archs: Archs, threads: int = 0) -> FloatArray:
+        """Return the surrogate's values."""
+        return np.asarray(self.surrogate(archs), np.float64)
+
+    def value(self, scores: FloatArray) -> FloatArray:
+        """Return the scores, which are values."""
+        return scores
+
+
+def model_scorer(path: Path, space: Space) -> SurrogateScorer:
+    """Return an XGBoost model of a user's, `.ubj` or `.json`, that reads the space's features, as a scorer.
+
+    Raises UserError for a file that XGBoost can't read, or a model of another number of features.
+    """
+    if path.suffix not in (".ubj", ".json") or not path.is_file():
+        raise UserError(f"{path}: expected an XGBoost model in a file that ends in .ubj or .json")
+    booster = xgb.Booster()
+    try:
+        booster.load_model(path)
+    except xgb.core.XGBoostError as error:
+        raise UserError(f"{path} is no XGBoost model: {str(error).strip().splitlines()[-1][:120]}") from None
+    if booster.num_features() != space.n_features:
+        raise UserError(f"{path} reads {booster.num_features()} features, {space.name} has {space.n_features}")
+
+    def values(archs: Archs) -> FloatArray:
+        return np.asarray(booster.inplace_predict(space.encode(archs)), np.float64)
+
+    return SurrogateScorer(values)

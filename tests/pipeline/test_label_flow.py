@@ -1,0 +1,205 @@
+"""Labels as a user collects them: in process, killed and started again, and on a Dask cluster, to the same bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
+pytest.importorskip("prefect_dask", reason="prefect-dask is not installed (the extra `pipeline`)")
+
+from lissnas import benchmarks, config, spaces, store
+from lissnas.nets.labels import train_label
+from lissnas.stages.label import LOG, label_stage, read_archs
+
+ROOT = Path(__file__).parents[2]
+SPACE = "nas_bench_macro"
+TINY = {
+    "images.side": 8,
+    "images.validation": 200,
+    "torch.device": "cpu",
+    "label.networks": 4,
+    "label.width": 0.25,
+    "label.time_limit": 120.0,
+    **{f"recipes.cpu_label.{k}": v for k, v in (("steps", 6), ("batch_size", 16), ("warmup", 2), ("report_every", 2))},
+    "recipes.cpu_label.checkpoint_every": 2,
+}
+
+
+def write_params(folder: Path, **more: Any) -> config.Params:
+    overrides = {**TINY, **{k.replace("__", "."): v for k, v in more.items()}}
+    checked = config.load(None, overrides, benchmarks.names())
+    (folder / "params.yaml").write_bytes(store.to_json(checked.model_dump(mode="json")))
+    return checked
+
+
+def flow(*words: str, code: int = 0) -> str:
+    """Run `python -m flows.label` in this process; return what it printed."""
+    said, argv = io.StringIO(), sys.argv
+    sys.argv = ["flows.label", "--space", SPACE, *words]
+    try:
+        with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as ended:
+            runpy.run_module("flows.label", run_name="__main__")
+    finally:
+        sys.argv = argv
+    assert ended.value.code == code, said.getvalue()
+    return said.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    import torch
+
+    threads = torch.get_num_threads()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("collected")
+    label_stage(write_params(folder), SPACE, 0, folder / "out")
+    return folder / "out"
+
+
+def labels_of(folder: Path) -> dict[str, float]:
+    lines = (folder / "labels.csv").read_text().splitlines()
+    assert lines[0] == '"arch","accuracy"'
+    return {arch.strip('"'): float(value) for arch, value in (line.split(",") for line in lines[1:])}
+
+
+def test_what_it_leaves(collected: Path) -> None:
+    store.verify(collected, "")
+    labels, space = labels_of(collected), spaces.get(SPACE)
+    assert len(labels) == len(set(space.key(space.parse(list(labels))).tolist())) == 4
+    assert space.format(space.parse(list(labels))) == list(labels)
+    assert all(0 <= value <= 100 for value in labels.values())
+    metrics = store.read_json(collected / "metrics.json")
+    assert (metrics["networks"], metrics["labels"], metrics["failed"]) == (4, 4, [])
+    assert read_archs(collected / "labels.csv") == list(labels)
+    assert not list(collected.parent.glob(".out.tasks/*"))
+
+
+def test_a_label_is_a_function_of_parameters_seed_and_network(collected: Path, tmp_path: Path) -> None:
+    params = write_params(tmp_path)
+    arch, value = list(labels_of(collected).items())[-1]
+    assert train_label(params, SPACE, arch, 0) == value
+    weak = params.model_copy(update={"label": params.label.model_copy(update={"width": 0.5})})
+    assert {train_label(weak, SPACE, arch, 0), train_label(params, SPACE, arch, 1)} != {value}
+
+
+def test_again_nothing_is_done_and_more_are_added_to_it(tmp_path: Path) -> None:
+    write_params(tmp_path)
+    out = tmp_path / "out"
+    flow("--workers", "0", "--out", str(out))
+    before, log = labels_of(out), (out / LOG).read_bytes()
+    assert "Nothing was done" in flow("--workers", "0", "--out", str(out))
+    others = [a for a in spaces.get(SPACE).format(spaces.get(SPACE).enumerate()[:3]) if a not in before]
+    wanted = [*list(before)[:2], *others]
+    (tmp_path / "more.csv").write_text("accuracy,arch\n" + "".join(f",{arch}\n" for arch in wanted))
+    flow("--workers", "0", "--out", str(out), "--archs", "more.csv")
+    assert list(labels_of(out)) == wanted
+    assert {a: before[a] for a in wanted[:2]}.items() <= labels_of(out).items()
+    assert (out / LOG).read_bytes().startswith(log)
+    assert (out / LOG).read_bytes().count(b"\n") == log.count(b"\n") + len(others)
+    text = (out / "labels.csv").read_bytes()
+    flow("--workers", "0", "--out", str(out), "--seed", "1", code=2)
+    flow("--workers", "0", "--out", str(out), "--width", "0.5", code=2)
+    assert (out / "labels.csv").read_bytes() == text
+
+
+def test_killed_it_goes_on_to_the_same_bytes(collected: Path, tmp_path: Path) -> None:
+    write_params(tmp_path)
+    command = [sys.executable, "-m", "flows.label", "--space", SPACE, "--workers", "0", "--out", "out"]
+    log = tmp_path / "out" / LOG
+    for labels in (1, 2):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") > labels):
+                time.sleep(0.005)
+            process.send_signal(signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL
+    flow("--workers", "0", "--out", "out")
+    assert store.read_manifest(tmp_path / "out") == store.read_manifest(collected)
+
+
+def test_two_at_once_on_one_folder(tmp_path: Path) -> None:
+    write_params(tmp_path)
+    with store.locked(tmp_path / "out"):
+        flow("--workers", "0", "--out", "out", code=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_that_diverge_are_told_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_params(tmp_path, recipes__cpu_label__rate=1e30, recipes__cpu_label__clip=0.0, label__networks=2)
+    flow("--workers", "0", "--out", "out", code=1)
+    assert "all 2 trainings failed" in " ".join(capsys.readouterr().err.split())
+    records = [json.loads(line.partition(" ")[2]) for line in (tmp_path / "out" / LOG).read_text().splitlines()[1:]]
+    assert len(records) == 4
+    assert all("the loss is" in r["error"] and r["value"] is None for r in records)
+
+
+def test_one_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    write_params(tmp_path, label__time_limit=0.3, label__networks=1, recipes__cpu_label__steps=10**6)
+    started = time.monotonic()
+    flow("--workers", "0", "--out", "out", code=1)
+    assert time.monotonic() - started < 60
+    assert "longer than 0.3 s" in (tmp_path / "out" / LOG).read_text()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--archs", "none.csv"),
+        ("--archs", "empty.csv"),
+        ("--archs", "column.csv"),
+        ("--archs", "arch.csv"),
+        ("--label-recipe", "cpu_labell"),
+        ("--networks", "0"),
+        ("--networks", "4000"),
+        ("--scheduler", "tcp://127.0.0.1:1"),
+        ("--time-limit", "-1"),
+        ("--space", "shufflenet"),
+    ],
+)
+def test_a_mistake_ends_before_anything_is_written(tmp_path: Path, words: tuple[str, ...]) -> None:
+    write_params(tmp_path)
+    (tmp_path / "empty.csv").write_text("arch\n")
+    (tmp_path / "column.csv").write_text("network\n00000000\n")
+    (tmp_path / "arch.csv").write_text("arch\n00000000\n99999999\n")
+    flow("--workers", "0", "--out", "out", *words, code=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_on_a_cluster_the_same_labels(collected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(tmp_path)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    from distributed import LocalCluster
+    from prefect.client.orchestration import get_client
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        said = flow("--workers", "2", "--out", "local")
+        assert "MLflow: run" in said
+        with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+            flow("--scheduler", cluster.scheduler_address, "--out", "elsewhere")
+        with get_client(sync_client=True) as client:
+            names = [r.name for r in client.read_task_runs() if r.name.startswith("train ")]
+    assert store.read_manifest(tmp_path / "local") == store.read_manifest(collected)
+    assert store.read_manifest(tmp_path / "elsewhere") == store.read_manifest(collected)
+    assert sorted(names) == sorted(f"train {arch}" for arch in labels_of(collected)) * 2 or len(names) == 8
+    assert os.environ["PREFECT_HOME"].startswith(str(tmp_path))
