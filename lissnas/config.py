@@ -278,14 +278,15 @@ def load(
     benchmarks: Iterable[str],
     asked: Iterable[tuple[str, str]] = (),
     methods: Iterable[str] = (),
+    spaces: Iterable[str] = (),
 ) -> Params:
     """Read params.yaml, put `overrides` (dotted path -> value) in, and check everything.
 
     `path` None means ./params.yaml, or the same values as packaged where there is none. In an override
     `shrink.method.x` is x of the chosen variant. `benchmarks`
     are the known names; `asked` are (where it was asked for, benchmark name) to check in the same
-    pass; `methods` are the known methods of a comparison, where the caller knows them. Raises
-    ConfigError with every problem.
+    pass; `methods` are the known methods of a comparison and `spaces` the known spaces, where the caller
+    knows them. Raises ConfigError with every problem.
     """
     known = list(benchmarks)
     source, tree = _read(path)
@@ -298,7 +299,7 @@ def load(
     except ValidationError as error:
         options = {_resolve(dotted, tree, overrides) for dotted in overrides}
         problems += [_line(e, options) for e in error.errors()]
-    problems += _unknown_benchmarks(tree, known) + _unknown_methods(tree, list(methods))
+    problems += _unknown_benchmarks(tree, known, list(spaces)) + _unknown_methods(tree, list(methods))
     if problems or params is None:
         raise ConfigError(source, problems)
     return params
@@ -312,7 +313,7 @@ def shrink_params(
     `known` labels are all that there are, where nobody can be asked for more. Raises ConfigError when the
     numbers don't fit the space.
     """
-    shrink, own = params.shrink, params.benchmarks.get(benchmark, BenchmarkConfig())
+    shrink, own = params.shrink, own_settings(params, benchmark)
     method = shrink.method
     labels = label_budget(params, benchmark, size)
     if isinstance(method, PaperConfig) and shrink.labels is None:
@@ -346,15 +347,20 @@ def shrink_params(
 
 def sized(params: Params, benchmark: str) -> Params:
     """Return the parameters with the width of networks filled in: as asked, as the benchmark has it, or 1."""
-    own = params.benchmarks.get(benchmark, BenchmarkConfig()).width or 1.0
+    own = own_settings(params, benchmark).width or 1.0
     if params.supernet.width is not None:
         return params
     return params.model_copy(update={"supernet": params.supernet.model_copy(update={"width": own})})
 
 
+def own_settings(params: Params, benchmark: str) -> BenchmarkConfig:
+    """Return what a benchmark has of its own, whichever of its metrics is meant (NAME@METRIC)."""
+    return params.benchmarks.get(benchmark.partition("@")[0], BenchmarkConfig())
+
+
 def label_budget(params: Params, benchmark: str, size: int) -> int:
     """Return how many labels a space of `size` gets: as asked, as the benchmark has it, or by rule."""
-    own = params.benchmarks.get(benchmark, BenchmarkConfig()).labels
+    own = own_settings(params, benchmark).labels
     asked = params.shrink.labels if params.shrink.labels is not None else own
     return asked if asked is not None else max(MIN_LABELS, min(1000, _label_rule(size)))
 
@@ -460,14 +466,16 @@ def _unknown_methods(tree: Mapping[str, Any], known: list[str]) -> list[str]:
     ]
 
 
-def _unknown_benchmarks(tree: Mapping[str, Any], known: list[str]) -> list[str]:
+def _unknown_benchmarks(tree: Mapping[str, Any], known: list[str], spaces: list[str]) -> list[str]:
+    """Return lines about names of benchmarks; `benchmarks` itself may name a space too, where those are known."""
     ranking = tree.get("ranking")
     maps = {"benchmarks": tree, "ranking.benchmarks": ranking if isinstance(ranking, dict) else {}}
     own = [
         (f"{path}.{name}", str(name))
         for path, holder in maps.items()
-        if isinstance(holder.get("benchmarks"), dict)
+        if isinstance(holder.get("benchmarks"), dict) and (spaces or holder is not tree)
         for name in holder["benchmarks"]
+        if not (holder is tree and name in spaces)
     ]
     for where, key in (("pipeline", "benchmarks"), ("pipeline", "one_shot")):
         own += [(f"{where}.{key}.{i}", name) for i, name in _listed(tree, where, key)]

@@ -224,7 +224,8 @@ def load(
     benchmark: str, params: Path | None, overrides: Mapping[str, Any], table: Path | None
 ) -> tuple[config.Params, Benchmark]:
     """Return checked parameters and the benchmark; raises with all that is wrong, writing nothing."""
-    checked = load_params(params, overrides, [("--benchmark", benchmark)])
+    # NAME@METRIC is a metric of an imported table, which says itself what it doesn't have.
+    checked = load_params(params, overrides, [] if "@" in benchmark else [("--benchmark", benchmark)])
     source = benchmarks.get(benchmark) if table is None else benchmarks.read_prepared(benchmark, table)
     return checked, source
 
@@ -284,7 +285,7 @@ def load_params(
     params: Path | None, overrides: Mapping[str, Any], asked: Sequence[tuple[str, str]] = ()
 ) -> config.Params:
     """Return parameters checked against all registries."""
-    return config.load(params, overrides, benchmarks.names(), asked, comparison.METHODS)
+    return config.load(params, overrides, benchmarks.names(), asked, comparison.METHODS, spaces.names())
 
 
 def comparison_overrides(methods: str | None, seeds: str | None) -> dict[str, Any]:

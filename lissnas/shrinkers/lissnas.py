@@ -38,9 +38,11 @@ MOST_FIRST = 20_000
 """Largest first sample by rule; a larger target is grown to."""
 PART = 1 << 20
 """Neighbours drawn, and scored, at once."""
+EDITED = 1 << 16
+"""Neighbours edited at once."""
 KEPT = 3
 """Quarters of the memory's rows that stay when the worst ones are forgotten."""
-SMALL, GROWTH, SETTLED = 100_000, 4, 0.3
+SMALL, GROWTH, SETTLED = 30_000, 4, 0.3
 """A larger target is reached from a space of so many, which grows so many times once less than that share
 of it is new: the search for the best regions takes a quarter of the queries, for the same mean (measured)."""
 JUDGED = 10_000
@@ -208,8 +210,11 @@ def generate_neighbors(state: State, problem: Problem) -> State:
     rng = stream(problem.params.seed, "neighbors", state.iteration, *names)
     parents = np.repeat(part, method.neighbors)
     edits = rng.integers(1, problem.params.max_edits + 1, len(parents))
-    rows = space.mutate(state.rows[parents], edits, rng) if problem.locality else space.sample(len(parents), rng)
-    keys = space.key(rows)
+    drawn = [
+        space.mutate(state.rows[at], how_many, rng) if problem.locality else space.sample(len(at), rng)
+        for at, how_many in zip(_chunks(parents), _chunks(edits), strict=True)
+    ]
+    rows, keys = np.concatenate(drawn), np.concatenate([space.key(part) for part in drawn])
     changed = keys != state.keys[parents]
     rows, keys, parents, edits = rows[changed], keys[changed], parents[changed], edits[changed]
 
@@ -365,6 +370,11 @@ def _best(state: State, problem: Problem, among: IntArray, k: int, strict: bool 
     weight = state.strata.weight if state.strata is not None else np.ones(1)
     diversity = elite.diversity if elite is not None and state.strata is not None else 0.0
     return among[best(state.scores[among], state.stratum[among], weight, k, diversity, strict)]
+
+
+def _chunks(values: IntArray) -> list[IntArray]:
+    """Return an array in parts for edits, which take many times the memory of the rows they make."""
+    return [values[lo : lo + EDITED] for lo in range(0, max(1, len(values)), EDITED)]
 
 
 def _turnover(state: State) -> float:

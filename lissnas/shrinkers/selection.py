@@ -18,6 +18,7 @@ from lissnas.predictor import out_of_fold
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
 
 N_CLUSTERS = 20
+CHUNK = 1 << 16
 WIDTHS = 20
 """Equal-width strata of the FLOPs range, as many as coverage is counted in."""
 CLIMBERS = 16
@@ -67,7 +68,11 @@ class Strata:
             return np.searchsorted(self.edges, space.costs(archs)["flops"], side="right")
         assert self.centres is not None
         assert self.scale is not None
-        return np.asarray(np.argmin(cdist(space.encode(archs) / self.scale, self.centres), axis=1))
+        out = np.empty(len(archs), np.int64)
+        for lo in range(0, len(archs), CHUNK):  # features take many times the memory of rows
+            features = space.encode(archs[lo : lo + CHUNK])
+            out[lo : lo + CHUNK] = np.argmin(cdist(features / self.scale, self.centres), axis=1)
+        return out
 
     def to_arrays(self) -> dict[str, FloatArray]:
         """Return the parts as named arrays."""

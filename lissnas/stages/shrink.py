@@ -17,7 +17,7 @@ from lissnas.quality import good_threshold, share_good, shrink_index, top_kept
 from lissnas.report import figures
 from lissnas.rng import stream
 from lissnas.shrinkers.lissnas import Call, ShrinkResult, plain_call, shrink
-from lissnas.shrinkers.state import FAILED, ITERATION_COLUMNS, Problem, State
+from lissnas.shrinkers.state import FAILED, ITERATION_COLUMNS, REFERENCE, Problem, State
 from lissnas.sources import Source
 from lissnas.spaces import FloatArray, Space
 from lissnas.stages.base import Outcome, run
@@ -129,7 +129,11 @@ def _distributions(result: ShrinkResult) -> dict[str, FloatArray]:
     """Return the values of the full space, the first sample and the shrunk space: true where there is a table."""
     state, truth = result.state, result.problem.truth
     if truth is None:
-        return {"uniform sample": state.values(state.reference), "shrunk space": result.sampled_values}
+        shrunk = np.sort(result.sampled_values)
+        return {
+            "uniform sample": state.values(state.reference),
+            "shrunk space": shrunk[:: -(-len(shrunk) // REFERENCE)],
+        }
     return {
         "full space": truth.values,
         "first sample": truth.look_up(state.keys[state.uniform]),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import lissnas
-from lissnas import benchmarks, config
+from lissnas import benchmarks, config, spaces
 from lissnas.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +18,7 @@ def problems(tmp_path: Path, text: str | bytes, **overrides: Any) -> list[str]:
     path = tmp_path / "params.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError) as caught:
-        config.load(path, overrides, benchmarks.names())
+        config.load(path, overrides, benchmarks.names(), spaces=spaces.names())
     assert caught.value.exit_code == 2
     return caught.value.problems
 

@@ -199,16 +199,16 @@ def test_equal_functions_are_one_network() -> None:
 
 # -- layers ----------------------------------------------------------------------------------------
 FLOORS = [
-    {"errors", "rng", "config", "store"},
+    {"errors", "rng", "config", "store", "labelling", "trainer"},
     {"spaces"},
-    {"benchmarks", "predictor", "subspace"},
-    {"oracles"},
+    {"benchmarks", "predictor", "subspace", "balls", "labels"},
+    {"oracles", "user_oracles", "sources"},
     {"locality", "quality", "diversity"},
     {"shrinkers"},
     {"comparison"},
     {"nets"},
     {"gauges", "tracking", "report", "stages"},
-    {"testing", "console", "options", "doctor", "cli"},
+    {"testing", "console", "options", "doctor", "data_cli", "cli"},
 ]
 
 
