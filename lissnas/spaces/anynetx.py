@@ -125,6 +125,20 @@ class AnyNetX(ChoiceSpace):
                 total *= len(choices) ** positions
         return total
 
+    def count_product(self, allowed: BoolArray) -> int:
+        """Return how many descriptions have no choice but the allowed ones."""
+        total = 1
+        for parameter, span in self.spans.items():
+            own = allowed[span]
+            if parameter in self.ordered:
+                ways = own[0].astype(np.int64)  # of sequences that end with each choice
+                for choices in own[1:]:
+                    ways = np.cumsum(ways) * choices
+                total *= int(ways.sum())
+            else:
+                total *= math.prod(int(n) for n in own.sum(axis=1))
+        return total
+
     def sample(self, n: int, rng: Generator) -> Archs:
         """Draw independent positions, and ordered ones uniformly among the non-decreasing sequences."""
         rows = rng.integers(0, self.radix, (n, self.genome_len)).astype(np.int8)

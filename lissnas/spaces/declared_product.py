@@ -37,8 +37,8 @@ CHUNK = 1 << 18
 """Rows that are drawn or listed at once."""
 SAMPLE_TRIES = 1_000_000
 """Uniform rows without a single network after which a space counts as empty."""
-STALE_TRIES = 200_000
-"""Networks drawn without a new one after which there count as no more."""
+STALE = 5
+"""How many times as many networks as are known are drawn without a new one before there count as no more."""
 INTERVAL_TRIES = 100_000
 """Uniform rows from which the size of a space is estimated that is too large to list."""
 MOST_FILLINGS = 256
@@ -188,6 +188,10 @@ class DeclaredSpace(Declared, ChoiceSpace):
         if self.size_exact:
             return super().sample_distinct(n, rng, without)
         taken = np.sort(without) if without is not None else np.empty(0, np.uint64)
+        if n > self.descriptions:
+            raise UserError(
+                f"asked for {n:,} architectures of {self.name}, which has {self.descriptions:,} descriptions"
+            )
         rows, keys, stale = np.empty((0, self.genome_len), np.int8), np.empty(0, np.uint64), 0
         while len(rows) < n:
             more = self.sample(min(n - len(rows) + 16, CHUNK), rng)
@@ -197,7 +201,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
             first = first[~is_in(keys[first], taken)]
             rows, keys = rows[first], keys[first]
             stale = 0 if len(rows) > before else stale + len(more)
-            if stale >= STALE_TRIES:
+            if stale >= STALE * len(rows) + 1000:
                 raise UserError(
                     f"asked for {n:,} more architectures of {self.name}, of which {len(rows):,} turned up; "
                     f"{stale:,} further draws gave none"

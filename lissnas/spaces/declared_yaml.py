@@ -149,7 +149,7 @@ def compose(text: str, checked: Checked) -> Node:
                 keys.append(None)
             if len(stack) > DEEPEST:
                 checked.say(node.line, f"more than {DEEPEST} lists and mappings inside each other")
-                break
+                checked.raise_any()
     except MarkedYAMLError as error:
         mark = error.problem_mark
         checked.say(mark.line + 1 if mark else 1, f"not YAML: {str(error.problem).splitlines()[0]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
@@ -108,6 +109,23 @@ class OFAMobileNetV3(ChoiceSpace):
         out = archs.copy()
         out[:, DEPTH - 1 :: DEPTH][archs[:, DEPTH - 2 :: DEPTH] == ABSENT] = -1
         return out
+
+    def _stages_allowed(self, allowed: BoolArray) -> BoolArray:
+        """Return `(5, 7371)`: which configurations of each stage have no choice but the allowed ones."""
+        digits = self._configurations
+        alone = digits[:, 2] == ABSENT  # without a third block the fourth is no decision
+        by_block = allowed.reshape(STAGES, DEPTH, -1)[:, np.arange(DEPTH), digits]
+        by_block[:, alone, DEPTH - 1] = True
+        return np.asarray(by_block.all(axis=2))
+
+    def count_product(self, allowed: BoolArray) -> int:
+        """Return how many networks have no choice but the allowed ones, stage by stage."""
+        return math.prod(int(n) for n in self._stages_allowed(allowed).sum(axis=1))
+
+    def sample_product(self, allowed: BoolArray, n: int, rng: Generator) -> Archs:
+        """Draw `n` of those networks, independent and uniform: an allowed configuration for each stage."""
+        numbers = [rng.choice(np.flatnonzero(stage), n) for stage in self._stages_allowed(allowed)]
+        return self._rows(np.stack(numbers, axis=1))
 
     @cached_property
     def _costs(self) -> tuple[list[IntArray], IntArray]:
