@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +53,9 @@ class Strata:
             features = space.encode(first).astype(np.float64)
             scale = np.maximum(features.std(axis=0), 1e-9)
             clusters = min(N_CLUSTERS, len(first))
-            centres, _ = kmeans2(features / scale, clusters, minit="++", rng=rng, missing="warn")
+            with warnings.catch_warnings():  # that a cluster is left empty: it is a stratum of weight 0
+                warnings.simplefilter("ignore", UserWarning)
+                centres, _ = kmeans2(features / scale, clusters, minit="++", rng=rng, missing="warn")
             strata = cls(np.empty(0), centres=centres, scale=scale)
         share = np.bincount(strata.of_each(space, first), minlength=strata.number) / len(first)
         return cls(share, strata.edges, strata.centres, strata.scale)

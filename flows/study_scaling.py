@@ -1,0 +1,99 @@
+"""The study of scaling: what a shrink costs in time and memory, at ten thousand to ten million queries.
+
+python -m flows.study --name scaling     (or `make study NAME=scaling`)
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from lissnas import store
+from lissnas.report import figures
+
+SPACE = "nasbench301"
+QUERIES = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
+PER_MEMBER = 8
+"""Queries for each network of the target."""
+MEMORY = "8"
+PICTURE = Path("docs/pictures/scaling.png")
+
+
+def scaling_rows(work: Path, queries: Sequence[int] = QUERIES) -> list[dict[str, Any]]:
+    """Return a row for each number of queries: a command run on its own, measured by the system."""
+    rows = []
+    for n in queries:
+        out = work / f"{n}"
+        peak = work / f"{n}.peak"
+        if not peak.exists():
+            store.write(peak, str(measured([*command(n), "--out", str(out), "--force"])).encode())
+        metrics, about = store.read_json(out / "metrics.json"), store.read_json(out / store.RUN)
+        rows.append(
+            {
+                "space": SPACE,
+                "queries": metrics["queries"],
+                "size": metrics["size"],
+                "seconds": about["seconds"],
+                "peak_mib": round(int(peak.read_text()) / 1024, 1),
+            }
+        )
+    return rows
+
+
+def command(n: int) -> list[str]:
+    """Return the command that shrinks with `n` queries."""
+    target = ["--target-size", str(n // PER_MEMBER), "--max-queries", str(n), "--max-iterations", "1000"]
+    return ["shrink", "--space", SPACE, "--memory", MEMORY, *target, "--min-turnover", "0"]
+
+
+def measured(arguments: Sequence[str]) -> int:
+    """Run a `lissnas` command; return the most memory that it had, in KiB."""
+    child = subprocess.Popen([sys.executable, "-c", "from lissnas.cli import main; main()", *arguments], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, child.args)
+    return usage.ru_maxrss
+
+
+def scaling_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Return time and memory against queries, and what one more query costs."""
+    figure = Figure((9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    x = [r["queries"] for r in rows]
+    for axes, column, unit in ((left, "seconds", "seconds"), (right, "peak_mib", "peak memory, MiB")):
+        axes.plot(x, [r[column] for r in rows], marker="o", label=f"shrinks of {rows[0]['space']}")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("queries")
+        axes.set_ylabel(unit)
+        figures.plain(axes)
+    figure.suptitle("What a shrink costs", x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def scaling_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
+    """Return the study's page."""
+    lines = [
+        f"{made_by} Two cores, {SPACE} judged by a predictor on its packaged values.",
+        "",
+        "| queries | size | seconds | microseconds a query | peak MiB |",
+        "|---|---|---|---|---|",
+    ]
+    for r in rows:
+        rate = 1e6 * r["seconds"] / r["queries"]
+        lines.append(f"| {r['queries']:,} | {r['size']:,} | {r['seconds']:.1f} | {rate:.1f} | {r['peak_mib']:,.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def scaling_study(work: Path) -> list[dict[str, Any]]:
+    """Run the study and draw its picture; returns its rows."""
+    rows = scaling_rows(work)
+    store.write(PICTURE, figures.png(scaling_figure(rows)))
+    return rows
