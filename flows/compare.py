@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
 
 from flows.common import DATA, log_to_mlflow, main, run_named_step, table_artifact
 from lissnas import comparison, console, options
+from lissnas.cli import show_compared
 from lissnas.options import (
-    BenchmarkOption,
     ForceOption,
     MethodsOption,
     ParamsOption,
     SeedsOption,
-    TableOption,
     ThreadsOption,
     with_config_options,
+    with_source_options,
 )
 from lissnas.stages.base import Outcome
 from lissnas.stages.compare import compare_stage
@@ -30,52 +31,69 @@ from lissnas.stages.compare import compare_stage
 SHOWN = ("method", "size", "queries", "mean_true", "ours_mean_true", "ours_minus", "p_holm", "kept_best")
 
 
-@flow(name="compare", flow_run_name="compare {benchmark}", persist_result=False)
+def named() -> str:
+    """Return the name of this flow run: what the methods are compared on."""
+    given = flow_run.parameters
+    return f"compare {given['benchmark'] or given['space']}"
+
+
+@flow(name="compare", flow_run_name=named, persist_result=False)
 def compare(
-    benchmark: str,
+    benchmark: str | None = None,
     out: Path | None = None,
     params: Path | None = None,
     table: Path | None = None,
     overrides: dict[str, Any] | None = None,
     threads: int = 0,
     force: bool = False,
+    space: str | None = None,
+    labels: Path | None = None,
+    metric: str | None = None,
+    labels_from: Literal["training"] | None = None,
+    oracle_command: str | None = None,
+    oracle_timeout: float = options.SOURCE_DEFAULTS["oracle_timeout"],
+    oracle_model: Path | None = None,
 ) -> tuple[Outcome, str]:
-    """Compare the methods of the parameters on `benchmark` into `out`, log each row to MLflow."""
-    checked, source = options.load(benchmark, params, overrides or {}, table)
+    """Compare methods on `benchmark`, or a `space` and its surrogate, into `out`; log each row to MLflow."""
+    given = {name: value for name, value in locals().items() if name in options.SOURCE_OPTIONS}
+    folder = out or DATA / "compare" / (benchmark or Path(space or "").stem)
+    checked, source = options.load_source(given, params, overrides or {}, folder)
     outcome = compare_stage(
         checked,
         source,
-        comparison.chosen(checked.compare.methods),
+        comparison.chosen(checked.compare.methods, comparison.source_of(source)),
         checked.pipeline.seeds,
-        out or DATA / "compare" / benchmark,
+        folder,
         run_named_step,
         get_run_logger().info,
         force,
         threads,
     )
-    rows = [{name: row[name] for name in SHOWN} for row in outcome.csv("summary.csv")]
-    table_artifact(f"comparison {benchmark}", rows, f"Methods on {benchmark}, means over seeds")
+    rows = [{name: row[name] for name in SHOWN if name in row} for row in outcome.csv("summary.csv")]
+    table_artifact(f"comparison {source.name}", rows, f"Methods on {source.name}, means over seeds")
     return outcome, log_to_mlflow("compare", outcome)
 
 
+@with_source_options
 @with_config_options("shrink")
 def command(
-    benchmark: BenchmarkOption,
+    given: dict[str, Any],
     overrides: dict[str, Any],
     methods: MethodsOption = None,
     seeds: SeedsOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/compare/...")] = None,
     params: ParamsOption = None,
-    table: TableOption = None,
     threads: ThreadsOption = 0,
     force: ForceOption = False,
 ) -> None:
     """Compare methods in a Prefect flow run, each method and seed logged to MLflow."""
     overrides = {**overrides, **options.comparison_overrides(methods, seeds)}
-    options.load(benchmark, params, overrides, table)
-    outcome, place = compare(benchmark, out, params, table, overrides, threads, force)
+    # A mistake ends here, before Prefect starts.
+    checked, source = options.load_source(given, params, overrides, out or DATA / "compare")
+    comparison.chosen(checked.compare.methods, comparison.source_of(source))
+    outcome, place = compare(**given, out=out, params=params, overrides=overrides, threads=threads, force=force)
     if "DVC_STAGE" not in os.environ:
-        console.show_comparison(outcome)
+        show_compared(outcome)
     console.out.print(place, soft_wrap=True)
 
 

@@ -42,19 +42,36 @@ def cluster(workers: int | None, scheduler: str | None) -> Any:
 def on_dask(label_one: Labeller, archs: Sequence[str]) -> Iterator[Attempt]:
     """Train each network in a task; give attempts as they arrive.
 
-    A worker that a network takes down again and again is a failure of that network. Raises
-    LabellerUnavailable where the cluster is gone.
+    A network whose worker dies again and again has failed. Raises LabellerUnavailable where the cluster is gone.
     """
-    futures = {TRAIN.with_options(task_run_name=f"train {a}").submit(label_one, a): a for a in archs}
+
+    def start(arch: str) -> Any:
+        return TRAIN.with_options(task_run_name=f"train {arch}").submit(label_one, arch)
+
+    futures = {start(arch): arch for arch in archs}
+    suspects: list[str] = []
     for future in as_completed(list(futures)):
-        try:
-            yield future.result()
-        except KilledWorker as error:
-            yield Attempt(futures[future], None, labelling.said(error), None)
-        except LabellerUnavailable:
-            raise
-        except Exception as error:
-            raise LabellerUnavailable(f"the cluster is gone ({labelling.said(error)})") from error
+        made = _outcome(future)
+        if isinstance(made, KilledWorker):
+            suspects.append(futures[future])
+        else:
+            yield made
+    # Dask blames all that waited on a worker for its death: alone, each shows whether it was the one.
+    for arch in suspects:
+        made = _outcome(start(arch))
+        yield Attempt(arch, None, labelling.said(made), None) if isinstance(made, KilledWorker) else made
+
+
+def _outcome(future: Any) -> Attempt | KilledWorker:
+    try:
+        made: Attempt = future.result()
+        return made
+    except KilledWorker as death:
+        return death
+    except LabellerUnavailable:
+        raise
+    except Exception as error:
+        raise LabellerUnavailable(f"the cluster is gone ({labelling.said(error)})") from error
 
 
 @flow(name="label", flow_run_name="label {space} seed {seed}", persist_result=False, task_runner=cluster(None, None))

@@ -14,6 +14,7 @@ import numpy as np
 import typer
 from rich.progress import track
 
+from flows import study_huge, study_labels
 from lissnas import benchmarks, comparison, console, options, store
 from lissnas.config import Params
 from lissnas.errors import UnknownName
@@ -102,6 +103,20 @@ def compare(params: Params) -> None:
     leave("compare", rows, "\n".join(pages))
 
 
+# -- spaces too large to list: methods on one of them, and all of them shrunk -----------------------------
+def compare_ofa(_: Params) -> None:
+    """Compare methods on Once-for-All MobileNetV3, judged by a surrogate."""
+    outcome = study_huge.ofa_outcome(PARAMS, WORK / "compare" / study_huge.OFA)
+    leave("compare_ofa", list(study_huge.ofa_rows(outcome)), study_huge.ofa_page(outcome, made_by("compare_ofa")))
+    store.write(RESULTS / "compare_ofa_edf.csv", (outcome.folder / "edf.csv").read_bytes())
+
+
+def huge(_: Params) -> None:
+    """Shrink every huge space to the paper's size, and measure what that takes."""
+    found = study_huge.huge_study(WORK / "huge")
+    leave("huge", found, study_huge.huge_page(found, made_by("huge")))
+
+
 # -- locality: every space with each of its tables ----------------------------------------------------
 def locality(params: Params) -> None:
     """Measure locality on every benchmark."""
@@ -150,7 +165,22 @@ def ranking(params: Params) -> None:
     leave("ranking", rows, "\n".join(pages))
 
 
-STUDIES = {"ranking": ranking, "shrink": shrink, "compare": compare, "locality": locality}
+# -- labels: how many a space needs -----------------------------------------------------------------------
+def labels(params: Params) -> None:
+    """Shrink at growing budgets, labels uniform and collected."""
+    found = study_labels.label_study(params, WORK / "labels")
+    leave("labels", found, study_labels.labels_page(found, made_by("labels")))
+
+
+STUDIES = {
+    "labels": labels,
+    "ranking": ranking,
+    "shrink": shrink,
+    "compare": compare,
+    "compare_ofa": compare_ofa,
+    "huge": huge,
+    "locality": locality,
+}
 
 
 def command(name: Annotated[str, typer.Option(help=f"Which study: {', '.join(STUDIES)}.")] = "shrink") -> None:

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from lissnas import __version__, benchmarks, comparison, console, data_cli, options, spaces, tracking
+from lissnas import __version__, benchmarks, comparison, console, data_cli, options, own_cli, spaces, tracking
 from lissnas.doctor import check_all
 from lissnas.errors import UserError
 from lissnas.options import (
@@ -31,7 +31,7 @@ from lissnas.options import (
     with_config_options,
     with_source_options,
 )
-from lissnas.stages.base import finished
+from lissnas.stages.base import Outcome, finished
 from lissnas.stages.compare import compare_stage
 from lissnas.stages.locality import locality_stage
 from lissnas.stages.report import report_stage
@@ -107,23 +107,26 @@ def _locality(
 
 
 @app.command("compare")
+@with_source_options
 @with_config_options("shrink")
 def _compare(
-    benchmark: BenchmarkOption,
+    given: dict[str, Any],
     out: OutOption,
     overrides: dict[str, Any],
     methods: MethodsOption = None,
     seeds: SeedsOption = None,
     params: ParamsOption = None,
-    table: TableOption = None,
     threads: ThreadsOption = 0,
     force: ForceOption = False,
 ) -> None:
-    """Compare shrinkers on equal terms: one predictor, one budget, one size; interrupted, it goes on."""
+    """Compare shrinkers on equal terms: one predictor, one budget, one size; interrupted, it goes on.
+
+    On a benchmark by its table, or on a space by a surrogate that is asked directly.
+    """
     more = options.comparison_overrides(methods, seeds)
-    checked, source = options.load(benchmark, params, {**overrides, **more}, table)
-    names = comparison.chosen(checked.compare.methods)
-    with console.lines(f"comparing on {benchmark}") as on_progress:
+    checked, source = options.load_source(given, params, {**overrides, **more}, out)
+    names = comparison.chosen(checked.compare.methods, comparison.source_of(source))
+    with console.lines(f"comparing on {source.name}") as on_progress:
         outcome = compare_stage(
             checked,
             source,
@@ -134,7 +137,16 @@ def _compare(
             force=force,
             threads=threads,
         )
-    console.show_comparison(outcome)
+    show_compared(outcome)
+
+
+def show_compared(outcome: Outcome) -> None:
+    """Print a comparison's table; the page of one that no table of true values stands behind."""
+    if "rivals_behind_on_kept_best" in outcome.metrics:
+        console.show_comparison(outcome)
+        return
+    console.out.print((outcome.folder / "comparison.md").read_text(), markup=False, soft_wrap=True)
+    console.out.print(f"Files: {outcome.folder}", soft_wrap=True)
 
 
 @app.command("search")
@@ -178,6 +190,7 @@ def _report(
 
 
 app.add_typer(data_cli.app, name="data")
+app.add_typer(own_cli.app)
 
 
 @app.command("show")

@@ -19,7 +19,7 @@ from lissnas.config import PaperConfig, Params, ShrinkParams, shrink_params
 from lissnas.diversity import Yardstick
 from lissnas.errors import UnknownName, UserError
 from lissnas.oracles import CountedOracle
-from lissnas.predictor import Predictor
+from lissnas.predictor import Predictor, Scorer
 from lissnas.quality import (
     complexity_weights,
     edf_auc,
@@ -36,7 +36,10 @@ from lissnas.rng import stream
 from lissnas.shrinkers.lissnas import ShrinkResult, cut, shrink
 from lissnas.shrinkers.selection import target_size
 from lissnas.shrinkers.state import Problem
-from lissnas.spaces import Archs, FloatArray, Keys
+from lissnas.sources import Source
+from lissnas.spaces import Archs, FloatArray, Keys, Space
+from lissnas.spaces.base import LISTABLE
+from lissnas.subspace import Subspace
 
 OURS = ("lissnas", "lissnas_paper", "no_locality", "lissnas_collect")
 """Our own method, its variants, and the ablation that needs its loop."""
@@ -50,76 +53,138 @@ APART = ("lissnas", "lissnas_paper", "lissnas_collect", "score_all")
 """What is no rival: our own variants, and the ceiling of any method on the same predictor."""
 FREE = ("flops", "params")
 """Methods that ask nobody, so that they need no labels."""
+TABLED = ("score_all", "lissnas_collect")
+"""Methods that need a table: they ask about every network, or for labels."""
+JUDGED = 10_000
+"""Members of a product that is not listed that stand for all of it."""
 PAPER_FIRST = 0.55
 """Share of the budget that is the paper variant's first sample: its loop asks about as much again."""
 
 
-def chosen(asked: Sequence[str] | str) -> list[str]:
-    """Return the names of methods, in the order of the table; raises UnknownName."""
+def chosen(asked: Sequence[str] | str, source: Source | None = None) -> list[str]:
+    """Return the names of methods, in the order of the table; raises UnknownName.
+
+    All methods of a `source` are those that it allows; raises UserError where one is asked for that it doesn't.
+    """
     asked = [asked] if isinstance(asked, str) else asked
+    tabled = source is None or source.truth is not None
     if list(asked) == ["all"]:
-        return list(METHODS)
+        return [name for name in METHODS if tabled or name not in TABLED]
     for name in asked:
         if name not in METHODS:
             raise UnknownName("method", name, METHODS)
+        if source is not None and not tabled and name in TABLED:
+            raise UserError(f"{name} needs a table of true values, which {source.name} has not; leave it out")
     return [name for name in METHODS if name in asked]
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What is the same for all seeds: the true values, thresholds and measures of the full space."""
+    """What is the same for all seeds: who judges, the values, thresholds and measures of the full space.
 
-    benchmark: Benchmark
+    Where there is no table, a surrogate that is asked directly judges, and a uniform sample stands for the space.
+    """
+
+    source: Source
     yardstick: Yardstick
+    values: FloatArray
+    """Of every network, or of a sample of 100,000."""
 
     @classmethod
-    def of(cls, benchmark: Benchmark) -> Ground:
+    def of(cls, given: Benchmark | Source) -> Ground:
         """Measure the full space; raises UserError for one that nothing can be compared on."""
-        if benchmark.space.size() < 2:
-            raise UserError(f"{benchmark.name} has one architecture: there is nothing to compare")
-        ground = cls(benchmark, Yardstick.of(benchmark.space))
+        source = source_of(given)
+        space = source.space
+        if space.size() < 2:
+            raise UserError(f"{source.name} has one architecture: there is nothing to compare")
+        if source.truth is not None:
+            values = source.truth.values
+        else:
+            values = judge(source, space.all_or_many(stream(0, "full space", space.name)))
+        ground = cls(source, Yardstick.of(space), values)
         _ = ground.threshold
         return ground
+
+    @property
+    def space(self) -> Space:
+        """The space that is shrunk."""
+        return self.source.space
+
+    @property
+    def full_size(self) -> int:
+        """How many networks the space has."""
+        return self.space.size()
 
     @cached_property
     def threshold(self) -> float:
         """What good networks exceed, the same for every method."""
-        return good_threshold(self.benchmark.values)
+        return good_threshold(self.values)
 
     @cached_property
     def window(self) -> float:
         """Where the error window of AUCs ends, the same for every method."""
-        return error_window(self.benchmark.values)
+        return error_window(self.values)
 
-    def measure(self, archs: Archs, seed: int) -> dict[str, Any]:
-        """Return every metric of a part of the space that its members alone decide."""
-        full = self.benchmark.values
-        values = self.benchmark(archs)
+    def judge(self, archs: Archs, threads: int = 0) -> FloatArray:
+        """Return `(n,)` values by the table, or by the surrogate."""
+        return judge(self.source, archs, threads)
+
+    def measure(
+        self, archs: Archs, seed: int, values: FloatArray | None = None, size: int | None = None
+    ) -> dict[str, Any]:
+        """Return every metric of a part of the space that its members alone decide.
+
+        `values` are theirs, where they are known. Where `archs` are a sample, `size` is that of the part.
+        Without a table, whose best is known, what is measured against the best is left out.
+        """
+        full, truth = self.values, self.source.truth
+        values = self.judge(archs) if values is None else values
         p, p_full = share_good(values, self.threshold), share_good(full, self.threshold)
         low, high = share_interval(values, self.threshold)
         statistic, p_value = ks(values, full)
-        costs = self.benchmark.space.costs(archs)
-        found = {
-            "size": len(archs),
+        costs = self.space.costs(archs)
+        found: dict[str, Any] = {
+            "size": len(archs) if size is None else size,
             "mean_true": float(values.mean()),
             "median_true": float(np.median(values)),
             "max_true": float(values.max()),
             "top10_mean": top_mean(values, 10),
-            "kept_best": bool(values.max() == self.benchmark.best),
-            "top10_kept": top_kept(values, full),
+        }
+        if truth is not None:
+            found |= {"kept_best": bool(values.max() == truth.best), "top10_kept": top_kept(values, full)}
+        found |= {
             "p_good": p,
             "p_good_low": low,
             "p_good_high": high,
             "shrink_index": shrink_index(p, p_full),
             "shrink_index_10_2": shrink_index(p, p_full, 10, 2),
-            "edf_auc": edf_auc(values, self.benchmark.best, self.window),
-            "ks": statistic,
-            "ks_p": p_value,
         }
-        if "flops" in costs:
+        if truth is not None:
+            found["edf_auc"] = edf_auc(values, truth.best, self.window)
+        found |= {"ks": statistic, "ks_p": p_value}
+        if truth is not None and "flops" in costs:
             weights = complexity_weights(costs["flops"], self.yardstick.edges("flops"))
-            found["edf_auc_by_flops"] = edf_auc(values, self.benchmark.best, self.window, weights)
+            found["edf_auc_by_flops"] = edf_auc(values, truth.best, self.window, weights)
         return found | self.yardstick.measure(archs, stream(seed, "diversity"))
+
+
+def source_of(given: Benchmark | Source) -> Source:
+    """Return what a comparison is on; raises UserError where nobody knows, or says at once, how good a network is."""
+    source = given if isinstance(given, Source) else Source.of(given)
+    if source.truth is None and source.scorer is None:
+        raise UserError(
+            f"{source.name} has neither a table of true values nor a surrogate that is asked directly, so methods "
+            "can't be compared on it: give --benchmark, --space ofa_mobilenetv3, or --oracle-model with your own"
+        )
+    return source
+
+
+def judge(source: Source, archs: Archs, threads: int = 0) -> FloatArray:
+    """Return `(n,)` values of architectures by a source's table, or by its surrogate."""
+    if source.truth is not None:
+        return source.truth(archs)
+    assert source.scorer is not None
+    return source.scorer.value(source.scorer.score(archs, threads))
 
 
 @dataclass(frozen=True)
@@ -129,7 +194,7 @@ class Contest:
     ground: Ground
     params: ShrinkParams
     paper: PaperConfig
-    predictor: Predictor
+    predictor: Scorer
     ours: ShrinkResult
     seconds: float
     threads: int
@@ -149,36 +214,54 @@ class Contest:
     def ours_at(self, size: int) -> dict[str, Any]:
         """Return the metrics of ours cut to a size; measured once, since many methods have the same."""
         if size not in self._measured:
-            self._measured[size] = self.ground.measure(cut(self.ours, size), self.params.seed)
+            rows = cut(self.ours, size)
+            values = self.ground.judge(rows, self.threads)
+            self._measured[size] = self.ground.measure(rows, self.params.seed, values)
         return self._measured[size]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A method's row, and the keys of its shrunk space, best first where the method ranks."""
+    """A method's row, and keys and values of its shrunk space, best first where the method ranks.
+
+    Of a product that is not listed they are those of a uniform sample.
+    """
 
     row: Mapping[str, Any]
     keys: Keys
+    values: FloatArray
 
 
-def contest_params(params: Params, benchmark: Benchmark, seed: int) -> ShrinkParams:
+def contest_params(params: Params, given: Benchmark | Source, seed: int) -> ShrinkParams:
     """Return the parameters of our method in a comparison; raises ConfigError where they don't fit the space."""
+    source = source_of(given)
     elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
-    return shrink_params(elite, benchmark.name, seed, benchmark.space.size(), benchmark.sha256)
+    known = None if source.truth is not None else 0
+    p = shrink_params(elite, source.name, seed, source.space.size(), source.digest, known)
+    if source.truth is None and (p.target_size is None or p.target_size > LISTABLE):
+        raise UserError(f"target_size: a comparison on {source.name} needs one of at most {LISTABLE:,}")
+    return p
 
 
 def open_contest(ground: Ground, params: Params, seed: int, threads: int = 0) -> Contest:
-    """Draw the labels uniformly, fit the predictor that all methods ask, and run ours on it."""
-    benchmark, space = ground.benchmark, ground.benchmark.space
-    p = contest_params(params, benchmark, seed)
-    rows = space.sample_distinct(p.labels, stream(seed, "compare", "labels"))
-    values = benchmark(rows)
-    predictor = Predictor.fit(space, rows, values, p.predictor, seed, threads)
-    if p.target_size is None:
-        size, _ = target_size(space, rows, values, p.predictor, seed, stream(seed, "target"), threads)
-        p = p.model_copy(update={"target_size": size})
+    """Draw the labels uniformly, fit the predictor that all methods ask, and run ours on it.
+
+    Without a table all ask the surrogate, which nobody labels.
+    """
+    source, space = ground.source, ground.space
+    p = contest_params(params, source, seed)
+    if source.truth is None:
+        assert source.scorer is not None
+        predictor = source.scorer
+    else:
+        rows = space.sample_distinct(p.labels, stream(seed, "compare", "labels"))
+        values = source.truth(rows)
+        predictor = Predictor.fit(space, rows, values, p.predictor, seed, threads)
+        if p.target_size is None:
+            size, _ = target_size(space, rows, values, p.predictor, seed, stream(seed, "target"), threads)
+            p = p.model_copy(update={"target_size": size})
     started = time.perf_counter()
-    ours = shrink(Problem(space, benchmark, p, benchmark, benchmark.point, threads, predictor))
+    ours = shrink(Problem(space, source.truth, p, source.truth, source.point, threads, predictor))
     seconds = time.perf_counter() - started
     return Contest(ground, p, params.shrink.paper, predictor, ours, seconds, threads)
 
@@ -186,24 +269,28 @@ def open_contest(ground: Ground, params: Params, seed: int, threads: int = 0) ->
 def run_method(contest: Contest, name: str) -> Entry:
     """Run a method, and measure what it returned; ours at the same size stands beside it."""
     started = time.perf_counter()
-    rows, queries, kind = shrunk(contest, name)
+    rows, queries, part = shrunk(contest, name)
     seconds = time.perf_counter() - started + (contest.seconds if name == "lissnas" else 0)
+    ground, seed = contest.ground, contest.params.seed
     if not len(rows):
-        raise UserError(f"{name} returned an empty space of {contest.ground.benchmark.name}")
-    measured = contest.ground.measure(rows, contest.params.seed)
-    ours = contest.ours_at(len(rows))
+        raise UserError(f"{name} returned an empty space of {ground.source.name}")
+    values = ground.judge(rows, contest.threads)
+    ours = contest.ours_at(part.size())
+    tabled = ground.source.truth is not None
     row: dict[str, Any] = {
         "method": name,
-        "seed": contest.params.seed,
-        "size": len(rows),
+        "seed": seed,
+        "size": part.size(),
         "queries": queries,
         "labels": 0 if name in FREE else contest.params.labels,
-        "kind": kind,
-        **measured,
+        "kind": part.kind,
+        **({} if tabled else {"judged": len(rows)}),
+        **ground.measure(rows, seed, values, part.size()),
         "seconds": seconds,
     }
-    row |= {f"ours_{c}": ours[c] for c in ("size", "mean_true", "kept_best", "flops_coverage") if c in ours}
-    return Entry(row, contest.ground.benchmark.space.key(rows))
+    beside = ("size", "mean_true", "kept_best" if tabled else "max_true", "flops_coverage")
+    row |= {f"ours_{c}": ours[c] for c in beside if c in ours}
+    return Entry(row, ground.space.key(rows), values)
 
 
 def diversity_curve(contest: Contest, diversities: Sequence[float], sizes: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -213,31 +300,34 @@ def diversity_curve(contest: Contest, diversities: Sequence[float], sizes: Mappi
         method = contest.params.method.model_copy(update={"diversity": diversity})
         problem = replace(contest.ours.problem, params=contest.params.model_copy(update={"method": method}))
         result = contest.ours if method == contest.params.method else shrink(problem)
-        for name, size in sizes.items():
+        measured: dict[int, dict[str, Any]] = {}
+        for size in dict.fromkeys(sizes.values()):
             rows = cut(result, size)
-            measured = contest.ground.yardstick.cost_coverage(rows)
-            mean = float(contest.ground.benchmark(rows).mean())
-            out.append(
-                {
-                    "method": name,
-                    "seed": contest.params.seed,
-                    "diversity": diversity,
-                    "size": len(rows),
-                    "mean_true": mean,
-                }
-                | measured
-            )
+            mean = float(contest.ground.judge(rows, contest.threads).mean())
+            measured[size] = {"size": len(rows), "mean_true": mean} | contest.ground.yardstick.cost_coverage(rows)
+        about = {"seed": contest.params.seed, "diversity": diversity}
+        out += [{"method": name, **about, **measured[size]} for name, size in sizes.items()]
     return out
 
 
-def shrunk(contest: Contest, name: str) -> tuple[Archs, int, str]:
-    """Return a method's shrunk space, how many queries it took, and whether it is a set or a product."""
-    problem, space, seed = contest.ours.problem, contest.ground.benchmark.space, contest.params.seed
+def shrunk(contest: Contest, name: str) -> tuple[Archs, int, Subspace]:
+    """Return the members of a method's shrunk space, how many queries it took, and the space.
+
+    Of a product that is not listed a uniform sample stands for the members.
+    """
+    part, queries = _shrunk(contest, name)
+    listed = part.kind == "set" or contest.ground.space.size() <= LISTABLE
+    rows = part.members if listed else part.sample(JUDGED, stream(contest.params.seed, "judge", name))
+    return rows, queries, part
+
+
+def _shrunk(contest: Contest, name: str) -> tuple[Subspace, int]:
+    problem, space, seed = contest.ours.problem, contest.ground.space, contest.params.seed
     if name not in OURS:
         everything = name == "score_all"
         oracle = CountedOracle(_scores(contest), space, space.size() if everything else contest.budget)
         found = shrinkers.get(name)(space, oracle, contest.target, stream(seed, "compare", name))
-        return found.members, oracle.queries, found.kind
+        return found, oracle.queries
     result = contest.ours
     if name == "lissnas_collect":
         result = shrink(replace(problem, predictor=None))
@@ -251,7 +341,7 @@ def shrunk(contest: Contest, name: str) -> tuple[Archs, int, str]:
         nearest = min(sizes, key=lambda size: abs(np.log(size / contest.target)))
         if result.state.stop.startswith("the target size"):
             result = replace(result, members=sizes[nearest])
-    return result.subspace.members, result.state.queries, "set"
+    return result.subspace, result.state.queries
 
 
 def _paper_params(contest: Contest) -> ShrinkParams:
@@ -263,6 +353,26 @@ def _paper_params(contest: Contest) -> ShrinkParams:
 
 def _scores(contest: Contest) -> Callable[[Archs], FloatArray]:
     return lambda archs: contest.predictor.score(archs, contest.threads)
+
+
+def against_best_known(ground: Ground, entries: Sequence[Entry]) -> tuple[list[Mapping[str, Any]], float]:
+    """Return the rows of all methods and seeds, and the error window.
+
+    Without a table the best of all is not known; the best that the sample or any method has takes its place, and
+    `edf_auc` is measured against that.
+    """
+    rows = [e.row for e in entries]
+    if ground.source.truth is not None:
+        return rows, ground.window
+    best = max(float(v.max()) for v in (ground.values, *(e.values for e in entries)))
+    window = ground.window + best - float(ground.values.max())
+    full = {
+        "full_size": float(ground.full_size),
+        "full_mean": float(ground.values.mean()),
+        "full_best": float(ground.values.max()),
+        "best_known": best,
+    }
+    return [{**e.row, "edf_auc": edf_auc(e.values, best, window), **full} for e in entries], window
 
 
 # -- over seeds ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,8 @@ class Labels:
     """Rows that gave no label: `empty` have no metric yet, `failed` say so in the column `status`."""
     negated: bool = False
     """Whether less of the metric is better, so that values are its negative."""
+    unlabelled: Mapping[str, Archs] = field(default_factory=dict)
+    """The networks of the rows that were skipped, by the same words; they may have a label in another row."""
 
     def describe(self) -> str:
         """Say in a line what was read."""
@@ -77,8 +79,11 @@ class _Table:
             raise ConfigError(str(self.path), listed[:MOST_PROBLEMS] + ([f"and {more:,} more"] if more > 0 else []))
 
 
-def read_labels(path: Path, space: Space, metric: str | None = None) -> Labels:
+def read_labels(path: Path, space: Space, metric: str | None = None, least: int = MIN_LABELS) -> Labels:
     """Return the labels of a `.csv` or `.parquet` file; raises ConfigError with all of its problems.
+
+    Fewer than `least` networks with a label are a problem, as are labels that are all the same; with 0
+    neither is, for a file that is still being collected.
 
     A column a position (declared product spaces) or one `arch` says which network, the column
     `metric` (else the one the space names, else the only one left) what was measured. Rows with an
@@ -103,19 +108,20 @@ def read_labels(path: Path, space: Space, metric: str | None = None) -> Labels:
     sound = not table.problems
     count = len(networks) if sound else len(use)
     known = means if sound else values[np.isfinite(values)]
-    if table.lines and name is not None and count < MIN_LABELS:
+    if table.lines and name is not None and count < least:
         left_out = ", ".join(f"{n:,} {why}" for why, n in skipped.items() if n)
         table.say(
             None,
             f"{count:,} networks with a label in {len(use):,} usable rows"
-            f"{f' ({left_out})' if left_out else ''}, at least {MIN_LABELS} are needed",
+            f"{f' ({left_out})' if left_out else ''}, at least {least} are needed",
         )
-    elif len(known) and np.ptp(known) == 0:
+    elif least and len(known) and np.ptp(known) == 0:
         table.say(None, f"{name} is {known[0]:g} for all networks; nothing can be learnt from that")
     table.raise_any()
     assert name is not None
     negated = isinstance(space, Declared) and name == space.metric_name and not space.maximize
-    return Labels(networks, -means if negated else means, repeats, name, skipped, negated)
+    unlabelled = {"empty": archs[empty], "failed": archs[failed]}
+    return Labels(networks, -means if negated else means, repeats, name, skipped, negated, unlabelled)
 
 
 def write_rows(space: Space, archs: Archs, metric: str | None = None) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -58,11 +57,6 @@ class Subspace:
             raise UserError(f"a subspace of {self.space.name} lists an architecture twice")
         return keys
 
-    @property
-    def _free(self) -> bool:
-        """Whether a product's size is a product of counts, and its positions independent."""
-        return self.allowed is not None and isinstance(self.space, ChoiceSpace) and self.space.free
-
     def _permits(self, slots: Archs) -> BoolArray:
         assert self.allowed is not None
         at = np.arange(slots.shape[1])
@@ -72,9 +66,15 @@ class Subspace:
         """Return the number of members, measured in balls that overlap; raises UserError where it can't be counted."""
         if self.balls is not None:
             return self.balls.size.value
-        if self._free:
-            assert self.allowed is not None
-            return math.prod(int(n) for n in self.allowed.sum(axis=1))
+        if self.allowed is not None and isinstance(self.space, ChoiceSpace):
+            counted = self.space.count_product(self.allowed)
+            if counted is not None:
+                return counted
+        if self.allowed is not None and self.space.size() > LISTABLE:
+            raise UserError(
+                f"{self.space.name} is too large to list, and products of its choices can't be counted: "
+                "methods that drop choices (abs, nse, padnas) can't shrink it"
+            )
         return len(self.members)
 
     def contains(self, archs: Archs) -> BoolArray:
@@ -91,10 +91,9 @@ class Subspace:
             return self.balls.sample(n, rng)
         if not self.size():
             raise UserError(f"an empty subspace of {self.space.name} can't be sampled")
-        if self._free and self.space.size() > LISTABLE:
-            assert self.allowed is not None
-            columns = [rng.choice(np.flatnonzero(choices), n) for choices in self.allowed]
-            return np.stack(columns, axis=1).astype(np.int8)
+        if self.allowed is not None and self.space.size() > LISTABLE:
+            assert isinstance(self.space, ChoiceSpace), "others have no size here"
+            return self.space.sample_product(self.allowed, n, rng)
         return self.members[rng.integers(0, self.size(), n)]
 
     def describe(self) -> Mapping[str, Any]:

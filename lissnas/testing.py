@@ -33,6 +33,8 @@ from lissnas.subspace import Subspace
 
 N = 300
 """Architectures that most properties are tested on."""
+LARGE, LARGE_BUDGET = 18_000, 20_000
+"""In a space too large to list: the networks of which a target is a ninth, and the budget."""
 PATIENCE = 60.0
 """Seconds after which a shrinker on a small space counts as one that never ends."""
 
@@ -258,7 +260,19 @@ class ShrinkerSuite:
 
     def budget(self, space: Space) -> int:
         """Return a budget that is enough: a quarter of the space, or all of it."""
+        if space.size() > LISTABLE:
+            return LARGE_BUDGET
         return space.size() if self.asks_everything else space.size() // 4
+
+    def whole(self, space: Space) -> int:
+        """Return the number of networks that targets are parts of."""
+        return space.size() if space.size() <= LISTABLE else LARGE
+
+    def judged(self, part: Subspace) -> Archs:
+        """Return the members; a sample of a product that is not listed."""
+        if part.kind == "set" or part.space.size() <= LISTABLE:
+            return part.members
+        return part.sample(1_000, np.random.default_rng(7))
 
     def run(
         self,
@@ -275,7 +289,7 @@ class ShrinkerSuite:
             space,
             self.budget(space) if budget is None else budget,
         )
-        size = space.size() // 9 if target is None else target
+        size = self.whole(space) // 9 if target is None else target
         found: list[Subspace | BaseException] = []
 
         def work() -> None:
@@ -294,16 +308,22 @@ class ShrinkerSuite:
         return found[0], counted
 
     def check(self, part: Subspace, space: Space) -> Archs:
-        """Return the members, once they are what a subspace of `space` may hold."""
+        """Return the members, once they are what a subspace of `space` may hold; a sample where they aren't listed."""
         assert isinstance(part, Subspace)
         assert part.space is space
-        rows = part.members
-        assert len(rows) == part.size() > 0
+        rows = self.judged(part)
         keys = space.key(rows)
+        if part.kind == "product" and space.size() > LISTABLE:
+            rows = rows[np.unique(keys, return_index=True)[1]]
+            assert 0 < len(rows) <= part.size()
+            assert part.contains(rows).all()
+            return rows
+        assert len(rows) == part.size() > 0
         assert len(np.unique(keys)) == len(rows)
         assert (space.parse(space.format(rows)) == rows).all()
         assert part.contains(rows).all()
-        assert part.contains(space.enumerate()).sum() == len(rows)
+        if space.size() <= LISTABLE:
+            assert part.contains(space.enumerate()).sum() == len(rows)
         return rows
 
     def test_the_result_is_a_part_of_the_space(self, shrinker: Shrinker, space: Space) -> None:
@@ -322,7 +342,7 @@ class ShrinkerSuite:
 
     def test_the_same_seed_gives_the_same_members(self, shrinker: Shrinker, space: Space) -> None:
         """In the same order, too."""
-        a, b = (self.run(shrinker, space, seed=3)[0].members for _ in range(2))
+        a, b = (self.judged(self.run(shrinker, space, seed=3)[0]) for _ in range(2))
         assert a.shape == b.shape
         assert (a == b).all()
 
@@ -331,7 +351,7 @@ class ShrinkerSuite:
         """Within `size_ratio` of it, for targets that the budget reaches."""
         if not self.heeds_target:
             pytest.skip("the method's size comes from elsewhere")
-        target = space.size() // parts
+        target = self.whole(space) // parts
         size = self.run(shrinker, space, target=target)[0].size()
         assert max(size / target, target / size) <= self.size_ratio
 
@@ -340,9 +360,9 @@ class ShrinkerSuite:
         if not self.asks:
             pytest.skip("the method knows no scores")
         oracle = SyntheticOracle(space)
-        full = oracle(space.enumerate())
+        full = oracle(space.all_or_many(np.random.default_rng(8)))
         part, _ = self.run(shrinker, space)
-        assert oracle(part.members).mean() > full.mean() + full.std() / 4
+        assert oracle(self.judged(part)).mean() > full.mean() + full.std() / 4
 
     @pytest.mark.parametrize("budget", [0, 1, 30])
     def test_a_tiny_budget(self, shrinker: Shrinker, space: Space, budget: int) -> None:
@@ -373,6 +393,8 @@ class ShrinkerSuite:
     @pytest.mark.parametrize("more", [0, 7])
     def test_a_target_as_large_as_the_space(self, shrinker: Shrinker, space: Space, more: int) -> None:
         """It gives at most the space."""
+        if space.size() > LISTABLE:
+            pytest.skip("so many are never listed")
         part, _ = self.run(shrinker, space, target=space.size() + more)
         assert len(self.check(part, space)) <= space.size()
 
@@ -387,5 +409,6 @@ class ShrinkerSuite:
             pytest.skip("the method is not rank-based")
         plain, _ = self.run(shrinker, space)
         scaled, _ = self.run(shrinker, space, SyntheticOracle(space, 8.0, 1000.0))
-        assert plain.members.shape == scaled.members.shape
-        assert (plain.members == scaled.members).all()
+        a, b = self.judged(plain), self.judged(scaled)
+        assert a.shape == b.shape
+        assert (a == b).all()

@@ -9,14 +9,20 @@ import xgboost as xgb
 from numpy.random import Generator
 from scipy.special import expit
 
+from lissnas.errors import UserError
 from lissnas.oracles import CountedOracle
 from lissnas.shrinkers.pruning import best_first, uniform_sample
-from lissnas.spaces import FloatArray, Space
+from lissnas.spaces import Archs, FloatArray, Space
+from lissnas.spaces.base import LISTABLE
 from lissnas.subspace import Subspace
 
 WEAK = 0.5
 """Share of the asked networks that count as weak paths; of .2, .5, .8 and .95 the best over five tables."""
 TREES, DEPTH, ETA = 200, 6, 0.1
+POOL = 10
+"""How many times the target a pool has that stands for a space too large to list: the filter keeps a tenth."""
+LEARNT = 500_000
+"""Networks of such a space that the filter learns from at most: a budget of millions would take gigabytes."""
 
 
 def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> Subspace:
@@ -26,9 +32,13 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
     unlabelled; the classifier minimises the non-negative risk of positive-unlabelled learning (Kiryo
     et al., 2017). The published filter is a network on path embeddings with unpublished settings; this
     one is boosted trees on the space's features. The threshold on the probability of being weak is
-    what leaves the target size.
+    what leaves the target size. The published space is implicit: whatever is sampled and passes. So
+    for a space too large to list a uniform pool of ten times the target stands, about which nobody is asked.
+    Raises UserError where such a pool is too large to list.
     """
     rows = uniform_sample(space, oracle, rng)
+    if space.size() > LISTABLE:
+        rows = rows[:LEARNT]
     values = oracle(rows)
     weak = np.flatnonzero(values <= np.quantile(values, WEAK))
     labelled = np.zeros(len(rows), bool)
@@ -48,7 +58,7 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
         return non_negative_risk(np.asarray(margin, np.float64), labelled, prior)
 
     filter_ = xgb.train(parameters, data, TREES, obj=risk)
-    everything = space.enumerate()
+    everything = candidates(space, target, rng)
     margin = np.concatenate(
         [
             filter_.predict(xgb.DMatrix(space.encode(part)), output_margin=True)
@@ -56,6 +66,18 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
         ]
     )
     return Subspace(space, everything[best_first(-margin.astype(np.float64), target)])
+
+
+def candidates(space: Space, target: int, rng: Generator) -> Archs:
+    """Return what the filter is laid over: the whole space, or a uniform pool of different architectures."""
+    if space.size() <= LISTABLE:
+        return space.enumerate()
+    if POOL * target > LISTABLE:
+        raise UserError(
+            f"a filter keeps {target:,} of a listed pool of {POOL * target:,} networks of {space.name}; "
+            f"more than {LISTABLE:,} are never listed"
+        )
+    return space.sample_distinct(POOL * target, rng)
 
 
 def non_negative_risk(

@@ -9,15 +9,18 @@ from numpy.random import Generator
 
 from lissnas.oracles import CountedOracle
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
-from lissnas.spaces.base import BoolArray, first_of_each
+from lissnas.spaces.base import LISTABLE, BoolArray, first_of_each
 from lissnas.spaces.choices import ChoiceSpace
 from lissnas.subspace import Subspace, listing
 
 
 def all_choices(space: Space) -> Subspace:
-    """Return the whole space as a product of the choices that occur in it."""
+    """Return the whole space as a product of the choices that occur in it.
+
+    In a space too large to list all choices count as occurring.
+    """
     allowed = space.possible()
-    if not (isinstance(space, ChoiceSpace) and space.free):
+    if not (isinstance(space, ChoiceSpace) and space.free) and space.size() <= LISTABLE:
         _, slots = listing(space)
         allowed &= np.stack([(slots == c).any(axis=0) for c in range(allowed.shape[1])], axis=1)
     return Subspace(space, allowed=allowed)

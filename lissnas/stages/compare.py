@@ -17,10 +17,15 @@ from lissnas.config import BenchmarkConfig, Params
 from lissnas.errors import UserError
 from lissnas.report import comparison_figures as figures
 from lissnas.report.figures import png
+from lissnas.sources import Source
+from lissnas.spaces import FloatArray
 from lissnas.stages.base import Outcome, run
 
 TIMED = "comparison.parquet"
 """The contract's table, with seconds; `comparison.csv` is the same without, and always the same bytes."""
+
+QUANTILES = 201
+"""Shares at which a distribution is kept, where there is no table to look values up in."""
 
 Named = Callable[..., Any]
 """Runs `step(*args)` under a name: plain Python calls it, a flow makes it a task of that name."""
@@ -33,7 +38,7 @@ def run_named(name: str, step: Callable[..., Any], *args: Any) -> Any:
 
 def compare_stage(
     params: Params,
-    benchmark: Benchmark,
+    given: Benchmark | Source,
     methods: Sequence[str],
     seeds: Sequence[int],
     out: Path,
@@ -42,14 +47,19 @@ def compare_stage(
     force: bool = False,
     threads: int = 0,
 ) -> Outcome:
-    """Compare methods on a benchmark; interrupted, the same command goes on with the tasks that are left."""
+    """Compare methods on a benchmark, or on a space that a surrogate judges.
+
+    Interrupted, the same command goes on with the tasks that are left.
+    """
+    source = comparison.source_of(given)
     if not methods or not seeds:
         raise UserError("a comparison needs one method and one seed at least")
-    comparison.contest_params(params, benchmark, seeds[0])  # what doesn't fit is said before anything is written
-    own = params.benchmarks.get(benchmark.name, BenchmarkConfig())
+    comparison.chosen(methods, source)  # what doesn't fit is said before anything is written
+    comparison.contest_params(params, source, seeds[0])
+    own = params.benchmarks.get(source.name, BenchmarkConfig())
     common = {
-        "benchmark": benchmark.name,
-        "table_sha256": benchmark.sha256,
+        "benchmark": source.name,
+        "table_sha256": source.digest,
         "diversities": params.compare.diversities,
         "predictor": params.predictor.model_dump(mode="json", exclude={"held_out"}),
         "shrink": params.shrink.model_dump(mode="json", exclude={"variant"}),
@@ -63,7 +73,7 @@ def compare_stage(
     def work() -> dict[str, bytes]:
         if force:
             tasks.clear()
-        ground = Ground.of(benchmark)
+        ground = Ground.of(source)
         entries: dict[tuple[str, int], Entry] = {}
         curve: list[dict[str, Any]] = []
         for seed in seeds:
@@ -78,7 +88,7 @@ def compare_stage(
                         points = call(
                             f"curve seed {seed}", comparison.diversity_curve, contest, params.compare.diversities, sizes
                         )
-                        entry = Entry({"curve": points}, np.empty(0, np.uint64))
+                        entry = Entry({"curve": points}, np.empty(0, np.uint64), np.empty(0))
                     else:
                         entry = call(f"{name} seed {seed}", comparison.run_method, contest, name)
                     tasks.save(name, seed, entry)
@@ -106,11 +116,12 @@ class _Tasks:
 
     def load(self, name: str, seed: int) -> Entry | None:
         saved = self._checkpoint(name, seed).load()
-        return None if saved is None else Entry(json.loads(saved[1]), saved[0]["keys"])
+        return None if saved is None else Entry(json.loads(saved[1]), saved[0]["keys"], saved[0]["values"])
 
     def save(self, name: str, seed: int, entry: Entry) -> None:
         # As a text: JSON that is written sorted would come back with its columns in another order.
-        self._checkpoint(name, seed).save({"keys": entry.keys}, json.dumps(dict(entry.row)))
+        arrays = {"keys": entry.keys, "values": entry.values}
+        self._checkpoint(name, seed).save(arrays, json.dumps(dict(entry.row)))
 
     def clear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -130,13 +141,14 @@ def _files(
     entries: Mapping[tuple[str, int], Entry],
     curve: Sequence[Mapping[str, Any]],
 ) -> dict[str, bytes]:
-    benchmark = ground.benchmark
-    rows = [entries[name, seed].row for name in methods for seed in seeds]
+    source = ground.source
+    every = [entries[name, seed] for name in methods for seed in seeds]
+    rows, window = comparison.against_best_known(ground, every)
     untimed = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
     summary = comparison.summarise(rows, curve)
     first = {name: entries[name, seeds[0]].keys for name in methods}
-    values = {name: benchmark.look_up(keys) for name, keys in first.items()}
-    title = f"{benchmark.name}: {len(methods)} methods, {len(seeds)} seeds"
+    values = {"full space": ground.values, **{name: entries[name, seeds[0]].values for name in methods}}
+    title = f"{source.name}: {len(methods)} methods, {len(seeds)} seeds"
     files = {
         TIMED: store.rows_to_parquet(rows),
         "comparison.csv": store.to_csv(untimed),
@@ -148,45 +160,77 @@ def _files(
                 "key": np.concatenate(list(first.values())),
             }
         ),
-        "comparison.md": markdown(benchmark, summary).encode(),
-        "comparison.png": png(figures.means(summary, title, benchmark.metric, float(benchmark.values.mean()))),
-        "edf.png": png(
-            figures.edfs({"full space": benchmark.values, **values}, ground.window, title, benchmark.metric)
-        ),
-        "metrics.json": store.to_json(_metrics(benchmark, summary, len(seeds))),
+        "comparison.md": markdown(ground, summary).encode(),
+        "comparison.png": png(figures.means(summary, title, source.metric, float(ground.values.mean()))),
+        "edf.png": png(figures.edfs(values, window, title, source.metric)),
+        "metrics.json": store.to_json(_metrics(source.name, summary, len(seeds))),
     }
+    if source.truth is None:  # nobody can look the values up later
+        files["edf.csv"] = store.to_csv(quantiles(values))
     if "flops" in ground.yardstick.costs:
-        files["diversity.png"] = png(figures.diversity(summary, curve, title, benchmark.metric))
+        files["diversity.png"] = png(figures.diversity(summary, curve, title, source.metric))
     return files
 
 
-def _metrics(benchmark: Benchmark, summary: Sequence[Mapping[str, Any]], seeds: int) -> dict[str, Any]:
+def quantiles(values: Mapping[str, FloatArray]) -> list[dict[str, Any]]:
+    """Return the distribution of each space's values, a row for each of 201 evenly spaced shares."""
+    shares = np.linspace(0, 1, QUANTILES)
+    return [
+        {"space": name, "share": float(share), "value": float(value)}
+        for name, own in values.items()
+        for share, value in zip(shares, np.quantile(own, shares), strict=True)
+    ]
+
+
+def _metrics(name: str, summary: Sequence[Mapping[str, Any]], seeds: int) -> dict[str, Any]:
     rivals = [r for r in summary if r["method"] not in APART]
+    tabled = "kept_best" in summary[0]
+    behind = {"rivals_behind_on_kept_best": sum(r["ours_kept_best"] >= r["kept_best"] for r in rivals if tabled)}
     return {
-        "benchmark": benchmark.name,
+        "benchmark": name,
         "seeds": seeds,
         "rivals": len(rivals),
         "rivals_behind_on_mean": sum(r["ours_minus"] > 0 for r in rivals),
-        "rivals_behind_on_kept_best": sum(r["ours_kept_best"] >= r["kept_best"] for r in rivals),
+        **(behind if tabled else {}),
         "rivals_above_the_curve": sum(bool(r.get("above_curve")) for r in rivals),
         "mean_true": {r["method"]: r["mean_true"] for r in summary},
         "least_ours_minus": min((r["ours_minus"] for r in rivals), default=0.0),
     }
 
 
-def markdown(benchmark: Benchmark, summary: Sequence[Mapping[str, Any]]) -> str:
+def markdown(ground: Ground, summary: Sequence[Mapping[str, Any]]) -> str:
     """Return the summary as a Markdown page: what was measured, a row a method, what stands out."""
-    values = benchmark.values
+    values, source = ground.values, ground.source
     seeds = int(summary[0]["seeds"])
+    plural = "s" if seeds > 1 else ""
+    over = f"Means over {seeds} seed{plural}; ± is half of the 95 % interval. All methods of a seed ask"
+    about = f"{source.metric}: mean {values.mean():.4g}, best {values.max():.4g}."
+    if source.truth is None:
+        said = [
+            f"{ground.full_size:,} architectures; in a uniform sample of {len(values):,} {about[:-1]};",
+            f"the best that is known has {summary[0]['best_known']:.5g}. {'. '.join(source.notes)}.",
+            "",
+            over,
+            "the same surrogate directly, within the query budget that `lissnas` used. Sets are judged by all of their",
+            f"members, products by a uniform sample of {comparison.JUDGED:,}, so their best is that of the sample.",
+            "*Ours* is the best of what `lissnas` saw, cut to the method's size.",
+        ]
+        table = _untabled_rows(summary, seeds)
+    else:
+        said = [
+            f"{len(values):,} architectures, {about}",
+            over,
+            "the same predictor, fitted once on uniform labels, within the query budget that `lissnas` used;",
+            "`lissnas_collect` alone collects its labels as it goes. "
+            "*Ours* is the best of what `lissnas` saw, cut to the",
+            "method's size; p is Wilcoxon's signed-rank test of the difference, Holm-corrected over the rivals.",
+        ]
+        table = _tabled_rows(summary, seeds)
+    return "\n".join([f"# Methods compared on {source.name}", "", *said, "", *table, "", *remarks(summary), ""])
+
+
+def _tabled_rows(summary: Sequence[Mapping[str, Any]], seeds: int) -> list[str]:
     lines = [
-        f"# Methods compared on {benchmark.name}",
-        "",
-        f"{len(values):,} architectures, {benchmark.metric}: mean {values.mean():.4g}, best {values.max():.4g}.",
-        f"Means over {seeds} seed{'s' if seeds > 1 else ''}; ± is half of the 95 % interval. All methods of a seed ask",
-        "the same predictor, fitted once on uniform labels, within the query budget that `lissnas` used;",
-        "`lissnas_collect` alone collects its labels as it goes. *Ours* is the best of what `lissnas` saw, cut to the",
-        "method's size; p is Wilcoxon's signed-rank test of the difference, Holm-corrected over the rivals.",
-        "",
         "| method | size | queries | mean | ours, same size | difference | ahead | p | best kept | ours | of ten best "
         "| good | FLOPs coverage | above our curve |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
@@ -202,21 +246,45 @@ def markdown(benchmark: Benchmark, summary: Sequence[Mapping[str, Any]]) -> str:
             f"{seeds * r['kept_best']:.0f}/{seeds} | {seeds * r['ours_kept_best']:.0f}/{seeds} | "
             f"{r['top10_kept']:.1f} | {100 * r['p_good']:.0f} % | {coverage} | {above} |"
         )
-    return "\n".join([*lines, "", *remarks(summary), ""])
+    return lines
+
+
+def _untabled_rows(summary: Sequence[Mapping[str, Any]], seeds: int) -> list[str]:
+    lines = [
+        "| method | size | queries | mean | ours, same size | difference | ahead | best | ours, same size | good "
+        "| EDF area | FLOPs coverage |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in summary:
+        half = (r["mean_true_high"] - r["mean_true_low"]) / 2
+        coverage = f"{r['flops_coverage']:.2f}" if "flops_coverage" in r else ""
+        lines.append(
+            f"| {r['method']} | {r['size']:,.0f} | {r['queries']:,.0f} | {r['mean_true']:.5g} ± {half:.2g} | "
+            f"{r['ours_mean_true']:.5g} | {r['ours_minus']:+.3g} | {r['ours_ahead']}/{seeds} | {r['max_true']:.5g} | "
+            f"{r['ours_max_true']:.5g} | {100 * r['p_good']:.0f} % | {r['edf_auc']:.3f} | {coverage} |"
+        )
+    return lines
 
 
 def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return in plain words where ours does not lead, and what the numbers can't show."""
     rivals = [r for r in summary if r["method"] not in APART]
     behind = [r["method"] for r in rivals if r["ours_minus"] <= 0]
-    lost = [r["method"] for r in rivals if r["ours_kept_best"] < r["kept_best"]]
+    lost = [r["method"] for r in rivals if "kept_best" in r and r["ours_kept_best"] < r["kept_best"]]
+    tabled = not summary or "kept_best" in summary[0]
     above = [r["method"] for r in rivals if r.get("above_curve")]
     unsure = [r["method"] for r in rivals if r["ours_minus"] > 0 and r["p_holm"] >= 0.05]
-    said = [
-        _remark("On the mean at equal size ours is ahead of every rival", "not ahead of", behind),
-        _remark("No rival keeps the best network more often", "the best network is kept more often by", lost),
-        _remark("Our curve of mean against FLOPs coverage lies above every rival", "above our curve lie", above),
-    ]
+    said = [_remark("On the mean at equal size ours is ahead of every rival", "not ahead of", behind)]
+    if tabled:
+        said.append(
+            _remark("No rival keeps the best network more often", "the best network is kept more often by", lost)
+        )
+    else:
+        below = [r["method"] for r in rivals if r["ours_max_true"] < r["max_true"]]
+        said.append(_remark("No rival has a better best network at equal size", "a better best network has", below))
+    said.append(
+        _remark("Our curve of mean against FLOPs coverage lies above every rival", "above our curve lie", above)
+    )
     if unsure:
         said.append(f"- Ahead, but not significantly at 5 %: {', '.join(unsure)}.")
     if summary and summary[0]["seeds"] < 6:
@@ -230,7 +298,7 @@ def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
             f"{by_name.get('lissnas', r)['queries']:,.0f}. On a space that can be listed the method saves queries, "
             "not quality."
         )
-    if "flops" in by_name and by_name["flops"]["kept_best"] >= 0.5:
+    if "flops" in by_name and by_name["flops"].get("kept_best", 0) >= 0.5:
         said.append(
             "- Keeping the best network is a weak test: the costliest networks, ranked without any label, pass it "
             f"in {100 * by_name['flops']['kept_best']:.0f} % of the runs. SupernetOracle by the mean at equal size."

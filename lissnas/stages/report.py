@@ -14,15 +14,18 @@ from lissnas.benchmarks import Benchmark
 from lissnas.comparison import Ground
 from lissnas.config import Params
 from lissnas.errors import LissnasError, UserError
-from lissnas.report import comparison_figures, figures, tables
+from lissnas.report import comparison_figures, figures, huge_tables, label_curve, tables
+from lissnas.report.huge_tables import Huge, table_5, table_6
 from lissnas.report.page import Picture, Words, report_files
 from lissnas.report.space_map import space_map
-from lissnas.report.tables import PIPELINE, STUDY, Compared
-from lissnas.spaces import Keys
+from lissnas.report.tables import PIPELINE, STUDY, Compared, Table
+from lissnas.spaces import FloatArray, Keys
 from lissnas.stages.base import Outcome, run
 from lissnas.stages.compare import remarks
 
 STUDY_COMPARE, STUDY_LOCALITY, STUDY_RANKING = "compare.csv", "locality.csv", "ranking.csv"
+STUDY_LABELS = "labels.csv"
+STUDY_OFA, STUDY_OFA_EDF, STUDY_HUGE = "compare_ofa.csv", "compare_ofa_edf.csv", "huge.csv"
 """Committed results of the long studies, where there are any."""
 HISTOGRAMS = ("full space", "lissnas", "abs", "nse", "padnas", "greedynas_v2", "dds", "top10", "no_locality", "flops")
 """Whose FLOPs are drawn beside each other."""
@@ -67,7 +70,7 @@ def report_stage(
         if (folder / store.MANIFEST).exists():  # supernets take torch and minutes: the page does without
             store.verify(folder, f"Make it: python -m flows.ranking --benchmark {folder.name} --force")
             folders[key] = folder
-    known_studies = (STUDY_COMPARE, STUDY_LOCALITY, STUDY_RANKING)
+    known_studies = (STUDY_COMPARE, STUDY_LOCALITY, STUDY_RANKING, STUDY_LABELS, STUDY_OFA, STUDY_OFA_EDF, STUDY_HUGE)
     studies = {name: results / name for name in known_studies if (results / name).exists()}
     parameters = {
         "benchmarks": names,
@@ -82,14 +85,19 @@ def report_stage(
         compared = [c for name in _order(found, study) for c in _of(name, found, study)]
         table_8 = [tables.table_8(f.locality, PIPELINE) for f in found if f.benchmark.name == "nasbench101"]
         rankings = _rankings({k: f for k, f in folders.items() if k in ranked}, studies.get(STUDY_RANKING))
+        labelled = store.read_csv(studies[STUDY_LABELS]) if STUDY_LABELS in studies else []
+        huge = huge_tables.read_huge(studies[STUDY_HUGE]) if STUDY_HUGE in studies else []
+        judged = [huge_tables.read_judged(studies[STUDY_OFA])] if STUDY_OFA in studies else []
         everything = [
             tables.locality_table(known, about),
-            *tables.comparison_tables(compared, table_8),
+            *_with_huge(tables.comparison_tables(compared, table_8), huge),
             tables.table_3(rankings),
+            *label_curve.label_tables(labelled),
             *(tables.methods_table(c) for c in _best_known(compared)),
-            tables.not_yet_table(),
+            *(huge_tables.judged_table(c) for c in judged),
+            tables.not_yet_table(["Table 5"] if huge else []),
         ]
-        words = [Words(f"{c.benchmark} ({c.where})", remarks(c.summary)) for c in _best_known(compared)]
+        words = [Words(f"{c.benchmark} ({c.where})", remarks(c.summary)) for c in (*_best_known(compared), *judged)]
         pictures, maps = [], {}
         for f in found:
             on_progress(f"drawing {f.benchmark.name}")
@@ -97,7 +105,11 @@ def report_stage(
             pictures += _pictures(f, ground)
             maps[f.benchmark.name] = space_map(f.benchmark, ground.yardstick, f.spaces)
         pictures += [_ranking_picture(folder) for key, folder in folders.items() if key in ranked]
-        made = report_files(words, everything, pictures, maps, _origin(found, study))
+        pictures += label_curve.label_pictures(labelled)
+        if judged and STUDY_OFA_EDF in studies:
+            pictures.append(_judged_picture(judged[0], huge_tables.read_quantiles(studies[STUDY_OFA_EDF])))
+        predicted = [*(c.benchmark for c in judged), *(h.space for h in huge)]
+        made = report_files(words, everything, pictures, maps, _origin(found, study, predicted))
         metrics = {
             "benchmarks": len(found),
             "benchmarks_in_study": len({c.benchmark for c in study}),
@@ -190,6 +202,23 @@ def _rankings(folders: Mapping[str, Path], study: Path | None) -> list[dict[str,
     return [{**r, "where": f"{r['origin']}, {r['seeds']} seed{'s' if r['seeds'] > 1 else ''}"} for r in rows]
 
 
+def _with_huge(listed: Sequence[Table], huge: Sequence[Huge]) -> list[Table]:
+    """Return tables with Table 5 before Table 6, and in both what is known of spaces too large to list."""
+    out: list[Table] = []
+    for table in listed:
+        out += [table_5(huge), table_6(table, huge)] if table.name == "Table 6" else [table]
+    return out
+
+
+def _judged_picture(c: Compared, values: Mapping[str, FloatArray]) -> Picture:
+    return Picture(
+        f"Error EDF, {c.benchmark}",
+        "Share of each shrunk space within a distance of the best predicted value of all, the full space by a uniform "
+        "sample; first seed. A surrogate's values, not those of trained networks.",
+        comparison_figures.edfs(values, huge_tables.window(values), c.benchmark, c.metric),
+    )
+
+
 def _ranking_picture(folder: Path) -> Picture:
     outcome = Outcome(folder, {}, reused=True)
     name = str(outcome.json("metrics.json")["benchmark"])
@@ -259,11 +288,14 @@ def _pictures(f: Found, ground: Ground) -> list[Picture]:
     return out
 
 
-def _origin(found: Sequence[Found], study: Sequence[Compared]) -> str:
+def _origin(found: Sequence[Found], study: Sequence[Compared], predicted: Sequence[str]) -> str:
     text = (
         f"Rows from the pipeline: {', '.join(f.benchmark.name for f in found)}, {found[0].compared.seeds} seeds "
         "(dvc repro report)."
     )
     if study:
         text += f" Rows from the study: {len(study)} benchmarks, {study[0].seeds} seeds (make study NAME=compare)."
-    return text + " All values are real, tabulated accuracies; no row here stands on a surrogate."
+    text += " All values are real, tabulated accuracies"
+    if not predicted:
+        return f"{text}; no row here stands on a surrogate."
+    return f"{text}, but those of {', '.join(dict.fromkeys(predicted))}, which are predicted: each table says by whom."

@@ -37,6 +37,38 @@ class TestWhereSomeDecisionsDoNotArise(Rival):
         return spaces.get("transnas")
 
 
+@pytest.mark.parametrize("name", [*ORDINARY, "top5"])
+class TestOnASpaceTooLargeToList(Rival):
+    """A trillion networks, a budget of 20,000: nothing may list them."""
+
+    @pytest.fixture
+    def space(self) -> Space:
+        return ChoiceSpace("large", [4] * 20)
+
+    @pytest.fixture(autouse=True)
+    def heeds(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(type(self), "heeds_target", name not in TOP)
+
+
+@pytest.mark.parametrize("name", ["abs", "nse", "padnas", "dds"])
+class TestOnALargeSpaceWithRules(Rival):
+    """Where a stage's last block may be absent, and where widths and depths don't decrease."""
+
+    @pytest.fixture(params=["ofa_mobilenetv3", "anynetx_e"])
+    def space(self, request: pytest.FixtureRequest) -> Space:
+        return spaces.get(request.param)
+
+
+@pytest.mark.parametrize("name", COSTS)
+class TestCostliestOfALargeSpace(Rival):
+    asks = False
+    size_ratio = 1.0
+
+    @pytest.fixture
+    def space(self) -> Space:
+        return spaces.get("shufflenetv2")
+
+
 @pytest.mark.parametrize("name", TOP)
 class TestTopShare(Rival):
     """Their size is a share of what the budget buys."""

@@ -20,7 +20,8 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 pytest.importorskip("prefect_dask", reason="prefect-dask is not installed (the extra `pipeline`)")
 
-from lissnas import benchmarks, config, spaces, store
+from lissnas import config, options, spaces, store
+from lissnas.labelling import Attempt, LabellerUnavailable
 from lissnas.nets.labels import train_label
 from lissnas.stages.label import LOG, label_stage, read_archs
 
@@ -36,11 +37,17 @@ TINY = {
     **{f"recipes.cpu_label.{k}": v for k, v in (("steps", 6), ("batch_size", 16), ("warmup", 2), ("report_every", 2))},
     "recipes.cpu_label.checkpoint_every": 2,
 }
+PLAIN = f"""
+from pathlib import Path
+from lissnas import options
+from lissnas.stages.label import label_stage
+label_stage(options.load_params(Path("params.yaml"), {{}}), {SPACE!r}, 0, Path("out"))
+"""
 
 
 def write_params(folder: Path, **more: Any) -> config.Params:
     overrides = {**TINY, **{k.replace("__", "."): v for k, v in more.items()}}
-    checked = config.load(None, overrides, benchmarks.names())
+    checked = options.load_params(None, overrides)
     (folder / "params.yaml").write_bytes(store.to_json(checked.model_dump(mode="json")))
     return checked
 
@@ -123,17 +130,17 @@ def test_again_nothing_is_done_and_more_are_added_to_it(tmp_path: Path) -> None:
 
 
 def test_killed_it_goes_on_to_the_same_bytes(collected: Path, tmp_path: Path) -> None:
-    write_params(tmp_path)
-    command = [sys.executable, "-m", "flows.label", "--space", SPACE, "--workers", "0", "--out", "out"]
+    params = write_params(tmp_path)
+    command = [sys.executable, "-c", PLAIN]
     log = tmp_path / "out" / LOG
-    for labels in (1, 2):
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") > labels):
-                time.sleep(0.005)
-            process.send_signal(signal.SIGKILL)
-        assert process.returncode == -signal.SIGKILL
-    flow("--workers", "0", "--out", "out")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") > 2):
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    label_stage(params, SPACE, 0, Path("out"))
     assert store.read_manifest(tmp_path / "out") == store.read_manifest(collected)
+    assert log.read_bytes().count(b"\n") == 5  # no label twice
 
 
 def test_two_at_once_on_one_folder(tmp_path: Path) -> None:
@@ -184,22 +191,43 @@ def test_a_mistake_ends_before_anything_is_written(tmp_path: Path, words: tuple[
     assert not (tmp_path / "out").exists()
 
 
+def odd(arch: str) -> float:
+    if arch == "dies":
+        os._exit(1)
+    if arch == "gone":
+        raise LabellerUnavailable("no torch there")
+    return float(arch)
+
+
 def test_on_a_cluster_the_same_labels(collected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_params(tmp_path)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    from distributed import LocalCluster
+    import distributed
+    import prefect
     from prefect.client.orchestration import get_client
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=120):
-        said = flow("--workers", "2", "--out", "local")
-        assert "MLflow: run" in said
-        with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
-            flow("--scheduler", cluster.scheduler_address, "--out", "elsewhere")
+        assert "MLflow: run" in flow("--workers", "2", "--out", "local")
+        start: Any = distributed.LocalCluster
+        with start(n_workers=1, threads_per_worker=1, dashboard_address=None) as elsewhere:
+            flow("--scheduler", elsewhere.scheduler_address, "--out", "elsewhere")
         with get_client(sync_client=True) as client:
             names = [r.name for r in client.read_task_runs() if r.name.startswith("train ")]
+
+        from flows.label import cluster, on_dask  # after `flow`, which runs the module as a program
+
+        @prefect.flow(task_runner=cluster(1, None), persist_result=False)
+        def asked(*archs: str) -> None:
+            given.extend(on_dask(odd, archs))
+
+        given: list[Attempt] = []
+        asked("1", "dies", "2", "nan")
+        assert {one.arch: one.value for one in given} == {"1": 1.0, "dies": None, "2": 2.0, "nan": None}
+        assert "KilledWorker" in str(next(one.error for one in given if one.arch == "dies"))
+        with pytest.raises(LabellerUnavailable, match="no torch there"):
+            asked("gone", "1")
     assert store.read_manifest(tmp_path / "local") == store.read_manifest(collected)
     assert store.read_manifest(tmp_path / "elsewhere") == store.read_manifest(collected)
-    assert sorted(names) == sorted(f"train {arch}" for arch in labels_of(collected)) * 2 or len(names) == 8
-    assert os.environ["PREFECT_HOME"].startswith(str(tmp_path))
+    assert sorted(names) == sorted([f"train {arch}" for arch in labels_of(collected)] * 2)

@@ -204,11 +204,11 @@ FLOORS = [
     {"benchmarks", "predictor", "subspace", "balls", "labels"},
     {"oracles", "user_oracles", "sources"},
     {"locality", "quality", "diversity"},
-    {"shrinkers"},
+    {"shrinkers", "study"},
     {"comparison"},
     {"nets"},
     {"gauges", "tracking", "report", "stages"},
-    {"testing", "console", "options", "doctor", "data_cli", "cli"},
+    {"testing", "console", "options", "doctor", "data_cli", "own_cli", "cli"},
 ]
 
 

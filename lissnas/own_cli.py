@@ -1,0 +1,86 @@
+"""The commands for a space of your own: `init` writes an example of its files, `suggest` what to train next."""
+
+from __future__ import annotations
+
+import shlex
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lissnas import console, options, store
+from lissnas.errors import UserError
+from lissnas.labels import read_labels, write_rows
+from lissnas.options import ParamsOption, SeedOption, ThreadsOption
+from lissnas.sources import get_space
+from lissnas.study import UNIFORM, metric_of, no_labels, read_rows, rows_like, suggest, to_csv
+
+app = typer.Typer()
+
+EXAMPLE = ("space.yaml", "labels.csv")
+"""What `lissnas init` writes, from the package's folder `example`."""
+
+
+@app.command("init")
+def _init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the two files.")]) -> None:
+    """Write an example of a space of your own, space.yaml and labels.csv, that runs at once."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; choose a folder")
+    if there := [name for name in EXAMPLE if (folder / name).exists()]:
+        raise UserError(f"{folder} has a file {there[0]} already, which is not replaced; choose another folder")
+    for name in EXAMPLE:
+        store.write(folder / name, (files("lissnas") / "example" / name).read_bytes())
+    space, labels, shrunk, chosen = (shlex.quote(str(folder / name)) for name in (*EXAMPLE, "shrunk", "next.csv"))
+    own = f"--space {space} --labels {labels}"
+    _say(f"Files: {folder}: {EXAMPLE[0]}, commented; {EXAMPLE[1]}, example data from a formula, not measured.")
+    _say(f"Shrink the space:    lissnas shrink {own} --out {shrunk}")
+    _say(f"What to train next:  lissnas suggest {own} --n 50 --out {chosen}")
+
+
+@app.command("suggest")
+def _suggest(
+    space: Annotated[str, typer.Option(help="A space.yaml of your own, or the name of a space.")],
+    out: Annotated[Path, typer.Option(help="File for the suggestions, .csv: the columns of labels, the metric empty.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Labels so far, .csv or .parquet; rows without a metric wait for it. None: uniform ones."),
+    ] = None,
+    n: Annotated[int, typer.Option(min=1, help="How many networks.")] = 50,
+    metric: Annotated[str | None, typer.Option(help="The labels' column to go by, where several could be.")] = None,
+    seed: SeedOption = 0,
+    params: ParamsOption = None,
+    threads: ThreadsOption = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+) -> None:
+    """Suggest the next networks worth training: some likely best, most informative, never one that is labelled."""
+    if out.suffix.lower() != ".csv" or out.is_dir():
+        raise UserError(f"--out: expected a file that ends in .csv, found {out}")
+    if labels is not None and out.resolve() == labels.resolve():
+        raise UserError(f"--out: {out} holds the labels; choose another file, and add its rows once they are trained")
+    if out.exists() and not force:
+        raise UserError(f"{out} exists; choose another file, or replace it with --force")
+    checked = options.load_params(params, {})
+    found = get_space(space)
+    known = no_labels(found, metric) if labels is None else read_labels(labels, found, metric, least=0)
+    with console.lines(f"choosing networks of {found.name}"):
+        batch = suggest(found, known, n, checked, seed, threads)
+    if labels is not None and labels.suffix.lower() == ".csv":
+        header = read_rows(labels)[0]
+        data = to_csv(header, rows_like(header, found, batch.archs, known.metric))
+    else:
+        data = write_rows(found, batch.archs, metric or metric_of(found) if labels is None else known.metric)
+    store.write(out, data)
+    _say(f"{batch.describe()}. Files: {out}")
+    if len(batch) < n:
+        _say(f"Note: no more are left, {n:,} were asked for.")
+    have = len(known.values)
+    if batch.kinds.count(UNIFORM) == len(batch):
+        _say(f"Note: {have:,} networks have a label, too few (or all the same) to choose {n:,} by; these are uniform.")
+    told = shlex.quote(str(labels)) if labels is not None else "labels.csv"
+    _say(f"Train them, fill in {known.metric}, add the rows to {told}, and then:")
+    _say(f"  lissnas shrink --space {shlex.quote(space)} --labels {told} --out shrunk_{have + len(batch)}")
+
+
+def _say(line: str) -> None:
+    console.out.print(line, soft_wrap=True, markup=False)

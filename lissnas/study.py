@@ -1,0 +1,378 @@
+"""Which networks to train next: uniform ones at first, then from the space that the labels shrink it to.
+
+`suggest` answers once, for a file of labels; a `Study` asks and tells, and keeps the file itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lissnas import benchmarks, config, store
+from lissnas.config import MIN_LABELS, Params, label_budget, shrink_params
+from lissnas.errors import UserError
+from lissnas.labels import ARCH, FAILED, STATUS, VALUE, Labels, read_labels
+from lissnas.rng import stream
+from lissnas.shrinkers.lissnas import ShrinkResult, shrink
+from lissnas.shrinkers.selection import best
+from lissnas.shrinkers.state import Problem
+from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
+from lissnas.spaces.base import is_in
+from lissnas.spaces.declared import Declared, DeclaredSpace
+from lissnas.subspace import Subspace
+
+BEST_EVERY = 5
+"""One network in so many is of the best predicted; the others are random members, which teach more (measured)."""
+WIDER = 2
+"""Informative ones are members of the best so many times the shrunk space, whose outer half says where it ends:
+the next space's mean is the better for it, by .002 to .009 standard deviations (NAS-Bench-Macro, TransNAS)."""
+LIKELY_BEST, INFORMATIVE, UNIFORM = "likely best", "informative", "uniform"
+"""Why a network is suggested: a high prediction, a random member of the (wider) shrunk space, a random one of all."""
+DONE = "ok"
+"""The status of a row that has its label."""
+FILE = "labels.csv"
+"""Where a study keeps all that it asked and was told."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Networks to train next, all different, in random order; any first part of it is a mix as well."""
+
+    archs: Archs
+    names: list[str]
+    kinds: list[str]
+    """Why each one: likely best, informative, or uniform."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def describe(self) -> str:
+        """Say in a line how many there are of each kind."""
+        count = Counter(self.kinds)
+        parts = ", ".join(f"{count[kind]:,} {kind}" for kind in (LIKELY_BEST, INFORMATIVE, UNIFORM) if count[kind])
+        return f"{len(self):,} networks: {parts}"
+
+
+def suggest(
+    space: Space, labels: Labels | None, n: int, params: Params | None = None, seed: int = 0, threads: int = 0
+) -> Batch:
+    """Return the next `n` networks worth a label; fewer where fewer are left.
+
+    None is labelled already, has failed, or waits for its label (`Labels.unlabelled`). While labels are
+    few they are uniform. Then the labels shrink the space, and one in five is of the best predicted,
+    chosen as the shrinker chooses seeds; the others are random members of the shrunk space and its
+    surroundings (`WIDER`), spread over its strata. Raises UserError where no network is left.
+    """
+    known = labels if labels is not None else no_labels(space)
+    checked = params if params is not None else default_params()
+    result = shrunk_by(space, known, checked, seed, threads) if enough(space, known, n, checked) else None
+    return _batch(space, known, n, seed, result)
+
+
+def enough(space: Space, labels: Labels, n: int, params: Params) -> bool:
+    """Return whether labels are more than the share that is drawn uniformly, and say anything.
+
+    It is a share of the budget (`shrink.labels`); where there is none, of the labels that there will be
+    with the next `n`.
+    """
+    have = len(labels.values)
+    own = params.shrink.labels or config.own_settings(params, space.name).labels
+    budget = label_budget(params, space.name, space.size()) if own is not None else have + n
+    first = max(MIN_LABELS, math.ceil(params.shrink.elite.first_labels * budget))
+    return have >= first and float(np.ptp(labels.values)) > 0
+
+
+def shrunk_by(space: Space, labels: Labels, params: Params, seed: int, threads: int = 0) -> ShrinkResult:
+    """Return what labels shrink a space to, by the variant `elite`; nobody is asked for more.
+
+    Raises UserError where they are too few to learn from, or all the same.
+    """
+    if len(labels.values) < MIN_LABELS:
+        raise UserError(f"{len(labels.values)} networks of {space.name} have a label, at least {MIN_LABELS} are needed")
+    elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
+    p = shrink_params(elite, space.name, seed, space.size(), _digest(space, labels), len(labels.values))
+    return shrink(Problem(space, None, p, threads=threads, labels=(labels.archs, labels.values)))
+
+
+def rows_like(header: Sequence[str] | None, space: Space, archs: Archs, metric: str) -> list[dict[str, str]]:
+    """Return rows of a file of labels for networks without one: texts by column, empty where nothing is known.
+
+    `header` names the columns, None those of a new file.
+    """
+    names = space.format(archs)
+    columns = {ARCH: names}
+    if isinstance(space, DeclaredSpace):
+        columns |= dict(zip(space.positions, space.to_text(archs), strict=True))
+    header = header or [*([ARCH] if len(columns) == 1 else list(columns)[1:]), metric]
+    return [{name: columns[name][i] if name in columns else "" for name in header} for i in range(len(names))]
+
+
+def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the columns and the rows of a CSV file that `read_labels` has accepted."""
+    found = [cells for cells in csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")) if cells]
+    header = [name.strip() for name in found[0]]
+    return header, [dict(zip(header, cells, strict=True)) for cells in found[1:]]
+
+
+def to_csv(header: Sequence[str], rows: Sequence[dict[str, str]]) -> bytes:
+    """Return a CSV file of rows, texts as they are."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, header, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def no_labels(space: Space, metric: str | None = None) -> Labels:
+    """Return the labels of a study that begins."""
+    none = np.empty((0, space.genome_len), np.int8)
+    return Labels(none, np.empty(0), np.empty(0, np.int64), metric or metric_of(space), {})
+
+
+def metric_of(space: Space) -> str:
+    """Return the column of labels where nobody names one."""
+    return space.metric_name if isinstance(space, Declared) else VALUE
+
+
+def default_params() -> Params:
+    """Return ./params.yaml, or the built-in values where there is none."""
+    return config.load(None, {}, benchmarks.names())
+
+
+class Study:
+    """Ask for networks, tell what they are worth, again and again; all of it is in a file of labels.
+
+    The file is `labels.csv` in the study's folder: a row a network that was asked for, its metric empty
+    until it is told; then a row a label. Each change is on disk before a call returns, so a study that is
+    opened again goes on where it was, whatever ended it. What is asked for is a function of the space, the
+    parameters, the seed, and what is in the file, in any order of rows.
+    """
+
+    def __init__(
+        self, folder: Path, space: Space, seed: int, params: Params, metric: str | None, threads: int = 0
+    ) -> None:
+        self.path = folder / FILE
+        self.space = space
+        self.seed = seed
+        self.metric = metric or metric_of(space)
+        self._params = params
+        self._threads = threads
+        self._shrunk: tuple[str, ShrinkResult] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path | str,
+        space: Space,
+        seed: int = 0,
+        params: Params | None = None,
+        metric: str | None = None,
+        threads: int = 0,
+    ) -> Study:
+        """Begin a study, or go on with the one in `folder`; writes nothing yet.
+
+        A `labels.csv` that was put there counts as told. `metric` names its column, else the space does.
+        Raises ConfigError for a file that isn't labels of this space.
+        """
+        study = cls(Path(folder), space, seed, params if params is not None else default_params(), metric, threads)
+        study.labels  # noqa: B018  # reads it whole: better now than after the first training
+        return study
+
+    @property
+    def labels(self) -> Labels:
+        """All that was told: the mean of each network's labels, higher better, and which ones have none."""
+        if not self.path.exists():
+            return no_labels(self.space, self.metric)
+        return read_labels(self.path, self.space, self.metric, least=0)
+
+    @property
+    def pending(self) -> list[str]:
+        """Networks that were asked for and have neither a value nor failed yet, in the order they were asked for."""
+        return self.space.format(_waiting(self.space, self.labels))
+
+    @property
+    def best(self) -> tuple[str, float]:
+        """The best network that was told, and its mean value in the metric's unit; raises UserError if none was."""
+        labels = self.labels
+        if not len(labels.values):
+            raise UserError(f"no network of {self.space.name} has a value yet")
+        at = int(np.argmax(labels.values))
+        value = float(labels.values[at])
+        return self.space.format(labels.archs[at : at + 1])[0], -value if labels.negated else value
+
+    def ask(self, n: int) -> Batch:
+        """Return the next `n` networks worth a label (`suggest`), and note that they were asked for.
+
+        They are not asked for again, not even after the process was ended: `pending` has those that nobody
+        told about. Raises UserError where no network is left.
+        """
+        with store.locked(self.path):
+            labels = self.labels
+            ready = enough(self.space, labels, n, self._params)
+            batch = _batch(self.space, labels, n, self.seed, self._result(labels) if ready else None)
+            self._append(batch.archs, [""] * len(batch), [""] * len(batch))
+        return batch
+
+    def tell(self, archs: Archs | Sequence[str], values: Sequence[float] | FloatArray) -> None:
+        """Note what networks are worth, in the metric's unit; NaN for a training that failed.
+
+        Networks are given by name or as rows, asked for or not. A value for one that has one already is a
+        repeated measurement: the mean counts. One that failed is not asked for again; a value that
+        is told later replaces the failure. Raises UserError, with nothing noted, for what can't be used.
+        """
+        rows = self._rows(archs)
+        told = np.asarray(values, np.float64)
+        if told.shape != (len(rows),):
+            raise UserError(f"values: expected {len(rows)}, one a network, found an array of shape {told.shape}")
+        names = self.space.format(rows)
+        if np.isinf(told).any():
+            at = int(np.argmax(np.isinf(told)))
+            raise UserError(f"values: {told[at]} for {names[at]} is not finite; NaN says that a training failed")
+        with store.locked(self.path):
+            valued = {*self.space.format(self.labels.archs), *(n for n, v in zip(names, told, strict=True) if v == v)}
+            for name, value in zip(names, told.tolist(), strict=True):
+                if math.isnan(value) and name in valued:
+                    raise UserError(f"values: {name} is told to have failed, and to have a value as well")
+            self._append(
+                rows,
+                ["" if math.isnan(value) else repr(value) for value in told.tolist()],
+                [FAILED if math.isnan(value) else DONE for value in told.tolist()],
+            )
+
+    def forget_pending(self) -> None:
+        """Forget what was asked for and not told, so that it can be asked for again."""
+        with store.locked(self.path):
+            if self.path.exists():
+                read_labels(self.path, self.space, self.metric, least=0)
+                header, rows = read_rows(self.path)
+                left = [row for row in rows if row[self.metric].strip() or row.get(STATUS, "").strip()]
+                if left:
+                    store.write(self.path, to_csv(header, left))
+                else:
+                    self.path.unlink()
+
+    def shrunk(self) -> Subspace:
+        """Return the space that all labels so far shrink it to; raises UserError while they are too few."""
+        return self._result(self.labels).subspace
+
+    def _result(self, labels: Labels) -> ShrinkResult:
+        """Return the shrink by these labels, made once."""
+        digest = _digest(self.space, labels)
+        if self._shrunk is None or self._shrunk[0] != digest:
+            self._shrunk = digest, shrunk_by(self.space, labels, self._params, self.seed, self._threads)
+        return self._shrunk[1]
+
+    def _rows(self, archs: Archs | Sequence[str]) -> Archs:
+        """Return networks in the form that is kept; raises UserError, InvalidArchitecture."""
+        if isinstance(archs, np.ndarray):
+            if archs.dtype != np.int8:
+                raise UserError(f"archs: expected names, or a matrix of int8, found one of {archs.dtype}")
+            self.space.key(archs)  # refuses what is no network
+            return self.space.canonical(archs)
+        if isinstance(archs, str) or not all(isinstance(name, str) for name in archs):
+            raise UserError("archs: expected a list of names, or a matrix of int8")
+        return self.space.parse(list(archs))
+
+    def _append(self, archs: Archs, values: Sequence[str], status: Sequence[str]) -> None:
+        """Add rows to the file, which is replaced as a whole."""
+        header, rows = read_rows(self.path) if self.path.exists() else (None, [])
+        more = rows_like(header, self.space, archs, self.metric)
+        for row, value, outcome in zip(more, values, status, strict=True):
+            row |= {self.metric: value, STATUS: outcome}
+        if more:
+            named = header or list(more[0])
+            store.write(self.path, to_csv([*named, *({STATUS} - {*named})], [*rows, *more]))
+
+
+def _batch(space: Space, labels: Labels, n: int, seed: int, result: ShrinkResult | None) -> Batch:
+    """Return `n` networks that were never labelled or asked for: uniform ones, or by a shrink."""
+    if n < 1:
+        raise UserError(f"n: expected at least one network, found {n}")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed: {seed} is not in 0 to 2^32 - 1")
+    taken = _taken(space, labels)
+    left = space.size() - len(taken)
+    if left < 1:
+        waiting, failed = len(_waiting(space, labels)), len(_failed(space, labels))
+        but = ", ".join(f"{k:,} {what}" for k, what in ((waiting, "wait for a label"), (failed, "failed")) if k)
+        raise UserError(f"every network of {space.name} is labelled" + (f", or was asked for ({but})" if but else ""))
+    n = min(n, left)
+    rng = stream(seed, "suggest", len(taken))
+    archs, kinds = np.empty((0, space.genome_len), np.int8), list[str]()
+    if result is not None:
+        top, members = _chosen(result, taken, n, rng)
+        archs = result.state.rows[np.concatenate([top, members])]
+        kinds = [LIKELY_BEST] * len(top) + [INFORMATIVE] * len(members)
+    if more := n - len(archs):
+        taken = np.concatenate([taken, space.key(archs)])
+        archs = np.concatenate([archs, space.sample_distinct(more, rng, without=taken)])
+        kinds += [UNIFORM] * more
+    order = rng.permutation(n)
+    return Batch(archs[order], space.format(archs[order]), [kinds[i] for i in order.tolist()])
+
+
+def _chosen(result: ShrinkResult, taken: Keys, n: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
+    """Return up to `n` rows of a shrink's state that are not `taken`: likely best ones, and informative ones."""
+    state, elite = result.state, result.problem.params.elite
+    assert elite is not None
+    weight = state.strata.weight if state.strata is not None else np.ones(1)
+    diversity = elite.diversity if state.strata is not None else 0.0
+
+    def best_of(among: IntArray, k: int, strict: bool = False) -> IntArray:
+        return among[best(state.scores[among], state.stratum[among], weight, k, diversity, strict)]
+
+    free = ~is_in(state.keys, taken)
+    members = result.members[free[result.members]]
+    # Counted over all batches, so that one network at a time comes to the same mix as many.
+    likely = (len(taken) + n) // BEST_EVERY - len(taken) // BEST_EVERY
+    top = best_of(members, likely)
+    free[top] = False
+    wide = best_of(np.arange(len(state.rows)), WIDER * len(result.members), strict=True)
+    wide = wide[free[wide]]
+    others = _spread(wide, state.stratum[wide].astype(np.int64), min(n - len(top), len(wide)), rng)
+    if short := n - len(top) - len(others):  # that is used up: the best of the rest that was seen
+        free[others] = False
+        others = np.concatenate([others, best_of(np.flatnonzero(free), short)])
+    return top, others
+
+
+def _spread(rows: IntArray, stratum: IntArray, k: int, rng: np.random.Generator) -> IntArray:
+    """Return `k` random rows, each as likely as any other, from every stratum its share."""
+    order = np.lexsort((rng.random(len(rows)), stratum))
+    at = np.floor((np.arange(k) + rng.random()) * len(rows) / max(k, 1)).astype(np.int64)
+    return rows[order[np.minimum(at, len(rows) - 1)]] if k else rows[:0]
+
+
+def _taken(space: Space, labels: Labels) -> Keys:
+    """Return the sorted keys of all networks that were labelled, asked for, or failed."""
+    return np.unique(np.concatenate([space.key(a) for a in (labels.archs, *labels.unlabelled.values())]))
+
+
+def _failed(space: Space, labels: Labels) -> Archs:
+    """Return the networks that failed and have no label."""
+    return _first_without(space, labels.unlabelled.get("failed", labels.archs[:0]), space.key(labels.archs))
+
+
+def _waiting(space: Space, labels: Labels) -> Archs:
+    """Return the networks that wait for a label, in the order of their rows."""
+    failed = labels.unlabelled.get("failed", labels.archs[:0])
+    told = np.concatenate([space.key(labels.archs), space.key(failed)])
+    return _first_without(space, labels.unlabelled.get("empty", labels.archs[:0]), told)
+
+
+def _first_without(space: Space, archs: Archs, keys: Keys) -> Archs:
+    own = space.key(archs)
+    first = np.zeros(len(own), bool)
+    first[np.unique(own, return_index=True)[1]] = True
+    return archs[first & ~is_in(own, np.sort(keys))]
+
+
+def _digest(space: Space, labels: Labels) -> str:
+    return store.sha256(space.key(labels.archs).tobytes() + labels.values.tobytes())

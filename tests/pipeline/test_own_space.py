@@ -1,0 +1,416 @@
+"""A space of your own: the tutorial as written, the example, `lissnas suggest`, and a `Space` of one's own."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from numpy.random import Generator
+
+from lissnas import cli, spaces, store
+from lissnas.config import Params
+from lissnas.errors import ConfigError, InvalidArchitecture
+from lissnas.labels import read_labels, write_rows
+from lissnas.sources import from_space
+from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
+from lissnas.spaces.base import Features, distinct_children, raise_first
+from lissnas.spaces.declared import DeclaredSpace, parse_space, read_space
+from lissnas.stages.shrink import shrink_stage
+from lissnas.study import Study
+from lissnas.testing import SpaceSuite
+
+ROOT = Path(__file__).parents[2]
+DOC = ROOT / "docs" / "own_space.md"
+EXAMPLE = ROOT / "lissnas" / "example"
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
+FILE = re.compile(r"# (\w+\.py)\n")
+
+
+def blocks() -> list[tuple[str, str]]:
+    return [(m[1], m[2]) for m in FENCE.finditer(DOC.read_text())]
+
+
+def script(name: str) -> str:
+    return next(body for kind, body in blocks() if kind == "python" and body.startswith(f"# {name}\n"))
+
+
+# -- the tutorial ------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run every block of the tutorial, in order, as it stands; what it shows must have come out."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    tools = tmp_path_factory.mktemp("bin")
+    for name, call in (("python", ""), ("lissnas", "-c 'from lissnas.cli import main; main()' ")):
+        (tools / name).write_text(f'#!/bin/sh\nexec {sys.executable} {call}"$@"\n')
+        (tools / name).chmod(0o755)
+    path = {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": f"{folder}:{ROOT}", "COLUMNS": "80"}
+    said, ran = "", 0
+    for kind, body in blocks():
+        if kind == "python" and (named := FILE.match(body)):
+            (folder / named[1]).write_text(body)
+        elif kind in ("python", "sh"):
+            words = [sys.executable, "-c", body] if kind == "python" else ["bash", "-ec", body]
+            done = subprocess.run(
+                words, cwd=folder, capture_output=True, text=True, env={**os.environ, **path}, timeout=300
+            )
+            assert done.returncode == 0, f"{body}\n{done.stdout}{done.stderr}"
+            said, ran = done.stdout, ran + 1
+        elif kind == "text":
+            missing = [word for word in body.split() if word not in said]
+            assert not missing, f"{missing} is shown, and was not said:\n{said}"
+    assert ran > 10
+    return folder
+
+
+def test_the_tutorial_as_written(tutorial: Path) -> None:
+    """Its shrinks are sound and good: of the example's labels tau is high, and more of them make it higher."""
+    store.verify(tutorial / "shrunk", "")
+    first, more = (store.read_json(tutorial / name / "metrics.json") for name in ("shrunk", "shrunk_150"))
+    assert first["tau_low"] > 0.6
+    assert (first["labels"], more["labels"]) == (100, 150)
+    assert store.read_json(tutorial / "shrunk" / "run.json")["seconds"] < 60  # 3 where nothing else runs
+    space = read_space(tutorial / "my_space" / "space.yaml")
+    assert len(Study.open(tutorial / "study", space).labels.values) == 100
+    assert (store.read_json(tutorial / "asked" / "metrics.json")["labels"]) == 100
+
+
+def test_the_tutorial_finds_good_networks(tutorial: Path) -> None:
+    """By the formula, which the shrinks never saw without its noise."""
+    space = read_space(EXAMPLE / "space.yaml")
+    assert isinstance(space, DeclaredSpace)
+    values = formula(space, space.enumerate())
+    for name in ("shrunk", "shrunk_150", "shrunk_study", "asked"):
+        members = pq.read_table(tutorial / name / "subspace.parquet")["arch"].to_pylist()
+        found = formula(space, space.parse(members))
+        assert found.mean() > values.mean() + 1.2 * values.std()
+        assert found.max() > np.sort(values)[-10]
+
+
+def formula(space: DeclaredSpace, archs: Archs) -> FloatArray:
+    code: dict[str, object] = {"__name__": "train"}
+    exec(script("train.py"), code)
+    train = code["train"]
+    assert callable(train)
+    nets = zip(*space.to_text(archs), strict=True)
+    return np.array([train(dict(zip(space.positions, net, strict=True))) for net in nets])
+
+
+def test_the_example_is_what_it_says() -> None:
+    """A hundred uniform networks and the tutorial's formula; and every rule of the grammar."""
+    space = read_space(EXAMPLE / "space.yaml")
+    assert isinstance(space, DeclaredSpace)
+    assert space.size() == 16_046
+    declared = space.rules.declaration
+    assert {type(c).__name__ for c in declared.constraints} == {"Ordered", "Forbid", "IfThen", "AtMost"}
+    assert declared.inactive
+    assert declared.exchanges
+    assert declared.costs
+    rows = space.sample_distinct(100, np.random.default_rng(0))
+    lines = write_rows(space, rows).decode().splitlines()
+    values = [f"{value:.2f}" for value in formula(space, rows)]
+    expected = [lines[0], *(line + value for line, value in zip(lines[1:], values, strict=True))]
+    assert (EXAMPLE / "labels.csv").read_text() == "\n".join(expected) + "\n"
+
+
+# -- the mistakes that the tutorial lists -------------------------------------------------------------
+SOUND = {
+    "name": "name: s",
+    "metric": "metric: {name: accuracy, direction: maximize}",
+    "positions": (
+        "positions:\n  - {name: depth, choices: [2, 3]}\n  - {name: op1, choices: [conv, skip]}\n"
+        "  - {name: op2, choices: [conv, skip]}\n  - {name: width1, choices: [16, 32]}\n"
+        "  - {name: width2, choices: [16, 32]}"
+    ),
+    "costs": "costs: {flops: {base: 5, op1: {conv: 9, skip: 1}}}",
+}
+
+
+def mistakes() -> list[str]:
+    (body,) = (body for kind, body in blocks() if kind == "yaml")
+    return body.strip().split("\n\n")
+
+
+@pytest.mark.parametrize("mistake", mistakes())
+def test_a_mistake_gives_the_message_that_is_shown(mistake: str) -> None:
+    own = {line.partition(":")[0]: line for line in mistake.splitlines() if line[0] != "#"}
+    shown = [line.removeprefix("# ") for line in mistake.splitlines() if line[0] == "#"]
+    sound = dict(SOUND)
+    if own.keys() & {"positions", "position", "cell"}:
+        del sound["costs"]
+    if own.keys() & {"position", "cell"}:
+        del sound["positions"]
+    with pytest.raises(ConfigError) as caught:
+        parse_space("\n".join((sound | own).values()), "space.yaml")
+    assert [problem.partition(": ")[2] for problem in caught.value.problems] == shown
+
+
+def said_in(path: Path) -> Iterator[str]:
+    """Return the longest fixed part of every message that a module says about a declaration."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "say":
+            texts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
+            yield max((text for text in texts if isinstance(text, str)), key=len, default="")
+
+
+def test_every_message_is_in_the_tutorial() -> None:
+    text = " ".join(DOC.read_text().split())
+    found = [m.strip() for p in (ROOT / "lissnas" / "spaces").glob("declared*.py") for m in said_in(p)]
+    long = [m for m in found if len(m) > 9]
+    assert len(long) > 40
+    assert not [m for m in long if m not in text]
+
+
+# -- the commands -------------------------------------------------------------------------------------
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def lissnas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process, in an empty folder: exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lissnas", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out = capsys.readouterr()
+        return int(ended.value.code or 0), out.out, out.err
+
+    return run
+
+
+def test_init_writes_two_files_once(lissnas: Run, tmp_path: Path) -> None:
+    code, said, _ = lissnas("init", "a b/c")
+    assert code == 0
+    assert "not measured" in said
+    assert "lissnas shrink --space 'a b/c/space.yaml' --labels 'a b/c/labels.csv' --out 'a b/c/shrunk'" in said
+    assert {p.name: p.read_bytes() for p in (tmp_path / "a b" / "c").iterdir()} == {
+        p.name: p.read_bytes() for p in EXAMPLE.iterdir()
+    }
+    (tmp_path / "a b/c/labels.csv").write_text("mine")
+    (tmp_path / "a b/c/space.yaml").unlink()
+    code, _, complaint = lissnas("init", "a b/c")
+    assert code == 2
+    assert "has a file labels.csv already" in complaint
+    assert [(p.name, p.read_text()) for p in (tmp_path / "a b" / "c").iterdir()] == [("labels.csv", "mine")]
+    (tmp_path / "file").touch()
+    assert lissnas("init", "file")[0] == 2
+
+
+def read(path: str) -> list[list[str]]:
+    return [line.split(",") for line in Path(path).read_text().splitlines()]
+
+
+def test_suggestions_are_new_rows_in_the_columns_of_the_labels(lissnas: Run) -> None:
+    """None that is labelled, failed, or waits since an earlier suggestion."""
+    lissnas("init", ".")
+    own = ["--space", "space.yaml", "--labels", "labels.csv"]
+    code, said, _ = lissnas("suggest", *own, "--n", "10", "--out", "new/one.csv")
+    assert code == 0
+    assert "10 networks: 2 likely best, 8 informative. Files: new/one.csv" in said
+    assert "lissnas shrink --space space.yaml --labels labels.csv --out shrunk_110" in said
+    header, *old = read("labels.csv")
+    same, *one = read("new/one.csv")
+    assert same == header
+    assert [row[-1] for row in one] == [""] * 10
+    Path("labels.csv").write_text(
+        "\n".join([",".join([*header, "status"]), *(",".join([*row, ""]) for row in [*old, *one[:9]])])
+        + "\n"
+        + ",".join([*one[9], "failed"])
+        + "\n"
+    )
+    assert lissnas("suggest", *own, "--n", "40", "--out", "two.csv")[0] == 0
+    same, *two = read("two.csv")
+    assert same == [*header, "status"]
+    known = {tuple(row[:-1]) for row in [*old, *one]}
+    assert len(known) == 110
+    assert not known & {tuple(row[:-2]) for row in two}
+    again = Path("two.csv").read_bytes()
+    code, _, complaint = lissnas("suggest", *own, "--n", "40", "--out", "two.csv")
+    assert (code, "two.csv exists" in complaint) == (2, True)
+    assert lissnas("suggest", *own, "--n", "40", "--out", "two.csv", "--force")[0] == 0
+    assert Path("two.csv").read_bytes() == again
+    assert lissnas("suggest", *own, "--n", "40", "--out", "two.csv", "--force", "--seed", "1")[0] == 0
+    assert Path("two.csv").read_bytes() != again
+
+
+def test_the_first_batch_and_few_labels(lissnas: Run) -> None:
+    assert (
+        lissnas("suggest", "--space", "nas_bench_macro", "--n", "5", "--out", "first.csv", "--metric", "top1")[0] == 0
+    )
+    header, *rows = read("first.csv")
+    assert header == ["arch", "top1"]
+    few = [f"{row[0]},{90 + i}" for i, row in enumerate(rows)]
+    Path("labels.csv").write_text("\n".join(["arch,top1", *few]) + "\n")
+    words = ["suggest", "--space", "nas_bench_macro", "--labels", "labels.csv", "--n", "4000", "--out", "next.csv"]
+    code, said, _ = lissnas(*words)
+    assert code == 0
+    assert "3,964 networks: 3,964 uniform" in said
+    assert "no more are left, 4,000 were asked for" in said
+    assert "5 networks have a label, too few (or all the same) to choose 4,000 by; these are uniform" in said
+    assert not {row[0] for row in rows} & {row[0] for row in read("next.csv")[1:]}
+    Path("labels.csv").write_bytes(Path("next.csv").read_bytes() + "".join(f"{row}\n" for row in few).encode())
+    code, _, complaint = lissnas(*words, "--force")
+    assert code == 2
+    assert "every network of nas_bench_macro is labelled, or was asked for (3,964 wait for a label)" in complaint
+
+
+def test_labels_in_parquet_and_by_arch(lissnas: Run) -> None:
+    lissnas("init", ".")
+    pq.write_table(pyarrow.csv.read_csv("labels.csv"), "labels.parquet")
+    space = read_space(Path("space.yaml"))
+    labels = read_labels(Path("labels.csv"), space)
+    named = pa.table({"accuracy": labels.values, "arch": space.format(labels.archs)})
+    pyarrow.csv.write_csv(named, "arch.csv")
+    for name, header in (("labels.parquet", read("labels.csv")[0]), ("arch.csv", ["accuracy", "arch"])):
+        assert lissnas("suggest", "--space", "space.yaml", "--labels", name, "--out", f"{name}.next.csv")[0] == 0
+        assert read(f"{name}.next.csv")[0] == header
+    by_column, by_arch = read("labels.parquet.next.csv"), read("arch.csv.next.csv")
+    assert ["|".join(row[:-1]) for row in by_column[1:]] == [row[1] for row in by_arch[1:]]
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--space", "no.yaml", "--out", "x.csv"], "no such file"),
+        (["--space", "nowhere", "--out", "x.csv"], "unknown space"),
+        (["--space", "space.yaml", "--labels", "no.csv", "--out", "x.csv"], "no such file"),
+        (["--space", "space.yaml", "--labels", "bad.csv", "--out", "x.csv"], "bad.csv:3: unknown choice of stages '5'"),
+        (
+            ["--space", "space.yaml", "--labels", "labels.csv", "--metric", "ms", "--out", "x.csv"],
+            "unknown metric 'ms'",
+        ),
+        (["--space", "space.yaml", "--labels", "labels.csv", "--out", "labels.csv", "--force"], "holds the labels"),
+        (["--space", "space.yaml", "--out", "x.parquet"], "ends in .csv"),
+        (["--space", "space.yaml", "--n", "0", "--out", "x.csv"], "greater than or equal to 1"),
+        (["--space", "space.yaml", "--seed", "-1", "--out", "x.csv"], "seed: -1 is not in 0"),
+        (["--space", "space.yaml", "--params", "no.yaml", "--out", "x.csv"], "no such file"),
+        (["--space", "space.yaml"], "Missing option '--out'"),
+    ],
+)
+def test_mistakes_end_with_2_and_nothing_written(lissnas: Run, words: list[str], part: str) -> None:
+    lissnas("init", ".")
+    lines = Path("labels.csv").read_text().splitlines()
+    Path("bad.csv").write_text("\n".join([*lines[:2], "5" + lines[2][1:], *lines[3:]]))
+    before = {p: p.read_bytes() for p in Path().iterdir()}
+    code, said, complaint = lissnas("suggest", *words)
+    assert (code, said) == (2, "")
+    assert part in " ".join(complaint.replace("│", " ").split())
+    assert {p: p.read_bytes() for p in Path().iterdir()} == before
+
+
+# -- a Space of one's own -----------------------------------------------------------------------------
+N = 6
+EVERY = np.array(list(permutations(range(N))), np.int8)
+
+
+class Orders(Space):
+    """Orders of six layers; an edit exchanges two of them. No product, no costs, nothing inherited but `Space`."""
+
+    name = "orders"
+    genome_len = N
+    n_features = N * N
+    max_edits = N - 1
+
+    def size(self) -> int:
+        return len(EVERY)
+
+    def sample(self, n: int, rng: Generator) -> Archs:
+        return EVERY[rng.integers(0, len(EVERY), n)]
+
+    def enumerate(self) -> Archs:
+        return EVERY.copy()
+
+    def key(self, archs: Archs) -> Keys:
+        self.check_rows(archs)
+        raise_first((np.sort(archs, axis=1) != np.arange(N)).any(axis=1), "not an order of the layers 0 to 5")
+        return archs.astype(np.uint64) @ (np.uint64(N) ** np.arange(N - 1, -1, -1, dtype=np.uint64))
+
+    def _exchanged(self, archs: Archs, a: IntArray, b: IntArray) -> Archs:
+        out, at = archs.copy(), np.arange(len(archs))
+        out[at, a], out[at, b] = archs[at, b], archs[at, a]
+        return out
+
+    def neighbors(self, archs: Archs) -> tuple[Archs, IntArray]:
+        own = self.key(archs)
+        a, b = np.triu_indices(N, 1)
+        parents = np.repeat(np.arange(len(archs)), len(a))
+        rows = self._exchanged(archs[parents], np.tile(a, len(archs)), np.tile(b, len(archs)))
+        keep = distinct_children(parents, self.key(rows), own)
+        return rows[keep], parents[keep]
+
+    def mutate(self, archs: Archs, edits: IntArray, rng: Generator, kind: str | None = None) -> Archs:
+        self.check_rows(archs)
+        self.check_kind(kind)
+        out, todo = archs.copy(), np.flatnonzero(edits > 0)
+        for _ in range(200):
+            rows = archs[todo]
+            for step in range(int(edits[todo].max(initial=0))):
+                pair = rng.random((len(todo), N)).argsort(axis=1)
+                rows = np.where((step < edits[todo])[:, None], self._exchanged(rows, pair[:, 0], pair[:, 1]), rows)
+            ok = self._distance(archs[todo], rows) == edits[todo]
+            out[todo[ok]] = rows[ok]
+            todo = todo[~ok]
+        return out
+
+    def _distance(self, a: Archs, b: Archs) -> IntArray:
+        """The layers less the cycles of the permutation from one to the other."""
+        move = np.take_along_axis(np.argsort(a, axis=1), b.astype(np.int64), axis=1)
+        least, at = np.tile(np.arange(N), (len(a), 1)), move
+        for _ in range(N):
+            least, at = np.minimum(least, at), np.take_along_axis(move, at, axis=1)
+        return np.asarray((least != np.arange(N)).sum(axis=1))
+
+    def encode(self, archs: Archs) -> Features:
+        self.check_rows(archs)
+        return np.asarray(archs[:, :, None] == np.arange(N), np.float32).reshape(len(archs), N * N)
+
+    def format(self, archs: Archs) -> list[str]:
+        return ["".join(map(str, row)) for row in archs.tolist()]
+
+    def parse(self, names: Sequence[str]) -> Archs:
+        for i, name in enumerate(names):
+            if sorted(name) != list("012345"):
+                raise InvalidArchitecture(i, f"expected an order of 012345, found {name!r}")
+        return np.array([[int(c) for c in name] for name in names], np.int8).reshape(-1, N)
+
+
+class TestOrders(SpaceSuite):
+    @pytest.fixture
+    def space(self) -> Space:
+        return Orders()
+
+
+def judge(archs: Archs) -> FloatArray:
+    """Early layers should have low numbers; the first and the last count most."""
+    weight = np.array([3.0, 1, 1, 1, 1, 3])
+    return np.asarray(-(weight * np.abs(archs - np.arange(N))).sum(axis=1))
+
+
+def test_a_space_of_ones_own_is_shrunk_and_studied(make_params: Callable[..., Params], tmp_path: Path) -> None:
+    space, params = Orders(), make_params(shrink__labels=80)
+    source = from_space(space, oracle=judge, judge="a formula")
+    outcome = shrink_stage(params, source, 0, tmp_path / "out")
+    members = space.parse(outcome.table("subspace.parquet")["arch"].to_pylist())
+    assert len(members) == outcome.metrics["size"] <= 180
+    assert judge(members).mean() > judge(EVERY).mean() + judge(EVERY).std()
+    study = Study.open(tmp_path / "study", space, params=params)
+    for _ in range(4):
+        batch = study.ask(20)
+        study.tell(batch.names, judge(batch.archs))
+    assert study.best == ("012345", 0.0)
+    assert set(batch.kinds) == {"likely best", "informative"}
+    header, *rows = study.path.read_text().splitlines()
+    assert (header, len(rows)) == ("arch,value,status", 160)
+    assert spaces.names().count(space.name) == 0

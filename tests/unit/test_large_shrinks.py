@@ -1,0 +1,468 @@
+"""Shrinks in parts and in bounded memory, from labels that are there, by scorers, grown to large targets."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lissnas import benchmarks, options
+from lissnas.config import shrink_params
+from lissnas.errors import UserError
+from lissnas.labels import Labels
+from lissnas.oracles import Oracle
+from lissnas.predictor import Predictor, out_of_fold, tau_interval
+from lissnas.rng import stream
+from lissnas.shrinkers import lissnas as method
+from lissnas.shrinkers import state as states
+from lissnas.shrinkers.lissnas import ShrinkResult, plain_call, shrink
+from lissnas.shrinkers.selection import best
+from lissnas.shrinkers.state import FAILED, Problem, State
+from lissnas.sources import Source
+from lissnas.spaces import Archs, ChoiceSpace, FloatArray, Space
+from lissnas.stages.shrink import WEAK_TAU, shrink_files, shrink_metrics
+from lissnas.user_oracles import SurrogateScorer
+
+SPACE = ChoiceSpace("made_up", [4] * 10)
+WORTH = np.random.default_rng(0).normal(size=(10, 4))
+Bound = Callable[[int, int], None]
+
+
+def truth(archs: Archs) -> FloatArray:
+    """A worth a choice and, where two neighbours agree, a worth of that."""
+    pairs = (archs[:, 1:] == archs[:, :-1]) * WORTH[1:, 0]
+    return np.asarray(WORTH[np.arange(10), archs].sum(axis=1) + pairs.sum(axis=1))
+
+
+def make(
+    space: Space = SPACE,
+    target: int | None = 600,
+    oracle: Oracle | None = None,
+    labels: tuple[Archs, FloatArray] | None = None,
+    scorer: bool = False,
+    seed: int = 0,
+    **overrides: Any,
+) -> Problem:
+    dotted = {name.replace("__", "."): value for name, value in overrides.items()}
+    params = options.load_params(None, {"shrink.target_size": target, **dotted})
+    known = None if oracle is not None else len(labels[0]) if labels is not None else 0
+    own = shrink_params(params, space.name, seed, space.size(), "no table", known)
+    return Problem(space, oracle, own, None, 1.0, 1, SurrogateScorer(truth) if scorer else None, labels)
+
+
+def given(n: int, seed: int = 1) -> tuple[Archs, FloatArray]:
+    archs = SPACE.sample_distinct(n, np.random.default_rng(seed))
+    return archs, truth(archs)
+
+
+def source_of(problem: Problem) -> Source:
+    labels = None
+    if problem.labels is not None:
+        archs, values = problem.labels
+        labels = Labels(archs, values, np.ones(len(values), np.int64), "value", {})
+    p = problem
+    return Source(p.space.name, p.space, "value", "x", p.point, p.truth, p.oracle, labels, p.predictor)
+
+
+@pytest.fixture
+def bounded(monkeypatch: pytest.MonkeyPatch) -> Bound:
+    """Set how many neighbours make a part, and how many rows fit in memory."""
+
+    def set_to(part: int, rows: int) -> None:
+        monkeypatch.setattr(method, "PART", part)
+        monkeypatch.setattr(states, "rows_in_memory", lambda memory, length: rows)
+
+    return set_to
+
+
+PROBLEMS: dict[str, Callable[[], Problem]] = {
+    "oracle": lambda: make(oracle=truth, shrink__labels=150),
+    "labels": lambda: make(labels=given(150)),
+    "labels and oracle": lambda: make(labels=given(60), oracle=truth, shrink__labels=150),
+    "scorer": lambda: make(scorer=True),
+}
+PAPER = {"paper oracle": lambda: make(oracle=truth, target=None, shrink__variant="paper", shrink__labels=150)}
+
+
+def check(result: ShrinkResult) -> None:
+    """What holds of a state whatever was forgotten on the way."""
+    state, space = result.state, result.problem.space
+    assert len(np.unique(state.keys)) == len(state.rows)
+    assert (space.key(state.rows) == state.keys).all()
+    assert isinstance(space, ChoiceSpace)
+    assert (space.distance(state.rows[state.seed], state.rows) == state.distance).all()
+    sampled = state.distance == 0
+    assert (state.seed[sampled] == np.flatnonzero(sampled)).all()
+    assert state.expanded[state.seed[~sampled]].all()
+    labelled = state.label_round >= 0
+    assert (np.isfinite(state.labels) == labelled).all()
+    assert (state.labels[labelled] == truth(state.rows[labelled])).all()
+    assert np.isfinite(state.scores).all()
+    assert state.predictor is not None
+    again = state.predictor.score(state.rows, 1).astype(np.float32)
+    assert (again == state.scores).all()
+
+
+# -- parts -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", [*PROBLEMS, *PAPER])
+@pytest.mark.parametrize("part", [24, 1_000])
+def test_parts_draw_for_every_seed_once(bounded: Bound, kind: str, part: int) -> None:
+    bounded(part, 10**9)
+    problem = {**PROBLEMS, **PAPER}[kind]()
+    each = problem.params.method.neighbors
+    grown: list[tuple[int, int]] = []
+
+    def call(step: Any, state: State, given: Problem) -> State:
+        after = plain_call(step, state, given)
+        if step is method.generate_neighbors:
+            grown.append((after.expanding - state.expanding, len(after.rows) - len(state.rows)))
+            made = after.seed[len(state.rows) :]
+            assert set(made.tolist()) <= set(state.seeds[state.expanding : after.expanding].tolist())
+        if step is method.select_seeds:
+            grown.append((0, 0))
+        return after
+
+    result = shrink(problem, call)
+    check(result)
+    assert max(seeds for seeds, _ in grown) <= max(1, part // each)
+    assert all(rows <= each * seeds for seeds, rows in grown)
+    total = sum(seeds for seeds, _ in grown)
+    expanded = int(result.state.expanded.sum())
+    assert total == expanded if problem.params.elite is not None else total >= expanded
+
+
+@pytest.mark.parametrize("kind", [*PROBLEMS, *PAPER])
+def test_parts_find_as_good_a_space(bounded: Bound, kind: str) -> None:
+    problem = {**PROBLEMS, **PAPER}[kind]()
+    whole = truth(shrink(problem).subspace.members)
+    bounded(500, 10**9)
+    parts = truth(shrink(problem).subspace.members)
+    assert abs(whole.mean() - parts.mean()) < 0.15 * truth(SPACE.sample(5_000, np.random.default_rng(0))).std()
+
+
+def test_the_paper_variant_loses_no_child_between_parts(bounded: Bound) -> None:
+    bounded(100, 10**9)
+    seen: list[State] = []
+    shrink(PAPER["paper oracle"](), on_iteration=seen.append)
+    for state in seen[1:]:
+        made = np.flatnonzero(np.isin(state.seed, state.seeds) & (state.distance > 0))
+        fresh = made[made >= len(seen[state.iteration - 1].rows)]
+        assert set(fresh.tolist()) <= set(state.children.tolist())
+        assert set(state.current.tolist()) == set(state.children.tolist()) | set(state.seeds.tolist())
+
+
+# -- memory ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", PROBLEMS)
+def test_what_is_forgotten_leaves_the_rest_right(bounded: Bound, kind: str) -> None:
+    bounded(400, 2_400)
+    problem = PROBLEMS[kind]()
+    rows: list[int] = []
+    result = shrink(problem, on_iteration=lambda state: rows.append(len(state.rows)))
+    check(result)
+    assert result.state.forgotten > 500
+    assert max(rows) <= 2_400 + 400
+    assert len(result.members) == 600
+    assert result.state.queries == len(result.state.rows) + result.state.forgotten
+    if problem.labels is not None:
+        archs, values = problem.labels
+        assert (result.state.rows[: len(archs)] == archs).all()
+        assert (result.state.labels[: len(archs)] == values).all()
+    assert result.state.records[-1]["seen"] == result.state.queries
+
+
+@pytest.mark.parametrize("kind", PROBLEMS)
+def test_enough_memory_loses_nothing_that_can_be_measured(bounded: Bound, kind: str) -> None:
+    problem = PROBLEMS[kind]()
+    bounded(400, 10**9)
+    whole = truth(shrink(problem).subspace.members)
+    bounded(400, 2_400)  # four times the target
+    little = truth(shrink(problem).subspace.members)
+    assert little.mean() > whole.mean() - 0.1 * truth(SPACE.sample(5_000, np.random.default_rng(0))).std()
+
+
+def test_nasbench101_in_little_memory(bounded: Bound) -> None:
+    """Three times the target loses nothing: .002 to .01 percent points either way over three seeds."""
+    table = benchmarks.get("nasbench101")
+    params = shrink_params(options.load_params(None, {}), table.name, 0, table.space.size(), table.sha256)
+    problem = Problem(table.space, table, params, table, 1.0, 1)
+    bounded(12_000, 40_000)
+    result = shrink(problem)
+    values = table.look_up(result.state.keys[result.members])
+    assert result.state.forgotten > 10_000
+    assert values.mean() > 93.26
+    assert values.max() == table.best
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="below about 2.2 times the target what is kept anyway (the space, its seeds, the first sample) leaves no "
+    "room: the neighbours of all but an iteration's last part are dropped; nothing refuses this or says so",
+)
+def test_too_little_memory_for_the_target_is_refused_or_said(bounded: Bound) -> None:
+    problem = make(scorer=True, target=3_000)
+    bounded(600, 5_000)
+    try:
+        result = shrink(problem)
+    except UserError:
+        return
+    notes = " ".join(shrink_metrics(result, source_of(problem))["notes"])
+    assert "memory" in notes or "forgotten" in notes
+
+
+@pytest.mark.xfail(strict=True, reason="the budget is compared with the rows that are left, not with the queries")
+def test_a_query_budget_holds_where_rows_are_forgotten(bounded: Bound) -> None:
+    bounded(400, 2_400)
+    result = shrink(make(scorer=True, shrink__max_queries=3_500))
+    assert result.state.queries <= 3_500
+
+
+@pytest.mark.xfail(
+    strict=True, reason="networks that gave no label are forgotten: they are found, and asked for, again"
+)
+def test_failed_labels_are_not_forgotten(bounded: Bound) -> None:
+    asked: list[int] = []
+
+    def oracle(archs: Archs) -> FloatArray:
+        keys = SPACE.key(archs)
+        asked.extend(keys.tolist())
+        return np.where(keys % np.uint64(2) == 0, np.nan, truth(archs))
+
+    bounded(300, 1_600)
+    result = shrink(make(oracle=oracle, target=400, shrink__labels=600))
+    assert len(asked) == len(set(asked))
+    assert (result.state.label_round == FAILED).sum() == sum(key % 2 == 0 for key in set(asked))
+
+
+def test_the_first_sample_stays_what_full_means(bounded: Bound) -> None:
+    bounded(400, 2_400)
+    problem = make(labels=given(150))
+    first: list[Archs] = []
+    result = shrink(problem, on_iteration=lambda state: first.append(state.rows[state.reference]))
+    assert all((rows == first[0]).all() for rows in first)
+    assert len(first[0]) == min(len(result.state.uniform), 10_000) == 300
+    assert result.state.uniform[0] == 150
+
+
+# -- interrupted -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", [*PROBLEMS, *PAPER])
+def test_resumed_after_any_iteration_is_the_same_bytes(bounded: Bound, kind: str) -> None:
+    """In parts and in little memory; the state goes through a file, as a checkpoint does."""
+    bounded(400, 2_400)
+    problem = {**PROBLEMS, **PAPER}[kind]()
+    source = source_of(problem)
+    saved: list[tuple[bytes, dict[str, Any]]] = []
+
+    def save(state: State) -> None:
+        arrays, about = state.to_arrays()
+        sink = io.BytesIO()
+        np.savez(sink, **arrays)  # type: ignore[arg-type]
+        saved.append((sink.getvalue(), about))
+
+    whole = shrink_files(shrink(problem, on_iteration=save), source)
+    for data, about in (saved[0], saved[len(saved) // 2], saved[-1]):
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            state = State.from_arrays(problem.space, dict(arrays), about)
+        again = shrink_files(shrink(problem, state=state), source)
+        assert [name for name in whole if whole[name] != again[name]] == []
+
+
+@pytest.mark.parametrize("kind", PROBLEMS)
+def test_threads_change_no_byte(bounded: Bound, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lissnas.predictor.CHUNK", 100)  # so that several threads have something to do
+    bounded(400, 2_400)
+    problem = PROBLEMS[kind]()
+    one, three = (shrink_files(shrink(replace(problem, threads=n)), source_of(problem)) for n in (1, 3))
+    assert one == three
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 10_000])
+def test_scores_do_not_depend_on_chunks_and_threads(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    archs, values = given(200)
+    settings = options.load_params(None, {}).predictor
+    model = Predictor.fit(SPACE, archs, values, settings, 0, 1)
+    more = SPACE.sample(500, np.random.default_rng(5))
+    expected = model.score(more, 1)
+    before = model.dump()
+    monkeypatch.setattr("lissnas.predictor.CHUNK", chunk)
+    for threads in (0, 1, 2, 5):
+        assert (model.score(more, threads) == expected).all()
+        assert model.score(more[:0], threads).shape == (0,)
+    assert model.dump() == before
+    assert Predictor.fit(SPACE, archs, values, settings, 0, 3).dump() == before
+
+
+# -- labels that are there from the start ----------------------------------------------------------
+def test_given_labels_are_entered_as_they_are_and_nobody_is_asked() -> None:
+    problem = make(labels=given(150))
+    result = shrink(problem)
+    state = result.state
+    assert (state.given, state.n_labels, state.rounds) == (150, 150, 1)
+    assert (state.label_round[150:] == -1).all()
+    assert state.queries == len(state.rows)
+    assert len(state.uniform) == 300
+    assert truth(result.subspace.members).mean() > np.quantile(
+        truth(SPACE.sample(5_000, np.random.default_rng(0))), 0.9
+    )
+
+
+def test_the_order_of_given_labels_is_that_of_their_rows() -> None:
+    """`read_labels` sorts them; the same set makes the same space however it is shuffled before that."""
+    archs, values = given(150)
+    order = np.lexsort(archs.T[::-1])
+    a, b = (make(labels=(archs[o], values[o])) for o in (order, order.copy()))
+    assert shrink_files(shrink(a), source_of(a)) == shrink_files(shrink(b), source_of(b))
+
+
+def test_given_labels_count_towards_the_budget_of_an_oracle() -> None:
+    asked: list[int] = []
+
+    def oracle(archs: Archs) -> FloatArray:
+        asked.extend(SPACE.key(archs).tolist())
+        return truth(archs)
+
+    labels = given(60)
+    result = shrink(make(labels=labels, oracle=oracle, shrink__labels=150))
+    assert result.state.n_labels == 150
+    assert len(asked) == len(set(asked)) == 90
+    assert not set(asked) & set(SPACE.key(labels[0]).tolist())
+    assert np.bincount(result.state.label_round[result.state.label_round >= 0]).tolist() == [60, 30, 30, 30]
+
+
+@pytest.mark.parametrize("budget", [60, 100])
+def test_an_oracle_is_not_asked_where_labels_are_enough(budget: int) -> None:
+    def oracle(archs: Archs) -> FloatArray:
+        raise AssertionError("asked")
+
+    assert shrink(make(labels=given(100), oracle=oracle, shrink__labels=budget)).state.n_labels == 100
+
+
+@pytest.mark.parametrize("missing", [0, 1, 5])
+def test_labels_of_all_or_nearly_all_of_a_small_space(missing: int) -> None:
+    space = ChoiceSpace("small", [3] * 5)
+    archs = space.enumerate()[missing:]
+    values = archs.sum(axis=1) + space.key(archs) % np.uint64(7) / 10
+    problem = make(space, 40, labels=(archs, values))
+    result = shrink(problem)
+    assert len(result.members) == 40
+    assert len(result.state.rows) <= space.size()
+    metrics = shrink_metrics(result, source_of(problem))
+    assert metrics["labels"] == 243 - missing
+    assert metrics["tau"] > 0.5
+    assert metrics["mean_predicted"] > metrics["full_mean_predicted"]
+    if not missing:
+        assert result.state.queries == 243
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_given_labels_that_are_no_number_are_refused(bad: float) -> None:
+    archs, values = given(50)
+    values[7] = bad
+    with pytest.raises(UserError, match=f"row 7 is {bad}"):
+        shrink(make(labels=(archs, values)))
+
+
+def test_labels_with_ties_make_a_space() -> None:
+    archs, values = given(200)
+    problem = make(labels=(archs, np.round(values / 8)))
+    result = shrink(problem)
+    assert len(result.members) == 600
+    metrics = shrink_metrics(result, source_of(problem))
+    assert -1 <= metrics["tau_low"] <= metrics["tau"] <= metrics["tau_high"] <= 1
+    assert truth(result.subspace.members).mean() > truth(SPACE.sample(5_000, np.random.default_rng(0))).mean() + 2
+
+
+def test_one_label_that_differs_is_enough_to_go_on() -> None:
+    archs, values = given(20)
+    problem = make(labels=(archs, np.where(np.arange(20) == 3, 1.0, 0.0)))
+    metrics = shrink_metrics(shrink(problem), source_of(problem))
+    assert "too weak to trust" in metrics["notes"][-1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_is_called_weak_and_knowledge_is_not(seed: int) -> None:
+    archs, values = given(100, seed)
+    noise = np.random.default_rng(seed).normal(size=100)
+    said = []
+    for labels in (values, noise):
+        problem = make(labels=(archs, labels), shrink__elite__max_iterations=2)
+        metrics = shrink_metrics(shrink(problem), source_of(problem))
+        said.append(any("too weak to trust" in note for note in metrics["notes"]))
+        assert said[-1] == (metrics["tau_low"] < WEAK_TAU)
+    assert said == [False, True]
+
+
+def test_every_fold_is_judged_by_the_others() -> None:
+    """A label that only its own network can tell of is not learnt from out of fold."""
+    archs, _ = given(100)
+    settings = options.load_params(None, {}).predictor
+    noise = np.random.default_rng(0).normal(size=100)
+    scores = out_of_fold(SPACE, archs, noise, settings, 0, stream(0, "folds"), 1)
+    again = out_of_fold(SPACE, archs, noise, settings, 0, stream(0, "folds"), 3)
+    assert (scores == again).all()
+    own = Predictor.fit(SPACE, archs, noise, settings, 0, 1).score(archs, 1)
+    assert np.corrcoef(own, noise)[0, 1] > 0.6
+    assert abs(np.corrcoef(scores, noise)[0, 1]) < 0.35
+
+
+@pytest.mark.parametrize("n", [20, 100, 1_000])
+@pytest.mark.parametrize("rho", [0.0, 0.6])
+def test_the_interval_of_tau_holds_in_95_of_100(n: int, rho: float) -> None:
+    rng, held, runs = np.random.default_rng(0), 0, 400
+    real = 2 / np.pi * np.arcsin(rho)
+    for _ in range(runs):
+        x = rng.normal(size=n)
+        _, low, high = tau_interval(x, rho * x + np.sqrt(1 - rho**2) * rng.normal(size=n))
+        held += low <= real <= high
+    assert 0.92 <= held / runs <= 0.985
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+@pytest.mark.parametrize("sign", [1, -1, 0])
+def test_the_interval_of_tau_of_next_to_nothing(n: int, sign: int) -> None:
+    x = np.arange(n, dtype=float)
+    tau, low, high = tau_interval(x, sign * x)
+    assert tau == pytest.approx(sign)
+    assert -1 <= low <= tau <= high <= 1
+
+
+# -- growth ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", PROBLEMS)
+def test_a_large_target_is_grown_to(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    problem = PROBLEMS[kind]()
+    problem = replace(problem, params=problem.params.model_copy(update={"target_size": 20_000}))
+    straight = shrink(problem)
+    monkeypatch.setattr(method, "SMALL", 1_000)
+    monkeypatch.setattr(method, "MOST_FIRST", 500)
+    grown = shrink(problem)
+    sizes = [r["size"] for r in grown.state.records]
+    assert all(b <= max(1_000, 4 * a) for a, b in itertools.pairwise(sizes))
+    assert sizes[0] == 500
+    assert sizes[-1] == len(grown.members) == 20_000
+    assert grown.state.queries < straight.state.queries
+    spread = truth(SPACE.sample(5_000, np.random.default_rng(0))).std()
+    assert truth(grown.subspace.members).mean() > truth(straight.subspace.members).mean() - 0.1 * spread
+
+
+@pytest.mark.xfail(strict=True, reason="a space that stays below its target is returned without a word")
+@pytest.mark.parametrize("limit", [{"shrink__elite__max_iterations": 2}, {"shrink__max_queries": 3_000}])
+def test_a_target_that_is_not_reached_is_said(limit: dict[str, Any]) -> None:
+    problem = make(scorer=True, target=20_000, shrink__elite__first_size=1_000, **limit)
+    result = shrink(problem)
+    assert result.size < 20_000
+    assert any("target" in note for note in shrink_metrics(result, source_of(problem))["notes"])
+
+
+@pytest.mark.parametrize("diversity", [0.0, 0.05, 1.0])
+def test_what_is_kept_are_the_best_of_all(bounded: Bound, diversity: float) -> None:
+    """The final space is what the rule chooses from all that is left in memory."""
+    bounded(400, 2_400)
+    result = shrink(make(scorer=True, shrink__elite__diversity=diversity))
+    state = result.state
+    weight = state.strata.weight if state.strata is not None else np.ones(1)
+    chosen = best(state.scores, state.stratum, weight, 600, diversity, strict=True)
+    assert (chosen == result.members).all()
