@@ -35,7 +35,9 @@ def cluster(workers: int | None, scheduler: str | None) -> Any:
         return DaskTaskRunner(address=scheduler)
     count = os.cpu_count() if workers is None else workers
     return DaskTaskRunner(
-        cluster_kwargs={"n_workers": count, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+        cluster_kwargs={"n_workers": count, "threads_per_worker": 1, "processes": True, "dashboard_address": None},
+        # A local cluster that may not grow gives up workers that died, and then waits for ever for one.
+        adapt_kwargs={"minimum": count, "maximum": count},
     )
 
 
@@ -65,13 +67,15 @@ def on_dask(label_one: Labeller, archs: Sequence[str]) -> Iterator[Attempt]:
 def _outcome(future: Any) -> Attempt | KilledWorker:
     try:
         made: Attempt = future.result()
-        return made
     except KilledWorker as death:
         return death
     except LabellerUnavailable:
         raise
     except Exception as error:
         raise LabellerUnavailable(f"the cluster is gone ({labelling.said(error)})") from error
+    # Or the cluster would train it again when the worker that has the result dies.
+    future.wrapped_future.release()
+    return made
 
 
 @flow(name="label", flow_run_name="label {space} seed {seed}", persist_result=False, task_runner=cluster(None, None))

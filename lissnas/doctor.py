@@ -71,7 +71,8 @@ def _packages() -> Iterator[Check]:
 def _tables() -> Iterator[Check]:
     for name in tables.CHECKSUMS:
         try:
-            yield Check(f"table {name}", True, f"{tables.read(name).num_rows:,} rows, checksum right")
+            size = f"{len(tables.read_bytes(name)) / 2**10:,.0f} KiB"
+            yield Check(f"table {name}", True, f"{size}, checksum right")
         except (LissnasError, OSError) as error:
             yield Check(f"table {name}", False, str(error), "pip install --force-reinstall --no-deps lissnas")
 

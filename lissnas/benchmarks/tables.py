@@ -22,11 +22,9 @@ CHECKSUMS = {
     "transnas_macro.parquet": "ab1544c20f0cee14ada1cd46f3230a8b4c3db5f6debbf288b7fdbefd960e2346",
     "nas_bench_macro.parquet": "305f72393d25a7e7871bdfc3a84e6b174bcefb39bd4e60e66463ac8e910a5c4c",
     "nasbench301_surrogate.parquet": "f44a096d82e0bbf9b74e54a309e77c000f8b739936bff1302d09a30b9fa0fce2",
-}
-MODEL_CHECKSUMS = {
     "ofa_mbv3_acc_predictor.npz": "84a1120da384cf9279605fad8f8e21d65a62e9e88f1499bed5d3b5968e10b984",
 }
-"""Of packaged files that are no tables."""
+"""Of all packaged files."""
 NB101_TEST_IMAGES = 9_984
 """NAS-Bench-101 was tested on whole batches of 256: 39 of them."""
 
@@ -35,7 +33,7 @@ def read_bytes(name: str) -> bytes:
     """Return a packaged file; raises DamagedFile when it is not the one that was shipped."""
     path = files("lissnas.benchmarks") / "data" / name
     data = path.read_bytes()
-    found, expected = hashlib.sha256(data).hexdigest(), (CHECKSUMS | MODEL_CHECKSUMS)[name]
+    found, expected = hashlib.sha256(data).hexdigest(), CHECKSUMS[name]
     if found != expected:
         remedy = "Install the package again: pip install --force-reinstall --no-deps lissnas"
         raise DamagedFile(str(path), expected, found, remedy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lissnas.nets.base import Network, Scale, Supernet, copy_weights, used_choices
-from lissnas.nets.build import names, network, published_scale, supernet
+from lissnas.nets.build import names, network, network_names, published_scale, supernet
 from lissnas.nets.files import load
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "load",
     "names",
     "network",
+    "network_names",
     "published_scale",
     "supernet",
     "used_choices",

@@ -7,7 +7,7 @@ from functools import cache, partial
 
 from lissnas.errors import UnknownName
 from lissnas.spaces.anynetx import STEPS, AnyNetX
-from lissnas.spaces.base import Archs, FloatArray, IntArray, Keys, Space
+from lissnas.spaces.base import Archs, BoolArray, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.cell import CellSpace
 from lissnas.spaces.chain import ChainSpace
 from lissnas.spaces.choices import ChoiceSpace
@@ -24,6 +24,7 @@ from lissnas.spaces.transnas import TransNAS, TransNASMacro, TransNASMicro
 __all__ = [
     "AnyNetX",
     "Archs",
+    "BoolArray",
     "CellSpace",
     "ChainSpace",
     "ChoiceSpace",

@@ -153,5 +153,7 @@ def test_every_benchmark_covers_its_space(name: str) -> None:
 
 def test_the_source_columns_are_complete() -> None:
     for name in tables.CHECKSUMS:
+        if not name.endswith(".parquet"):
+            continue
         table = tables.read(name)
         assert all(pc.count(table[c], mode="only_null").as_py() == 0 for c in table.column_names)
