@@ -153,6 +153,7 @@ class LabelConfig(_Section):
     networks: Count = Field(description="networks that are drawn, uniform and distinct")
     recipe: str = Field(description="the section of recipes that trains each")
     width: Width = Field(description="multiplies all channels")
+    side: Annotated[int, Field(ge=8, le=1024, description="side of an image in pixels")]
     stem_stride: Count | None = Field(description="stride of the stem; the published one if not given")
     attempts: Annotated[int, Field(ge=1, le=100, description="trainings of a network until it counts as failed")]
     time_limit: Annotated[float, Field(gt=0, description="seconds of a training; one that takes longer is ended")]
@@ -351,6 +352,11 @@ def sized(params: Params, benchmark: str) -> Params:
     if params.supernet.width is not None:
         return params
     return params.model_copy(update={"supernet": params.supernet.model_copy(update={"width": own})})
+
+
+def label_images(params: Params) -> ImagesConfig:
+    """Return the images that labels are trained on: those of the section, at the labels' own resolution."""
+    return params.images.model_copy(update={"side": params.label.side})
 
 
 def own_settings(params: Params, benchmark: str) -> BenchmarkConfig:

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from lissnas import spaces
-from lissnas.config import Params
+from lissnas.config import Params, label_images
 from lissnas.labelling import said
 from lissnas.nets import images
 from lissnas.nets.build import network
@@ -37,7 +37,7 @@ def train_label(
     """
     settings = params.label
     recipe, device = params.recipes[settings.recipe], compute_on(params.torch)
-    data = images.load(params.images, recipe) if data is None else data
+    data = images.load(label_images(params), recipe) if data is None else data
     row = spaces.get(space_name).parse([arch])[0].tolist()
     width, stride = settings.width, settings.stem_stride
     model = network(space_name, row, width=width, stem_stride=stride, classes=data.classes, seed=seed)
@@ -56,7 +56,7 @@ def serve() -> None:
     try:
         setup = json.loads(sys.stdin.readline())
         params = Params.model_validate(setup["params"])
-        data = images.load(params.images, params.recipes[params.label.recipe])
+        data = images.load(label_images(params), params.recipes[params.label.recipe])
         answer(ready=True)
     except Exception as failure:
         answer(error=said(failure))

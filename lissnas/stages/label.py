@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 
 from lissnas import spaces, store
-from lissnas.config import Params
+from lissnas.config import Params, label_images
 from lissnas.errors import InvalidArchitecture, LissnasError, UserError
 from lissnas.labelling import Attempt, LabelLog, Runner, collect, one_by_one
 from lissnas.rng import stream
@@ -110,7 +110,7 @@ def depends_on(params: Params, space_name: str, seed: int) -> dict[str, Any]:
         "width": settings.width,
         "stem_stride": settings.stem_stride,
         "recipe": params.recipes[settings.recipe].model_dump(mode="json"),
-        "images": params.images.model_dump(mode="json", exclude={"download"}),
+        "images": label_images(params).model_dump(mode="json", exclude={"download"}),
     }
 
 
@@ -125,7 +125,7 @@ def check(params: Params, space: Space) -> None:
     published_scale(space.name)  # there is one where networks can be built
     compute_on(params.torch)
     recipe = recipe_of(params, params.label.recipe, "label.recipe")
-    check_batches(recipe, images.load(params.images, recipe))
+    check_batches(recipe, images.load(label_images(params), recipe))
 
 
 def drawn(space: Space, n: int, seed: int) -> list[str]:

@@ -28,11 +28,11 @@ from lissnas.stages.label import LOG, label_stage, read_archs
 ROOT = Path(__file__).parents[2]
 SPACE = "nas_bench_macro"
 TINY = {
-    "images.side": 8,
     "images.validation": 200,
     "torch.device": "cpu",
     "label.networks": 4,
     "label.width": 0.25,
+    "label.side": 8,
     "label.time_limit": 120.0,
     **{f"recipes.cpu_label.{k}": v for k, v in (("steps", 6), ("batch_size", 16), ("warmup", 2), ("report_every", 2))},
     "recipes.cpu_label.checkpoint_every": 2,
