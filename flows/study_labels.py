@@ -6,6 +6,7 @@ python -m flows.study --name labels     (or `make study NAME=labels`)
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from rich.progress import track
 from lissnas import benchmarks, console, store
 from lissnas.config import Params, ShrinkParams, shrink_params
 from lissnas.report import figures
-from lissnas.report.label_curve import COLLECTED, UNIFORM, label_figure, label_tables
-from lissnas.shrinkers.lissnas import Problem, shrink
+from lissnas.report.label_curve import COLLECTED, SIX_ROUNDS, UNIFORM, label_figure, label_tables
+from lissnas.shrinkers.lissnas import shrink
+from lissnas.shrinkers.state import Problem
 from lissnas.sources import Source
 from lissnas.stages.base import run
 from lissnas.stages.shrink import shrink_metrics
@@ -25,17 +27,23 @@ BUDGETS = (50, 100, 200, 300, 500, 1_000, 2_000, 10_000)
 MOST = 0.8
 """Of a space may be labelled: more leaves nothing to predict."""
 SEEDS = 5
+METHODS = {
+    UNIFORM: {"first_labels": 1.0, "label_rounds": 0},
+    COLLECTED: {},
+    SIX_ROUNDS: {"first_labels": 0.25, "label_rounds": 6},
+}
+"""What each mode changes of the default."""
+ONLY = {SIX_ROUNDS: (100, 300, 1_000)}
+"""Budgets of a mode that is not run with all of them."""
 FIELDS = ("labels", "size", "queries", "mean_true", "kept_best", "top10_kept")
 PICTURE = Path("docs/pictures/label_curve.png")
 
 
 def chosen_params(params: Params, mode: str, budget: int) -> Params:
-    """Return the parameters of a shrink with so many labels: the default, or all of them uniform at first."""
-    shrink_section = params.shrink.model_copy(update={"labels": budget, "variant": "elite"})
-    if mode == UNIFORM:
-        elite = shrink_section.elite.model_copy(update={"first_labels": 1.0, "label_rounds": 0})
-        shrink_section = shrink_section.model_copy(update={"elite": elite})
-    return params.model_copy(update={"shrink": shrink_section})
+    """Return the parameters of a shrink with so many labels, drawn as the mode says."""
+    elite = params.shrink.elite.model_copy(update=METHODS[mode])
+    chosen = params.shrink.model_copy(update={"labels": budget, "variant": "elite", "elite": elite})
+    return params.model_copy(update={"shrink": chosen})
 
 
 def label_rows(
@@ -47,7 +55,8 @@ def label_rows(
         for name in names
         for budget in budgets
         if budget <= MOST * benchmarks.get(name).space.size()
-        for mode in (UNIFORM, COLLECTED)
+        for mode in METHODS
+        if budget in ONLY.get(mode, budgets)
         for seed in seeds
     ]
     for name, mode, budget, seed in track(tasks, "shrinking", console=console.err):
@@ -78,8 +87,8 @@ def _shrunk(p: ShrinkParams, source: Source) -> dict[str, bytes]:
 
 
 def labels_page(found: Sequence[Mapping[str, Any]], made_by: str) -> str:
-    """Return the study's page: how it was made, and its tables."""
-    lines = [made_by]
+    """Return the study's page: how and when it was made, and its tables."""
+    lines = [f"{made_by} {datetime.now(UTC):%-d %B %Y}."]
     for table in label_tables(found):
         lines += ["", f"## {table.title}", ""]
         lines += [f"| {' | '.join(cells)} |" for cells in (table.columns, ["---"] * len(table.columns), *table.rows)]

@@ -1,4 +1,4 @@
-"""An XGBoost predictor of accuracy: scores to rank by, and values in the metric's unit."""
+"""A predictor of accuracy, XGBoost's: scores to rank by, and values in the metric's unit."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from scipy.stats import kendalltau, norm, rankdata, spearmanr
 
 from lissnas.config import PredictorConfig
 from lissnas.errors import UserError
+from lissnas.kernel import KernelModel
 from lissnas.rng import stream
 from lissnas.spaces import Archs, FloatArray, Space
 
 CHUNK = 32_768
 """Rows encoded and predicted at once."""
 FOLDS = 5
+FEW = 120
+"""With fewer labels than this a kernel regression has half of the say: trees need many labels to be smooth."""
 
 
 class Scorer(Protocol):
@@ -51,6 +54,10 @@ class Predictor:
     booster: xgb.Booster
     quantiles: FloatArray
     """The labels, ascending: their quantile function."""
+    labelled: Archs | None = None
+    """What `kernel` was fitted to."""
+    kernel: KernelModel | None = None
+    """Where labels are few: scores are the mean of its and the trees'."""
 
     @classmethod
     def fit(
@@ -82,9 +89,11 @@ class Predictor:
             "seed": seed,
             "nthread": threads,
         }
-        data = xgb.DMatrix(space.encode(archs), target, nthread=threads)
-        booster = xgb.train(parameters, data, settings.trees)
-        return cls(space, booster, np.sort(values))
+        features = space.encode(archs)
+        booster = xgb.train(parameters, xgb.DMatrix(features, target, nthread=threads), settings.trees)
+        if len(values) >= FEW:
+            return cls(space, booster, np.sort(values))
+        return cls(space, booster, np.sort(values), archs, KernelModel.fit(features, target))
 
     def score(self, archs: Archs, threads: int = 0) -> FloatArray:
         """Return `(n,)` scores to rank by, in normal quantiles."""
@@ -93,7 +102,9 @@ class Predictor:
         out = np.empty(len(archs), np.float64)
 
         def score_chunk(lo: int) -> None:
-            out[lo : lo + CHUNK] = self.booster.inplace_predict(self.space.encode(archs[lo : lo + CHUNK]))
+            features = self.space.encode(archs[lo : lo + CHUNK])
+            found = self.booster.inplace_predict(features)
+            out[lo : lo + CHUNK] = found if self.kernel is None else (found + self.kernel.predict(features)) / 2
 
         # Encoding takes as long as predicting: with several chunks a thread does both for one of them.
         together = min(threads, len(starts))
@@ -114,7 +125,12 @@ class Predictor:
     def dump(self) -> tuple[bytes, dict[str, Any]]:
         """Return the model as UBJSON and the sidecar that binds it to its space and encoding."""
         model = bytes(self.booster.save_raw("ubj"))
-        return model, {
+        kernel: dict[str, Any] = {}
+        if self.kernel is not None and self.labelled is not None:
+            weights = self.kernel.weights.tolist()
+            about = {"labelled": self.labelled.tolist(), "weights": weights, "length": self.kernel.length}
+            kernel = {"kernel": about}
+        return model, kernel | {
             "space": self.space.name,
             "n_features": self.space.n_features,
             "encoding_sha256": encoding_digest(self.space),
@@ -139,7 +155,13 @@ class Predictor:
             )
         booster = xgb.Booster()
         booster.load_model(bytearray(model))
-        return cls(space, booster, np.array(about["quantiles"]))
+        quantiles = np.array(about["quantiles"])
+        if "kernel" not in about:
+            return cls(space, booster, quantiles)
+        own = about["kernel"]
+        labelled = np.array(own["labelled"], np.int8)
+        kernel = KernelModel.at(space.encode(labelled), np.array(own["weights"]), own["length"])
+        return cls(space, booster, quantiles, labelled, kernel)
 
 
 def encoding_digest(space: Space) -> str:
