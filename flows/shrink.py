@@ -30,6 +30,8 @@ from lissnas.stages.base import Outcome
 from lissnas.stages.shrink import shrink_stage
 
 STEPS = (
+    method.adopt,
+    method.enter_labels,
     method.sample,
     method.predict,
     method.select_seeds,

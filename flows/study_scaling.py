@@ -54,7 +54,8 @@ def command(n: int) -> list[str]:
 
 def measured(arguments: Sequence[str]) -> int:
     """Run a `lissnas` command; return the most memory that it had, in KiB."""
-    child = subprocess.Popen([sys.executable, "-c", "from lissnas.cli import main; main()", *arguments], stdout=subprocess.DEVNULL)
+    program = [sys.executable, "-c", "from lissnas.cli import main; main()"]
+    child = subprocess.Popen([*program, *arguments], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:

@@ -105,8 +105,8 @@ def show_shrink(outcome: Outcome) -> None:
     """Print a shrink's table and where its files are."""
     out.print(shrink_table(outcome.metrics))
     for note in outcome.metrics["notes"]:
-        out.print(f"Note: {note}.")
-    out.print(f"Stopped: {outcome.metrics['stop']}.")
+        out.print(Text(f"Note: {note}."))
+    out.print(Text(f"Stopped: {outcome.metrics['stop']}."))
     _tail(outcome)
 
 

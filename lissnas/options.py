@@ -251,6 +251,10 @@ def load_source(
     judges = [name for name in ("labels_from", "oracle_command", "oracle_model") if name in asked]
     if len(judges) > 1:
         raise UserError(f"--{judges[0].replace('_', '-')} and --{judges[1].replace('_', '-')}: one oracle is enough")
+    if "oracle_model" in asked and "labels" in asked:
+        raise UserError(
+            "--labels: a model is asked directly and learns from none; leave --labels or --oracle-model out"
+        )
     checked = load_params(params, overrides)
     space = get_space(asked["space"])
     answers = out.parent / f".{out.name}.answers"

@@ -89,8 +89,8 @@ def from_space(
 
 def packaged(space: Space) -> Source:
     """Return what comes with the package for a space that has no table; raises UserError where nothing does."""
-    if space.name in TRAINED:
-        name = f"labels_{space.name}.csv"
+    name = f"labels_{space.name}.csv"
+    if space.name in TRAINED and name in tables.CHECKSUMS:
         tables.read_bytes(name)  # verifies it
         found = read_labels(Path(str(files("lissnas.benchmarks") / "data" / name)), space)
         note = (f"{space.name}: {SMALL_NETWORKS}",)

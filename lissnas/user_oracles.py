@@ -19,7 +19,11 @@ import xgboost as xgb
 from lissnas.errors import LissnasError, UserError
 from lissnas.labelling import Attempt, LabelLog
 from lissnas.oracles import Oracle, ask
+from lissnas.rng import stream
 from lissnas.spaces import Archs, FloatArray, Space
+
+CHUNK = 32_768
+"""Architectures whose features are in memory at once."""
 
 
 class OracleFailed(LissnasError):
@@ -52,16 +56,19 @@ class CommandOracle:
         """Return `(n,)` values; raises OracleFailed, which says which batch it was."""
         names = self.space.format(archs)
         batch = f"the batch of {len(names)} from {names[0]} to {names[-1]}"
-        process = subprocess.Popen(
-            self.command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        )
+        try:
+            process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise OracleFailed(f"{self.command[0]} does not start for {batch}: {error.strerror or error}") from None
         try:
             out, complaint = process.communicate("".join(f"{n}\n" for n in names), timeout=self.seconds)
         except subprocess.TimeoutExpired:
@@ -159,6 +166,9 @@ def model_scorer(path: Path, space: Space) -> SurrogateScorer:
         raise UserError(f"{path} reads {booster.num_features()} features, {space.name} has {space.n_features}")
 
     def values(archs: Archs) -> FloatArray:
-        return np.asarray(booster.inplace_predict(space.encode(archs)), np.float64)
+        parts = [archs[lo : lo + CHUNK] for lo in range(0, max(1, len(archs)), CHUNK)]
+        return np.concatenate([np.asarray(booster.inplace_predict(space.encode(part)), np.float64) for part in parts])
 
+    if (shape := values(space.sample(2, stream(0, "probe", space.name))).shape) != (2,):
+        raise UserError(f"{path} gives values of shape {shape} for two architectures: one number each is expected")
     return SurrogateScorer(values)

@@ -57,7 +57,8 @@ class Huge:
         full = "" if self.full_size_exact else "The full size counts descriptions, some of the same network. "
         return (
             f"{full}Judged by {self.judged_by}: mean {num(self.mean_full)} to {num(self.mean_shrunk)}. "
-            f"{self.kind.capitalize()}; {self.queries:,} queries, {self.seconds / 60:,.0f} min, {self.memory_gib:.1f} GiB."
+            f"{self.kind.capitalize()}; {self.queries:,} queries, {self.seconds / 60:,.0f} min, "
+            f"{self.memory_gib:.1f} GiB."
         )
 
 

@@ -80,12 +80,26 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
 
 def properties(space: Space, rows: Archs) -> FloatArray:
     """Return `(n_properties, n)`: costs, the count of each choice, and the choice of each decision."""
-    slots = space.slots(rows)
-    found = [np.asarray(c, np.float64) for c in space.costs(rows).values()]
-    found += [(slots == c).sum(axis=1).astype(np.float64) for c in range(max(space.slot_choices))]
-    found.append((slots >= 0).sum(axis=1).astype(np.float64))
-    found += [slots[:, i].astype(np.float64) for i in range(slots.shape[1])]
-    return np.stack(found)
+    number = _properties_of(space, rows)
+    n = len(space.cost_names) + max(space.slot_choices) + 1 + len(space.slot_choices)
+    return np.stack([number(i) for i in range(n)])
+
+
+def _properties_of(space: Space, rows: Archs) -> Callable[[int], FloatArray]:
+    """Return who gives the values of a property by its number."""
+    slots, costs, n_choices = space.slots(rows), [*space.costs(rows).values()], max(space.slot_choices)
+
+    def number(i: int) -> FloatArray:
+        choice = i - len(costs)
+        if choice < 0:
+            return np.asarray(costs[i], np.float64)
+        if choice < n_choices:
+            return np.asarray((slots == choice).sum(axis=1), np.float64)
+        if choice == n_choices:
+            return np.asarray((slots >= 0).sum(axis=1), np.float64)
+        return slots[:, choice - n_choices - 1].astype(np.float64)
+
+    return number
 
 
 def _accepted(
@@ -113,12 +127,13 @@ def _best_range(
         held = (own >= low) & (own <= high)
         if held.all() or not held.any() or (may is not None and not may(i, float(low), float(high))):
             continue
+        mean = float(values[held].mean())
+        if mean < values.mean() or (best is not None and mean <= best[0]):
+            continue
         # `greater`: the restricted values' distribution function lies above, so they are worse.
         worse = ks_2samp(values[held], values, alternative="greater", method="asymp").pvalue
-        if worse < NOT_WORSE or values[held].mean() < values.mean():
-            continue
-        if best is None or values[held].mean() > best[0]:
-            best = (float(values[held].mean()), i, float(low), float(high))
+        if worse >= NOT_WORSE:
+            best = (mean, i, float(low), float(high))
     return best[1:] if best else None
 
 
@@ -171,18 +186,15 @@ class _Region:
                 rows = self.space.sample_product(product, CHUNK, rng)
             else:
                 rows = self.space.sample(CHUNK, rng)
-            rows = rows[within(properties(self.space, rows), self.ranges)]
+            number = _properties_of(self.space, rows)
+            held = np.ones(len(rows), bool)
+            for column, low, high in self.ranges:
+                own = number(column)
+                held &= (own >= low) & (own <= high)
+            rows = rows[held]
             parts.append(rows)
             found, drawn = found + len(rows), drawn + CHUNK
         return np.concatenate(parts)[:n], found / max(1, drawn)
-
-
-def within(columns: FloatArray, ranges: tuple[tuple[int, float, float], ...]) -> BoolArray:
-    """Return `(n,)`: whose properties lie in all ranges."""
-    held = np.ones(columns.shape[1], bool)
-    for column, low, high in ranges:
-        held &= (columns[column] >= low) & (columns[column] <= high)
-    return held
 
 
 def _shrink_by_pools(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> Subspace:
@@ -204,7 +216,7 @@ def _shrink_by_pools(space: Space, oracle: CountedOracle, target: int, rng: Gene
     done = False
 
     def drawable(column: int, low: float, high: float) -> bool:
-        share = float(within(columns, ((column, low, high),)).mean())
+        share = float(((columns[column] >= low) & (columns[column] <= high)).mean())
         return share > 0 and REJECTED * share * size >= region.bound(column, low, high).whole
 
     for _ in range(4 * n_rounds):

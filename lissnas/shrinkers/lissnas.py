@@ -29,8 +29,8 @@ from lissnas.predictor import Predictor
 from lissnas.rng import stream
 from lissnas.shrinkers.cover import cover
 from lissnas.shrinkers.selection import USELESS, Strata, best, target_size
-from lissnas.shrinkers.state import BY_INDEX, FAILED, UNLABELLED, Problem, State
-from lissnas.spaces import Archs, FloatArray, IntArray
+from lissnas.shrinkers.state import BY_INDEX, FAILED, UNLABELLED, Problem, State, memory_for
+from lissnas.spaces import Archs, ChoiceSpace, FloatArray, IntArray
 from lissnas.spaces.base import LISTABLE, is_in
 from lissnas.subspace import Subspace
 
@@ -40,6 +40,8 @@ PART = 1 << 20
 """Neighbours drawn, and scored, at once."""
 EDITED = 1 << 16
 """Neighbours edited at once."""
+FEWEST_ROWS = 3
+"""Rows in memory for each network of the target: with fewer the result gets worse (measured)."""
 KEPT = 3
 """Quarters of the memory's rows that stay when the worst ones are forgotten."""
 SMALL, GROWTH, SETTLED = 30_000, 4, 0.3
@@ -110,6 +112,7 @@ def shrink(
     `on_iteration` sees the state after each iteration (to save it, to report it).
     """
     seen = on_iteration or (lambda state: None)
+    _check_target(problem)
     if state is None:
         state = State.empty(problem.space)
         start: tuple[Step, ...] = (sample, label)
@@ -190,7 +193,7 @@ def select_seeds(state: State, problem: Problem) -> State:
     if params.elite is not None:
         seeds = seeds[~state.expanded[seeds]]
     if params.max_queries is not None:
-        seeds = seeds[: max(0, params.max_queries - len(state.rows)) // method.neighbors]
+        seeds = seeds[: max(0, params.max_queries - state.seen) // method.neighbors]
     expanded = state.expanded.copy()
     expanded[seeds] = True
     return replace(
@@ -246,7 +249,7 @@ def check_convergence(state: State, problem: Problem) -> State:
     state = state.record(problem, turnover)
     stop = converged(state, problem, turnover)
     budget = problem.params.max_queries
-    if not stop and budget is not None and budget - len(state.rows) < problem.params.method.neighbors:
+    if not stop and budget is not None and budget - state.seen < problem.params.method.neighbors:
         stop = f"the query budget of {budget:,} is spent"
     if not stop and state.iteration >= problem.params.method.max_iterations:
         stop = f"{state.iteration} iterations, the most that were allowed"
@@ -337,7 +340,7 @@ def _forget(state: State, problem: Problem) -> State:
     """
     if problem.params.elite is None or len(state.rows) + PART <= problem.memory_rows:
         return state
-    keep = state.expanded | (state.label_round >= 0)
+    keep = state.expanded | (state.label_round != UNLABELLED)
     keep[state.reference] = True
     for name in BY_INDEX:
         keep[getattr(state, name)] = True
@@ -345,6 +348,22 @@ def _forget(state: State, problem: Problem) -> State:
     rest = np.flatnonzero(~keep)
     keep[_best(state, problem, rest, free)] = True
     return state.keeping(keep)
+
+
+def _check_target(problem: Problem) -> None:
+    """Raise UserError for a target that can't be reached, before anything is drawn."""
+    target, space = problem.params.target_size, problem.space
+    if target is None or problem.params.elite is None:
+        return
+    if target > LISTABLE and not isinstance(space, ChoiceSpace):
+        raise UserError(f"target_size: {target:,} networks of {space.name} can't be listed, and it has no balls")
+    needed = FEWEST_ROWS * (_listed_target(problem.params) or 0)
+    if problem.memory_rows < needed:
+        gib = memory_for(needed, space.genome_len)
+        raise UserError(
+            f"memory: {problem.params.memory:g} GiB holds {problem.memory_rows:,} networks of {space.name} and what "
+            f"is known of them; a target of {target:,} needs {needed:,} at least: --memory {gib:.1f}"
+        )
 
 
 def _listed_target(params: ShrinkParams) -> int | None:

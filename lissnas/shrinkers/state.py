@@ -91,6 +91,11 @@ def rows_in_memory(memory_gib: float, genome_len: int) -> int:
     return max(0, int((memory_gib * 2**30 - BASE_BYTES) / (COPIES * (ROW_BYTES + genome_len))))
 
 
+def memory_for(rows: int, genome_len: int) -> float:
+    """Return the GiB within which a state may hold so many rows: what `rows_in_memory` turns round."""
+    return (rows * COPIES * (ROW_BYTES + genome_len) + BASE_BYTES) / 2**30 + 0.05
+
+
 @dataclass(frozen=True)
 class State:
     """Rows seen so far, in the order they were seen, and the current space as indices into them."""
@@ -136,6 +141,11 @@ class State:
     def queries(self) -> int:
         """Distinct architectures sent to the predictor; one forgotten and found again counts twice."""
         return int(np.isfinite(self.scores).sum()) + self.forgotten
+
+    @property
+    def seen(self) -> int:
+        """Rows that were drawn, those that were forgotten among them."""
+        return len(self.rows) + self.forgotten
 
     @property
     def uniform(self) -> IntArray:
@@ -199,7 +209,7 @@ class State:
         row: dict[str, Any] = {
             "iteration": self.iteration,
             "size": len(self.current),
-            "seen": len(self.rows) + self.forgotten,
+            "seen": self.seen,
             "queries": self.queries,
             "labels": self.n_labels,
             "mean_predicted": float(predicted.mean()),

@@ -129,15 +129,25 @@ class AnyNetX(ChoiceSpace):
         """Return how many descriptions have no choice but the allowed ones."""
         total = 1
         for parameter, span in self.spans.items():
-            own = allowed[span]
             if parameter in self.ordered:
-                ways = own[0].astype(np.int64)  # of sequences that end with each choice
-                for choices in own[1:]:
-                    ways = np.cumsum(ways) * choices
-                total *= int(ways.sum())
+                total *= int(ways_to_end(allowed[span])[-1].sum())
             else:
-                total *= math.prod(int(n) for n in own.sum(axis=1))
+                total *= math.prod(int(n) for n in allowed[span].sum(axis=1))
         return total
+
+    def sample_product(self, allowed: BoolArray, n: int, rng: Generator) -> Archs:
+        """Draw `n` of those descriptions, independent and uniform: ordered positions from the last to the first."""
+        rows = np.empty((n, self.genome_len), np.int8)
+        for parameter, span in self.spans.items():
+            if parameter not in self.ordered:
+                rows[:, span] = super().sample_product(allowed[span], n, rng)
+                continue
+            most = np.full(n, allowed.shape[1] - 1)
+            for position, ways in reversed([*enumerate(ways_to_end(allowed[span]), span.start)]):
+                total = np.cumsum(ways)
+                most = np.searchsorted(total, rng.integers(0, total[most]), side="right")
+                rows[:, position] = most
+        return rows
 
     def sample(self, n: int, rng: Generator) -> Archs:
         """Draw independent positions, and ordered ones uniformly among the non-decreasing sequences."""
@@ -251,6 +261,14 @@ class AnyNetX(ChoiceSpace):
         logs = [np.log2(size) for size in (*sizes, *total_costs(built, *by_stage).values())]
         plain = [built.depth, built.depth.sum(axis=1), built.width // built.inner]
         return np.column_stack([*plain, *logs]).astype(np.float32)
+
+
+def ways_to_end(allowed: BoolArray) -> list[IntArray]:
+    """Return for each position of a non-decreasing sequence how many sequences up to it end with each choice."""
+    ways = [allowed[0].astype(np.int64)]
+    for choices in allowed[1:]:
+        ways.append(np.cumsum(ways[-1]) * choices)
+    return ways
 
 
 def fitted(described: Described) -> Stages:

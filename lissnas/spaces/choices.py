@@ -26,8 +26,6 @@ from lissnas.spaces.base import (
 
 MUTATE_CHUNK = 1 << 17
 """Rows edited at once."""
-PRODUCT_CHUNK = 1 << 16
-"""Rows drawn at once from a product of choices."""
 
 
 class ChoiceSpace(Space):
@@ -118,17 +116,9 @@ class ChoiceSpace(Space):
         return math.prod(int(n) for n in allowed.sum(axis=1)) if self.free else None
 
     def sample_product(self, allowed: BoolArray, n: int, rng: Generator) -> Archs:
-        """Draw `n` of the networks that `count_product` counts, independent and uniform, by rejection."""
+        """Draw `n` of the networks that `count_product` counts, independent and uniform, where it counts any."""
         columns = [rng.choice(np.flatnonzero(choices), n) for choices in allowed]
-        rows = np.stack(columns, axis=1).astype(np.int8)
-        if self.free:
-            return rows
-        found = rows[self._is_canonical(rows)]
-        while len(found) < n:
-            columns = [rng.choice(np.flatnonzero(choices), PRODUCT_CHUNK) for choices in allowed]
-            rows = np.stack(columns, axis=1).astype(np.int8)
-            found = np.concatenate([found, rows[self._is_canonical(rows)]])
-        return found[:n]
+        return np.stack(columns, axis=1).astype(np.int8)
 
     def sample(self, n: int, rng: Generator) -> Archs:
         """Draw by rejection: uniform rows, of which only valid ones in canonical form are kept."""

@@ -50,15 +50,6 @@ class TestOnASpaceTooLargeToList(Rival):
         monkeypatch.setattr(type(self), "heeds_target", name not in TOP)
 
 
-@pytest.mark.parametrize("name", ["abs", "nse", "padnas", "dds"])
-class TestOnALargeSpaceWithRules(Rival):
-    """Where a stage's last block may be absent, and where widths and depths don't decrease."""
-
-    @pytest.fixture(params=["ofa_mobilenetv3", "anynetx_e"])
-    def space(self, request: pytest.FixtureRequest) -> Space:
-        return spaces.get(request.param)
-
-
 @pytest.mark.parametrize("name", COSTS)
 class TestCostliestOfALargeSpace(Rival):
     asks = False

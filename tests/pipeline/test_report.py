@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
-from lissnas import benchmarks, options, store
+from flows import study_huge
+from lissnas import benchmarks, options, spaces, store
 from lissnas.comparison import chosen
 from lissnas.config import Params
 from lissnas.errors import DamagedFile, UserError
 from lissnas.report import paper, space_map
+from lissnas.report.huge_tables import COLUMNS
+from lissnas.sources import packaged
 from lissnas.stages.base import Outcome
 from lissnas.stages.compare import compare_stage
 from lissnas.stages.locality import locality_stage
@@ -105,6 +108,30 @@ def test_a_committed_study_has_its_own_rows(params: Params, data: Path, tmp_path
     found = [r["from"] for r in rows(outcome, "table-6") if r["benchmark"] == NAMES[0]]
     assert found == ["pipeline, 2 seeds", "study, 10 seeds"]
     assert read_study(tmp_path / "results" / "compare.csv")[0].of("abs") is not None
+
+
+def test_spaces_too_large_to_list_are_shown_with_who_judged(
+    params: Params, data: Path, make_params: Callable[..., Params], tmp_path: Path
+) -> None:
+    """The studies' files, made small: rows in Tables 5 and 6, a table and a picture of the methods."""
+    small = make_params(shrink__target_size=200, compare__diversities=[0.05])
+    source = packaged(spaces.get("ofa_mobilenetv3"))
+    judged = compare_stage(small, source, ["lissnas", "flops"], [0], tmp_path / "ofa", threads=1)
+    results = tmp_path / "results"
+    store.write(results / "compare_ofa.csv", store.to_csv(list(study_huge.ofa_rows(judged))))
+    store.write(results / "compare_ofa_edf.csv", (judged.folder / "edf.csv").read_bytes())
+    huge = "mobilenet,221504,true,1000,1000,1000,true,set,5000,60,1.5,70,75,somebody"
+    (results / "huge.csv").write_text(f"{','.join(COLUMNS)}\n{huge}\n")
+    outcome = report_stage(params, data, results, tmp_path / "out")
+    five = [r for r in rows(outcome, "table-5") if r["from"] == "study, 1 seed"]
+    assert [(r["method"], r["size"]) for r in five] == [("original", "221,504"), ("lissnas", "1,000")]
+    assert "Judged by somebody: mean 70.00 to 75.00" in five[1]["remark"]
+    methods = rows(outcome, "methods-on-ofa-mobilenetv3")
+    assert [r["method"] for r in methods] == ["full space", "lissnas", "flops"]
+    assert (outcome.folder / "figures" / "error-edf-ofa-mobilenetv3.svg").exists()
+    assert "Table 5" not in {r["in the paper"] for r in rows(outcome, "not-yet")}
+    text = (outcome.folder / "report.md").read_text()
+    assert "but those of ofa_mobilenetv3, mobilenet, which are predicted" in text
 
 
 def test_missing_and_damaged_inputs_are_named(params: Params, data: Path, tmp_path: Path) -> None:

@@ -86,7 +86,10 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "labels and oracle": lambda: make(labels=given(60), oracle=truth, shrink__labels=150),
     "scorer": lambda: make(scorer=True),
 }
-PAPER = {"paper oracle": lambda: make(oracle=truth, target=None, shrink__variant="paper", shrink__labels=150)}
+FEW: dict[str, Any] = {"shrink__paper__first_size": 1_500, "shrink__paper__max_iterations": 4}
+PAPER: dict[str, Callable[[], Problem]] = {
+    "paper oracle": lambda: make(oracle=truth, target=None, shrink__variant="paper", shrink__labels=150, **FEW)
+}
 
 
 def check(result: ShrinkResult) -> None:
@@ -198,11 +201,6 @@ def test_nasbench101_in_little_memory(bounded: Bound) -> None:
     assert values.max() == table.best
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="below about 2.2 times the target what is kept anyway (the space, its seeds, the first sample) leaves no "
-    "room: the neighbours of all but an iteration's last part are dropped; nothing refuses this or says so",
-)
 def test_too_little_memory_for_the_target_is_refused_or_said(bounded: Bound) -> None:
     problem = make(scorer=True, target=3_000)
     bounded(600, 5_000)
@@ -214,16 +212,12 @@ def test_too_little_memory_for_the_target_is_refused_or_said(bounded: Bound) -> 
     assert "memory" in notes or "forgotten" in notes
 
 
-@pytest.mark.xfail(strict=True, reason="the budget is compared with the rows that are left, not with the queries")
 def test_a_query_budget_holds_where_rows_are_forgotten(bounded: Bound) -> None:
     bounded(400, 2_400)
     result = shrink(make(scorer=True, shrink__max_queries=3_500))
     assert result.state.queries <= 3_500
 
 
-@pytest.mark.xfail(
-    strict=True, reason="networks that gave no label are forgotten: they are found, and asked for, again"
-)
 def test_failed_labels_are_not_forgotten(bounded: Bound) -> None:
     asked: list[int] = []
 
@@ -310,14 +304,6 @@ def test_given_labels_are_entered_as_they_are_and_nobody_is_asked() -> None:
     )
 
 
-def test_the_order_of_given_labels_is_that_of_their_rows() -> None:
-    """`read_labels` sorts them; the same set makes the same space however it is shuffled before that."""
-    archs, values = given(150)
-    order = np.lexsort(archs.T[::-1])
-    a, b = (make(labels=(archs[o], values[o])) for o in (order, order.copy()))
-    assert shrink_files(shrink(a), source_of(a)) == shrink_files(shrink(b), source_of(b))
-
-
 def test_given_labels_count_towards_the_budget_of_an_oracle() -> None:
     asked: list[int] = []
 
@@ -341,7 +327,19 @@ def test_an_oracle_is_not_asked_where_labels_are_enough(budget: int) -> None:
     assert shrink(make(labels=given(100), oracle=oracle, shrink__labels=budget)).state.n_labels == 100
 
 
-@pytest.mark.parametrize("missing", [0, 1, 5])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        0,
+        pytest.param(
+            1,
+            marks=pytest.mark.xfail(
+                strict=True, reason="the full space is judged by the unlabelled networks alone: by one, refused"
+            ),
+        ),
+        5,
+    ],
+)
 def test_labels_of_all_or_nearly_all_of_a_small_space(missing: int) -> None:
     space = ChoiceSpace("small", [3] * 5)
     archs = space.enumerate()[missing:]
@@ -376,11 +374,22 @@ def test_labels_with_ties_make_a_space() -> None:
     assert truth(result.subspace.members).mean() > truth(SPACE.sample(5_000, np.random.default_rng(0))).mean() + 2
 
 
-def test_one_label_that_differs_is_enough_to_go_on() -> None:
-    archs, values = given(20)
-    problem = make(labels=(archs, np.where(np.arange(20) == 3, 1.0, 0.0)))
-    metrics = shrink_metrics(shrink(problem), source_of(problem))
-    assert "too weak to trust" in metrics["notes"][-1]
+def test_predictions_that_are_all_equal_are_refused() -> None:
+    archs, _ = given(20)
+    with pytest.raises(UserError, match="all 300 values are 0"):
+        shrink(make(labels=(archs, np.where(np.arange(20) == 3, 1.0, 0.0))))
+
+
+@pytest.mark.xfail(strict=True, reason="what stands for the full space is drawn from the unlabelled networks alone")
+def test_the_full_space_is_judged_by_a_uniform_sample_whatever_is_labelled() -> None:
+    """Labels of the better half of a small space must not make the rest pass for all of it."""
+    space = ChoiceSpace("small", [3] * 5)
+    archs = space.enumerate()
+    values = archs.sum(axis=1) + space.key(archs) % np.uint64(7) / 10
+    upper = values > np.median(values)
+    state = shrink(make(space, 40, labels=(archs[upper], values[upper]), shrink__elite__first_size=100)).state
+    reference = values[np.searchsorted(space.key(archs), state.keys[state.reference])]
+    assert abs(reference.mean() - values.mean()) < values.std() / 2
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -427,7 +436,8 @@ def test_the_interval_of_tau_of_next_to_nothing(n: int, sign: int) -> None:
     x = np.arange(n, dtype=float)
     tau, low, high = tau_interval(x, sign * x)
     assert tau == pytest.approx(sign)
-    assert -1 <= low <= tau <= high <= 1
+    assert -1 <= low <= tau + 1e-7
+    assert tau - 1e-7 <= high <= 1
 
 
 # -- growth ----------------------------------------------------------------------------------------
@@ -441,7 +451,7 @@ def test_a_large_target_is_grown_to(monkeypatch: pytest.MonkeyPatch, kind: str) 
     grown = shrink(problem)
     sizes = [r["size"] for r in grown.state.records]
     assert all(b <= max(1_000, 4 * a) for a, b in itertools.pairwise(sizes))
-    assert sizes[0] == 500
+    assert sizes[0] == 500 + grown.state.given
     assert sizes[-1] == len(grown.members) == 20_000
     assert grown.state.queries < straight.state.queries
     spread = truth(SPACE.sample(5_000, np.random.default_rng(0))).std()

@@ -215,9 +215,6 @@ def test_words_are_split_as_a_shell_does_and_go_through_none(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("text", ["echo 1\n", "#!/no/such/interpreter\n"], ids=["no shebang", "no interpreter"])
-@pytest.mark.xfail(
-    strict=True, reason="OSError of the start of a program goes out bare, naming neither batch nor option"
-)
 def test_a_program_that_can_not_be_started_is_explained(tmp_path: Path, text: str) -> None:
     path = script(tmp_path / "oracle", text)
     with pytest.raises(LissnasError, match="oracle"):
@@ -431,14 +428,12 @@ def test_a_model_of_another_space_is_refused(tmp_path: Path) -> None:
         model_scorer(path, SPACE)
 
 
-@pytest.mark.xfail(strict=True, reason="a model with a score a class is let in; a shrink ends in a ValueError")
 def test_a_model_of_classes_is_refused(tmp_path: Path) -> None:
     path = model(tmp_path / "m.ubj", SPACE.encode(ARCHS), objective="multi:softprob", num_class=3)
     with pytest.raises(LissnasError):
         model_scorer(path, SPACE).score(ARCHS)
 
 
-@pytest.mark.xfail(strict=True, reason="a million rows are encoded at once: features take gigabytes beside the bound")
 def test_a_model_reads_features_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = model_scorer(model(tmp_path / "m.ubj", SPACE.encode(ARCHS)), SPACE)
     most, plain = [0], ChoiceSpace.encode
