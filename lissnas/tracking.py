@@ -149,10 +149,11 @@ def _log_shrink(client: MlflowClient, run: Run, outcome: Outcome) -> None:
     ]
     client.log_batch(run.info.run_id, metrics=batch)
     mlflow.log_artifact(str(outcome.folder / "iterations.parquet"))
-    booster = xgb.Booster(model_file=str(outcome.folder / "predictor.ubj"))
-    requirements = [f"xgboost-cpu=={version('xgboost-cpu')}"]
-    mlflow.xgboost.log_model(booster, name="predictor", model_format="ubj", pip_requirements=requirements)
-    mlflow.log_artifact(str(outcome.folder / "predictor.json"))
+    if (model := outcome.folder / "predictor.ubj").exists():  # none where a surrogate was asked directly
+        requirements = [f"xgboost-cpu=={version('xgboost-cpu')}"]
+        booster = xgb.Booster(model_file=str(model))
+        mlflow.xgboost.log_model(booster, name="predictor", model_format="ubj", pip_requirements=requirements)
+        mlflow.log_artifact(str(outcome.folder / "predictor.json"))
     members = outcome.table("subspace.parquet").to_pandas()
     source = str(outcome.folder / "subspace.parquet")
     data = from_pandas(members, source=source, name=f"shrunk {outcome.metrics['benchmark']}")

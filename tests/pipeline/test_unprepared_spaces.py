@@ -63,7 +63,7 @@ def two_branches() -> int:
     flops = {"conv": 90, "dwconv": 20, "pool": 1}
     widths = {16: 5, 24: 10, 32: 20, 48: 40}
     branches = [(1, a) for a in flops] + [(d, a, b) for d in (2, 3) for a in flops for b in flops]
-    cost = {branch: sum(flops[op] for op in branch[1:]) for branch in branches}  # type: ignore[index]
+    cost = {branch: sum(flops[op] for op in branch[1:]) for branch in branches}
     found = set()
     for a in branches:
         for b in branches:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,11 +14,11 @@ from lissnas import balls as module
 from lissnas import spaces
 from lissnas.balls import Balls, ball_volume, distances
 from lissnas.errors import UserError
-from lissnas.spaces import ChoiceSpace
+from lissnas.spaces import ChoiceSpace, Space
 from lissnas.spaces.base import BoolArray
 from lissnas.subspace import Subspace
 
-SMALL = {
+SMALL: dict[str, Callable[[], Space]] = {
     "free": lambda: ChoiceSpace("free", [3, 4, 2, 5, 3, 2]),
     "nas_bench_macro": lambda: spaces.get("nas_bench_macro"),
     "transnas_macro": lambda: spaces.get("transnas_macro"),
@@ -35,8 +37,7 @@ def listed(union: Balls) -> BoolArray:
     """Say of all networks whether one of the centres is near enough, by their distances one by one."""
     every = union.space.enumerate()
     apart = [union.space.distance(every, np.repeat(c[None], len(every), axis=0)) for c in union.centres]
-    inside: BoolArray = (np.stack(apart, axis=1) <= union.radii).any(axis=1)
-    return inside
+    return np.asarray((np.stack(apart, axis=1) <= union.radii).any(axis=1))
 
 
 def test_membership_agrees_with_the_list_on_every_network(union: Balls) -> None:

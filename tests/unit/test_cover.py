@@ -296,9 +296,16 @@ def test_a_space_is_judged_by_a_sample_that_is_uniform(shrunk: ShrinkResult) -> 
     assert metrics["best_predicted"] <= metrics["full_best_predicted"] + np.ptp(values) * 100
 
 
-@pytest.mark.xfail(strict=True, reason="that it can't be done is found out when all iterations are over, not before")
 @pytest.mark.parametrize(
-    ("space", "target"), [(ChoiceSpace("wide", [120] * 3), 5_001), (spaces.get("nasbench301"), 20_000_000)]
+    ("space", "target"),
+    [
+        pytest.param(
+            ChoiceSpace("wide", [120] * 3),
+            5_001,
+            marks=pytest.mark.xfail(strict=True, reason="volumes of balls are looked at when all iterations are over"),
+        ),
+        (spaces.get("nasbench301"), 20_000_000),
+    ],
 )
 def test_a_target_out_of_reach_is_refused_before_anything_is_asked(unlisted: None, space: Space, target: int) -> None:
     def values(archs: Archs) -> FloatArray:
