@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import xgboost as xgb
 
 from lissnas.errors import LissnasError, UserError
+from lissnas.foreign_models import load_model
 from lissnas.labelling import Attempt, LabelLog
 from lissnas.oracles import Oracle, ask
 from lissnas.rng import stream
@@ -157,11 +157,10 @@ def model_scorer(path: Path, space: Space) -> SurrogateScorer:
     """
     if path.suffix not in (".ubj", ".json") or not path.is_file():
         raise UserError(f"{path}: expected an XGBoost model in a file that ends in .ubj or .json")
-    booster = xgb.Booster()
     try:
-        booster.load_model(path)
-    except xgb.core.XGBoostError as error:
-        raise UserError(f"{path} is no XGBoost model: {str(error).strip().splitlines()[-1][:120]}") from None
+        booster = load_model(path.read_bytes())
+    except UserError as error:
+        raise UserError(f"{path} is no XGBoost model: {str(error)[:200]}") from None
     if booster.num_features() != space.n_features:
         raise UserError(f"{path} reads {booster.num_features()} features, {space.name} has {space.n_features}")
 

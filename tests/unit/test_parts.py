@@ -199,9 +199,9 @@ def test_equal_functions_are_one_network() -> None:
 
 # -- layers ----------------------------------------------------------------------------------------
 FLOORS = [
-    {"errors", "rng", "config", "store", "labelling", "trainer"},
+    {"errors", "rng", "config", "store", "labelling", "trainer", "foreign_models"},
     {"spaces"},
-    {"benchmarks", "predictor", "subspace", "balls", "labels"},
+    {"benchmarks", "predictor", "kernel", "subspace", "balls", "labels"},
     {"oracles", "user_oracles", "sources"},
     {"locality", "quality", "diversity"},
     {"shrinkers", "study"},

@@ -17,6 +17,8 @@ from typing import Any
 from lissnas import store
 from lissnas.benchmarks.official.files import UnreadableFile
 from lissnas.benchmarks.official.restricted import NotPlainData, load_member
+from lissnas.errors import UserError
+from lissnas.foreign_models import load_model
 
 MODEL = "surrogate_model"
 PREFERRED = (f"{MODEL}.ubj", f"{MODEL}.json", f"{MODEL}.model")
@@ -105,15 +107,11 @@ def _checked(path: Path, where: str, data: bytes) -> tuple[bytes, int]:
     if not data.lstrip().startswith(b"{"):
         reason = f"is no model in JSON or UBJSON; XGBoost 3.1 and later read no binary models. {CONVERT}"
         raise UnreadableFile(path, where, reason)
-    import xgboost
-
-    booster = xgboost.Booster()
     try:
-        booster.load_model(bytearray(data))
-        return bytes(booster.save_raw("ubj")), int(booster.num_features())
-    except xgboost.core.XGBoostError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UnreadableFile(path, where, f"XGBoost can't load it ({reason})") from None
+        booster = load_model(data)
+    except UserError as error:
+        raise UnreadableFile(path, where, f"XGBoost can't load it ({error})") from None
+    return bytes(booster.save_raw("ubj")), int(booster.num_features())
 
 
 def verified(folder: Path) -> list[Path]:
