@@ -38,7 +38,7 @@ JUDGES = {
 
 OFA = "ofa_mobilenetv3"
 OFA_SETTINGS: dict[str, Any] = {
-    # A million take an hour a seed and method: the surrogate is asked 2.5 million times a method as it is.
+    # The surrogate is asked 2.5 million times by each method as it is; a million networks take ten times that, hours.
     "shrink.target_size": 100_000,
     "pipeline.seeds": [0, 1, 2],
     # Naive shares have no size of their own; those that need a table are left out.
