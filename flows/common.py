@@ -13,7 +13,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import ObjectNotFound
 
-from lissnas import console, tracking
+from lissnas import console, options, tracking
 from lissnas.gauges import Sample, sampled
 from lissnas.stages.base import Outcome
 
@@ -72,6 +72,16 @@ def training_log() -> Callable[[str, Progress], None]:
 def one_shot_group(benchmark: str, seed: int) -> str:
     """Return the name of the MLflow run that gathers supernet, search and retraining of a benchmark."""
     return f"one-shot {benchmark} seed {seed}"
+
+
+def given_source(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return, of a flow's own parameters, those that say what its source is (`options.load_source`)."""
+    return {name: values[name] for name in options.SOURCE_OPTIONS}
+
+
+def folder_of(stage: str, benchmark: str | None, space: str | None) -> Path:
+    """Return where a stage leaves what it made of a benchmark, or of a space by its name or file."""
+    return DATA / stage / (benchmark or Path(space or "").stem)
 
 
 def table_artifact(name: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:

@@ -13,9 +13,8 @@ import typer
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
-from flows.common import DATA, log_to_mlflow, main, run_named_step, table_artifact
+from flows.common import DATA, folder_of, given_source, log_to_mlflow, main, run_named_step, table_artifact
 from lissnas import comparison, console, options
-from lissnas.cli import show_compared
 from lissnas.options import (
     ForceOption,
     MethodsOption,
@@ -55,8 +54,8 @@ def compare(
     oracle_model: Path | None = None,
 ) -> tuple[Outcome, str]:
     """Compare methods on `benchmark`, or a `space` and its surrogate, into `out`; log each row to MLflow."""
-    given = {name: value for name, value in locals().items() if name in options.SOURCE_OPTIONS}
-    folder = out or DATA / "compare" / (benchmark or Path(space or "").stem)
+    given = given_source(locals())
+    folder = out or folder_of("compare", benchmark, space)
     checked, source = options.load_source(given, params, overrides or {}, folder)
     outcome = compare_stage(
         checked,
@@ -93,7 +92,7 @@ def command(
     comparison.chosen(checked.compare.methods, comparison.source_of(source))
     outcome, place = compare(**given, out=out, params=params, overrides=overrides, threads=threads, force=force)
     if "DVC_STAGE" not in os.environ:
-        show_compared(outcome)
+        console.show_comparison(outcome)
     console.out.print(place, soft_wrap=True)
 
 

@@ -13,7 +13,7 @@ import typer
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
-from flows.common import DATA, as_task, log_to_mlflow, main, table_artifact
+from flows.common import DATA, as_task, folder_of, given_source, log_to_mlflow, main, table_artifact
 from lissnas import console, options
 from lissnas.options import (
     ForceOption,
@@ -79,8 +79,8 @@ def shrink(
 
     Returns the outcome, and where it was logged.
     """
-    given = {name: value for name, value in locals().items() if name in options.SOURCE_OPTIONS}
-    folder = out or DATA / "shrunk" / (benchmark or Path(space or "").stem) / f"seed-{seed}"
+    given = given_source(locals())
+    folder = out or folder_of("shrunk", benchmark, space) / f"seed-{seed}"
     checked, source = options.load_source(given, params, overrides or {}, folder)
     what = source.name
     logger = get_run_logger()

@@ -14,7 +14,7 @@ import numpy as np
 import typer
 from rich.progress import track
 
-from flows import study_huge, study_labels
+from flows import study_huge, study_labels, study_scaling
 from lissnas import benchmarks, comparison, console, options, store
 from lissnas.config import Params
 from lissnas.errors import UnknownName
@@ -117,6 +117,12 @@ def huge(_: Params) -> None:
     leave("huge", found, study_huge.huge_page(found, made_by("huge")))
 
 
+def scaling(_: Params) -> None:
+    """Measure what shrinks cost, at more and more queries."""
+    found = study_scaling.scaling_study(WORK / "scaling")
+    leave("scaling", found, study_scaling.scaling_page(found, made_by("scaling")))
+
+
 # -- locality: every space with each of its tables ----------------------------------------------------
 def locality(params: Params) -> None:
     """Measure locality on every benchmark."""
@@ -179,6 +185,7 @@ STUDIES = {
     "compare": compare,
     "compare_ofa": compare_ofa,
     "huge": huge,
+    "scaling": scaling,
     "locality": locality,
 }
 

@@ -14,7 +14,8 @@ from rich.progress import track
 
 from lissnas import comparison, console, options, spaces, store
 from lissnas.errors import LissnasError
-from lissnas.report.huge_tables import COLUMNS, big
+from lissnas.report.figures import big
+from lissnas.report.huge_tables import COLUMNS
 from lissnas.sources import TRAINED, packaged
 from lissnas.stages.base import Outcome, finished
 from lissnas.stages.compare import compare_stage

@@ -5,17 +5,16 @@ python -m flows.study --name scaling     (or `make study NAME=scaling`)
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from flows.study_huge import measured
 from lissnas import store
 from lissnas.report import figures
+from lissnas.stages.base import finished
 
 SPACE = "nasbench301"
 QUERIES = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
@@ -30,17 +29,17 @@ def scaling_rows(work: Path, queries: Sequence[int] = QUERIES) -> list[dict[str,
     rows = []
     for n in queries:
         out = work / f"{n}"
-        peak = work / f"{n}.peak"
-        if not peak.exists():
-            store.write(peak, str(measured([*command(n), "--out", str(out), "--force"])).encode())
-        metrics, about = store.read_json(out / "metrics.json"), store.read_json(out / store.RUN)
+        record = work / f"{n}.json"
+        if not record.exists():
+            store.write(record, store.to_json(measured([*command(n), "--out", str(out), "--force"])))
+        metrics, about = finished(out).metrics, store.read_json(out / store.RUN)
         rows.append(
             {
                 "space": SPACE,
                 "queries": metrics["queries"],
                 "size": metrics["size"],
                 "seconds": about["seconds"],
-                "peak_mib": round(int(peak.read_text()) / 1024, 1),
+                "peak_mib": round(1024 * store.read_json(record)["memory_gib"], 1),
             }
         )
     return rows
@@ -50,17 +49,6 @@ def command(n: int) -> list[str]:
     """Return the command that shrinks with `n` queries."""
     target = ["--target-size", str(n // PER_MEMBER), "--max-queries", str(n), "--max-iterations", "1000"]
     return ["shrink", "--space", SPACE, "--memory", MEMORY, *target, "--min-turnover", "0"]
-
-
-def measured(arguments: Sequence[str]) -> int:
-    """Run a `lissnas` command; return the most memory that it had, in KiB."""
-    program = [sys.executable, "-c", "from lissnas.cli import main; main()"]
-    child = subprocess.Popen([*program, *arguments], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise subprocess.CalledProcessError(child.returncode, child.args)
-    return usage.ru_maxrss
 
 
 def scaling_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:

@@ -13,7 +13,6 @@ from rich.table import Column, Table
 
 from lissnas import __version__, benchmarks, comparison, console, data_cli, options, own_cli, spaces, tracking
 from lissnas.doctor import check_all
-from lissnas.errors import UserError
 from lissnas.options import (
     BenchmarkOption,
     ForceOption,
@@ -31,7 +30,7 @@ from lissnas.options import (
     with_config_options,
     with_source_options,
 )
-from lissnas.stages.base import Outcome, finished
+from lissnas.stages.base import finished, need_torch
 from lissnas.stages.compare import compare_stage
 from lissnas.stages.locality import locality_stage
 from lissnas.stages.report import report_stage
@@ -137,16 +136,7 @@ def _compare(
             force=force,
             threads=threads,
         )
-    show_compared(outcome)
-
-
-def show_compared(outcome: Outcome) -> None:
-    """Print a comparison's table; the page of one that no table of true values stands behind."""
-    if "rivals_behind_on_kept_best" in outcome.metrics:
-        console.show_comparison(outcome)
-        return
-    console.out.print((outcome.folder / "comparison.md").read_text(), markup=False, soft_wrap=True)
-    console.out.print(f"Files: {outcome.folder}", soft_wrap=True)
+    console.show_comparison(outcome)
 
 
 @app.command("search")
@@ -163,8 +153,7 @@ def _search(
     force: ForceOption = False,
 ) -> None:
     """Search a shrunk space by evolution, and retrain the best: supernet, table or predictor as the judge."""
-    if not find_spec("torch"):
-        raise UserError("lissnas search needs torch, torchvision and safetensors: pip install 'lissnas[torch]'")
+    need_torch("lissnas search")
     from lissnas.stages.one_shot import Watch, one_shot
 
     checked, space, truth = options.load_searched(benchmark, params, overrides, table)

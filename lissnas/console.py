@@ -155,7 +155,14 @@ def show_locality(outcome: Outcome) -> None:
 
 
 def show_comparison(outcome: Outcome) -> None:
-    """Print the methods side by side, best of ours at the same size, and what stands out."""
+    """Print the methods side by side, best of ours at the same size, and what stands out.
+
+    Where no table of true values stands behind, the comparison's own page.
+    """
+    if "rivals_behind_on_kept_best" not in outcome.metrics:
+        out.print((outcome.folder / "comparison.md").read_text(), markup=False, soft_wrap=True)
+        out.print(f"Files: {outcome.folder}", soft_wrap=True)
+        return
     rows = outcome.csv("summary.csv")
     table = Table(title=f"methods on {outcome.metrics['benchmark']}, {rows[0]['seeds']} seeds", title_justify="left")
     for name in ("method", "size", "queries", "mean", "ours", "best kept", "ours", "FLOPs"):

@@ -43,9 +43,7 @@ def _data(
         return
     if benchmark is None or out is None:
         context.fail(f"Missing option '--{next(name for name, value in given.items() if value is None)}'.")
-    # A selection of an imported file is no name that parameters could have, so it is not looked for in them.
-    source = benchmarks.get(benchmark) if "@" in benchmark else options.load(benchmark, None, {}, None)[1]
-    console.show_data(data_stage(source, out, force))
+    console.show_data(data_stage(options.load(benchmark, None, {}, None)[1], out, force))
 
 
 @app.command("import")

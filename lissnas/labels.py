@@ -124,23 +124,6 @@ def read_labels(path: Path, space: Space, metric: str | None = None, least: int 
     return Labels(networks, -means if negated else means, repeats, name, skipped, negated, unlabelled)
 
 
-def write_rows(space: Space, archs: Archs, metric: str | None = None) -> bytes:
-    """Return a CSV file of architectures in the columns of labels, the metric left empty.
-
-    `metric` names its column, else the space does, else it is `value`.
-    """
-    name = metric or (space.metric_name if isinstance(space, Declared) else VALUE)
-    if isinstance(space, DeclaredSpace):
-        header, columns = [*space.positions, name], space.to_text(archs)
-    else:
-        header, columns = [ARCH, name], [space.format(archs)]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(zip(*columns, [""] * len(archs), strict=True))
-    return out.getvalue().encode("utf-8")
-
-
 def _archs(table: _Table, space: Space) -> tuple[Archs, set[str]]:
     """Return the network of each row, and the columns that say it."""
     rows = np.zeros((len(table.lines), space.genome_len), np.int8)

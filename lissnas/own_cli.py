@@ -11,10 +11,11 @@ import typer
 
 from lissnas import console, options, store
 from lissnas.errors import UserError
-from lissnas.labels import read_labels, write_rows
+from lissnas.label_rows import read_rows, write_rows
+from lissnas.labels import read_labels
 from lissnas.options import ParamsOption, SeedOption, ThreadsOption
 from lissnas.sources import get_space
-from lissnas.study import UNIFORM, metric_of, no_labels, read_rows, rows_like, suggest, to_csv
+from lissnas.study import UNIFORM, no_labels, suggest
 
 app = typer.Typer()
 
@@ -65,12 +66,8 @@ def _suggest(
     known = no_labels(found, metric) if labels is None else read_labels(labels, found, metric, least=0)
     with console.lines(f"choosing networks of {found.name}"):
         batch = suggest(found, known, n, checked, seed, threads)
-    if labels is not None and labels.suffix.lower() == ".csv":
-        header = read_rows(labels)[0]
-        data = to_csv(header, rows_like(header, found, batch.archs, known.metric))
-    else:
-        data = write_rows(found, batch.archs, metric or metric_of(found) if labels is None else known.metric)
-    store.write(out, data)
+    header = read_rows(labels)[0] if labels is not None and labels.suffix.lower() == ".csv" else None
+    store.write(out, write_rows(found, batch.archs, known.metric, header))
     _say(f"{batch.describe()}. Files: {out}")
     if len(batch) < n:
         _say(f"Note: no more are left, {n:,} were asked for.")

@@ -13,6 +13,7 @@ import numpy as np
 from lissnas import benchmarks, spaces
 from lissnas.benchmarks import Benchmark, surrogates, tables
 from lissnas.errors import UserError, unknown_name
+from lissnas.label_rows import metric_of
 from lissnas.labels import Labels, read_labels
 from lissnas.oracles import Oracle
 from lissnas.predictor import Scorer
@@ -81,7 +82,7 @@ def from_space(
     if labels is None and oracle is None and scorer is None:
         return packaged(space)
     found = None if labels is None else read_labels(labels, space, metric)
-    named = metric or (found.metric if found else space.metric_name if isinstance(space, Declared) else "value")
+    named = metric or (found.metric if found else metric_of(space))
     notes = () if found is None else (f"labels: {found.describe()}",)
     point = 1.0 if found is None else float(np.ptp(found.values)) / 100
     return Source(space.name, space, named, _digest(space, found, judge), point, None, oracle, found, scorer, notes)

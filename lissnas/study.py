@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -18,14 +16,14 @@ import numpy as np
 from lissnas import benchmarks, config, store
 from lissnas.config import MIN_LABELS, Params, label_budget, shrink_params
 from lissnas.errors import UserError
-from lissnas.labels import ARCH, FAILED, STATUS, VALUE, Labels, read_labels
+from lissnas.label_rows import header_of, metric_of, read_rows, rows_like, to_csv
+from lissnas.labels import FAILED, STATUS, Labels, read_labels
 from lissnas.rng import stream
 from lissnas.shrinkers.lissnas import ShrinkResult, shrink
 from lissnas.shrinkers.selection import best
 from lissnas.shrinkers.state import Problem
 from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.base import is_in
-from lissnas.spaces.declared import Declared, DeclaredSpace
 from lissnas.subspace import Subspace
 
 BEST_EVERY = 5
@@ -101,44 +99,10 @@ def shrunk_by(space: Space, labels: Labels, params: Params, seed: int, threads: 
     return shrink(Problem(space, None, p, threads=threads, labels=(labels.archs, labels.values)))
 
 
-def rows_like(header: Sequence[str] | None, space: Space, archs: Archs, metric: str) -> list[dict[str, str]]:
-    """Return rows of a file of labels for networks without one: texts by column, empty where nothing is known.
-
-    `header` names the columns, None those of a new file.
-    """
-    names = space.format(archs)
-    columns = {ARCH: names}
-    if isinstance(space, DeclaredSpace):
-        columns |= dict(zip(space.positions, space.to_text(archs), strict=True))
-    header = header or [*([ARCH] if len(columns) == 1 else list(columns)[1:]), metric]
-    return [{name: columns[name][i] if name in columns else "" for name in header} for i in range(len(names))]
-
-
-def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the columns and the rows of a CSV file that `read_labels` has accepted."""
-    found = [cells for cells in csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")) if cells]
-    header = [name.strip() for name in found[0]]
-    return header, [dict(zip(header, cells, strict=True)) for cells in found[1:]]
-
-
-def to_csv(header: Sequence[str], rows: Sequence[dict[str, str]]) -> bytes:
-    """Return a CSV file of rows, texts as they are."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, header, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue().encode()
-
-
 def no_labels(space: Space, metric: str | None = None) -> Labels:
     """Return the labels of a study that begins."""
     none = np.empty((0, space.genome_len), np.int8)
     return Labels(none, np.empty(0), np.empty(0, np.int64), metric or metric_of(space), {})
-
-
-def metric_of(space: Space) -> str:
-    """Return the column of labels where nobody names one."""
-    return space.metric_name if isinstance(space, Declared) else VALUE
 
 
 def default_params() -> Params:
@@ -283,7 +247,7 @@ class Study:
     def _append(self, archs: Archs, values: Sequence[str], status: Sequence[str]) -> None:
         """Add rows to the file, which is replaced as a whole."""
         header, rows = read_rows(self.path) if self.path.exists() else (None, [])
-        more = rows_like(header, self.space, archs, self.metric)
+        more = rows_like(header or header_of(self.space, self.metric), self.space, archs)
         for row, value, outcome in zip(more, values, status, strict=True):
             row |= {self.metric: value, STATUS: outcome}
         if more:

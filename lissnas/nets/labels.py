@@ -10,13 +10,12 @@ import os
 import sys
 from typing import Any
 
-from lissnas import spaces
 from lissnas.config import Params, label_images
 from lissnas.labelling import said
 from lissnas.nets import images
-from lissnas.nets.build import network
+from lissnas.nets.alone import train_alone
 from lissnas.nets.evaluation import accuracy
-from lissnas.nets.training import compute_on, train
+from lissnas.nets.training import compute_on
 from lissnas.store import Checkpoint
 from lissnas.trainer import checkpoint_of
 
@@ -38,10 +37,17 @@ def train_label(
     settings = params.label
     recipe, device = params.recipes[settings.recipe], compute_on(params.torch)
     data = images.load(label_images(params), recipe) if data is None else data
-    row = spaces.get(space_name).parse([arch])[0].tolist()
-    width, stride = settings.width, settings.stem_stride
-    model = network(space_name, row, width=width, stem_stride=stride, classes=data.classes, seed=seed)
-    train(model, data, recipe, seed, None, checkpoint, device=device)
+    model = train_alone(
+        space_name,
+        arch,
+        data,
+        recipe,
+        width=settings.width,
+        stem_stride=settings.stem_stride,
+        seed=seed,
+        checkpoint=checkpoint,
+        device=device,
+    )
     return accuracy(model, data, "validation", recipe.batch_size, device)
 
 

@@ -17,6 +17,8 @@ from lissnas.quality import error_edf
 from lissnas.spaces import FloatArray
 
 BLUE, ORANGE, GREY = "#2563a8", "#d1692a", "#8a8f98"
+WRITTEN_OUT = 10**10
+"""Numbers of networks from here on are given to three digits."""
 COLOURS = (GREY, BLUE, ORANGE)
 
 
@@ -162,6 +164,11 @@ def plain(axes: Any) -> None:
     axes.grid(color="#e5e7eb", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
+
+
+def big(n: float) -> str:
+    """Return a number of networks: all digits, or three of a number with more than ten."""
+    return f"{n:,.0f}" if n < WRITTEN_OUT else f"{n:.3g}".replace("e+", "e")
 
 
 def wrap(text: str) -> str:

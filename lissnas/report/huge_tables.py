@@ -12,6 +12,7 @@ import numpy as np
 from lissnas import store
 from lissnas.errors import UserError
 from lissnas.report import paper
+from lissnas.report.figures import big
 from lissnas.report.tables import NOT_YET, STUDY, Compared, Table, between, count, named, num, printed_name
 from lissnas.spaces import FloatArray
 
@@ -21,8 +22,6 @@ COLUMNS = (
     *("space", "full_size", "full_size_exact", "size", "size_low", "size_high", "size_exact", "kind", "queries"),
     *("seconds", "memory_gib", "mean_full", "mean_shrunk", "judged_by"),
 )
-WRITTEN_OUT = 10**10
-"""Numbers of networks from here on are given to three digits."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +86,6 @@ def read_huge(path: Path) -> list[Huge]:
             )
             for r in reader
         ]
-
-
-def big(n: float) -> str:
-    """Return a number of networks: all digits, or three of a number with more than ten."""
-    return f"{n:,.0f}" if n < WRITTEN_OUT else f"{n:.3g}".replace("e+", "e")
 
 
 def _size(h: Huge) -> str:

@@ -28,8 +28,7 @@ def cover(space: Space, ranked: Archs, target: int, scorer: Scorer, rng: Generat
     the one whose union scores best on the mean of a uniform sample.
     Raises UserError for a space whose balls can't be counted, or a target that no such number reaches.
     """
-    if not isinstance(space, ChoiceSpace):
-        raise UserError(f"target_size: {target:,} networks of {space.name} can't be listed, and it has no balls")
+    space = with_balls(space, target)
     best: tuple[float, Balls] | None = None
     for radius in range(1, space.genome_len):
         n_balls = math.ceil(target / ball_volume(space, radius))
@@ -48,6 +47,13 @@ def cover(space: Space, ranked: Archs, target: int, scorer: Scorer, rng: Generat
             f"which hold {volumes} ... networks with radius 1, 2, ..."
         )
     return best[1]
+
+
+def with_balls(space: Space, target: int) -> ChoiceSpace:
+    """Return the space, which has balls; raises UserError for one that has none."""
+    if not isinstance(space, ChoiceSpace):
+        raise UserError(f"target_size: {target:,} networks of {space.name} can't be listed, and it has no balls")
+    return space
 
 
 def spaced(ranked: Archs, n: int, radius: int) -> IntArray:

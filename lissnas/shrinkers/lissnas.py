@@ -27,10 +27,10 @@ from lissnas.errors import UserError
 from lissnas.oracles import ask
 from lissnas.predictor import Predictor
 from lissnas.rng import stream
-from lissnas.shrinkers.cover import cover
+from lissnas.shrinkers.cover import cover, with_balls
 from lissnas.shrinkers.selection import USELESS, Strata, best, target_size
 from lissnas.shrinkers.state import BY_INDEX, FAILED, UNLABELLED, Problem, State, memory_for
-from lissnas.spaces import Archs, ChoiceSpace, FloatArray, IntArray
+from lissnas.spaces import Archs, FloatArray, IntArray
 from lissnas.spaces.base import LISTABLE, is_in
 from lissnas.subspace import Subspace
 
@@ -355,8 +355,8 @@ def _check_target(problem: Problem) -> None:
     target, space = problem.params.target_size, problem.space
     if target is None or problem.params.elite is None:
         return
-    if target > LISTABLE and not isinstance(space, ChoiceSpace):
-        raise UserError(f"target_size: {target:,} networks of {space.name} can't be listed, and it has no balls")
+    if _unlisted(problem.params):
+        with_balls(space, target)
     needed = FEWEST_ROWS * (_listed_target(problem.params) or 0)
     if problem.memory_rows < needed:
         gib = memory_for(needed, space.genome_len)
@@ -366,17 +366,22 @@ def _check_target(problem: Problem) -> None:
         )
 
 
+def _unlisted(params: ShrinkParams) -> bool:
+    """Return whether the target is too large to list, so that the result is a union of balls (elite only)."""
+    return params.elite is not None and params.target_size is not None and params.target_size > LISTABLE
+
+
 def _listed_target(params: ShrinkParams) -> int | None:
     """Return how many networks to look for: the target, or enough to put balls round where it can't be listed."""
-    target = params.target_size
-    return SMALL if target is not None and target > LISTABLE and params.elite is not None else target
+    return SMALL if _unlisted(params) else params.target_size
 
 
 def _balls(state: State, problem: Problem) -> Balls | None:
     """Return the union of balls that a target too large to list means, round the best of all seen."""
     target = problem.params.target_size
-    if target is None or target <= LISTABLE:
+    if not _unlisted(problem.params):
         return None
+    assert target is not None
     assert state.predictor is not None
     ranked = state.rows[_best(state, problem, np.arange(len(state.rows)), CENTRES)]
     rng = stream(problem.params.seed, "balls")

@@ -105,13 +105,7 @@ class ChainSpace(ChoiceSpace):
     def costs(self, archs: Archs) -> Mapping[str, IntArray]:
         """Return multiply-adds of convolutions and classifier, and parameters, of the full-size network."""
         self.check_rows(archs)
-        tables, shared = self._costs
-        flops = np.full(len(archs), shared[0], np.int64)
-        params = np.full(len(archs), shared[1], np.int64)
-        for column, table in zip(archs.T, tables, strict=True):
-            flops += table[column, 0]
-            params += table[column, 1]
-        return {"flops": flops, "params": params}
+        return summed_costs(archs, *self._costs)
 
     def encode(self, archs: Archs) -> Features:
         """Return one-hot choices, their counts in all and by stage, and costs."""
@@ -122,6 +116,16 @@ class ChainSpace(ChoiceSpace):
     def counted_spans(self) -> Sequence[slice]:
         """All layers, and those of each stage."""
         return (slice(None), *self.skeleton.spans)
+
+
+def summed_costs(archs: Archs, tables: Sequence[IntArray], shared: IntArray) -> Mapping[str, IntArray]:
+    """Return the costs that all networks share, and those of each position's choice by its table."""
+    flops = np.full(len(archs), shared[0], np.int64)
+    params = np.full(len(archs), shared[1], np.int64)
+    for column, table in zip(archs.T, tables, strict=True):
+        flops += table[column, 0]
+        params += table[column, 1]
+    return {"flops": flops, "params": params}
 
 
 def half(side: int, stride: int) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lissnas.errors import InvalidArchitecture
 from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, Keys
-from lissnas.spaces.chain import Layer, Skeleton, Stage, convolution, half
+from lissnas.spaces.chain import Layer, Skeleton, Stage, convolution, half, summed_costs
 from lissnas.spaces.choices import ChoiceSpace
 
 KERNELS = (3, 5, 7)
@@ -148,13 +148,7 @@ class OFAMobileNetV3(ChoiceSpace):
     def costs(self, archs: Archs) -> Mapping[str, IntArray]:
         """Return multiply-adds of convolutions and classifier, and parameters, at width 1.0."""
         self.check_rows(archs)
-        tables, shared = self._costs
-        flops = np.full(len(archs), shared[0], np.int64)
-        params = np.full(len(archs), shared[1], np.int64)
-        for column, table in zip(archs.T, tables, strict=True):
-            flops += table[column, 0]
-            params += table[column, 1]
-        return {"flops": flops, "params": params}
+        return summed_costs(archs, *self._costs)
 
     @cached_property
     def _stage_features(self) -> Features:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ VERSIONED = ("lissnas", "numpy", "pyarrow", "scipy", "xgboost-cpu", "xgboost")
 def run_here(step: Callable[..., Any], *args: Any) -> Any:
     """Run a step here and now."""
     return step(*args)
+
+
+def need_torch(what: str) -> None:
+    """Raise UserError where torch is not installed, which `what` needs."""
+    if not find_spec("torch"):
+        raise UserError(f"{what} needs torch, torchvision and safetensors: pip install 'lissnas[torch]'")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from lissnas.errors import InvalidArchitecture, LissnasError, UserError
 from lissnas.labelling import Attempt, LabelLog, Runner, collect, one_by_one
 from lissnas.rng import stream
 from lissnas.spaces import Archs, FloatArray, Space
-from lissnas.stages.base import PARAMETERS, Outcome, run
+from lissnas.stages.base import PARAMETERS, Outcome, need_torch, run
 from lissnas.trainer import checkpoint_of, setup_of, train_label, trainer_of
 
 LOG = "labels.jsonl"
@@ -78,8 +77,7 @@ class TrainingOracle:
     @classmethod
     def of(cls, params: Params, space: Space, folder: Path) -> TrainingOracle:
         """Return the oracle, once it is checked that it can train; raises UserError."""
-        if not find_spec("torch"):
-            raise UserError("training needs torch, torchvision and safetensors: pip install 'lissnas[torch]'")
+        need_torch("training")
         if space.name not in spaces.names():
             raise UserError(f"networks of {space.name} can't be built here; train them by a program: --oracle-command")
         check(params, space)

@@ -77,9 +77,8 @@ def shrink_stage(
 def shrink_files(result: ShrinkResult, source: Source) -> dict[str, bytes]:
     """Return the files of a shrink, all functions of its parameters."""
     state = result.state
-    title = (
-        f"{source.name}, seed {result.problem.params.seed}: {source.space.size():,} to {result.size:,} architectures"
-    )
+    sizes = f"{figures.big(source.space.size())} to {figures.big(result.size)}"
+    title = f"{source.name}, seed {result.problem.params.seed}: {sizes} architectures"
     assert state.predictor is not None
     columns = {n: [r[n] for r in state.records] for n in ITERATION_COLUMNS if n in state.records[0]}
     labelled = np.flatnonzero(state.label_round >= 0)

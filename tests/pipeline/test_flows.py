@@ -20,6 +20,7 @@ from lissnas.predictor import Predictor
 from lissnas.sources import Source
 from lissnas.stages.base import Outcome
 from lissnas.stages.shrink import shrink_stage
+from tests.pipeline.harness import served
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,16 +29,8 @@ ROOT = Path(__file__).parents[2]
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A Prefect server and an MLflow database of this module's own, in an empty folder."""
     home = tmp_path_factory.mktemp("pipeline")
-    os.environ["PREFECT_HOME"] = str(home / "prefect")
-    before = Path.cwd()
-    os.chdir(home)
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
+    with served(home):
         yield home
-    os.chdir(before)
-    os.environ.pop("MLFLOW_TRACKING_URI")
 
 
 @pytest.fixture(scope="module")

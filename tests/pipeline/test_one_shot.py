@@ -30,6 +30,7 @@ from lissnas.nets.evaluation import accuracy  # noqa: E402
 from lissnas.nets.images import Augmentation  # noqa: E402
 from lissnas.sources import Source  # noqa: E402
 from lissnas.stages.shrink import shrink_stage  # noqa: E402
+from tests.pipeline.harness import served  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 MACRO = benchmarks.get("nas_bench_macro")
@@ -370,13 +371,8 @@ def test_mistakes_end_with_2_and_write_nothing(
 def flow_run(params: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """`python -m flows.nas` against a Prefect server and an MLflow database of this module's own."""
     home = tmp_path_factory.mktemp("flow")
-    saved, before, argv, threads = dict(os.environ), Path.cwd(), sys.argv, torch.get_num_threads()
-    os.environ["PREFECT_HOME"] = str(home / "prefect")
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"
-    os.chdir(home)
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
+    argv, threads = sys.argv, torch.get_num_threads()
+    with served(home):
         given = ["--benchmark", "nas_bench_macro", "--params", str(params), "--seed", "1", "--networks", "1"]
         sys.argv = ["flows.nas", *given]
         torch.set_num_threads(1)
@@ -387,11 +383,8 @@ def flow_run(params: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         assert "Retrained and exported: " in said.getvalue()
         assert said.getvalue().count("MLflow: run ") >= 3
         yield home
-    os.chdir(before)
     sys.argv = argv
     torch.set_num_threads(threads)
-    os.environ.clear()
-    os.environ.update(saved)
 
 
 def client_call(method: str) -> Any:

@@ -20,6 +20,7 @@ from lissnas import benchmarks, config, store  # noqa: E402
 from lissnas.nets import files  # noqa: E402
 from lissnas.sources import Source  # noqa: E402
 from lissnas.stages.shrink import shrink_stage  # noqa: E402
+from tests.pipeline.harness import served  # noqa: E402
 from tests.pipeline.test_one_shot import TINY  # noqa: E402
 
 MORE = {"ranking.methods": ["full", "lissnas"], "ranking.networks": 6}
@@ -46,22 +47,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     checked = config.load(None, {**TINY, **MORE, "ranking.benchmarks": RANKED}, benchmarks.names())
     (home / "params.yaml").write_bytes(store.to_json(checked.model_dump(mode="json")))
     shrink_stage(checked, Source.of(benchmarks.get("nas_bench_macro")), 0, home / "shrunk", threads=1)
-    saved, before, threads = dict(os.environ), Path.cwd(), torch.get_num_threads()
-    os.environ["PREFECT_HOME"] = str(home / "prefect")
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"
-    os.chdir(home)
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
+    threads = torch.get_num_threads()
+    with served(home):
         flow("supernet", "--subspace", "shrunk")
         flow("search", "--subspace", "shrunk", "--supernet", "data/supernet/nas_bench_macro")
         flow("retrain", "--found", "data/search/nas_bench_macro")
         flow("ranking")
         yield home
-    os.chdir(before)
     torch.set_num_threads(threads)
-    os.environ.clear()
-    os.environ.update(saved)
 
 
 def runs() -> list[Any]:

@@ -21,7 +21,8 @@ from numpy.random import Generator
 from lissnas import cli, spaces, store
 from lissnas.config import Params
 from lissnas.errors import ConfigError, InvalidArchitecture
-from lissnas.labels import read_labels, write_rows
+from lissnas.label_rows import write_rows
+from lissnas.labels import read_labels
 from lissnas.sources import from_space
 from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.base import Features, distinct_children, raise_first

@@ -18,12 +18,14 @@ import pyarrow.parquet as pq
 import pytest
 import xgboost as xgb
 
-from lissnas import options, spaces, store
-from lissnas.labels import write_rows
+from lissnas import options, spaces
+from lissnas.label_rows import write_rows
 from lissnas.sources import get_space
 from lissnas.spaces import Archs, FloatArray
 from lissnas.stages.base import Outcome
 from lissnas.stages.shrink import shrink_stage
+from tests.pipeline.harness import served
+from tests.pipeline.test_command import FILES, manifest
 
 ROOT = Path(__file__).parents[2]
 POSITIONS, CHOICES = 8, "abc"
@@ -93,10 +95,6 @@ def lissnas(cwd: Path, *words: str, **env: str) -> subprocess.CompletedProcess[s
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def manifest(folder: Path) -> dict[str, str]:
-    return store.verify(folder, "")
-
-
 BY_LABELS = ("--space", "space.yaml", "--labels", "labels.csv", "--threads", "1")
 BY_COMMAND = ("--space", "space.yaml", "--oracle-command", COMMAND, "--label-budget", "150", "--threads", "1")
 BY_MODEL = ("--space", "space.yaml", "--oracle-model", "model.ubj", "--target-size", "400", "--threads", "1")
@@ -112,18 +110,7 @@ def test_labels_to_a_space_that_says_how_far_to_trust_it(folder: Path) -> None:
     metrics = json.loads((folder / "out/metrics.json").read_text())
     assert f"{metrics['tau']:.2f} ({metrics['tau_low']:.2f} to {metrics['tau_high']:.2f})" in done.stdout
     assert "too weak" not in done.stdout
-    assert set(manifest(folder / "out")) == {
-        "subspace.json",
-        "subspace.parquet",
-        "iterations.parquet",
-        "metrics.json",
-        "labels.parquet",
-        "predictor.ubj",
-        "predictor.json",
-        "parameters.json",
-        "iterations.png",
-        "edf.png",
-    }
+    assert set(manifest(folder / "out")) == FILES
     space = get_space(str(folder / "space.yaml"))
     members = pq.read_table(folder / "out/subspace.parquet")
     rows = space.parse(members["arch"].to_pylist())
@@ -313,16 +300,8 @@ def test_a_model_needs_a_target(folder: Path) -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A Prefect server and an MLflow database of this module's own, in a folder with a space."""
     home = fill(tmp_path_factory.mktemp("pipeline"))
-    os.environ["PREFECT_HOME"] = str(home / "prefect")
-    before = Path.cwd()
-    os.chdir(home)
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
+    with served(home):
         yield home
-    os.chdir(before)
-    os.environ.pop("MLFLOW_TRACKING_URI")
 
 
 def both(out: Path, overrides: dict[str, Any], **given: Any) -> tuple[Outcome, Outcome, str]:

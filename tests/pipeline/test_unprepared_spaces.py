@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lissnas.cli import app
-from lissnas.labels import write_rows
+from lissnas.label_rows import write_rows
 from lissnas.spaces.declared import read_space
 from lissnas.testing import SyntheticOracle
 

@@ -13,8 +13,8 @@ from scipy import stats
 
 from lissnas import comparison, shrinkers, spaces
 from lissnas.benchmarks.surrogates import ofa_accuracy
-from lissnas.cli import show_compared
 from lissnas.comparison import METHODS, TABLED, Ground, chosen, open_contest, run_method
+from lissnas.console import show_comparison
 from lissnas.errors import LissnasError, UserError
 from lissnas.oracles import CountedOracle
 from lissnas.shrinkers import dds, greedynas_v2, naive
@@ -233,7 +233,7 @@ def test_the_page_says_who_judged(compared: Outcome, capsys: pytest.CaptureFixtu
     assert "best kept" not in page
     quantiles = compared.csv("edf.csv")
     assert len(quantiles) == 201 * 6
-    show_compared(compared)
+    show_comparison(compared)
     assert "ours, same size" in capsys.readouterr().out
 
 

@@ -14,10 +14,10 @@ from flows import study_huge
 from lissnas import store
 from lissnas.errors import LissnasError, UserError
 from lissnas.report import paper, tables
+from lissnas.report.figures import big
 from lissnas.report.huge_tables import (
     COLUMNS,
     Huge,
-    big,
     judged_table,
     read_huge,
     read_judged,

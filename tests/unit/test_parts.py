@@ -201,7 +201,7 @@ def test_equal_functions_are_one_network() -> None:
 FLOORS = [
     {"errors", "rng", "config", "store", "labelling", "trainer", "foreign_models"},
     {"spaces"},
-    {"benchmarks", "predictor", "kernel", "subspace", "balls", "labels"},
+    {"benchmarks", "predictor", "kernel", "subspace", "balls", "labels", "label_rows"},
     {"oracles", "user_oracles", "sources"},
     {"locality", "quality", "diversity"},
     {"shrinkers", "study"},

@@ -12,8 +12,8 @@ import pytest
 from lissnas import benchmarks, options, spaces
 from lissnas.config import Params
 from lissnas.errors import ConfigError, LissnasError, UserError
+from lissnas.label_rows import write_rows
 from lissnas.labelling import Attempt
-from lissnas.labels import write_rows
 from lissnas.sources import NB301_VALUES, OFA_VALUES, SMALL_NETWORKS, TRAINED, Source, from_space, get_space, packaged
 from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.stages import label as label_stage
