@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (the extra `
 
 from lissnas import nets, spaces  # noqa: E402
 from lissnas.errors import InvalidArchitecture, UnknownName, UserError  # noqa: E402
-from lissnas.nets.blocks import BatchNorm  # noqa: E402
+from lissnas.nets.blocks import BatchNorm, DepthwiseConvolution  # noqa: E402
 from lissnas.nets.nasbench101 import plan, widths_of  # noqa: E402
 from lissnas.spaces import Archs, Space  # noqa: E402
 
@@ -257,6 +257,23 @@ def test_shufflenetv2_starts_as_in_spos() -> None:
 
 
 # -- leading channels -------------------------------------------------------------------------------
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("height", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_a_depthwise_convolution_is_the_same_on_small_maps(kernel: int, stride: int, height: int, width: int) -> None:
+    convolution = DepthwiseConvolution(6, 6, kernel, stride, kernel // 2, groups=6, bias=False)
+    x = torch.randn(4, 6, height, width, requires_grad=True)
+    found = convolution(x)
+    right = nn.functional.conv2d(x, convolution.weight, None, stride, kernel // 2, groups=6)
+    torch.testing.assert_close(found, right)
+    weights = torch.randn_like(right)
+    for a, b in zip(
+        *(torch.autograd.grad((y * weights).sum(), [x, convolution.weight]) for y in (found, right)), strict=True
+    ):
+        torch.testing.assert_close(a, b)
+
+
 def test_batch_norm_of_leading_channels() -> None:
     wide, narrow = BatchNorm(8), nn.BatchNorm2d(5)
     for momentum in (0.1, None):
