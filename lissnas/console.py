@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -24,16 +26,25 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised as SIGINT is, so that what was started is ended and what was begun put away."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
 def run(app: Callable[[], None]) -> None:
     """Run a command; end with its exit code and a message instead of a traceback."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
     except LissnasError as error:
         err.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as how:
         err.print("interrupted; the same command again goes on where it was")
-        sys.exit(130)
+        sys.exit(128 + (signal.SIGTERM if isinstance(how, Terminated) else signal.SIGINT))
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         err.print(Text.assemble(("error: ", "bold red"), f"{error.strerror or error}{where}"), soft_wrap=True)

@@ -98,9 +98,11 @@ class LabelLog:
     def opened(cls, path: Path, parameters: Any) -> Iterator[LabelLog]:
         """Open the log of labels that are a function of `parameters`, for this process alone.
 
-        Raises UserError where another process has it, or where its labels are a function of others;
+        Raises UserError where another process has it, its labels are a function of others, or it is a folder;
         DamagedFile where a line is not what was written.
         """
+        if path.is_dir():
+            raise UserError(f"{path} is a folder, where a file of labels belongs; move it away")
         with store.locked(path):
             attempts = _recovered(path, store.digest(parameters))
             with FileIO(path, "a") as file:

@@ -26,7 +26,8 @@ VALUE = "value"
 """The metric's column where nothing names the metric."""
 MOST_PROBLEMS = 20
 """Problems that are listed; more are counted."""
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+"""What is read as a number; `float` reads more: 1_0, digits of other scripts."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def _metric_column(table: _Table, space: Space, metric: str | None, named: set[s
 
 
 def _value(table: _Table, row: int, metric: str, text: str) -> float:
-    decimal = _NUMBER.fullmatch(text) is not None
+    decimal = NUMBER.fullmatch(text) is not None
     if decimal and math.isfinite(float(text)):
         return float(text)
     what = "is not finite" if decimal or text.lower().lstrip("+-") in ("inf", "infinity", "nan") else "is no number"

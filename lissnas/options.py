@@ -268,7 +268,7 @@ def load_source(
         scorer = model_scorer(asked["oracle_model"], space)
         judge = f"model {store.sha256(asked['oracle_model'].read_bytes())}"
     elif "labels_from" in asked:
-        trained = TrainingOracle.of(checked, space, answers)
+        trained = TrainingOracle.of(checked, space, out.parent / f".{out.name}.training")
         oracle, judge = trained, trained.about
     return checked, from_space(space, asked.get("labels"), asked.get("metric"), oracle, scorer, judge)
 

@@ -8,6 +8,8 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,10 +20,14 @@ import numpy as np
 from lissnas.errors import LissnasError, UserError
 from lissnas.foreign_models import load_model
 from lissnas.labelling import Attempt, LabelLog
+from lissnas.labels import NUMBER
 from lissnas.oracles import Oracle, ask
 from lissnas.rng import stream
 from lissnas.spaces import Archs, FloatArray, Space
 
+BYTES_A_LINE = 1024
+"""A program that answers more than so many bytes an architecture is ended."""
+PIPE_BYTES = 65_536
 CHUNK = 32_768
 """Architectures whose features are in memory at once."""
 
@@ -62,25 +68,27 @@ class CommandOracle:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
                 start_new_session=True,
             )
         except OSError as error:
             raise OracleFailed(f"{self.command[0]} does not start for {batch}: {error.strerror or error}") from None
+        most = BYTES_A_LINE * (len(names) + 1)
         try:
-            out, complaint = process.communicate("".join(f"{n}\n" for n in names), timeout=self.seconds)
+            answer, complaint = _converse(process, "".join(f"{n}\n" for n in names).encode(), self.seconds, most)
         except subprocess.TimeoutExpired:
             raise OracleFailed(f"{self.command[0]} took longer than {self.seconds:g} s for {batch}") from None
         finally:
             _end(process)
+        if len(answer) > most:
+            raise OracleFailed(
+                f"{self.command[0]} answered more than {most:,} bytes for {batch}: one number a line is expected"
+            )
         if process.returncode:
-            said = " ".join(complaint.split())[-200:]
+            said = " ".join(complaint.decode("utf-8", "replace").split())[-200:]
             raise OracleFailed(
                 f"{self.command[0]} ended with code {process.returncode} on {batch}: {said or 'no message'}"
             )
-        lines = out.splitlines()
+        lines = answer.decode("utf-8", "replace").splitlines()
         if len(lines) != len(names):
             raise OracleFailed(
                 f"{self.command[0]} answered {len(lines)} lines for {batch}: one number a line is expected"
@@ -88,10 +96,7 @@ class CommandOracle:
         return np.array([self._number(line, name) for line, name in zip(lines, names, strict=True)])
 
     def _number(self, line: str, name: str) -> float:
-        try:
-            value = float(line)
-        except ValueError:
-            value = math.nan
+        value = float(line) if NUMBER.fullmatch(line.strip()) else math.nan
         if not math.isfinite(value):
             raise OracleFailed(
                 f"{self.command[0]} answered {line.strip()[:60]!r} for {name}: a finite number is expected"
@@ -99,10 +104,56 @@ class CommandOracle:
         return value
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """End a process and all that it started, and close its pipes."""
+def _converse(process: subprocess.Popen[bytes], question: bytes, seconds: float, most: int) -> tuple[bytes, bytes]:
+    """Return all that a process answers to a question, and the end of its complaints, once it has ended.
+
+    One that answers more than `most` bytes is ended at once. Raises TimeoutExpired after `seconds`.
+    """
+    pipes = process.stdin, process.stdout, process.stderr
+    asking, answering, complaining = (pipe for pipe in pipes if pipe is not None)
+    answer, complaint = bytearray(), bytearray()
+
+    def ask_it() -> None:
+        with suppress(BrokenPipeError), asking:
+            asking.write(question)
+
+    def listen() -> None:
+        while len(answer) <= most and (part := os.read(answering.fileno(), PIPE_BYTES)):
+            answer.extend(part)
+        if len(answer) > most:
+            _kill_all(process)
+
+    def note() -> None:
+        while part := os.read(complaining.fileno(), PIPE_BYTES):
+            complaint.extend(part)
+            del complaint[:-PIPE_BYTES]
+
+    threads = [threading.Thread(target=what, daemon=True) for what in (ask_it, listen, note)]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + min(seconds, threading.TIMEOUT_MAX)
+    try:
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        if any(thread.is_alive() for thread in threads):
+            raise subprocess.TimeoutExpired(process.args, seconds)
+        process.wait(max(0.0, until - time.monotonic()))
+    finally:
+        _kill_all(process)
+        for thread in threads:
+            thread.join()
+    return bytes(answer), bytes(complaint)
+
+
+def _kill_all(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started, and close its pipes."""
+    _kill_all(process)
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None and not pipe.closed:
             pipe.close()
@@ -127,7 +178,8 @@ class Remembered:
         """Return `(n,)` values, asking only about architectures that were never answered."""
         names = self.space.format(archs)
         with LabelLog.opened(self.path, {"oracle": self.about, "space": self.space.name}) as log:
-            new = np.array([i for i, name in enumerate(names) if log.value(name) is None], np.int64)
+            unknown = {name: i for i, name in enumerate(names) if log.value(name) is None}  # each name once
+            new = np.array(list(unknown.values()), np.int64)
             for lo in range(0, len(new), self.at_once):
                 part = new[lo : lo + self.at_once]
                 for i, value in zip(part.tolist(), ask(self.oracle, self.space, archs[part]).tolist(), strict=True):
@@ -142,8 +194,11 @@ class SurrogateScorer:
     surrogate: Oracle
 
     def score(self, archs: Archs, threads: int = 0) -> FloatArray:
-        """Return the surrogate's values."""
-        return np.asarray(self.surrogate(archs), np.float64)
+        """Return the surrogate's values; raises LissnasError unless they are one number each."""
+        values = np.asarray(self.surrogate(archs), np.float64)
+        if values.shape != (len(archs),):
+            raise LissnasError(f"the surrogate gave values of shape {values.shape} for {len(archs)} architectures")
+        return values
 
     def value(self, scores: FloatArray) -> FloatArray:
         """Return the scores, which are values."""

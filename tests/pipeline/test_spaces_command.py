@@ -243,18 +243,7 @@ def test_killed_within_a_batch_it_finishes_to_the_same_bytes(folder: Path, undis
     assert manifest(folder / "out") == manifest(undisturbed / "out")
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        signal.SIGINT,
-        pytest.param(
-            signal.SIGTERM,
-            marks=pytest.mark.xfail(
-                strict=True, reason="the user's program goes on by itself when the command is ended"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_the_program_ends_with_the_command(folder: Path, how: signal.Signals) -> None:
     (folder / "hang").touch()
     process = start(folder, *BY_COMMAND, "--out", "out")

@@ -117,7 +117,6 @@ def test_an_answer_that_is_no_number_names_the_architecture(program: Write, answ
 
 
 @pytest.mark.parametrize("answer", ["1_0", "\u0661"])
-@pytest.mark.xfail(strict=True, reason="float() reads more than numbers: 1_0 is taken as 10; labels.csv refuses it")
 def test_numbers_are_those_that_a_file_of_labels_may_hold(program: Write, answer: str) -> None:
     with pytest.raises(OracleFailed):
         program(f"print({answer!r} + '\\n' + '1\\n' * 39, end='')")(ARCHS)
@@ -173,7 +172,6 @@ def test_a_child_that_outlives_its_parent_is_ended_too(program: Write, tmp_path:
     assert not any(alive(int(pid)) for pid in pids.read_text().split())
 
 
-@pytest.mark.xfail(strict=True, reason="output is gathered without a bound until the time limit, however long it gets")
 def test_endless_output_is_not_waited_for(program: Write) -> None:
     text = "import time\nwhile True:\n    print('1\\n' * 1_000, flush=True)\n    time.sleep(0.05)\n"
     started = time.monotonic()
@@ -182,7 +180,6 @@ def test_endless_output_is_not_waited_for(program: Write) -> None:
     assert time.monotonic() - started < 3.5
 
 
-@pytest.mark.xfail(strict=True, reason="OverflowError: --oracle-timeout inf is let through to select()")
 def test_no_time_limit_is_possible_or_refused(program: Write) -> None:
     try:
         assert (program(SUM, np.inf)(ARCHS) == truth(ARCHS)).all()
@@ -267,7 +264,6 @@ def test_a_program_is_run_for_what_is_missing_only(program: Write, tmp_path: Pat
     assert lines == [*NAMES[:30], *NAMES[20:]]
 
 
-@pytest.mark.xfail(strict=True, reason="one that stands twice in a batch is asked about twice: not cached by key")
 def test_one_that_is_asked_about_twice_at_once_is_paid_for_once(tmp_path: Path) -> None:
     oracle = Counting()
     twice = np.concatenate([ARCHS[:3], ARCHS[:3]])
@@ -365,7 +361,6 @@ def test_two_processes_do_not_share_a_file_and_a_killed_one_lets_go(tmp_path: Pa
     assert (Remembered(Counting(), SPACE, path, "me")(ARCHS) == truth(ARCHS)).all()
 
 
-@pytest.mark.xfail(strict=True, reason="IsADirectoryError: --labels-from training makes a folder of the same name")
 def test_a_folder_in_the_place_of_the_answers_is_explained(tmp_path: Path) -> None:
     (tmp_path / "answers").mkdir()
     with pytest.raises(LissnasError, match="answers"):
@@ -471,7 +466,6 @@ def test_a_scorer_that_has_gaps_is_refused_or_gives_what_is_known() -> None:
     assert (SPACE.key(result.subspace.members) % np.uint64(7) != 0).all()
 
 
-@pytest.mark.xfail(strict=True, reason="a ValueError of numpy that names nobody; labels of a wrong shape are explained")
 @pytest.mark.parametrize("shape", [(1,), (2,)])
 def test_a_scorer_of_the_wrong_shape_is_explained(shape: tuple[int, ...]) -> None:
     with pytest.raises(LissnasError, match="shape"):
