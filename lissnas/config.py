@@ -24,6 +24,8 @@ FULL_SPACE = ("full", "full_balanced")
 
 MIN_LABELS = 20
 """Fewer labels than this say nothing about a space."""
+LEAST_FIRST = 250
+"""Smallest first sample by rule, where the space has twice as many."""
 
 
 class _Section(BaseModel):
@@ -327,7 +329,7 @@ def shrink_params(
         first = min(first or size, 4 * target if target else size, size)
         # The paper's rule stops on a plateau; a target is for those who ask for one.
         target = shrink.target_size
-    problems = _misfits(size, labels, target, first, shrink.max_queries, method)
+    problems = _misfits(size, labels, target, first, shrink.max_queries, method, known or 0)
     if not 0 <= seed < 2**32:
         problems.append(f"seed: {seed} is not in 0 to 2^32 - 1")
     if problems:
@@ -382,6 +384,7 @@ def _misfits(
     first: int | None,
     budget: int | None,
     method: EliteConfig | PaperConfig,
+    known: int,
 ) -> list[str]:
     problems = []
     for name, value in (("labels", labels), ("target_size", target), ("first_size", first)):
@@ -390,10 +393,9 @@ def _misfits(
     if target is not None and target == size:
         problems.append(f"target_size: {target:,} is the whole space; nothing would be shrunk")
     uniform = math.ceil(method.first_labels * labels)
-    if budget is not None and budget < max(uniform, first or 0):
-        problems.append(
-            f"max_queries: {budget:,} does not pay for the first sample ({max(uniform, first or 0):,} architectures)"
-        )
+    needed = known + max(0 if known else uniform, min(LEAST_FIRST, size // 2) if first is None else first)
+    if budget is not None and budget < needed:
+        problems.append(f"max_queries: {budget:,} does not pay for the first sample ({needed:,} architectures)")
     if isinstance(method, PaperConfig) and target is not None and first is not None and first <= target:
         problems.append(
             f"paper.first_size: the first sample ({first:,}) must be larger than the target ({target:,}), "

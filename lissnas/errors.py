@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class LissnasError(Exception):
@@ -38,6 +41,28 @@ class InvalidArchitecture(UserError):
         self.row = row
         self.reason = reason
         super().__init__(f"architecture in row {row} (counted from 0): {reason}")
+
+
+class Problems:
+    """What is wrong with several files, so that all of it can be said at once."""
+
+    def __init__(self) -> None:
+        self._found: list[UserError] = []
+
+    def of(self, read: Callable[[], T]) -> T | None:
+        """Return what `read` returns; None, and its problem is kept, where it raises UserError."""
+        try:
+            return read()
+        except UserError as error:
+            self._found.append(error)
+            return None
+
+    def raise_any(self) -> None:
+        """Raise UserError with all that was kept, if there is any."""
+        if len(self._found) == 1:
+            raise self._found[0]
+        if self._found:
+            raise UserError("\n".join(map(str, self._found)))
 
 
 class UnknownName(UserError):

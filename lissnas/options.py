@@ -14,10 +14,12 @@ from pydantic import BaseModel
 
 from lissnas import benchmarks, comparison, config, spaces, store
 from lissnas.benchmarks import Benchmark
-from lissnas.errors import UserError
+from lissnas.errors import Problems, UserError
+from lissnas.labels import read_labels
 from lissnas.oracles import Oracle
 from lissnas.sources import Source, from_space, get_space
 from lissnas.spaces import Space
+from lissnas.spaces.declared import Declared
 from lissnas.stages.label import TrainingOracle
 from lissnas.user_oracles import CommandOracle, Remembered, model_scorer
 
@@ -255,8 +257,17 @@ def load_source(
         raise UserError(
             "--labels: a model is asked directly and learns from none; leave --labels or --oracle-model out"
         )
-    checked = load_params(params, overrides)
-    space = get_space(asked["space"])
+    problems = Problems()
+    read_params = problems.of(lambda: load_params(params, overrides))
+    read_space = problems.of(lambda: get_space(asked["space"]))
+    if read_params is None and read_space is not None and "labels" in asked:
+        problems.of(lambda: read_labels(asked["labels"], read_space, asked.get("metric")))
+    problems.raise_any()
+    assert read_params is not None
+    assert read_space is not None
+    checked, space = read_params, read_space
+    if isinstance(space, Declared):  # it may be called as a benchmark, and has none of its settings
+        checked = checked.model_copy(update={"benchmarks": {}})
     answers = out.parent / f".{out.name}.answers"
     oracle: Oracle | None = None
     scorer, judge = None, ""

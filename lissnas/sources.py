@@ -26,6 +26,10 @@ TRAINED = ("shufflenetv2", "fairnas", "mobilenet", "anynetx")
 SMALL_NETWORKS = "its accuracies are of small networks, trained for seconds on 16 x 16 images, not of ImageNet"
 NB301_VALUES = "its accuracies are 1,218 values of a surrogate (NASLib), not of trained networks"
 OFA_VALUES = "its accuracies are those of the Once-for-All predictor of ImageNet accuracy, not of trained networks"
+NOBODY = (
+    "nobody judges {name}: give --labels FILE with the accuracies of trained networks, or --oracle-command. "
+    "`lissnas init DIR` writes an example of both files"
+)
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ def from_space(
 
 def packaged(space: Space) -> Source:
     """Return what comes with the package for a space that has no table; raises UserError where nothing does."""
+    if isinstance(space, Declared):  # it may be called as one of ours
+        raise UserError(NOBODY.format(name=space.name))
     name = f"labels_{space.name}.csv"
     if space.name in TRAINED and name in tables.CHECKSUMS:
         tables.read_bytes(name)  # verifies it
@@ -111,10 +117,7 @@ def packaged(space: Space) -> Source:
     tabled = [n for n in benchmarks.names() if benchmarks.space_of(n) == space.name]
     if tabled:
         raise UserError(f"{space.name} is a space with tables: give --benchmark {tabled[0]}, or --labels with your own")
-    raise UserError(
-        f"nobody judges {space.name}: give --labels FILE with the accuracies of trained networks, or --oracle-command. "
-        "`lissnas init DIR` writes an example of both files"
-    )
+    raise UserError(NOBODY.format(name=space.name))
 
 
 def _digest(space: Space, labels: Labels | None, judge: str = "") -> str:

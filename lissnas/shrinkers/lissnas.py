@@ -22,14 +22,14 @@ from typing import TypeAlias
 import numpy as np
 
 from lissnas.balls import Balls
-from lissnas.config import ShrinkParams
+from lissnas.config import LEAST_FIRST, ShrinkParams
 from lissnas.errors import UserError
 from lissnas.oracles import ask
 from lissnas.predictor import Predictor
 from lissnas.rng import stream
-from lissnas.shrinkers.cover import cover, with_balls
+from lissnas.shrinkers.cover import SHORT, cover, radii_for, with_balls
 from lissnas.shrinkers.selection import USELESS, Strata, best, target_size
-from lissnas.shrinkers.state import BY_INDEX, FAILED, UNLABELLED, Problem, State, memory_for
+from lissnas.shrinkers.state import BY_INDEX, FAILED, REFERENCE, UNLABELLED, Problem, State, memory_for
 from lissnas.spaces import Archs, FloatArray, IntArray
 from lissnas.spaces.base import LISTABLE, is_in
 from lissnas.subspace import Subspace
@@ -136,8 +136,18 @@ def shrink(
         if not state.stop and _labels_due(state, problem):
             state = call(label, state, problem)
         seen(state)
-    members = _final(state, problem)
-    return ShrinkResult(problem, state, members, _balls(state, problem))
+    result = ShrinkResult(problem, state, _final(state, problem), _balls(state, problem))
+    return replace(result, state=replace(state, notes=(*state.notes, *_shortfall(result))))
+
+
+def _shortfall(result: ShrinkResult) -> list[str]:
+    """Say that the space is smaller than asked for, where it is (elite only; the paper's stops by another rule)."""
+    params = result.problem.params
+    wanted = params.target_size if _unlisted(params) else result.state.target
+    if params.elite is None or wanted is None or result.size >= (1 - SHORT) * wanted:
+        return []
+    why = result.state.stop if result.balls is None else "too few good networks lie apart for more balls"
+    return [f"the target of {wanted:,} networks was not reached, the space has {result.size:,}: {why}"]
 
 
 # -- the steps -------------------------------------------------------------------------------------
@@ -150,6 +160,7 @@ def sample(state: State, problem: Problem) -> State:
     state = state.extended(problem, rows, problem.space.key(rows), None, np.zeros(more, np.int64))
     state = replace(state, n_first=len(state.rows), current=np.arange(len(state.rows)))
     if state.predictor is not None:  # the sample is complete
+        state = replace(state, reference=_reference(state, problem))
         elite = problem.params.elite
         if elite is not None and elite.diversity > 0:
             strata = Strata.of(problem.space, state.rows[state.uniform], stream(problem.params.seed, "strata"))
@@ -336,12 +347,11 @@ def _forget(state: State, problem: Problem) -> State:
     """Drop the worst rows where the next part of the neighbours would not fit in memory (elite only).
 
     What is kept: the best of all, as many as fit in three quarters of the memory; what has been a seed, since
-    rows say what they were made from; labelled ones, the space itself, and the start of the first sample.
+    rows say what they were made from; labelled ones, the space itself, and what stands for the full space.
     """
     if problem.params.elite is None or len(state.rows) + PART <= problem.memory_rows:
         return state
     keep = state.expanded | (state.label_round != UNLABELLED)
-    keep[state.reference] = True
     for name in BY_INDEX:
         keep[getattr(state, name)] = True
     free = max(0, KEPT * problem.memory_rows // 4 - int(keep.sum()))
@@ -356,7 +366,7 @@ def _check_target(problem: Problem) -> None:
     if target is None or problem.params.elite is None:
         return
     if _unlisted(problem.params):
-        with_balls(space, target)
+        radii_for(with_balls(space, target), target)
     needed = FEWEST_ROWS * (_listed_target(problem.params) or 0)
     if problem.memory_rows < needed:
         gib = memory_for(needed, space.genome_len)
@@ -416,11 +426,23 @@ def _labels_due(state: State, problem: Problem) -> bool:
     return due and problem.predictor is None and problem.oracle is not None
 
 
+def _reference(state: State, problem: Problem) -> IntArray:
+    """Return rows that stand for the full space: the start of the first sample, and given labels by their share.
+
+    The first sample is drawn from what the given labels leave of the space, which matters where that is little.
+    """
+    drawn = np.arange(state.given, state.n_first)[:REFERENCE]
+    left = problem.space.size() - state.given
+    share = len(drawn) * state.given // left if left else REFERENCE
+    given = stream(problem.params.seed, "reference").permutation(state.given)
+    return np.concatenate([np.sort(given[:share]), drawn])
+
+
 def _first_size(state: State, problem: Problem) -> int:
     first = problem.params.method.first_size
     if first is None:
         assert state.target is not None
-        first = int(min(max(state.target / 2, 250), MOST_FIRST, problem.space.size() / 2))
+        first = int(min(max(state.target / 2, LEAST_FIRST), MOST_FIRST, problem.space.size() / 2))
     budget = problem.params.max_queries
     first = max(first, state.n_labels - state.given)
     if budget is not None and state.given + first > budget:

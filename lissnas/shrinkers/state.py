@@ -74,7 +74,7 @@ UNLABELLED, FAILED = -1, -2
 """In place of the round in which a network was labelled: never asked for, asked for in vain."""
 BY_ROW = ("rows", "keys", "scores", "labels", "label_round", "seed", "distance", "stratum", "expanded")
 """Fields of the state with an entry a row."""
-BY_INDEX = ("current", "previous", "seeds", "children")
+BY_INDEX = ("current", "previous", "seeds", "children", "reference")
 """Fields that point at rows."""
 ROW_BYTES = 40
 """Memory of a row beside its genome: its entries in the columns, and its places in the lists of indices."""
@@ -83,7 +83,7 @@ COPIES = 3
 BASE_BYTES = 400 << 20
 """Memory of the libraries, and of a chunk of features."""
 REFERENCE = 10_000
-"""Rows of the first sample that the share of good networks is measured against where there is no table."""
+"""Rows of the first sample that stand for the full space where there is no table."""
 
 
 def rows_in_memory(memory_gib: float, genome_len: int) -> int:
@@ -119,6 +119,8 @@ class State:
     """Rows that were labelled from the start: the first ones."""
     n_first: int = 0
     """Where the first, uniform sample ends, which comes after them."""
+    reference: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    """A uniform sample that stands for the full space where there is no table."""
     forgotten: int = 0
     """Rows that were scored and dropped, so that the rest fits in memory."""
     target: int | None = None
@@ -151,11 +153,6 @@ class State:
     def uniform(self) -> IntArray:
         """The first, uniform sample; the labelled networks where those are all there are."""
         return np.arange(self.given if self.n_first > self.given else 0, self.n_first)
-
-    @property
-    def reference(self) -> IntArray:
-        """The start of the first sample, which stands for the full space where there is no table."""
-        return self.uniform[:REFERENCE]
 
     @property
     def n_labels(self) -> int:

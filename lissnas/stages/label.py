@@ -21,6 +21,7 @@ from lissnas.errors import InvalidArchitecture, LissnasError, UserError
 from lissnas.labelling import Attempt, LabelLog, Runner, collect, one_by_one
 from lissnas.rng import stream
 from lissnas.spaces import Archs, FloatArray, Space
+from lissnas.spaces.declared import Declared
 from lissnas.stages.base import PARAMETERS, Outcome, need_torch, run
 from lissnas.trainer import checkpoint_of, setup_of, train_label, trainer_of
 
@@ -78,7 +79,7 @@ class TrainingOracle:
     def of(cls, params: Params, space: Space, folder: Path) -> TrainingOracle:
         """Return the oracle, once it is checked that it can train; raises UserError."""
         need_torch("training")
-        if space.name not in spaces.names():
+        if isinstance(space, Declared) or space.name not in spaces.names():
             raise UserError(f"networks of {space.name} can't be built here; train them by a program: --oracle-command")
         check(params, space)
         return cls(params, space, folder)
