@@ -61,7 +61,7 @@ test-slow: $(READY) ## The acceptance figures on all benchmarks, ten seeds
 report: $(READY) ## Compare all methods and make report/index.html, ours beside the paper's
 	dvc repro report
 
-study: $(READY) ## NAME=shrink, compare, compare_ofa, huge, scaling, labels, locality or ranking: more seeds and benchmarks; resumable (results/)
+study: $(READY) ## NAME=shrink, compare, compare_ofa, huge, scaling, labels, packaged_labels, locality or ranking: more seeds and benchmarks; resumable (results/)
 	python -m flows.study --name $(or $(NAME),shrink)
 
 ui: $(READY) ## Open MLflow on the runs logged here (UI_PORT, default 5000)

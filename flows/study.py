@@ -14,7 +14,7 @@ import numpy as np
 import typer
 from rich.progress import track
 
-from flows import study_huge, study_labels, study_scaling
+from flows import study_huge, study_labels, study_packaged, study_scaling
 from lissnas import benchmarks, comparison, console, options, store
 from lissnas.config import Params
 from lissnas.errors import UnknownName
@@ -178,6 +178,13 @@ def labels(params: Params) -> None:
     leave("labels", found, study_labels.labels_page(found, made_by("labels")))
 
 
+# -- packaged labels: what stands for accuracies of spaces without a table ---------------------------------
+def packaged_labels(_: Params) -> None:
+    """Train small networks of the spaces without a table."""
+    found = list(study_packaged.packaged_rows(PARAMS, WORK / "packaged_labels"))
+    leave("packaged_labels", found, study_packaged.packaged_page(found, made_by("packaged_labels")))
+
+
 STUDIES = {
     "labels": labels,
     "ranking": ranking,
@@ -187,6 +194,7 @@ STUDIES = {
     "huge": huge,
     "scaling": scaling,
     "locality": locality,
+    "packaged_labels": packaged_labels,
 }
 
 

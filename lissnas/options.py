@@ -265,9 +265,7 @@ def load_source(
     problems.raise_any()
     assert read_params is not None
     assert read_space is not None
-    checked, space = read_params, read_space
-    if isinstance(space, Declared):  # it may be called as a benchmark, and has none of its settings
-        checked = checked.model_copy(update={"benchmarks": {}})
+    checked, space = for_space(read_params, read_space), read_space
     answers = out.parent / f".{out.name}.answers"
     oracle: Oracle | None = None
     scorer, judge = None, ""
@@ -282,6 +280,11 @@ def load_source(
         trained = TrainingOracle.of(checked, space, out.parent / f".{out.name}.training")
         oracle, judge = trained, trained.about
     return checked, from_space(space, asked.get("labels"), asked.get("metric"), oracle, scorer, judge)
+
+
+def for_space(params: config.Params, space: Space) -> config.Params:
+    """Return the parameters without what benchmarks have of their own, as one of which a user's space may be called."""
+    return params.model_copy(update={"benchmarks": {}}) if isinstance(space, Declared) else params
 
 
 def load_searched(

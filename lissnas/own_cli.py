@@ -61,8 +61,8 @@ def _suggest(
         raise UserError(f"--out: {out} holds the labels; choose another file, and add its rows once they are trained")
     if out.exists() and not force:
         raise UserError(f"{out} exists; choose another file, or replace it with --force")
-    checked = options.load_params(params, {})
     found = get_space(space)
+    checked = options.for_space(options.load_params(params, {}), found)
     known = no_labels(found, metric) if labels is None else read_labels(labels, found, metric, least=0)
     with console.lines(f"choosing networks of {found.name}"):
         batch = suggest(found, known, n, checked, seed, threads)

@@ -23,7 +23,7 @@ from lissnas.user_oracles import SurrogateScorer
 
 TRAINED = ("shufflenetv2", "fairnas", "mobilenet", "anynetx")
 """Spaces whose packaged labels are of small networks that were trained for a few seconds (`flows.label`)."""
-SMALL_NETWORKS = "its accuracies are of small networks, trained for seconds on 16 x 16 images, not of ImageNet"
+SMALL_NETWORKS = "its accuracies are of small networks, trained for seconds on 32 x 32 images, not of ImageNet"
 NB301_VALUES = "its accuracies are 1,218 values of a surrogate (NASLib), not of trained networks"
 OFA_VALUES = "its accuracies are those of the Once-for-All predictor of ImageNet accuracy, not of trained networks"
 NOBODY = (

@@ -15,8 +15,8 @@ from lissnas.spaces import Archs, FloatArray, get
 from lissnas.spaces.base import Features
 from lissnas.spaces.ofa_mobilenetv3 import SKELETON, OFAMobileNetV3
 
-CHUNK = 65_536
-"""Architectures that go through the perceptron at once."""
+CHUNK = 4_096
+"""Architectures that go through the perceptron at once: a cache holds their values."""
 RESOLUTION = (SKELETON.image - 112) // 16
 """Which of the eight inputs for the resolution is on."""
 

@@ -112,16 +112,23 @@ def best(
     `strict` no more than `diversity k` are reserved in all: one for each stratum and what is left by
     weight, or, where that doesn't pay for all, one for each of the heaviest. Equal scores go by index.
     """
-    order = np.argsort(-scores, kind="stable")
-    if k >= len(order):
-        return order
+    if k >= len(scores) or k == 0:
+        return np.argsort(-scores, kind="stable")[:k]
     if diversity == 0:
-        return order[:k]
+        among = _contenders(scores, k)
+        return among[np.argsort(-scores[among], kind="stable")[:k]]
     reserve = math.ceil(diversity * k)
     quota = np.maximum(1, np.floor(diversity * k * weight)).astype(np.int64)
     if strict:
         quota = np.maximum(1, np.floor(max(0, reserve - len(weight)) * weight)).astype(np.int64)
         quota[np.argsort(-weight, kind="stable")[reserve:]] = 0
+    among = _contenders(scores, k)
+    short = np.bincount(stratum[among], minlength=len(quota)) < quota
+    if short.any():  # these strata are in with lower scores too
+        near = np.zeros(len(scores), bool)
+        near[among] = True
+        among = np.flatnonzero(near | short[stratum])
+    order = among[np.argsort(-scores[among], kind="stable")]
     s = stratum[order]
     by_stratum = np.argsort(s, kind="stable")
     start = np.searchsorted(s[by_stratum], np.arange(len(quota)))
@@ -133,6 +140,12 @@ def best(
     reserved[rest] = True
     chosen: IntArray = order[reserved]
     return chosen
+
+
+def _contenders(scores: NDArray[np.floating[Any]], k: int) -> IntArray:
+    """Return the indices of the `k` best scores and all that equal the last of them, so that few need sorting."""
+    least = -np.partition(-scores, k - 1)[k - 1]
+    return np.arange(len(scores)) if np.isnan(least) else np.flatnonzero(scores >= least)
 
 
 def target_size(

@@ -165,7 +165,14 @@ class OFAMobileNetV3(ChoiceSpace):
 
     def one_hot(self, archs: Archs) -> Features:
         """Return `(n, 120)`: one-hot kernels of the twenty blocks, then expansions, zeros for absent ones."""
-        return self._features(archs)[:, : 6 * BLOCKS]
+        self.check_rows(archs)
+        numbers, width = self._numbers(archs), 3 * DEPTH
+        kernels, expansions = np.split(self._stage_features[:, : 2 * width], 2, axis=1)
+        out = np.empty((len(archs), 2, STAGES, width), np.float32)
+        for stage in range(STAGES):
+            out[:, 0, stage] = kernels[numbers[:, stage]]
+            out[:, 1, stage] = expansions[numbers[:, stage]]
+        return out.reshape(len(archs), 6 * BLOCKS)
 
     def encode(self, archs: Archs) -> Features:
         """Return one-hot kernels and expansions, their counts by stage, depths, and costs."""

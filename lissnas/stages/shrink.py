@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from lissnas.stages.locality import read_threshold
 
 WEAK_TAU = 0.2
 """A predictor whose tau may be lower is said to be weak: 50 labels of NAS-Bench-101 give .45, noise 0."""
+SAVING, QUICK = 0.05, 0.1
+"""The share of the time that may go into saving the state, and seconds of a save that is made in any case."""
 ROW_GROUP = 1 << 20
 """Members that are written at once."""
 
@@ -64,8 +67,14 @@ def shrink_stage(
         elif (saved := checkpoint.load()) is not None:
             state = State.from_arrays(space, *saved)
 
+        due = 0.0
+
         def after_iteration(now: State) -> None:
-            checkpoint.save(*now.to_arrays())
+            nonlocal due
+            if (began := time.monotonic()) >= due:
+                checkpoint.save(*now.to_arrays())
+                took = time.monotonic() - began
+                due = began + (took / SAVING if took > QUICK else 0.0)
             if on_iteration is not None:
                 on_iteration(now)
 

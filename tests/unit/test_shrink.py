@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lissnas import benchmarks
 from lissnas.errors import LissnasError, UserError
@@ -188,6 +191,32 @@ def test_best_fills_quotas_then_the_rest() -> None:
     assert best(scores, stratum, weight, 4, 0.05).tolist() == [0, 1, 6, 7]
     assert best(scores, stratum, weight, 9, 1).tolist() == list(range(8))
     assert len(best(scores, stratum, weight, 2, 1)) == 2
+
+
+@given(data=st.data())
+def test_the_best_are_those_of_a_full_sort(data: st.DataObject) -> None:
+    """Only rows that have a chance are sorted; that must not show, whatever ties, gaps and rare strata there are."""
+    n, n_strata = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 6))
+    known = st.sampled_from([0.0, 1.0, 2.0, 2.5, -1.0, np.nan])
+    scores = np.array(data.draw(st.lists(known, min_size=n, max_size=n)), np.float32)
+    stratum = np.array(data.draw(st.lists(st.integers(0, n_strata - 1), min_size=n, max_size=n)), np.int16)
+    k, strict = data.draw(st.integers(0, n + 2)), data.draw(st.booleans())
+    diversity = data.draw(st.sampled_from([0.0, 0.05, 0.5, 1.0]))
+    weight = np.full(n_strata, 1 / n_strata)
+    reserve = math.ceil(diversity * k)
+    quota = np.maximum(1, np.floor(diversity * k * weight))
+    if strict:
+        quota = np.maximum(1, np.floor(max(0, reserve - n_strata) * weight))
+        quota[np.argsort(-weight, kind="stable")[reserve:]] = 0
+    order, taken = np.argsort(-scores, kind="stable").tolist(), np.zeros(n_strata)
+    reserved: list[int] = []
+    for row in order if diversity else []:
+        if taken[stratum[row]] < quota[stratum[row]] and len(reserved) < k:
+            reserved.append(row)
+            taken[stratum[row]] += 1
+    rest = [row for row in order if row not in reserved][: k - len(reserved)]
+    expected = sorted([*reserved, *rest], key=order.index)
+    assert best(scores, stratum, weight, k, diversity, strict).tolist() == expected
 
 
 def test_equal_scores_go_by_index() -> None:

@@ -1,0 +1,77 @@
+"""The labels that come with the package: networks of spaces without a table, each trained for seconds.
+
+python -m flows.study --name packaged_labels     (or `make study NAME=packaged_labels`)
+
+Every training is kept in results/label_logs as it was logged, so that the study goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flows.label import attempt_lines
+from lissnas import console, options, store
+from lissnas.labels import read_labels
+from lissnas.predictor import out_of_fold, tau_interval
+from lissnas.rng import stream
+from lissnas.sources import get_space
+from lissnas.stages.label import ATTEMPTS, LABELS, LOG, label_stage
+
+WIDTHS = {"shufflenetv2": 0.5, "fairnas": 0.25, "mobilenet": 0.25, "anynetx": 0.0625}
+"""Of the networks of each space: as wide as a training of seconds allows."""
+NETWORKS = 150
+LOGS = Path("results/label_logs")
+
+
+def packaged_rows(params_file: Path, work: Path) -> Iterator[dict[str, Any]]:
+    """Yield a row a space: its labels, trained unless they are there, and how well a predictor orders them."""
+    for name, width in WIDTHS.items():
+        params = options.load_params(params_file, {"label.width": width, "label.networks": NETWORKS})
+        out, log = work / name, LOGS / f"{name}.jsonl"
+        if log.exists() and not (out / LOG).exists():
+            store.write(out / LOG, log.read_bytes())
+        try:
+            with console.lines(f"labels of {name}") as line:
+                outcome = label_stage(params, name, 0, out, on_attempt=attempt_lines(line))
+        finally:
+            if (out / LOG).exists():
+                store.write(log, (out / LOG).read_bytes())
+        labels = read_labels(out / LABELS, space := get_space(name))
+        rng = stream(0, "packaged labels", name)
+        tau, low, high = tau_interval(
+            out_of_fold(space, labels.archs, labels.values, params.predictor, 0, rng, 1), labels.values
+        )
+        yield {
+            "space": name,
+            "width": width,
+            "labels": len(labels.values),
+            "mean": outcome.metrics["mean"],
+            "sd": outcome.metrics["sd"],
+            "seconds": float(np.median([float(row["seconds"]) for row in outcome.csv(ATTEMPTS)])),
+            "tau": tau,
+            "tau_low": low,
+            "tau_high": high,
+            "sha256": store.sha256((out / LABELS).read_bytes()),
+        }
+
+
+def packaged_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
+    """Return a Markdown table of what the labels are, and how far a predictor can go by them."""
+    lines = [
+        f"{made_by} {NETWORKS} networks of each space, uniform, trained by the recipe `cpu_label` of params.yaml",
+        "on the packaged images; accuracy on held-out images. tau: of a predictor out of fold, with its 95 % interval.",
+        "`lissnas/benchmarks/data/labels_SPACE.csv` are these labels, with this sha256.",
+        "",
+        "| space | width | labels | accuracy, % | SD | seconds each (median) | tau | sha256 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r['space']} | {r['width']:g} | {r['labels']} | {r['mean']:.2f} | {r['sd']:.2f} | {r['seconds']:.0f} | "
+        f"{r['tau']:.2f} ({r['tau_low']:.2f} to {r['tau_high']:.2f}) | `{r['sha256'][:16]}...` |"
+        for r in rows
+    ]
+    return "\n".join(lines) + "\n"
