@@ -51,6 +51,7 @@ def compare(
     labels_from: Literal["training"] | None = None,
     oracle_command: str | None = None,
     oracle_timeout: float = options.SOURCE_DEFAULTS["oracle_timeout"],
+    oracle_supernet: Path | None = None,
     oracle_model: Path | None = None,
 ) -> tuple[Outcome, str]:
     """Compare methods on `benchmark`, or a `space` and its surrogate, into `out`; log each row to MLflow."""

@@ -73,6 +73,7 @@ def shrink(
     labels_from: Literal["training"] | None = None,
     oracle_command: str | None = None,
     oracle_timeout: float = options.SOURCE_DEFAULTS["oracle_timeout"],
+    oracle_supernet: Path | None = None,
     oracle_model: Path | None = None,
 ) -> tuple[Outcome, str]:
     """Shrink `benchmark`, or a `space` and who judges it, into `out`, and log it to MLflow.

@@ -1,6 +1,7 @@
-"""Train a supernet on a shrunk space.
+"""Train a supernet on a shrunk space, or on a whole one.
 
 python -m flows.supernet --benchmark nas_bench_macro --subspace data/shrunk/nas_bench_macro/seed-0
+python -m flows.supernet --benchmark shufflenetv2     (the whole space, as an oracle of shrinks)
 torchrun --nproc-per-node 8 -m flows.supernet ...     (one process a GPU, each batch shared)
 """
 
@@ -20,7 +21,6 @@ from lissnas.options import (
     ParamsOption,
     SearchedOption,
     SeedOption,
-    SubspaceOption,
     with_config_options,
 )
 from lissnas.stages.base import Outcome
@@ -31,17 +31,17 @@ from lissnas.stages.supernet import supernet_stage
 @flow(name="supernet", flow_run_name="supernet {benchmark} seed {seed}", persist_result=False)
 def supernet(
     benchmark: str,
-    subspace: Path,
+    subspace: Path | None = None,
     seed: int = 0,
     out: Path | None = None,
     params: Path | None = None,
     overrides: dict[str, Any] | None = None,
     force: bool = False,
 ) -> tuple[Outcome, str]:
-    """Train a supernet on the space in `subspace` into `out`, log it to MLflow."""
+    """Train a supernet on the space in `subspace`, or the whole one, into `out`; log it to MLflow."""
     checked, space, _ = options.load_searched(benchmark, params, overrides or {}, None)
     limit_gpu_tasks()
-    members, log = read_members(subspace, space), training_log()
+    members, log = None if subspace is None else read_members(subspace, space), training_log()
     outcome = supernet_stage(
         checked,
         space,
@@ -58,16 +58,19 @@ def supernet(
 @with_config_options("supernet")
 def command(
     benchmark: SearchedOption,
-    subspace: SubspaceOption,
     overrides: dict[str, Any],
+    subspace: Annotated[
+        Path | None,
+        typer.Option(help="subspace.parquet of a finished shrink, or its folder; else the whole space."),
+    ] = None,
     seed: SeedOption = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/supernet/...")] = None,
     params: ParamsOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Train a supernet on a shrunk space in a Prefect flow run, logged to MLflow; several processes by torchrun."""
+    """Train a supernet on a shrunk or a whole space in a Prefect flow run, logged to MLflow; processes by torchrun."""
     checked, space, _ = options.load_searched(benchmark, params, overrides, None)
-    members = read_members(subspace, space)
+    members = None if subspace is None else read_members(subspace, space)
     check(checked, space)
     with parallel.process_group():
         if not parallel.leads():

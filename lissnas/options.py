@@ -20,6 +20,7 @@ from lissnas.oracles import Oracle
 from lissnas.sources import Source, from_space, get_space
 from lissnas.spaces import Space
 from lissnas.spaces.declared import Declared
+from lissnas.stages.base import need_torch
 from lissnas.stages.label import TrainingOracle
 from lissnas.user_oracles import CommandOracle, Remembered, model_scorer
 
@@ -80,6 +81,10 @@ SOURCE_OPTIONS: dict[str, Any] = {
     ],
     "oracle_timeout": Annotated[
         float, typer.Option(help="Seconds that program may take for a batch of 64.", min=0.01, rich_help_panel=SOURCE)
+    ],
+    "oracle_supernet": Annotated[
+        Path | None,
+        typer.Option(help="Collect labels from a supernet of the whole space: its folder.", rich_help_panel=SOURCE),
     ],
     "oracle_model": Annotated[
         Path | None,
@@ -250,7 +255,7 @@ def load_source(
         return checked, Source.of(benchmark)
     if "table" in asked:
         raise UserError("--table belongs to --benchmark; a space is judged by --labels or an oracle")
-    judges = [name for name in ("labels_from", "oracle_command", "oracle_model") if name in asked]
+    judges = [name for name in ("labels_from", "oracle_command", "oracle_supernet", "oracle_model") if name in asked]
     if len(judges) > 1:
         raise UserError(f"--{judges[0].replace('_', '-')} and --{judges[1].replace('_', '-')}: one oracle is enough")
     if "oracle_model" in asked and "labels" in asked:
@@ -276,6 +281,13 @@ def load_source(
     elif "oracle_model" in asked:
         scorer = model_scorer(asked["oracle_model"], space)
         judge = f"model {store.sha256(asked['oracle_model'].read_bytes())}"
+    elif "oracle_supernet" in asked:
+        need_torch("a supernet")
+        from lissnas.stages.one_shot import supernet_judge  # torch takes seconds to load
+
+        oracle, digest = supernet_judge(checked, None, asked["oracle_supernet"])
+        asked_with = checked.search.model_dump(include={"images", "batch_size", "recalibration_batches"})
+        judge = f"supernet {store.digest({'supernet': digest, **asked_with})}"
     elif "labels_from" in asked:
         trained = TrainingOracle.of(checked, space, out.parent / f".{out.name}.training")
         oracle, judge = trained, trained.about

@@ -19,9 +19,11 @@ from lissnas.errors import UserError
 from lissnas.nets.base import Network, Supernet
 from lissnas.nets.build import network, supernet
 from lissnas.nets.kshot import KShotSupernet
-from lissnas.spaces import Archs
+from lissnas.spaces import Archs, Space
 
 WEIGHTS, ABOUT = "network.safetensors", "network.json"
+WHOLE = "the whole space"
+"""In place of a checksum of networks."""
 SUPERNET_WEIGHTS, SUPERNET_ABOUT = "supernet.safetensors", "supernet.json"
 
 
@@ -64,10 +66,16 @@ def load(folder: Path | str) -> Network:
     return model
 
 
-def describe_supernet(model: Supernet, members: Archs) -> dict[str, Any]:
-    """Return what rebuilds a supernet: its space and size, and the networks that it holds."""
+def networks_of(space: Space, members: Archs | None) -> dict[str, Any]:
+    """Return how many networks a supernet was trained on, and which, in any order: `members`, None for the space."""
+    if members is None:
+        return {"networks": space.size(), "networks_sha256": WHOLE}
+    return {"networks": len(members), "networks_sha256": store.sha256(np.sort(space.key(members)).tobytes())}
+
+
+def describe_supernet(model: Supernet, members: Archs | None) -> dict[str, Any]:
+    """Return what rebuilds a supernet: its space and size, and the networks that it holds, all if None."""
     space = spaces.get(model.space_name)
-    keys = np.sort(space.key(members))
     scale = model.scale
     return {
         "space": space.name,
@@ -76,15 +84,15 @@ def describe_supernet(model: Supernet, members: Archs) -> dict[str, Any]:
         "classes": scale.classes,
         "affine": any(m.affine for m in model.modules() if isinstance(m, nn.BatchNorm2d)),
         "shots": model.simplex.k if isinstance(model, KShotSupernet) else 1,
-        "networks": len(members),
-        "networks_sha256": store.sha256(keys.tobytes()),
+        **networks_of(space, members),
     }
 
 
-def load_supernet(folder: Path, members: Archs) -> Supernet:
-    """Return the supernet of a training, in evaluation mode; `members` are the networks it was trained on.
+def load_supernet(folder: Path, members: Archs | None) -> Supernet:
+    """Return the supernet of a training, in evaluation mode, which was trained on `members` or on the whole space.
 
-    Raises UserError when it was trained on others, DamagedFile where a file was changed.
+    `members` None asks for one of the whole space. Raises UserError when it was trained on others, DamagedFile
+    where a file was changed.
     """
     remedy = "Train it again: the same command with --force"
     manifest = store.verify(folder, remedy)
@@ -92,7 +100,14 @@ def load_supernet(folder: Path, members: Archs) -> Supernet:
         raise UserError(f"{folder} holds no supernet")
     about = json.loads(store.read_verified(folder, SUPERNET_ABOUT, manifest, remedy))
     space = spaces.get(about["space"])
-    if store.sha256(np.sort(space.key(members)).tobytes()) != about["networks_sha256"]:
+    if about["networks_sha256"] == WHOLE:
+        members = None
+    elif members is None:
+        raise UserError(
+            f"the supernet in {folder} was trained on {about['networks']:,} networks, and the whole of {space.name} "
+            "is asked about; train one without --subspace"
+        )
+    elif about["networks_sha256"] != networks_of(space, members)["networks_sha256"]:
         raise UserError(
             f"the supernet in {folder} was trained on other networks ({about['networks']:,} of {space.name}) "
             f"than the shrunk space has ({len(members):,})"

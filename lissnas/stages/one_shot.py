@@ -137,7 +137,14 @@ def judge_of(
         return (lambda archs: model.value(model.score(archs))), str(model.dump()[1]["model_sha256"])
     if supernet is None:
         raise UserError("search.oracle is supernet: give the folder of a trained one (--supernet), or another oracle")
-    folder = supernet
+    return supernet_judge(params, members, supernet)
+
+
+def supernet_judge(params: Params, members: Archs | None, folder: Path) -> tuple[Oracle, str]:
+    """Return a trained supernet as an oracle of `members`, of the whole space if None, and a digest of its answers.
+
+    Its accuracies are those of `search`: recalibrated, on that section's images. Raises UserError, DamagedFile.
+    """
     judged: dict[str, SupernetOracle] = {}
 
     def judge(archs: Archs) -> Any:

@@ -14,12 +14,16 @@ from lissnas.errors import UnknownName, UserError
 from lissnas.nets import images, parallel, samplers
 from lissnas.nets.base import Supernet
 from lissnas.nets.build import names, supernet
-from lissnas.nets.files import SUPERNET_ABOUT, SUPERNET_WEIGHTS, describe_supernet, weights
+from lissnas.nets.files import SUPERNET_ABOUT, SUPERNET_WEIGHTS, describe_supernet, networks_of, weights
 from lissnas.nets.training import Progress, compute_on, train
 from lissnas.report import figures
+from lissnas.rng import stream
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.choices import ChoiceSpace
 from lissnas.stages.base import Outcome, run, run_here
+
+CURRICULUM = 10_000
+"""Networks that stand for a whole space while a curriculum widens."""
 
 
 def recipe_of(params: Params, name: str, where: str) -> TrainingConfig:
@@ -43,27 +47,26 @@ def check_space(space: Space) -> None:
 def supernet_stage(
     params: Params,
     space: Space,
-    members: Archs,
+    members: Archs | None,
     seed: int,
     out: Path,
     call: Callable[..., Any] = run_here,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     force: bool = False,
 ) -> Outcome:
-    """Train a supernet along paths of `members`; goes on where an earlier run was ended.
+    """Train a supernet along paths of `members`, of the whole space if None; goes on where an earlier run was ended.
 
     Under `torchrun` the first process leads, the others join its training and publish nothing.
     """
     check_space(space)
-    # The order that a set is listed in says nothing about it, so it must not change the weights.
-    keys, first = np.unique(space.key(members), return_index=True)
-    members = members[first]
+    if members is not None:
+        # The order that a set is listed in says nothing about it, so it must not change the weights.
+        members = members[np.unique(space.key(members), return_index=True)[1]]
     settings = params.supernet
     recipe = recipe_of(params, settings.recipe, "supernet.recipe")
     parameters = {
         "space": space.name,
-        "networks": len(members),
-        "networks_sha256": store.sha256(keys.tobytes()),
+        **networks_of(space, members),
         "seed": seed,
         "supernet": settings.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
@@ -86,7 +89,7 @@ def supernet_stage(
 def train_supernet(
     params: Params,
     space: Space,
-    members: Archs,
+    members: Archs | None,
     seed: int,
     recipe: TrainingConfig,
     checkpoint: store.Checkpoint | None,
@@ -96,19 +99,20 @@ def train_supernet(
     model, course = fit_supernet(params, space, members, seed, recipe, checkpoint, watch)
     curve = [vars(progress) for progress in course]
     last = curve[-1]["loss"] if curve else float("nan")
+    n = space.size() if members is None else len(members)
     return {
         SUPERNET_WEIGHTS: weights(model),
         SUPERNET_ABOUT: store.to_json(describe_supernet(model, members)),
         "training.csv": store.to_csv(curve),
-        "training.png": figures.png(figures.training(curve, f"{space.name}: supernet of {len(members):,} networks")),
-        "metrics.json": store.to_json({"space": space.name, "networks": len(members), "seed": seed, "loss": last}),
+        "training.png": figures.png(figures.training(curve, f"{space.name}: supernet of {figures.big(n)} networks")),
+        "metrics.json": store.to_json({"space": space.name, "networks": n, "seed": seed, "loss": last}),
     }
 
 
 def fit_supernet(
     params: Params,
     space: Space,
-    members: Archs,
+    members: Archs | None,
     seed: int,
     recipe: TrainingConfig,
     checkpoint: store.Checkpoint | None,
@@ -123,6 +127,8 @@ def fit_supernet(
     )
     sampler = sampler_of(settings.sampler, space, members, seed)
     if recipe.curriculum:
+        if members is None:
+            members = space.sample_distinct(min(CURRICULUM, space.size()), stream(seed, "curriculum"))
         middle = members[np.argsort(_size(space, members), kind="stable")[len(members) // 2]][None]
         sampler = samplers.Curriculum.of(space, members, middle, sampler, recipe.steps, recipe.curriculum, seed)
     course: list[Progress] = []
@@ -131,8 +137,16 @@ def fit_supernet(
     return model, course
 
 
-def sampler_of(name: str, space: Space, members: Archs, seed: int) -> samplers.Sampler:
-    """Return a sampler of a set's paths by name."""
+def sampler_of(name: str, space: Space, members: Archs | None, seed: int) -> samplers.Sampler:
+    """Return a sampler of the paths of a set, None for the whole space, by name."""
+    if members is None:
+        if name == "uniform":
+            return samplers.uniform(space, seed)
+        if name == "fair" and isinstance(space, ChoiceSpace) and space.free:
+            return samplers.fair_product(space, space.possible(), seed)
+        raise UserError(
+            f"supernet.sampler: {name} needs a list of networks of {space.name}; give --subspace, or uniform"
+        )
     if name == "uniform":
         return samplers.over_set(members, seed)
     if name == "balanced":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,8 @@ from lissnas.benchmarks import Benchmark  # noqa: E402
 from lissnas.config import SearchConfig  # noqa: E402
 from lissnas.errors import DamagedFile, LissnasError, UserError  # noqa: E402
 from lissnas.nets import files  # noqa: E402
+from lissnas.nets import images as nets_images  # noqa: E402
+from lissnas.nets.evaluation import SupernetOracle  # noqa: E402
 from lissnas.nets.recipes import use_ghost_batches  # noqa: E402
 from lissnas.nets.search import History, Limits, offspring, top  # noqa: E402
 from lissnas.nets.search import evolutionary_search as search  # noqa: E402
@@ -592,7 +595,7 @@ def test_a_folder_without_a_supernet_is_refused(tmp_path: Path) -> None:
 
 
 # -- the stage that trains a supernet ----------------------------------------------------------------
-def train_stage(folder: Path, space: Space, members: Archs, **changes: Any) -> dict[str, str]:
+def train_stage(folder: Path, space: Space, members: Archs | None, **changes: Any) -> dict[str, str]:
     from lissnas.stages.supernet import supernet_stage
 
     overrides = {
@@ -614,6 +617,64 @@ def test_a_supernet_that_a_stage_trained_is_loaded(name: str, tmp_path: Path) ->
     train_stage(tmp_path / "r", spaces.get(name), members)
     loaded = files.load_supernet(tmp_path / "r", members)
     assert torch.isfinite(loaded(images(2), members[0])).all()
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "fair"])
+def test_a_supernet_of_the_whole_space_judges_any_network(sampler: str, tmp_path: Path) -> None:
+    space = spaces.get("fairnas")
+    train_stage(tmp_path / "r", space, None, **{"supernet.sampler": sampler})
+    asked = some(4, space=space)
+    loaded = files.load_supernet(tmp_path / "r", None)
+    again = files.load_supernet(tmp_path / "r", asked)
+    assert torch.isfinite(loaded(images(2), asked[0])).all()
+    assert (loaded(images(2), asked[0]) == again(images(2), asked[0])).all()
+    about = json.loads((tmp_path / "r" / "supernet.json").read_text())
+    assert about["networks"] == space.size() == 6**19
+
+
+def test_a_supernet_of_some_networks_is_none_of_the_whole_space(tmp_path: Path) -> None:
+    space = spaces.get("fairnas")
+    train_stage(tmp_path / "r", space, some(3, space=space))
+    with pytest.raises(UserError, match="trained on 3 networks, and the whole of fairnas"):
+        files.load_supernet(tmp_path / "r", None)
+
+
+def test_what_needs_a_list_is_refused_for_a_whole_space(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="balanced needs a list of networks"):
+        train_stage(tmp_path / "r", spaces.get("fairnas"), None, **{"supernet.sampler": "balanced"})
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_shrink_learns_from_a_supernet(tmp_path: Path) -> None:
+    """Labels are a supernet's accuracies, as in the paper's section C.2."""
+    from lissnas import options
+    from lissnas.stages.shrink import shrink_stage
+
+    space = spaces.get("fairnas")
+    train_stage(tmp_path / "supernet", space, None, **{"recipes.cpu.steps": 20, "images.side": 16})
+    settings = {
+        "shrink.target_size": 300,
+        "shrink.labels": 40,
+        "shrink.elite.max_iterations": 8,
+        "search.images": 500,
+        "search.recalibration_batches": 1,
+        "search.batch_size": 100,
+        "images.side": 16,
+        "torch.device": "cpu",
+    }
+    given = {"space": "fairnas", "oracle_supernet": tmp_path / "supernet"}
+    params, source = options.load_source(given, None, settings, tmp_path / "out")
+    metrics = shrink_stage(params, source, 0, tmp_path / "out", threads=1).metrics
+    assert (metrics["size"], metrics["labels"]) == (300, 40)
+    model = SupernetOracle.of(
+        files.load_supernet(tmp_path / "supernet", None),
+        nets_images.load(params.images, params.recipes["cpu"]),
+        params.search,
+    )
+    labels = pq.read_table(tmp_path / "out" / "labels.parquet").to_pydict()
+    assert model(space.parse(labels["arch"][:5])).tolist() == pytest.approx(labels["value"][:5])
+    _, other = options.load_source(given, None, {**settings, "search.images": 400}, tmp_path / "out")
+    assert other.digest != source.digest
 
 
 def test_a_supernet_is_a_function_of_what_its_parameters_say(tmp_path: Path) -> None:
