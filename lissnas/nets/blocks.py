@@ -74,15 +74,15 @@ def convolve(
 class DepthwiseConvolution(nn.Conv2d):
     """A padded depthwise convolution without bias, quick on the smallest maps.
 
-    Where the kernel reaches from each end of a map to the other, every output sees every input, and the
-    convolution is one matrix a channel: on a CPU that takes a fourth to a fiftieth of the time of the library's
-    depthwise convolution, which still goes through all the taps that lie in the padding.
+    Where a kernel is three times as large as the map, every output sees every input, and the convolution is one
+    matrix a channel: on a CPU that takes a twentieth of the time of the library's depthwise convolution or less,
+    which still goes through all the taps that lie in the padding. On larger maps less is gained.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolution of `x`, `(n, c, height, width)`."""
         sides, reach = x.shape[2:], self.kernel_size[0]
-        if x.device.type != "cpu" or reach < 2 * max(sides) - 1:
+        if x.device.type != "cpu" or reach < 3 * max(sides):
             return super().forward(x)
         (rows, columns), stride = (self._taps(side) for side in sides), self.stride[0]
         out = [(side - 1) // stride + 1 for side in sides]

@@ -257,10 +257,10 @@ def test_shufflenetv2_starts_as_in_spos() -> None:
 
 
 # -- leading channels -------------------------------------------------------------------------------
-@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("kernel", [3, 5, 7, 9])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("height", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("width", [1, 2, 4])
+@pytest.mark.parametrize("height", [1, 2, 3, 4])
+@pytest.mark.parametrize("width", [1, 2, 3])
 def test_a_depthwise_convolution_is_the_same_on_small_maps(kernel: int, stride: int, height: int, width: int) -> None:
     convolution = DepthwiseConvolution(6, 6, kernel, stride, kernel // 2, groups=6, bias=False)
     x = torch.randn(4, 6, height, width, requires_grad=True)
