@@ -47,6 +47,8 @@ KEPT = 3
 SMALL, GROWTH, SETTLED = 30_000, 4, 0.3
 """A larger target is reached from a space of so many, which grows so many times once less than that share
 of it is new: the search for the best regions takes a quarter of the queries, for the same mean (measured)."""
+PART_OF_SPACE = 0.05
+"""Given labels that are a smaller share of the space are left out of the sample that stands for it."""
 JUDGED = 10_000
 """Networks that stand for a union of balls."""
 CENTRES = 400_000
@@ -429,11 +431,14 @@ def _labels_due(state: State, problem: Problem) -> bool:
 def _reference(state: State, problem: Problem) -> IntArray:
     """Return rows that stand for the full space: the start of the first sample, and given labels by their share.
 
-    The first sample is drawn from what the given labels leave of the space, which matters where that is little.
+    The first sample is drawn from what the given labels leave of the space, which matters where they are a good
+    part of it.
     """
     drawn = np.arange(state.given, state.n_first)[:REFERENCE]
     left = problem.space.size() - state.given
     share = len(drawn) * state.given // left if left else REFERENCE
+    if state.given < PART_OF_SPACE * problem.space.size():
+        return drawn
     given = stream(problem.params.seed, "reference").permutation(state.given)
     return np.concatenate([np.sort(given[:share]), drawn])
 
