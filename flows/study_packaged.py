@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from flows.label import attempt_lines
-from lissnas import console, options, store
+from lissnas import console, options, spaces, store
 from lissnas.labels import read_labels
-from lissnas.predictor import out_of_fold, tau_interval
+from lissnas.predictor import cross_validated_tau
 from lissnas.rng import stream
-from lissnas.sources import get_space
+from lissnas.sources import TRAINED
 from lissnas.stages.label import ATTEMPTS, LABELS, LOG, label_stage
 
 WIDTHS = {"shufflenetv2": 0.5, "fairnas": 0.25, "mobilenet": 0.25, "anynetx": 0.0625}
@@ -29,7 +29,8 @@ LOGS = Path("results/label_logs")
 
 def packaged_rows(params_file: Path, work: Path) -> Iterator[dict[str, Any]]:
     """Yield a row a space: its labels, trained unless they are there, and how well a predictor orders them."""
-    for name, width in WIDTHS.items():
+    for name in TRAINED:
+        width = WIDTHS[name]
         params = options.load_params(params_file, {"label.width": width, "label.networks": NETWORKS})
         out, log = work / name, LOGS / f"{name}.jsonl"
         if log.exists() and not (out / LOG).exists():
@@ -40,11 +41,9 @@ def packaged_rows(params_file: Path, work: Path) -> Iterator[dict[str, Any]]:
         finally:
             if (out / LOG).exists():
                 store.write(log, (out / LOG).read_bytes())
-        labels = read_labels(out / LABELS, space := get_space(name))
+        labels = read_labels(out / LABELS, space := spaces.get(name))
         rng = stream(0, "packaged labels", name)
-        tau, low, high = tau_interval(
-            out_of_fold(space, labels.archs, labels.values, params.predictor, 0, rng, 1), labels.values
-        )
+        tau, low, high = cross_validated_tau(space, labels.archs, labels.values, params.predictor, 0, rng, 1)
         yield {
             "space": name,
             "width": width,

@@ -64,12 +64,7 @@ class Balls:
             )
         if (self.radii < 0).any():
             raise UserError("balls: a radius is negative")
-        self.space.check_rows(self.centres)
-        inside: BoolArray = np.all((self.centres >= 0) & (self.centres < self.space.radix), axis=1)
-        inside[inside] = self.space.valid(self.centres[inside])
-        if not inside.all():
-            at = int(np.argmin(inside))
-            raise UserError(f"balls: centre {at} (counted from 0), {self.centres[at].tolist()}, is no network")
+        self.space.key(self.centres)  # checks that they are networks
 
     @cached_property
     def _forms(self) -> tuple[Archs, IntArray]:

@@ -17,6 +17,7 @@ from lissnas.benchmarks import Benchmark
 from lissnas.errors import Problems, UserError
 from lissnas.labels import read_labels
 from lissnas.oracles import Oracle
+from lissnas.predictor import Scorer
 from lissnas.sources import Source, from_space, get_space
 from lissnas.spaces import Space
 from lissnas.spaces.declared import Declared
@@ -271,27 +272,32 @@ def load_source(
     assert read_params is not None
     assert read_space is not None
     checked, space = for_space(read_params, read_space), read_space
-    answers = out.parent / f".{out.name}.answers"
-    oracle: Oracle | None = None
-    scorer, judge = None, ""
+    oracle, scorer, judge = _judge_of(asked, checked, space, out)
+    return checked, from_space(space, asked.get("labels"), asked.get("metric"), oracle, scorer, judge)
+
+
+def _judge_of(
+    asked: Mapping[str, Any], checked: config.Params, space: Space, out: Path
+) -> tuple[Oracle | None, Scorer | None, str]:
+    """Return the oracle or the scorer that was asked for, and a word on who it is; neither where labels are all."""
     if "oracle_command" in asked:
         judge = f"command {asked['oracle_command']}"
         command = CommandOracle.parse(space, asked["oracle_command"], asked["oracle_timeout"])
-        oracle = Remembered(command, space, answers, judge)
-    elif "oracle_model" in asked:
+        return Remembered(command, space, out.parent / f".{out.name}.answers", judge), None, judge
+    if "oracle_model" in asked:
         scorer = model_scorer(asked["oracle_model"], space)
-        judge = f"model {store.sha256(asked['oracle_model'].read_bytes())}"
-    elif "oracle_supernet" in asked:
+        return None, scorer, f"model {store.sha256(asked['oracle_model'].read_bytes())}"
+    if "oracle_supernet" in asked:
         need_torch("a supernet")
         from lissnas.stages.one_shot import supernet_judge  # torch takes seconds to load
 
         oracle, digest = supernet_judge(checked, None, asked["oracle_supernet"])
         asked_with = checked.search.model_dump(include={"images", "batch_size", "recalibration_batches"})
-        judge = f"supernet {store.digest({'supernet': digest, **asked_with})}"
-    elif "labels_from" in asked:
+        return oracle, None, f"supernet {store.digest({'supernet': digest, **asked_with})}"
+    if "labels_from" in asked:
         trained = TrainingOracle.of(checked, space, out.parent / f".{out.name}.training")
-        oracle, judge = trained, trained.about
-    return checked, from_space(space, asked.get("labels"), asked.get("metric"), oracle, scorer, judge)
+        return trained, None, trained.about
+    return None, None, ""
 
 
 def for_space(params: config.Params, space: Space) -> config.Params:

@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -201,6 +202,10 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+SAVING, QUICK = 0.05, 0.1
+"""The share of the time that may go into saving a state, and seconds of a save that is due in any case."""
+
+
 class Checkpoint:
     """The last state of a run in progress, beside its folder, bound to the run's parameters.
 
@@ -210,9 +215,16 @@ class Checkpoint:
     def __init__(self, folder: Path, parameters: Any) -> None:
         self.folder = folder.parent / f".{folder.name}.checkpoint"
         self.parameters = digest(parameters)
+        self._due = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to save again, where saving takes long: so that it has its share of the time at most."""
+        return time.monotonic() >= self._due
 
     def save(self, arrays: Mapping[str, NDArray[Any]], about: Any) -> None:
         """Replace the checkpoint; one that is being replaced stays good until the new one is whole."""
+        began = time.monotonic()
         sink = io.BytesIO()
         np.savez(sink, **arrays)  # type: ignore[arg-type]
         data = sink.getvalue()
@@ -223,6 +235,8 @@ class Checkpoint:
         for old in self.folder.glob("state-*.npz"):
             if old.name != state:
                 old.unlink()
+        took = time.monotonic() - began
+        self._due = began + (took / SAVING if took > QUICK else 0.0)
 
     def load(self) -> tuple[dict[str, NDArray[Any]], Any] | None:
         """Return the last state and what was said of it; None where there is none for these parameters.

@@ -77,8 +77,6 @@ class CommandOracle:
             answer, complaint = _converse(process, "".join(f"{n}\n" for n in names).encode(), self.seconds, most)
         except subprocess.TimeoutExpired:
             raise OracleFailed(f"{self.command[0]} took longer than {self.seconds:g} s for {batch}") from None
-        finally:
-            _end(process)
         if len(answer) > most:
             raise OracleFailed(
                 f"{self.command[0]} answered more than {most:,} bytes for {batch}: one number a line is expected"
@@ -107,14 +105,15 @@ class CommandOracle:
 def _converse(process: subprocess.Popen[bytes], question: bytes, seconds: float, most: int) -> tuple[bytes, bytes]:
     """Return all that a process answers to a question, and the end of its complaints, once it has ended.
 
-    One that answers more than `most` bytes is ended at once. Raises TimeoutExpired after `seconds`.
+    However this returns, the process and all that it started are ended, and its pipes closed. One that answers
+    more than `most` bytes is ended at once. Raises TimeoutExpired after `seconds`.
     """
     pipes = process.stdin, process.stdout, process.stderr
     asking, answering, complaining = (pipe for pipe in pipes if pipe is not None)
     answer, complaint = bytearray(), bytearray()
 
     def ask_it() -> None:
-        with suppress(BrokenPipeError), asking:
+        with suppress(BrokenPipeError), asking:  # closes it, which ends the question
             asking.write(question)
 
     def listen() -> None:
@@ -129,10 +128,10 @@ def _converse(process: subprocess.Popen[bytes], question: bytes, seconds: float,
             del complaint[:-PIPE_BYTES]
 
     threads = [threading.Thread(target=what, daemon=True) for what in (ask_it, listen, note)]
-    for thread in threads:
-        thread.start()
     until = time.monotonic() + min(seconds, threading.TIMEOUT_MAX)
     try:
+        for thread in threads:
+            thread.start()
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
         if any(thread.is_alive() for thread in threads):
@@ -141,7 +140,11 @@ def _converse(process: subprocess.Popen[bytes], question: bytes, seconds: float,
     finally:
         _kill_all(process)
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
+        answering.close()
+        complaining.close()
+        process.wait()
     return bytes(answer), bytes(complaint)
 
 
@@ -149,15 +152,6 @@ def _kill_all(process: subprocess.Popen[bytes]) -> None:
     """End a process and all that it started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started, and close its pipes."""
-    _kill_all(process)
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe is not None and not pipe.closed:
-            pipe.close()
-    process.wait()
 
 
 @dataclass(frozen=True)

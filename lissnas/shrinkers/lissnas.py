@@ -435,10 +435,10 @@ def _reference(state: State, problem: Problem) -> IntArray:
     part of it.
     """
     drawn = np.arange(state.given, state.n_first)[:REFERENCE]
-    left = problem.space.size() - state.given
-    share = len(drawn) * state.given // left if left else REFERENCE
     if state.given < PART_OF_SPACE * problem.space.size():
         return drawn
+    left = problem.space.size() - state.given
+    share = len(drawn) * state.given // left if left else REFERENCE
     given = stream(problem.params.seed, "reference").permutation(state.given)
     return np.concatenate([np.sort(given[:share]), drawn])
 

@@ -17,6 +17,7 @@ from scipy.spatial.distance import cdist
 from lissnas.config import PredictorConfig
 from lissnas.predictor import out_of_fold
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
+from lissnas.spaces.base import BoolArray
 
 N_CLUSTERS = 20
 CHUNK = 1 << 16
@@ -114,21 +115,12 @@ def best(
     """
     if k >= len(scores) or k == 0:
         return np.argsort(-scores, kind="stable")[:k]
+    in_question = _contenders(scores, k)
     if diversity == 0:
-        among = _contenders(scores, k)
-        return among[np.argsort(-scores[among], kind="stable")[:k]]
-    reserve = math.ceil(diversity * k)
-    quota = np.maximum(1, np.floor(diversity * k * weight)).astype(np.int64)
-    if strict:
-        quota = np.maximum(1, np.floor(max(0, reserve - len(weight)) * weight)).astype(np.int64)
-        quota[np.argsort(-weight, kind="stable")[reserve:]] = 0
-    among = _contenders(scores, k)
-    short = np.bincount(stratum[among], minlength=len(quota)) < quota
-    if short.any():  # these strata are in with lower scores too
-        near = np.zeros(len(scores), bool)
-        near[among] = True
-        among = np.flatnonzero(near | short[stratum])
-    order = among[np.argsort(-scores[among], kind="stable")]
+        return _ranked(scores, in_question)[:k]
+    quota = _quotas(weight, k, diversity, strict)
+    short = np.bincount(stratum[in_question], minlength=len(quota)) < quota
+    order = _ranked(scores, in_question | short[stratum])  # these strata are in with lower scores too
     s = stratum[order]
     by_stratum = np.argsort(s, kind="stable")
     start = np.searchsorted(s[by_stratum], np.arange(len(quota)))
@@ -142,10 +134,26 @@ def best(
     return chosen
 
 
-def _contenders(scores: NDArray[np.floating[Any]], k: int) -> IntArray:
-    """Return the indices of the `k` best scores and all that equal the last of them, so that few need sorting."""
-    least = -np.partition(-scores, k - 1)[k - 1]
-    return np.arange(len(scores)) if np.isnan(least) else np.flatnonzero(scores >= least)
+def _quotas(weight: FloatArray, k: int, diversity: float, strict: bool) -> IntArray:
+    """Return how many of `k` are reserved for each stratum (`best`)."""
+    if not strict:
+        return np.maximum(1, np.floor(diversity * k * weight)).astype(np.int64)
+    reserve = math.ceil(diversity * k)
+    quota = np.maximum(1, np.floor(max(0, reserve - len(weight)) * weight)).astype(np.int64)
+    quota[np.argsort(-weight, kind="stable")[reserve:]] = 0
+    return quota
+
+
+def _contenders(scores: NDArray[np.floating[Any]], k: int) -> BoolArray:
+    """Return which are the `k` best scores or equal the last of them, so that few need sorting."""
+    least = -np.partition(-scores, k - 1)[k - 1]  # NaN where fewer are known
+    return np.ones(len(scores), bool) if np.isnan(least) else np.asarray(scores >= least)
+
+
+def _ranked(scores: NDArray[np.floating[Any]], which: BoolArray) -> IntArray:
+    """Return the indices of some scores, best first; equal ones by index."""
+    among = np.flatnonzero(which)
+    return among[np.argsort(-scores[among], kind="stable")]
 
 
 def target_size(

@@ -151,40 +151,32 @@ class OFAMobileNetV3(ChoiceSpace):
         return summed_costs(archs, *self._costs)
 
     @cached_property
-    def _stage_features(self) -> Features:
-        """One-hot kernels (12) and expansions (12), counts of both (6) and depth of each configuration."""
+    def _stage_features(self) -> list[Features]:
+        """One-hot kernels (12) and expansions (12), counts of both (3 each) and depth of each configuration."""
         digits = self._configurations[:, :, None]
         kernels = digits // 3 == np.arange(3)
         expansions = (digits % 3 == np.arange(3)) & (digits < ABSENT)
-        parts = [
+        kinds = [
             *(hot.reshape(CONFIGURATIONS, -1) for hot in (kernels, expansions)),
             *(hot.sum(axis=1) for hot in (kernels, expansions)),
             kernels.sum(axis=(1, 2))[:, None],
         ]
-        return np.concatenate(parts, axis=1, dtype=np.float32)
+        return [kind.astype(np.float32) for kind in kinds]
 
     def one_hot(self, archs: Archs) -> Features:
         """Return `(n, 120)`: one-hot kernels of the twenty blocks, then expansions, zeros for absent ones."""
-        self.check_rows(archs)
-        numbers, width = self._numbers(archs), 3 * DEPTH
-        kernels, expansions = np.split(self._stage_features[:, : 2 * width], 2, axis=1)
-        out = np.empty((len(archs), 2, STAGES, width), np.float32)
-        for stage in range(STAGES):
-            out[:, 0, stage] = kernels[numbers[:, stage]]
-            out[:, 1, stage] = expansions[numbers[:, stage]]
-        return out.reshape(len(archs), 6 * BLOCKS)
+        return self._features(archs, self._stage_features[:2])
 
     def encode(self, archs: Archs) -> Features:
         """Return one-hot kernels and expansions, their counts by stage, depths, and costs."""
         costs = np.column_stack([*self.costs(archs).values()])
-        return np.concatenate([self._features(archs), costs], axis=1, dtype=np.float32)
+        return np.concatenate([self._features(archs, self._stage_features), costs], axis=1, dtype=np.float32)
 
-    def _features(self, archs: Archs) -> Features:
-        """Return the features of all stages, the same kind of all of them side by side."""
+    def _features(self, archs: Archs, kinds: Sequence[Features]) -> Features:
+        """Return these kinds of features of all stages, the same kind of all of them side by side."""
         self.check_rows(archs)
-        stages = self._stage_features[self._numbers(archs)]
-        parts = np.split(stages, [12, 24, 27, 30], axis=2)
-        return np.concatenate([part.reshape(len(archs), STAGES * part.shape[2]) for part in parts], axis=1)
+        numbers = self._numbers(archs)
+        return np.concatenate([kind[numbers].reshape(len(archs), STAGES * kind.shape[1]) for kind in kinds], axis=1)
 
     # -- notation ----------------------------------------------------------------------------------
     @cached_property

@@ -141,9 +141,10 @@ def judge_of(
 
 
 def supernet_judge(params: Params, members: Archs | None, folder: Path) -> tuple[Oracle, str]:
-    """Return a trained supernet as an oracle of `members`, of the whole space if None, and a digest of its answers.
+    """Return a trained supernet as an oracle of `members`, of the whole space if None, and a digest of it.
 
-    Its accuracies are those of `search`: recalibrated, on that section's images. Raises UserError, DamagedFile.
+    Its accuracies are recalibrated, by the settings of `search`; of the digest are its files and the images, not
+    those settings. Raises UserError, DamagedFile.
     """
     judged: dict[str, SupernetOracle] = {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from lissnas import store
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params, shrink_params
 from lissnas.errors import UserError
-from lissnas.predictor import Predictor, out_of_fold, tau_interval
+from lissnas.predictor import Predictor, cross_validated_tau
 from lissnas.quality import good_threshold, share_good, shrink_index, top_kept
 from lissnas.report import figures
 from lissnas.rng import stream
@@ -26,8 +25,6 @@ from lissnas.stages.locality import read_threshold
 
 WEAK_TAU = 0.2
 """A predictor whose tau may be lower is said to be weak: 50 labels of NAS-Bench-101 give .45, noise 0."""
-SAVING, QUICK = 0.05, 0.1
-"""The share of the time that may go into saving the state, and seconds of a save that is made in any case."""
 ROW_GROUP = 1 << 20
 """Members that are written at once."""
 
@@ -67,14 +64,9 @@ def shrink_stage(
         elif (saved := checkpoint.load()) is not None:
             state = State.from_arrays(space, *saved)
 
-        due = 0.0
-
         def after_iteration(now: State) -> None:
-            nonlocal due
-            if (began := time.monotonic()) >= due:
+            if checkpoint.due:
                 checkpoint.save(*now.to_arrays())
-                took = time.monotonic() - began
-                due = began + (took / SAVING if took > QUICK else 0.0)
             if on_iteration is not None:
                 on_iteration(now)
 
@@ -214,18 +206,9 @@ def _judged_by_prediction(result: ShrinkResult, source: Source) -> tuple[dict[st
         notes.append(f"{failed:,} networks were to be labelled and gave no value; they are left out")
     labelled = np.flatnonzero(state.label_round >= 0)
     if len(labelled) and problem.predictor is None:
-        values = state.labels[labelled]
-        rng = stream(problem.params.seed, "target")
-        scores = out_of_fold(
-            source.space,
-            state.rows[labelled],
-            values,
-            problem.params.predictor,
-            problem.params.seed,
-            rng,
-            problem.threads,
-        )
-        tau, low, high = tau_interval(scores, values)
+        settings, seed = problem.params.predictor, problem.params.seed
+        rows, known, rng = state.rows[labelled], state.labels[labelled], stream(seed, "target")
+        tau, low, high = cross_validated_tau(source.space, rows, known, settings, seed, rng, problem.threads)
         found |= {"tau": tau, "tau_low": low, "tau_high": high}
         if low < WEAK_TAU:
             notes.append(

@@ -99,10 +99,11 @@ def train_supernet(
     model, course = fit_supernet(params, space, members, seed, recipe, checkpoint, watch)
     curve = [vars(progress) for progress in course]
     last = curve[-1]["loss"] if curve else float("nan")
-    n = space.size() if members is None else len(members)
+    about = describe_supernet(model, members)
+    n = about["networks"]
     return {
         SUPERNET_WEIGHTS: weights(model),
-        SUPERNET_ABOUT: store.to_json(describe_supernet(model, members)),
+        SUPERNET_ABOUT: store.to_json(about),
         "training.csv": store.to_csv(curve),
         "training.png": figures.png(figures.training(curve, f"{space.name}: supernet of {figures.big(n)} networks")),
         "metrics.json": store.to_json({"space": space.name, "networks": n, "seed": seed, "loss": last}),
@@ -139,11 +140,12 @@ def fit_supernet(
 
 def sampler_of(name: str, space: Space, members: Archs | None, seed: int) -> samplers.Sampler:
     """Return a sampler of the paths of a set, None for the whole space, by name."""
+    whole = members is None or len(members) == space.size()
+    if name == "fair" and whole and isinstance(space, ChoiceSpace) and space.free:
+        return samplers.fair_product(space, space.possible(), seed)
     if members is None:
         if name == "uniform":
             return samplers.uniform(space, seed)
-        if name == "fair" and isinstance(space, ChoiceSpace) and space.free:
-            return samplers.fair_product(space, space.possible(), seed)
         raise UserError(
             f"supernet.sampler: {name} needs a list of networks of {space.name}; give --subspace, or uniform"
         )
@@ -151,8 +153,6 @@ def sampler_of(name: str, space: Space, members: Archs | None, seed: int) -> sam
         return samplers.over_set(members, seed)
     if name == "balanced":
         return samplers.balanced(members, _size(space, members).astype(np.float64), seed)
-    if isinstance(space, ChoiceSpace) and space.free and len(members) == space.size():
-        return samplers.fair_product(space, space.possible(), seed)
     return samplers.fair_set(space, members, int(space.slots(members).max()) + 1, seed)
 
 
