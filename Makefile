@@ -45,7 +45,7 @@ reproduce: $(READY) ## Run the whole pipeline of dvc.yaml: every benchmark and s
 	dvc repro
 
 test: $(READY) lint ## Lint, type-check and run the tests
-	OMP_NUM_THREADS=1 pytest
+	OMP_NUM_THREADS=1 pytest -n auto --dist loadfile
 
 lint: $(READY) ## ruff, ruff format, mypy --strict
 	ruff check .
