@@ -72,26 +72,31 @@ def convolve(
 
 
 class DepthwiseConvolution(nn.Conv2d):
-    """A padded depthwise convolution without bias, quick on the smallest maps.
+    """A padded depthwise convolution without bias, quick on small maps.
 
-    Where a kernel is three times as large as the map, every output sees every input, and the convolution is one
-    matrix a channel: on a CPU that takes a twentieth of the time of the library's depthwise convolution or less,
-    which still goes through all the taps that lie in the padding. On larger maps less is gained.
+    Where the kernel is larger than the map, the convolution is one matrix a channel: on a CPU that takes a half to
+    a twentieth of the time of the library's depthwise convolution, which goes through the taps in the padding too.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolution of `x`, `(n, c, height, width)`."""
         sides, reach = x.shape[2:], self.kernel_size[0]
-        if x.device.type != "cpu" or reach < 3 * max(sides):
+        if x.device.type != "cpu" or reach <= max(sides):
             return super().forward(x)
         (rows, columns), stride = (self._taps(side) for side in sides), self.stride[0]
         out = [(side - 1) // stride + 1 for side in sides]
-        taps = rows[:, None, :, None] * reach + columns[None, :, None, :]  # (height, width, out height, out width)
-        matrices = self.weight.flatten(1)[:, taps.reshape(-1)].view(len(self.weight), -1, out[0] * out[1])
-        return torch.bmm(x.flatten(2).transpose(0, 1), matrices).transpose(0, 1).reshape(*x.shape[:2], *out)
+        row, column = rows[:, None, :, None], columns[None, :, None, :]  # (height, width, out height, out width)
+        within = (row >= 0) & (row < reach) & (column >= 0) & (column < reach)
+        taps = torch.where(within, row * reach + column, reach * reach).reshape(-1)
+        weight = F.pad(self.weight.flatten(1), (0, 1))  # the last tap, 0, leads nowhere
+        matrices = weight[:, taps].view(len(weight), -1, out[0] * out[1])
+        y = torch.bmm(x.flatten(2).transpose(0, 1).contiguous(), matrices)
+        if y.requires_grad:
+            y.register_hook(Tensor.contiguous)  # elsewise the library multiplies matrix by matrix, here and above
+        return y.transpose(0, 1).reshape(*x.shape[:2], *out)
 
     def _taps(self, side: int) -> Tensor:
-        """Return which tap leads from a position of the input, the rows, to one of the output."""
+        """Return which tap would lead from a position of the input, the rows, to one of the output."""
         stride, padding = self.stride[0], self.kernel_size[0] // 2
         return torch.arange(side)[:, None] - torch.arange(0, side, stride)[None, :] + padding
 

@@ -47,6 +47,7 @@ def train_label(
         seed=seed,
         checkpoint=checkpoint,
         device=device,
+        as_shortcuts=True,
     )
     return accuracy(model, data, "validation", recipe.batch_size, device)
 

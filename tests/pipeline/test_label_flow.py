@@ -36,6 +36,7 @@ TINY = {
     "label.time_limit": 120.0,
     **{f"recipes.cpu_label.{k}": v for k, v in (("steps", 6), ("batch_size", 16), ("warmup", 2), ("report_every", 2))},
     "recipes.cpu_label.checkpoint_every": 2,
+    "recipes.cpu_label.rate": 0.5,
 }
 PLAIN = f"""
 from pathlib import Path
@@ -53,7 +54,7 @@ def write_params(folder: Path, **more: Any) -> config.Params:
 
 
 def flow(*words: str, code: int = 0) -> str:
-    """Run `python -m flows.label` in this process; return what it printed."""
+    """Run `python -m flows.label` in this process; return what it printed, in one line."""
     said, argv = io.StringIO(), sys.argv
     sys.argv = ["flows.label", "--space", SPACE, *words]
     try:
@@ -62,7 +63,7 @@ def flow(*words: str, code: int = 0) -> str:
     finally:
         sys.argv = argv
     assert ended.value.code == code, said.getvalue()
-    return said.getvalue()
+    return " ".join(said.getvalue().split())
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +107,8 @@ def test_a_label_is_a_function_of_parameters_seed_and_network(collected: Path, t
     arch, value = list(labels_of(collected).items())[-1]
     assert train_label(params, SPACE, arch, 0) == value
     weak = params.model_copy(update={"label": params.label.model_copy(update={"width": 0.5})})
-    assert {train_label(weak, SPACE, arch, 0), train_label(params, SPACE, arch, 1)} != {value}
+    others = [train_label(params, SPACE, arch, seed) for seed in (1, 2, 3)]
+    assert {train_label(weak, SPACE, arch, 0), *others} != {value}
 
 
 def test_again_nothing_is_done_and_more_are_added_to_it(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_random_turns_are_the_angle_of_the_whole_vectors(space: Space) -> None:
     assert len({round(a, 9) for a in found}) > 1
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.floats(1e-3, 3.1), st.floats(1e-3, 1e3))
 def test_a_turn_by_an_angle_gives_the_angle_at_any_scale(angle: float, scale: float) -> None:
     """Weights turned in the plane of two orthogonal vectors of all weights."""

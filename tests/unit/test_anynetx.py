@@ -320,7 +320,7 @@ def test_the_first_bad_row_is_named_whatever_is_wrong_with_it() -> None:
         assert caught.value.reason == alone.value.reason
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(STEPS)), NAMES | st.text(alphabet="0123456789xbg|", max_size=40))
 def test_any_text_is_read_or_refused(name: str, text: str) -> None:
     """It is read just where the rules, in plain words, allow it."""

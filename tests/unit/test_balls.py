@@ -65,7 +65,7 @@ def test_sampling_is_uniform_over_the_union(union: Balls, seed: int) -> None:
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=5), st.integers(0, 5))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_ball_has_as_many_rows_as_are_near(radix: list[int], radius: int) -> None:
     space = ChoiceSpace("small", radix)
     rows = space.enumerate()

@@ -129,7 +129,7 @@ def test_three_edits_are_not_reached_in_two() -> None:
     assert not {(i, int(k)) for i, k in enumerate(far)} & two_steps
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 2**21 - 1), st.integers(0, 242))
 def test_any_matrix_is_a_cell_or_a_named_error(edges: int, ops: int) -> None:
     row = np.array([edges >> e & 1 for e in range(21)] + [ops // 3**i % 3 for i in range(5)], np.int8)

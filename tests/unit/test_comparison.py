@@ -101,7 +101,7 @@ def test_paired_p() -> None:
     assert paired_p(np.array([0.3])) == 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(-50, 50), min_size=1, max_size=8))
 def test_paired_p_is_a_probability_and_has_no_side(gaps: list[int]) -> None:
     values = np.array(gaps, np.float64)
@@ -178,7 +178,6 @@ def value_of(archs: Archs) -> FloatArray:
     return FREE_SPACE.key(archs).astype(np.float64)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 242), max_size=30), max_size=8), st.integers(0, 120))
 def test_a_counted_oracle_is_a_memory_with_a_budget(batches: list[list[int]], budget: int) -> None:
     seen: set[int] = set()
@@ -266,13 +265,13 @@ def check_product(space: ChoiceSpace, allowed: BoolArray) -> None:
             part.sample(1, rng())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(masks(FREE_SPACE))
 def test_a_product_without_rules(allowed: BoolArray) -> None:
     check_product(FREE_SPACE, allowed)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(masks(MACRO))
 def test_a_product_with_rules(allowed: BoolArray) -> None:
     check_product(MACRO, allowed)
@@ -367,7 +366,7 @@ def test_random_drops_on_nasbench101_leave_what_the_paper_reports(drops: int, le
 ALL_PAIRS = [(slot, choice) for choice in range(3) for slot in range(5)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.permutations(ALL_PAIRS), st.integers(1, 300))
 def test_drops_stop_at_the_nearest_size(order: Sequence[tuple[int, int]], target: int) -> None:
     """In ratio; what dropping one at a time passes through is 3^5, then products of 1 to 3."""

@@ -55,7 +55,7 @@ class Rare(ChoiceSpace):
 
 # -- centres ---------------------------------------------------------------------------------------
 @given(st.integers(0, 10_000), st.integers(1, 60), st.integers(0, 4), st.integers(1, 50))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_centres_are_those_of_one_look_after_the_other(seed: int, n: int, radius: int, block: int) -> None:
     rows = SPACE.sample_distinct(120, np.random.default_rng(seed))
     expected: list[int] = []

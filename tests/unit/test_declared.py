@@ -331,7 +331,7 @@ def specs(draw: st.DrawFn) -> Spec:
     return spec
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.filter_too_much])
 @given(specs())
 def test_any_small_space_against_brute_force(spec: Spec) -> None:
     try:
@@ -809,7 +809,7 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
 LINES = [*EXAMPLE.splitlines(), "  - {", "x: &a", "- *a", "? [a]", "!t", "name:", "costs: 3", "---", "positions: a"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.sampled_from(LINES), max_size=25))
 def test_any_lines_are_a_space_or_named_problems(lines: list[str]) -> None:
     problems: list[str] = []

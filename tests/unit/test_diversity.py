@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist, cosine
 from scipy.stats import ks_2samp
@@ -87,7 +87,6 @@ def test_a_space_too_large_to_list() -> None:
 rows_of_priced = st.sets(st.integers(0, 728), min_size=1, max_size=80).map(lambda s: np.array(sorted(s)))
 
 
-@settings(deadline=None)
 @given(rows_of_priced)
 def test_a_part_is_within_bounds(chosen: IntArray) -> None:
     found = measure("priced", yardstick("priced").space.enumerate()[chosen])
@@ -101,7 +100,6 @@ def test_a_part_is_within_bounds(chosen: IntArray) -> None:
     assert 1 <= found["flops_min"] <= found["flops_max"] <= 13
 
 
-@settings(deadline=None)
 @given(rows_of_priced, rows_of_priced)
 def test_more_architectures_never_cover_less(some: IntArray, more: IntArray) -> None:
     full = yardstick("priced").space.enumerate()

@@ -59,7 +59,7 @@ def test_ofa_size() -> None:
     assert not OFA.exact_keys
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 7371**5 - 1))
 def test_ofa_key_is_the_index_modulo_two_to_the_64(index: int) -> None:
     row = np.array([ofa_row(index)], np.int8)
@@ -68,7 +68,7 @@ def test_ofa_key_is_the_index_modulo_two_to_the_64(index: int) -> None:
         assert (OFA.unkey(OFA.key(row)) == row).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 7371**5 - 2**64 - 1))
 def test_ofa_networks_that_share_a_key_differ_in_every_stage(index: int) -> None:
     a, b = np.array([ofa_row(index), ofa_row(index + 2**64)], np.int8)
@@ -315,7 +315,7 @@ def test_nb301_sample_is_uniform_over_distinct_cells() -> None:
         assert chi2_contingency(counts[:, counts.sum(axis=0) > 0]).pvalue > 1e-4
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32))
 def test_nb301_order_of_nodes_does_not_matter(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -406,7 +406,7 @@ def test_nb301_distance_is_that_of_the_graph_of_edits() -> None:
         assert (NB301.distance(twice, np.tile(row, (len(twice), 1))) == distance).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32))
 def test_nb301_distance_is_a_metric_and_is_reached_by_single_edits(seed: int) -> None:
     """From every network another one is one edit nearer, as a path of that length needs."""

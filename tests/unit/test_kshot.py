@@ -213,7 +213,7 @@ def test_weights_of_a_dictionary_are_a_function_of_the_seed() -> None:
     assert not equal(a, c)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 8), st.integers(0, 2**20), st.floats(0, 30), st.integers(0, 2**20))
 def test_lambdas_are_on_the_simplex(k: int, seed: int, scale: float, draw: int) -> None:
     for name in ("nas_bench_macro", "nasbench101", "transnas_micro"):

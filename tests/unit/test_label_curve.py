@@ -204,7 +204,7 @@ def test_a_predictor_with_a_kernel_is_read_back_as_it_was(params: Params) -> Non
     np.testing.assert_array_equal(model.score(every[5:9], 1), model.score(every, 1)[5:9])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 40), st.integers(0, 2**32 - 1), st.floats(1e-3, 1e8))
 def test_a_kernel_model_follows_a_line_whatever_the_units(n: int, seed: int, unit: float) -> None:
     rng = default_rng(seed)

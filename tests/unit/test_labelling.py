@@ -225,7 +225,7 @@ Attempts = st.lists(
 
 
 @given(Attempts, st.integers(0, 10_000), st.binary(max_size=20))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_appended_is_read_back(tmp_path: Path, made: list[Attempt], cut: int, junk: bytes) -> None:
     path = tmp_path / "log"
     path.unlink(missing_ok=True)

@@ -270,7 +270,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         read_labels(tmp_path / "labels.txt", SPACE)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.permutations(range(30)), st.lists(st.integers(0, 29), max_size=30))
 def test_the_order_of_rows_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, order: list[int], again: list[int]

@@ -142,7 +142,7 @@ def test_networks_without_any_at_that_distance_are_left_out() -> None:
 
 
 # -- correlation and difference --------------------------------------------------------------------
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(3, 200), st.floats(-0.99, 0.99), st.integers(0, 1000), st.floats(0.01, 1e3), st.floats(-1e3, 1e3))
 def test_a_row_holds_what_numpy_computes(n: int, rho: float, seed: int, scale: float, shift: float) -> None:
     found = correlated(n, rho, seed)
@@ -199,7 +199,7 @@ def test_undefined_correlations(a: list[float], b: list[float], part: str) -> No
         measure(Pairs(2, "edge", np.array(a), np.array(b)), 100, rng())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 400), min_size=2, max_size=300), st.integers(0, 1000))
 def test_the_histogram_of_differences_holds_every_pair(hundredths: list[int], seed: int) -> None:
     gap = np.array(hundredths) / 100

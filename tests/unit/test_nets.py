@@ -12,7 +12,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed (the extra `
 
 from lissnas import nets, spaces  # noqa: E402
 from lissnas.errors import InvalidArchitecture, UnknownName, UserError  # noqa: E402
-from lissnas.nets.blocks import BatchNorm, DepthwiseConvolution  # noqa: E402
+from lissnas.nets.alone import begin_as_shortcuts  # noqa: E402
+from lissnas.nets.anynetx import XBlock  # noqa: E402
+from lissnas.nets.blocks import BatchNorm, DepthwiseConvolution, MobileBlock  # noqa: E402
 from lissnas.nets.nasbench101 import plan, widths_of  # noqa: E402
 from lissnas.spaces import Archs, Space  # noqa: E402
 
@@ -256,11 +258,32 @@ def test_shufflenetv2_starts_as_in_spos() -> None:
         assert float(c.weight.detach().std()) == pytest.approx(1 / c.weight.shape[1], rel=0.1)
 
 
+@pytest.mark.parametrize("name", ["nas_bench_macro", "mobilenet", "fairnas", "anynetx"])
+def test_blocks_begin_as_their_shortcuts(name: str) -> None:
+    space = spaces.get(name)
+    net = nets.network(name, sample(space, 1)[0].tolist(), **SMALL)
+    inner = [
+        b
+        for b in net.modules()
+        if (isinstance(b, MobileBlock) and b.shortcut)
+        or (isinstance(b, XBlock) and isinstance(b.shortcut, nn.Identity))
+    ]
+    last: list[Any] = [[*block.get_submodule("body").children()][-1] for block in inner]
+    assert inner
+    begin_as_shortcuts(net)
+    for block, norm in zip(inner, last, strict=True):
+        channels = norm.num_features
+        x = images(2, 4).mean(dim=1, keepdim=True).abs().expand(-1, channels, -1, -1)
+        assert torch.equal(block(x), x)
+    logits(net, images(4, 32)).sum().backward()
+    assert all(norm.weight.grad.abs().sum() > 0 for norm in last)  # they learn to do more
+
+
 # -- leading channels -------------------------------------------------------------------------------
 @pytest.mark.parametrize("kernel", [3, 5, 7, 9])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("height", [1, 2, 3, 4])
-@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("height", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("width", [1, 2, 3, 5])
 def test_a_depthwise_convolution_is_the_same_on_small_maps(kernel: int, stride: int, height: int, width: int) -> None:
     convolution = DepthwiseConvolution(6, 6, kernel, stride, kernel // 2, groups=6, bias=False)
     x = torch.randn(4, 6, height, width, requires_grad=True)

@@ -283,7 +283,7 @@ def test_a_cut_off_file_is_named_with_the_record(tmp_path: Path, cut: int) -> No
         list(records(path))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_any_flipped_bit_is_found(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     whole = tfrecord([b"first record", b"", b"the third one"])
@@ -335,7 +335,7 @@ def test_the_reader_agrees_with_google() -> None:
     assert nasbench101._accuracies(ours) == {nasbench101.VALIDATION: 0.91, nasbench101.TEST: 0.92}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=80))
 def test_noise_is_a_message_or_an_error(data: bytes) -> None:
     with suppress(ValueError):
@@ -562,7 +562,7 @@ def test_cut_anywhere_a_pickle_is_refused(tmp_path: Path, form: Callable[[Any], 
             restricted.load(path)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_a_mutated_pickle_gives_plain_data_or_an_error(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

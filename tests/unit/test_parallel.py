@@ -380,7 +380,7 @@ def test_no_jitter_is_no_change_and_draws_nothing(seed: int, n: int, side: int) 
     assert torch.equal(g.get_state(), before)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**31), st.floats(1e-6, 1, exclude_max=True), st.integers(1, 4), st.integers(1, 6))
 def test_jittered_images_are_bytes_within_what_the_factors_allow(seed: int, strength: float, n: int, side: int) -> None:
     x = pixels(n, side, seed)
@@ -444,7 +444,7 @@ def box_of(width: int, height: int, seed: int) -> tuple[int, int, int, int]:
     return spied.box
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 2**31))
 def test_a_crop_lies_within_the_image(width: int, height: int, seed: int) -> None:
     left, top, right, bottom = box_of(width, height, seed)
@@ -452,7 +452,7 @@ def test_a_crop_lies_within_the_image(width: int, height: int, seed: int) -> Non
     assert 0 <= top < bottom <= height
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(100, 1000), st.floats(0.5, 2), st.integers(0, 2**31))
 def test_a_crop_is_8_to_100_percent_of_an_image_of_usual_shape(width: int, ratio: float, seed: int) -> None:
     height = round(width * ratio)
@@ -616,7 +616,7 @@ def test_a_recipe_s_augmentation_is_not_passed_over_in_silence(folder: Path, cha
     assert not torch.equal(changed, plain)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(0, 9))
 def test_ranks_share_a_folder_s_batch_of_any_size(world: int, each: int, step: int) -> None:
     assume(world * each <= 12)

@@ -95,7 +95,7 @@ def same(a: History, b: History) -> bool:
 
 
 # -- what is asked -----------------------------------------------------------------------------------
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(1, 200),
     st.integers(1, 20),
@@ -151,7 +151,7 @@ def test_a_score_that_is_no_number_names_its_network(bad: float) -> None:
 
 
 # -- limits ------------------------------------------------------------------------------------------
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(0, 1), st.floats(0, 1), st.integers(0, 5))
 def test_no_network_above_a_limit_is_asked_about(flops: float, params: float, seed: int) -> None:
     members = some(200, seed)

@@ -303,7 +303,7 @@ def test_other_mistakes(tmp_path: Path, quick: Params) -> None:
 Round: TypeAlias = tuple[int, int, bool]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 5), st.booleans()), min_size=1, max_size=8))
 def test_nothing_is_ever_asked_for_twice(tmp_path_factory: pytest.TempPathFactory, rounds: list[Round]) -> None:
     folder = tmp_path_factory.mktemp("s")

@@ -306,7 +306,7 @@ def test_a_changed_answer_is_noticed(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_digit_is_kept(tmp_path: Path, values: list[float]) -> None:
     path = tmp_path / "answers"
     path.unlink(missing_ok=True)
