@@ -16,7 +16,7 @@ import numpy as np
 from flows.label import attempt_lines
 from lissnas import console, options, spaces, store
 from lissnas.labels import read_labels
-from lissnas.predictor import cross_validated_tau
+from lissnas.predictor import out_of_fold, tau_interval
 from lissnas.rng import stream
 from lissnas.sources import TRAINED
 from lissnas.stages.label import ATTEMPTS, LABELS, LOG, label_stage
@@ -43,7 +43,8 @@ def packaged_rows(params_file: Path, work: Path) -> Iterator[dict[str, Any]]:
                 store.write(log, (out / LOG).read_bytes())
         labels = read_labels(out / LABELS, space := spaces.get(name))
         rng = stream(0, "packaged labels", name)
-        tau, low, high = cross_validated_tau(space, labels.archs, labels.values, params.predictor, 0, rng, 1)
+        scores = out_of_fold(space, labels.archs, labels.values, params.predictor, 0, rng, 1)
+        tau, low, high = tau_interval(scores, labels.values)
         yield {
             "space": name,
             "width": width,

@@ -200,19 +200,6 @@ def tau_interval(scores: FloatArray, values: FloatArray) -> tuple[float, float, 
     return tau, math.tanh(z - error), math.tanh(z + error)
 
 
-def cross_validated_tau(
-    space: Space,
-    archs: Archs,
-    values: FloatArray,
-    settings: PredictorConfig,
-    seed: int,
-    rng: Generator,
-    threads: int,
-) -> tuple[float, float, float]:
-    """Return tau of scores out of fold and of the labels themselves, with its 95 % interval."""
-    return tau_interval(out_of_fold(space, archs, values, settings, seed, rng, threads), values)
-
-
 def assess(predictor: Predictor, archs: Archs, values: FloatArray, threads: int = 0) -> dict[str, float]:
     """Return tau, Spearman, R2, and tau on the better half, on architectures held out from the fit."""
     scores = predictor.score(archs, threads)

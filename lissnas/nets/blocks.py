@@ -92,7 +92,7 @@ class DepthwiseConvolution(nn.Conv2d):
         matrices = weight[:, taps].view(len(weight), -1, out[0] * out[1])
         y = torch.bmm(x.flatten(2).transpose(0, 1).contiguous(), matrices)
         if y.requires_grad:
-            y.register_hook(Tensor.contiguous)  # elsewise the library multiplies matrix by matrix, here and above
+            y.register_hook(Tensor.contiguous)  # or the library goes matrix by matrix; as above
         return y.transpose(0, 1).reshape(*x.shape[:2], *out)
 
     def _taps(self, side: int) -> Tensor:

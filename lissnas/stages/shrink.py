@@ -12,7 +12,7 @@ from lissnas import store
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params, shrink_params
 from lissnas.errors import UserError
-from lissnas.predictor import Predictor, cross_validated_tau
+from lissnas.predictor import Predictor, out_of_fold, tau_interval
 from lissnas.quality import good_threshold, share_good, shrink_index, top_kept
 from lissnas.report import figures
 from lissnas.rng import stream
@@ -208,7 +208,8 @@ def _judged_by_prediction(result: ShrinkResult, source: Source) -> tuple[dict[st
     if len(labelled) and problem.predictor is None:
         settings, seed = problem.params.predictor, problem.params.seed
         rows, known, rng = state.rows[labelled], state.labels[labelled], stream(seed, "target")
-        tau, low, high = cross_validated_tau(source.space, rows, known, settings, seed, rng, problem.threads)
+        scores = out_of_fold(source.space, rows, known, settings, seed, rng, problem.threads)
+        tau, low, high = tau_interval(scores, known)
         found |= {"tau": tau, "tau_low": low, "tau_high": high}
         if low < WEAK_TAU:
             notes.append(

@@ -107,8 +107,7 @@ def test_a_label_is_a_function_of_parameters_seed_and_network(collected: Path, t
     arch, value = list(labels_of(collected).items())[-1]
     assert train_label(params, SPACE, arch, 0) == value
     weak = params.model_copy(update={"label": params.label.model_copy(update={"width": 0.5})})
-    others = [train_label(params, SPACE, arch, seed) for seed in (1, 2, 3)]
-    assert {train_label(weak, SPACE, arch, 0), *others} != {value}
+    assert {train_label(weak, SPACE, arch, 0), train_label(params, SPACE, arch, 1)} != {value}
 
 
 def test_again_nothing_is_done_and_more_are_added_to_it(tmp_path: Path) -> None:

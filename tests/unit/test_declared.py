@@ -331,7 +331,7 @@ def specs(draw: st.DrawFn) -> Spec:
     return spec
 
 
-@settings(max_examples=120, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(specs())
 def test_any_small_space_against_brute_force(spec: Spec) -> None:
     try:
