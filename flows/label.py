@@ -1,7 +1,8 @@
-"""Collect labels by training: one task a network, on a Dask cluster or here.
+"""Collect labels by training, here or by a program of yours: one task a network, on a Dask cluster or here.
 
 python -m flows.label --space shufflenetv2 --networks 150 --out data/label/shufflenetv2
 python -m flows.label --space fairnas --archs suggested.csv --scheduler tcp://10.0.0.1:8786
+python -m flows.label --space space.yaml --program "python train.py" --networks 50     (a network in, a number out)
 python -m flows.label --space fairnas --workers 0     (one after the other, without Dask and Prefect)
 """
 
@@ -18,11 +19,12 @@ from prefect import flow, get_run_logger
 from prefect.futures import as_completed
 from prefect_dask.task_runners import DaskTaskRunner
 
-from flows.common import DATA, as_task, log_to_mlflow, main
-from lissnas import console, labelling, options, spaces
+from flows.common import as_task, folder_of, log_to_mlflow, main
+from lissnas import console, labelling, options
 from lissnas.errors import UserError
 from lissnas.labelling import Attempt, Labeller, LabellerUnavailable
 from lissnas.options import ParamsOption, SeedOption, with_config_options
+from lissnas.sources import get_space
 from lissnas.stages.base import Outcome
 from lissnas.stages.label import check, label_stage, read_archs
 
@@ -86,12 +88,13 @@ def label(
     params: Path | None = None,
     overrides: dict[str, Any] | None = None,
     archs: list[str] | None = None,
+    program: str | None = None,
 ) -> tuple[Outcome, str]:
-    """Label networks of `space` into `out`, log the result to MLflow."""
-    checked = options.load_params(params, overrides or {})
+    """Label networks of `space`, a name or a file, into `out`, log the result to MLflow."""
+    checked, found = options.load_params(params, overrides or {}), get_space(space)
     logger = get_run_logger()
-    folder = out or DATA / "label" / space
-    outcome = label_stage(checked, space, seed, folder, archs, on_dask, attempt_lines(logger.info))
+    folder = out or folder_of("label", None, space)
+    outcome = label_stage(checked, found, seed, folder, archs, on_dask, attempt_lines(logger.info), program)
     return outcome, log_to_mlflow("label", outcome, seed)
 
 
@@ -107,7 +110,7 @@ def attempt_lines(line: Callable[[str], None]) -> Callable[[Attempt], None]:
 
 @with_config_options("label")
 def command(
-    space: Annotated[str, typer.Option(help="Space, e.g. shufflenetv2 (see `lissnas spaces`).")],
+    space: Annotated[str, typer.Option(help="Space, e.g. shufflenetv2 (see `lissnas spaces`), or a space.yaml.")],
     overrides: dict[str, Any],
     archs: Annotated[
         Path | None, typer.Option(help="CSV file with the networks in a column arch; else --networks are drawn.")
@@ -119,21 +122,24 @@ def command(
         int | None, typer.Option(min=0, help="Processes of a local cluster; 0: none, one after the other; else cores.")
     ] = None,
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler: train on its cluster.")] = None,
+    program: Annotated[
+        str | None, typer.Option(help="Who labels: given a network on its standard input, it answers with a number.")
+    ] = None,
 ) -> None:
     """Collect labels by training, each kept as it arrives; the same command again goes on."""
     if scheduler is not None and workers is not None:
         raise UserError("--scheduler: that cluster has its own workers; leave --workers out")
-    checked = options.load_params(params, overrides)
-    check(checked, spaces.get(space))
-    names = None if archs is None else read_archs(archs)
-    folder = out or DATA / "label" / space
+    checked, found = options.load_params(params, overrides), get_space(space)
+    check(checked, found, program)
+    names = None if archs is None else read_archs(archs, found)
+    folder = out or folder_of("label", None, space)
     if workers == 0:
         with console.lines(f"labels of {space}") as line:
-            outcome = label_stage(checked, space, seed, folder, names, on_attempt=attempt_lines(line))
+            outcome = label_stage(checked, found, seed, folder, names, on_attempt=attempt_lines(line), program=program)
         show(outcome)
         return
     on_cluster = label.with_options(task_runner=cluster(workers, scheduler))
-    outcome, place = on_cluster(space, seed, folder, params, overrides, names)
+    outcome, place = on_cluster(space, seed, folder, params, overrides, names, program)
     show(outcome)
     console.out.print(place, soft_wrap=True)
 

@@ -15,39 +15,37 @@ import numpy as np
 
 from flows.label import attempt_lines
 from lissnas import console, options, spaces, store
+from lissnas.config import label_width
 from lissnas.labels import read_labels
 from lissnas.predictor import out_of_fold, tau_interval
 from lissnas.rng import stream
 from lissnas.sources import TRAINED
 from lissnas.stages.label import ATTEMPTS, LABELS, LOG, label_stage
 
-WIDTHS = {"shufflenetv2": 0.5, "fairnas": 0.25, "mobilenet": 0.25, "anynetx": 0.0625}
-"""Of the networks of each space: as wide as a training of seconds allows."""
 NETWORKS = 150
 LOGS = Path("results/label_logs")
 
 
 def packaged_rows(params_file: Path, work: Path) -> Iterator[dict[str, Any]]:
     """Yield a row a space: its labels, trained unless they are there, and how well a predictor orders them."""
+    params = options.load_params(params_file, {"label.networks": NETWORKS})
     for name in TRAINED:
-        width = WIDTHS[name]
-        params = options.load_params(params_file, {"label.width": width, "label.networks": NETWORKS})
-        out, log = work / name, LOGS / f"{name}.jsonl"
+        space, out, log = spaces.get(name), work / name, LOGS / f"{name}.jsonl"
         if log.exists() and not (out / LOG).exists():
             store.write(out / LOG, log.read_bytes())
         try:
             with console.lines(f"labels of {name}") as line:
-                outcome = label_stage(params, name, 0, out, on_attempt=attempt_lines(line))
+                outcome = label_stage(params, space, 0, out, on_attempt=attempt_lines(line))
         finally:
             if (out / LOG).exists():
                 store.write(log, (out / LOG).read_bytes())
-        labels = read_labels(out / LABELS, space := spaces.get(name))
+        labels = read_labels(out / LABELS, space)
         rng = stream(0, "packaged labels", name)
         scores = out_of_fold(space, labels.archs, labels.values, params.predictor, 0, rng, 1)
         tau, low, high = tau_interval(scores, labels.values)
         yield {
             "space": name,
-            "width": width,
+            "width": label_width(params, name),
             "labels": len(labels.values),
             "mean": outcome.metrics["mean"],
             "sd": outcome.metrics["sd"],

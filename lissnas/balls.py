@@ -126,10 +126,8 @@ class Balls:
         forms, owner = self._forms
         at = np.searchsorted(np.cumsum(self._volumes), rng.random(n) * self._volumes.sum(), side="right")
         at = np.minimum(at, len(forms) - 1)
-        rows = draw_within(self.space, forms[at], self.radii[owner[at]], rng)
-        weight = self.space.valid(rows).astype(np.float64)
-        ok = weight > 0
-        rows[ok] = self.space.canonical(rows[ok])
+        rows, ok = self.space.networks(draw_within(self.space, forms[at], self.radii[owner[at]], rng))
+        weight = ok.astype(np.float64)
         weight[ok] /= self.multiplicity(rows[ok])
         return rows, weight
 

@@ -194,9 +194,15 @@ def _show(folder: Annotated[Path, typer.Argument(help="Folder of a finished shri
 def _spaces(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
 ) -> None:
-    """List the spaces, their exact sizes, and the benchmarks over them."""
+    """List the spaces, their sizes (exact; of AnyNetX that of descriptions), and the benchmarks over them."""
     rows = [
-        {"name": s.name, "size": s.size(), "genome_len": s.genome_len, "source": s.source}
+        {
+            "name": s.name,
+            "size": s.size(),
+            "size_exact": s.size_exact,
+            "genome_len": s.genome_len,
+            "source": s.source,
+        }
         for s in map(spaces.get, spaces.names())
     ]
     if as_json:
@@ -206,7 +212,8 @@ def _spaces(
     for row in rows:
         names = [n for n in benchmarks.names() if benchmarks.space_of(n) == row["name"]]
         tasks = ", ".join(n.partition("/")[2] or n for n in names)
-        table.add_row(str(row["name"]), f"{row['size']:,}", tasks, str(row["source"]))
+        size = f"{row['size']:,}{'' if row['size_exact'] else ' descriptions'}"
+        table.add_row(str(row["name"]), size, tasks, str(row["source"]))
     console.out.print(table)
 
 

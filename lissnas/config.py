@@ -154,7 +154,7 @@ class LabelConfig(_Section):
 
     networks: Count = Field(description="networks that are drawn, uniform and distinct")
     recipe: str = Field(description="the section of recipes that trains each")
-    width: Width = Field(description="multiplies all channels")
+    width: Width | None = Field(description="multiplies all channels; the space's if not given")
     side: Annotated[int, Field(ge=8, le=1024, description="side of an image in pixels")]
     stem_stride: Count | None = Field(description="stride of the stem; the published one if not given")
     attempts: Annotated[int, Field(ge=1, le=100, description="trainings of a network until it counts as failed")]
@@ -221,7 +221,7 @@ class ShrinkConfig(_Section):
 
 
 class BenchmarkConfig(_Section):
-    """What one benchmark has of its own, where the shrink and supernet sections say null."""
+    """What one benchmark has of its own, where the shrink, supernet and label sections say null."""
 
     target_size: Count | None = None
     labels: Annotated[int, Field(ge=MIN_LABELS)] | None = None
@@ -359,6 +359,11 @@ def sized(params: Params, benchmark: str) -> Params:
 def label_images(params: Params) -> ImagesConfig:
     """Return the images that labels are trained on: those of the section, at the labels' own resolution."""
     return params.images.model_copy(update={"side": params.label.side})
+
+
+def label_width(params: Params, space: str) -> float:
+    """Return the width of the networks that labels are trained on: as asked, else the space's own."""
+    return params.label.width or own_settings(params, space).width or 1.0
 
 
 def own_settings(params: Params, benchmark: str) -> BenchmarkConfig:

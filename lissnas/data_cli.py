@@ -90,7 +90,7 @@ def _list(
         {"name": b.name, "networks": len(b.keys), "metric": b.metric, "licence": b.licence}
         for b in map(benchmarks.get, benchmarks.names())
     ]
-    found = [_imported(root / kind) for kind in official.KINDS if store.read_manifest(root / kind) is not None]
+    found = [_imported(root / kind) for kind in official.KINDS if (root / kind / store.MANIFEST).exists()]
     obtainable = [
         {
             "benchmark": s.benchmark,

@@ -7,7 +7,8 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from lissnas.labels import ARCH, VALUE
+from lissnas.errors import UserError
+from lissnas.labels import ARCH, STATUS, VALUE
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.declared import Declared, DeclaredSpace
 
@@ -18,7 +19,7 @@ def write_rows(space: Space, archs: Archs, metric: str | None = None, header: Se
     `metric` names its column, else the space does, else it is `value`; `header` names all columns, as for
     `rows_like`.
     """
-    columns = header or header_of(space, metric or metric_of(space))
+    columns = header or header_of(space, metric_of(space, metric))
     return to_csv(columns, rows_like(columns, space, archs))
 
 
@@ -52,6 +53,10 @@ def to_csv(header: Sequence[str], rows: Sequence[dict[str, str]]) -> bytes:
     return out.getvalue().encode()
 
 
-def metric_of(space: Space) -> str:
-    """Return the column of labels where nobody names one."""
-    return space.metric_name if isinstance(space, Declared) else VALUE
+def metric_of(space: Space, asked: str | None = None) -> str:
+    """Return the column of labels: as asked, else as the space names it; raises UserError for one that is taken."""
+    metric = asked or (space.metric_name if isinstance(space, Declared) else VALUE)
+    taken = {ARCH, STATUS, *(space.positions if isinstance(space, DeclaredSpace) else ())}
+    if metric in taken:
+        raise UserError(f"metric: {metric!r} is a column of its own in labels of {space.name}; name another one")
+    return metric

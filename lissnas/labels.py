@@ -52,8 +52,13 @@ class Labels:
         parts = [f"{len(self.archs):,} networks with {self.metric} from {int(self.repeats.sum()):,} rows"]
         parts += [f"{again:,} of them the mean of several"] if again else []
         parts += [f"{n:,} rows {why}" for why, n in self.skipped.items() if n]
-        parts += [f"less {self.metric} is better, so that its negative is used"] if self.negated else []
+        parts += [turned_round(self.metric)] if self.negated else []
         return "; ".join(parts)
+
+
+def turned_round(metric: str) -> str:
+    """Say that values are the negative of what was measured."""
+    return f"less {metric} is better, so that its negative is used"
 
 
 @dataclass
@@ -120,9 +125,14 @@ def read_labels(path: Path, space: Space, metric: str | None = None, least: int 
         table.say(None, f"{name} is {known[0]:g} for all networks; nothing can be learnt from that")
     table.raise_any()
     assert name is not None
-    negated = isinstance(space, Declared) and name == space.metric_name and not space.maximize
+    negated = less_is_better(space, name)
     unlabelled = {"empty": archs[empty], "failed": archs[failed]}
     return Labels(networks, -means if negated else means, repeats, name, skipped, negated, unlabelled)
+
+
+def less_is_better(space: Space, metric: str) -> bool:
+    """Return whether the space declares that less of the metric is better; of a metric it doesn't name more is."""
+    return isinstance(space, Declared) and metric == space.metric_name and not space.maximize
 
 
 def _archs(table: _Table, space: Space) -> tuple[Archs, set[str]]:

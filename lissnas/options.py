@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from lissnas import benchmarks, comparison, config, spaces, store
 from lissnas.benchmarks import Benchmark
+from lissnas.benchmarks.official import nasbench301_models
 from lissnas.errors import Problems, UserError
 from lissnas.labels import read_labels
 from lissnas.oracles import Oracle
@@ -23,7 +24,7 @@ from lissnas.spaces import Space
 from lissnas.spaces.declared import Declared
 from lissnas.stages.base import need_torch
 from lissnas.stages.label import TrainingOracle
-from lissnas.user_oracles import CommandOracle, Remembered, model_scorer
+from lissnas.user_oracles import CommandOracle, Remembered, SurrogateScorer, model_scorer
 
 MOST_SEEDS = 10_000
 
@@ -89,7 +90,10 @@ SOURCE_OPTIONS: dict[str, Any] = {
     ],
     "oracle_model": Annotated[
         Path | None,
-        typer.Option(help="Score by an XGBoost model, .ubj or .json, of the space's features.", rich_help_panel=SOURCE),
+        typer.Option(
+            help="Score by an XGBoost model (.ubj, .json) of the space's features, or NAS-Bench-301's imported folder.",
+            rich_help_panel=SOURCE,
+        ),
     ],
 }
 """Options that say what to shrink, for the command and for the flow; `load_source` reads them."""
@@ -285,19 +289,28 @@ def _judge_of(
         command = CommandOracle.parse(space, asked["oracle_command"], asked["oracle_timeout"])
         return Remembered(command, space, out.parent / f".{out.name}.answers", judge), None, judge
     if "oracle_model" in asked:
-        scorer = model_scorer(asked["oracle_model"], space)
-        return None, scorer, f"model {store.sha256(asked['oracle_model'].read_bytes())}"
+        return None, *_model_of(asked["oracle_model"], space)
     if "oracle_supernet" in asked:
         need_torch("a supernet")
         from lissnas.stages.one_shot import supernet_judge  # torch takes seconds to load
 
-        oracle, digest = supernet_judge(checked, None, asked["oracle_supernet"])
+        oracle, digest = supernet_judge(checked, space, None, asked["oracle_supernet"])
         asked_with = checked.search.model_dump(include={"images", "batch_size", "recalibration_batches"})
         return oracle, None, f"supernet {store.digest({'supernet': digest, **asked_with})}"
     if "labels_from" in asked:
         trained = TrainingOracle.of(checked, space, out.parent / f".{out.name}.training")
         return trained, None, trained.about
     return None, None, ""
+
+
+def _model_of(path: Path, space: Space) -> tuple[Scorer, str]:
+    """Return a model file as a scorer, or NAS-Bench-301's imported models, and a word on which it is."""
+    if not path.is_dir():
+        return model_scorer(path, space), f"model {store.sha256(path.read_bytes())}"
+    if space.name != "nasbench301" or isinstance(space, Declared):
+        raise UserError(f"--oracle-model: {path} is a folder; only NAS-Bench-301's imported models are asked in one")
+    values = nasbench301_models.ensemble(path)
+    return SurrogateScorer(values), f"models {store.sha256((path / store.MANIFEST).read_bytes())}"
 
 
 def for_space(params: config.Params, space: Space) -> config.Params:

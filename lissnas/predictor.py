@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ from lissnas.errors import UserError
 from lissnas.kernel import KernelModel
 from lissnas.rng import stream
 from lissnas.spaces import Archs, FloatArray, Space
+from lissnas.spaces.base import Features
 
 CHUNK = 32_768
 """Rows encoded and predicted at once."""
@@ -103,12 +105,12 @@ class Predictor:
 
         def score_chunk(lo: int) -> None:
             features = self.space.encode(archs[lo : lo + CHUNK])
-            found = self.booster.inplace_predict(features)
+            found = predicted(self.booster, features)
             out[lo : lo + CHUNK] = found if self.kernel is None else (found + self.kernel.predict(features)) / 2
 
         # Encoding takes as long as predicting: with several chunks a thread does both for one of them.
         together = min(threads, len(starts))
-        self.booster.set_param({"nthread": max(1, threads // max(1, together))})
+        self.booster.set_param({"nthread": max(1, threads // max(1, together)), **placed()})
         if together < 2:
             for lo in starts:
                 score_chunk(lo)
@@ -162,6 +164,25 @@ class Predictor:
         labelled = np.array(own["labelled"], np.int8)
         kernel = KernelModel.at(space.encode(labelled), np.array(own["weights"]), own["length"])
         return cls(space, booster, quantiles, labelled, kernel)
+
+
+@cache
+def device() -> str:
+    """Return where XGBoost predicts: `cuda` with its CUDA build, which falls back to the CPU where no GPU is."""
+    return "cuda" if xgb.build_info().get("USE_CUDA") else "cpu"
+
+
+def placed() -> dict[str, str]:
+    """Return the parameter that puts a model there; none where it is there already."""
+    return {} if device() == "cpu" else {"device": device()}
+
+
+def predicted(booster: xgb.Booster, features: Features) -> FloatArray:
+    """Return `(n,)` predictions of a model."""
+    if device() == "cuda":
+        # Features are in the host's memory: predicting in place would warn of that each time.
+        return np.asarray(booster.predict(xgb.DMatrix(features)))
+    return np.asarray(booster.inplace_predict(features))
 
 
 def encoding_digest(space: Space) -> str:

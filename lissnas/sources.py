@@ -14,12 +14,12 @@ from lissnas import benchmarks, spaces
 from lissnas.benchmarks import Benchmark, surrogates, tables
 from lissnas.errors import UserError, unknown_name
 from lissnas.label_rows import metric_of
-from lissnas.labels import Labels, read_labels
+from lissnas.labels import Labels, less_is_better, read_labels, turned_round
 from lissnas.oracles import Oracle
 from lissnas.predictor import Scorer
 from lissnas.spaces import FloatArray, Space
 from lissnas.spaces.declared import Declared, read_space
-from lissnas.user_oracles import SurrogateScorer
+from lissnas.user_oracles import SurrogateScorer, negative, scorer_values
 
 TRAINED = ("shufflenetv2", "fairnas", "mobilenet", "anynetx")
 """Spaces whose packaged labels are of small networks that were trained for a few seconds (`flows.label`)."""
@@ -80,7 +80,8 @@ def from_space(
 ) -> Source:
     """Return the source of a space and whoever judges it; what is packaged for the space, where nobody is given.
 
-    `judge` says in a word or two who the oracle or the scorer is; it becomes part of the result's identity.
+    All of them give the metric as it is measured; where the space declares that less of it is better, it is turned
+    round here. `judge` says in a word or two who the oracle or the scorer is; it is a part of the result's identity.
     Raises UserError where there is nobody, ConfigError for labels that can't be used.
     """
     if labels is None and oracle is None and scorer is None:
@@ -88,6 +89,10 @@ def from_space(
     found = None if labels is None else read_labels(labels, space, metric)
     named = metric or (found.metric if found else metric_of(space))
     notes = () if found is None else (f"labels: {found.describe()}",)
+    if less_is_better(space, named):
+        notes = notes if found else (turned_round(named),)
+        oracle = None if oracle is None else negative(oracle)
+        scorer = None if scorer is None else SurrogateScorer(negative(scorer_values(scorer)))
     point = 1.0 if found is None else float(np.ptp(found.values)) / 100
     return Source(space.name, space, named, _digest(space, found, judge), point, None, oracle, found, scorer, notes)
 

@@ -19,7 +19,7 @@ from lissnas.errors import UserError
 from lissnas.label_rows import header_of, metric_of, read_rows, rows_like, to_csv
 from lissnas.labels import FAILED, STATUS, Labels, read_labels
 from lissnas.rng import stream
-from lissnas.shrinkers.lissnas import ShrinkResult, shrink
+from lissnas.shrinkers.lissnas import SMALL, ShrinkResult, shrink
 from lissnas.shrinkers.selection import best
 from lissnas.shrinkers.state import Problem
 from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
@@ -28,6 +28,8 @@ from lissnas.subspace import Subspace
 
 BEST_EVERY = 5
 """One network in so many is of the best predicted; the others are random members, which teach more (measured)."""
+MOST = SMALL
+"""Networks of the space that suggestions are drawn from: the shrinker too collects its labels while it is small."""
 WIDER = 2
 """Informative ones are members of the best so many times the shrunk space, whose outer half says where it ends:
 the next space's mean is the better for it, by .002 to .009 standard deviations (NAS-Bench-Macro, TransNAS)."""
@@ -70,7 +72,7 @@ def suggest(
     """
     known = labels if labels is not None else no_labels(space)
     checked = params if params is not None else default_params()
-    result = shrunk_by(space, known, checked, seed, threads) if enough(space, known, n, checked) else None
+    result = shrunk_by(space, known, checked, seed, threads, MOST) if enough(space, known, n, checked) else None
     return _batch(space, known, n, seed, result)
 
 
@@ -87,22 +89,27 @@ def enough(space: Space, labels: Labels, n: int, params: Params) -> bool:
     return have >= first and float(np.ptp(labels.values)) > 0
 
 
-def shrunk_by(space: Space, labels: Labels, params: Params, seed: int, threads: int = 0) -> ShrinkResult:
+def shrunk_by(
+    space: Space, labels: Labels, params: Params, seed: int, threads: int = 0, most: int | None = None
+) -> ShrinkResult:
     """Return what labels shrink a space to, by the variant `elite`; nobody is asked for more.
 
-    Raises UserError where they are too few to learn from, or all the same.
+    To `most` networks, where the target is larger. Raises UserError where labels are too few to learn from, or all
+    the same.
     """
     if len(labels.values) < MIN_LABELS:
         raise UserError(f"{len(labels.values)} networks of {space.name} have a label, at least {MIN_LABELS} are needed")
     elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
     p = shrink_params(elite, space.name, seed, space.size(), _digest(space, labels), len(labels.values))
+    if most is not None and p.target_size is not None:
+        p = p.model_copy(update={"target_size": min(most, p.target_size)})
     return shrink(Problem(space, None, p, threads=threads, labels=(labels.archs, labels.values)))
 
 
 def no_labels(space: Space, metric: str | None = None) -> Labels:
     """Return the labels of a study that begins."""
     none = np.empty((0, space.genome_len), np.int8)
-    return Labels(none, np.empty(0), np.empty(0, np.int64), metric or metric_of(space), {})
+    return Labels(none, np.empty(0), np.empty(0, np.int64), metric_of(space, metric), {})
 
 
 def default_params() -> Params:
@@ -125,10 +132,10 @@ class Study:
         self.path = folder / FILE
         self.space = space
         self.seed = seed
-        self.metric = metric or metric_of(space)
+        self.metric = metric_of(space, metric)
         self._params = params
         self._threads = threads
-        self._shrunk: tuple[str, ShrinkResult] | None = None
+        self._shrunk: dict[int | None, tuple[str, ShrinkResult]] = {}
 
     @classmethod
     def open(
@@ -180,7 +187,7 @@ class Study:
         with store.locked(self.path):
             labels = self.labels
             ready = enough(self.space, labels, n, self._params)
-            batch = _batch(self.space, labels, n, self.seed, self._result(labels) if ready else None)
+            batch = _batch(self.space, labels, n, self.seed, self._result(labels, MOST) if ready else None)
             self._append(batch.archs, [""] * len(batch), [""] * len(batch))
         return batch
 
@@ -226,12 +233,12 @@ class Study:
         """Return the space that all labels so far shrink it to; raises UserError while they are too few."""
         return self._result(self.labels).subspace
 
-    def _result(self, labels: Labels) -> ShrinkResult:
+    def _result(self, labels: Labels, most: int | None = None) -> ShrinkResult:
         """Return the shrink by these labels, made once."""
         digest = _digest(self.space, labels)
-        if self._shrunk is None or self._shrunk[0] != digest:
-            self._shrunk = digest, shrunk_by(self.space, labels, self._params, self.seed, self._threads)
-        return self._shrunk[1]
+        if most not in self._shrunk or self._shrunk[most][0] != digest:
+            self._shrunk[most] = digest, shrunk_by(self.space, labels, self._params, self.seed, self._threads, most)
+        return self._shrunk[most][1]
 
     def _rows(self, archs: Archs | Sequence[str]) -> Archs:
         """Return networks in the form that is kept; raises UserError, InvalidArchitecture."""

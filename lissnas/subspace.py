@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from lissnas.balls import CONFIDENCE, Balls
 from lissnas.errors import UserError
-from lissnas.spaces import Archs, Keys, Space
+from lissnas.spaces import Archs, IntArray, Keys, Space
 from lissnas.spaces.base import LISTABLE, BoolArray, is_in
 from lissnas.spaces.choices import ChoiceSpace
 
@@ -51,8 +51,12 @@ class Subspace:
         return rows[self._permits(slots)]
 
     @cached_property
+    def _order(self) -> IntArray:
+        return np.argsort(self.space.key(self.members))
+
+    @cached_property
     def _sorted_keys(self) -> Keys:
-        keys = np.sort(self.space.key(self.members))
+        keys = self.space.key(self.members)[self._order]
         if (keys[1:] == keys[:-1]).any():
             raise UserError(f"a subspace of {self.space.name} lists an architecture twice")
         return keys
@@ -82,7 +86,12 @@ class Subspace:
         if self.balls is not None:
             return self.balls.contains(archs)
         if self.allowed is None:
-            return is_in(self.space.key(archs), self._sorted_keys)
+            keys = self.space.key(archs)
+            found = is_in(keys, self._sorted_keys)
+            if self.space.size() > 1 << 64:  # then two networks may have one key
+                at = self._order[np.searchsorted(self._sorted_keys, keys[found])]
+                found[found] = (self.space.canonical(archs[found]) == self.members[at]).all(axis=1)
+            return found
         return self._permits(self.space.slots(self.space.canonical(archs)))
 
     def sample(self, n: int, rng: Generator) -> Archs:

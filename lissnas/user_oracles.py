@@ -14,14 +14,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from lissnas.errors import LissnasError, UserError
 from lissnas.foreign_models import load_model
 from lissnas.labelling import Attempt, LabelLog
-from lissnas.labels import NUMBER
+from lissnas.labels import FAILED, NUMBER
 from lissnas.oracles import Oracle, ask
+from lissnas.predictor import Scorer, placed, predicted
 from lissnas.rng import stream
 from lissnas.spaces import Archs, FloatArray, Space
 
@@ -32,16 +34,21 @@ CHUNK = 32_768
 """Architectures whose features are in memory at once."""
 
 
+LINGER = 1.0
+"""Seconds to wait for the pipes of a program that was ended: what it started may hold them for ever."""
+
+
 class OracleFailed(LissnasError):
-    """A user's oracle died, was too slow, or answered what can't be used."""
+    """A user's oracle died, was too slow, or answered what can't be used; `answered` before that are sound."""
+
+    def __init__(self, message: str, answered: Sequence[float] = ()) -> None:
+        super().__init__(message)
+        self.answered = tuple(answered)
 
 
 @dataclass(frozen=True)
 class CommandOracle:
-    """A program of the user's: an architecture a line on its standard input, a number a line on its standard output.
-
-    It runs once a batch, without a shell, in its own process group, which is ended after `seconds`.
-    """
+    """A program of the user's as an oracle (`ask_program`), in batches, ended after `seconds` of one."""
 
     space: Space
     command: Sequence[str]
@@ -50,63 +57,92 @@ class CommandOracle:
     @classmethod
     def parse(cls, space: Space, text: str, seconds: float) -> CommandOracle:
         """Read a command as a shell would split it; raises UserError for one that is not there."""
-        try:
-            command = shlex.split(text)
-        except ValueError as error:
-            raise UserError(f"--oracle-command: {text!r} can't be split into words: {error}") from None
-        if not command or shutil.which(command[0]) is None:
-            raise UserError(f"--oracle-command: {command[0] if command else text!r} is no program that is found")
-        return cls(space, tuple(command), seconds)
+        return cls(space, split_command(text, "--oracle-command"), seconds)
 
     def __call__(self, archs: Archs) -> FloatArray:
         """Return `(n,)` values; raises OracleFailed, which says which batch it was."""
-        names = self.space.format(archs)
-        batch = f"the batch of {len(names)} from {names[0]} to {names[-1]}"
-        try:
-            process = subprocess.Popen(
-                self.command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise OracleFailed(f"{self.command[0]} does not start for {batch}: {error.strerror or error}") from None
-        most = BYTES_A_LINE * (len(names) + 1)
-        try:
-            answer, complaint = _converse(process, "".join(f"{n}\n" for n in names).encode(), self.seconds, most)
-        except subprocess.TimeoutExpired:
-            raise OracleFailed(f"{self.command[0]} took longer than {self.seconds:g} s for {batch}") from None
-        if len(answer) > most:
-            raise OracleFailed(
-                f"{self.command[0]} answered more than {most:,} bytes for {batch}: one number a line is expected"
-            )
-        if process.returncode:
-            said = " ".join(complaint.decode("utf-8", "replace").split())[-200:]
-            raise OracleFailed(
-                f"{self.command[0]} ended with code {process.returncode} on {batch}: {said or 'no message'}"
-            )
-        lines = answer.decode("utf-8", "replace").splitlines()
-        if len(lines) != len(names):
-            raise OracleFailed(
-                f"{self.command[0]} answered {len(lines)} lines for {batch}: one number a line is expected"
-            )
-        return np.array([self._number(line, name) for line, name in zip(lines, names, strict=True)])
-
-    def _number(self, line: str, name: str) -> float:
-        value = float(line) if NUMBER.fullmatch(line.strip()) else math.nan
-        if not math.isfinite(value):
-            raise OracleFailed(
-                f"{self.command[0]} answered {line.strip()[:60]!r} for {name}: a finite number is expected"
-            )
-        return value
+        return ask_program(self.command, self.space.format(archs), self.seconds)
 
 
-def _converse(process: subprocess.Popen[bytes], question: bytes, seconds: float, most: int) -> tuple[bytes, bytes]:
-    """Return all that a process answers to a question, and the end of its complaints, once it has ended.
+def split_command(text: str, option: str) -> tuple[str, ...]:
+    """Return a command's words as a shell would split it; raises UserError for a program that is not there."""
+    try:
+        command = shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"{option}: {text!r} can't be split into words: {error}") from None
+    if not command or shutil.which(command[0]) is None:
+        raise UserError(f"{option}: {command[0] if command else text!r} is no program that is found")
+    return tuple(command)
 
-    However this returns, the process and all that it started are ended, and its pipes closed. One that answers
-    more than `most` bytes is ended at once. Raises TimeoutExpired after `seconds`.
+
+def ask_program(command: Sequence[str], names: Sequence[str], seconds: float) -> FloatArray:
+    """Return what a program says of networks: a name a line on its input, a number a line on its output.
+
+    It runs once, without a shell, in its own process group, which is ended after `seconds`. For a network that gave
+    no value it answers `failed`, which is a NaN here. Raises OracleFailed.
+    """
+    batch = f"the batch of {len(names)} from {names[0]} to {names[-1]}"
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
+    except OSError as error:
+        raise OracleFailed(f"{command[0]} does not start for {batch}: {error.strerror or error}") from None
+    most = BYTES_A_LINE * (len(names) + 1)
+    said = _converse(process, "".join(f"{n}\n" for n in names).encode(), seconds, most)
+    lines = said.answer.decode("utf-8", "replace").splitlines()
+    # A program that was ended may have been within a line.
+    whole = said.answer[: said.answer.rfind(b"\n") + 1].decode("utf-8", "replace").splitlines()
+    before = _leading(command, whole if len(whole) <= len(names) else [])
+    if said.timed_out:
+        raise OracleFailed(f"{command[0]} took longer than {seconds:g} s for {batch}", before)
+    if len(said.answer) > most:
+        raise OracleFailed(f"{command[0]} answered more than {most:,} bytes for {batch}: one number a line is expected")
+    if process.returncode:
+        last = " ".join(said.complaint.decode("utf-8", "replace").split())[-200:]
+        raise OracleFailed(
+            f"{command[0]} ended with code {process.returncode} on {batch}: {last or 'no message'}", before
+        )
+    if len(lines) != len(names):
+        raise OracleFailed(f"{command[0]} answered {len(lines)} lines for {batch}: one number a line is expected")
+    return np.array([_number(command, line, name) for line, name in zip(lines, names, strict=True)])
+
+
+def _leading(command: Sequence[str], lines: Sequence[str]) -> list[float]:
+    """Return the answers before the first line that is none."""
+    found: list[float] = []
+    with suppress(OracleFailed):
+        for line in lines:
+            found.append(_number(command, line, ""))
+    return found
+
+
+def _number(command: Sequence[str], line: str, name: str) -> float:
+    text = line.strip()
+    if text.lower() == FAILED:
+        return math.nan
+    value = float(text) if NUMBER.fullmatch(text) else math.inf
+    if not math.isfinite(value):
+        raise OracleFailed(
+            f"{command[0]} answered {text[:60]!r} for {name}: a finite number is expected, or {FAILED!r}"
+        )
+    return value
+
+
+class Said(NamedTuple):
+    """What a program said: all of its answer, the end of its complaints, and whether its time was up."""
+
+    answer: bytes
+    complaint: bytes
+    timed_out: bool
+
+
+def _converse(process: subprocess.Popen[bytes], question: bytes, seconds: float, most: int) -> Said:
+    """Return what a process says to a question once it has ended, or its time is up.
+
+    However this returns, the process and its group are ended. One that answers more than `most` bytes is ended at
+    once. A process that it started in a session of its own may hold the pipes: they are left to the threads that
+    read them, which end with it.
     """
     pipes = process.stdin, process.stdout, process.stderr
     asking, answering, complaining = (pipe for pipe in pipes if pipe is not None)
@@ -117,39 +153,43 @@ def _converse(process: subprocess.Popen[bytes], question: bytes, seconds: float,
             asking.write(question)
 
     def listen() -> None:
-        while len(answer) <= most and (part := os.read(answering.fileno(), PIPE_BYTES)):
-            answer.extend(part)
+        with answering:
+            while len(answer) <= most and (part := os.read(answering.fileno(), PIPE_BYTES)):
+                answer.extend(part)
         if len(answer) > most:
             _kill_all(process)
 
     def note() -> None:
-        while part := os.read(complaining.fileno(), PIPE_BYTES):
-            complaint.extend(part)
-            del complaint[:-PIPE_BYTES]
+        with complaining:
+            while part := os.read(complaining.fileno(), PIPE_BYTES):
+                complaint.extend(part)
+                del complaint[:-PIPE_BYTES]
 
     threads = [threading.Thread(target=what, daemon=True) for what in (ask_it, listen, note)]
     until = time.monotonic() + min(seconds, threading.TIMEOUT_MAX)
+    timed_out = False
     try:
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
-        if any(thread.is_alive() for thread in threads):
-            raise subprocess.TimeoutExpired(process.args, seconds)
-        process.wait(max(0.0, until - time.monotonic()))
+        timed_out = any(thread.is_alive() for thread in threads)
+        if not timed_out:
+            process.wait(max(0.0, until - time.monotonic()))
+    except subprocess.TimeoutExpired:  # it closed its pipes and goes on
+        timed_out = True
     finally:
         _kill_all(process)
+        process.wait()
+        lingering = time.monotonic() + LINGER
         for thread in threads:
             if thread.ident is not None:
-                thread.join()
-        answering.close()
-        complaining.close()
-        process.wait()
-    return bytes(answer), bytes(complaint)
+                thread.join(max(0.0, lingering - time.monotonic()))
+    return Said(bytes(answer), bytes(complaint), timed_out)
 
 
 def _kill_all(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started."""
+    """End a process and all that it started in its group."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -158,7 +198,8 @@ def _kill_all(process: subprocess.Popen[bytes]) -> None:
 class Remembered:
     """An oracle whose every answer is on disk before the next batch is asked: none is paid for twice.
 
-    A batch that fails leaves the answers of those before it. `at_once` architectures are asked together.
+    A batch that fails leaves the answers of those before it, and its own up to where it failed. A network that gave
+    no value is not asked about again: it is NaN. `at_once` architectures are asked together.
     """
 
     oracle: Oracle
@@ -172,13 +213,25 @@ class Remembered:
         """Return `(n,)` values, asking only about architectures that were never answered."""
         names = self.space.format(archs)
         with LabelLog.opened(self.path, {"oracle": self.about, "space": self.space.name}) as log:
-            unknown = {name: i for i, name in enumerate(names) if log.value(name) is None}  # each name once
-            new = np.array(list(unknown.values()), np.int64)
+            new = {name: i for i, name in enumerate(names) if not log.attempts.get(name)}  # each name once
             for lo in range(0, len(new), self.at_once):
-                part = new[lo : lo + self.at_once]
-                for i, value in zip(part.tolist(), ask(self.oracle, self.space, archs[part]).tolist(), strict=True):
-                    log.append(Attempt(names[i], value, None, None))
-            return np.array([log.value(name) for name in names], np.float64)
+                part = list(new)[lo : lo + self.at_once]
+                rows = archs[[new[name] for name in part]]
+                try:
+                    values = ask(self.oracle, self.space, rows, may_fail=True).tolist()
+                except OracleFailed as failure:
+                    _note(log, part, failure.answered)
+                    raise
+                _note(log, part, values)
+            found = [log.value(name) for name in names]
+        return np.array([math.nan if value is None else value for value in found])
+
+
+def _note(log: LabelLog, names: Sequence[str], values: Sequence[float]) -> None:
+    """Put answers in the log, as many as there are."""
+    for name, value in zip(names, values, strict=False):
+        failed = math.isnan(value)
+        log.append(Attempt(name, None if failed else value, "no value" if failed else None, None))
 
 
 @dataclass(frozen=True)
@@ -199,6 +252,16 @@ class SurrogateScorer:
         return scores
 
 
+def negative(oracle: Oracle) -> Oracle:
+    """Return an oracle of the negative: for a metric of which less is better."""
+    return lambda archs: -np.asarray(oracle(archs), np.float64)
+
+
+def scorer_values(scorer: Scorer) -> Oracle:
+    """Return a scorer's values, in the metric's unit, as an oracle."""
+    return lambda archs: scorer.value(scorer.score(archs))
+
+
 def model_scorer(path: Path, space: Space) -> SurrogateScorer:
     """Return an XGBoost model of a user's, `.ubj` or `.json`, that reads the space's features, as a scorer.
 
@@ -213,9 +276,11 @@ def model_scorer(path: Path, space: Space) -> SurrogateScorer:
     if booster.num_features() != space.n_features:
         raise UserError(f"{path} reads {booster.num_features()} features, {space.name} has {space.n_features}")
 
+    booster.set_param(placed())
+
     def values(archs: Archs) -> FloatArray:
         parts = [archs[lo : lo + CHUNK] for lo in range(0, max(1, len(archs)), CHUNK)]
-        return np.concatenate([np.asarray(booster.inplace_predict(space.encode(part)), np.float64) for part in parts])
+        return np.concatenate([predicted(booster, space.encode(part)).astype(np.float64) for part in parts])
 
     if (shape := values(space.sample(2, stream(0, "probe", space.name))).shape) != (2,):
         raise UserError(f"{path} gives values of shape {shape} for two architectures: one number each is expected")

@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any
 
-from lissnas.config import Params, label_images
+from lissnas.config import Params, label_images, label_width
 from lissnas.labelling import said
 from lissnas.nets import images
 from lissnas.nets.alone import train_alone
@@ -42,7 +42,7 @@ def train_label(
         arch,
         data,
         recipe,
-        width=settings.width,
+        width=label_width(params, space_name),
         stem_stride=settings.stem_stride,
         seed=seed,
         checkpoint=checkpoint,

@@ -11,7 +11,8 @@ from lissnas.balls import Balls, ball_volume, distances
 from lissnas.errors import UserError
 from lissnas.predictor import Scorer
 from lissnas.spaces import Archs, ChoiceSpace, IntArray, Space
-from lissnas.spaces.base import BoolArray
+from lissnas.spaces.base import LISTABLE, BoolArray
+from lissnas.spaces.declared import DeclaredSpace
 
 FEWEST, MOST = 16, 10_000
 """Balls in a union: fewer are no pockets any more, more take minutes to count."""
@@ -20,6 +21,8 @@ JUDGED = 2_000
 """Networks of a union that its mean is judged on, when radii are compared."""
 SHORT = 0.05
 """Share of the target that a union may lack and still reach it."""
+MOST_FORMS = 24
+"""Forms of a network up to which a network's balls are counted: all orders of four groups."""
 ROUNDS = 10
 """Times that the number of balls is set by the overlap that it had; most unions take one or two."""
 
@@ -63,8 +66,14 @@ def radii_for(space: ChoiceSpace, target: int) -> list[int]:
 
 def with_balls(space: Space, target: int) -> ChoiceSpace:
     """Return the space, which has balls; raises UserError for one that has none."""
+    listed = f"target_size: {target:,} networks of {space.name} can't be listed"
     if not isinstance(space, ChoiceSpace):
-        raise UserError(f"target_size: {target:,} networks of {space.name} can't be listed, and it has no balls")
+        raise UserError(f"{listed}, and it has no balls; at most {LISTABLE:,} can")
+    if isinstance(space, DeclaredSpace) and space.n_forms > MOST_FORMS:
+        raise UserError(
+            f"{listed}, and the balls of a space whose `equivalent` and `inactive` give a network {space.n_forms:,} "
+            f"forms can't be counted (at most {MOST_FORMS}); at most {LISTABLE:,} networks can be listed"
+        )
     return space
 
 
@@ -86,12 +95,15 @@ def spaced(space: ChoiceSpace, ranked: Archs, n: int, radius: int) -> IntArray:
 
 
 def _near(space: ChoiceSpace, a: Archs, b: Archs, radius: int) -> BoolArray:
-    """Return `(len(a), len(b))`: whether any two forms of the networks are at most `radius` edits apart."""
+    """Return `(len(a), len(b))`: whether any form of the one is at most `radius` edits from the kept one of the other.
+
+    That is the distance where forms are all orders of something; where it isn't, two centres may be nearer than
+    they seem, which a union allows for.
+    """
     near = np.zeros((len(a), len(b)), bool)
-    forms_a, forms_b = space.variants(a), space.variants(b)
-    for i in range(forms_a.shape[1]):
-        for j in range(forms_b.shape[1]):
-            near |= distances(forms_a[:, i], forms_b[:, j]) <= radius
+    forms = space.variants(a)
+    for i in range(forms.shape[1]):
+        near |= distances(forms[:, i], b) <= radius
     return near
 
 

@@ -64,6 +64,16 @@ class ChoiceSpace(Space):
         """Return all forms of each network, `(n, k, genome_len)`; forms may repeat to fill k."""
         return rows[:, None, :]
 
+    def networks(self, rows: Archs) -> tuple[Archs, BoolArray]:
+        """Return the form that is kept of each row's network, and which rows are a form of any.
+
+        Digits must be in range; where a row is no network its form means nothing.
+        """
+        ok = self.valid(rows)
+        out = rows.copy()
+        out[ok] = self.canonical(rows[ok])
+        return out, ok
+
     # -- the protocol ------------------------------------------------------------------------
     @cached_property
     def _place(self) -> Keys:

@@ -163,6 +163,15 @@ class Exchanges:
             every = itertools.product(*(part.permutations(self.length) for part in sighted))
             self._tried = [_composed(chosen, self.length) for chosen in every]
 
+    def count(self) -> int:
+        """Return how many permutations all exchanges make together."""
+        return math.prod(part.count() for part in self.parts)
+
+    def permutations(self) -> list[Permutation]:
+        """Return them all."""
+        every = itertools.product(*(part.permutations(self.length) for part in self.parts))
+        return [_composed(chosen, self.length) for chosen in every]
+
     def settle(self, rows: Archs) -> tuple[Archs, BoolArray]:
         """Return the form that is kept of each row's network, and which networks there are at all.
 

@@ -107,6 +107,34 @@ class DeclaredSpace(Declared, ChoiceSpace):
         """Return the form that is kept of each row's network."""
         return rows if self.free else self._exchanges.settle(rows)[0]
 
+    def networks(self, rows: Archs) -> tuple[Archs, BoolArray]:
+        """Return the form that is kept of each row's network: one of its forms breaks no constraint, if not the row."""
+        return self._exchanges.settle(rows)
+
+    @cached_property
+    def _fillings(self) -> tuple[list[int], Archs]:
+        """The positions that may be inactive, and every way to fill them."""
+        at = sorted({p for rule in self.rules.declaration.inactive for p in rule.positions})
+        return at, np.array(list(itertools.product(*(range(self.radix[p]) for p in at))), np.int8)
+
+    @property
+    def n_forms(self) -> int:
+        """How many forms `variants` gives of a network."""
+        at = {p for rule in self.rules.declaration.inactive for p in rule.positions}
+        return self._exchanges.count() * math.prod(int(self.radix[p]) for p in at)
+
+    def variants(self, rows: Archs) -> Archs:
+        """Return every order of exchanged groups with every filling of positions that don't matter."""
+        at, fillings = self._fillings
+        forms = []
+        for permutation in self._exchanges.permutations():
+            row = rows[:, permutation]
+            active = self.rules.active(row)[:, None, at]
+            filled = np.repeat(row[:, None, :], len(fillings), axis=1)
+            filled[:, :, at] = np.where(active, filled[:, :, at], fillings)
+            forms.append(filled)
+        return np.concatenate(forms, axis=1)
+
     def _is_canonical(self, rows: Archs) -> BoolArray:
         settled, ok = self._exchanges.settle(rows)
         return np.asarray(ok & (settled == rows).all(axis=1))

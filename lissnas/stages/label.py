@@ -1,4 +1,4 @@
-"""The label stage: networks of a space trained from scratch, their accuracies kept as they arrive."""
+"""The label stage: networks trained, here or by a program of the user's, and their labels kept as they come."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ import pyarrow as pa
 import pyarrow.csv as csv
 
 from lissnas import spaces, store
-from lissnas.config import Params, label_images
+from lissnas.config import Params, label_images, label_width
 from lissnas.errors import InvalidArchitecture, LissnasError, UserError
-from lissnas.labelling import Attempt, LabelLog, Runner, collect, one_by_one
+from lissnas.label_rows import metric_of
+from lissnas.labelling import Attempt, LabelFailed, LabelLog, Runner, collect, one_by_one
+from lissnas.labels import ARCH
 from lissnas.rng import stream
 from lissnas.spaces import Archs, FloatArray, Space
-from lissnas.spaces.declared import Declared
+from lissnas.spaces.declared import Declared, DeclaredSpace
 from lissnas.stages.base import PARAMETERS, Outcome, need_torch, run
 from lissnas.trainer import checkpoint_of, setup_of, train_label, trainer_of
+from lissnas.user_oracles import OracleFailed, ask_program, split_command
 
 LOG = "labels.jsonl"
 LABELS, ATTEMPTS = "labels.csv", "attempts.csv"
@@ -34,33 +37,42 @@ SEED = 0
 
 def label_stage(
     params: Params,
-    space_name: str,
+    space: Space,
     seed: int,
     out: Path,
     archs: Sequence[str] | None = None,
     runner: Runner | None = None,
     on_attempt: Callable[[Attempt], None] = lambda one: None,
+    program: str | None = None,
 ) -> Outcome:
-    """Train `archs`, or `label.networks` drawn uniformly, and leave their validation accuracies in `out`.
+    """Label `archs`, or `label.networks` drawn uniformly, and leave the labels in `out`.
 
-    `labels.jsonl` there has each attempt as soon as it is made; the same command goes on from it, and
-    other networks of the same parameters are added to it. Networks that failed `label.attempts` times
-    have no label; `metrics.json` lists them. `runner` says where to train, in processes of this one if not given.
+    Labels are validation accuracies of networks trained here or, for any space, what a `program` answers that is
+    given one network at a time. `labels.jsonl` in `out` has each attempt as soon as it is made; the same command goes
+    on from it, and other networks that are labelled alike are added to what is there. Networks that failed
+    `label.attempts` times have no label; `metrics.json` lists them. `runner` says where to train, in processes of
+    this one if not given.
     """
-    space = spaces.get(space_name)
-    check(params, space)
+    check(params, space, program)
     names = drawn(space, params.label.networks, seed) if archs is None else canonical(space, archs)
-    depends = depends_on(params, space_name, seed)
+    depends = depends_on(params, space, seed, program)
+    theirs = _labelled_alike(out, depends)
+    names = list(dict.fromkeys([*theirs.get("archs", ()), *names]))
     parameters = {**depends, "archs": names, "attempts": params.label.attempts, "time_limit": params.label.time_limit}
-    setup = setup_of(params, space_name, seed, out.parent / f".{out.name}.tasks", depends)
+    tasks = out.parent / f".{out.name}.tasks"
+    setup = (
+        setup_of(params, space.name, seed, tasks, depends)
+        if program is None
+        else {"program": split_command(program, "--program"), "seconds": params.label.time_limit}
+    )
 
     def work() -> dict[str, bytes]:
         with LabelLog.opened(out / LOG, depends) as log:
             _collect(setup, params.label.attempts, names, log, runner, on_attempt)
-            return _results(log, names, space_name)
+            return _results(log, names, space)
 
-    outcome = run(out, parameters, work, _grows(out, parameters, depends), [ATTEMPTS])
-    shutil.rmtree(setup["checkpoints"], ignore_errors=True)
+    outcome = run(out, parameters, work, bool(theirs) and theirs != parameters, [ATTEMPTS])
+    shutil.rmtree(tasks, ignore_errors=True)
     return outcome
 
 
@@ -79,20 +91,18 @@ class TrainingOracle:
     def of(cls, params: Params, space: Space, folder: Path) -> TrainingOracle:
         """Return the oracle, once it is checked that it can train; raises UserError."""
         need_torch("training")
-        if isinstance(space, Declared) or space.name not in spaces.names():
-            raise UserError(f"networks of {space.name} can't be built here; train them by a program: --oracle-command")
-        check(params, space)
+        check(params, space, None, "--oracle-command")
         return cls(params, space, folder)
 
     @property
     def about(self) -> str:
         """What its labels are a function of, beside the architecture."""
-        return f"training {store.digest(depends_on(self.params, self.space.name, SEED))}"
+        return f"training {store.digest(depends_on(self.params, self.space, SEED))}"
 
     def __call__(self, archs: Archs) -> FloatArray:
         """Return `(n,)` validation accuracies in percent."""
         names = self.space.format(archs)
-        depends = depends_on(self.params, self.space.name, SEED)
+        depends = depends_on(self.params, self.space, SEED)
         setup = setup_of(self.params, self.space.name, SEED, self.folder / "tasks", depends)
         with LabelLog.opened(self.folder / LOG, depends) as log:
             _collect(setup, self.params.label.attempts, names, log, None, lambda one: None)
@@ -100,21 +110,30 @@ class TrainingOracle:
         return np.array([math.nan if value is None else value for value in found])
 
 
-def depends_on(params: Params, space_name: str, seed: int) -> dict[str, Any]:
+def depends_on(params: Params, space: Space, seed: int, program: str | None = None) -> dict[str, Any]:
     """Return what a label is a function of, beside the architecture."""
+    if program is not None:
+        declared = {"declaration": store.sha256(space.text.encode())} if isinstance(space, Declared) else {}
+        return {"space": space.name, "program": program, **declared}
     settings = params.label
     return {
-        "space": space_name,
+        "space": space.name,
         "seed": seed,
-        "width": settings.width,
+        "width": label_width(params, space.name),
         "stem_stride": settings.stem_stride,
         "recipe": params.recipes[settings.recipe].model_dump(mode="json"),
         "images": label_images(params).model_dump(mode="json", exclude={"download"}),
     }
 
 
-def check(params: Params, space: Space) -> None:
-    """Raise for what training can't do, before anything is written: space, recipe, device, images, batches."""
+def check(params: Params, space: Space, program: str | None, option: str = "--program") -> None:
+    """Raise for what can't be labelled, before anything is written: space, recipe, device, images, batches, program."""
+    if program is not None:
+        split_command(program, option)
+        return
+    if isinstance(space, Declared) or space.name not in spaces.names():
+        raise UserError(f"networks of {space.name} can't be built here; train them by a program: {option}")
+    need_torch("training")
     # torch takes seconds to load: only what trains needs it.
     from lissnas.nets import images
     from lissnas.nets.build import published_scale
@@ -143,14 +162,24 @@ def canonical(space: Space, archs: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def read_archs(path: Path) -> list[str]:
-    """Return the column `arch` of a CSV file as text; raises UserError where there is none."""
-    as_text = csv.ConvertOptions(include_columns=["arch"], column_types={"arch": pa.string()})
+def read_archs(path: Path, space: Space) -> list[str]:
+    """Return the networks of a CSV file, as `lissnas suggest` writes it; raises UserError where it names none.
+
+    A column `arch` says which they are, or one a position in a declared space.
+    """
+    positions = space.positions if isinstance(space, DeclaredSpace) else ()
+    columns = (ARCH, *positions)
+    as_text = csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False)
     try:
-        column = csv.read_csv(path, convert_options=as_text)["arch"]
+        table = csv.read_csv(path, convert_options=as_text)
+        if ARCH in table.column_names or not positions:
+            return [str(name) for name in table[ARCH].to_pylist()]
+        return ["|".join(choices) for choices in zip(*(table[p].to_pylist() for p in positions), strict=True)]
     except (OSError, pa.ArrowInvalid, KeyError) as error:
-        raise UserError(f"{path}: no CSV file with a column arch ({str(error).splitlines()[0]})") from None
-    return [str(name) for name in column.to_pylist()]
+        said = str(error).splitlines()[0]
+        raise UserError(
+            f"{path}: no CSV file with a column arch{', or one for each position' if positions else ''} ({said})"
+        ) from None
 
 
 def _collect(
@@ -163,10 +192,13 @@ def _collect(
 ) -> None:
     def watch(one: Attempt) -> None:
         # Its state goes once the label is safe: before that, a run that is ended takes it up again.
-        if (state := checkpoint_of(setup, one.arch)) is not None:
+        if "checkpoints" in setup and (state := checkpoint_of(setup, one.arch)) is not None:
             state.clear()
         on_attempt(one)
 
+    if "program" in setup:
+        collect(names, partial(label_by_program, setup), log, attempts, runner or one_by_one, watch)
+        return
     if runner is not None:
         collect(names, partial(train_label, setup), log, attempts, runner, watch)
         return
@@ -174,14 +206,25 @@ def _collect(
         collect(names, trainer, log, attempts, one_by_one, watch)
 
 
-def _results(log: LabelLog, names: Sequence[str], space_name: str) -> dict[str, bytes]:
+def label_by_program(setup: Mapping[str, Any], arch: str) -> float:
+    """Return what a program answers that is given one network; raises LabelFailed."""
+    try:
+        value = float(ask_program(setup["program"], [arch], setup["seconds"])[0])
+    except OracleFailed as failure:
+        raise LabelFailed(str(failure)) from None
+    if math.isnan(value):
+        raise LabelFailed("the program says that it failed")
+    return value
+
+
+def _results(log: LabelLog, names: Sequence[str], space: Space) -> dict[str, bytes]:
     values = {name: value for name in names if (value := log.value(name)) is not None}
     failed = [name for name in names if name not in values]
     if not values:
         last = log.attempts[names[-1]][-1].error
         raise LissnasError(f"all {len(names)} trainings failed, the last one: {last}")
     metrics = {
-        "space": space_name,
+        "space": space.name,
         "networks": len(names),
         "labels": len(values),
         "failed": failed,
@@ -191,17 +234,18 @@ def _results(log: LabelLog, names: Sequence[str], space_name: str) -> dict[str, 
         "max": max(values.values()),
     }
     attempts = [vars(one) for name in names for one in log.attempts[name]]
+    metric = metric_of(space) if isinstance(space, Declared) else METRIC
     return {
-        LABELS: store.to_csv([{"arch": name, METRIC: value} for name, value in values.items()]),
+        LABELS: store.to_csv([{"arch": name, metric: value} for name, value in values.items()]),
         "metrics.json": store.to_json(metrics),
         ATTEMPTS: store.to_csv(attempts),
     }
 
 
-def _grows(out: Path, parameters: Mapping[str, Any], depends: Mapping[str, Any]) -> bool:
-    """Say whether `out` holds other networks' labels that are a function of the same, to add to them."""
+def _labelled_alike(out: Path, depends: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of the labels in `out` if they are a function of the same, to add to them; else nothing."""
     try:
-        theirs = store.read_json(out / PARAMETERS)
+        theirs: dict[str, Any] = store.read_json(out / PARAMETERS)
     except (OSError, ValueError):
-        return False
-    return theirs != parameters and all(theirs.get(name) == value for name, value in depends.items())
+        return {}
+    return theirs if all(theirs.get(name) == value for name, value in depends.items()) else {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,12 +18,13 @@ from lissnas.config import Params
 from lissnas.errors import InvalidArchitecture, UserError
 from lissnas.nets import images
 from lissnas.nets.evaluation import SupernetOracle
-from lissnas.nets.files import load_supernet
+from lissnas.nets.files import SUPERNET_ABOUT, load_supernet
 from lissnas.nets.search import History
 from lissnas.nets.training import Progress, check_batches, compute_on
 from lissnas.oracles import Oracle
 from lissnas.predictor import Predictor
 from lissnas.spaces import Archs, Space
+from lissnas.spaces.declared import Declared
 from lissnas.stages.base import Outcome, run_here
 from lissnas.stages.retrain import retrain_stage
 from lissnas.stages.search import limits_of, search_stage
@@ -30,6 +32,8 @@ from lissnas.stages.shrink import predictor_in
 from lissnas.stages.supernet import check_space, image_parameters, recipe_of, supernet_stage
 
 MEMBERS = "subspace.parquet"
+NAMES = 1 << 17
+"""Names that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +60,31 @@ def read_members(path: Path, space: Space) -> Archs:
         if about["space"] != space.name:
             raise UserError(f"{path} is a part of space {about['space']!r}, not of {space.name!r}")
     try:
-        column = pq.read_table(pa.BufferReader(data), columns=["arch"])["arch"]
+        file = pq.ParquetFile(pa.BufferReader(data))
+        kind = file.schema_arrow.field("arch").type
+        if not pa.types.is_string(kind):
+            raise UserError(f"{path} is no shrunk space: its column arch holds {kind}, not a name in each row")
+        parts = [np.empty((0, space.genome_len), np.int8)]
+        for batch in file.iter_batches(NAMES, columns=["arch"]):  # names take many times the memory of rows
+            if batch["arch"].null_count:
+                raise UserError(f"{path} is no shrunk space: not every row of its column arch is a name")
+            parts.append(_parsed(space, batch["arch"].to_pylist(), sum(map(len, parts))))
+        members = np.concatenate(parts)
     except (pa.ArrowInvalid, OSError, KeyError) as error:
         raise UserError(f"{path} is no shrunk space ({str(error).splitlines()[0]})") from None
-    if not pa.types.is_string(column.type) or column.null_count:
-        raise UserError(f"{path} is no shrunk space: its column arch holds {column.type}, not a name in each row")
-    try:
-        members = space.parse(column.to_pylist())
     except InvalidArchitecture as error:
         raise UserError(f"{path} is not of space {space.name}: {error}") from None
     if not len(members):
         raise UserError(f"{path} is empty: there is nothing to search")
     return members
+
+
+def _parsed(space: Space, names: list[str], before: int) -> Archs:
+    """Return rows of names of which so many came before; raises InvalidArchitecture, counted from the first of all."""
+    try:
+        return space.parse(names)
+    except InvalidArchitecture as error:
+        raise InvalidArchitecture(before + error.row, error.reason) from None
 
 
 def check(params: Params, space: Space) -> None:
@@ -137,10 +154,10 @@ def judge_of(
         return (lambda archs: model.value(model.score(archs))), str(model.dump()[1]["model_sha256"])
     if supernet is None:
         raise UserError("search.oracle is supernet: give the folder of a trained one (--supernet), or another oracle")
-    return supernet_judge(params, members, supernet)
+    return supernet_judge(params, space, members, supernet)
 
 
-def supernet_judge(params: Params, members: Archs | None, folder: Path) -> tuple[Oracle, str]:
+def supernet_judge(params: Params, space: Space, members: Archs | None, folder: Path) -> tuple[Oracle, str]:
     """Return a trained supernet as an oracle of `members`, of the whole space if None, and a digest of it.
 
     Its accuracies are recalibrated, by the settings of `search`; of the digest are its files and the images, not
@@ -156,5 +173,11 @@ def supernet_judge(params: Params, members: Archs | None, folder: Path) -> tuple
             judged["judge"] = SupernetOracle.of(model, data, params.search, device)
         return judged["judge"](archs)
 
-    manifest = store.verify(folder, "Train it again: the same command with --force")
+    remedy = "Train it again: the same command with --force"
+    manifest = store.verify(folder, remedy)
+    if SUPERNET_ABOUT not in manifest:
+        raise UserError(f"{folder} holds no supernet")
+    trained = json.loads(store.read_verified(folder, SUPERNET_ABOUT, manifest, remedy))["space"]
+    if trained != space.name or isinstance(space, Declared):
+        raise UserError(f"the supernet in {folder} is one of {trained}; it can't judge networks of {space.name}")
     return judge, store.digest({"supernet": manifest, "images": image_parameters(params)})

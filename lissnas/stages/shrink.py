@@ -20,6 +20,7 @@ from lissnas.shrinkers.lissnas import Call, ShrinkResult, plain_call, shrink
 from lissnas.shrinkers.state import FAILED, ITERATION_COLUMNS, REFERENCE, Problem, State
 from lissnas.sources import Source
 from lissnas.spaces import FloatArray, Space
+from lissnas.spaces.declared import DeclaredSpace
 from lissnas.stages.base import Outcome, run
 from lissnas.stages.locality import read_threshold
 
@@ -200,7 +201,14 @@ def _judged_by_prediction(result: ShrinkResult, source: Source) -> tuple[dict[st
         "shrink_index_10_2": shrink_index(p, p_full, 10, 2),
     }
     notes = []
-    if not source.space.size_exact:
+    if isinstance(source.space, DeclaredSpace) and not source.space.size_exact:
+        fewest, most, confidence = source.space.size_interval(stream(0, "size", source.space.name))
+        found |= {"full_size_low": fewest, "full_size_high": most}
+        notes.append(
+            f"{source.space.size():,} is the number of descriptions; {fewest:.4g} to {most:.4g} of them are different "
+            f"networks ({100 * confidence:g} %)"
+        )
+    elif not source.space.size_exact:
         notes.append(f"{source.space.size():,} is the number of descriptions; some are the same network")
     if failed := int((state.label_round == FAILED).sum()):
         notes.append(f"{failed:,} networks were to be labelled and gave no value; they are left out")

@@ -184,7 +184,7 @@ def test_spaces_as_json_and_nothing_else(tmp_path: Path) -> None:
     sizes = {row["name"]: row["size"] for row in rows}
     assert sizes["nasbench101"] == 423_624
     assert sizes["transnas"] == 7_352
-    assert all(set(row) == {"name", "size", "genome_len", "source"} for row in rows)
+    assert all(set(row) == {"name", "size", "size_exact", "genome_len", "source"} for row in rows)
 
 
 def test_doctor_finds_this_installation_sound(tmp_path: Path) -> None:

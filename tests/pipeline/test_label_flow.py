@@ -22,7 +22,9 @@ pytest.importorskip("prefect_dask", reason="prefect-dask is not installed (the e
 
 from lissnas import config, options, spaces, store
 from lissnas.labelling import Attempt, LabellerUnavailable
+from lissnas.labels import read_labels
 from lissnas.nets.labels import train_label
+from lissnas.sources import get_space
 from lissnas.stages.label import LOG, label_stage, read_archs
 
 ROOT = Path(__file__).parents[2]
@@ -40,9 +42,9 @@ TINY = {
 }
 PLAIN = f"""
 from pathlib import Path
-from lissnas import options
+from lissnas import options, spaces
 from lissnas.stages.label import label_stage
-label_stage(options.load_params(Path("params.yaml"), {{}}), {SPACE!r}, 0, Path("out"))
+label_stage(options.load_params(Path("params.yaml"), {{}}), spaces.get({SPACE!r}), 0, Path("out"))
 """
 
 
@@ -80,7 +82,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("collected")
-    label_stage(write_params(folder), SPACE, 0, folder / "out")
+    label_stage(write_params(folder), spaces.get(SPACE), 0, folder / "out")
     return folder / "out"
 
 
@@ -98,7 +100,7 @@ def test_what_it_leaves(collected: Path) -> None:
     assert all(0 <= value <= 100 for value in labels.values())
     metrics = store.read_json(collected / "metrics.json")
     assert (metrics["networks"], metrics["labels"], metrics["failed"]) == (4, 4, [])
-    assert read_archs(collected / "labels.csv") == list(labels)
+    assert read_archs(collected / "labels.csv", space) == list(labels)
     assert not list(collected.parent.glob(".out.tasks/*"))
 
 
@@ -120,14 +122,62 @@ def test_again_nothing_is_done_and_more_are_added_to_it(tmp_path: Path) -> None:
     wanted = [*list(before)[:2], *others]
     (tmp_path / "more.csv").write_text("accuracy,arch\n" + "".join(f",{arch}\n" for arch in wanted))
     flow("--workers", "0", "--out", str(out), "--archs", "more.csv")
-    assert list(labels_of(out)) == wanted
-    assert {a: before[a] for a in wanted[:2]}.items() <= labels_of(out).items()
+    assert list(labels_of(out)) == [*before, *others]
+    assert before.items() <= labels_of(out).items()
     assert (out / LOG).read_bytes().startswith(log)
     assert (out / LOG).read_bytes().count(b"\n") == log.count(b"\n") + len(others)
     text = (out / "labels.csv").read_bytes()
+    assert "Nothing was done" in flow("--workers", "0", "--out", str(out), "--archs", "more.csv")
     flow("--workers", "0", "--out", str(out), "--seed", "1", code=2)
     flow("--workers", "0", "--out", str(out), "--width", "0.5", code=2)
     assert (out / "labels.csv").read_bytes() == text
+
+
+YAML = """
+name: mine
+metric: {name: ms, direction: minimize}
+positions:
+  - {name: depth, choices: [1, 2, 3]}
+  - {name: op, choices: [a, b, c, d]}
+"""
+PROGRAM = """
+import pathlib, sys
+name = sys.stdin.readline().strip()
+calls = pathlib.Path("calls")
+before = calls.read_text().split() if calls.exists() else []
+calls.write_text(" ".join([*before, name]))
+if name == "2|b":
+    print("failed")
+elif name == "2|a" and name not in before:
+    sys.exit("the node went down")
+else:
+    print(10 * int(name[0]) + ord(name[-1]))
+"""
+
+
+def test_a_program_labels_any_space(tmp_path: Path) -> None:
+    write_params(tmp_path)
+    (tmp_path / "mine.yaml").write_text(YAML)
+    (tmp_path / "judge.py").write_text(PROGRAM)
+    (tmp_path / "next.csv").write_text("depth,op,ms\n" + "".join(f"2,{op},\n" for op in "abc"))
+    words = ("--space", "mine.yaml", "--program", f"{sys.executable} judge.py", "--workers", "0", "--out", "out")
+    flow(*words, "--archs", "next.csv")
+    assert (tmp_path / "out/labels.csv").read_text().splitlines() == ['"arch","ms"', '"2|a",117', '"2|c",119']
+    assert store.read_json(tmp_path / "out/metrics.json")["failed"] == ["2|b"]
+    assert (tmp_path / "calls").read_text().split() == ["2|a", "2|b", "2|c", "2|a", "2|b"]
+    flow(*words, "--networks", "4")
+    labels = read_labels(tmp_path / "out/labels.csv", get_space("mine.yaml"), least=0)
+    assert labels.negated
+    assert len(labels.values) > 3
+    assert (tmp_path / "calls").read_text().split().count("2|a") == 2
+
+
+def test_a_space_of_ones_own_needs_a_program(tmp_path: Path) -> None:
+    write_params(tmp_path)
+    (tmp_path / "mine.yaml").write_text(YAML)
+    flow("--space", "mine.yaml", "--workers", "0", "--out", "out", code=2)
+    flow("--space", "mine.yaml", "--program", "no-such-program", "--workers", "0", "--out", "out", code=2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_killed_it_goes_on_to_the_same_bytes(collected: Path, tmp_path: Path) -> None:
@@ -139,7 +189,7 @@ def test_killed_it_goes_on_to_the_same_bytes(collected: Path, tmp_path: Path) ->
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    label_stage(params, SPACE, 0, Path("out"))
+    label_stage(params, spaces.get(SPACE), 0, Path("out"))
     assert store.read_manifest(tmp_path / "out") == store.read_manifest(collected)
     assert log.read_bytes().count(b"\n") == 5  # no label twice
 

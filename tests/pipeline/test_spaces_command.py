@@ -126,6 +126,23 @@ def test_labels_to_a_space_that_says_how_far_to_trust_it(folder: Path) -> None:
     assert manifest(folder / "other") == manifest(folder / "out")
 
 
+def test_a_size_that_is_not_counted_is_an_interval(folder: Path) -> None:
+    positions = "".join(f"  - {{name: p{i}, choices: [1, 2, 3]}}\n" for i in range(16))
+    (folder / "large.yaml").write_text(
+        f"name: large\nmetric: {{name: acc, direction: maximize}}\npositions:\n{positions}"
+        "constraints:\n  - {forbid: {p0: 1, p1: 1}}\n"
+    )
+    space = get_space(str(folder / "large.yaml"))
+    rows = space.sample_distinct(60, np.random.default_rng(0))
+    lines = [f"{name},{value}" for name, value in zip(space.format(rows), rows.sum(axis=1), strict=True)]
+    (folder / "large.csv").write_text("\n".join(["arch,acc", *lines]) + "\n")
+    done = lissnas(folder, "--space", "large.yaml", "--labels", "large.csv", "--target-size", "300", "--out", "large")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((folder / "large/metrics.json").read_text())
+    assert metrics["full_size_low"] < 3**16 * 8 / 9 < metrics["full_size_high"] < 3**16
+    assert "of them are different networks (99 %)" in " ".join(done.stdout.split())
+
+
 def test_noise_is_said_to_be_too_weak(folder: Path) -> None:
     done = lissnas(folder, "--space", "space.yaml", "--labels", "noise.csv", "--out", "out")
     assert done.returncode == 0

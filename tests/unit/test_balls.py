@@ -16,9 +16,35 @@ from lissnas.balls import Balls, ball_volume, distances
 from lissnas.errors import UserError
 from lissnas.spaces import ChoiceSpace, Space
 from lissnas.spaces.base import BoolArray
+from lissnas.spaces.declared import parse_space
 from lissnas.subspace import Subspace
 
+POSITIONS = """
+name: own
+metric: {name: acc, direction: maximize}
+positions:
+  - {name: depth, choices: [1, 2, 3]}
+  - {name: a, choices: [x, y, z]}
+  - {name: b, choices: [x, y, z]}
+  - {name: c, choices: [x, y, z]}
+  - {name: width, choices: [8, 16, 32, 64]}
+  - {name: last, choices: [x, y]}
+"""
+ORDERS = "equivalent:\n  - {exchange: [[a], [b], [c]]}\n"
+SIGHTED = "constraints:\n  - {forbid: {a: x, width: 64}}\n  - {if: {depth: 1}, then: {last: x}}\n"
+INACTIVE = "inactive:\n  - {when: {depth: 1}, positions: [width]}\n"
+
+
+def own(*parts: str) -> Callable[[], Space]:
+    return lambda: parse_space("".join((POSITIONS, *parts)), "own.yaml")
+
+
 SMALL: dict[str, Callable[[], Space]] = {
+    "constraints": own(SIGHTED),
+    "orders": own(ORDERS),
+    "orders that constraints tell apart": own(SIGHTED, ORDERS),
+    "inactive": own(INACTIVE),
+    "all of it": own("constraints:\n  - {if: {depth: 1}, then: {last: x}}\n", INACTIVE, ORDERS),
     "free": lambda: ChoiceSpace("free", [3, 4, 2, 5, 3, 2]),
     "nas_bench_macro": lambda: spaces.get("nas_bench_macro"),
     "transnas_macro": lambda: spaces.get("transnas_macro"),

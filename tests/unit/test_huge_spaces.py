@@ -18,6 +18,7 @@ from lissnas.benchmarks import surrogates, tables
 from lissnas.errors import DamagedFile, InvalidArchitecture, UserError
 from lissnas.spaces import Archs, NASBench301, OFAMobileNetV3, Space
 from lissnas.spaces import nasbench301_cells as cells
+from lissnas.subspace import Subspace
 from lissnas.testing import SpaceSuite
 
 OFA = OFAMobileNetV3()
@@ -74,6 +75,7 @@ def test_ofa_networks_that_share_a_key_differ_in_every_stage(index: int) -> None
     a, b = np.array([ofa_row(index), ofa_row(index + 2**64)], np.int8)
     assert len(np.unique(OFA.key(np.stack([a, b])))) == 1
     assert (a != b).reshape(5, 4).any(axis=1).all()
+    assert Subspace(OFA, listed=a[None]).contains(np.stack([a, b])).tolist() == [True, False]
 
 
 def test_ofa_sample_is_uniform_over_the_configurations_of_each_stage() -> None:

@@ -26,9 +26,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from lissnas import benchmarks, spaces, store
+from lissnas import benchmarks, cli, spaces, store
 from lissnas.benchmarks import official
-from lissnas.benchmarks.official import layout, nasbench101, nasbench201, nasbench301, protobuf, restricted, transnas
+from lissnas.benchmarks.official import (
+    layout,
+    nasbench101,
+    nasbench201,
+    nasbench301,
+    nasbench301_models,
+    protobuf,
+    restricted,
+    transnas,
+)
 from lissnas.benchmarks.official import sources as published
 from lissnas.benchmarks.official.files import UnreadableFile
 from lissnas.benchmarks.official.restricted import NotPlainData
@@ -184,9 +193,9 @@ def torch_legacy(value: Any) -> bytes:
     return b"".join(pickle.dumps(part, protocol=2) for part in parts)
 
 
-def torch_zip(value: Any) -> bytes:
+def torch_zip(value: Any, packed: int = zipfile.ZIP_STORED) -> bytes:
     sink = io.BytesIO()
-    with zipfile.ZipFile(sink, "w") as archive:
+    with zipfile.ZipFile(sink, "w", packed) as archive:
         archive.writestr("archive/data.pkl", pickle.dumps(value, protocol=2))
         archive.writestr("archive/version", "3\n")
     return sink.getvalue()
@@ -805,6 +814,99 @@ def test_an_ensemble_is_copied_once_it_loads(
         loaded = xgboost.Booster(model_file=path)
         assert (loaded.predict(data) == booster.predict(data)).all()
     assert (root / "nasbench301" / "member_1" / "data_config.json").read_text() == '{"seed": 1}'
+
+
+GENOTYPE = (
+    "skip~0+dil3~1|skip~0+max3~2|dil3~0+dil5~3|skip~0+skip~4/avg3~0+skip~1|avg3~1+avg3~2|dil5~2+sep5~3|dil3~3+sep5~4"
+)
+OF_GENOTYPE = [2, 5, 1, 2, 1, 2, 3, 2, 5, 9, -1, -1, -1, 2, 2, -1, 0, 5, -1, -1, 6, 2, -1, -1, 5, 4, -1, 1, 1]
+OF_GENOTYPE += [-1, -1, 6, 4, -1]
+OF_TRAINING = {
+    "CreateImageDataLoader:batch_size": 0.586345,
+    "ImageAugmentation:cutout_holes": 0.166664,
+    "ImageAugmentation:cutout_length": 0.31,
+    "NetworkSelectorDatasetInfo:darts:init_channels": 0.00315,
+    "NetworkSelectorDatasetInfo:darts:layers": 0.00075,
+    "OptimizerSelector:sgd:learning_rate": -3.688879,
+    "OptimizerSelector:sgd:momentum": 0.898876,
+    "OptimizerSelector:sgd:weight_decay": -8.111728,
+    "SimpleLearningrateSchedulerSelector:cosine_annealing:T_max": 0.00995,
+    "SimpleTrainNode:mixup:alpha": 0.705128,
+}
+
+
+def test_features_of_a_genotype_are_those_of_the_benchmark() -> None:
+    """Numbers of ConfigSpace 0.6.1 for the configuration that the benchmark's interface makes of this genotype."""
+    names = nasbench301_models.NAMES
+    (found,) = nasbench301_models.features(spaces.get("nasbench301").parse([GENOTYPE]))
+    assert [int(v) for n, v in zip(names, found, strict=True) if n not in nasbench301_models.FIXED] == OF_GENOTYPE
+    fixed = {n: float(v) for n, v in zip(names, found, strict=True) if n in nasbench301_models.FIXED}
+    assert {n: v for n, v in fixed.items() if abs(v) > 1e-5} == pytest.approx(OF_TRAINING, abs=2e-6)
+
+
+def test_imported_models_judge_a_shrink(tmp_path: Path, root: Path) -> None:
+    space = spaces.get("nasbench301")
+    archs = space.sample(400, np.random.default_rng(0))
+    known = nasbench301_models.features(archs)
+    values = (known == 3).sum(axis=1) + 0.1 * (known == 4).sum(axis=1)
+    members = [
+        xgboost.train({"max_depth": 3, "seed": s, "subsample": 0.5}, xgboost.DMatrix(known, values), 20) for s in (0, 1)
+    ]
+    assert "2 models of 56 features" in lissnas("import", "nasbench301", ensemble(tmp_path / "models", members))
+    oracle = nasbench301_models.ensemble(root / "nasbench301")
+    one_by_one = [model.predict(xgboost.DMatrix(known)) for model in members]
+    assert oracle(archs) == pytest.approx(np.mean(one_by_one, axis=0))
+    command = ["shrink", "--space", "nasbench301", "--oracle-model", str(root / "nasbench301"), "--target-size", "300"]
+    done = CliRunner().invoke(cli.app, [*command, "--out", str(tmp_path / "shrunk")])
+    assert done.exit_code == 0, done.output
+    metrics = json.loads((tmp_path / "shrunk" / "metrics.json").read_bytes())
+    assert metrics["mean_predicted"] > metrics["full_best_predicted"] * 0.9
+    assert metrics["labels"] == 0
+
+
+def test_models_of_other_features_judge_nothing(tmp_path: Path, boosters: list[xgboost.Booster], root: Path) -> None:
+    lissnas("import", "nasbench301", ensemble(tmp_path / "models", boosters))
+    with pytest.raises(UserError, match="reads 5 features, a genotype of NAS-Bench-301 has 56"):
+        nasbench301_models.ensemble(root / "nasbench301")
+    done = CliRunner().invoke(
+        cli.app,
+        ["shrink", "--space", "fairnas", "--oracle-model", str(root / "nasbench301"), "--out", str(tmp_path / "o")],
+    )
+    assert done.exit_code != 0
+
+
+def test_a_zip_that_does_not_unpack_is_explained(tmp_path: Path, boosters: list[xgboost.Booster], root: Path) -> None:
+    path = tmp_path / "m.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("surrogate_model.json", bytes(boosters[0].save_raw("json")))
+    data = bytearray(path.read_bytes())
+    data[80:120] = b"\xff" * 40
+    path.write_bytes(bytes(data))
+    with pytest.raises(UnreadableFile, match="the zip"):
+        nasbench301.read(path)
+    data = bytearray(torch_zip(whole_transnas(), zipfile.ZIP_DEFLATED))
+    data[80:120] = b"\xff" * 40
+    path.write_bytes(bytes(data))
+    with pytest.raises(UnreadableFile):
+        restricted.load(path)
+
+
+def test_a_metric_of_transnas_without_a_name_is_explained(tmp_path: Path) -> None:
+    whole = whole_transnas()
+    arch = next(iter(whole["data"]["micro"]))
+    task = next(iter(whole["data"]["micro"][arch]))
+    whole["data"]["micro"][arch][task]["metrics"][7] = [1.0]
+    (tmp_path / "t.pth").write_bytes(torch_zip(whole))
+    with pytest.raises(UnreadableFile, match="a metric called 7"):
+        transnas.read(tmp_path / "t.pth")
+
+
+def test_one_import_that_is_broken_does_not_hide_the_others(imported101: Path, root: Path) -> None:
+    (root / "nasbench201").mkdir(parents=True)
+    (root / "nasbench201" / "manifest.json").write_text("{")
+    said = lissnas("list")
+    assert "is not a manifest" in said
+    assert str(imported101) in said
 
 
 def test_published_models_are_refused_with_the_way_on(tmp_path: Path, boosters: list[xgboost.Booster]) -> None:

@@ -171,6 +171,25 @@ def test_less_is_better_is_turned_round_and_said(folder: Path) -> None:
     assert source.point == pytest.approx(np.ptp(source.labels.values) / 100)
 
 
+def test_less_is_better_of_a_program_and_a_model_too(folder: Path) -> None:
+    Path("ms.yaml").write_text(
+        TEXT.replace("NAME", "mine").replace("acc, direction: maximize", "ms, direction: minimize")
+    )
+    space = get_space("ms.yaml")
+    archs = space.sample_distinct(10, np.random.default_rng(0))
+    asked = from_space(space, oracle=truth, judge="a")
+    scored = from_space(space, scorer=SurrogateScorer(truth), judge="b")
+    assert asked.oracle is not None
+    assert scored.scorer is not None
+    assert (asked.oracle(archs) == -truth(archs)).all()
+    assert (scored.scorer.score(archs) == -truth(archs)).all()
+    assert "its negative is used" in asked.notes[0]
+    both = from_space(space, write_labels(Path("ms.csv"), space, 40), oracle=truth, judge="a")
+    assert both.labels is not None
+    assert both.oracle is not None
+    assert (both.labels.values == both.oracle(both.labels.archs)).all()
+
+
 def test_a_metric_of_several(folder: Path) -> None:
     names = spaces.get("fairnas").format(spaces.get("fairnas").sample_distinct(30, np.random.default_rng(0)))
     rows = [f"{name},{i},{-i}" for i, name in enumerate(names)]
@@ -290,7 +309,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return train
 
     monkeypatch.setattr(label_stage, "trainer_of", trainer_of)
-    monkeypatch.setattr(label_stage, "check", lambda params, space: None)
+    monkeypatch.setattr(label_stage, "check", lambda *_: None)
     return tried
 
 

@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lissnas import benchmarks, spaces
+from lissnas import benchmarks, spaces, study
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
 from lissnas.errors import ConfigError, InvalidArchitecture, UserError
 from lissnas.labels import Labels
 from lissnas.rng import stream
+from lissnas.shrinkers.state import Problem
 from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.spaces.declared import parse_space
 from lissnas.study import INFORMATIVE, LIKELY_BEST, UNIFORM, Batch, Study, no_labels, shrunk_by, suggest
@@ -353,3 +354,33 @@ def mean(table: Benchmark, archs: Archs) -> float:
 def test_batches_and_labels_of_nothing() -> None:
     batch = Batch(np.empty((0, 3), np.int8), [], [])
     assert (len(batch), len(no_labels(SMALL).values), no_labels(SMALL).metric) == (0, 0, "ms")
+
+
+def test_suggestions_for_a_huge_space_do_not_shrink_it_to_its_own_target(
+    make_params: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A target of a million, or a union of balls, would take minutes for a choice of 50."""
+    asked: list[int | None] = []
+
+    def stop(problem: Problem) -> None:
+        asked.append(problem.params.target_size)
+        raise LookupError
+
+    monkeypatch.setattr(study, "shrink", stop)
+    for name in ("fairnas", "anynetx", "nas_bench_macro"):
+        space = spaces.get(name)
+        rows = space.sample_distinct(150, np.random.default_rng(0))
+        with pytest.raises(LookupError):
+            suggest(space, labelled(space, rows, rows.sum(axis=1).astype(np.float64)), 10, make_params())
+    assert asked == [study.MOST, study.MOST, 450]
+
+
+@pytest.mark.parametrize("metric", ["arch", "status", "a"])
+def test_a_metric_that_is_another_column_is_refused(tmp_path: Path, metric: str) -> None:
+    space = parse_space(
+        "name: s\nmetric: {name: m, direction: maximize}\npositions:\n  - {name: a, choices: [1, 2]}\n", "s.yaml"
+    )
+    with pytest.raises(UserError, match=f"metric: '{metric}' is a column of its own"):
+        Study.open(tmp_path, space, metric=metric)
+    with pytest.raises(UserError, match=f"metric: '{metric}' is a column of its own"):
+        no_labels(space, metric)

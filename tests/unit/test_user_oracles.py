@@ -255,13 +255,15 @@ def test_a_program_is_run_for_what_is_missing_only(program: Write, tmp_path: Pat
     asked = tmp_path / "asked"
     keep = f"names = sys.stdin.read().split()\nopen({str(asked)!r}, 'a').write('\\n'.join(names) + '\\n')\n"
     answer = "import sys\n" + keep + "for n in names:\n    print(sum(map(int, n)))\n"
-    dying = answer + f"if {NAMES[20]!r} in names:\n    sys.exit('the node went down')\n"
+    dying = answer.replace(
+        "    print", f"    if n == {NAMES[24]!r}:\n        sys.exit('the node went down')\n    print"
+    )
     path = tmp_path / "answers"
     with pytest.raises(OracleFailed, match=f"batch of 10 from {NAMES[20]} to {NAMES[29]}: the node went down"):
         Remembered(program(dying), SPACE, path, "me", 10)(ARCHS)
     assert (Remembered(program(answer), SPACE, path, "me", 10)(ARCHS) == truth(ARCHS)).all()
     lines = asked.read_text().split()
-    assert lines == [*NAMES[:30], *NAMES[20:]]
+    assert lines == [*NAMES[:30], *NAMES[24:]]
 
 
 def test_one_that_is_asked_about_twice_at_once_is_paid_for_once(tmp_path: Path) -> None:
@@ -316,8 +318,35 @@ def test_every_digit_is_kept(tmp_path: Path, values: list[float]) -> None:
     assert asked.tobytes() == kept.tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_function_that_gives_no_number_is_named_and_nothing_of_its_batch_kept(tmp_path: Path, bad: float) -> None:
+def test_half_a_number_of_a_program_that_is_ended_is_no_answer(program: Write, tmp_path: Path) -> None:
+    text = "import sys, time\nprint(1)\nprint(2)\nprint('3', end='', flush=True)\ntime.sleep(300)\n"
+    with pytest.raises(OracleFailed, match="took longer than 2 s") as caught:
+        program(text, 2)(ARCHS)
+    assert caught.value.answered == (1.0, 2.0)
+
+
+def test_a_program_that_leaves_a_daemon_behind_is_not_waited_for(program: Write) -> None:
+    """What has a session of its own can't be found to be ended, and may hold the pipes for ever."""
+    daemon = "import subprocess\nsubprocess.Popen(['sleep', '30'], start_new_session=True)\n"
+    started = time.monotonic()
+    with pytest.raises(OracleFailed, match="took longer than 2 s"):
+        program(daemon + SUM, 2)(ARCHS)
+    assert time.monotonic() - started < 10
+
+
+def test_a_network_that_gave_no_value_is_not_asked_about_again(program: Write, tmp_path: Path) -> None:
+    text = f"import sys\nfor line in sys.stdin:\n    print('failed' if line.strip() == {NAMES[12]!r} else 7)\n"
+    path = tmp_path / "answers"
+    found = Remembered(program(text), SPACE, path, "me", 10)(ARCHS)
+    assert np.isnan(found[12])
+    assert (np.delete(found, 12) == 7).all()
+    again = Remembered(Counting(fails_at=0), SPACE, path, "me")(ARCHS)
+    assert again.tobytes() == found.tobytes()
+
+
+def test_a_function_that_gives_no_number_is_named_and_nothing_of_its_batch_kept(tmp_path: Path) -> None:
+    bad = np.inf
+
     def oracle(archs: Archs) -> FloatArray:
         return np.where(SPACE.key(archs) == SPACE.key(ARCHS[12:13]), bad, truth(archs))
 

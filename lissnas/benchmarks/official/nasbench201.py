@@ -41,8 +41,8 @@ def read(path: Path) -> list[MetricTable]:
     found: dict[tuple[str, str], list[tuple[int, int, float]]] = {(d, s): [] for d, own in SPLITS.items() for s in own}
     for where, states in _networks(path):
         # The architecture's name stands in the state of each length of training; they agree.
-        texts = {state.get("arch_str") for state in states}
-        text = texts.pop() if len(texts) == 1 else None
+        texts = [state.get("arch_str") for state in states]
+        text = texts[0] if texts and all(t == texts[0] for t in texts) else None
         if not isinstance(text, str):
             raise UnreadableFile(path, where, "doesn't name its architecture")
         for state in states:

@@ -16,7 +16,7 @@ from typing import Any
 
 from lissnas import store
 from lissnas.benchmarks.official.files import UnreadableFile
-from lissnas.benchmarks.official.restricted import NotPlainData, load_member
+from lissnas.benchmarks.official.restricted import BROKEN_ZIP, NotPlainData, load_member
 from lissnas.errors import UserError
 from lissnas.foreign_models import load_model
 
@@ -80,7 +80,7 @@ def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
                 if info.file_size > MOST_BYTES:
                     raise UnreadableFile(path, info.filename, "is larger than a model is")
                 yield name, archive.read(info)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except BROKEN_ZIP as error:
         raise UnreadableFile(path, "the zip", str(error)) from None
 
 

@@ -14,6 +14,7 @@ import pickle
 import re
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +27,8 @@ MOST_BYTES = 64 << 30
 """Largest pickle that is read, unpacked: all of NATS-Bench in one has about 20 GB."""
 MOST_MEMBER_BYTES = 256 << 20
 """Largest pickle of one architecture."""
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError)
+"""What opening or unpacking a damaged zip raises."""
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 """The first of the pickles in a file that torch wrote before it took to zip files."""
 
@@ -67,7 +70,7 @@ def _load_zip(path: Path, file: IO[bytes]) -> Any:
             raise UnreadableFile(path, "the zip", f"expected one data.pkl as torch writes it, found {len(names)}")
         with archive.open(names[0]) as member:
             return _load_stream(path, member, MOST_BYTES)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except BROKEN_ZIP as error:
         raise UnreadableFile(path, "the zip", str(error)) from None
 
 
@@ -89,7 +92,7 @@ def _load_stream(path: Path | str, raw: IO[bytes], most: int) -> Any:
 
 _BROKEN = (
     *(pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError),
-    *(OverflowError, MemoryError, ImportError, OSError, RecursionError, struct.error),
+    *(OverflowError, MemoryError, ImportError, OSError, RecursionError, struct.error, zlib.error),
 )
 """What the unpickler and the unpackers raise at bytes that are no pickle."""
 

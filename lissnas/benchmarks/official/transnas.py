@@ -69,6 +69,8 @@ def _columns(path: Path, task: str, archs: list[str], networks: dict[str, Any]) 
         try:
             metrics = networks[arch][task]["metrics"] if task in networks[arch] else {}
             for name, curve in metrics.items():
+                if not isinstance(name, str):
+                    raise TypeError(f"a metric called {name!r}")
                 curves.setdefault(name, []).append((arch, [float(value) for value in curve]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"is not as TransNASBench writes it ({type(error).__name__}: {error})"
