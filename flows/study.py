@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,8 +32,9 @@ SHRINK_COLUMNS = ("size", "queries", "labels", "mean_true", "kept_best", "top10_
 
 
 def made_by(name: str) -> str:
-    """Return how a result was made, the first line of its page."""
-    return f"Made by `make study NAME={name}` on {platform.machine()}, Python {platform.python_version()}."
+    """Return how and when a result was made, the first line of its page."""
+    today = datetime.now(UTC).date()
+    return f"Made by `make study NAME={name}` on {platform.machine()}, Python {platform.python_version()}, {today}."
 
 
 def leave(name: str, rows: Sequence[Mapping[str, Any]], page: str) -> None:
@@ -56,7 +58,7 @@ def shrink_rows(params: Params) -> Iterator[dict[str, Any]]:
 def shrink_page(found: Sequence[Mapping[str, Any]]) -> str:
     """Return a Markdown table: means over seeds for each benchmark and variant."""
     lines = [
-        f"{made_by('shrink')} Means over ten seeds;",
+        f"{made_by('shrink')} Means over {len({r['seed'] for r in found})} seeds;",
         "gain is (mean of the shrunk space - mean of the full one) / standard deviation of the full one.",
         "",
         "| benchmark | variant | size | mean, full | mean, shrunk | least | gain | best kept "
@@ -70,7 +72,7 @@ def shrink_page(found: Sequence[Mapping[str, Any]]) -> str:
         least = min(r["mean_true"] for r in own)
         lines.append(
             f"| {name} | {variant} | {mean['size']:,.0f} | {full.mean():.4g} | {mean['mean_true']:.4f} | {least:.4f} | "
-            f"{(mean['mean_true'] - full.mean()) / full.std():.3f} | {10 * mean['kept_best']:.0f}/10 | "
+            f"{(mean['mean_true'] - full.mean()) / full.std():.3f} | {sum(r['kept_best'] for r in own)}/{len(own)} | "
             f"{mean['top10_kept']:.1f} | {mean['queries']:,.0f} | {mean['labels']:,.0f} |"
         )
     return "\n".join(lines) + "\n"

@@ -56,12 +56,10 @@ def huge_study(work: Path, targets: Mapping[str, int] = TARGETS) -> list[dict[st
 
 def huge_row(name: str, out: Path, target: int) -> dict[str, Any]:
     """Return what a space became and what that took; sizes are texts, since they don't fit 64 bits."""
-    record = out.parent / f"{name}.json"
-    if not record.exists():  # started anew, lest a part of the time be left out
-        more = ["--memory", str(MEMORY[name])] if name in MEMORY else []
-        arguments = ["shrink", "--space", name, "--target-size", str(target), "--out", str(out), "--force", *more]
-        store.write(record, store.to_json(measured(arguments)))
-    took, outcome = store.read_json(record), finished(out)
+    more = ["--memory", str(MEMORY[name])] if name in MEMORY else []
+    arguments = ["shrink", "--space", name, "--target-size", str(target), "--out", str(out), "--force", *more]
+    took = measured_once(out.parent / f"{name}.json", arguments, packaged(spaces.get(name)).digest)
+    outcome = finished(out)
     m, about = outcome.metrics, outcome.json("subspace.json")
     space = spaces.get(name)
     size = int(about["size"])
@@ -100,6 +98,16 @@ def measured(arguments: Sequence[str]) -> dict[str, float]:
         raise LissnasError(f"lissnas {' '.join(arguments)} ended with code {process.returncode}")
     unit = 1 if sys.platform == "darwin" else 1 << 10
     return {"seconds": time.perf_counter() - started, "memory_gib": usage.ru_maxrss * unit / 2**30}
+
+
+def measured_once(record: Path, arguments: Sequence[str], source: str) -> dict[str, float]:
+    """Return what a command takes, from a record of the same command on the same source, else by running it anew."""
+    about = {"arguments": list(arguments), "source": source}
+    if record.exists() and (known := store.read_json(record))["about"] == about:
+        return dict(known["took"])
+    took = measured(arguments)
+    store.write(record, store.to_json({"about": about, "took": took}))
+    return took
 
 
 def huge_page(found: Sequence[Mapping[str, Any]], made_by: str) -> str:

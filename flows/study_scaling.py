@@ -11,9 +11,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from flows.study_huge import measured
-from lissnas import store
+from flows.study_huge import measured_once
+from lissnas import spaces, store
 from lissnas.report import figures
+from lissnas.sources import packaged
 from lissnas.stages.base import finished
 
 SPACE = "nasbench301"
@@ -29,9 +30,8 @@ def scaling_rows(work: Path, queries: Sequence[int] = QUERIES) -> list[dict[str,
     rows = []
     for n in queries:
         out = work / f"{n}"
-        record = work / f"{n}.json"
-        if not record.exists():
-            store.write(record, store.to_json(measured([*command(n), "--out", str(out), "--force"])))
+        source = packaged(spaces.get(SPACE)).digest
+        took = measured_once(work / f"{n}.json", [*command(n), "--out", str(out), "--force"], source)
         metrics, about = finished(out).metrics, store.read_json(out / store.RUN)
         rows.append(
             {
@@ -39,7 +39,7 @@ def scaling_rows(work: Path, queries: Sequence[int] = QUERIES) -> list[dict[str,
                 "queries": metrics["queries"],
                 "size": metrics["size"],
                 "seconds": about["seconds"],
-                "peak_mib": round(1024 * store.read_json(record)["memory_gib"], 1),
+                "peak_mib": round(1024 * took["memory_gib"], 1),
             }
         )
     return rows

@@ -68,8 +68,8 @@ class Balls:
 
     @cached_property
     def _forms(self) -> tuple[Archs, IntArray]:
-        """All different forms of the centres, and the centre of each."""
-        forms = self.space.variants(self.centres)
+        """The different forms of the centres that count, and the centre of each."""
+        forms = self.space.centre_forms(self.centres)
         flat = forms.reshape(-1, forms.shape[2])
         owner = np.repeat(np.arange(len(forms)), forms.shape[1])
         _, first = np.unique(np.column_stack([owner, flat]), axis=0, return_index=True)
@@ -96,7 +96,7 @@ class Balls:
         return self.multiplicity(self.space.canonical(archs)) > 0
 
     def multiplicity(self, archs: Archs) -> IntArray:
-        """Return `(n,)`: how many pairs of a form of the network and a form of a centre lie in a ball."""
+        """Return `(n,)`: how many pairs of a form of the network and one of a centre lie in a ball."""
         centres, owner = self._forms
         radii = self.radii[owner].astype(np.int16)
         forms = self.space.variants(archs)
@@ -144,7 +144,8 @@ class Balls:
         if self.space.size_exact and self.space.size() <= LISTABLE:
             exact = int(self.contains(self.space.enumerate()).sum())
             return Size(exact, exact, exact)
-        n = min(MOST_DRAWS, max(1_000, DRAWS // len(self._forms[0])))
+        a_draw = len(self._forms[0]) * self.space.variants(self.centres[:1]).shape[1]
+        n = min(MOST_DRAWS, max(1_000, DRAWS // a_draw))
         rng = stream(0, "size of balls", self.space.name)
         mean = sum(float(self._weighted(min(n - lo, 1 << 16), rng)[1].sum()) for lo in range(0, n, 1 << 16)) / n
         error = math.sqrt(math.log(2 / (1 - CONFIDENCE)) / (2 * n))

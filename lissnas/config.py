@@ -362,8 +362,9 @@ def label_images(params: Params) -> ImagesConfig:
 
 
 def label_width(params: Params, space: str) -> float:
-    """Return the width of the networks that labels are trained on: as asked, else the space's own."""
-    return params.label.width or own_settings(params, space).width or 1.0
+    """Return the width of networks that labels are trained on: as asked, else the space's or its benchmarks' own."""
+    own = [b.width for name, b in params.benchmarks.items() if name.partition("/")[0] == space and b.width]
+    return params.label.width or (own[0] if own else 1.0)
 
 
 def own_settings(params: Params, benchmark: str) -> BenchmarkConfig:

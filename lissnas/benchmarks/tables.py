@@ -23,6 +23,9 @@ CHECKSUMS = {
     "nas_bench_macro.parquet": "305f72393d25a7e7871bdfc3a84e6b174bcefb39bd4e60e66463ac8e910a5c4c",
     "nasbench301_surrogate.parquet": "f44a096d82e0bbf9b74e54a309e77c000f8b739936bff1302d09a30b9fa0fce2",
     "ofa_mbv3_acc_predictor.npz": "84a1120da384cf9279605fad8f8e21d65a62e9e88f1499bed5d3b5968e10b984",
+    "labels_fairnas.csv": "784f7d7d2339eb86ec749d4d91e347882eb7f0c4cca70e18ce39a6bdfbefa1ae",
+    "labels_shufflenetv2.csv": "b6da7f2a64f66ee6409d0b3a04e8c1d01d0508cc0fe24f6cb2b129a48cba52ae",
+    "labels_mobilenet.csv": "3e9d6574c86dc6c659702beab3626e283f6f51f45fd75978e2c1aeba01575c09",
 }
 """Of all packaged files."""
 NB101_TEST_IMAGES = 9_984

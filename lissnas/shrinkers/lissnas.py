@@ -36,8 +36,6 @@ from lissnas.subspace import Subspace
 
 MOST_FIRST = 20_000
 """Largest first sample by rule; a larger target is grown to."""
-PART = 1 << 20
-"""Neighbours drawn, and scored, at once."""
 EDITED = 1 << 16
 """Neighbours edited at once."""
 FEWEST_ROWS = 3
@@ -221,7 +219,7 @@ def generate_neighbors(state: State, problem: Problem) -> State:
     """
     method, space = problem.params.method, problem.space
     state = _forget(state, problem)
-    part = state.seeds[state.expanding :][: max(1, PART // method.neighbors)]
+    part = state.seeds[state.expanding :][: max(1, problem.at_once // method.neighbors)]
     names = () if state.expanding == 0 else (state.expanding,)
     rng = stream(problem.params.seed, "neighbors", state.iteration, *names)
     parents = np.repeat(part, method.neighbors)
@@ -280,7 +278,7 @@ def label(state: State, problem: Problem) -> State:
     chosen = np.arange(len(state.rows))
     if not first:
         rounds_left = params.method.label_rounds - state.rounds + 1
-        wanted = params.labels - state.n_labels
+        wanted = params.labels - state.n_asked
         if rounds_left > 1:
             wanted = (params.labels - (state.given or _uniform_labels(problem))) // params.method.label_rounds
         free = state.current[state.label_round[state.current] == UNLABELLED]
@@ -330,7 +328,7 @@ def converged(state: State, problem: Problem, turnover: float) -> str:
         return ""
     if _labels_due(state, problem):
         return ""
-    if not len(state.seeds):
+    if not len(state.seeds) and len(state.current) <= len(state.previous):  # one that grew has others
         return "no seed is left to expand"
     if state.capacity == state.target and turnover < elite.min_turnover:
         return f"{100 * turnover:.2f} % of the space is new, less than {100 * elite.min_turnover:g} %"
@@ -351,7 +349,7 @@ def _forget(state: State, problem: Problem) -> State:
     What is kept: the best of all, as many as fit in three quarters of the memory; what has been a seed, since
     rows say what they were made from; labelled ones, the space itself, and what stands for the full space.
     """
-    if problem.params.elite is None or len(state.rows) + PART <= problem.memory_rows:
+    if problem.params.elite is None or len(state.rows) + problem.at_once <= problem.memory_rows:
         return state
     keep = state.expanded | (state.label_round != UNLABELLED)
     for name in BY_INDEX:
@@ -424,7 +422,7 @@ def _uniform_labels(problem: Problem) -> int:
 
 def _labels_due(state: State, problem: Problem) -> bool:
     params = problem.params
-    due = state.n_labels < params.labels and state.rounds <= params.method.label_rounds
+    due = state.n_asked < params.labels and state.rounds <= params.method.label_rounds
     return due and problem.predictor is None and problem.oracle is not None
 
 

@@ -63,6 +63,11 @@ class Problem:
         """Rows that a state may hold; the worst ones are forgotten beyond."""
         return rows_in_memory(self.params.memory, self.space.genome_len)
 
+    @property
+    def at_once(self) -> int:
+        """Neighbours that are drawn and scored at once."""
+        return max(1, min(PART, self.memory_rows // SPARE))
+
 
 Scores: TypeAlias = NDArray[np.float32]
 Small: TypeAlias = NDArray[np.int8]
@@ -76,6 +81,8 @@ BY_ROW = ("rows", "keys", "scores", "labels", "label_round", "seed", "distance",
 """Fields of the state with an entry a row."""
 BY_INDEX = ("current", "previous", "seeds", "children", "reference")
 """Fields that point at rows."""
+PART, SPARE = 1 << 20, 4
+"""Most neighbours that are drawn at once, and the share of the memory's rows that they may be: one in so many."""
 ROW_BYTES = 40
 """Memory of a row beside its genome: its entries in the columns, and its places in the lists of indices."""
 COPIES = 3
@@ -156,8 +163,13 @@ class State:
 
     @property
     def n_labels(self) -> int:
-        """Architectures whose true value was asked for."""
+        """Architectures whose true value is known."""
         return int((self.label_round >= 0).sum())
+
+    @property
+    def n_asked(self) -> int:
+        """Architectures whose true value was asked for, in vain too: what a budget of labels pays for."""
+        return int((self.label_round != UNLABELLED).sum())
 
     def extended(self, problem: Problem, rows: Archs, keys: Keys, seed: IntArray | None, distance: IntArray) -> State:
         """Return the state with new rows at the end; `seed` None means that they were sampled."""

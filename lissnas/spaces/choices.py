@@ -64,6 +64,10 @@ class ChoiceSpace(Space):
         """Return all forms of each network, `(n, k, genome_len)`; forms may repeat to fill k."""
         return rows[:, None, :]
 
+    def centre_forms(self, rows: Archs) -> Archs:
+        """Return forms of each network, as `variants` does, one of which is nearest to some form of any other."""
+        return self.variants(rows)
+
     def networks(self, rows: Archs) -> tuple[Archs, BoolArray]:
         """Return the form that is kept of each row's network, and which rows are a form of any.
 

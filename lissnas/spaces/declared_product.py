@@ -125,15 +125,16 @@ class DeclaredSpace(Declared, ChoiceSpace):
 
     def variants(self, rows: Archs) -> Archs:
         """Return every order of exchanged groups with every filling of positions that don't matter."""
-        at, fillings = self._fillings
-        forms = []
-        for permutation in self._exchanges.permutations():
-            row = rows[:, permutation]
-            active = self.rules.active(row)[:, None, at]
-            filled = np.repeat(row[:, None, :], len(fillings), axis=1)
-            filled[:, :, at] = np.where(active, filled[:, :, at], fillings)
-            forms.append(filled)
+        forms = [self.centre_forms(rows[:, permutation]) for permutation in self._exchanges.permutations()]
         return np.concatenate(forms, axis=1)
+
+    def centre_forms(self, rows: Archs) -> Archs:
+        """Return every filling of positions that don't matter: orders are the other network's to try."""
+        at, fillings = self._fillings
+        active = self.rules.active(rows)[:, None, at]
+        filled = np.repeat(rows[:, None, :], len(fillings), axis=1)
+        filled[:, :, at] = np.where(active, filled[:, :, at], fillings)
+        return filled
 
     def _is_canonical(self, rows: Archs) -> BoolArray:
         settled, ok = self._exchanges.settle(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -244,8 +245,9 @@ def _results(log: LabelLog, names: Sequence[str], space: Space) -> dict[str, byt
 
 def _labelled_alike(out: Path, depends: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of the labels in `out` if they are a function of the same, to add to them; else nothing."""
-    try:
-        theirs: dict[str, Any] = store.read_json(out / PARAMETERS)
-    except (OSError, ValueError):
+    manifest = store.read_manifest(out) or {}
+    if PARAMETERS not in manifest:
         return {}
+    remedy = f"Delete {out / store.MANIFEST}: labels are in {LOG}, and none is trained again."
+    theirs: dict[str, Any] = json.loads(store.read_verified(out, PARAMETERS, manifest, remedy))
     return theirs if all(theirs.get(name) == value for name, value in depends.items()) else {}

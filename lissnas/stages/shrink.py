@@ -137,7 +137,7 @@ def _distributions(result: ShrinkResult) -> dict[str, FloatArray]:
         }
     return {
         "full space": truth.values,
-        "first sample": truth.look_up(state.keys[state.uniform]),
+        "first sample": truth.look_up(state.keys[state.reference]),
         "shrunk space": truth.look_up(state.keys[result.members]),
     }
 
@@ -209,7 +209,9 @@ def _judged_by_prediction(result: ShrinkResult, source: Source) -> tuple[dict[st
             f"networks ({100 * confidence:g} %)"
         )
     elif not source.space.size_exact:
-        notes.append(f"{source.space.size():,} is the number of descriptions; some are the same network")
+        notes.append(
+            f"{source.space.size():,} is the number of descriptions; some are the same network, also in what is left"
+        )
     if failed := int((state.label_round == FAILED).sum()):
         notes.append(f"{failed:,} networks were to be labelled and gave no value; they are left out")
     labelled = np.flatnonzero(state.label_round >= 0)
