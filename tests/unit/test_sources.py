@@ -92,7 +92,7 @@ def test_a_table_is_a_source() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        *((name, SMALL_NETWORKS) for name in TRAINED if name != "anynetx"),  # its labels are still being trained
+        *((name, SMALL_NETWORKS) for name in TRAINED),
         ("nasbench301", NB301_VALUES),
         ("ofa_mobilenetv3", OFA_VALUES),
     ],
