@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.random import Generator
 from scipy.stats import chi2_contingency, chisquare
+from threadpoolctl import threadpool_limits
 
 from lissnas import spaces
 from lissnas.benchmarks import surrogates, tables
@@ -532,6 +533,14 @@ def test_ofa_predictor_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(np.unique(whole)) > 90
     monkeypatch.setattr(surrogates, "CHUNK", 7)
     assert np.allclose(surrogates.ofa_accuracy(rows), whole, rtol=0, atol=1e-4)
+
+
+def test_ofa_predictor_does_not_depend_on_threads() -> None:
+    rows = OFA.sample(5_000, np.random.default_rng(11))
+    with threadpool_limits(1, "blas"):
+        alone = surrogates.ofa_accuracy(rows)
+    with threadpool_limits(2, "blas"):
+        assert (surrogates.ofa_accuracy(rows) == alone).all()
     assert surrogates.ofa_accuracy(rows[:0]).shape == (0,)
 
 
