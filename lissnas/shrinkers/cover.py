@@ -95,15 +95,12 @@ def spaced(space: ChoiceSpace, ranked: Archs, n: int, radius: int) -> IntArray:
 
 
 def _near(space: ChoiceSpace, a: Archs, b: Archs, radius: int) -> BoolArray:
-    """Return `(len(a), len(b))`: whether any form of the one is at most `radius` edits from the kept one of the other.
-
-    That is the distance where forms are all orders of something; where it isn't, two centres may be nearer than
-    they seem, which a union allows for.
-    """
+    """Return `(len(a), len(b))`: whether any two forms of the networks are at most `radius` edits apart."""
     near = np.zeros((len(a), len(b)), bool)
-    forms = space.variants(a)
-    for i in range(forms.shape[1]):
-        near |= distances(forms[:, i], b) <= radius
+    forms_a, forms_b = space.variants(a), space.centre_forms(b)
+    for i in range(forms_a.shape[1]):
+        for j in range(forms_b.shape[1]):
+            near |= distances(forms_a[:, i], forms_b[:, j]) <= radius
     return near
 
 
