@@ -23,10 +23,11 @@ from flows.common import as_task, folder_of, log_to_mlflow, main
 from lissnas import console, labelling, options
 from lissnas.errors import UserError
 from lissnas.labelling import Attempt, Labeller, LabellerUnavailable
+from lissnas.labels import read_archs
 from lissnas.options import ParamsOption, SeedOption, with_config_options
 from lissnas.sources import get_space
 from lissnas.stages.base import Outcome
-from lissnas.stages.label import check, label_stage, read_archs
+from lissnas.stages.label import check, label_stage
 
 TRAIN = as_task(labelling.attempt).with_options(name="train_label")  # type: ignore[attr-defined]
 

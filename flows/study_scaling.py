@@ -27,10 +27,9 @@ PICTURE = Path("docs/pictures/scaling.png")
 
 def scaling_rows(work: Path, queries: Sequence[int] = QUERIES) -> list[dict[str, Any]]:
     """Return a row for each number of queries: a command run on its own, measured by the system."""
-    rows = []
+    rows, source = [], packaged(spaces.get(SPACE)).digest
     for n in queries:
         out = work / f"{n}"
-        source = packaged(spaces.get(SPACE)).digest
         took = measured_once(work / f"{n}.json", [*command(n), "--out", str(out), "--force"], source)
         metrics, about = finished(out).metrics, store.read_json(out / store.RUN)
         rows.append(

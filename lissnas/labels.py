@@ -130,6 +130,17 @@ def read_labels(path: Path, space: Space, metric: str | None = None, least: int 
     return Labels(networks, -means if negated else means, repeats, name, skipped, negated, unlabelled)
 
 
+def read_archs(path: Path, space: Space) -> list[str]:
+    """Return the networks that the rows of a file name, labelled or not, as `lissnas suggest` writes it.
+
+    Raises ConfigError with all of its problems.
+    """
+    table = _read(path)
+    archs, _ = _archs(table, space)
+    table.raise_any()
+    return space.format(archs)
+
+
 def less_is_better(space: Space, metric: str) -> bool:
     """Return whether the space declares that less of the metric is better; of a metric it doesn't name more is."""
     return isinstance(space, Declared) and metric == space.metric_name and not space.maximize

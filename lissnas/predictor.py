@@ -167,19 +167,19 @@ class Predictor:
 
 
 @cache
-def device() -> str:
-    """Return where XGBoost predicts: `cuda` with its CUDA build, which falls back to the CPU where no GPU is."""
-    return "cuda" if xgb.build_info().get("USE_CUDA") else "cpu"
+def on_gpu() -> bool:
+    """Return whether XGBoost predicts on the GPU: with its CUDA build, which falls back to the CPU where none is."""
+    return bool(xgb.build_info().get("USE_CUDA"))
 
 
 def placed() -> dict[str, str]:
-    """Return the parameter that puts a model there; none where it is there already."""
-    return {} if device() == "cpu" else {"device": device()}
+    """Return the parameter that puts a model where it predicts; none for the CPU, where it is already."""
+    return {"device": "cuda"} if on_gpu() else {}
 
 
 def predicted(booster: xgb.Booster, features: Features) -> FloatArray:
     """Return `(n,)` predictions of a model."""
-    if device() == "cuda":
+    if on_gpu():
         # Features are in the host's memory: predicting in place would warn of that each time.
         return np.asarray(booster.predict(xgb.DMatrix(features)))
     return np.asarray(booster.inplace_predict(features))

@@ -72,7 +72,8 @@ def suggest(
     """
     known = labels if labels is not None else no_labels(space)
     checked = params if params is not None else default_params()
-    result = shrunk_by(space, known, checked, seed, threads, MOST) if enough(space, known, n, checked) else None
+    ready = enough(space, known, n, checked)
+    result = shrunk_by(space, known, checked, seed, threads, _drawn_from(space, checked)) if ready else None
     return _batch(space, known, n, seed, result)
 
 
@@ -90,20 +91,26 @@ def enough(space: Space, labels: Labels, n: int, params: Params) -> bool:
 
 
 def shrunk_by(
-    space: Space, labels: Labels, params: Params, seed: int, threads: int = 0, most: int | None = None
+    space: Space, labels: Labels, params: Params, seed: int, threads: int = 0, size: int | None = None
 ) -> ShrinkResult:
     """Return what labels shrink a space to, by the variant `elite`; nobody is asked for more.
 
-    To `most` networks, where the target is larger. Raises UserError where labels are too few to learn from, or all
-    the same.
+    To `size` networks, if given, in place of the target. Raises UserError where labels are too few to learn from, or
+    all the same.
     """
     if len(labels.values) < MIN_LABELS:
         raise UserError(f"{len(labels.values)} networks of {space.name} have a label, at least {MIN_LABELS} are needed")
     elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
     p = shrink_params(elite, space.name, seed, space.size(), _digest(space, labels), len(labels.values))
-    if most is not None and p.target_size is not None:
-        p = p.model_copy(update={"target_size": min(most, p.target_size)})
+    if size is not None:
+        p = p.model_copy(update={"target_size": size})
     return shrink(Problem(space, None, p, threads=threads, labels=(labels.archs, labels.values)))
+
+
+def _drawn_from(space: Space, params: Params) -> int | None:
+    """Return the size of the space to draw suggestions from, where the target is larger; None where it isn't."""
+    target = params.shrink.target_size or config.own_settings(params, space.name).target_size
+    return MOST if target is not None and target > MOST else None
 
 
 def no_labels(space: Space, metric: str | None = None) -> Labels:
@@ -187,7 +194,8 @@ class Study:
         with store.locked(self.path):
             labels = self.labels
             ready = enough(self.space, labels, n, self._params)
-            batch = _batch(self.space, labels, n, self.seed, self._result(labels, MOST) if ready else None)
+            result = self._result(labels, _drawn_from(self.space, self._params)) if ready else None
+            batch = _batch(self.space, labels, n, self.seed, result)
             self._append(batch.archs, [""] * len(batch), [""] * len(batch))
         return batch
 
@@ -233,12 +241,12 @@ class Study:
         """Return the space that all labels so far shrink it to; raises UserError while they are too few."""
         return self._result(self.labels).subspace
 
-    def _result(self, labels: Labels, most: int | None = None) -> ShrinkResult:
+    def _result(self, labels: Labels, size: int | None = None) -> ShrinkResult:
         """Return the shrink by these labels, made once."""
         digest = _digest(self.space, labels)
-        if most not in self._shrunk or self._shrunk[most][0] != digest:
-            self._shrunk[most] = digest, shrunk_by(self.space, labels, self._params, self.seed, self._threads, most)
-        return self._shrunk[most][1]
+        if size not in self._shrunk or self._shrunk[size][0] != digest:
+            self._shrunk[size] = digest, shrunk_by(self.space, labels, self._params, self.seed, self._threads, size)
+        return self._shrunk[size][1]
 
     def _rows(self, archs: Archs | Sequence[str]) -> Archs:
         """Return networks in the form that is kept; raises UserError, InvalidArchitecture."""

@@ -51,15 +51,14 @@ class Subspace:
         return rows[self._permits(slots)]
 
     @cached_property
-    def _order(self) -> IntArray:
-        return np.argsort(self.space.key(self.members))
-
-    @cached_property
-    def _sorted_keys(self) -> Keys:
-        keys = self.space.key(self.members)[self._order]
+    def _by_key(self) -> tuple[Keys, IntArray]:
+        """The members' keys, ascending, and whose each is."""
+        keys = self.space.key(self.members)
+        order = np.argsort(keys)
+        keys = keys[order]
         if (keys[1:] == keys[:-1]).any():
             raise UserError(f"a subspace of {self.space.name} lists an architecture twice")
-        return keys
+        return keys, order
 
     def _permits(self, slots: Archs) -> BoolArray:
         assert self.allowed is not None
@@ -86,10 +85,10 @@ class Subspace:
         if self.balls is not None:
             return self.balls.contains(archs)
         if self.allowed is None:
-            keys = self.space.key(archs)
-            found = is_in(keys, self._sorted_keys)
+            keys, (known, order) = self.space.key(archs), self._by_key
+            found = is_in(keys, known)
             if self.space.size() > 1 << 64:  # then two networks may have one key
-                at = self._order[np.searchsorted(self._sorted_keys, keys[found])]
+                at = order[np.searchsorted(known, keys[found])]
                 found[found] = (self.space.canonical(archs[found]) == self.members[at]).all(axis=1)
             return found
         return self._permits(self.space.slots(self.space.canonical(archs)))

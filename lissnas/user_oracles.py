@@ -32,8 +32,6 @@ BYTES_A_LINE = 1024
 PIPE_BYTES = 65_536
 CHUNK = 32_768
 """Architectures whose features are in memory at once."""
-
-
 LINGER = 1.0
 """Seconds to wait for the pipes of a program that was ended: what it started may hold them for ever."""
 
@@ -90,29 +88,28 @@ def ask_program(command: Sequence[str], names: Sequence[str], seconds: float) ->
         raise OracleFailed(f"{command[0]} does not start for {batch}: {error.strerror or error}") from None
     most = BYTES_A_LINE * (len(names) + 1)
     said = _converse(process, "".join(f"{n}\n" for n in names).encode(), seconds, most)
-    lines = said.answer.decode("utf-8", "replace").splitlines()
-    # A program that was ended may have been within a line.
-    whole = said.answer[: said.answer.rfind(b"\n") + 1].decode("utf-8", "replace").splitlines()
-    before = _leading(command, whole if len(whole) <= len(names) else [])
     if said.timed_out:
-        raise OracleFailed(f"{command[0]} took longer than {seconds:g} s for {batch}", before)
+        raise OracleFailed(f"{command[0]} took longer than {seconds:g} s for {batch}", _leading(command, said, names))
     if len(said.answer) > most:
         raise OracleFailed(f"{command[0]} answered more than {most:,} bytes for {batch}: one number a line is expected")
     if process.returncode:
         last = " ".join(said.complaint.decode("utf-8", "replace").split())[-200:]
         raise OracleFailed(
-            f"{command[0]} ended with code {process.returncode} on {batch}: {last or 'no message'}", before
+            f"{command[0]} ended with code {process.returncode} on {batch}: {last or 'no message'}",
+            _leading(command, said, names),
         )
+    lines = said.answer.decode("utf-8", "replace").splitlines()
     if len(lines) != len(names):
         raise OracleFailed(f"{command[0]} answered {len(lines)} lines for {batch}: one number a line is expected")
     return np.array([_number(command, line, name) for line, name in zip(lines, names, strict=True)])
 
 
-def _leading(command: Sequence[str], lines: Sequence[str]) -> list[float]:
-    """Return the answers before the first line that is none."""
+def _leading(command: Sequence[str], said: Said, names: Sequence[str]) -> list[float]:
+    """Return what a program that failed had answered: whole lines before the first that is no answer."""
+    lines = said.answer[: said.answer.rfind(b"\n") + 1].decode("utf-8", "replace").splitlines()
     found: list[float] = []
     with suppress(OracleFailed):
-        for line in lines:
+        for line in lines if len(lines) <= len(names) else ():
             found.append(_number(command, line, ""))
     return found
 
@@ -214,10 +211,11 @@ class Remembered:
         names = self.space.format(archs)
         with LabelLog.opened(self.path, {"oracle": self.about, "space": self.space.name}) as log:
             new = {name: i for i, name in enumerate(names) if not log.attempts.get(name)}  # each name once
+            asked, at = list(new), np.array(list(new.values()), np.int64)
             for lo in range(0, len(new), self.at_once):
-                part = list(new)[lo : lo + self.at_once]
-                rows = archs[[new[name] for name in part]]
+                part = asked[lo : lo + self.at_once]
                 try:
+                    rows = archs[at[lo : lo + self.at_once]]
                     values = ask(self.oracle, self.space, rows, may_fail=True).tolist()
                 except OracleFailed as failure:
                     _note(log, part, failure.answered)

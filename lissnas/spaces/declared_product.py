@@ -112,16 +112,19 @@ class DeclaredSpace(Declared, ChoiceSpace):
         return self._exchanges.settle(rows)
 
     @cached_property
-    def _fillings(self) -> tuple[list[int], Archs]:
-        """The positions that may be inactive, and every way to fill them."""
-        at = sorted({p for rule in self.rules.declaration.inactive for p in rule.positions})
-        return at, np.array(list(itertools.product(*(range(self.radix[p]) for p in at))), np.int8)
+    def _may_sleep(self) -> list[int]:
+        """The positions that may be inactive."""
+        return sorted({p for rule in self.rules.declaration.inactive for p in rule.positions})
+
+    @cached_property
+    def _fillings(self) -> Archs:
+        """Every way to fill them."""
+        return np.array(list(itertools.product(*(range(self.radix[p]) for p in self._may_sleep))), np.int8)
 
     @property
     def n_forms(self) -> int:
         """How many forms `variants` gives of a network."""
-        at = {p for rule in self.rules.declaration.inactive for p in rule.positions}
-        return self._exchanges.count() * math.prod(int(self.radix[p]) for p in at)
+        return self._exchanges.count() * math.prod(int(self.radix[p]) for p in self._may_sleep)
 
     def variants(self, rows: Archs) -> Archs:
         """Return every order of exchanged groups with every filling of positions that don't matter."""
@@ -130,10 +133,10 @@ class DeclaredSpace(Declared, ChoiceSpace):
 
     def centre_forms(self, rows: Archs) -> Archs:
         """Return every filling of positions that don't matter: orders are the other network's to try."""
-        at, fillings = self._fillings
+        at = self._may_sleep
         active = self.rules.active(rows)[:, None, at]
-        filled = np.repeat(rows[:, None, :], len(fillings), axis=1)
-        filled[:, :, at] = np.where(active, filled[:, :, at], fillings)
+        filled = np.repeat(rows[:, None, :], len(self._fillings), axis=1)
+        filled[:, :, at] = np.where(active, filled[:, :, at], self._fillings)
         return filled
 
     def _is_canonical(self, rows: Archs) -> BoolArray:

@@ -13,18 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as csv
 
 from lissnas import spaces, store
 from lissnas.config import Params, label_images, label_width
 from lissnas.errors import InvalidArchitecture, LissnasError, UserError
 from lissnas.label_rows import metric_of
 from lissnas.labelling import Attempt, LabelFailed, LabelLog, Runner, collect, one_by_one
-from lissnas.labels import ARCH
 from lissnas.rng import stream
 from lissnas.spaces import Archs, FloatArray, Space
-from lissnas.spaces.declared import Declared, DeclaredSpace
+from lissnas.spaces.declared import Declared
 from lissnas.stages.base import PARAMETERS, Outcome, need_torch, run
 from lissnas.trainer import checkpoint_of, setup_of, train_label, trainer_of
 from lissnas.user_oracles import OracleFailed, ask_program, split_command
@@ -60,16 +57,15 @@ def label_stage(
     theirs = _labelled_alike(out, depends)
     names = list(dict.fromkeys([*theirs.get("archs", ()), *names]))
     parameters = {**depends, "archs": names, "attempts": params.label.attempts, "time_limit": params.label.time_limit}
-    tasks = out.parent / f".{out.name}.tasks"
-    setup = (
-        setup_of(params, space.name, seed, tasks, depends)
-        if program is None
-        else {"program": split_command(program, "--program"), "seconds": params.label.time_limit}
-    )
+    attempts, tasks = params.label.attempts, out.parent / f".{out.name}.tasks"
 
     def work() -> dict[str, bytes]:
         with LabelLog.opened(out / LOG, depends) as log:
-            _collect(setup, params.label.attempts, names, log, runner, on_attempt)
+            if program is None:
+                _train(setup_of(params, space.name, seed, tasks, depends), attempts, names, log, runner, on_attempt)
+            else:
+                asked = partial(label_by_program, split_command(program, "--program"), params.label.time_limit)
+                collect(names, asked, log, attempts, runner or one_by_one, on_attempt)
             return _results(log, names, space)
 
     outcome = run(out, parameters, work, bool(theirs) and theirs != parameters, [ATTEMPTS])
@@ -91,7 +87,6 @@ class TrainingOracle:
     @classmethod
     def of(cls, params: Params, space: Space, folder: Path) -> TrainingOracle:
         """Return the oracle, once it is checked that it can train; raises UserError."""
-        need_torch("training")
         check(params, space, None, "--oracle-command")
         return cls(params, space, folder)
 
@@ -106,7 +101,7 @@ class TrainingOracle:
         depends = depends_on(self.params, self.space, SEED)
         setup = setup_of(self.params, self.space.name, SEED, self.folder / "tasks", depends)
         with LabelLog.opened(self.folder / LOG, depends) as log:
-            _collect(setup, self.params.label.attempts, names, log, None, lambda one: None)
+            _train(setup, self.params.label.attempts, names, log, None, lambda one: None)
             found = [log.value(name) for name in names]
         return np.array([math.nan if value is None else value for value in found])
 
@@ -163,27 +158,7 @@ def canonical(space: Space, archs: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def read_archs(path: Path, space: Space) -> list[str]:
-    """Return the networks of a CSV file, as `lissnas suggest` writes it; raises UserError where it names none.
-
-    A column `arch` says which they are, or one a position in a declared space.
-    """
-    positions = space.positions if isinstance(space, DeclaredSpace) else ()
-    columns = (ARCH, *positions)
-    as_text = csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False)
-    try:
-        table = csv.read_csv(path, convert_options=as_text)
-        if ARCH in table.column_names or not positions:
-            return [str(name) for name in table[ARCH].to_pylist()]
-        return ["|".join(choices) for choices in zip(*(table[p].to_pylist() for p in positions), strict=True)]
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
-        said = str(error).splitlines()[0]
-        raise UserError(
-            f"{path}: no CSV file with a column arch{', or one for each position' if positions else ''} ({said})"
-        ) from None
-
-
-def _collect(
+def _train(
     setup: dict[str, Any],
     attempts: int,
     names: Sequence[str],
@@ -193,13 +168,10 @@ def _collect(
 ) -> None:
     def watch(one: Attempt) -> None:
         # Its state goes once the label is safe: before that, a run that is ended takes it up again.
-        if "checkpoints" in setup and (state := checkpoint_of(setup, one.arch)) is not None:
+        if (state := checkpoint_of(setup, one.arch)) is not None:
             state.clear()
         on_attempt(one)
 
-    if "program" in setup:
-        collect(names, partial(label_by_program, setup), log, attempts, runner or one_by_one, watch)
-        return
     if runner is not None:
         collect(names, partial(train_label, setup), log, attempts, runner, watch)
         return
@@ -207,10 +179,10 @@ def _collect(
         collect(names, trainer, log, attempts, one_by_one, watch)
 
 
-def label_by_program(setup: Mapping[str, Any], arch: str) -> float:
+def label_by_program(command: Sequence[str], seconds: float, arch: str) -> float:
     """Return what a program answers that is given one network; raises LabelFailed."""
     try:
-        value = float(ask_program(setup["program"], [arch], setup["seconds"])[0])
+        value = float(ask_program(command, [arch], seconds)[0])
     except OracleFailed as failure:
         raise LabelFailed(str(failure)) from None
     if math.isnan(value):

@@ -22,10 +22,10 @@ pytest.importorskip("prefect_dask", reason="prefect-dask is not installed (the e
 
 from lissnas import config, options, spaces, store
 from lissnas.labelling import Attempt, LabellerUnavailable
-from lissnas.labels import read_labels
+from lissnas.labels import read_archs, read_labels
 from lissnas.nets.labels import train_label
 from lissnas.sources import get_space
-from lissnas.stages.label import LOG, label_stage, read_archs
+from lissnas.stages.label import LOG, label_stage
 
 ROOT = Path(__file__).parents[2]
 SPACE = "nas_bench_macro"

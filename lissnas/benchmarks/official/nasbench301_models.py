@@ -21,7 +21,7 @@ from lissnas.foreign_models import load_model
 from lissnas.predictor import placed, predicted
 from lissnas.spaces import Archs, FloatArray
 from lissnas.spaces.base import Features
-from lissnas.spaces.nasbench301_cells import CELL, INPUT_CHOICES, INPUTS, N_SLOTS, NODE, PAIRS, SLOT
+from lissnas.spaces.nasbench301_cells import CELL, INPUT_CHOICES, INPUTS, N_SLOTS, PAIRS, SLOT, tails_of
 
 ABSENT = -1.0
 CHUNK = 32_768
@@ -90,16 +90,13 @@ def features(archs: Archs) -> Features:
         out[:, at[name]] = value
     pairs = np.array(PAIRS)
     for number, cell in enumerate(CELLS):
-        own = archs[:, number * CELL : (number + 1) * CELL].astype(np.int64)
-        tails = np.zeros((len(archs), len(NODE)), np.int64)
-        tails[:, 1] = 1
+        own = archs[:, number * CELL : (number + 1) * CELL]
         for i, choices in enumerate(INPUT_CHOICES):
             # The benchmark counts pairs of inputs in the order of their smaller vertex first.
             place = np.argsort(np.lexsort(pairs[:choices].T[::-1]))
             out[:, at[f"{DARTS}inputs_node_{cell}_{INPUTS + 1 + i}"]] = place[own[:, i]]
-            tails[:, 2 + 2 * i : 4 + 2 * i] = pairs[own[:, i]]
         columns = np.array([at[f"{DARTS}edge_{cell}_{slot}"] for slot in range(N_SLOTS)])
-        np.put_along_axis(out, columns[SLOT + tails], own[:, len(INPUT_CHOICES) :].astype(np.float32), axis=1)
+        np.put_along_axis(out, columns[SLOT + tails_of(own)], own[:, len(INPUT_CHOICES) :].astype(np.float32), axis=1)
     return out
 
 
