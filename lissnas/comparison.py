@@ -328,11 +328,10 @@ def _shrunk(contest: Contest, name: str) -> tuple[Subspace, int]:
         oracle = CountedOracle(_scores(contest), space, space.size() if everything else contest.budget)
         found = shrinkers.get(name)(space, oracle, contest.target, stream(seed, "compare", name))
         return found, oracle.queries
-    result = contest.ours
+    result, limited = contest.ours, contest.params.model_copy(update={"max_queries": contest.budget})
     if name == "lissnas_collect":
-        result = shrink(replace(problem, predictor=None))
+        result = shrink(replace(problem, params=limited, predictor=None))
     elif name == "no_locality":
-        limited = contest.params.model_copy(update={"max_queries": contest.budget})
         result = shrink(replace(problem, params=limited, locality=False))
     elif name == "lissnas_paper":
         result = shrink(replace(problem, params=_paper_params(contest)))

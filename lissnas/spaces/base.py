@@ -204,3 +204,9 @@ def is_in(keys: Keys, sorted_keys: Keys) -> BoolArray:
         return np.zeros(len(keys), bool)
     at = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
     return np.asarray(sorted_keys[at] == keys)
+
+
+def first_of(race: FloatArray, k: IntArray) -> BoolArray:
+    """Return which entries of each row are among its `k[i]` smallest, `k` 1 or more; of equal ones all."""
+    last = np.sort(race, axis=1)[np.arange(len(race)), np.minimum(k, race.shape[1]) - 1]
+    return np.asarray(race <= last[:, None])

@@ -28,6 +28,7 @@ from lissnas.spaces.base import (
     Space,
     as_bytes,
     distinct_children,
+    first_of,
     raise_first,
 )
 from lissnas.spaces.cell_features import cell_features, n_cell_features
@@ -324,8 +325,7 @@ class CellSpace(Space):
             rate[slice(None, N_EDGES) if kind == "operation" else slice(N_EDGES, None)] = 0
         with np.errstate(divide="ignore"):
             race = rng.exponential(size=(len(own), len(rate))) / rate
-        chosen = np.argsort(np.argsort(race, axis=1), axis=1) < edits[:, None]
-        chosen &= rate > 0
+        chosen = first_of(race, edits) & (rate > 0)
         flips = (chosen[:, :N_EDGES] << np.arange(N_EDGES)).sum(axis=1).astype(np.uint32)
         step = rng.integers(1, max(self.n_ops, 2), (len(own), INTERIOR)) * chosen[:, N_EDGES:]
         keys, ok = self._look_up(edges ^ flips, self._shift[labels, step @ self._place])

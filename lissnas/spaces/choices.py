@@ -21,6 +21,7 @@ from lissnas.spaces.base import (
     Space,
     as_bytes,
     distinct_children,
+    first_of,
     raise_first,
 )
 
@@ -216,10 +217,11 @@ class ChoiceSpace(Space):
         # Uniform over single edits: a position with more choices is drawn more often.
         with np.errstate(divide="ignore"):
             race = rng.exponential(size=rows.shape) / self._n_steps
-        chosen = np.argsort(np.argsort(race, axis=1), axis=1) < edits[:, None]
-        chosen &= self._n_steps > 0
+        chosen = first_of(race, edits) & (self._n_steps > 0)
         step = rng.integers(1, np.maximum(self.radix, 2), rows.shape)
-        return np.where(chosen, (rows + step) % self.radix, rows).astype(np.int8)
+        at = np.nonzero(chosen)
+        rows[at] = (rows[at] + step[at]) % self.radix[at[1]]
+        return rows
 
     @cached_property
     def _hot(self) -> tuple[IntArray, Archs]:

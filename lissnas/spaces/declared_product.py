@@ -23,6 +23,7 @@ from lissnas.spaces.base import (
     Keys,
     Space,
     distinct_children,
+    first_of,
     first_of_each,
     is_in,
     raise_first,
@@ -309,7 +310,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
             rate = rate * active
         with np.errstate(divide="ignore"):
             race = rng.exponential(size=rows.shape) / rate
-        chosen = (np.argsort(np.argsort(race, axis=1), axis=1) < edits[:, None]) & (rate > 0)
+        chosen = first_of(race, edits) & (rate > 0)
         step = rng.integers(1, self.radix, rows.shape)
         return np.where(chosen, (rows + step) % self.radix, rows).astype(np.int8)
 

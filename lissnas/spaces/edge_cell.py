@@ -29,6 +29,7 @@ from lissnas.spaces.base import (
     Space,
     as_bytes,
     distinct_children,
+    first_of,
     raise_first,
 )
 from lissnas.spaces.edge_cell_parts import Bits, distance, edge_features, n_edge_features, prune
@@ -306,7 +307,7 @@ class EdgeCellSpace(Space):
         rate = np.where(there, clear * 1.0 + change * (self.n_ops - 1), clear * float(self.n_ops))
         with np.errstate(divide="ignore"):
             race = rng.exponential(size=rate.shape) / rate
-        chosen = (np.argsort(np.argsort(race, axis=1), axis=1) < edits[:, None]) & (rate > 0)
+        chosen = first_of(race, edits) & (rate > 0)
         # A step to another digit, 0 included or not, as the kind of edit has it.
         new = (forms + rng.integers(1, self.n_ops + 1, rate.shape)) % (self.n_ops + 1)
         if kind == "operation":

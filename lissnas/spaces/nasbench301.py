@@ -18,6 +18,7 @@ from lissnas.spaces.base import (
     Keys,
     Space,
     distinct_children,
+    first_of,
     raise_first,
 )
 from lissnas.spaces.nasbench301_cells import (
@@ -249,7 +250,7 @@ def _random_steps(edits: IntArray, rng: Generator, kind: str | None) -> tuple[In
     rate = np.tile(rate, 2).astype(np.float64)
     with np.errstate(divide="ignore"):
         race = rng.exponential(size=(len(more), len(rate))) / rate
-    chosen = (np.argsort(np.argsort(race, axis=1), axis=1) < edits[more, None]) & (rate > 0)
+    chosen = first_of(race, edits[more]) & (rate > 0)
     top = np.tile(np.repeat([OP_STEPS, INPUT_STEPS], EDGES), 2)
     many = (rng.integers(1, top + 1, chosen.shape) * chosen).astype(np.int8)
     both = (2 * more[:, None] + np.arange(2)).ravel()

@@ -301,7 +301,7 @@ def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
     if "flops" in by_name and by_name["flops"].get("kept_best", 0) >= 0.5:
         said.append(
             "- Keeping the best network is a weak test: the costliest networks, ranked without any label, pass it "
-            f"in {100 * by_name['flops']['kept_best']:.0f} % of the runs. SupernetOracle by the mean at equal size."
+            f"in {100 * by_name['flops']['kept_best']:.0f} % of the runs. Judge by the mean at equal size."
         )
     if {"lissnas_paper", "no_neighbors"} <= by_name.keys():
         paper, naive = by_name["lissnas_paper"], by_name["no_neighbors"]
