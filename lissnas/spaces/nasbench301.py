@@ -173,11 +173,13 @@ class NASBench301(Space):
 
         For example `sep3~0+skip~1|...|...|.../...`; operations are those of `SHORT`, inputs vertices.
         """
-        cells = self.canonical(archs).reshape(-1, CELL)
+        # The same cells come back in many networks of a shrunk space: each is put into words once.
+        numbers, at = np.unique(self._numbers(archs), return_inverse=True)
+        cells = cells_of(numbers)
         edge = [f"{op}~{tail}" for op in SHORT for tail in range(VERTICES)]
-        numbers = (cells[:, 3:].astype(np.int64) * VERTICES + tails_of(cells)).tolist()
-        text = ["|".join([f"{edge[r[i]]}+{edge[r[i + 1]]}" for i in range(0, EDGES, 2)]) for r in numbers]
-        return [f"{normal}/{reduction}" for normal, reduction in zip(text[::2], text[1::2], strict=True)]
+        edges = (cells[:, 3:].astype(np.int64) * VERTICES + tails_of(cells)).tolist()
+        text = ["|".join([f"{edge[r[i]]}+{edge[r[i + 1]]}" for i in range(0, EDGES, 2)]) for r in edges]
+        return [f"{text[normal]}/{text[reduction]}" for normal, reduction in at.reshape(-1, 2).tolist()]
 
     def parse(self, names: Sequence[str]) -> Archs:
         """Read what `format` writes, nodes in any order in which edges lead forward."""
