@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from flows.study_huge import measured_once
@@ -50,17 +51,32 @@ def command(n: int) -> list[str]:
     return ["shrink", "--space", SPACE, "--memory", MEMORY, *target, "--min-turnover", "0"]
 
 
+def straight_line(rows: Sequence[Mapping[str, Any]], column: str) -> tuple[float, float, float]:
+    """Return what `column` is without a query, what a query adds, and the largest departure from that line.
+
+    The line has the least squares of relative departures, so that small shrinks count as much as large ones.
+    """
+    x, y = (np.array([float(r[name]) for r in rows]) for name in ("queries", column))
+    terms = np.stack([np.ones_like(x), x], axis=1)
+    (fixed, each), *_ = np.linalg.lstsq(terms / y[:, None], np.ones_like(y))
+    return float(fixed), float(each), float(np.abs((fixed + each * x) / y - 1).max())
+
+
 def scaling_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Return time and memory against queries, and what one more query costs."""
+    """Return time and memory against queries, each with the straight line that comes nearest."""
     figure = Figure((9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     x = [r["queries"] for r in rows]
     for axes, column, unit in ((left, "seconds", "seconds"), (right, "peak_mib", "peak memory, MiB")):
-        axes.plot(x, [r[column] for r in rows], marker="o", label=f"shrinks of {rows[0]['space']}")
+        fixed, each, _ = straight_line(rows, column)
+        fine = np.geomspace(min(x), max(x), 100)
+        axes.plot(fine, fixed + each * fine, color="0.7", label="straight line")
+        axes.plot(x, [r[column] for r in rows], marker="o", linestyle="", label=f"shrinks of {rows[0]['space']}")
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel("queries")
         axes.set_ylabel(unit)
+        axes.legend(frameon=False)
         figures.plain(axes)
     figure.suptitle("What a shrink costs", x=0.01, ha="left", fontweight="bold")
     return figure
@@ -77,6 +93,12 @@ def scaling_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
     for r in rows:
         rate = 1e6 * r["seconds"] / r["queries"]
         lines.append(f"| {r['queries']:,} | {r['size']:,} | {r['seconds']:.1f} | {rate:.1f} | {r['peak_mib']:,.0f} |")
+    for column, unit, per in (("seconds", "s", 1e6), ("peak_mib", "MiB", 1e6)):
+        fixed, each, worst = straight_line(rows, column)
+        lines += [
+            "",
+            f"{column}: {fixed:.3g} {unit} and {each * per:.3g} {unit} a million queries, within {worst:.0%}.",
+        ]
     return "\n".join(lines) + "\n"
 
 
