@@ -93,12 +93,10 @@ def scaling_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
     for r in rows:
         rate = 1e6 * r["seconds"] / r["queries"]
         lines.append(f"| {r['queries']:,} | {r['size']:,} | {r['seconds']:.1f} | {rate:.1f} | {r['peak_mib']:,.0f} |")
-    for column, unit, per in (("seconds", "s", 1e6), ("peak_mib", "MiB", 1e6)):
+    lines += ["", "The nearest straight lines, each with its largest departure:", ""]
+    for name, column, unit in (("time", "seconds", "s"), ("memory", "peak_mib", "MiB")):
         fixed, each, worst = straight_line(rows, column)
-        lines += [
-            "",
-            f"{column}: {fixed:.3g} {unit} and {each * per:.3g} {unit} a million queries, within {worst:.0%}.",
-        ]
+        lines.append(f"* {name}: {fixed:.3g} {unit}, and {1e6 * each:.3g} {unit} a million queries ({worst:.0%})")
     return "\n".join(lines) + "\n"
 
 
