@@ -16,7 +16,7 @@ from lissnas import comparison, console, options, spaces, store
 from lissnas.errors import LissnasError
 from lissnas.report.figures import big
 from lissnas.report.huge_tables import COLUMNS
-from lissnas.sources import TRAINED, packaged
+from lissnas.sources import SUPERNETS, TRAINED, packaged
 from lissnas.stages.base import Outcome, finished
 from lissnas.stages.compare import compare_stage
 
@@ -33,6 +33,7 @@ MEMORY = {"nasbench301": 8}
 """GiB that a shrink may take, where the usual limit doesn't do."""
 JUDGES = {
     **dict.fromkeys(TRAINED, "a predictor fitted to labels of small networks, %"),
+    **dict.fromkeys(SUPERNETS, "a predictor fitted to a supernet's accuracies, %"),
     "nasbench301": "a predictor fitted to a surrogate's values, %",
     "ofa_mobilenetv3": "a predictor of ImageNet accuracy, %",
 }

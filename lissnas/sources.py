@@ -24,6 +24,10 @@ from lissnas.user_oracles import SurrogateScorer, negative, scorer_values
 TRAINED = ("shufflenetv2", "fairnas", "mobilenet", "anynetx")
 """Spaces whose packaged labels are of small networks that were trained for a few seconds (`flows.label`)."""
 SMALL_NETWORKS = "its accuracies are of small networks, trained for seconds on 32 x 32 images, not of ImageNet"
+SUPERNETS = {"shufflenetv2": "labels_shufflenetv2_supernet.csv"}
+"""Spaces whose default judge learns from a supernet's accuracies, as in section C.2 of the paper: from those of
+`TRAINED` it learns nothing there."""
+INHERITED = "its accuracies are of a small supernet's paths on 32 x 32 images, not of trained networks"
 NB301_VALUES = "its accuracies are 1,218 values of a surrogate (NASLib), not of trained networks"
 OFA_VALUES = "its accuracies are those of the Once-for-All predictor of ImageNet accuracy, not of trained networks"
 NOBODY = (
@@ -101,14 +105,13 @@ def packaged(space: Space) -> Source:
     """Return what comes with the package for a space that has no table; raises UserError where nothing does."""
     if isinstance(space, Declared):  # it may be called as one of ours
         raise UserError(NOBODY.format(name=space.name))
-    name = f"labels_{space.name}.csv"
-    if space.name in TRAINED and name in tables.CHECKSUMS:
+    if space.name in TRAINED:
+        name = SUPERNETS.get(space.name, f"labels_{space.name}.csv")
         tables.read_bytes(name)  # verifies it
         found = read_labels(Path(str(files("lissnas.benchmarks") / "data" / name)), space)
-        note = (f"{space.name}: {SMALL_NETWORKS}",)
-        return Source(
-            space.name, space, "accuracy of small networks, %", _digest(space, found), labels=found, notes=note
-        )
+        said, whose = (INHERITED, "a small supernet") if space.name in SUPERNETS else (SMALL_NETWORKS, "small networks")
+        note, metric = (f"{space.name}: {said}",), f"accuracy of {whose}, %"
+        return Source(space.name, space, metric, _digest(space, found), labels=found, notes=note)
     if space.name == "nasbench301":
         archs, values = surrogates.nasbench301_labels()
         found = Labels(archs, values, np.ones(len(values), np.int64), "accuracy", {})

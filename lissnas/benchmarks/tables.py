@@ -25,6 +25,7 @@ CHECKSUMS = {
     "ofa_mbv3_acc_predictor.npz": "84a1120da384cf9279605fad8f8e21d65a62e9e88f1499bed5d3b5968e10b984",
     "labels_fairnas.csv": "784f7d7d2339eb86ec749d4d91e347882eb7f0c4cca70e18ce39a6bdfbefa1ae",
     "labels_shufflenetv2.csv": "b6da7f2a64f66ee6409d0b3a04e8c1d01d0508cc0fe24f6cb2b129a48cba52ae",
+    "labels_shufflenetv2_supernet.csv": "876f4e3468ef022733d85dd9416bb6219bb646c7d1ad2771d46f309d7e962366",
     "labels_mobilenet.csv": "3e9d6574c86dc6c659702beab3626e283f6f51f45fd75978e2c1aeba01575c09",
     "labels_anynetx.csv": "afab3f91fba9da5cb7b56108a044dba3a3d422d28a3b2b070c454d13a6d2c082",
 }

@@ -14,7 +14,18 @@ from lissnas.config import Params
 from lissnas.errors import ConfigError, LissnasError, UserError
 from lissnas.label_rows import write_rows
 from lissnas.labelling import Attempt
-from lissnas.sources import NB301_VALUES, OFA_VALUES, SMALL_NETWORKS, TRAINED, Source, from_space, get_space, packaged
+from lissnas.sources import (
+    INHERITED,
+    NB301_VALUES,
+    OFA_VALUES,
+    SMALL_NETWORKS,
+    SUPERNETS,
+    TRAINED,
+    Source,
+    from_space,
+    get_space,
+    packaged,
+)
 from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.stages import label as label_stage
 from lissnas.stages.label import TrainingOracle
@@ -92,7 +103,7 @@ def test_a_table_is_a_source() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        *((name, SMALL_NETWORKS) for name in TRAINED),
+        *((name, INHERITED if name in SUPERNETS else SMALL_NETWORKS) for name in TRAINED),
         ("nasbench301", NB301_VALUES),
         ("ofa_mobilenetv3", OFA_VALUES),
     ],
