@@ -125,7 +125,7 @@ def show_data(outcome: Outcome) -> None:
     """Print what a prepared table holds and where it is."""
     m = outcome.metrics
     out.print(f"{m['size']:,} architectures of {m['space']}: mean {m['mean']:.4g}, best {m['max']:.4g} ({m['metric']})")
-    out.print(f"Files: {outcome.folder}", soft_wrap=True)
+    out.print(f"Files: {outcome.place}", soft_wrap=True)
 
 
 def show_assessment(outcome: Outcome) -> None:
@@ -137,7 +137,7 @@ def show_assessment(outcome: Outcome) -> None:
     for row in rows:
         table.add_row(*(f"{v:.3f}" if isinstance(v, float) else f"{v:,}" for v in row.values()))
     out.print(table)
-    out.print(f"Files: {outcome.folder}", soft_wrap=True)
+    out.print(f"Files: {outcome.place}", soft_wrap=True)
 
 
 def show_locality(outcome: Outcome) -> None:
@@ -172,7 +172,7 @@ def show_comparison(outcome: Outcome) -> None:
     """
     if "rivals_behind_on_kept_best" not in outcome.metrics:
         out.print((outcome.folder / "comparison.md").read_text(), markup=False, soft_wrap=True)
-        out.print(f"Files: {outcome.folder}", soft_wrap=True)
+        out.print(f"Files: {outcome.place}", soft_wrap=True)
         return
     rows = outcome.csv("summary.csv")
     table = Table(title=f"methods on {outcome.metrics['benchmark']}, {rows[0]['seeds']} seeds", title_justify="left")
@@ -264,7 +264,7 @@ def exported_line(outcome: Outcome) -> str:
     rank = f", number {b['rank']:,} of {b['full_size']:,} in the real table" if "rank" in b else ""
     return (
         f"Retrained and exported: {b['arch']}{rank}; here {b['validation']:.2f} % on validation, "
-        f"{b['test']:.2f} % on test images ({outcome.folder})"
+        f"{b['test']:.2f} % on test images ({outcome.place})"
     )
 
 
@@ -287,4 +287,4 @@ def show_ranking(outcome: Outcome) -> None:
 def _tail(outcome: Outcome) -> None:
     if outcome.reused:
         out.print("Nothing was done: the same parameters made this result before.")
-    out.print(f"Files: {outcome.folder}", soft_wrap=True)
+    out.print(f"Files: {outcome.place}", soft_wrap=True)

@@ -74,7 +74,7 @@ def _import(
         console.out.print(escape(text), soft_wrap=True)
     if outcome.reused:
         console.out.print("Nothing was done: the same file was imported before.")
-    console.out.print(f"Files: {outcome.folder}", soft_wrap=True)
+    console.out.print(f"Files: {outcome.place}", soft_wrap=True)
     if root.resolve() != official.data_root().resolve():
         console.out.print(f"To use them: export LISSNAS_DATA={root.resolve()}", soft_wrap=True)
 

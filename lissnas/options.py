@@ -19,6 +19,7 @@ from lissnas.errors import Problems, UserError
 from lissnas.labels import read_labels
 from lissnas.oracles import Oracle
 from lissnas.predictor import Scorer
+from lissnas.remote import here
 from lissnas.sources import Source, from_space, get_space
 from lissnas.spaces import Space
 from lissnas.spaces.declared import Declared
@@ -276,7 +277,7 @@ def load_source(
     assert read_params is not None
     assert read_space is not None
     checked, space = for_space(read_params, read_space), read_space
-    oracle, scorer, judge = _judge_of(asked, checked, space, out)
+    oracle, scorer, judge = _judge_of(asked, checked, space, here(out))
     return checked, from_space(space, asked.get("labels"), asked.get("metric"), oracle, scorer, judge)
 
 

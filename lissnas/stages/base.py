@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from lissnas import store
 from lissnas.errors import UserError
+from lissnas.remote import fetched, shown
 
 PARAMETERS = "parameters.json"
 VERSIONED = ("lissnas", "numpy", "pyarrow", "scipy", "xgboost-cpu", "xgboost")
@@ -46,6 +47,11 @@ class Outcome:
     metrics: Mapping[str, Any]
     reused: bool
 
+    @property
+    def place(self) -> str:
+        """Where the result is, for people: the folder, or the place in object storage that it is a copy of."""
+        return shown(self.folder)
+
     def table(self, name: str) -> pa.Table:
         """Return one of the folder's parquet files."""
         return pq.read_table(self.folder / name)
@@ -61,6 +67,7 @@ class Outcome:
 
 def finished(folder: Path) -> Outcome:
     """Return the result that is in a folder; raises UserError where there is none, DamagedFile where it is off."""
+    folder = fetched(folder)
     store.verify(folder, "Make it again: the command in its run.json with --force.")
     return Outcome(folder, json.loads((folder / "metrics.json").read_bytes()), reused=False)
 

@@ -15,6 +15,7 @@ from lissnas.benchmarks import Benchmark
 from lissnas.comparison import APART, Contest, Entry, Ground
 from lissnas.config import BenchmarkConfig, Params
 from lissnas.errors import UserError
+from lissnas.remote import anywhere
 from lissnas.report import comparison_figures as figures
 from lissnas.report.figures import png
 from lissnas.sources import Source
@@ -36,6 +37,7 @@ def run_named(name: str, step: Callable[..., Any], *args: Any) -> Any:
     return step(*args)
 
 
+@anywhere
 def compare_stage(
     params: Params,
     given: Benchmark | Source,

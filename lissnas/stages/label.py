@@ -19,6 +19,7 @@ from lissnas.config import Params, label_images, label_width
 from lissnas.errors import InvalidArchitecture, LissnasError, UserError
 from lissnas.label_rows import metric_of
 from lissnas.labelling import Attempt, LabelFailed, LabelLog, Runner, collect, one_by_one
+from lissnas.remote import anywhere
 from lissnas.rng import stream
 from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.spaces.declared import Declared
@@ -33,6 +34,7 @@ SEED = 0
 """Of the trainings of an oracle: its labels are of one seed, whatever the shrink's."""
 
 
+@anywhere
 def label_stage(
     params: Params,
     space: Space,

@@ -15,6 +15,7 @@ from lissnas.config import Params
 from lissnas.errors import UserError
 from lissnas.oracles import Oracle
 from lissnas.predictor import Predictor
+from lissnas.remote import anywhere
 from lissnas.report import figures
 from lissnas.rng import stream
 from lissnas.spaces import Archs, FloatArray
@@ -23,6 +24,7 @@ from lissnas.stages.base import Outcome, run, run_here
 ABOUT = "locality.json"
 
 
+@anywhere
 def locality_stage(
     params: Params,
     benchmark: Benchmark,

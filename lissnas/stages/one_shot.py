@@ -23,6 +23,7 @@ from lissnas.nets.search import History
 from lissnas.nets.training import Progress, check_batches, compute_on
 from lissnas.oracles import Oracle
 from lissnas.predictor import Predictor
+from lissnas.remote import fetched
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.declared import Declared
 from lissnas.stages.base import Outcome, run_here
@@ -49,6 +50,7 @@ def read_members(path: Path, space: Space) -> Archs:
 
     Verified where a manifest lies beside it. Raises UserError for another space's, or an empty one.
     """
+    path = fetched(path)
     path = path / MEMBERS if path.is_dir() else path
     remedy = "Shrink again: the same command with --force"
     if not path.exists():

@@ -14,6 +14,7 @@ from lissnas.benchmarks import Benchmark
 from lissnas.config import Params, PredictorConfig, label_budget
 from lissnas.errors import UserError
 from lissnas.predictor import Predictor, assess
+from lissnas.remote import anywhere
 from lissnas.rng import stream
 from lissnas.spaces import FloatArray
 from lissnas.stages.base import Outcome, run, run_here
@@ -46,6 +47,7 @@ def assess_held_out(predictor: Predictor, draw: Draw, threads: int) -> dict[str,
     return assess(predictor, *draw.held_out, threads)
 
 
+@anywhere
 def predictor_stage(
     params: Params,
     benchmark: Benchmark,

@@ -27,6 +27,7 @@ from lissnas.nets.search import Limits, evolutionary_search
 from lissnas.nets.training import Progress, check_batches, compute_on
 from lissnas.oracles import CountedOracle
 from lissnas.quality import correlations
+from lissnas.remote import anywhere
 from lissnas.report import figures
 from lissnas.rng import stream
 from lissnas.spaces import Archs
@@ -39,6 +40,7 @@ OWN, OURS = "own", "ours"
 COEFFICIENTS = ("pearson", "spearman", "kendall")
 
 
+@anywhere
 def ranking_stage(
     params: Params,
     benchmark: Benchmark,

@@ -14,6 +14,7 @@ from lissnas.benchmarks import Benchmark
 from lissnas.comparison import Ground
 from lissnas.config import Params
 from lissnas.errors import LissnasError, UserError
+from lissnas.remote import anywhere
 from lissnas.report import comparison_figures, figures, huge_tables, label_curve, tables
 from lissnas.report.huge_tables import Huge, table_5, table_6
 from lissnas.report.page import Picture, Words, report_files
@@ -45,6 +46,7 @@ class Found:
     about: Mapping[str, Any]
 
 
+@anywhere
 def report_stage(
     params: Params,
     data: Path,

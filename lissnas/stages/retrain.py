@@ -19,11 +19,13 @@ from lissnas.nets.base import Network
 from lissnas.nets.evaluation import accuracy
 from lissnas.nets.files import ABOUT, WEIGHTS, describe_network, portable, weights
 from lissnas.nets.training import Progress, compute_on
+from lissnas.remote import anywhere
 from lissnas.stages.base import Outcome, run, run_here
 from lissnas.stages.search import TOP
 from lissnas.stages.supernet import check_space, image_parameters, recipe_of
 
 
+@anywhere
 def retrain_stage(
     params: Params,
     space_name: str,

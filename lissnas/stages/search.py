@@ -11,6 +11,7 @@ from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
 from lissnas.nets.search import History, Limits, evolutionary_search, top
 from lissnas.oracles import Oracle
+from lissnas.remote import anywhere
 from lissnas.report import figures
 from lissnas.spaces import Archs, Space
 from lissnas.stages.base import Outcome, run, run_here
@@ -26,6 +27,7 @@ def limits_of(params: Params) -> Limits:
     )
 
 
+@anywhere
 def search_stage(
     params: Params,
     space: Space,

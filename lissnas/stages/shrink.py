@@ -14,6 +14,7 @@ from lissnas.config import Params, shrink_params
 from lissnas.errors import UserError
 from lissnas.predictor import Predictor, out_of_fold, tau_interval
 from lissnas.quality import good_threshold, share_good, shrink_index, top_kept
+from lissnas.remote import anywhere
 from lissnas.report import figures
 from lissnas.rng import stream
 from lissnas.shrinkers.lissnas import Call, ShrinkResult, plain_call, shrink
@@ -30,6 +31,7 @@ ROW_GROUP = 1 << 20
 """Members that are written at once."""
 
 
+@anywhere
 def shrink_stage(
     params: Params,
     source: Source,

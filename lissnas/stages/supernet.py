@@ -16,6 +16,7 @@ from lissnas.nets.base import Supernet
 from lissnas.nets.build import names, supernet
 from lissnas.nets.files import SUPERNET_ABOUT, SUPERNET_WEIGHTS, describe_supernet, networks_of, weights
 from lissnas.nets.training import Progress, compute_on, train
+from lissnas.remote import anywhere
 from lissnas.report import figures
 from lissnas.rng import stream
 from lissnas.spaces import Archs, Space
@@ -44,6 +45,7 @@ def check_space(space: Space) -> None:
         raise UnknownName("space with networks", space.name, names())
 
 
+@anywhere
 def supernet_stage(
     params: Params,
     space: Space,

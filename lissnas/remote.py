@@ -1,0 +1,193 @@
+"""Stage folders in object storage: made in a local copy, sent when they are whole, the manifest last.
+
+A place is `s3://bucket/prefix`; keys, endpoint and region are those of AWS's own variables. A reader sees the old
+result or the new one: while files are replaced there is no manifest, and without one there is no result.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from lissnas import store
+from lissnas.errors import DamagedFile, LissnasError, UserError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+SCHEME = "s3:"
+CACHE = Path(".lissnas")
+"""Where the local copies are; nothing is lost with it but time."""
+NOTE = ".place"
+"""File beside a local copy: the place that it stands for."""
+CONNECT, READ, TRIES = 10, 60, 2
+"""Seconds that a connection, and an answer, may take; and how often it is tried."""
+
+
+def is_remote(path: Path | str) -> bool:
+    """Return whether a path is a place in object storage."""
+    return str(path).startswith(SCHEME)
+
+
+def url(path: Path | str) -> str:
+    """Return the address of a place, also of one that has been a Path, which joins slashes; raises UserError."""
+    bucket, _, key = str(path).removeprefix(SCHEME).strip("/").partition("/")
+    if not bucket or not key or ".." in key.split("/"):
+        raise UserError(f"{path}: expected s3://bucket/prefix")
+    return f"s3://{bucket}/{key}"
+
+
+def local_copy(path: Path | str) -> Path:
+    """Return the folder that stands for a place on this machine."""
+    place = url(path)
+    return (CACHE / hashlib.sha256(place.encode()).hexdigest()[:12] / place.rpartition("/")[2]).absolute()
+
+
+def shown(folder: Path) -> str:
+    """Return the place that a local copy, or a folder in it, stands for; of any other folder its path."""
+    for part in folder.parents:
+        if (note := part / NOTE).is_file():
+            return "/".join([note.read_text(), *folder.relative_to(part).parts[1:]])
+    return str(folder)
+
+
+def here(path: Path) -> Path:
+    """Return a path itself, or the folder that stands for a remote one on this machine."""
+    return local_copy(path) if is_remote(path) else path
+
+
+def fetched(path: Path) -> Path:
+    """Return a path itself, or the local copy of a remote folder once it is here and whole.
+
+    Raises UserError where there is no result, DamagedFile where a file is not what its manifest says.
+    """
+    if not is_remote(path):
+        return path
+    fetch(path)
+    if store.read_manifest(copy := local_copy(path)) is None:
+        raise UserError(f"{url(path)} holds no result of lissnas (it has no {store.MANIFEST})")
+    return copy
+
+
+def fetch(path: Path) -> None:
+    """Bring a remote folder's files to its local copy where they differ; nothing where there is no manifest."""
+    place, copy = url(path), local_copy(path)
+    with _spoken(place):
+        files = _files(place)
+        store.write(copy.parent / NOTE, place.encode())
+        if files is None:
+            return
+        for name, digest in files.items():
+            here = copy / name
+            if here.exists() and store.sha256(here.read_bytes()) == digest:
+                continue
+            data = _storage().cat_file(f"{place}/{name}")
+            if name != store.RUN and store.sha256(data) != digest:
+                raise DamagedFile(f"{place}/{name}", digest, store.sha256(data), "Make it again with --force.")
+            store.write(here, data)
+        store.write(copy / store.MANIFEST, _storage().cat_file(f"{place}/{store.MANIFEST}"))
+
+
+def send(path: Path) -> None:
+    """Replace a remote folder by its local copy, the manifest last; nothing to do where both have the same one."""
+    place, copy = url(path), local_copy(path)
+    manifest = (copy / store.MANIFEST).read_bytes()
+    with _spoken(place):
+        storage = _storage()
+        if storage.exists(f"{place}/{store.MANIFEST}"):
+            if storage.cat_file(f"{place}/{store.MANIFEST}") == manifest:
+                return
+            storage.rm_file(f"{place}/{store.MANIFEST}")
+        for file in sorted(p for p in copy.rglob("*") if p.is_file() and p.name != store.MANIFEST):
+            storage.pipe_file(f"{place}/{file.relative_to(copy).as_posix()}", file.read_bytes())
+        storage.pipe_file(f"{place}/{store.MANIFEST}", manifest)
+
+
+def anywhere(stage: Callable[P, R]) -> Callable[P, R]:
+    """Let a stage's `out` be a place in object storage: what is there comes here first, what was made goes there."""
+    signature = inspect.signature(stage)
+
+    @functools.wraps(stage)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = signature.bind(*args, **kwargs)
+        out = given.arguments["out"]
+        if not is_remote(out):
+            return stage(*args, **kwargs)
+        fetch(out)  # a wrong key or address ends here, before the work
+        given.arguments["out"] = local_copy(out)
+        outcome: Any = stage(*given.args, **given.kwargs)
+        send(out)
+        return outcome  # type: ignore[no-any-return]
+
+    return run
+
+
+def _files(place: str) -> dict[str, str] | None:
+    """Return the files of a remote folder and their digests, None where there is no manifest."""
+    try:
+        text = _storage().cat_file(f"{place}/{store.MANIFEST}")
+    except FileNotFoundError:
+        bucket = place.split("/")[2]
+        if not _storage().exists(f"s3://{bucket}"):
+            raise UserError(f"{place}: there is no bucket {bucket!r} at {_endpoint()}") from None
+        return None
+    try:
+        files: dict[str, str] = json.loads(text)["files"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{place}/{store.MANIFEST} is not a manifest of lissnas; choose another place") from None
+    if bad := [name for name in files if name.startswith("/") or ".." in name.split("/")]:
+        raise UserError(f"{place}/{store.MANIFEST} names {bad[0]!r}, which is not in its folder")
+    return files
+
+
+@functools.cache
+def _storage() -> Any:
+    try:
+        import s3fs
+    except ImportError:
+        raise UserError("s3:// needs s3fs: pip install 's3fs'") from None
+    return s3fs.S3FileSystem(
+        config_kwargs={"connect_timeout": CONNECT, "read_timeout": READ, "retries": {"max_attempts": TRIES}},
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )
+
+
+def _endpoint() -> str:
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
+
+
+@contextmanager
+def _spoken(place: str) -> Iterator[None]:
+    """Say of an error of the storage which setting it is about."""
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        EndpointConnectionError,
+        HTTPClientError,
+        NoCredentialsError,
+    )
+
+    try:
+        yield
+    except NoCredentialsError:
+        raise UserError(f"{place}: no key; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from None
+    except PermissionError as error:
+        raise LissnasError(
+            f"{place}: refused ({error}); look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy"
+        ) from None
+    except (EndpointConnectionError, HTTPClientError, TimeoutError, ConnectionError) as error:
+        raise LissnasError(
+            f"{place}: {_endpoint()} does not answer within {CONNECT} to {READ} s ({type(error).__name__}); "
+            "look at AWS_ENDPOINT_URL_S3"
+        ) from None
+    except (BotoCoreError, ClientError, OSError) as error:
+        if getattr(error, "filename", None) is not None:  # of this machine's disk
+            raise
+        raise LissnasError(f"{place}: {_endpoint()} says {error}") from None
