@@ -7,13 +7,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import typer
 from prefect import get_client, get_run_logger, task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
-from lissnas import console, options, tracking
+from flows import pools
+from flows.metrics import write_metrics
+from lissnas import console, options, tracking, unlogged
 from lissnas.gauges import Sample, sampled
 from lissnas.stages.base import Outcome
 
@@ -25,6 +35,8 @@ GPU = "gpu"
 STAGE_OF = {"train_supernet": "supernet", "evolutionary_search": "search", "retrain": "retrain"}
 BUSY: dict[str, list[Sample]] = {}
 """How busy the machine was in the stages of this process that are not logged yet."""
+AWAY_AFTER = 10.0
+"""Seconds without an answer after which the Prefect server is taken to be away."""
 DATA = Path("data")
 """Where the pipeline keeps its artifacts; dvc.yaml names the same folders."""
 
@@ -57,6 +69,7 @@ def limit_gpu_tasks() -> None:
     """Let as many tasks with the tag run at once as there are GPUs, one without; a limit that is set stays."""
     import torch
 
+    pools.warn_without_gpu()
     with get_client(sync_client=True) as client:
         try:
             client.read_concurrency_limit_by_tag(GPU)
@@ -65,8 +78,18 @@ def limit_gpu_tasks() -> None:
 
 
 def training_log() -> Callable[[str, Progress], None]:
-    """Return who tells the flow run's log how far a training is."""
-    return console.training_lines(get_run_logger().info)
+    """Return who tells the flow run's log how far a training is, and shows it on its page."""
+    line, bars = console.training_lines(get_run_logger().info), dict[str, Any]()
+
+    def seen(what: str, progress: Progress) -> None:
+        line(what, progress)
+        share = 100 * progress.step / progress.steps
+        if what not in bars:
+            bars[what] = on_page(create_progress_artifact, share, key=key_of(f"training {what}"), description=what)
+        elif bars[what] is not None:
+            on_page(update_progress_artifact, bars[what], progress=share)
+
+    return seen
 
 
 def one_shot_group(benchmark: str, seed: int) -> str:
@@ -84,23 +107,55 @@ def folder_of(stage: str, benchmark: str | None, space: str | None) -> Path:
     return DATA / stage / (benchmark or Path(space or "").stem)
 
 
+def key_of(name: str) -> str:
+    """Return a name as the key of an artifact."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
 def table_artifact(name: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
     """Show rows on the flow run's page; floats with the digits that matter."""
     shown = [{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-    key = re.sub(r"[^a-z0-9]+", "-", name.lower())
-    create_table_artifact(key=key, table=shown, description=description)
+    on_page(create_table_artifact, key=key_of(name), table=shown, description=description)
+
+
+def on_page(create: Callable[..., Any], *args: Any, **about: Any) -> Any:
+    """Put an artifact on the flow run's page, and return its id; where the server is away the run goes on without."""
+    try:
+        return create(*args, **about)
+    except httpx.HTTPError as error:
+        get_run_logger().warning("not on the run's page: %s (%s)", about.get("key", args), type(error).__name__)
+        return None
+
+
+def link_to_mlflow(stage: str, logged: tracking.Logged, outcome: Outcome) -> None:
+    """Show on the flow run's page where the stage is in MLflow, and the pictures that are there."""
+    on_page(create_link_artifact, str(logged), f"{stage} in MLflow", key="mlflow", description="This run in MLflow")
+    for picture in sorted(outcome.folder.glob("*.png")):
+        on_page(
+            create_image_artifact,
+            f"{logged.uri.rstrip('/')}/get-artifact?path=pictures/{picture.name}&run_uuid={logged.run_id}",
+            key=key_of(f"{stage} {picture.stem}"),
+            description=f"{picture.stem} of {outcome.folder}",
+        )
 
 
 @task(name="log_to_mlflow", cache_policy=NO_CACHE, persist_result=False)
 def log_to_mlflow(stage: str, outcome: Outcome, seed: int | None = None, group: str | None = None) -> str:
-    """Log the stage's folder; when MLflow can't be had, say so and keep the result."""
+    """Log the stage's folder; when MLflow can't be had, say so and keep the result in mind for `lissnas sync`."""
+    write_metrics(stage, outcome, seed)
     try:
-        place = f"MLflow: {tracking.log_stage(stage, outcome, seed, group, BUSY.pop(stage, ()))}"
+        logged = tracking.log_stage(stage, outcome, seed, group, BUSY.pop(stage, ()))
     except Exception as error:
         text = tracking.redacted(str(error)).splitlines()[0][:200]
         get_run_logger().warning("not logged to MLflow (%s); the result in %s is whole", text, outcome.folder)
-        return f"MLflow: not logged ({type(error).__name__}); run the flow again to log it"
+        unlogged.keep(stage, outcome.folder, seed, group)
+        return f"MLflow: not logged ({type(error).__name__}); `lissnas sync` logs it when MLflow is back"
+    if logged.uri.startswith("http"):
+        link_to_mlflow(stage, logged, outcome)
+    place = f"MLflow: {logged}"
     get_run_logger().info(place)
+    if logged.registered:
+        get_run_logger().info(logged.registered)
     return place
 
 
@@ -108,4 +163,17 @@ def main(command: Callable[..., None]) -> None:
     """Run a flow's command line with the same errors as the `lissnas` command."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
     app.command()(command)
-    console.run(app)
+    with temporary_settings({} if _answers() else {PREFECT_API_URL: None}):
+        console.run(app)
+
+
+def _answers() -> bool:
+    """Return whether the Prefect server that is set answers, or none is; says so where it does not."""
+    if (url := PREFECT_API_URL.value()) is None:
+        return True
+    try:
+        return httpx.get(f"{url}/health", timeout=AWAY_AFTER).is_success
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        said = f"PREFECT_API_URL={tracking.redacted(url)} does not answer ({type(error).__name__})"
+        console.err.print(f"{said}: this run is recorded in {PREFECT_HOME.value()} instead", soft_wrap=True)
+        return False

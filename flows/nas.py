@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from prefect import flow, get_run_logger
 
+from flows import pools
 from flows.common import DATA, limit_gpu_tasks, log_to_mlflow, main, table_artifact, train_step, training_log
 from flows.shrink import run_as_task
 from lissnas import console, options
@@ -54,21 +55,33 @@ def nas(
         on_iteration=lambda state: logger.info(console.iteration_line(state)),
         force=force,
     )
-    watch = Watch(training_log(), lambda history: logger.info(console.search_line(history)))
-    search, best = one_shot(
-        sized(checked, benchmark),
-        source.space,
-        source,
-        folder / "shrunk",
-        seed,
-        folder / "search",
-        None,
-        train_step,
-        watch,
-        force,
-    )
+    trained, found = folder / "search" / "supernet", folder / "search"
+    if pools.configured():
+        given = {"benchmark": benchmark, "seed": seed, "params": params, "overrides": overrides, "force": force}
+        subspace = {"subspace": folder / "shrunk", "table": table}
+        if checked.search.oracle == "supernet":
+            pools.run_on_pool("supernet", {**given, "subspace": folder / "shrunk", "out": trained})
+            subspace["supernet"] = trained
+        pools.run_on_pool("search", {**given, **subspace, "out": found})
+        search, best = finished(found), None
+        if checked.retrain.networks:
+            pools.run_on_pool("retrain", {**given, "table": table, "found": found, "out": found / "best"})
+            best = finished(found / "best")
+    else:
+        watch = Watch(training_log(), lambda history: logger.info(console.search_line(history)))
+        search, best = one_shot(
+            sized(checked, benchmark),
+            source.space,
+            source,
+            folder / "shrunk",
+            seed,
+            found,
+            None,
+            train_step,
+            watch,
+            force,
+        )
     table_artifact(f"found {benchmark} seed {seed}", search.json(TOP), f"The best networks of {benchmark}")
-    trained = folder / "search" / "supernet"
     stages = [("shrink", shrunk), ("search", search), *([("retrain", best)] if best else [])]
     if trained.exists():
         stages.insert(1, ("supernet", finished(trained)))

@@ -11,8 +11,9 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from lissnas import __version__, benchmarks, comparison, console, data_cli, options, own_cli, spaces, tracking
+from lissnas import __version__, benchmarks, comparison, console, data_cli, options, own_cli, spaces, tracking, unlogged
 from lissnas.doctor import check_all
+from lissnas.errors import UserError
 from lissnas.options import (
     BenchmarkOption,
     ForceOption,
@@ -185,9 +186,25 @@ app.add_typer(own_cli.app)
 @app.command("show")
 def _show(folder: Annotated[Path, typer.Argument(help="Folder of a finished shrink.")]) -> None:
     """Show a finished shrink, once its files are verified, and where MLflow has it."""
-    console.show_shrink(finished(folder))
-    if find_spec("mlflow") and (place := tracking.find(folder)) is not None:
+    outcome = finished(folder)
+    console.show_shrink(outcome)
+    if find_spec("mlflow") and (place := tracking.find(outcome.folder)) is not None:
         console.out.print(f"MLflow: {place}", soft_wrap=True)
+
+
+@app.command("sync")
+def _sync() -> None:
+    """Tell MLflow of the results that it could not be told of when they were made."""
+    if not find_spec("mlflow"):
+        raise UserError("lissnas sync needs MLflow: pip install 'lissnas[pipeline]'")
+    logged = []
+    for one, said, well in unlogged.sync():
+        console.out.print(f"{'logged' if well else 'not logged'}: {one.stage} in {one.folder}: {said}", soft_wrap=True)
+        logged.append(well)
+    if not logged:
+        console.out.print("nothing is left to log")
+    if not all(logged):
+        raise typer.Exit(1)
 
 
 @app.command("spaces")

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import filelock
 
-from lissnas import store
+from lissnas import registry, store
 from lissnas.gauges import Sample
 from lissnas.stages.base import PARAMETERS, Outcome
 
@@ -26,6 +26,8 @@ EXPERIMENT = "lissnas"
 PARENT = "lissnas.parent"
 BATCH = 1000
 """Most metrics that MLflow takes at once."""
+SIDE_BY_SIDE = ("lissnas", "padnas", "dds", "abs", "nse")
+"""Methods that a comparison's page in MLflow links to, next to each other."""
 BY_ITERATION = (
     "size",
     "seen",
@@ -46,6 +48,8 @@ class Logged:
     run_id: str
     experiment_id: str
     uri: str
+    registered: str = ""
+    """What the registry of models made of it."""
 
     def __str__(self) -> str:
         """Return the place in words that a person can follow."""
@@ -108,14 +112,18 @@ def log_stage(
         if stage == "search":
             mlflow.log_artifact(str(outcome.folder / "top.json"))
             mlflow.log_artifact(str(outcome.folder / "history.parquet"))
+        model = None
+        if stage == "predictor":
+            model = _log_predictor(outcome)
         if stage == "retrain":
-            _log_network(outcome)
+            model = _log_network(outcome)
         if stage == "ranking":
             _log_ranking(client, run, outcome)
         if stage == "report":
             for page in ("index.html", "report.md"):
                 client.log_artifact(parent.info.run_id, str(outcome.folder / page))
-        return Logged(run.info.run_id, experiment, redacted(mlflow.get_tracking_uri()))
+        said = "" if model is None else registry.register(client, model, run.info.run_id, manifest)
+        return Logged(run.info.run_id, experiment, redacted(mlflow.get_tracking_uri()), said)
 
 
 def find(folder: Path) -> Logged | None:
@@ -135,7 +143,6 @@ def _find(client: MlflowClient, experiment: str, manifest: str) -> Logged | None
 
 def _log_shrink(client: MlflowClient, run: Run, outcome: Outcome) -> None:
     import mlflow
-    import xgboost as xgb
     from mlflow.data.pandas_dataset import from_pandas
     from mlflow.entities import Metric
 
@@ -150,10 +157,7 @@ def _log_shrink(client: MlflowClient, run: Run, outcome: Outcome) -> None:
     client.log_batch(run.info.run_id, metrics=batch)
     mlflow.log_artifact(str(outcome.folder / "iterations.parquet"))
     if (model := outcome.folder / "predictor.ubj").exists():  # none where a surrogate was asked directly
-        requirements = [f"xgboost-cpu=={version('xgboost-cpu')}"]
-        booster = xgb.Booster(model_file=str(model))
-        mlflow.xgboost.log_model(booster, name="predictor", model_format="ubj", pip_requirements=requirements)
-        mlflow.log_artifact(str(outcome.folder / "predictor.json"))
+        _log_booster(model)
     members = outcome.table("subspace.parquet").to_pandas()
     source = str(outcome.folder / "subspace.parquet")
     data = from_pandas(members, source=source, name=f"shrunk {outcome.metrics['benchmark']}")
@@ -161,17 +165,56 @@ def _log_shrink(client: MlflowClient, run: Run, outcome: Outcome) -> None:
     mlflow.log_artifact(source)
 
 
+def _log_booster(file: Path) -> str:
+    """Log a predictor's model and its sidecar; return the model's address."""
+    import mlflow
+    import xgboost as xgb
+
+    requirements = [f"xgboost-cpu=={version('xgboost-cpu')}"]
+    booster = xgb.Booster(model_file=str(file))
+    logged = mlflow.xgboost.log_model(booster, name="predictor", model_format="ubj", pip_requirements=requirements)
+    mlflow.log_artifact(str(file.with_suffix(".json")))
+    return str(logged.model_uri)
+
+
+def _log_predictor(outcome: Outcome) -> registry.Model:
+    """Log the first seed's predictor, judged on what was held out of its labels."""
+    parameters, first = outcome.json(PARAMETERS), outcome.table("assessment.parquet").to_pylist()[0]
+    held_out = {
+        "table_sha256": parameters["table_sha256"],
+        **{name: first[name] for name in ("seed", "labels", "held_out")},
+    }
+    return registry.Model(
+        f"lissnas-predictor-{parameters['benchmark']}".replace("/", "-"),
+        _log_booster(outcome.folder / "models" / f"predictor-{first['seed']}.ubj"),
+        registry.Judgement("tau", first["tau"], held_out),
+        f"Predicts the values of networks of {parameters['benchmark']}; tau with those that were held out",
+    )
+
+
 def _log_comparison(client: MlflowClient, run: Run, outcome: Outcome) -> None:
     """Log each method and seed as a run of its own, with the metric names of a shrink."""
     for name in ("comparison.md", "comparison.csv", "summary.csv"):
         client.log_artifact(run.info.run_id, str(outcome.folder / name))
     benchmark = str(outcome.metrics["benchmark"])
+    side_by_side = []
     for row in outcome.table("comparison.parquet").to_pylist():
         about = {"benchmark": benchmark, **{name: str(row.pop(name)) for name in ("method", "seed")}}
         tags = {"mlflow.parentRunId": run.info.run_id, "stage": "method", "kind": row.pop("kind"), **about}
         name = f"{about['method']} {benchmark} seed {about['seed']}"
         # The compare page opens on the first metric.
-        _log_child(client, run, name, tags, about, {"mean_true": row["mean_true"], **row})
+        child = _log_child(client, run, name, tags, about, {"mean_true": row["mean_true"], **row})
+        if about["method"] in SIDE_BY_SIDE:
+            side_by_side.append(child)
+    view = compare_view(run.info.experiment_id, side_by_side)
+    client.set_tag(run.info.run_id, "mlflow.note.content", f"[{', '.join(SIDE_BY_SIDE)} side by side]({view})")
+
+
+def compare_view(experiment: str, runs: Sequence[str]) -> str:
+    """Return the address of the page that compares runs, on the server's own where there is one."""
+    uri = redacted(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    asked = {"runs": json.dumps(runs, separators=(",", ":")), "experiments": f'["{experiment}"]'}
+    return f"{uri.rstrip('/') if uri.startswith('http') else ''}/#/compare-runs?{urlencode(asked)}"
 
 
 def _log_ranking(client: MlflowClient, run: Run, outcome: Outcome) -> None:
@@ -196,11 +239,11 @@ def _log_child(
     tags: Mapping[str, str],
     about: Mapping[str, str],
     values: Mapping[str, Any],
-) -> None:
-    """Log a row of a stage's table as a finished run below the stage's."""
+) -> str:
+    """Log a row of a stage's table as a finished run below the stage's; return its id."""
     from mlflow.entities import Metric, Param, RunTag
 
-    child = client.create_run(run.info.experiment_id, run_name=name, tags=dict(tags)).info.run_id
+    child: str = client.create_run(run.info.experiment_id, run_name=name, tags=dict(tags)).info.run_id
     client.log_batch(
         child,
         metrics=[Metric(k, float(v), run.info.start_time, 0) for k, v in values.items() if v is not None],
@@ -208,6 +251,7 @@ def _log_child(
         tags=[RunTag("params_digest", run.data.tags.get("params_digest", ""))],
     )
     client.set_terminated(child)
+    return child
 
 
 def _log_samples(client: MlflowClient, run: Run, busy: Sequence[Sample]) -> None:
@@ -233,7 +277,7 @@ def _log_training(client: MlflowClient, run: Run, outcome: Outcome) -> None:
         client.log_batch(run.info.run_id, metrics=points[first : first + BATCH])
 
 
-def _log_network(outcome: Outcome) -> None:
+def _log_network(outcome: Outcome) -> registry.Model:
     """Log the exported network as a model that loads without unpickling anything."""
     import mlflow
     import numpy as np
@@ -245,12 +289,20 @@ def _log_network(outcome: Outcome) -> None:
         mlflow.log_artifact(str(outcome.folder / name))
     example = np.zeros((2, 3, about["side"], about["side"]), np.float32)
     requirements = [f"torch=={version('torch')}"]
-    mlflow.pytorch.log_model(
+    logged = mlflow.pytorch.log_model(
         load(outcome.folder),
         name="network",
         input_example=example,
         serialization_format="pt2",
         pip_requirements=requirements,
+    )
+    parameters = outcome.json(PARAMETERS)
+    held_out = {"set": "test", **{name: parameters["images"][name] for name in ("source", "folder", "side")}}
+    return registry.Model(
+        f"lissnas-network-{about['space']}",
+        str(logged.model_uri),
+        registry.Judgement("test accuracy, %", about["test"], held_out),
+        f"The best network that was found in {about['space']}, trained from scratch; test accuracy in percent",
     )
 
 

@@ -128,6 +128,29 @@ def test_mlflow_away_loses_nothing(server: Path, tmp_path: Path, monkeypatch: py
     assert store.verify(outcome.folder, "")
 
 
+def test_prefect_away_loses_nothing(tmp_path: Path) -> None:
+    words = ["--benchmark", "nas_bench_macro", "--target-size", "300", "--label-budget", "60", "--out", "r"]
+    away = {
+        "PREFECT_API_URL": "http://someone:hunter2@127.0.0.1:9/api",
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.shrink", *words],
+        cwd=tmp_path,
+        env={**os.environ, **away},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == 0, said
+    assert "PREFECT_API_URL=http://127.0.0.1:9/api does not answer" in said
+    assert "hunter2" not in said
+    assert store.verify(tmp_path / "r", "")
+
+
 def test_prepare_and_predictor(server: Path) -> None:
     from flows.predictor import predictor
     from flows.prepare import prepare

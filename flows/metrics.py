@@ -1,0 +1,39 @@
+"""What a stage did, for Prometheus: a text file a result in METRICS_FOLDER, which its node exporter picks up."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+
+from lissnas import store
+from lissnas.stages.base import Outcome
+
+FOLDER = "METRICS_FOLDER"
+"""The variable that names the folder; without it nothing is written."""
+LABELS = ("stage", "benchmark", "seed")
+
+
+def write_metrics(stage: str, outcome: Outcome, seed: int | None) -> None:
+    """Write the result's metrics, seconds and time of completion, in place of those of its last run."""
+    if not os.environ.get(FOLDER):
+        return
+    about = store.read_json(outcome.folder / store.RUN)
+    benchmark = str(outcome.metrics.get("benchmark") or outcome.metrics.get("space") or "")
+    labels = (stage, benchmark, "" if seed is None else str(seed))
+    registry = CollectorRegistry()
+    value = Gauge("lissnas_metric", "A number of metrics.json", (*LABELS, "metric"), registry=registry)
+    for name, number in outcome.metrics.items():
+        if isinstance(number, int | float):
+            value.labels(*labels, name).set(number)
+    Gauge("lissnas_stage_seconds", "What the stage took", LABELS, registry=registry).labels(*labels).set(
+        about["seconds"]
+    )
+    done = Gauge("lissnas_stage_completed_timestamp_seconds", "When it was logged last", LABELS, registry=registry)
+    done.labels(*labels).set_to_current_time()
+    folder = Path(os.environ[FOLDER])
+    folder.mkdir(parents=True, exist_ok=True)
+    name = "-".join(re.sub(r"[^A-Za-z0-9]+", "_", part) for part in labels if part)
+    write_to_textfile(str(folder / f"lissnas-{name}.prom"), registry)

@@ -1,0 +1,76 @@
+"""Training on a pool of its own: flow runs that another one sends there and waits for.
+
+GPU_POOL says that workers of the pool `gpu` are there (its deployments are in prefect.yaml); without it training runs
+in the process of the flow that wants it. Both leave the same files.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prefect import get_client, get_run_logger
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+
+from lissnas.errors import LissnasError, UserError
+
+POOL = "gpu"
+"""The pool, and the name of the deployments on it."""
+CONFIGURED, EXPECTED = "GPU_POOL", "GPU_EXPECTED"
+"""Variables: that there is such a pool; that this process is a job of it, and should have a GPU."""
+EVERY, GRACE = 2.0, 30.0
+"""Seconds between two looks at a run; in which a crashed one must be scheduled again (infra/automations.yaml)."""
+
+
+def configured() -> bool:
+    """Return whether training goes to a pool of its own."""
+    return bool(os.environ.get(CONFIGURED))
+
+
+def run_on_pool(flow: str, parameters: Mapping[str, Any]) -> None:
+    """Run a flow on the GPU pool and wait for it, also while it is scheduled again after a crash.
+
+    Raises LissnasError where it does not complete, UserError where it is not deployed.
+    """
+    given = {k: str(v) if isinstance(v, Path) else v for k, v in parameters.items()}
+    name = f"{flow}/{POOL}"
+    with get_client(sync_client=True) as client:
+        try:
+            sent: Any = run_deployment(name, parameters=given, timeout=0)
+        except ObjectNotFound:
+            raise UserError(f"{CONFIGURED} is set, and {name} is not deployed: `make deploy`, or unset it") from None
+        get_run_logger().info("%s on the pool %s: flow run %s", flow, POOL, sent.id)
+        crashed = 0.0
+        while True:
+            try:
+                run = client.read_flow_run(sent.id)
+            except httpx.TransportError:  # the server is away; the run goes on without it
+                time.sleep(EVERY)
+                continue
+            if run.state is not None and run.state.is_final():
+                if not run.state.is_crashed() or crashed > GRACE:
+                    break
+                crashed += EVERY
+            else:
+                crashed = 0.0
+            time.sleep(EVERY)
+    if not run.state.is_completed():
+        said = run.state.message or ""
+        raise LissnasError(f"{run.name} on the pool {POOL} ended {run.state.name}: {said} (flow run {run.id})")
+
+
+def warn_without_gpu() -> None:
+    """Say in the run's log where a job that should have a GPU has none."""
+    import torch
+
+    if os.environ.get(EXPECTED) and not torch.cuda.is_available():
+        get_run_logger().warning(
+            "this run asked for a GPU and finds none: it trains on the CPU. Is the worker of the pool %s on a machine "
+            "with a GPU, and does its job template ask for one? (infra/runbook.md)",
+            POOL,
+        )

@@ -1,0 +1,172 @@
+"""Reproduce the pipeline of dvc.yaml: each stage a task, in DVC's own order, then its outputs to the remote.
+
+python -m flows.reproduce                 (all of it)
+python -m flows.reproduce --target report --no-push
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.states import Completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows import pools
+from flows.common import main
+from lissnas import console, store
+from lissnas.errors import LissnasError, UserError
+
+UNCHANGED = "didn't change, skipping"
+FROM_CACHE = "is cached - skipping run"
+SHOWN = 30
+"""Last lines of a stage's output that its failure shows."""
+DVC = (sys.executable, "-m", "dvc")
+PARAMS = Path("params.yaml")
+CHANGED = f"{PARAMS} changed while this run was going on: start another, which keeps what is done"
+TRAINING = ("supernet", "search", "retrain", "ranking")
+"""Stages that go to the pool of GPUs where there is one."""
+
+
+def stages_in_order(targets: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Return the stages in an order in which DVC may run them, each with those that it depends on.
+
+    Read from DVC, which alone knows the graph. Raises UserError for a target that is no stage.
+    """
+    import networkx as nx
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            graph = repo.index.graph
+            wanted = set(graph)
+            if targets:
+                asked = [stage for target in targets for stage in repo.stage.collect(target)]
+                wanted = set(asked).union(*(nx.descendants(graph, stage) for stage in asked))
+            ordered = [s for s in nx.dfs_postorder_nodes(graph.subgraph(wanted)) if s.cmd]
+            return {s.addressing: sorted(d.addressing for d in graph.successors(s) if d.cmd) for s in ordered}
+    except DvcException as error:
+        raise UserError(f"dvc.yaml: {error}") from None
+
+
+@task(name="dvc stage", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+def run_stage(name: str, params_digest: str) -> State[str]:
+    """Run one stage unless DVC finds it unchanged; raises LissnasError with the end of what it said."""
+    if _digest(PARAMS) != params_digest:
+        raise UserError(CHANGED)
+    if name.partition("@")[0] in TRAINING and pools.configured():
+        pools.run_on_pool("reproduce_stage", {"name": name, "params_digest": params_digest})
+        return Completed(message="DVC ran it on the pool gpu", data=name)
+    return reproduced(name)
+
+
+def reproduced(name: str) -> State[str]:
+    """Run one stage by DVC, in this process; say whether it had anything to do."""
+    said = _dvc("--wait-for-lock", "repro", "--single-item", name)
+    if UNCHANGED in said or FROM_CACHE in said:
+        return Completed(name="Cached", message="DVC found it unchanged", data=name)
+    return Completed(message="DVC ran it", data=name)
+
+
+@task(name="dvc push", cache_policy=NO_CACHE, persist_result=False, retries=3, retry_delay_seconds=[10, 60, 300])
+def push() -> str:
+    """Send what the stages made to the default remote; tried again, since networks hang."""
+    return _dvc("--wait-for-lock", "push").strip()
+
+
+@flow(name="reproduce_stage", flow_run_name="{name}", persist_result=False)
+def reproduce_stage(name: str, params_digest: str) -> State[str]:
+    """Run one stage of dvc.yaml: what `reproduce` sends to the pool of GPUs."""
+    if _digest(PARAMS) != params_digest:
+        raise UserError(CHANGED)
+    pools.warn_without_gpu()
+    return reproduced(name)
+
+
+@flow(
+    name="reproduce",
+    persist_result=False,
+    task_runner=ThreadPoolTaskRunner(max_workers=max(1, (os.cpu_count() or 1) // 2)),  # type: ignore[arg-type]
+)
+def reproduce(targets: list[str] | None = None, to_remote: bool = True) -> list[dict[str, str]]:
+    """Run the stages that DVC finds changed, independent ones at once, and push what they made.
+
+    A failed stage fails alone: those that depend on it are not started, all others are. The next run goes on there.
+    """
+    logger, digest = get_run_logger(), _digest(PARAMS)
+    graph = stages_in_order(targets or ())
+    logger.info("%s stages, in the order of DVC", len(graph))
+    futures: dict[str, PrefectFuture[Any]] = {}
+    for name, needs in graph.items():
+        futures[name] = run_stage.submit(name, digest, wait_for=[futures[n] for n in needs])  # type: ignore[call-overload]
+    rows = []
+    for name, future in futures.items():
+        future.wait()
+        ended = future.state.name or future.state.type.value
+        rows.append({"stage": name, "state": ended, "message": (future.state.message or "")[:200]})
+        logger.info("%s: %s", name, ended)
+    create_table_artifact(rows, key="stages", description="What DVC made of each stage")
+    failed = [r["stage"] for r in rows if r["state"] in ("Failed", "Crashed")]
+    if failed:
+        left = sum(r["state"] == "NotReady" for r in rows)
+        raise LissnasError(
+            f"{len(failed)} of {len(rows)} stages failed: {', '.join(failed)}; {left} that depend on them did not "
+            "start. Their logs say why; the next run goes on there"
+        )
+    if to_remote and _dvc("remote", "default", quiet=True).strip():
+        push()
+    return rows
+
+
+def _dvc(*arguments: str, quiet: bool = False) -> str:
+    """Run DVC, its lines in the log of the run; returns what it said. Raises LissnasError with the end of that."""
+    logger = get_run_logger()
+    process = subprocess.Popen(
+        [*DVC, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    lines: list[str] = []
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if line.strip() and not quiet:
+                logger.info(line.rstrip())
+        code = process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait(30)
+        raise
+    if code and not quiet:
+        raise LissnasError(f"dvc {' '.join(arguments)} ended with code {code}:\n{''.join(lines[-SHOWN:]).strip()}")
+    return "".join(lines) if not code else ""
+
+
+def _digest(path: Path) -> str:
+    return store.sha256(path.read_bytes())
+
+
+def command(
+    target: Annotated[
+        list[str] | None, typer.Option(help="A stage to make, with all it needs; else everything.")
+    ] = None,
+    push: Annotated[bool, typer.Option(help="Send what was made to the default remote, if there is one.")] = True,
+) -> None:
+    """Reproduce the pipeline in a Prefect flow run: a task a stage."""
+    stages_in_order(target or ())  # a mistake ends here, before Prefect starts
+    for row in reproduce(target, push):
+        console.out.print(f"{row['stage']:<32} {row['state']}")
+
+
+if __name__ == "__main__":
+    main(command)

@@ -1,0 +1,41 @@
+"""What a node exporter of Prometheus reads of a stage's result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+parser = pytest.importorskip("prometheus_client.parser", reason="the extra `pipeline` is not installed")
+
+from flows.metrics import FOLDER, write_metrics
+from lissnas import benchmarks
+from lissnas.config import Params
+from lissnas.sources import Source
+from lissnas.stages.shrink import shrink_stage
+
+
+def test_a_result_is_a_file_that_prometheus_reads(
+    make_params: Callable[..., Params], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = make_params(shrink__target_size=300, shrink__labels=60)
+    outcome = shrink_stage(params, Source.of(benchmarks.get("nas_bench_macro")), 3, tmp_path / "shrunk", threads=1)
+    write_metrics("shrink", outcome, 3)
+    assert not list(tmp_path.glob("*/*.prom"))
+    monkeypatch.setenv(FOLDER, str(tmp_path / "metrics"))
+    for _ in range(2):  # a second result of the same stage, benchmark and seed takes the place of the first
+        write_metrics("shrink", outcome, 3)
+    [file] = (tmp_path / "metrics").iterdir()
+    assert file.name == "lissnas-shrink-nas_bench_macro-3.prom"
+    samples = [s for family in parser.text_string_to_metric_families(file.read_text()) for s in family.samples]
+    assert all(
+        (s.labels["stage"], s.labels["benchmark"], s.labels["seed"]) == ("shrink", "nas_bench_macro", "3")
+        for s in samples
+    )
+    values = {s.labels["metric"]: s.value for s in samples if s.name == "lissnas_metric"}
+    assert values["size"] == 300
+    assert values["mean_true"] == outcome.metrics["mean_true"]
+    [done] = [s.value for s in samples if s.name == "lissnas_stage_completed_timestamp_seconds"]
+    assert abs(done - time.time()) < 60

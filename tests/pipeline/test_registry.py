@@ -1,0 +1,98 @@
+"""Models in MLflow's registry and their champion; results that MLflow could not be told of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("mlflow", reason="mlflow is not installed (the extra `pipeline`)")
+
+from lissnas import benchmarks, cli, registry, tracking, unlogged
+from lissnas.config import Params
+from lissnas.stages.base import Outcome
+from lissnas.stages.predictor import predictor_stage
+
+NAME = "lissnas-predictor-nas_bench_macro"
+GONE = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    return uri
+
+
+@pytest.fixture
+def fitted(make_params: Callable[..., Params], tmp_path: Path) -> Callable[..., Outcome]:
+    def fit(name: str, **overrides: Any) -> Outcome:
+        params = make_params(predictor__held_out=300, pipeline__seeds=[0], **overrides)
+        return predictor_stage(params, benchmarks.get("nas_bench_macro"), tmp_path / name)
+
+    return fit
+
+
+def champion() -> str:
+    client, _ = tracking._client()
+    return str(client.get_model_version_by_alias(NAME, registry.CHAMPION).version)
+
+
+def test_only_a_better_model_becomes_champion(server: str, fitted: Callable[..., Outcome]) -> None:
+    poor, good = fitted("poor", predictor__trees=2), fitted("good")
+    other = fitted("other", shrink__labels=301)
+    worse, better = (o.table("assessment.parquet").to_pylist()[0]["tau"] for o in (poor, good))
+    assert worse < better
+    assert "version 1: the first champion" in tracking.log_stage("predictor", poor).registered
+    said = tracking.log_stage("predictor", good).registered
+    assert f"version 2: champion in place of version 1: tau {worse:.4g} to {better:.4g}" in said
+    assert champion() == "2"
+    # Logged again it is what it was: no third version.
+    assert tracking.log_stage("predictor", good).run_id
+    middle = fitted("middle", predictor__trees=3)
+    assert "version 2 stays champion: tau" in tracking.log_stage("predictor", middle).registered
+    assert "another held-out set" in tracking.log_stage("predictor", other).registered
+    assert champion() == "2"
+
+
+def test_a_champion_loads_and_predicts(server: str, fitted: Callable[..., Outcome]) -> None:
+    import mlflow
+    import numpy as np
+    import xgboost as xgb
+
+    outcome = fitted("model")
+    tracking.log_stage("predictor", outcome)
+    booster = mlflow.xgboost.load_model(f"models:/{NAME}@{registry.CHAMPION}")
+    space = benchmarks.get("nas_bench_macro").space
+    rows = space.encode(space.sample(50, np.random.default_rng(0)))
+    own = xgb.Booster(model_file=str(outcome.folder / "models" / "predictor-0.ubj"))
+    assert np.array_equal(booster.inplace_predict(rows), own.inplace_predict(rows))
+
+
+def test_what_mlflow_could_not_be_told_is_told_later(
+    server: str, fitted: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome, lost = fitted("kept"), fitted("lost", predictor__trees=3)
+    run = CliRunner().invoke
+    assert "nothing is left to log" in run(cli.app, ["sync"]).output
+    for one in (outcome, lost):
+        unlogged.keep("predictor", one.folder, None, None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", GONE)
+    away = run(cli.app, ["sync"])
+    assert away.exit_code == 1
+    assert away.output.count("not logged: predictor") == 2
+    assert len(list(unlogged.FOLDER.iterdir())) == 2
+    (lost.folder / "metrics.json").write_text("{}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    back = run(cli.app, ["sync"])
+    assert back.exit_code == 1
+    assert f"logged: predictor in {outcome.folder}: run " in " ".join(back.output.split())
+    assert "forgotten" in back.output
+    assert tracking.find(outcome.folder) is not None
+    assert tracking.find(lost.folder) is None
+    assert "nothing is left to log" in run(cli.app, ["sync"]).output
