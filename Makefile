@@ -18,7 +18,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system run shrink reproduce report test lint bench test-slow study ui clean
+.PHONY: help setup system run shrink reproduce report test lint bench test-slow study ui up down status deploy schedule-demo clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,7 +32,7 @@ $(READY): pyproject.toml constraints.txt
 
 system: ## Install the Debian packages that some tests use (needs root)
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium git
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium git postgresql
 
 run: $(READY) ## The whole method on NAS-Bench-Macro and real images: shrink, supernet, search, retrain
 	python -m flows.nas --benchmark $(SEARCHED) --seed $(SEED)
@@ -66,6 +66,21 @@ study: $(READY) ## NAME=shrink, compare, compare_ofa, huge, scaling, labels, pac
 
 ui: $(READY) ## Open MLflow on the runs logged here (UI_PORT, default 5000)
 	mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(or $(UI_PORT),5000)
+
+up: $(READY) ## Start Prefect, MLflow, object storage and workers (PREFECT_PORT, MLFLOW_PORT, DATABASE=postgresql)
+	@python -m infra.stack up
+
+down: $(READY) ## End all that `make up` started
+	@python -m infra.stack down
+
+status: $(READY) ## Show what is up, and where
+	@python -m infra.stack status
+
+deploy: $(READY) ## Apply prefect.yaml: deployments, schedules, pools, automations
+	@python -m infra.deploy
+
+schedule-demo: $(READY) ## Set a schedule seconds ahead, and follow its run
+	@python -m infra.schedule_demo
 
 clean: ## Remove what the pipeline made, and .venv
 	rm -rf $(VENV) data report mlflow.db mlruns mlartifacts .prefect .mlflow.lock .dvc/cache .dvc/tmp build dist *.egg-info

@@ -1,0 +1,1 @@
+"""What runs lissnas for real: servers and workers, deployments, containers, a runbook."""

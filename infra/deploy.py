@@ -1,0 +1,221 @@
+"""Apply prefect.yaml and what it rests on: work pools, the limit of GPU tasks, automations.
+
+python -m infra.deploy     (or `make deploy`)
+
+Applying it again changes what has changed. The server is PREFECT_API_URL's, else the one that `make up` started.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from infra.settings import load, services_folder
+from lissnas import console
+from lissnas.errors import LissnasError, UserError
+
+HOME = "LISSNAS_HOME"
+"""The repository's folder where flows run; here, unless the variable says otherwise."""
+ROOT = Path(__file__).resolve().parents[1]
+AUTOMATIONS = Path(__file__).with_name("automations.yaml")
+NOTIFY = "NOTIFY"
+"""The variable that names a notification block; in automations.yaml, where its id goes."""
+LIMIT = "limit:"
+"""Begins the tag of a deployment that says how long its runs may take."""
+NOBODY = "no Prefect server is known: `make up` starts one, or set PREFECT_API_URL to yours"
+
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+
+
+def find_servers() -> None:
+    """Set the variables by which Prefect, MLflow and storage are found, unless they are; raises UserError."""
+    if os.environ.get("PREFECT_API_URL"):
+        return
+    addresses = load(services_folder())
+    if addresses is None:
+        raise UserError(NOBODY)
+    for name, value in addresses.client_environment().items():
+        os.environ.setdefault(name, value)
+
+
+@app.command()
+def deploy() -> None:
+    """Apply prefect.yaml, the pools it names and the automations; prints each deployment."""
+    find_servers()  # before Prefect is imported, which reads its settings then
+    os.environ.setdefault(HOME, str(ROOT))
+    if found := problems(declared()):
+        raise UserError("prefect.yaml:\n" + "\n".join(f"  {line}" for line in found))
+    _answering()
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        _make_pools(client)
+        made = subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        if made.returncode:
+            raise LissnasError(
+                f"prefect deploy ended with code {made.returncode}:\n{(made.stdout + made.stderr)[-3000:]}"
+            )
+        apply_automations(client)
+        _drop_others(client)
+        for one in sorted(client.read_deployments(), key=lambda d: (d.work_pool_name or "", d.entrypoint or "")):
+            when = ", ".join(s.schedule.cron for s in one.schedules if s.active and hasattr(s.schedule, "cron"))
+            console.out.print(
+                f"{one.work_pool_name:<5} {one.entrypoint:<42} {when}".rstrip(), highlight=False, soft_wrap=True
+            )
+    console.out.print(f"next: [bold]make schedule-demo[/], or {os.environ['PREFECT_API_URL'].removesuffix('/api')}")
+
+
+def _answering() -> None:
+    """Raise LissnasError where the Prefect server does not answer."""
+    import httpx
+
+    url = os.environ["PREFECT_API_URL"]
+    try:
+        httpx.get(f"{url}/health", timeout=10).raise_for_status()
+    except httpx.HTTPError as error:
+        raise LissnasError(
+            f"PREFECT_API_URL={url} does not answer ({type(error).__name__}): `make up`, or name yours"
+        ) from None
+
+
+def _drop_others(client: Any) -> None:
+    """Delete deployments of flows of this repository that prefect.yaml no longer has: their runs would fail."""
+    wanted = {(d["entrypoint"], d["name"]) for d in declared()["deployments"]}
+    for one in client.read_deployments():
+        ours = (one.entrypoint or "").startswith("flows/") and {"stage", "method"} & set(one.tags)
+        if ours and (one.entrypoint, one.name) not in wanted:
+            client.delete_deployment(one.id)
+            console.out.print(f"deleted {one.entrypoint} on {one.work_pool_name}: prefect.yaml no longer has it")
+
+
+def _make_pools(client: Any) -> None:
+    """Make the work pools that prefect.yaml names, for processes, where they are not there."""
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectNotFound
+
+    for name in pools_named():
+        try:
+            client.read_work_pool(name)
+        except ObjectNotFound:
+            client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+
+
+def declared() -> dict[str, Any]:
+    """Return what prefect.yaml says."""
+    from ruamel.yaml import YAML
+
+    said: dict[str, Any] = YAML(typ="safe").load((ROOT / "prefect.yaml").read_text())
+    return said
+
+
+def problems(said: dict[str, Any]) -> list[str]:
+    """Return what is wrong with deployments: flows that are not there, schedules and limits that don't parse."""
+    from prefect.client.schemas.schedules import CronSchedule
+
+    found = []
+    for i, one in enumerate(said["deployments"]):
+        where = f"deployments[{i}] ({one['entrypoint']})"
+        file, _, name = one["entrypoint"].partition(":")
+        if not (ROOT / file).is_file() or not re.search(rf"^def {re.escape(name)}\(", (ROOT / file).read_text(), re.M):
+            found.append(f"{where}: there is no such flow; name one that is there, or take the deployment out")
+        for j, schedule in enumerate(one.get("schedules", ())):
+            try:
+                CronSchedule(cron=schedule["cron"], timezone=schedule.get("timezone"))
+            except ValueError:
+                about = f"{schedule['cron']!r} in {schedule.get('timezone')!r}"
+                found.append(
+                    f"{where}: schedules[{j}]: {about} is no cron expression in a time zone, such as '0 2 * * *'"
+                )
+        found += [
+            f"{where}: tag {tag!r}: expected {LIMIT}<hours>h, such as {LIMIT}6h"
+            for tag in one["tags"]
+            if tag.startswith(LIMIT) and not re.fullmatch(rf"{LIMIT}\d+h", tag)
+        ]
+    return found
+
+
+def pools_named() -> list[str]:
+    """Return the work pools that prefect.yaml sends runs to."""
+    return sorted({d["work_pool"]["name"] for d in declared()["deployments"]})
+
+
+def automations(notify: str | None) -> list[dict[str, Any]]:
+    """Return the automations to apply: those of automations.yaml, and a time limit for each tag `limit:...`.
+
+    `notify` is the id of a notification block; without one those that notify are left out.
+    """
+    from ruamel.yaml import YAML
+
+    found = []
+    for said in YAML(typ="safe").load(AUTOMATIONS.read_text())["automations"]:
+        for action in said["actions"]:
+            if action.get("block_document_id") == NOTIFY:
+                action["block_document_id"] = notify
+        if all(action.get("block_document_id", "") is not None for action in said["actions"]):
+            found.append(said)
+    tags = {tag for d in declared()["deployments"] for tag in d["tags"] if tag.startswith(LIMIT)}
+    return [*found, *(_time_limit(tag) for tag in sorted(tags))]
+
+
+def _time_limit(tag: str) -> dict[str, Any]:
+    """Return the automation that cancels a run with the tag, such as `limit:6h`, after so many hours."""
+    hours = tag.removeprefix(LIMIT).removesuffix("h")
+    ends = ("Completed", "Failed", "Cancelling", "Cancelled", "Crashed", "TimedOut")
+    return {
+        "name": f"time limit of {hours} h",
+        "description": f"Cancels runs of deployments with the tag {tag}.",
+        "trigger": {
+            "type": "event",
+            "posture": "Proactive",
+            "after": ["prefect.flow-run.Running"],
+            "expect": [f"prefect.flow-run.{state}" for state in ends],
+            "match": {"prefect.resource.id": "prefect.flow-run.*"},
+            "match_related": {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{tag}"},
+            "for_each": ["prefect.resource.id"],
+            "threshold": 1,
+            "within": 3600 * int(hours),
+        },
+        "actions": [{"type": "cancel-flow-run"}],
+    }
+
+
+def apply_automations(client: Any) -> None:
+    """Make or replace the automations, known by their names."""
+    from prefect.events.schemas.automations import AutomationCore
+
+    for said in automations(_notification_block(client)):
+        automation = AutomationCore.model_validate(said)
+        for old in client.read_automations_by_name(automation.name):
+            client.delete_automation(old.id)
+        client.create_automation(automation)
+
+
+def _notification_block(client: Any) -> str | None:
+    """Return the id of the block that NOTIFY names as TYPE/NAME, None without it."""
+    from prefect.exceptions import ObjectNotFound
+
+    if not (named := os.environ.get(NOTIFY)):
+        return None
+    kind, _, name = named.partition("/")
+    try:
+        return str(client.read_block_document_by_name(name, kind).id)
+    except ObjectNotFound:
+        raise UserError(
+            f"{NOTIFY}={named}: there is no such block; expected TYPE/NAME of one, such as slack-webhook/team "
+            "(Blocks on the server's page)"
+        ) from None
+
+
+if __name__ == "__main__":
+    console.run(app)

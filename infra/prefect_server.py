@@ -1,0 +1,34 @@
+"""`prefect server start`, with transactions on SQLite that take its write lock when they begin.
+
+python -m infra.prefect_server --host HOST --port PORT
+
+Prefect begins many transactions by reading. SQLite refuses the write that follows, at once and whatever the time
+limit, where another one has written meanwhile ("database is locked"): heartbeats of workers and the state of queues are
+lost then (PrefectHQ/prefect 23051; 22967 mended one place). With the lock taken first they wait for each other.
+On PostgreSQL nothing is different.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from prefect.cli import app
+from prefect.server.database.configurations import AioSqliteConfiguration
+
+_begin = AioSqliteConfiguration.begin_transaction
+
+
+@asynccontextmanager
+async def begin_at_once(self: Any, session: Any, with_for_update: bool = False) -> AsyncIterator[Any]:
+    """Begin a transaction that holds the write lock from the start."""
+    async with _begin(self, session, with_for_update=True) as transaction:
+        yield transaction
+
+
+if __name__ == "__main__":
+    AioSqliteConfiguration.begin_transaction = begin_at_once  # type: ignore[method-assign]
+    sys.argv[:] = ["prefect", "server", "start", *sys.argv[1:]]
+    app()

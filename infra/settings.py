@@ -1,0 +1,154 @@
+"""Where the servers are, and what they need to know: from the environment, and from what `make up` left."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lissnas import store
+from lissnas.errors import UserError
+
+HOST = "127.0.0.1"
+FOLDER = "SERVICES"
+"""The variable that names the folder of the servers' databases, logs and ports; `.services` without it."""
+ADDRESSES = "services.json"
+SECRETS = "secrets.json"
+PORTS = {"prefect": 4200, "mlflow": 5000, "storage": 9000, "database": 5432}
+"""Servers with a port: the one tried first. PREFECT_PORT and so on name another."""
+BUCKET = "lissnas"
+DATABASES = ("sqlite", "postgresql")
+LONGEST_SOCKET = 100
+"""Bytes of a socket's path that every system takes."""
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Ports of the servers, and which database they use."""
+
+    ports: Mapping[str, int]
+    database: str = "sqlite"
+    endpoint: str = ""
+    """Of object storage that runs elsewhere; empty where ours does."""
+    bucket: str = BUCKET
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Return an address for each server a person or a program may open."""
+        urls = {name: f"http://{HOST}:{self.ports[name]}" for name in ("prefect", "mlflow")}
+        return {**urls, "storage": self.endpoint or f"http://{HOST}:{self.ports['storage']}"}
+
+    def client_environment(self) -> dict[str, str]:
+        """Return the variables by which flows, DVC and the `lissnas` command find the servers."""
+        given = {
+            "PREFECT_API_URL": f"{self.urls['prefect']}/api",
+            "MLFLOW_TRACKING_URI": self.urls["mlflow"],
+            "AWS_ENDPOINT_URL_S3": self.urls["storage"],
+        }
+        if not self.endpoint:
+            given |= {
+                "AWS_ACCESS_KEY_ID": "lissnas",
+                "AWS_SECRET_ACCESS_KEY": self.secrets["storage"],
+                "AWS_DEFAULT_REGION": "us-east-1",
+            }
+        return given
+
+    def server_environment(self, folder: Path) -> dict[str, str]:
+        """Return the variables of the servers themselves: databases, folders, ports."""
+        given = {f"{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
+        given |= {
+            "PREFECT_HOME": str(folder / "prefect"),
+            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder / 'mlflow.db'}",
+            "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{self.bucket}/mlflow",
+        }
+        if self.database == "postgresql":
+            place = f"postgres:{self.secrets['database']}@{HOST}:{self.ports['database']}"
+            given |= {
+                "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{place}/prefect",
+                "MLFLOW_BACKEND_STORE_URI": f"postgresql+psycopg://{place}/mlflow",
+            }
+        return given
+
+
+def services_folder() -> Path:
+    """Return the folder of all that the servers keep."""
+    return Path(os.environ.get(FOLDER) or ".services").absolute()
+
+
+def socket_path(folder: Path) -> Path:
+    """Return where the supervisor listens: in the folder, or, where that path is too long for one, a temporary one."""
+    path = folder / "supervisor.sock"
+    if len(os.fsencode(path)) <= LONGEST_SOCKET:
+        return path
+    short = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"lissnas-{os.getuid()}-{short}.sock"
+
+
+def load(folder: Path) -> Addresses | None:
+    """Return what the last `make up` chose, None before the first."""
+    try:
+        known: dict[str, Any] = store.read_json(folder / ADDRESSES)
+    except FileNotFoundError:
+        return None
+    return Addresses(**known, secrets=store.read_json(folder / SECRETS))
+
+
+def choose(folder: Path, running: bool) -> Addresses:
+    """Return addresses for the servers: as the environment says, else as before, else free ports.
+
+    Raises UserError for a port that is not a number or in use, and for an unknown database.
+    """
+    before = load(folder)
+    if running and before is not None:
+        return before
+    database = os.environ.get("DATABASE") or (before.database if before else "sqlite")
+    if database not in DATABASES:
+        raise UserError(f"DATABASE={database}: expected {' or '.join(DATABASES)}")
+    ports = {name: _port(name, first, before) for name, first in PORTS.items()}
+    known = dict(before.secrets) if before else {name: secrets.token_urlsafe(24) for name in ("storage", "database")}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3", "")
+    return Addresses(ports, database, endpoint, os.environ.get("BUCKET") or BUCKET, known)
+
+
+def save(addresses: Addresses, folder: Path) -> None:
+    """Write the addresses, and apart from them, for their owner's eyes, the secrets of the local servers."""
+    known = {k: v for k, v in asdict(addresses).items() if k != "secrets"}
+    handle = os.open(folder / SECRETS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(store.to_json(dict(addresses.secrets)))
+    store.write(folder / ADDRESSES, store.to_json(known))
+
+
+def _port(name: str, first: int, before: Addresses | None) -> int:
+    variable = f"{name.upper()}_PORT"
+    given = os.environ.get(variable)
+    if given:
+        if not given.isdigit() or not 0 < int(given) < 1 << 16:
+            raise UserError(f"{variable}={given}: expected a port, 1 to 65535")
+        if not free(int(given)):
+            raise UserError(f"{variable}={given}: the port is in use; name another, or none for a free one")
+        return int(given)
+    for tried in ([before.ports[name]] if before else []) + [first]:
+        if free(tried):
+            return tried
+    with socket.socket() as any_free:
+        any_free.bind((HOST, 0))
+        return int(any_free.getsockname()[1])
+
+
+def free(port: int) -> bool:
+    """Return whether a port of the loopback can be listened on."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((HOST, port))
+        except OSError:
+            return False
+        return True

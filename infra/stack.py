@@ -1,0 +1,238 @@
+"""All servers and workers with one command: Prefect, MLflow, object storage, a database, workers of both pools.
+
+python -m infra.stack up | down | status     (or `make up`, `make down`, `make status`)
+
+A supervisor (supervisord) starts them, keeps their logs in one folder and restarts what dies. Everything that it
+starts carries MARK in its environment, so that `down` finds what is left even after the supervisor was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import Fault, ServerProxy
+
+import psutil
+import typer
+from supervisor.xmlrpc import SupervisorTransport
+
+from flows.metrics import FOLDER as METRICS
+from infra import database
+from infra import storage as bucket
+from infra.settings import HOST, Addresses, choose, load, save, services_folder, socket_path
+from lissnas import console, store
+from lissnas.errors import LissnasError
+
+MARK = "LISSNAS_STARTED_BY"
+"""In the environment of all that was started here: the services' folder."""
+CONF = Path(__file__).with_name("supervisord.conf")
+POOLS = ("cpu", "gpu")
+PATIENCE = 180.0
+"""Seconds in which a server must be healthy."""
+LAST_LINES = 15
+"""Of the log of what did not become healthy."""
+
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, no_args_is_help=True)
+
+
+# -- commands --------------------------------------------------------------------------------------
+@app.command()
+def up() -> None:
+    """Start what is not up, wait until all of it is healthy, print the addresses."""
+    folder = services_folder()
+    with store.locked(folder / "stack"):
+        supervisor = _supervisor(folder)
+        if supervisor is None:
+            _end(list(_started_by(folder)))  # of a supervisor that was killed; they hold the ports
+        addresses = choose(folder, running=supervisor is not None)
+        if supervisor is None:
+            (folder / "logs").mkdir(parents=True, exist_ok=True)
+            save(addresses, folder)
+            supervisor = _launch(folder, addresses)
+        for group in _services(addresses, folder):
+            _start(supervisor, group, folder)
+    _show(addresses, folder)
+    console.out.print("next: [bold]make deploy[/], then [bold]make schedule-demo[/]; [bold]make down[/] ends it all")
+
+
+@app.command()
+def down() -> None:
+    """End all that `up` started; nothing to do is fine."""
+    folder = services_folder()
+    if not folder.exists():
+        console.out.print("nothing is up")
+        return
+    with store.locked(folder / "stack"):
+        supervisor, left = _supervisor(folder), list(_started_by(folder))
+        if supervisor is not None:
+            if (addresses := load(folder)) and _runs(supervisor, "storage"):
+                bucket.keep(addresses, folder)
+            with suppress(OSError, Fault, HTTPException):
+                supervisor.shutdown()
+            psutil.wait_procs(left, timeout=40)
+        left = list(_started_by(folder))
+        _end(left)
+        socket_path(folder).unlink(missing_ok=True)
+    console.out.print(f"all is down; databases, bucket and logs stay in {folder}")
+
+
+@app.command()
+def status() -> None:
+    """Show what is up, where, and since when; exit code 1 unless all of it is healthy."""
+    folder = services_folder()
+    supervisor, addresses = _supervisor(folder), load(folder)
+    if supervisor is None or addresses is None:
+        console.out.print("nothing is up: [bold]make up[/]")
+        raise typer.Exit(1)
+    wanted = {name: healthy for group in _services(addresses, folder) for name, healthy in group.items()}
+    states = {p["name"]: p for p in supervisor.getAllProcessInfo()}
+    sound = True
+    for name, healthy in wanted.items():
+        well = states[name]["statename"] == "RUNNING" and healthy()
+        sound &= well
+        console.out.print(
+            f"{name:<12} {'healthy' if well else '[red]not healthy[/]':<12} {states[name]['description']}"
+        )
+    _show(addresses, folder)
+    raise typer.Exit(0 if sound else 1)
+
+
+def _show(addresses: Addresses, folder: Path) -> None:
+    for name, url in addresses.urls.items():
+        console.out.print(f"{name:<12} {url}", soft_wrap=True)
+    console.out.print(f"{'logs':<12} {folder / 'logs'}", soft_wrap=True)
+
+
+# -- the supervisor --------------------------------------------------------------------------------
+def _supervisor(folder: Path) -> Any | None:
+    """Return the supervisor's interface, None where none answers."""
+    path = socket_path(folder)
+    if not path.exists():
+        return None
+    server = ServerProxy("http://local", transport=SupervisorTransport(None, None, f"unix://{path}"))
+    with suppress(OSError, HTTPException, Fault):
+        server.supervisor.getState()
+        return server.supervisor
+    return None
+
+
+def _launch(folder: Path, addresses: Addresses) -> Any:
+    """Start the supervisor, in the background, and return its interface."""
+    socket_path(folder).unlink(missing_ok=True)
+    cores = os.cpu_count() or 1
+    own = {
+        MARK: str(folder),
+        "SERVICES": str(folder),
+        "SERVICES_HOST": HOST,
+        "SERVICES_SOCKET": str(socket_path(folder)),
+        "CPU_RUNS": os.environ.get("CPU_RUNS") or str(max(2, cores // 2)),
+        "GPU_RUNS": os.environ.get("GPU_RUNS") or "1",
+        METRICS: os.environ.get(METRICS) or str(folder / "metrics"),
+        **database.environment(),
+    }
+    given = {**os.environ, **addresses.client_environment(), **addresses.server_environment(folder), **own}
+    command = [sys.executable, "-m", "supervisor.supervisord", "--configuration", str(CONF)]
+    made = subprocess.run(command, env=given, cwd=CONF.parents[1], capture_output=True, text=True, timeout=60)
+    if made.returncode:
+        raise LissnasError(f"the supervisor did not start: {(made.stdout + made.stderr).strip()}")
+    deadline = time.monotonic() + PATIENCE
+    while (supervisor := _supervisor(folder)) is None:
+        if time.monotonic() > deadline:
+            raise LissnasError(f"the supervisor does not answer; see {folder / 'logs' / 'supervisord.log'}")
+        time.sleep(0.1)
+    return supervisor
+
+
+def _runs(supervisor: Any, name: str) -> bool:
+    return bool(supervisor.getProcessInfo(name)["statename"] == "RUNNING")
+
+
+def _start(supervisor: Any, group: Mapping[str, Callable[[], bool]], folder: Path) -> None:
+    """Start programs and wait until all are healthy; raises LissnasError with the end of the log of one that is not."""
+    for name in group:
+        if supervisor.getProcessInfo(name)["statename"] not in ("RUNNING", "STARTING"):
+            with suppress(Fault):  # a start that failed shows below
+                supervisor.startProcess(name, False)
+    deadline = time.monotonic() + PATIENCE
+    for name, healthy in group.items():
+        with console.err.status(f"waiting for {name}"):
+            while (state := supervisor.getProcessInfo(name)["statename"]) != "RUNNING" or not healthy():
+                if state in ("FATAL", "EXITED") or time.monotonic() > deadline:
+                    log = folder / "logs" / f"{name}.log"
+                    last = log.read_text(errors="replace").splitlines()[-LAST_LINES:] if log.exists() else []
+                    text = "\n".join(last)
+                    raise LissnasError(f"{name} did not become healthy ({state.lower()}); {log} ends with\n{text}")
+                time.sleep(0.3)
+
+
+def _services(addresses: Addresses, folder: Path) -> list[dict[str, Callable[[], bool]]]:
+    """Return the programs in groups that start together, and how each says that it is healthy."""
+    urls = addresses.urls
+    storage: dict[str, Callable[[], bool]] = {}
+    if not addresses.endpoint:
+        storage["storage"] = lambda: _answers(f"{urls['storage']}/moto-api/") and bucket.ready(addresses, folder)
+    if addresses.database == "postgresql":
+        database.prepare(folder, addresses)
+        storage["database"] = lambda: database.ready(addresses)
+    servers = {
+        "prefect": lambda: _answers(f"{urls['prefect']}/api/health"),
+        "mlflow": lambda: _answers(f"{urls['mlflow']}/health"),
+    }
+    workers: dict[str, Callable[[], bool]] = {
+        f"worker-{pool}": partial(_online, urls["prefect"], pool) for pool in POOLS
+    }
+    return [storage, servers, workers]
+
+
+# -- health ----------------------------------------------------------------------------------------
+def _answers(url: str) -> bool:
+    with suppress(OSError, HTTPException), urllib.request.urlopen(url, timeout=5) as answer:
+        return 200 <= int(answer.status) < 300
+    return False
+
+
+def _online(prefect: str, pool: str) -> bool:
+    """Return whether a worker of the pool has reported lately."""
+    asked = urllib.request.Request(
+        f"{prefect}/api/work_pools/{pool}/workers/filter", b"{}", {"Content-Type": "application/json"}
+    )
+    with suppress(OSError, HTTPException, ValueError), urllib.request.urlopen(asked, timeout=5) as answer:
+        return any(worker["status"] == "ONLINE" for worker in json.load(answer))
+    return False
+
+
+# -- what is left ----------------------------------------------------------------------------------
+def _started_by(folder: Path) -> Iterator[psutil.Process]:
+    """Yield the processes that were started for this folder, by the mark in their environment."""
+    me = {os.getpid(), *(p.pid for p in psutil.Process().parents())}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid not in me and process.environ().get(MARK) == str(folder):
+                yield process
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    """End processes, by force those that don't within ten seconds."""
+    for process in processes:
+        with suppress(psutil.Error):
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    for process in alive:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=10)
+
+
+if __name__ == "__main__":
+    console.run(app)

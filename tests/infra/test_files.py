@@ -1,0 +1,157 @@
+"""Every file of infra/ against its published schema, and against what `make up` runs."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from ruamel.yaml import YAML
+
+from infra.deploy import ROOT, automations, declared, problems
+
+INFRA = ROOT / "infra"
+MANIFESTS = sorted((INFRA / "kubernetes").glob("*.yaml"))
+KUBERNETES = "1.31"
+DOCKERFILES = sorted(INFRA.glob("Dockerfile*"))
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    return [d for d in YAML(typ="safe").load_all(path.read_text()) if d]
+
+
+def supervised() -> dict[str, list[str]]:
+    """The programs of supervisord.conf and their commands, without hosts, ports and numbers of runs."""
+    conf = configparser.RawConfigParser()
+    conf.read(INFRA / "supervisord.conf")
+    return {
+        name.removeprefix("program:"): plain(shlex.split(conf[name]["command"]))
+        for name in conf.sections()
+        if name.startswith("program:")
+    }
+
+
+def plain(command: list[str]) -> list[str]:
+    """A command without what differs from machine to machine: addresses, ports, limits, the kind of jobs."""
+    text = [re.sub(r"^(%\(ENV_\w+\)s|\d+|0\.0\.0\.0|process|kubernetes)$", "_", part) for part in command]
+    return text
+
+
+# -- the same commands everywhere ------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["storage", "prefect", "mlflow", "worker-cpu", "worker-gpu"])
+def test_containers_run_the_commands_of_make_up(name: str) -> None:
+    compose = documents(INFRA / "compose.yaml")[0]["services"]
+    assert plain(compose[name]["command"]) == supervised()[name]
+
+
+@pytest.mark.parametrize("name", ["prefect", "mlflow", "worker-cpu", "worker-gpu"])
+def test_kubernetes_runs_the_commands_of_make_up(name: str) -> None:
+    found = {
+        d["metadata"]["name"]: d["spec"]["template"]["spec"]["containers"][0]["command"]
+        for path in MANIFESTS
+        for d in documents(path)
+        if d["kind"] == "Deployment"
+    }
+    assert plain(found[name]) == supervised()[name]
+
+
+# -- published schemas -----------------------------------------------------------------------------
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda p: p.name)
+def test_kubernetes_manifests_hold_to_the_schema(path: Path) -> None:
+    import kubernetes_validate
+
+    for document in documents(path):
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize("pool", ["cpu", "gpu"])
+def test_job_templates_are_prefects_and_kubernetes(pool: str) -> None:
+    import kubernetes_validate
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.utilities.templating import apply_values
+    from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
+
+    template = json.loads((INFRA / "kubernetes" / f"pool-{pool}.json").read_text())
+    WorkPoolCreate(name=pool, type="kubernetes", base_job_template=template)
+    variables = {
+        name: about["default"] for name, about in template["variables"]["properties"].items() if "default" in about
+    }
+    filled = apply_values(template["job_configuration"], {**variables, "env": {"A": "b"}, "command": "true"})
+    manifest = KubernetesWorkerJobConfiguration(**filled).job_manifest
+    limits = manifest["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert ("nvidia.com/gpu" in limits) == (pool == "gpu")
+    # The worker fills these in when it makes the job.
+    manifest["metadata"] = {"generateName": "flow-"}
+    container = manifest["spec"]["template"]["spec"]["containers"][0]
+    container["args"], container["env"] = ["true"], [{"name": "A", "value": "b"}]
+    kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+def test_the_compose_file_holds_to_the_schema() -> None:
+    from compose_spec import PyCompose
+
+    compose = PyCompose.from_json(json.dumps(documents(INFRA / "compose.yaml")[0]))
+    compose.validate()
+    compose.to_spec()
+    assert set(compose.service_names()) == {*supervised()}
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda p: p.name)
+def test_dockerfiles_pass_the_linter(path: Path) -> None:
+    done = subprocess.run(["hadolint", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# -- deployments -----------------------------------------------------------------------------------
+def test_every_flow_is_deployed() -> None:
+    entrypoints = {d["entrypoint"] for d in declared()["deployments"]}
+    flows = {
+        f"flows/{path.name}:{name}"
+        for path in (ROOT / "flows").glob("*.py")
+        for name in re.findall(r"^@flow\((?:.|\n)*?^def (\w+)\(", path.read_text(), re.MULTILINE)
+    }
+    assert entrypoints == flows
+
+
+def test_deployments_are_prefects() -> None:
+    from prefect.cli.deploy._models import PrefectYamlModel
+
+    model = PrefectYamlModel.model_validate(declared())
+    for one in model.deployments:
+        assert one.description
+        assert one.tags
+        assert one.work_pool is not None
+        assert one.work_pool.name in ("cpu", "gpu")
+    names = [(d.entrypoint, d.name) for d in model.deployments]
+    assert len(names) == len(set(names))
+
+
+def test_automations_are_prefects() -> None:
+    from prefect.events.schemas.automations import AutomationCore
+
+    every, quiet = automations(str(uuid4())), automations(None)
+    for said in every:
+        AutomationCore.model_validate(said)
+    assert {a["name"] for a in every} - {a["name"] for a in quiet} == {"tell of failed runs", "tell of late runs"}
+    limited = {tag for d in declared()["deployments"] for tag in d["tags"] if tag.startswith("limit:")}
+    assert len([a for a in every if a["name"].startswith("time limit")]) == len(limited) > 1
+    assert all(any(t in limited for t in d["tags"]) for d in declared()["deployments"])
+
+
+def test_mistakes_in_deployments_are_named_together() -> None:
+    said = declared()
+    assert not problems(said)
+    wrong = said["deployments"][3]
+    wrong["entrypoint"], wrong["tags"] = "flows/shrink.py:shrunk", ["stage", "limit:soon"]
+    wrong["schedules"] = [{"cron": "every night"}, {"cron": "0 2 * * *", "timezone": "Mars/Olympus"}]
+    found = problems(said)
+    assert len(found) == 4
+    for line, part in zip(found, ("no such flow", "'every night'", "Mars/Olympus", "limit:soon"), strict=True):
+        assert line.startswith("deployments[3] (flows/shrink.py:shrunk): ")
+        assert part in line

@@ -1,0 +1,288 @@
+"""`make up`, `make deploy`, `make schedule-demo`, `make down`, and what happens when something is killed meanwhile."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from infra import database
+from infra.deploy import ROOT
+from infra.settings import load
+from infra.stack import MARK
+from lissnas import store
+from tests.pipeline.test_one_shot import TINY
+
+pytest.importorskip("supervisor", reason="supervisor is not installed (the extra `pipeline`)")
+NO_POSTGRESQL = pytest.mark.skipif(database.programs() is None, reason="PostgreSQL is not installed (`make system`)")
+DATABASES = ["sqlite", pytest.param("postgresql", marks=NO_POSTGRESQL)]
+SERVICES = {"storage", "prefect", "mlflow", "worker-cpu", "worker-gpu"}
+LONG = {"benchmark": "nasbench101", "overrides": {"shrink.target_size": 13000}}
+"""A shrink of half a minute: long enough to be killed in the middle."""
+
+
+@dataclass
+class Stack:
+    """The servers of one folder, and the commands of make on them."""
+
+    folder: Path
+    settings: dict[str, str]
+
+    def run(self, module: str, *words: str, code: int = 0, **more: str) -> str:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_API", "AWS_", "MLFLOW_TR"))}
+        done = subprocess.run(
+            [sys.executable, "-m", f"infra.{module}", *words],
+            env={**environment, "SERVICES": str(self.folder), "COLUMNS": "200", **self.settings, **more},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        assert done.returncode == code, done.stdout + done.stderr + self.logs()
+        return done.stdout + done.stderr
+
+    def logs(self) -> str:
+        """The ends of all logs."""
+        texts = [(p.name, p.read_text(errors="replace")[-3000:]) for p in sorted((self.folder / "logs").glob("*.log"))]
+        return "\n".join(f"--- {name}\n{text}" for name, text in texts)
+
+    def started(self) -> list[psutil.Process]:
+        """Every process that was started for this folder."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) == str(self.folder):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def of(self, *words: str) -> list[psutil.Process]:
+        """Those of them whose command has these words."""
+        return [p for p in self.started() if set(words) <= set(" ".join(p.cmdline()).split())]
+
+    def api(self, method: str, path: str, body: Any = None) -> Any:
+        addresses = load(self.folder)
+        assert addresses is not None
+        url = addresses.urls["prefect"]
+        answer = httpx.request(method, f"{url}/api/{path}", json=body, timeout=30).raise_for_status()
+        return answer.json() if answer.content else None
+
+    @contextmanager
+    def worker(self, name: str) -> Iterator[None]:
+        """Another worker of the pool `cpu`, which takes one run at a time."""
+        addresses = load(self.folder)
+        assert addresses is not None
+        given = {**os.environ, **addresses.client_environment(), MARK: str(self.folder)}
+        command = ["prefect", "worker", "start", "--pool", "cpu", "--type", "process", "--name", name, "--limit", "1"]
+        with (self.folder / "logs" / f"worker-{name}.log").open("w") as log:
+            process = subprocess.Popen(command, env=given, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            deadline = time.monotonic() + 60
+            while name not in {w["name"] for w in self.api("POST", "work_pools/cpu/workers/filter", {})}:
+                assert time.monotonic() < deadline, self.logs()
+                time.sleep(0.3)
+            yield
+        finally:
+            process.terminate()
+            process.wait(60)
+
+    def begin(self, deployment: str, parameters: dict[str, Any]) -> str:
+        """Send a run to its pool; returns its id."""
+        known = self.api("GET", f"deployments/name/{deployment}")
+        run = self.api("POST", f"deployments/{known['id']}/create_flow_run", {"parameters": parameters})
+        return str(run["id"])
+
+    def state(self, run: str) -> str:
+        return str(self.api("GET", f"flow_runs/{run}")["state"]["name"])
+
+    def until(self, run: str, wanted: Callable[[str], bool], seconds: float) -> list[str]:
+        """The states that a run went through until one that was waited for."""
+        seen: list[str] = []
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                state = self.state(run)
+            except httpx.HTTPError:
+                state = seen[-1] if seen else ""
+            if state and state not in seen[-1:]:
+                seen.append(state)
+            if wanted(state):
+                return seen
+            time.sleep(0.5)
+        raise AssertionError(f"{run} went through {seen} in {seconds} s\n{self.logs()}")
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    # Not in pytest's own folder, which the user `postgres` may not enter.
+    folder = Path(tempfile.mkdtemp(prefix="lissnas-stack-"))
+    folder.chmod(0o755)
+    more = {"GPU_POOL": "1"} if request.param == "postgresql" else {}
+    stack = Stack(folder / "services", {"DATABASE": request.param, "CPU_RUNS": "1", "LISSNAS_HOME": str(ROOT), **more})
+    try:
+        yield stack
+    finally:
+        stack.run("stack", "down")
+        left = stack.started()
+        shutil.rmtree(folder)
+        assert not left
+
+
+def sent(addresses: str) -> dict[str, str]:
+    return dict(re.findall(r"^(\w+) +(http://127\.0\.0\.1:\d+)$", addresses, re.MULTILINE))
+
+
+def test_up_is_healthy_and_changes_nothing_twice(stack: Stack) -> None:
+    assert "nothing is up" in stack.run("stack", "down")
+    assert "make up" in stack.run("stack", "status", code=1)
+    said = stack.run("stack", "up")
+    assert sent(said).keys() == {"prefect", "mlflow", "storage"}
+    before = {p.pid for p in stack.started()}
+    assert sent(stack.run("stack", "up")) == sent(said)
+    assert before <= {p.pid for p in stack.started()}
+    status = stack.run("stack", "status")
+    wanted = SERVICES | ({"database"} if stack.settings["DATABASE"] == "postgresql" else set())
+    assert set(re.findall(r"^([\w-]+) +healthy", status, re.MULTILINE)) == wanted
+    assert (stack.folder / "secrets.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_schedule_fires_and_its_run_completes(stack: Stack) -> None:
+    said = stack.run("deploy")
+    assert said.count("\n") > 12
+    said = stack.run("schedule_demo")
+    states = dict(re.findall(r"^(\w+) +[\d:]{8} \(([+-][\d.]+) s\)", said, re.MULTILINE))
+    assert float(states["running"]) < 30
+    assert "completed" in states
+    assert re.search(r"^MLflow .*http://127\.0\.0\.1:\d+/#/experiments/\d+/runs/\w+", said, re.MULTILINE), said
+
+
+def test_two_runs_at_once_on_two_workers(stack: Stack, tmp_path: Path) -> None:
+    with stack.worker("second"):
+        benchmarks = ("nas_bench_macro", "transnas/class_scene")
+        runs = [
+            stack.begin("shrink/cpu", {"benchmark": benchmark, "out": str(tmp_path / str(i))})
+            for i, benchmark in enumerate(benchmarks)
+        ]
+        for run in runs:
+            stack.until(run, lambda state: state == "Completed", 180)
+    times = [(r["start_time"], r["end_time"]) for r in (stack.api("GET", f"flow_runs/{run}") for run in runs)]
+    assert max(start for start, _ in times) < min(end for _, end in times), f"one after the other: {times}"
+    for i in range(2):
+        assert store.verify(tmp_path / str(i), "")
+    for log in (stack.folder / "logs").glob("*.log"):
+        assert "database is locked" not in log.read_text(errors="replace")
+        assert "not logged to MLflow" not in log.read_text(errors="replace")
+
+
+def test_training_goes_to_the_pool_of_gpus(stack: Stack, tmp_path: Path) -> None:
+    if "GPU_POOL" not in stack.settings:
+        pytest.skip("this stack has no GPU_POOL: training stays where it is (tests/pipeline)")
+    out = tmp_path / "nas"
+    run = stack.begin("nas/cpu", {"benchmark": "nas_bench_macro", "out": str(out), "overrides": TINY})
+    stack.until(run, lambda state: state == "Completed", 400)
+    for folder in (out / "shrunk", out / "search" / "supernet", out / "search", out / "search" / "best"):
+        assert store.verify(folder, "")
+    sent = stack.api("POST", "flow_runs/filter", {"work_pools": {"name": {"any_": ["gpu"]}}})
+    assert len(sent) == 3
+    assert {r["state"]["name"] for r in sent} == {"Completed"}
+    ids = {"any_": [r["id"] for r in sent]}
+    said = [one["message"] for one in stack.api("POST", "logs/filter", {"logs": {"flow_run_id": ids}})]
+    assert any("asked for a GPU and finds none" in line for line in said)
+
+
+@pytest.fixture
+def sqlite(stack: Stack) -> Stack:
+    if stack.settings["DATABASE"] != "sqlite":
+        pytest.skip("what is killed does not depend on the database: tested on SQLite")
+    return stack
+
+
+def test_a_run_whose_machine_dies_is_done_again(sqlite: Stack, tmp_path: Path) -> None:
+    undisturbed = sqlite.begin("shrink/cpu", {**LONG, "out": str(tmp_path / "undisturbed")})
+    sqlite.until(undisturbed, lambda state: state == "Completed", 240)
+    run = sqlite.begin("shrink/cpu", {**LONG, "out": str(tmp_path / "killed")})
+    sqlite.until(run, lambda state: state == "Running", 60)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".killed.checkpoint/*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    [worker] = sqlite.of("worker", "start", "cpu")
+    dead = [*worker.children(recursive=True), worker]
+    for process in dead:
+        process.send_signal(signal.SIGKILL)
+    states = sqlite.until(run, lambda state: state == "Completed", 400)
+    assert states[0] == "Running"
+    assert "Crashed" in states or "AwaitingRetry" in states
+    made, wanted = (store.read_manifest(tmp_path / name) for name in ("killed", "undisturbed"))
+    assert made == wanted is not None
+
+
+def test_the_server_dies_during_a_run(sqlite: Stack, tmp_path: Path) -> None:
+    run = sqlite.begin("shrink/cpu", {**LONG, "out": str(tmp_path / "out"), "force": True})
+    sqlite.until(run, lambda state: state == "Running", 60)
+    for process in sqlite.of("infra.prefect_server"):
+        process.send_signal(signal.SIGKILL)
+    sqlite.until(run, lambda state: state == "Completed", 300)
+    assert store.verify(tmp_path / "out", "")
+
+
+def test_what_a_killed_supervisor_leaves_is_mended(sqlite: Stack) -> None:
+    import boto3
+
+    addresses = load(sqlite.folder)
+    assert addresses is not None
+    given = addresses.client_environment()
+
+    def client() -> Any:
+        return boto3.client(
+            "s3",
+            endpoint_url=given["AWS_ENDPOINT_URL_S3"],
+            aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
+            region_name="us-east-1",
+        )
+
+    for process in sqlite.started():
+        if "supervisord" in " ".join(process.cmdline()):
+            process.send_signal(signal.SIGKILL)
+    before = {p.pid for p in sqlite.started()}
+    assert before
+    sqlite.run("stack", "up")
+    assert not before & {p.pid for p in sqlite.started()}
+    sqlite.run("stack", "status")
+    # What is in the bucket outlives `down`, though the server keeps it in memory.
+    client().put_object(Bucket="lissnas", Key="a/b", Body=b"kept")
+    sqlite.run("stack", "down")
+    assert not sqlite.started()
+    assert "nothing is up" in sqlite.run("stack", "status", code=1)
+    sqlite.run("stack", "up")
+    assert client().get_object(Bucket="lissnas", Key="a/b")["Body"].read() == b"kept"
+
+
+def test_settings_that_cannot_be(tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "s", {})
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = stack.run("stack", "up", code=2, PREFECT_PORT=port)
+        assert f"PREFECT_PORT={port}" in said
+        assert "in use" in said
+    assert "DATABASE=oracle" in stack.run("stack", "up", code=2, DATABASE="oracle")
+    assert "MLFLOW_PORT=x" in stack.run("stack", "up", code=2, MLFLOW_PORT="x")
+    assert "make up" in stack.run("deploy", code=2)
+    assert not stack.started()
