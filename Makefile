@@ -18,10 +18,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system run shrink reproduce report test lint bench test-slow study ui up down status deploy schedule-demo clean
+.PHONY: help setup system run shrink reproduce report test lint bench test-slow test-stack study ui up down status deploy schedule-demo clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Make .venv with the tested versions (nothing to do when it is up to date)
 
@@ -58,6 +58,9 @@ bench: $(READY) ## Speed, as ratios to a reference in the same run
 test-slow: $(READY) ## The acceptance figures on all benchmarks, ten seeds
 	OMP_NUM_THREADS=1 pytest -m slow
 
+test-stack: $(READY) ## Servers and workers of make up on SQLite and PostgreSQL, killed and mended (20 minutes)
+	OMP_NUM_THREADS=1 pytest -m stack tests/infra/test_stack.py
+
 report: $(READY) ## Compare all methods and make report/index.html, ours beside the paper's
 	dvc repro report
 
@@ -83,5 +86,5 @@ schedule-demo: $(READY) ## Set a schedule seconds ahead, and follow its run
 	@python -m infra.schedule_demo
 
 clean: ## Remove what the pipeline made, and .venv
-	rm -rf $(VENV) data report mlflow.db mlruns mlartifacts .prefect .mlflow.lock .dvc/cache .dvc/tmp build dist *.egg-info
+	rm -rf $(VENV) data report .services .lissnas mlflow.db mlruns mlartifacts .prefect .mlflow.lock .dvc/cache .dvc/tmp build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -29,6 +29,7 @@ from lissnas import store
 from tests.pipeline.test_one_shot import TINY
 
 pytest.importorskip("supervisor", reason="supervisor is not installed (the extra `pipeline`)")
+pytestmark = pytest.mark.stack
 NO_POSTGRESQL = pytest.mark.skipif(database.programs() is None, reason="PostgreSQL is not installed (`make system`)")
 DATABASES = ["sqlite", pytest.param("postgresql", marks=NO_POSTGRESQL)]
 SERVICES = {"storage", "prefect", "mlflow", "worker-cpu", "worker-gpu"}

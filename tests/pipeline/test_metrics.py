@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-parser = pytest.importorskip("prometheus_client.parser", reason="the extra `pipeline` is not installed")
+pytest.importorskip("prometheus_client", reason="the extra `pipeline` is not installed")
+
+from prometheus_client import parser
 
 from flows.metrics import FOLDER, write_metrics
 from lissnas import benchmarks
