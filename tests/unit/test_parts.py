@@ -199,7 +199,7 @@ def test_equal_functions_are_one_network() -> None:
 
 # -- layers ----------------------------------------------------------------------------------------
 FLOORS = [
-    {"errors", "rng", "config", "store", "labelling", "trainer", "foreign_models"},
+    {"errors", "rng", "config", "store", "remote", "labelling", "trainer", "foreign_models"},
     {"spaces"},
     {"benchmarks", "predictor", "kernel", "subspace", "balls", "labels", "label_rows"},
     {"oracles", "user_oracles", "sources"},
@@ -207,7 +207,7 @@ FLOORS = [
     {"shrinkers", "study"},
     {"comparison"},
     {"nets"},
-    {"gauges", "tracking", "report", "stages"},
+    {"gauges", "registry", "tracking", "unlogged", "report", "stages"},
     {"testing", "console", "options", "doctor", "data_cli", "own_cli", "cli"},
 ]
 
