@@ -6,8 +6,6 @@ import os
 import re
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
-
 from lissnas import store
 from lissnas.stages.base import Outcome
 
@@ -20,6 +18,8 @@ def write_metrics(stage: str, outcome: Outcome, seed: int | None) -> None:
     """Write the result's metrics, seconds and time of completion, in place of those of its last run."""
     if not os.environ.get(FOLDER):
         return
+    from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+
     about = store.read_json(outcome.folder / store.RUN)
     benchmark = str(outcome.metrics.get("benchmark") or outcome.metrics.get("space") or "")
     labels = (stage, benchmark, "" if seed is None else str(seed))

@@ -15,7 +15,6 @@ from typing import Annotated, Any
 
 import typer
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
@@ -23,7 +22,7 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import pools
-from flows.common import main
+from flows.common import main, table_artifact
 from lissnas import console, store
 from lissnas.errors import LissnasError, UserError
 
@@ -63,8 +62,7 @@ def stages_in_order(targets: Sequence[str] = ()) -> dict[str, list[str]]:
 @task(name="dvc stage", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
 def run_stage(name: str, params_digest: str) -> State[str]:
     """Run one stage unless DVC finds it unchanged; raises LissnasError with the end of what it said."""
-    if _digest(PARAMS) != params_digest:
-        raise UserError(CHANGED)
+    _check_unchanged(params_digest)
     if name.partition("@")[0] in TRAINING and pools.configured():
         pools.run_on_pool("reproduce_stage", {"name": name, "params_digest": params_digest})
         return Completed(message="DVC ran it on the pool gpu", data=name)
@@ -88,9 +86,7 @@ def push() -> str:
 @flow(name="reproduce_stage", flow_run_name="{name}", persist_result=False)
 def reproduce_stage(name: str, params_digest: str) -> State[str]:
     """Run one stage of dvc.yaml: what `reproduce` sends to the pool of GPUs."""
-    if _digest(PARAMS) != params_digest:
-        raise UserError(CHANGED)
-    pools.warn_without_gpu()
+    _check_unchanged(params_digest)  # it may have waited long for a worker
     return reproduced(name)
 
 
@@ -104,7 +100,7 @@ def reproduce(targets: list[str] | None = None, to_remote: bool = True) -> list[
 
     A failed stage fails alone: those that depend on it are not started, all others are. The next run goes on there.
     """
-    logger, digest = get_run_logger(), _digest(PARAMS)
+    logger, digest = get_run_logger(), _digest()
     graph = stages_in_order(targets or ())
     logger.info("%s stages, in the order of DVC", len(graph))
     futures: dict[str, PrefectFuture[Any]] = {}
@@ -116,7 +112,7 @@ def reproduce(targets: list[str] | None = None, to_remote: bool = True) -> list[
         ended = future.state.name or future.state.type.value
         rows.append({"stage": name, "state": ended, "message": (future.state.message or "")[:200]})
         logger.info("%s: %s", name, ended)
-    create_table_artifact(rows, key="stages", description="What DVC made of each stage")
+    table_artifact("stages", rows, "What DVC made of each stage")
     failed = [r["stage"] for r in rows if r["state"] in ("Failed", "Crashed")]
     if failed:
         left = sum(r["state"] == "NotReady" for r in rows)
@@ -124,12 +120,20 @@ def reproduce(targets: list[str] | None = None, to_remote: bool = True) -> list[
             f"{len(failed)} of {len(rows)} stages failed: {', '.join(failed)}; {left} that depend on them did not "
             "start. Their logs say why; the next run goes on there"
         )
-    if to_remote and _dvc("remote", "default", quiet=True).strip():
+    if to_remote and _has_remote():
         push()
     return rows
 
 
-def _dvc(*arguments: str, quiet: bool = False) -> str:
+def _has_remote() -> bool:
+    """Return whether DVC has a default remote."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        return bool(repo.config["core"].get("remote"))
+
+
+def _dvc(*arguments: str) -> str:
     """Run DVC, its lines in the log of the run; returns what it said. Raises LissnasError with the end of that."""
     logger = get_run_logger()
     process = subprocess.Popen(
@@ -140,20 +144,26 @@ def _dvc(*arguments: str, quiet: bool = False) -> str:
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line)
-            if line.strip() and not quiet:
+            if line.strip():
                 logger.info(line.rstrip())
         code = process.wait()
     except BaseException:
         process.terminate()
         process.wait(30)
         raise
-    if code and not quiet:
+    if code:
         raise LissnasError(f"dvc {' '.join(arguments)} ended with code {code}:\n{''.join(lines[-SHOWN:]).strip()}")
-    return "".join(lines) if not code else ""
+    return "".join(lines)
 
 
-def _digest(path: Path) -> str:
-    return store.sha256(path.read_bytes())
+def _digest() -> str:
+    return store.sha256(PARAMS.read_bytes())
+
+
+def _check_unchanged(params_digest: str) -> None:
+    """Raise UserError where params.yaml is no longer what the run began with."""
+    if _digest() != params_digest:
+        raise UserError(CHANGED)
 
 
 def command(

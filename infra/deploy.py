@@ -49,13 +49,14 @@ def deploy() -> None:
     """Apply prefect.yaml, the pools it names and the automations; prints each deployment."""
     find_servers()  # before Prefect is imported, which reads its settings then
     os.environ.setdefault(HOME, str(ROOT))
-    if found := problems(declared()):
+    said = declared()
+    if found := problems(said):
         raise UserError("prefect.yaml:\n" + "\n".join(f"  {line}" for line in found))
     _answering()
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        _make_pools(client)
+        _make_pools(client, said)
         made = subprocess.run(
             [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
             cwd=ROOT,
@@ -66,8 +67,8 @@ def deploy() -> None:
             raise LissnasError(
                 f"prefect deploy ended with code {made.returncode}:\n{(made.stdout + made.stderr)[-3000:]}"
             )
-        apply_automations(client)
-        _drop_others(client)
+        _apply_automations(client, said)
+        _drop_others(client, said)
         for one in sorted(client.read_deployments(), key=lambda d: (d.work_pool_name or "", d.entrypoint or "")):
             when = ", ".join(s.schedule.cron for s in one.schedules if s.active and hasattr(s.schedule, "cron"))
             console.out.print(
@@ -89,9 +90,9 @@ def _answering() -> None:
         ) from None
 
 
-def _drop_others(client: Any) -> None:
+def _drop_others(client: Any, said: dict[str, Any]) -> None:
     """Delete deployments of flows of this repository that prefect.yaml no longer has: their runs would fail."""
-    wanted = {(d["entrypoint"], d["name"]) for d in declared()["deployments"]}
+    wanted = {(d["entrypoint"], d["name"]) for d in said["deployments"]}
     for one in client.read_deployments():
         ours = (one.entrypoint or "").startswith("flows/") and {"stage", "method"} & set(one.tags)
         if ours and (one.entrypoint, one.name) not in wanted:
@@ -99,12 +100,12 @@ def _drop_others(client: Any) -> None:
             console.out.print(f"deleted {one.entrypoint} on {one.work_pool_name}: prefect.yaml no longer has it")
 
 
-def _make_pools(client: Any) -> None:
+def _make_pools(client: Any, said: dict[str, Any]) -> None:
     """Make the work pools that prefect.yaml names, for processes, where they are not there."""
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectNotFound
 
-    for name in pools_named():
+    for name in sorted({d["work_pool"]["name"] for d in said["deployments"]}):
         try:
             client.read_work_pool(name)
         except ObjectNotFound:
@@ -145,26 +146,21 @@ def problems(said: dict[str, Any]) -> list[str]:
     return found
 
 
-def pools_named() -> list[str]:
-    """Return the work pools that prefect.yaml sends runs to."""
-    return sorted({d["work_pool"]["name"] for d in declared()["deployments"]})
-
-
-def automations(notify: str | None) -> list[dict[str, Any]]:
-    """Return the automations to apply: those of automations.yaml, and a time limit for each tag `limit:...`.
+def automations(said: dict[str, Any], notify: str | None) -> list[dict[str, Any]]:
+    """Return the automations to apply: those of automations.yaml, and a time limit for each tag `limit:...` of `said`.
 
     `notify` is the id of a notification block; without one those that notify are left out.
     """
     from ruamel.yaml import YAML
 
     found = []
-    for said in YAML(typ="safe").load(AUTOMATIONS.read_text())["automations"]:
-        for action in said["actions"]:
+    for one in YAML(typ="safe").load(AUTOMATIONS.read_text())["automations"]:
+        for action in one["actions"]:
             if action.get("block_document_id") == NOTIFY:
                 action["block_document_id"] = notify
-        if all(action.get("block_document_id", "") is not None for action in said["actions"]):
-            found.append(said)
-    tags = {tag for d in declared()["deployments"] for tag in d["tags"] if tag.startswith(LIMIT)}
+        if all(action.get("block_document_id", "") is not None for action in one["actions"]):
+            found.append(one)
+    tags = {tag for d in said["deployments"] for tag in d["tags"] if tag.startswith(LIMIT)}
     return [*found, *(_time_limit(tag) for tag in sorted(tags))]
 
 
@@ -190,12 +186,12 @@ def _time_limit(tag: str) -> dict[str, Any]:
     }
 
 
-def apply_automations(client: Any) -> None:
+def _apply_automations(client: Any, said: dict[str, Any]) -> None:
     """Make or replace the automations, known by their names."""
     from prefect.events.schemas.automations import AutomationCore
 
-    for said in automations(_notification_block(client)):
-        automation = AutomationCore.model_validate(said)
+    for one in automations(said, _notification_block(client)):
+        automation = AutomationCore.model_validate(one)
         for old in client.read_automations_by_name(automation.name):
             client.delete_automation(old.id)
         client.create_automation(automation)

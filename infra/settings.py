@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import socket
@@ -87,7 +86,7 @@ def socket_path(folder: Path) -> Path:
     path = folder / "supervisor.sock"
     if len(os.fsencode(path)) <= LONGEST_SOCKET:
         return path
-    short = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+    short = store.sha256(os.fsencode(folder))[:12]
     return Path(tempfile.gettempdir()) / f"lissnas-{os.getuid()}-{short}.sock"
 
 
@@ -100,14 +99,12 @@ def load(folder: Path) -> Addresses | None:
     return Addresses(**known, secrets=store.read_json(folder / SECRETS))
 
 
-def choose(folder: Path, running: bool) -> Addresses:
+def choose(folder: Path) -> Addresses:
     """Return addresses for the servers: as the environment says, else as before, else free ports.
 
     Raises UserError for a port that is not a number or in use, and for an unknown database.
     """
     before = load(folder)
-    if running and before is not None:
-        return before
     database = os.environ.get("DATABASE") or (before.database if before else "sqlite")
     if database not in DATABASES:
         raise UserError(f"DATABASE={database}: expected {' or '.join(DATABASES)}")

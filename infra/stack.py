@@ -52,11 +52,12 @@ def up() -> None:
     """Start what is not up, wait until all of it is healthy, print the addresses."""
     folder = services_folder()
     with store.locked(folder / "stack"):
-        supervisor = _supervisor(folder)
-        if supervisor is None:
+        supervisor, addresses = _supervisor(folder), load(folder)
+        if supervisor is None or addresses is None:
             _end(list(_started_by(folder)))  # of a supervisor that was killed; they hold the ports
-        addresses = choose(folder, running=supervisor is not None)
-        if supervisor is None:
+            addresses = choose(folder)
+            if addresses.database == "postgresql":
+                database.prepare(folder, addresses)
             (folder / "logs").mkdir(parents=True, exist_ok=True)
             save(addresses, folder)
             supervisor = _launch(folder, addresses)
@@ -76,7 +77,7 @@ def down() -> None:
     with store.locked(folder / "stack"):
         supervisor, left = _supervisor(folder), list(_started_by(folder))
         if supervisor is not None:
-            if (addresses := load(folder)) and _runs(supervisor, "storage"):
+            if (addresses := load(folder)) and _state(supervisor, "storage") == "RUNNING":
                 bucket.keep(addresses, folder)
             with suppress(OSError, Fault, HTTPException):
                 supervisor.shutdown()
@@ -154,20 +155,20 @@ def _launch(folder: Path, addresses: Addresses) -> Any:
     return supervisor
 
 
-def _runs(supervisor: Any, name: str) -> bool:
-    return bool(supervisor.getProcessInfo(name)["statename"] == "RUNNING")
+def _state(supervisor: Any, name: str) -> str:
+    return str(supervisor.getProcessInfo(name)["statename"])
 
 
 def _start(supervisor: Any, group: Mapping[str, Callable[[], bool]], folder: Path) -> None:
     """Start programs and wait until all are healthy; raises LissnasError with the end of the log of one that is not."""
     for name in group:
-        if supervisor.getProcessInfo(name)["statename"] not in ("RUNNING", "STARTING"):
+        if _state(supervisor, name) not in ("RUNNING", "STARTING"):
             with suppress(Fault):  # a start that failed shows below
                 supervisor.startProcess(name, False)
     deadline = time.monotonic() + PATIENCE
     for name, healthy in group.items():
         with console.err.status(f"waiting for {name}"):
-            while (state := supervisor.getProcessInfo(name)["statename"]) != "RUNNING" or not healthy():
+            while (state := _state(supervisor, name)) != "RUNNING" or not healthy():
                 if state in ("FATAL", "EXITED") or time.monotonic() > deadline:
                     log = folder / "logs" / f"{name}.log"
                     last = log.read_text(errors="replace").splitlines()[-LAST_LINES:] if log.exists() else []
@@ -183,7 +184,6 @@ def _services(addresses: Addresses, folder: Path) -> list[dict[str, Callable[[],
     if not addresses.endpoint:
         storage["storage"] = lambda: _answers(f"{urls['storage']}/moto-api/") and bucket.ready(addresses, folder)
     if addresses.database == "postgresql":
-        database.prepare(folder, addresses)
         storage["database"] = lambda: database.ready(addresses)
     servers = {
         "prefect": lambda: _answers(f"{urls['prefect']}/api/health"),

@@ -17,7 +17,7 @@ def ready(addresses: Addresses, folder: Path) -> bool:
     """Return whether the bucket is there; made, with what was kept of it, where it is not."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    client = _client(addresses)
+    client = connected(addresses)
     try:
         client.head_bucket(Bucket=addresses.bucket)
     except ClientError:
@@ -35,7 +35,7 @@ def ready(addresses: Addresses, folder: Path) -> bool:
 
 def keep(addresses: Addresses, folder: Path) -> None:
     """Carry the bucket's objects over to disk; the copy before is replaced once the new one is whole."""
-    client, fresh = _client(addresses), folder / f"{KEPT}.new"
+    client, fresh = connected(addresses), folder / f"{KEPT}.new"
     shutil.rmtree(fresh, ignore_errors=True)
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=addresses.bucket):
         for one in page.get("Contents", ()):
@@ -49,7 +49,8 @@ def keep(addresses: Addresses, folder: Path) -> None:
         fresh.rename(folder / KEPT)
 
 
-def _client(addresses: Addresses) -> Any:
+def connected(addresses: Addresses) -> Any:
+    """Return a client of the object storage."""
     import boto3
     from botocore.config import Config
 

@@ -7,7 +7,6 @@ result or the new one: while files are replaced there is no manifest, and withou
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 import json
 import os
@@ -46,7 +45,7 @@ def url(path: Path | str) -> str:
 def local_copy(path: Path | str) -> Path:
     """Return the folder that stands for a place on this machine."""
     place = url(path)
-    return (CACHE / hashlib.sha256(place.encode()).hexdigest()[:12] / place.rpartition("/")[2]).absolute()
+    return (CACHE / store.sha256(place.encode())[:12] / place.rpartition("/")[2]).absolute()
 
 
 def shown(folder: Path) -> str:
@@ -79,19 +78,19 @@ def fetch(path: Path) -> None:
     """Bring a remote folder's files to its local copy where they differ; nothing where there is no manifest."""
     place, copy = url(path), local_copy(path)
     with _spoken(place):
-        files = _files(place)
+        manifest = _manifest(place)
         store.write(copy.parent / NOTE, place.encode())
-        if files is None:
+        if manifest is None:
             return
-        for name, digest in files.items():
-            here = copy / name
-            if here.exists() and store.sha256(here.read_bytes()) == digest:
+        for name, digest in _files(place, manifest).items():
+            file = copy / name
+            if file.exists() and store.sha256(file.read_bytes()) == digest:
                 continue
             data = _storage().cat_file(f"{place}/{name}")
-            if name != store.RUN and store.sha256(data) != digest:
+            if store.sha256(data) != digest:
                 raise DamagedFile(f"{place}/{name}", digest, store.sha256(data), "Make it again with --force.")
-            store.write(here, data)
-        store.write(copy / store.MANIFEST, _storage().cat_file(f"{place}/{store.MANIFEST}"))
+            store.write(file, data)
+        store.write(copy / store.MANIFEST, manifest)
 
 
 def send(path: Path) -> None:
@@ -99,10 +98,10 @@ def send(path: Path) -> None:
     place, copy = url(path), local_copy(path)
     manifest = (copy / store.MANIFEST).read_bytes()
     with _spoken(place):
-        storage = _storage()
-        if storage.exists(f"{place}/{store.MANIFEST}"):
-            if storage.cat_file(f"{place}/{store.MANIFEST}") == manifest:
-                return
+        storage, before = _storage(), _manifest(place)
+        if before == manifest:
+            return
+        if before is not None:
             storage.rm_file(f"{place}/{store.MANIFEST}")
         for file in sorted(p for p in copy.rglob("*") if p.is_file() and p.name != store.MANIFEST):
             storage.pipe_file(f"{place}/{file.relative_to(copy).as_posix()}", file.read_bytes())
@@ -128,17 +127,21 @@ def anywhere(stage: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def _files(place: str) -> dict[str, str] | None:
-    """Return the files of a remote folder and their digests, None where there is no manifest."""
+def _manifest(place: str) -> bytes | None:
+    """Return the manifest of a remote folder, None where there is none; raises UserError where there is no bucket."""
     try:
-        text = _storage().cat_file(f"{place}/{store.MANIFEST}")
+        return bytes(_storage().cat_file(f"{place}/{store.MANIFEST}"))
     except FileNotFoundError:
         bucket = place.split("/")[2]
         if not _storage().exists(f"s3://{bucket}"):
             raise UserError(f"{place}: there is no bucket {bucket!r} at {_endpoint()}") from None
         return None
+
+
+def _files(place: str, manifest: bytes) -> dict[str, str]:
+    """Return the files that a manifest names, and their digests; raises UserError for what is none."""
     try:
-        files: dict[str, str] = json.loads(text)["files"]
+        files: dict[str, str] = json.loads(manifest)["files"]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{place}/{store.MANIFEST} is not a manifest of lissnas; choose another place") from None
     if bad := [name for name in files if name.startswith("/") or ".." in name.split("/")]:

@@ -135,7 +135,7 @@ def test_deployments_are_prefects() -> None:
 def test_automations_are_prefects() -> None:
     from prefect.events.schemas.automations import AutomationCore
 
-    every, quiet = automations(str(uuid4())), automations(None)
+    every, quiet = automations(declared(), str(uuid4())), automations(declared(), None)
     for said in every:
         AutomationCore.model_validate(said)
     assert {a["name"] for a in every} - {a["name"] for a in quiet} == {"tell of failed runs", "tell of late runs"}

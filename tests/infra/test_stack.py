@@ -21,7 +21,7 @@ import httpx
 import psutil
 import pytest
 
-from infra import database
+from infra import database, storage
 from infra.deploy import ROOT
 from infra.settings import load
 from infra.stack import MARK
@@ -244,21 +244,9 @@ def test_the_server_dies_during_a_run(sqlite: Stack, tmp_path: Path) -> None:
 
 
 def test_what_a_killed_supervisor_leaves_is_mended(sqlite: Stack) -> None:
-    import boto3
-
     addresses = load(sqlite.folder)
     assert addresses is not None
-    given = addresses.client_environment()
-
-    def client() -> Any:
-        return boto3.client(
-            "s3",
-            endpoint_url=given["AWS_ENDPOINT_URL_S3"],
-            aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
-            region_name="us-east-1",
-        )
-
+    client = storage.connected(addresses)
     for process in sqlite.started():
         if "supervisord" in " ".join(process.cmdline()):
             process.send_signal(signal.SIGKILL)
@@ -268,12 +256,12 @@ def test_what_a_killed_supervisor_leaves_is_mended(sqlite: Stack) -> None:
     assert not before & {p.pid for p in sqlite.started()}
     sqlite.run("stack", "status")
     # What is in the bucket outlives `down`, though the server keeps it in memory.
-    client().put_object(Bucket="lissnas", Key="a/b", Body=b"kept")
+    client.put_object(Bucket="lissnas", Key="a/b", Body=b"kept")
     sqlite.run("stack", "down")
     assert not sqlite.started()
     assert "nothing is up" in sqlite.run("stack", "status", code=1)
     sqlite.run("stack", "up")
-    assert client().get_object(Bucket="lissnas", Key="a/b")["Body"].read() == b"kept"
+    assert client.get_object(Bucket="lissnas", Key="a/b")["Body"].read() == b"kept"
 
 
 def test_settings_that_cannot_be(tmp_path: Path) -> None:
