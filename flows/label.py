@@ -19,6 +19,7 @@ from prefect import flow, get_run_logger
 from prefect.futures import as_completed
 from prefect_dask.task_runners import DaskTaskRunner
 
+from flows import pools
 from flows.common import as_task, folder_of, log_to_mlflow, main
 from lissnas import console, labelling, options
 from lissnas.errors import UserError
@@ -94,6 +95,8 @@ def label(
     """Label networks of `space`, a name or a file, into `out`, log the result to MLflow."""
     checked, found = options.load_params(params, overrides or {}), get_space(space)
     logger = get_run_logger()
+    if program is None:
+        pools.warn_without_gpu()
     folder = out or folder_of("label", None, space)
     outcome = label_stage(checked, found, seed, folder, archs, on_dask, attempt_lines(logger.info), program)
     return outcome, log_to_mlflow("label", outcome, seed)

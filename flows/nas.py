@@ -12,10 +12,14 @@ import typer
 from prefect import flow, get_run_logger
 
 from flows import pools
-from flows.common import DATA, limit_gpu_tasks, log_to_mlflow, main, table_artifact, train_step, training_log
+from flows.common import DATA, log_to_mlflow, main
+from flows.retrain import retrain
+from flows.search import search
 from flows.shrink import run_as_task
+from flows.supernet import supernet
 from lissnas import console, options
-from lissnas.config import sized
+from lissnas.benchmarks import Benchmark
+from lissnas.config import Params, sized
 from lissnas.options import (
     BenchmarkOption,
     ForceOption,
@@ -26,8 +30,7 @@ from lissnas.options import (
 )
 from lissnas.sources import Source
 from lissnas.stages.base import Outcome, finished
-from lissnas.stages.one_shot import Watch, one_shot
-from lissnas.stages.search import TOP
+from lissnas.stages.one_shot import check, check_settings
 from lissnas.stages.shrink import shrink_stage
 
 
@@ -42,10 +45,9 @@ def nas(
     force: bool = False,
 ) -> tuple[Outcome, Outcome | None, list[str]]:
     """Shrink `benchmark`, search in what is left, retrain the best; return what search and retraining left."""
-    checked, source = options.load(benchmark, params, overrides or {}, table)
+    checked, source = _prepared(benchmark, params, table, overrides or {})
     folder = out or DATA / "nas" / benchmark / f"seed-{seed}"
-    logger = get_run_logger()
-    limit_gpu_tasks()
+    logger, group = get_run_logger(), f"nas {benchmark} seed {seed}"
     shrunk = shrink_stage(
         checked,
         Source.of(source),
@@ -55,38 +57,35 @@ def nas(
         on_iteration=lambda state: logger.info(console.iteration_line(state)),
         force=force,
     )
-    trained, found = folder / "search" / "supernet", folder / "search"
-    if pools.configured():
-        given = {"benchmark": benchmark, "seed": seed, "params": params, "overrides": overrides, "force": force}
-        subspace = {"subspace": folder / "shrunk", "table": table}
-        if checked.search.oracle == "supernet":
-            pools.run_on_pool("supernet", {**given, "subspace": folder / "shrunk", "out": trained})
-            subspace["supernet"] = trained
-        pools.run_on_pool("search", {**given, **subspace, "out": found})
-        search, best = finished(found), None
-        if checked.retrain.networks:
-            pools.run_on_pool("retrain", {**given, "table": table, "found": found, "out": found / "best"})
-            best = finished(found / "best")
-    else:
-        watch = Watch(training_log(), lambda history: logger.info(console.search_line(history)))
-        search, best = one_shot(
-            sized(checked, benchmark),
-            source.space,
-            source,
-            folder / "shrunk",
-            seed,
-            found,
-            None,
-            train_step,
-            watch,
-            force,
-        )
-    table_artifact(f"found {benchmark} seed {seed}", search.json(TOP), f"The best networks of {benchmark}")
-    stages = [("shrink", shrunk), ("search", search), *([("retrain", best)] if best else [])]
-    if trained.exists():
-        stages.insert(1, ("supernet", finished(trained)))
-    group = f"nas {benchmark} seed {seed}"
-    return search, best, [log_to_mlflow(stage, outcome, seed, group) for stage, outcome in stages]
+    stages = [("shrink", shrunk)]
+    given = {"benchmark": benchmark, "seed": seed, "params": params, "overrides": overrides, "force": force}
+    subspace, searched, trained = folder / "shrunk", folder / "search", None
+    if checked.search.oracle == "supernet":
+        trained = searched / "supernet"
+        pools.run_training(supernet, {**given, "subspace": subspace, "out": trained, "group": group})
+        stages.append(("supernet", finished(trained)))
+    asked = {"subspace": subspace, "supernet": trained, "table": table}
+    pools.run_training(search, {**given, **asked, "out": searched, "group": group})
+    found, best = finished(searched), None
+    stages.append(("search", found))
+    if checked.retrain.networks:
+        asked = {"found": searched, "table": table}
+        pools.run_training(retrain, {**given, **asked, "out": searched / "best", "group": group})
+        best = finished(searched / "best")
+        stages.append(("retrain", best))
+    # What a training flow has logged is found here, and linked to from this run's page too.
+    return found, best, [log_to_mlflow(stage, outcome, seed, group) for stage, outcome in stages]
+
+
+def _prepared(
+    benchmark: str, params: Path | None, table: Path | None, overrides: dict[str, Any]
+) -> tuple[Params, Benchmark]:
+    """Return parameters and benchmark; raises UserError for what training will not take, before anything is shrunk."""
+    checked, source = options.load(benchmark, params, overrides, table)
+    own = sized(checked, benchmark)
+    if own.retrain.networks or own.search.oracle == "supernet":
+        (check_settings if pools.configured() else check)(own, source.space)
+    return checked, source
 
 
 @with_config_options("search")
@@ -100,9 +99,9 @@ def command(
     force: ForceOption = False,
 ) -> None:
     """Shrink, search and retrain in one Prefect flow run, logged to MLflow."""
-    options.load(benchmark, params, overrides, table)
-    search, best, places = nas(benchmark, seed, out, params, table, overrides, force)
-    console.show_search(search, best)
+    _prepared(benchmark, params, table, overrides)
+    found, best, places = nas(benchmark, seed, out, params, table, overrides, force)
+    console.show_search(found, best)
     for place in places:
         console.out.print(place, soft_wrap=True)
 

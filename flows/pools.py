@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from prefect import get_client, get_run_logger
+from prefect import Flow, get_client, get_run_logger
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
@@ -30,6 +30,14 @@ EVERY, GRACE = 2.0, 30.0
 def configured() -> bool:
     """Return whether training goes to a pool of its own."""
     return bool(os.environ.get(CONFIGURED))
+
+
+def run_training(flow: Flow[Any, Any], parameters: Mapping[str, Any]) -> None:
+    """Run a training flow and wait for it: on the GPU pool where there is one, else in this process."""
+    if configured():
+        run_on_pool(flow.name, parameters)
+    else:
+        flow(**parameters)
 
 
 def run_on_pool(flow: str, parameters: Mapping[str, Any]) -> None:
@@ -66,9 +74,11 @@ def run_on_pool(flow: str, parameters: Mapping[str, Any]) -> None:
 
 def warn_without_gpu() -> None:
     """Say in the run's log where a job that should have a GPU has none."""
+    if not os.environ.get(EXPECTED):
+        return
     import torch
 
-    if os.environ.get(EXPECTED) and not torch.cuda.is_available():
+    if not torch.cuda.is_available():
         get_run_logger().warning(
             "this run asked for a GPU and finds none: it trains on the CPU. Is the worker of the pool %s on a machine "
             "with a GPU, and does its job template ask for one? (infra/runbook.md)",

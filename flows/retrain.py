@@ -42,6 +42,7 @@ def retrain(
     table: Path | None = None,
     overrides: dict[str, Any] | None = None,
     force: bool = False,
+    group: str | None = None,
 ) -> tuple[Outcome, str]:
     """Retrain the best of the search in `found` into `out`, log it to MLflow."""
     checked, space, truth = options.load_searched(benchmark, params, overrides or {}, table)
@@ -58,7 +59,7 @@ def retrain(
         force,
     )
     table_artifact(f"retrained {benchmark} seed {seed}", outcome.csv("retrained.csv"), "Networks trained from scratch")
-    return outcome, log_to_mlflow("retrain", outcome, seed, one_shot_group(benchmark, seed))
+    return outcome, log_to_mlflow("retrain", outcome, seed, group or one_shot_group(benchmark, seed))
 
 
 @with_config_options("retrain")

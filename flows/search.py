@@ -40,6 +40,7 @@ def search(
     table: Path | None = None,
     overrides: dict[str, Any] | None = None,
     force: bool = False,
+    group: str | None = None,
 ) -> tuple[Outcome, str]:
     """Search the space in `subspace` into `out`, log it to MLflow."""
     checked, space, truth = options.load_searched(benchmark, params, overrides or {}, table)
@@ -61,7 +62,7 @@ def search(
         force,
     )
     table_artifact(f"found {benchmark} seed {seed}", outcome.json(TOP), f"The best networks of {benchmark}")
-    return outcome, log_to_mlflow("search", outcome, seed, one_shot_group(benchmark, seed))
+    return outcome, log_to_mlflow("search", outcome, seed, group or one_shot_group(benchmark, seed))
 
 
 @with_config_options("search")

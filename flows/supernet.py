@@ -37,6 +37,7 @@ def supernet(
     params: Path | None = None,
     overrides: dict[str, Any] | None = None,
     force: bool = False,
+    group: str | None = None,
 ) -> tuple[Outcome, str]:
     """Train a supernet on the space in `subspace`, or the whole one, into `out`; log it to MLflow."""
     checked, space, _ = options.load_searched(benchmark, params, overrides or {}, None)
@@ -52,7 +53,7 @@ def supernet(
         lambda p: log("supernet", p),
         force,
     )
-    return outcome, log_to_mlflow("supernet", outcome, seed, one_shot_group(benchmark, seed))
+    return outcome, log_to_mlflow("supernet", outcome, seed, group or one_shot_group(benchmark, seed))
 
 
 @with_config_options("supernet")

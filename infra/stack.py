@@ -42,6 +42,8 @@ PATIENCE = 180.0
 """Seconds in which a server must be healthy."""
 LAST_LINES = 15
 """Of the log of what did not become healthy."""
+OTHER_VERSION = ("Can't locate revision", "out-of-date database schema", "database files are incompatible")
+"""What Prefect, MLflow and PostgreSQL say of a database that another version of them made."""
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, no_args_is_help=True)
 
@@ -78,7 +80,10 @@ def down() -> None:
         supervisor, left = _supervisor(folder), list(_started_by(folder))
         if supervisor is not None:
             if (addresses := load(folder)) and _state(supervisor, "storage") == "RUNNING":
-                bucket.keep(addresses, folder)
+                try:
+                    bucket.keep(addresses, folder)
+                except LissnasError as error:
+                    console.err.print(f"[yellow]warning:[/] {error}", soft_wrap=True)
             with suppress(OSError, Fault, HTTPException):
                 supervisor.shutdown()
             psutil.wait_procs(left, timeout=40)
@@ -165,34 +170,46 @@ def _start(supervisor: Any, group: Mapping[str, Callable[[], bool]], folder: Pat
         if _state(supervisor, name) not in ("RUNNING", "STARTING"):
             with suppress(Fault):  # a start that failed shows below
                 supervisor.startProcess(name, False)
-    deadline = time.monotonic() + PATIENCE
+    deadline, began = time.monotonic() + PATIENCE, dict[str, int]()
     for name, healthy in group.items():
         with console.err.status(f"waiting for {name}"):
             while (state := _state(supervisor, name)) != "RUNNING" or not healthy():
-                if state in ("FATAL", "EXITED") or time.monotonic() > deadline:
-                    log = folder / "logs" / f"{name}.log"
-                    last = log.read_text(errors="replace").splitlines()[-LAST_LINES:] if log.exists() else []
-                    text = "\n".join(last)
-                    raise LissnasError(f"{name} did not become healthy ({state.lower()}); {log} ends with\n{text}")
+                # The supervisor starts what ended again, under another number.
+                process = int(supervisor.getProcessInfo(name)["pid"])
+                ended = process and began.setdefault(name, process) != process
+                if state in ("FATAL", "EXITED") or ended or time.monotonic() > deadline:
+                    raise _unhealthy(name, "ended" if ended else state.lower(), folder)
                 time.sleep(0.3)
+
+
+def _unhealthy(name: str, state: str, folder: Path) -> LissnasError:
+    """Return what to say of a program that did not become healthy: the end of its log, or what that means."""
+    log = folder / "logs" / f"{name}.log"
+    last = log.read_text(errors="replace").splitlines()[-LAST_LINES:] if log.exists() else []
+    if said := [line.strip() for line in last if any(part in line for part in OTHER_VERSION)]:
+        return LissnasError(
+            f"{name}: its database in {folder} was made by another version. Install that version, or bring the "
+            f"database to this one (infra/runbook.md, Upgrade): {said[-1]}"
+        )
+    return LissnasError(f"{name} did not become healthy ({state}); {log} ends with\n" + "\n".join(last))
 
 
 def _services(addresses: Addresses, folder: Path) -> list[dict[str, Callable[[], bool]]]:
     """Return the programs in groups that start together, and how each says that it is healthy."""
     urls = addresses.urls
-    storage: dict[str, Callable[[], bool]] = {}
-    if not addresses.endpoint:
-        storage["storage"] = lambda: _answers(f"{urls['storage']}/moto-api/") and bucket.ready(addresses, folder)
+    first: dict[str, Callable[[], bool]] = {}
     if addresses.database == "postgresql":
-        storage["database"] = lambda: database.ready(addresses)
-    servers = {
+        first["database"] = lambda: database.ready(addresses)
+    servers: dict[str, Callable[[], bool]] = {
         "prefect": lambda: _answers(f"{urls['prefect']}/api/health"),
         "mlflow": lambda: _answers(f"{urls['mlflow']}/health"),
     }
+    if not addresses.endpoint:
+        servers["storage"] = lambda: _answers(f"{urls['storage']}/moto-api/") and bucket.ready(addresses, folder)
     workers: dict[str, Callable[[], bool]] = {
         f"worker-{pool}": partial(_online, urls["prefect"], pool) for pool in POOLS
     }
-    return [storage, servers, workers]
+    return [first, servers, workers]
 
 
 # -- health ----------------------------------------------------------------------------------------

@@ -8,45 +8,77 @@ from pathlib import Path
 from typing import Any
 
 from infra.settings import Addresses
+from lissnas.errors import LissnasError
+from lissnas.tracking import redacted
 
 KEPT = "bucket"
 """Folder of the bucket's objects while the server is down, in that of the services."""
+WHOLE = {"Key": "lissnas", "Value": "whole"}
+"""The tag of a bucket that has all that was kept."""
 
 
 def ready(addresses: Addresses, folder: Path) -> bool:
-    """Return whether the bucket is there; made, with what was kept of it, where it is not."""
+    """Return whether the bucket is there, and whole; made, with what was kept of it, where it is not."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     client = connected(addresses)
-    try:
-        client.head_bucket(Bucket=addresses.bucket)
-    except ClientError:
-        with suppress(BotoCoreError, ClientError):
+    with suppress(BotoCoreError, ClientError):
+        if not _is_whole(client, addresses):
             client.create_bucket(Bucket=addresses.bucket)
-            kept = folder / KEPT
+            kept = _kept(folder)
             for file in sorted(p for p in kept.rglob("*") if p.is_file()):
                 client.upload_file(str(file), addresses.bucket, file.relative_to(kept).as_posix())
-            return True
-        return False
-    except BotoCoreError:
-        return False
-    return True
+            client.put_bucket_tagging(Bucket=addresses.bucket, Tagging={"TagSet": [WHOLE]})
+        return True
+    return False
 
 
 def keep(addresses: Addresses, folder: Path) -> None:
-    """Carry the bucket's objects over to disk; the copy before is replaced once the new one is whole."""
-    client, fresh = connected(addresses), folder / f"{KEPT}.new"
-    shutil.rmtree(fresh, ignore_errors=True)
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=addresses.bucket):
-        for one in page.get("Contents", ()):
-            file = fresh / one["Key"]
-            if fresh.resolve() not in file.resolve().parents:
-                continue  # a key that would leave the folder
-            file.parent.mkdir(parents=True, exist_ok=True)
-            client.download_file(addresses.bucket, one["Key"], str(file))
-    shutil.rmtree(folder / KEPT, ignore_errors=True)
-    if fresh.exists():
-        fresh.rename(folder / KEPT)
+    """Carry the bucket's objects over to disk; the copy before is replaced once the new one is whole.
+
+    A bucket that was cut off while it was filled has less than that copy: nothing is done. Raises LissnasError where
+    the server does not answer; the copy before is still there.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    kept, fresh, before = _kept(folder), folder / f"{KEPT}.new", folder / f"{KEPT}.old"
+    try:
+        client = connected(addresses)
+        if not _is_whole(client, addresses):
+            return
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=addresses.bucket):
+            for one in page.get("Contents", ()):
+                file = fresh / one["Key"]
+                if fresh.resolve() not in file.resolve().parents:
+                    continue  # a key that would leave the folder
+                file.parent.mkdir(parents=True, exist_ok=True)
+                client.download_file(addresses.bucket, one["Key"], str(file))
+    except (BotoCoreError, ClientError) as error:
+        raise LissnasError(f"the bucket was not carried over to {kept}: {redacted(str(error))}") from error
+    shutil.rmtree(before, ignore_errors=True)
+    if kept.exists():
+        kept.rename(before)
+    fresh.rename(kept)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _kept(folder: Path) -> Path:
+    """Return the folder of what was kept; brought back where a `keep` was killed while it replaced that."""
+    kept, before = folder / KEPT, folder / f"{KEPT}.old"
+    if before.exists() and not kept.exists():
+        before.rename(kept)
+    return kept
+
+
+def _is_whole(client: Any, addresses: Addresses) -> bool:
+    """Return whether the bucket is there and has all that was kept."""
+    from botocore.exceptions import ClientError
+
+    with suppress(ClientError):
+        return WHOLE in client.get_bucket_tagging(Bucket=addresses.bucket)["TagSet"]
+    return False
 
 
 def connected(addresses: Addresses) -> Any:

@@ -10,8 +10,8 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -68,29 +68,38 @@ def fetched(path: Path) -> Path:
     """
     if not is_remote(path):
         return path
-    fetch(path)
-    if store.read_manifest(copy := local_copy(path)) is None:
+    if not fetch(path):
         raise UserError(f"{url(path)} holds no result of lissnas (it has no {store.MANIFEST})")
-    return copy
+    return local_copy(path)
 
 
-def fetch(path: Path) -> None:
-    """Bring a remote folder's files to its local copy where they differ; nothing where there is no manifest."""
+def fetch(path: Path) -> bool:
+    """Bring a remote folder's files to its local copy where they differ; return whether there is a result."""
     place, copy = url(path), local_copy(path)
     with _spoken(place):
         manifest = _manifest(place)
         store.write(copy.parent / NOTE, place.encode())
         if manifest is None:
-            return
-        for name, digest in _files(place, manifest).items():
-            file = copy / name
-            if file.exists() and store.sha256(file.read_bytes()) == digest:
-                continue
-            data = _storage().cat_file(f"{place}/{name}")
-            if store.sha256(data) != digest:
-                raise DamagedFile(f"{place}/{name}", digest, store.sha256(data), "Make it again with --force.")
-            store.write(file, data)
+            return False
+        _bring(place, copy, _files(place, store.MANIFEST, manifest))
+        with suppress(FileNotFoundError):  # no part of the result: when and how it was made, and its files with times
+            record = bytes(_storage().cat_file(f"{place}/{store.RUN}"))
+            _bring(place, copy, _files(place, store.RUN, record))
+            store.write(copy / store.RUN, record)
         store.write(copy / store.MANIFEST, manifest)
+        return True
+
+
+def _bring(place: str, copy: Path, files: Mapping[str, str]) -> None:
+    """Bring the files, of given digests, that the local copy has not; raises DamagedFile."""
+    for name, digest in files.items():
+        file = copy / name
+        if file.exists() and store.sha256(file.read_bytes()) == digest:
+            continue
+        data = _storage().cat_file(f"{place}/{name}")
+        if store.sha256(data) != digest:
+            raise DamagedFile(f"{place}/{name}", digest, store.sha256(data), "Make it again with --force.")
+        store.write(file, data)
 
 
 def send(path: Path) -> None:
@@ -138,14 +147,19 @@ def _manifest(place: str) -> bytes | None:
         return None
 
 
-def _files(place: str, manifest: bytes) -> dict[str, str]:
-    """Return the files that a manifest names, and their digests; raises UserError for what is none."""
+def _files(place: str, name: str, data: bytes) -> dict[str, str]:
+    """Return the files that a manifest, or the record of a run, vouches for, and their digests.
+
+    Raises UserError for what is neither.
+    """
     try:
-        files: dict[str, str] = json.loads(manifest)["files"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{place}/{store.MANIFEST} is not a manifest of lissnas; choose another place") from None
-    if bad := [name for name in files if name.startswith("/") or ".." in name.split("/")]:
-        raise UserError(f"{place}/{store.MANIFEST} names {bad[0]!r}, which is not in its folder")
+        said = json.loads(data)
+        files: dict[str, str] = said["files"] if name == store.MANIFEST else said.get("files", {})
+        bad = [file for file in files if file.startswith("/") or ".." in file.split("/")]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{place}/{name} is not of lissnas; choose another place") from None
+    if bad:
+        raise UserError(f"{place}/{name} names {bad[0]!r}, which is not in its folder")
     return files
 
 

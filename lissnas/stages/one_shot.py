@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from lissnas import store
 from lissnas.benchmarks import Benchmark
-from lissnas.config import Params
+from lissnas.config import Params, TrainingConfig
 from lissnas.errors import InvalidArchitecture, UserError
 from lissnas.nets import images
 from lissnas.nets.evaluation import SupernetOracle
@@ -89,19 +89,24 @@ def _parsed(space: Space, names: list[str], before: int) -> Archs:
         raise InvalidArchitecture(before + error.row, error.reason) from None
 
 
-def check(params: Params, space: Space) -> None:
-    """Raise for what training can't do, before anything is written: space, recipes, device, images, batches."""
+def check_settings(params: Params, space: Space) -> dict[str, TrainingConfig]:
+    """Return the recipes by the leaf of params.yaml that names them; raises UserError for what no machine can train."""
     check_space(space)
-    compute_on(params.torch)
-    recipes = {"supernet.recipe": params.supernet.recipe}
-    if params.retrain.networks:
-        recipes["retrain.recipe"] = params.retrain.recipe
     if params.retrain.networks > params.search.top:
         raise UserError(
             f"retrain.networks: {params.retrain.networks} are more than the {params.search.top} that search.top keeps"
         )
-    for where, name in recipes.items():
-        recipe = recipe_of(params, name, where)
+    leaves = {"supernet.recipe": params.supernet.recipe}
+    if params.retrain.networks:
+        leaves["retrain.recipe"] = params.retrain.recipe
+    return {leaf: recipe_of(params, name, leaf) for leaf, name in leaves.items()}
+
+
+def check(params: Params, space: Space) -> None:
+    """Raise for what training can't do here, before anything is written: settings, device, images, batches."""
+    recipes = check_settings(params, space)
+    compute_on(params.torch)
+    for recipe in recipes.values():
         check_batches(recipe, images.load(params.images, recipe))
 
 

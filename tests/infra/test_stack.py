@@ -7,12 +7,13 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,18 @@ def test_training_goes_to_the_pool_of_gpus(stack: Stack, tmp_path: Path) -> None
     assert {r["state"]["name"] for r in sent} == {"Completed"}
     ids = {"any_": [r["id"] for r in sent]}
     said = [one["message"] for one in stack.api("POST", "logs/filter", {"logs": {"flow_run_id": ids}})]
-    assert any("asked for a GPU and finds none" in line for line in said)
+    assert sum("asked for a GPU and finds none" in line for line in said) == 3
+    from mlflow import MlflowClient
+
+    addresses = load(stack.folder)
+    assert addresses is not None
+    client = MlflowClient(addresses.urls["mlflow"])
+    experiment = client.get_experiment_by_name("lissnas")
+    assert experiment is not None
+    logged = client.search_runs([experiment.experiment_id])
+    [parent] = [r for r in logged if r.info.run_name == "nas nas_bench_macro seed 0"]
+    below = [r.data.tags["stage"] for r in logged if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert sorted(below) == ["retrain", "search", "shrink", "supernet"]
 
 
 @pytest.fixture
@@ -262,6 +274,20 @@ def test_what_a_killed_supervisor_leaves_is_mended(sqlite: Stack) -> None:
     assert "nothing is up" in sqlite.run("stack", "status", code=1)
     sqlite.run("stack", "up")
     assert client.get_object(Bucket="lissnas", Key="a/b")["Body"].read() == b"kept"
+
+
+def test_a_database_of_another_version_is_named(sqlite: Stack) -> None:
+    sqlite.run("stack", "down")
+    with closing(sqlite3.connect(sqlite.folder / "prefect" / "prefect.db")) as database, database:
+        [[revision]] = database.execute("select version_num from alembic_version")
+        database.execute("update alembic_version set version_num = 'ffffffffffff'")
+    said = sqlite.run("stack", "up", code=1)
+    assert "prefect: its database in" in said
+    assert "made by another version" in said
+    assert "Traceback" not in said
+    sqlite.run("stack", "down")
+    with closing(sqlite3.connect(sqlite.folder / "prefect" / "prefect.db")) as database, database:
+        database.execute("update alembic_version set version_num = ?", (revision,))
 
 
 def test_settings_that_cannot_be(tmp_path: Path) -> None:

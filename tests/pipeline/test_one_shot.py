@@ -404,16 +404,18 @@ def test_the_flow_shrinks_searches_and_retrains(flow_run: Path) -> None:
     assert files.load(folder / "search" / "best")(torch.zeros(2, 3, 8, 8)).shape == (2, 10)
 
 
-def test_training_search_and_retraining_are_tasks_of_one_flow_run(flow_run: Path) -> None:
-    (flow,) = client_call("read_flow_runs")
-    assert flow.name == "nas nas_bench_macro seed 1"
-    runs = client_call("read_task_runs")
-    assert {run.flow_run_id for run in runs} == {flow.id}
-    assert all(run.state.is_completed() for run in runs)
-    for name in ("train_supernet", "evolutionary_search", "retrain"):
-        (run,) = [run for run in runs if run.name.rpartition("-")[0] == name or run.name == name]
-        assert "gpu" in run.tags
-    assert any(run.name.startswith("select_seeds") for run in runs)
+def test_training_search_and_retraining_are_flow_runs_below_the_one_that_shrinks(flow_run: Path) -> None:
+    flows, tasks = client_call("read_flow_runs"), client_call("read_task_runs")
+    assert all(run.state.is_completed() for run in [*flows, *tasks])
+    (whole,) = [run for run in flows if run.parent_task_run_id is None]
+    assert whole.name == "nas nas_bench_macro seed 1"
+    of = {task.id: task.flow_run_id for task in tasks}
+    assert {of[run.parent_task_run_id] for run in flows if run is not whole} == {whole.id}
+    names = {run.id: run.name for run in flows}
+    assert any(task.name.startswith("select_seeds") and task.flow_run_id == whole.id for task in tasks)
+    for stage, step in (("supernet", "train_supernet"), ("search", "evolutionary_search"), ("retrain", "retrain")):
+        [gpu] = [t for t in tasks if "gpu" in t.tags and names[t.flow_run_id] == f"{stage} nas_bench_macro seed 1"]
+        assert gpu.name.rpartition("-")[0] == step or gpu.name == step
 
 
 def logged() -> dict[str, Any]:

@@ -75,6 +75,7 @@ def test_a_result_goes_there_and_is_found_again(storage: Any, tmp_path: Path) ->
         file.unlink() if file.is_file() else file.rmdir()
     assert "Nothing was done" in lissnas(*SHRINK, "--out", OUT)
     assert finished(Path(OUT)).metrics["size"] == 300
+    assert store.read_json(remote.local_copy(OUT) / store.RUN)["seconds"] > 0
     assert "300" in lissnas("show", OUT)
     lissnas(*SHRINK, "--seed", "1", "--out", OUT, code=2)
     lissnas(*SHRINK, "--seed", "1", "--out", OUT, "--force")
@@ -89,6 +90,32 @@ def test_a_damaged_file_is_found_before_it_is_used(storage: Any, tmp_path: Path)
     remote.local_copy(OUT).joinpath("subspace.parquet").unlink()
     with pytest.raises(DamagedFile, match=r"s3://results/a/shrunk/subspace.parquet"):
         finished(Path(OUT))
+
+
+def test_what_is_gone_there_is_gone_here(storage: Any) -> None:
+    lissnas(*SHRINK, "--out", OUT)
+    storage.rm_file(f"{OUT}/manifest.json")
+    with pytest.raises(UserError, match="holds no result"):
+        finished(Path(OUT))
+    # The local copy is what a run that was killed before it was sent leaves: it is sent now.
+    assert "Nothing was done" in lissnas(*SHRINK, "--out", OUT)
+    assert finished(Path(OUT)).metrics["size"] == 300
+
+
+def test_files_that_a_run_vouches_for_come_too(storage: Any, tmp_path: Path) -> None:
+    lissnas(*SHRINK, "--out", OUT)
+    storage.pipe_file(f"{OUT}/run.json", store.to_json({"files": {"times.json": store.sha256(b"{}")}}))
+    storage.pipe_file(f"{OUT}/times.json", b"{}")
+    copy = finished(Path(OUT)).folder
+    assert (copy / "times.json").read_bytes() == b"{}"
+    (copy / "times.json").unlink()
+    storage.pipe_file(f"{OUT}/times.json", b"[]")
+    with pytest.raises(DamagedFile, match=r"times.json"):
+        finished(Path(OUT))
+    for said in (b"no", b'{"files": {"../x": "00"}}', b'{"files": 3}', b"[]"):
+        storage.pipe_file(f"{OUT}/run.json", said)
+        with pytest.raises(UserError, match=r"run.json"):
+            finished(Path(OUT))
 
 
 def test_a_manifest_that_names_files_elsewhere_is_refused(storage: Any) -> None:
