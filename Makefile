@@ -18,7 +18,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system run shrink reproduce report test lint bench test-slow test-stack study ui up down status deploy schedule-demo clean
+.PHONY: help setup system run shrink reproduce report test lint bench test-slow test-faults test-stack study ui up down status deploy schedule-demo audit sbom clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -58,13 +58,16 @@ bench: $(READY) ## Speed, as ratios to a reference in the same run
 test-slow: $(READY) ## The acceptance figures on all benchmarks, ten seeds
 	OMP_NUM_THREADS=1 pytest -m slow
 
+test-faults: $(READY) ## Kills, damage, bad input, secrets: the faults of tests/faults alone
+	OMP_NUM_THREADS=1 pytest -n auto --dist loadfile tests/faults
+
 test-stack: $(READY) ## Servers and workers of make up on SQLite and PostgreSQL, killed and mended (20 minutes)
 	OMP_NUM_THREADS=1 pytest -m stack tests/infra/test_stack.py
 
 report: $(READY) ## Compare all methods and make report/index.html, ours beside the paper's
 	dvc repro report
 
-study: $(READY) ## NAME=shrink, compare, compare_ofa, huge, scaling, labels, packaged_labels, locality or ranking: more seeds and benchmarks; resumable (results/)
+study: $(READY) ## NAME=shrink, compare, compare_ofa, huge, scaling, labels, packaged_labels, locality, ranking or faults: more seeds and benchmarks; resumable (results/)
 	python -m flows.study --name $(or $(NAME),shrink)
 
 ui: $(READY) ## Open MLflow on the runs logged here (UI_PORT, default 5000)
@@ -85,6 +88,17 @@ deploy: $(READY) ## Apply prefect.yaml: deployments, schedules, pools, automatio
 schedule-demo: $(READY) ## Set a schedule seconds ahead, and follow its run
 	@python -m infra.schedule_demo
 
+audit: $(READY) ## Look up what is installed among the published vulnerabilities (needs the network)
+	@rm -f .audit
+	@pip-audit --local --skip-editable --progress-spinner off --timeout 30 --output .audit; code=$$?; \
+	if [ -s .audit ]; then cat .audit; \
+	elif [ $$code -ne 0 ]; then echo 'audit: the advisory service of PyPI did not answer: nothing was looked up' >&2; fi; \
+	exit $$code
+
+# Its own check of the file takes a minute.
+sbom: $(READY) ## List what is installed, with versions and licences, in sbom.json (CycloneDX)
+	cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible --no-validate --output-file sbom.json
+
 clean: ## Remove what the pipeline made, and .venv
-	rm -rf $(VENV) data report .services .lissnas mlflow.db mlruns mlartifacts .prefect .mlflow.lock .dvc/cache .dvc/tmp build dist *.egg-info
+	rm -rf $(VENV) data report .services .lissnas mlflow.db mlruns mlartifacts .prefect .mlflow.lock .dvc/cache .dvc/tmp build dist *.egg-info sbom.json .audit
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -24,7 +24,9 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from flows import pools
 from flows.metrics import write_metrics
 from lissnas import console, options, tracking, unlogged
+from lissnas.errors import first_line
 from lissnas.gauges import Sample, sampled
+from lissnas.redaction import prefect_sign, redacted
 from lissnas.stages.base import Outcome
 
 if TYPE_CHECKING:
@@ -146,7 +148,7 @@ def log_to_mlflow(stage: str, outcome: Outcome, seed: int | None = None, group: 
     try:
         logged = tracking.log_stage(stage, outcome, seed, group, BUSY.pop(stage, ()))
     except Exception as error:
-        text = tracking.redacted(str(error)).splitlines()[0][:200]
+        text = first_line(redacted(str(error)) or type(error).__name__)
         get_run_logger().warning("not logged to MLflow (%s); the result in %s is whole", text, outcome.folder)
         unlogged.keep(stage, outcome.folder, seed, group)
         return f"MLflow: not logged ({type(error).__name__}); `lissnas sync` logs it when MLflow is back"
@@ -172,8 +174,9 @@ def _answers() -> bool:
     if (url := PREFECT_API_URL.value()) is None:
         return True
     try:
-        return httpx.get(f"{url}/health", timeout=AWAY_AFTER).is_success
+        httpx.get(f"{url}/health", timeout=AWAY_AFTER, auth=prefect_sign()).raise_for_status()
+        return True
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        said = f"PREFECT_API_URL={tracking.redacted(url)} does not answer ({type(error).__name__})"
+        said = f"PREFECT_API_URL={redacted(url)} does not answer ({type(error).__name__})"
         console.err.print(f"{said}: this run is recorded in {PREFECT_HOME.value()} instead", soft_wrap=True)
         return False

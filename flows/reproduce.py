@@ -25,6 +25,7 @@ from flows import pools
 from flows.common import main, table_artifact
 from lissnas import console, store
 from lissnas.errors import LissnasError, UserError
+from lissnas.redaction import redacted
 
 UNCHANGED = "didn't change, skipping"
 FROM_CACHE = "is cached - skipping run"
@@ -142,7 +143,7 @@ def _dvc(*arguments: str) -> str:
     lines: list[str] = []
     try:
         assert process.stdout is not None
-        for line in process.stdout:
+        for line in map(redacted, process.stdout):
             lines.append(line)
             if line.strip():
                 logger.info(line.rstrip())

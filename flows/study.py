@@ -15,7 +15,7 @@ import numpy as np
 import typer
 from rich.progress import track
 
-from flows import study_huge, study_labels, study_packaged, study_scaling
+from flows import study_faults, study_huge, study_labels, study_packaged, study_scaling
 from lissnas import benchmarks, comparison, console, options, store
 from lissnas.config import Params
 from lissnas.errors import UnknownName
@@ -187,7 +187,16 @@ def packaged_labels(_: Params) -> None:
     leave("packaged_labels", found, study_packaged.packaged_page(found, made_by("packaged_labels")))
 
 
+# -- faults: commands killed, started again, started twice -----------------------------------------------
+def faults(_: Params) -> None:
+    """Kill commands at random instants."""
+    with console.lines("killing") as on_trial:
+        found = study_faults.faults_study(WORK / "faults", on_trial)
+    leave("faults", found, study_faults.faults_page(found, made_by("faults")))
+
+
 STUDIES = {
+    "faults": faults,
     "labels": labels,
     "ranking": ranking,
     "shrink": shrink,

@@ -16,11 +16,12 @@ import numpy as np
 from flows.label import attempt_lines
 from lissnas import console, options, spaces, store
 from lissnas.config import label_width
+from lissnas.labelling import LOG
 from lissnas.labels import read_labels
 from lissnas.predictor import out_of_fold, tau_interval
 from lissnas.rng import stream
 from lissnas.sources import TRAINED
-from lissnas.stages.label import ATTEMPTS, LABELS, LOG, label_stage
+from lissnas.stages.label import ATTEMPTS, LABELS, label_stage
 
 NETWORKS = 150
 LOGS = Path("results/label_logs")

@@ -19,6 +19,7 @@ import typer
 from infra.settings import load, services_folder
 from lissnas import console
 from lissnas.errors import LissnasError, UserError
+from lissnas.redaction import prefect_sign, sign_prefect_apart
 
 HOME = "LISSNAS_HOME"
 """The repository's folder where flows run; here, unless the variable says otherwise."""
@@ -36,6 +37,7 @@ app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 def find_servers() -> None:
     """Set the variables by which Prefect, MLflow and storage are found, unless they are; raises UserError."""
     if os.environ.get("PREFECT_API_URL"):
+        sign_prefect_apart()
         return
     addresses = load(services_folder())
     if addresses is None:
@@ -83,8 +85,8 @@ def _answering() -> None:
 
     url = os.environ["PREFECT_API_URL"]
     try:
-        httpx.get(f"{url}/health", timeout=10).raise_for_status()
-    except httpx.HTTPError as error:
+        httpx.get(f"{url}/health", timeout=10, auth=prefect_sign()).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise LissnasError(
             f"PREFECT_API_URL={url} does not answer ({type(error).__name__}): `make up`, or name yours"
         ) from None
@@ -203,14 +205,14 @@ def _notification_block(client: Any) -> str | None:
 
     if not (named := os.environ.get(NOTIFY)):
         return None
+    expected = "expected TYPE/NAME of a block, such as slack-webhook/team (Blocks on the server's page)"
     kind, _, name = named.partition("/")
+    if not re.fullmatch(r"[\w-]+/[\w-]+", named):  # such as a webhook's address, which nobody should see
+        raise UserError(f"{NOTIFY}: {expected}; an address belongs in the block")
     try:
         return str(client.read_block_document_by_name(name, kind).id)
     except ObjectNotFound:
-        raise UserError(
-            f"{NOTIFY}={named}: there is no such block; expected TYPE/NAME of one, such as slack-webhook/team "
-            "(Blocks on the server's page)"
-        ) from None
+        raise UserError(f"{NOTIFY}={named}: there is no such block; {expected}") from None
 
 
 if __name__ == "__main__":

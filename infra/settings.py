@@ -13,6 +13,7 @@ from typing import Any
 
 from lissnas import store
 from lissnas.errors import UserError
+from lissnas.redaction import without_passwords
 
 HOST = "127.0.0.1"
 FOLDER = "SERVICES"
@@ -33,7 +34,7 @@ class Addresses:
 
     ports: Mapping[str, int]
     database: str = "sqlite"
-    endpoint: str = ""
+    endpoint: str = field(default="", repr=False)
     """Of object storage that runs elsewhere; empty where ours does."""
     bucket: str = BUCKET
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -96,7 +97,8 @@ def load(folder: Path) -> Addresses | None:
         known: dict[str, Any] = store.read_json(folder / ADDRESSES)
     except FileNotFoundError:
         return None
-    return Addresses(**known, secrets=store.read_json(folder / SECRETS))
+    kept = store.read_json(folder / SECRETS)
+    return Addresses(**{**known, "endpoint": kept.pop("endpoint", known["endpoint"])}, secrets=kept)
 
 
 def choose(folder: Path) -> Addresses:
@@ -117,9 +119,13 @@ def choose(folder: Path) -> Addresses:
 def save(addresses: Addresses, folder: Path) -> None:
     """Write the addresses, and apart from them, for their owner's eyes, the secrets of the local servers."""
     known = {k: v for k, v in asdict(addresses).items() if k != "secrets"}
-    handle = os.open(folder / SECRETS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(store.to_json(dict(addresses.secrets)))
+    kept = dict(addresses.secrets)
+    if (shown := without_passwords(addresses.endpoint)) != addresses.endpoint:
+        known["endpoint"], kept["endpoint"] = shown, addresses.endpoint
+    fresh = folder / f"{SECRETS}.new"
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(store.to_json(kept))
+    fresh.replace(folder / SECRETS)
     store.write(folder / ADDRESSES, store.to_json(known))
 
 

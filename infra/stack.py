@@ -33,6 +33,7 @@ from infra import storage as bucket
 from infra.settings import HOST, Addresses, choose, load, save, services_folder, socket_path
 from lissnas import console, store
 from lissnas.errors import LissnasError
+from lissnas.redaction import redacted
 
 MARK = "LISSNAS_STARTED_BY"
 """In the environment of all that was started here: the services' folder."""
@@ -116,7 +117,7 @@ def status() -> None:
 
 def _show(addresses: Addresses, folder: Path) -> None:
     for name, url in addresses.urls.items():
-        console.out.print(f"{name:<12} {url}", soft_wrap=True)
+        console.out.print(f"{name:<12} {redacted(url)}", soft_wrap=True)
     console.out.print(f"{'logs':<12} {folder / 'logs'}", soft_wrap=True)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from infra.settings import Addresses
 from lissnas.errors import LissnasError
-from lissnas.tracking import redacted
+from lissnas.redaction import redacted
 
 KEPT = "bucket"
 """Folder of the bucket's objects while the server is down, in that of the services."""

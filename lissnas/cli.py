@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +37,7 @@ from lissnas.stages.compare import compare_stage
 from lissnas.stages.locality import locality_stage
 from lissnas.stages.report import report_stage
 from lissnas.stages.shrink import predictor_in, shrink_stage
+from lissnas.verification import verified
 
 app = typer.Typer(
     help="Shrink a neural-architecture search space to a small, diverse one that is dense in good networks.",
@@ -189,7 +191,25 @@ def _show(folder: Annotated[Path, typer.Argument(help="Folder of a finished shri
     outcome = finished(folder)
     console.show_shrink(outcome)
     if find_spec("mlflow") and (place := tracking.find(outcome.folder)) is not None:
-        console.out.print(f"MLflow: {place}", soft_wrap=True)
+        console.say(f"MLflow: {place}")
+
+
+@app.command("verify")
+def _verify(
+    path: Annotated[Path, typer.Argument(help="A result, a file of one, a folder with many, or s3://bucket/prefix.")],
+) -> None:
+    """Hold results, checkpoints and logs of labels against their checksums; exit code 1 where one is damaged."""
+    count, damaged = Counter[str](), False
+    for one in verified(path):
+        count[one.kind] += not one.damages
+        for damage in one.damages:
+            damaged = True
+            console.out.print(escape(str(damage)), soft_wrap=True)
+    console.out.print(
+        "sound: " + (", ".join(f"{n:,} {kind}{'s' if n > 1 else ''}" for kind, n in count.items() if n) or "nothing")
+    )
+    if damaged:
+        raise typer.Exit(1)
 
 
 @app.command("sync")
@@ -199,7 +219,7 @@ def _sync() -> None:
         raise UserError("lissnas sync needs MLflow: pip install 'lissnas[pipeline]'")
     logged = []
     for one, said, well in unlogged.sync():
-        console.out.print(f"{'logged' if well else 'not logged'}: {one.stage} in {one.folder}: {said}", soft_wrap=True)
+        console.say(f"{'logged' if well else 'not logged'}: {one.stage} in {one.folder}: {said}")
         logged.append(well)
     if not logged:
         console.out.print("nothing is left to log")

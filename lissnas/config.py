@@ -11,21 +11,40 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    NodeEvent,
+    ScalarEvent,
+)
 
-from lissnas.errors import ConfigError, unknown_name
+from lissnas.errors import ConfigError, first_line, short, unknown_name
 
-Count: TypeAlias = Annotated[int, Field(ge=1, le=2**53)]
+LARGEST = 2**53
+"""No number counts more than this: it is exact as a float too."""
+Count: TypeAlias = Annotated[int, Field(ge=1, le=LARGEST)]
+Amount: TypeAlias = Annotated[int, Field(ge=0, le=LARGEST)]
 Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
 Width: TypeAlias = Annotated[float, Field(gt=0, le=4)]
 
+MIN_LABELS = 20
+"""Fewer labels than this say nothing about a space."""
+LabelCount: TypeAlias = Annotated[int, Field(ge=MIN_LABELS, le=LARGEST)]
+
 FULL_SPACE = ("full", "full_balanced")
 """What a ranking has beside the methods: the whole space, its paths drawn uniformly or by parameters."""
 
-MIN_LABELS = 20
-"""Fewer labels than this say nothing about a space."""
 LEAST_FIRST = 250
 """Smallest first sample by rule, where the space has twice as many."""
+MOST_THREADS = 4_096
+CLASHING = ("recipe", "seed", "images")
+"""Fields that several sections have, or a command itself: their options get the section's name before."""
+RENAMED = {"shrink.labels": "label_budget"}
+"""`--labels` is the file of labels that there are already."""
+DEEPEST, LONGEST, MOST_NODES = 20, 1_000, 20_000
+"""Nesting of params.yaml, characters of a text in it, and its nodes with each alias written out."""
 
 
 class _Section(BaseModel):
@@ -48,7 +67,7 @@ class PredictorConfig(_Section):
     eta: Share = Field(description="learning rate")
     subsample: Share = Field(description="share of the labels that a tree sees")
     colsample: Share = Field(description="share of the features that a tree sees")
-    min_child_weight: Annotated[float, Field(ge=0, description="least number of labels in a leaf")]
+    min_child_weight: Annotated[float, Field(ge=0, le=LARGEST, description="least number of labels in a leaf")]
     held_out: Count = Field(description="architectures that the predictor stage assesses it on")
 
 
@@ -62,7 +81,7 @@ class LocalityConfig(_Section):
     steps: Annotated[int, Field(ge=1, le=10**5, description="steps of a walk")]
     lags: Count = Field(description="lags of the autocorrelation")
     resamples: Annotated[int, Field(ge=100, le=10**5, description="bootstrap resamples of an interval")]
-    sample: Annotated[int, Field(ge=10, description="networks of a sample that should stand for the space")]
+    sample: Annotated[int, Field(ge=10, le=LARGEST, description="networks of a sample that should stand for the space")]
     repeats: Count = Field(description="how many such samples are drawn")
 
 
@@ -89,19 +108,19 @@ class TrainingConfig(_Section):
 
     steps: Count = Field(description="optimiser steps")
     batch_size: Count = Field(description="images of a step, over all processes")
-    rate: Annotated[float, Field(gt=0, description="learning rate after warm-up")]
+    rate: Annotated[float, Field(gt=0, le=1e9, description="learning rate after warm-up")]
     schedule: Literal["cosine", "linear"] = Field(description="how the rate falls to zero")
-    warmup: Annotated[int, Field(ge=0, description="steps of linear warm-up")]
+    warmup: Amount = Field(description="steps of linear warm-up")
     momentum: Annotated[float, Field(ge=0, lt=1, description="Nesterov momentum")]
-    weight_decay: Annotated[float, Field(ge=0, description="of weights; norms and biases don't decay")]
+    weight_decay: Annotated[float, Field(ge=0, le=1e9, description="of weights; norms and biases don't decay")]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    ghost_batch: Annotated[int, Field(ge=0, description="images that share batch statistics; 0: all of a process")]
-    clip: Annotated[float, Field(ge=0, description="largest norm of a gradient; 0: no limit")]
+    ghost_batch: Amount = Field(description="images that share batch statistics; 0: all of a process")
+    clip: Annotated[float, Field(ge=0, le=1e9, description="largest norm of a gradient; 0: no limit")]
     ema: Annotated[float, Field(ge=0, lt=1, description="decay of the moving average of weights; 0: none")]
     curriculum: Annotated[float, Field(ge=0, le=1, description="share of the steps that widens from one path to all")]
-    padding: Annotated[int, Field(ge=0, description="pixels of zeros that a random crop may take in")]
+    padding: Amount = Field(description="pixels of zeros that a random crop may take in")
     flip: bool
-    cutout: Annotated[int, Field(ge=0, description="side of the square that is cut out; 0: none")]
+    cutout: Amount = Field(description="side of the square that is cut out; 0: none")
     jitter: Annotated[float, Field(ge=0, lt=1, description="change of brightness, contrast and saturation, at most")]
     mixed_precision: bool
     channels_last: bool
@@ -113,7 +132,7 @@ class TorchConfig(_Section):
     """Where torch computes; no part of what a result is a function of."""
 
     device: str = Field(description="cpu, cuda, or auto")
-    threads: Annotated[int, Field(ge=0, description="threads on a CPU; 0: one a core")]
+    threads: Annotated[int, Field(ge=0, le=MOST_THREADS, description="threads on a CPU; 0: one a core")]
 
 
 class SupernetConfig(_Section):
@@ -135,17 +154,17 @@ class SearchConfig(_Section):
     parents: Count = Field(description="best networks that a generation comes from")
     mutation: Share = Field(description="probability that a decision is redrawn; at most two are at once")
     top: Count = Field(description="networks that are returned, and retrained")
-    max_mflops: Annotated[float, Field(gt=0)] | None = Field(description="most multiply-adds, in millions")
-    max_mparams: Annotated[float, Field(gt=0)] | None = Field(description="most parameters, in millions")
+    max_mflops: Annotated[float, Field(gt=0, le=1e12)] | None = Field(description="most multiply-adds, in millions")
+    max_mparams: Annotated[float, Field(gt=0, le=1e12)] | None = Field(description="most parameters, in millions")
     images: Count = Field(description="validation images that a path is judged on, at most")
     batch_size: Count
-    recalibration_batches: Annotated[int, Field(ge=0, description="batches that norms are recalibrated on; 0: not")]
+    recalibration_batches: Amount = Field(description="batches that norms are recalibrated on; 0: not")
 
 
 class RetrainConfig(_Section):
     """The retrain stage."""
 
-    networks: Annotated[int, Field(ge=0, description="how many of the best are trained from scratch; 0: none")]
+    networks: Amount = Field(description="how many of the best are trained from scratch; 0: none")
     recipe: str = Field(description="the section of recipes that trains them")
 
 
@@ -158,7 +177,9 @@ class LabelConfig(_Section):
     side: Annotated[int, Field(ge=8, le=1024, description="side of an image in pixels")]
     stem_stride: Count | None = Field(description="stride of the stem; the published one if not given")
     attempts: Annotated[int, Field(ge=1, le=100, description="trainings of a network until it counts as failed")]
-    time_limit: Annotated[float, Field(gt=0, description="seconds of a training; one that takes longer is ended")]
+    time_limit: Annotated[
+        float, Field(gt=0, le=1e9, description="seconds of a training; one that takes longer is ended")
+    ]
 
 
 class RankedConfig(_Section):
@@ -173,7 +194,7 @@ class RankingConfig(_Section):
 
     benchmarks: dict[str, RankedConfig]
     methods: Annotated[list[str], Field(min_length=1)]
-    networks: Annotated[int, Field(ge=3, description="networks of a sample that a supernet ranks")]
+    networks: Annotated[int, Field(ge=3, le=LARGEST, description="networks of a sample that a supernet ranks")]
 
 
 class MethodConfig(_Section):
@@ -200,7 +221,7 @@ class PaperConfig(MethodConfig):
     """The next space is the seeds and all their neighbours."""
 
     max_labels: Count = Field(description="labels where none are asked for, at most 15 % of the space")
-    tolerance: Annotated[float, Field(ge=0, description="least rise of the mean, in percent points")]
+    tolerance: Annotated[float, Field(ge=0, le=1e9, description="least rise of the mean, in percent points")]
 
 
 class ShrinkConfig(_Section):
@@ -208,9 +229,11 @@ class ShrinkConfig(_Section):
 
     variant: Literal["elite", "paper"] = Field(description="which rule makes the next space")
     target_size: Count | None = Field(description="architectures to shrink the space to")
-    labels: Annotated[int, Field(ge=MIN_LABELS)] | None = Field(description="true accuracies to ask for")
+    labels: LabelCount | None = Field(description="true accuracies to ask for")
     max_queries: Count | None = Field(description="distinct architectures sent to the predictor, at most")
-    memory: Annotated[float, Field(ge=0.5, description="GiB that a shrink may take; the worst is forgotten beyond")]
+    memory: Annotated[
+        float, Field(ge=0.5, le=2**20, description="GiB that a shrink may take; the worst is forgotten beyond")
+    ]
     elite: EliteConfig
     paper: PaperConfig
 
@@ -224,7 +247,7 @@ class BenchmarkConfig(_Section):
     """What one benchmark has of its own, where the shrink, supernet and label sections say null."""
 
     target_size: Count | None = None
-    labels: Annotated[int, Field(ge=MIN_LABELS)] | None = None
+    labels: LabelCount | None = None
     width: Width | None = None
 
 
@@ -429,16 +452,55 @@ def _read(path: Path | None) -> tuple[str, dict[str, Any]]:
         except OSError as error:
             raise ConfigError(source, [f"can't be read: {error.strerror}"]) from None
     try:
+        if (excess := _excess(text)) is not None:
+            raise ConfigError(source, [excess])
         tree = YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
-        raise ConfigError(source, [f"{where}: {str(error.problem).splitlines()[0]}"]) from None
-    except (YAMLError, ValueError, RecursionError, TypeError) as error:
-        raise ConfigError(source, [f"not YAML: {str(error).splitlines()[0] if str(error) else type(error)}"]) from None
+        raise ConfigError(source, [f"{where}: {first_line(error.problem)}"]) from None
+    except (YAMLError, ValueError, TypeError) as error:
+        raise ConfigError(source, [f"not YAML: {first_line(error)}"]) from None
     if not isinstance(tree, dict):
         raise ConfigError(source, ["expected sections pipeline, predictor, shrink, benchmarks"])
     return source, tree
+
+
+def option_name(path: str) -> str:
+    """Return the name of the option that overrides a path, underscores in it."""
+    section, _, own = path.rpartition(".")
+    return RENAMED.get(path) or (f"{section}_{own}" if own in CLASHING and section != "locality" else own)
+
+
+def _excess(text: str) -> str | None:
+    """Return what YAML has that no parameters need and that could fill the memory, None where it has nothing such."""
+    sizes: dict[str | None, int] = {}
+    begun: list[tuple[str | None, int]] = []  # anchor of each open list or mapping, and its nodes so far
+    for event in YAML(typ="safe", pure=True).parse(text):
+        if not isinstance(event, NodeEvent | CollectionEndEvent):
+            continue
+        where = f"line {event.start_mark.line + 1}"
+        anchor, tag, size = getattr(event, "anchor", None), getattr(event, "tag", None), 1
+        if tag is not None:
+            return f"{where}: the tag {short(tag)}; leave tags out"
+        if isinstance(event, ScalarEvent) and len(event.value) > LONGEST:
+            return f"{where}: a text of {len(event.value):,} characters, at most {LONGEST:,} are allowed"
+        if isinstance(event, CollectionStartEvent):
+            begun.append((anchor, 1))
+            if len(begun) > DEEPEST:
+                return f"{where}: more than {DEEPEST} lists and mappings inside each other"
+            continue
+        if isinstance(event, CollectionEndEvent):
+            anchor, size = begun.pop()
+        if isinstance(event, AliasEvent):
+            size = sizes.get(anchor, 1)
+        else:
+            sizes[anchor] = size
+        if begun:
+            begun[-1] = begun[-1][0], begun[-1][1] + size
+            if begun[-1][1] > MOST_NODES:
+                return f"{where}: more than {MOST_NODES:,} values, each alias written out"
+    return None
 
 
 def _resolve(dotted: str, tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> str:
@@ -461,13 +523,12 @@ def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
 def _line(error: Any, options: Container[str]) -> str:
     """Say one of pydantic's errors in a line that starts with the path."""
     path = ".".join(str(part) for part in error["loc"])
-    given = f" (option --{path.rpartition('.')[2].replace('_', '-')})" if path in options else ""
+    given = f" (option --{option_name(path).replace('_', '-')})" if path in options else ""
     if error["type"] == "missing":
         return f"{path}: missing"
     if error["type"] == "extra_forbidden":
         return f"{path}: unknown key{given}; remove it or correct its spelling"
-    found = repr(error["input"])
-    return f"{path}: {error['msg']}, found {found if len(found) < 60 else found[:57] + '...'}{given}"
+    return f"{path}: {error['msg']}, found {short(repr(error['input']))}{given}"
 
 
 def _unknown_methods(tree: Mapping[str, Any], known: list[str]) -> list[str]:

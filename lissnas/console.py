@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lissnas.errors import LissnasError
+from lissnas.redaction import redacted
 from lissnas.shrinkers.state import State
 from lissnas.stages.base import Outcome
 from lissnas.stages.compare import remarks
@@ -24,6 +28,10 @@ if TYPE_CHECKING:
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+
+
+NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+"""Errors of a path that was given, and of nothing else."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -37,18 +45,48 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def run(app: Callable[[], None]) -> None:
     """Run a command; end with its exit code and a message instead of a traceback."""
     signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files can be what no text is
     try:
         app()
     except LissnasError as error:
-        err.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        err.print(Text.assemble(("error: ", "bold red"), printable(str(error))), soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt as how:
-        err.print("interrupted; the same command again goes on where it was")
-        sys.exit(128 + (signal.SIGTERM if isinstance(how, Terminated) else signal.SIGINT))
+        _interrupted(how)
+    except SystemExit as ended:
+        # typer makes an exit of an interruption, and says nothing.
+        if isinstance(by := getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):
+            _interrupted(by)
+        raise
+    except MemoryError:
+        err.print(Text.assemble(("error: ", "bold red"), "out of memory; --memory bounds what a shrink keeps"))
+        sys.exit(1)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        err.print(Text.assemble(("error: ", "bold red"), f"{error.strerror or error}{where}"), soft_wrap=True)
+        err.print(
+            Text.assemble(("error: ", "bold red"), redacted(printable(f"{error.strerror or error}{where}"))),
+            soft_wrap=True,
+        )
+        sys.exit(2 if error.errno in NO_PATH else 1)
+    except Exception:
+        err.print(Text(redacted(traceback.format_exc())), soft_wrap=True)
         sys.exit(1)
+
+
+def _interrupted(how: KeyboardInterrupt) -> NoReturn:
+    err.print("interrupted; the same command again goes on where it was")
+    sys.exit(128 + (signal.SIGTERM if isinstance(how, Terminated) else signal.SIGINT))
+
+
+def printable(text: str) -> str:
+    """Return a text whose control characters, which could come from any file, stand as escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(line: str) -> None:
+    """Print a line as it stands."""
+    out.print(line, soft_wrap=True, markup=False)
 
 
 def iteration_line(state: State) -> str:
@@ -64,11 +102,11 @@ def iteration_line(state: State) -> str:
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[State], None]]:
     """Show a spinner, and a line after each iteration, on the error stream."""
-    with err.status(title) as status:
+    with err.status(Text(title)) as status:
 
         def after_iteration(state: State) -> None:
             err.print(Text(iteration_line(state), style="dim"), soft_wrap=True)
-            status.update(f"{title}: iteration {state.iteration + 1}")
+            status.update(Text(f"{title}: iteration {state.iteration + 1}"))
 
         yield after_iteration
 
@@ -76,7 +114,7 @@ def progress(title: str) -> Iterator[Callable[[State], None]]:
 @contextmanager
 def lines(title: str) -> Iterator[Callable[[str], None]]:
     """Show a spinner, and each line of progress, on the error stream."""
-    with err.status(title):
+    with err.status(Text(title)):
         yield lambda line: err.print(Text(line, style="dim"), soft_wrap=True)
 
 
@@ -125,7 +163,7 @@ def show_data(outcome: Outcome) -> None:
     """Print what a prepared table holds and where it is."""
     m = outcome.metrics
     out.print(f"{m['size']:,} architectures of {m['space']}: mean {m['mean']:.4g}, best {m['max']:.4g} ({m['metric']})")
-    out.print(f"Files: {outcome.place}", soft_wrap=True)
+    say(f"Files: {outcome.place}")
 
 
 def show_assessment(outcome: Outcome) -> None:
@@ -137,7 +175,7 @@ def show_assessment(outcome: Outcome) -> None:
     for row in rows:
         table.add_row(*(f"{v:.3f}" if isinstance(v, float) else f"{v:,}" for v in row.values()))
     out.print(table)
-    out.print(f"Files: {outcome.place}", soft_wrap=True)
+    say(f"Files: {outcome.place}")
 
 
 def show_locality(outcome: Outcome) -> None:
@@ -171,8 +209,8 @@ def show_comparison(outcome: Outcome) -> None:
     Where no table of true values stands behind, the comparison's own page.
     """
     if "rivals_behind_on_kept_best" not in outcome.metrics:
-        out.print((outcome.folder / "comparison.md").read_text(), markup=False, soft_wrap=True)
-        out.print(f"Files: {outcome.place}", soft_wrap=True)
+        say((outcome.folder / "comparison.md").read_text())
+        say(f"Files: {outcome.place}")
         return
     rows = outcome.csv("summary.csv")
     table = Table(title=f"methods on {outcome.metrics['benchmark']}, {rows[0]['seeds']} seeds", title_justify="left")
@@ -200,7 +238,7 @@ def show_report(outcome: Outcome) -> None:
     """Print where the page is, and what is on it."""
     m = outcome.metrics
     out.print(f"{m['tables']} tables and {m['figures']} figures on {m['benchmarks']} benchmarks")
-    out.print(f"Page: {outcome.folder / 'index.html'}", soft_wrap=True)
+    say(f"Page: {outcome.folder / 'index.html'}")
     _tail(outcome)
 
 
@@ -234,7 +272,7 @@ def show_search(search: Outcome, best: Outcome | None) -> None:
             f"The first is number {m['best_rank']:,} of {m['full_size']:,} in the real table ({m['best_true']:.4g})."
         )
     if best is not None:
-        out.print(exported_line(best), soft_wrap=True)
+        say(exported_line(best))
     _tail(search)
 
 
@@ -254,7 +292,7 @@ def show_retrained(outcome: Outcome) -> None:
     for row in rows:
         table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()))
     out.print(table)
-    out.print(exported_line(outcome))
+    say(exported_line(outcome))
     _tail(outcome)
 
 
@@ -287,4 +325,4 @@ def show_ranking(outcome: Outcome) -> None:
 def _tail(outcome: Outcome) -> None:
     if outcome.reused:
         out.print("Nothing was done: the same parameters made this result before.")
-    out.print(f"Files: {outcome.place}", soft_wrap=True)
+    say(f"Files: {outcome.place}")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Column, Table
 
 from lissnas import benchmarks, console, options, store
@@ -69,14 +68,14 @@ def _import(
             force,
         )
     said = dict(outcome.metrics)
-    console.out.print(f"{said['source']}: sha256 {said['source_sha256']}, {said['checked']}", soft_wrap=True)
+    console.say(f"{said['source']}: sha256 {said['source_sha256']}, {said['checked']}")
     for text in _contents(said):
-        console.out.print(escape(text), soft_wrap=True)
+        console.say(text)
     if outcome.reused:
         console.out.print("Nothing was done: the same file was imported before.")
-    console.out.print(f"Files: {outcome.place}", soft_wrap=True)
+    console.say(f"Files: {outcome.place}")
     if root.resolve() != official.data_root().resolve():
-        console.out.print(f"To use them: export LISSNAS_DATA={root.resolve()}", soft_wrap=True)
+        console.say(f"To use them: export LISSNAS_DATA={root.resolve()}")
 
 
 @app.command("list")
@@ -141,21 +140,19 @@ def _show(
     for row in packaged:
         table.add_row(row["name"], f"{row['networks']:,}", row["metric"], row["licence"])
     console.out.print(table)
-    console.out.print(f"Imported to {root}:" + ("" if found else " nothing yet"), soft_wrap=True)
+    console.say(f"Imported to {root}:" + ("" if found else " nothing yet"))
     for said in found:
         if "problem" in said:
-            console.out.print(escape(f"  {said['benchmark']}: {said['problem']}"), soft_wrap=True)
+            console.say(f"  {said['benchmark']}: {said['problem']}")
             continue
         origin = f"from {said['source']}, sha256 {said['source_sha256']}, {said['checked']}"
         text = f"  {said['benchmark']} ({said['path']}) {origin}"
-        console.out.print(escape(text), soft_wrap=True)
+        console.say(text)
         for line in _contents(said):
-            console.out.print(escape(f"    {line}"), soft_wrap=True)
+            console.say(f"    {line}")
     console.out.print("Select with NAME@SPLIT/RUN/EPOCHS, e.g. nasbench101@val/max/108. How to get official files:")
     for row in obtainable:
         note = f" ({row['note']})" if row["note"] else ""
-        console.out.print(
-            escape(f"  {row['file']}{note}, {row['size']}, licence {row['licence']}, {row['checksum']}"), soft_wrap=True
-        )
-        console.out.print(escape(f"    {row['address']}"), soft_wrap=True)
-        console.out.print(escape(f"    {row['command']}"), soft_wrap=True)
+        console.say(f"  {row['file']}{note}, {row['size']}, licence {row['licence']}, {row['checksum']}")
+        console.say(f"    {row['address']}")
+        console.say(f"    {row['command']}")

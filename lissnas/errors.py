@@ -6,13 +6,18 @@ from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import TypeVar
 
+from lissnas.redaction import redacted
+
 T = TypeVar("T")
 
 
 class LissnasError(Exception):
-    """A failure that is explained; the command ends with `exit_code` and no traceback."""
+    """A failure that is explained; the command ends with `exit_code` and no traceback. Its text holds no secret."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redacted(message))
 
 
 class UserError(LissnasError):
@@ -21,17 +26,23 @@ class UserError(LissnasError):
     exit_code = 2
 
 
+MOST_SHOWN = 100
+"""Problems that a message lists; more are counted."""
+
+
 class ConfigError(UserError):
     """Everything that is wrong with a configuration, at once.
 
-    `problems` are lines of the form ``path: what is wrong``.
+    `problems` are lines of the form ``path: what is wrong``; the message has the first hundred.
     """
 
     def __init__(self, source: str, problems: Sequence[str]) -> None:
         self.source = source
         self.problems = list(problems)
         count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
-        super().__init__("\n".join([f"{source}: {count}", *(f"  {p}" for p in problems)]))
+        lines = [f"{source}: {count}", *(f"  {p}" for p in problems[:MOST_SHOWN])]
+        more = len(problems) - MOST_SHOWN
+        super().__init__("\n".join(lines + ([f"  and {more:,} more"] if more > 0 else [])))
 
 
 class InvalidArchitecture(UserError):
@@ -84,4 +95,15 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     names = list(known)
     near = get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {what} {name!r}.{hint} Known: {', '.join(names)}"
+    return f"unknown {what} {short(repr(name))}.{hint} Known: {short(', '.join(names), 1000)}"
+
+
+def short(text: str, most: int = 60) -> str:
+    """Return a text, its end cut off where it is longer than a message should quote."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def first_line(error: object) -> str:
+    """Return the first line of an error's text, or its kind where it has none."""
+    lines = str(error).splitlines()
+    return short(lines[0], 300) if lines else type(error).__name__

@@ -7,7 +7,8 @@ import sys
 
 import xgboost as xgb
 
-from lissnas.errors import UserError
+from lissnas.bounds import memory_for
+from lissnas.errors import UserError, first_line, short
 
 TRY = "import sys, xgboost; xgboost.Booster().load_model(bytearray(sys.stdin.buffer.read()))"
 SECONDS = 120.0
@@ -19,7 +20,8 @@ def load_model(data: bytes) -> xgb.Booster:
     XGBoost 3.2 reads beyond the end of UBJSON that is cut off, which can be a segmentation fault.
     """
     try:
-        tried = subprocess.run([sys.executable, "-c", TRY], input=data, capture_output=True, timeout=SECONDS)
+        with memory_for(len(data)):
+            tried = subprocess.run([sys.executable, "-c", TRY], input=data, capture_output=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
         raise UserError(f"it takes more than {SECONDS:g} s to load") from None
     if tried.returncode < 0:
@@ -29,9 +31,11 @@ def load_model(data: bytes) -> xgb.Booster:
         if tried.returncode:
             lines = tried.stderr.decode(errors="replace").strip().splitlines()
             raise UserError(
-                next((line for line in lines if "XGBoostError" in line), lines[-1] if lines else "no reason")
+                short(
+                    next((line for line in lines if "XGBoostError" in line), lines[-1] if lines else "no reason"), 300
+                )
             )
         booster.load_model(bytearray(data))
     except xgb.core.XGBoostError as error:
-        raise UserError(str(error).strip().splitlines()[0]) from None
+        raise UserError(first_line(str(error).strip())) from None
     return booster

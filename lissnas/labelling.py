@@ -20,7 +20,10 @@ from typing import Any, TypeAlias
 
 from lissnas import store
 from lissnas.errors import DamagedFile, LissnasError, UserError
+from lissnas.redaction import redacted
 
+LOG = "labels.jsonl"
+"""The log of labels in a result's folder."""
 ERROR_LENGTH = 300
 """Characters of an error that are kept."""
 
@@ -70,7 +73,7 @@ def attempt(label_one: Labeller, arch: str) -> Attempt:
 
 def said(failure: BaseException) -> str:
     """Return an exception in a line: its text if it is explained, with its kind before if it is not."""
-    text = " ".join(str(failure).split())
+    text = " ".join(redacted(str(failure)).split())
     kind = "" if isinstance(failure, LissnasError) and text else f"{type(failure).__name__}: "
     return (kind + text)[:ERROR_LENGTH]
 
@@ -176,6 +179,15 @@ def _recovered(path: Path, parameters: str) -> list[Attempt]:
     if records[0].get("parameters") != parameters:
         raise UserError(f"{path} holds labels of other parameters; choose another folder, or delete this one")
     return [Attempt(**record) for record in records[1:]]
+
+
+def damages(path: Path) -> Iterator[DamagedFile]:
+    """Yield what is wrong with each line of a log; the rest of a line that was being written is not wrong."""
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            _record(path, number, line)
+        except DamagedFile as damage:
+            yield damage
 
 
 def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:

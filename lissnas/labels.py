@@ -7,7 +7,7 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lissnas.config import MIN_LABELS
-from lissnas.errors import ConfigError, InvalidArchitecture, unknown_name
+from lissnas.errors import ConfigError, InvalidArchitecture, first_line, short, unknown_name
 from lissnas.spaces.base import Archs, FloatArray, IntArray, Space
 from lissnas.spaces.declared import Declared, DeclaredSpace
 
@@ -149,11 +149,11 @@ def less_is_better(space: Space, metric: str) -> bool:
 def _archs(table: _Table, space: Space) -> tuple[Archs, set[str]]:
     """Return the network of each row, and the columns that say it."""
     rows = np.zeros((len(table.lines), space.genome_len), np.int8)
-    found = ", ".join(table.columns)
+    found = _names(table.columns)
     if isinstance(space, DeclaredSpace) and ARCH not in table.columns:
         missing = [p for p in space.positions if p not in table.columns]
         if len(missing) == len(space.positions):
-            table.say(None, f"neither a column for each position ({', '.join(missing)}) nor {ARCH!r}; found {found}")
+            table.say(None, f"neither a column for each position ({_names(missing)}) nor {ARCH!r}; found {found}")
         else:
             for p in missing:
                 table.say(None, f"the column {p!r} is missing; found {found}")
@@ -210,9 +210,9 @@ def _metric_column(table: _Table, space: Space, metric: str | None, named: set[s
             None, f"the column {asked!r}, the metric, is missing: {unknown_name('metric', asked, rest or ['none'])}"
         )
     elif len(rest) > 1:
-        table.say(None, f"the columns {', '.join(rest)} could be the metric; say which one it is")
+        table.say(None, f"the columns {_names(rest)} could be the metric; say which one it is")
     elif not rest:
-        table.say(None, f"no column holds a metric; found {', '.join(table.columns)}")
+        table.say(None, f"no column holds a metric; found {_names(table.columns)}")
     return rest[0] if asked is None and len(rest) == 1 else None
 
 
@@ -221,7 +221,9 @@ def _value(table: _Table, row: int, metric: str, text: str) -> float:
     if decimal and math.isfinite(float(text)):
         return float(text)
     what = "is not finite" if decimal or text.lower().lstrip("+-") in ("inf", "infinity", "nan") else "is no number"
-    table.say(row, f"{metric} {text!r} {what}; leave the cell empty, or write {FAILED!r} in a column {STATUS!r}")
+    table.say(
+        row, f"{metric} {short(repr(text))} {what}; leave the cell empty, or write {FAILED!r} in a column {STATUS!r}"
+    )
     return math.nan
 
 
@@ -267,7 +269,7 @@ def _csv(path: Path, data: bytes) -> _Table:
         problems.append((reader.line_num, f"not CSV: {error}"))
     if not header:
         raise ConfigError(str(path), [f"{path.name}:1: the file is empty"])
-    problems += [(1, f"the column {name!r} stands twice") for name, n in Counter(header).items() if n > 1]
+    problems += _twice(header)
     columns = {name: [cells[i] for cells in found] for i, name in enumerate(header)}
     return _Table(path, columns, lines, problems)
 
@@ -277,10 +279,19 @@ def _parquet(path: Path, data: bytes) -> _Table:
     try:
         table = pq.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
-        raise ConfigError(str(path), [f"{path.name}: not parquet: {str(error).splitlines()[0]}"]) from None
-    twice = [(1, f"the column {name!r} stands twice") for name, n in Counter(table.column_names).items() if n > 1]
+        raise ConfigError(str(path), [f"{path.name}: not parquet: {first_line(error)}"]) from None
     columns = {
         name: ["" if cell is None else str(cell).strip() for cell in column.to_pylist()]
         for name, column in zip(table.column_names, table.columns, strict=True)
     }
-    return _Table(path, columns, range(1, table.num_rows + 1), twice)
+    return _Table(path, columns, range(1, table.num_rows + 1), _twice(table.column_names))
+
+
+def _twice(names: Sequence[str]) -> list[tuple[int, str]]:
+    """Return problems about columns that stand more than once."""
+    return [(1, f"the column {short(repr(name))} stands twice") for name, n in Counter(names).items() if n > 1]
+
+
+def _names(columns: Iterable[str]) -> str:
+    """Return the names of columns for a message."""
+    return short(", ".join(columns), 300)

@@ -19,6 +19,7 @@ from lissnas.errors import Problems, UserError
 from lissnas.labels import read_labels
 from lissnas.oracles import Oracle
 from lissnas.predictor import Scorer
+from lissnas.redaction import without_passwords
 from lissnas.remote import here
 from lissnas.sources import Source, from_space, get_space
 from lissnas.spaces import Space
@@ -28,17 +29,20 @@ from lissnas.stages.label import TrainingOracle
 from lissnas.user_oracles import CommandOracle, Remembered, SurrogateScorer, model_scorer
 
 MOST_SEEDS = 10_000
+MOST_SUGGESTED = 1_000_000
 
 PANEL = "Parameters (they override params.yaml)"
 
-SeedOption = Annotated[int, typer.Option(help="Seed of every random draw.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every random draw.")]
 BenchmarkOption = Annotated[str, typer.Option(help="Benchmark, e.g. nasbench101 (see `lissnas spaces`).")]
 ParamsOption = Annotated[
     Path | None,
     typer.Option("--params", help="Parameter file; else ./params.yaml, else the built-in values."),
 ]
 TableOption = Annotated[Path | None, typer.Option(help="Folder that `lissnas data` wrote; else the packaged table.")]
-ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads; 0 takes all cores. Never changes a result.")]
+ThreadsOption = Annotated[
+    int, typer.Option(min=0, max=config.MOST_THREADS, help="Threads; 0 takes all cores. Never changes a result.")
+]
 LocalityOption = Annotated[
     Path | None, typer.Option(help="Folder that `lissnas locality` wrote; its threshold distance caps the edits.")
 ]
@@ -152,20 +156,12 @@ SECTIONS: dict[str, list[tuple[str, type[BaseModel]]]] = {
 """The sections of the configuration that a command's options override."""
 
 
-ONE_SHOT = ("supernet", "search", "retrain", "label", "ranking")
-CLASHING = ("recipe", "seed", "images")
-"""Fields that several sections of these stages have, or the command itself: they get the section's name before."""
-
-RENAMED = {("shrink", "labels"): "label_budget"}
-"""`--labels` is the file of labels that there are already."""
-
-
 def config_options(stage: str) -> dict[str, tuple[str, Any]]:
     """Return for each option of a stage its dotted path in the configuration, and its annotation."""
     found: dict[str, tuple[str, Any]] = {}
     for path, section in SECTIONS[stage]:
         for own, field in section.model_fields.items():
-            name = f"{path}_{own}" if own in CLASHING and stage in ONE_SHOT else RENAMED.get((path, own), own)
+            name = config.option_name(f"{path}.{own}")
             kind = _plain_type(field.annotation)
             if kind is not None and name not in found:
                 option = typer.Option(help=f"{field.description} ({path}.{own})", rich_help_panel=PANEL)
@@ -286,7 +282,7 @@ def _judge_of(
 ) -> tuple[Oracle | None, Scorer | None, str]:
     """Return the oracle or the scorer that was asked for, and a word on who it is; neither where labels are all."""
     if "oracle_command" in asked:
-        judge = f"command {asked['oracle_command']}"
+        judge = f"command {without_passwords(asked['oracle_command'])}"
         command = CommandOracle.parse(space, asked["oracle_command"], asked["oracle_timeout"])
         return Remembered(command, space, out.parent / f".{out.name}.answers", judge), None, judge
     if "oracle_model" in asked:

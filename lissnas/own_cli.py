@@ -34,9 +34,9 @@ def _init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for
         store.write(folder / name, (files("lissnas") / "example" / name).read_bytes())
     space, labels, shrunk, chosen = (shlex.quote(str(folder / name)) for name in (*EXAMPLE, "shrunk", "next.csv"))
     own = f"--space {space} --labels {labels}"
-    _say(f"Files: {folder}: {EXAMPLE[0]}, commented; {EXAMPLE[1]}, example data from a formula, not measured.")
-    _say(f"Shrink the space:    lissnas shrink {own} --out {shrunk}")
-    _say(f"What to train next:  lissnas suggest {own} --n 50 --out {chosen}")
+    console.say(f"Files: {folder}: {EXAMPLE[0]}, commented; {EXAMPLE[1]}, example data from a formula, not measured.")
+    console.say(f"Shrink the space:    lissnas shrink {own} --out {shrunk}")
+    console.say(f"What to train next:  lissnas suggest {own} --n 50 --out {chosen}")
 
 
 @app.command("suggest")
@@ -47,7 +47,7 @@ def _suggest(
         Path | None,
         typer.Option(help="Labels so far, .csv or .parquet; rows without a metric wait for it. None: uniform ones."),
     ] = None,
-    n: Annotated[int, typer.Option(min=1, help="How many networks.")] = 50,
+    n: Annotated[int, typer.Option(min=1, max=options.MOST_SUGGESTED, help="How many networks.")] = 50,
     metric: Annotated[str | None, typer.Option(help="The labels' column to go by, where several could be.")] = None,
     seed: SeedOption = 0,
     params: ParamsOption = None,
@@ -57,7 +57,7 @@ def _suggest(
     """Suggest the next networks worth training: some likely best, most informative, never one that is labelled."""
     if out.suffix.lower() != ".csv" or out.is_dir():
         raise UserError(f"--out: expected a file that ends in .csv, found {out}")
-    if labels is not None and out.resolve() == labels.resolve():
+    if labels is not None and out.exists() and labels.exists() and out.samefile(labels):
         raise UserError(f"--out: {out} holds the labels; choose another file, and add its rows once they are trained")
     if out.exists() and not force:
         raise UserError(f"{out} exists; choose another file, or replace it with --force")
@@ -68,16 +68,14 @@ def _suggest(
         batch = suggest(found, known, n, checked, seed, threads)
     header = read_rows(labels)[0] if labels is not None and labels.suffix.lower() == ".csv" else None
     store.write(out, write_rows(found, batch.archs, known.metric, header))
-    _say(f"{batch.describe()}. Files: {out}")
+    console.say(f"{batch.describe()}. Files: {out}")
     if len(batch) < n:
-        _say(f"Note: no more are left, {n:,} were asked for.")
+        console.say(f"Note: no more are left, {n:,} were asked for.")
     have = len(known.values)
     if batch.kinds.count(UNIFORM) == len(batch):
-        _say(f"Note: {have:,} networks have a label, too few (or all the same) to choose {n:,} by; these are uniform.")
+        console.say(
+            f"Note: {have:,} networks have a label, too few (or all the same) to choose {n:,} by; these are uniform."
+        )
     told = shlex.quote(str(labels)) if labels is not None else "labels.csv"
-    _say(f"Train them, fill in {known.metric}, add the rows to {told}, and then:")
-    _say(f"  lissnas shrink --space {shlex.quote(space)} --labels {told} --out shrunk_{have + len(batch)}")
-
-
-def _say(line: str) -> None:
-    console.out.print(line, soft_wrap=True, markup=False)
+    console.say(f"Train them, fill in {known.metric}, add the rows to {told}, and then:")
+    console.say(f"  lissnas shrink --space {shlex.quote(space)} --labels {told} --out shrunk_{have + len(batch)}")

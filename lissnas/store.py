@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
 import json
 import os
+import shlex
 import shutil
 import socket
 import tempfile
@@ -26,6 +28,8 @@ from numpy.typing import NDArray
 from lissnas.errors import DamagedFile, UserError
 
 MANIFEST = "manifest.json"
+WRITING = ".writing-"
+"""In the name of a file or folder that is not whole yet, after the name that it will have."""
 RUN = "run.json"
 """What is no function of the parameters: times, versions, host; and digests of the files that hold such."""
 
@@ -98,7 +102,7 @@ def digest(value: Any) -> str:
 def write(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old one or the new one, even after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{WRITING}")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -123,7 +127,7 @@ def publish(folder: Path, files: Mapping[str, bytes], extra: Mapping[str, bytes]
     everything = {**files, **(extra or {}), MANIFEST: manifest}
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}{WRITING}") as temporary:
             made = Path(temporary) / folder.name
             for name, data in everything.items():
                 write(made / name, data)
@@ -149,29 +153,73 @@ def read_manifest(folder: Path) -> dict[str, str] | None:
         raise UserError(f"{folder / MANIFEST} is not a manifest of lissnas; choose another folder") from None
 
 
-def read_verified(folder: Path, name: str, manifest: Mapping[str, str], remedy: str) -> bytes:
-    """Return a file's bytes once they have the digest of the manifest; raises DamagedFile."""
+def read_verified(folder: Path, name: str, manifest: Mapping[str, str], remedy: str | None = None) -> bytes:
+    """Return a file's bytes once they have the digest of the manifest; raises DamagedFile.
+
+    The error names `remedy`, by default the command that made the folder.
+    """
     path = folder / name
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
-        raise DamagedFile(str(path), manifest[name], "no file", remedy) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise DamagedFile(str(path), manifest[name], "no file", remedy or rebuilt_by(folder)) from None
     if sha256(data) != manifest[name]:
-        raise DamagedFile(str(path), manifest[name], sha256(data), remedy)
+        raise DamagedFile(str(path), manifest[name], sha256(data), remedy or rebuilt_by(folder))
     return data
 
 
-def verify(folder: Path, remedy: str) -> dict[str, str]:
+def rebuilt_by(folder: Path) -> str:
+    """Return how to make a folder's result again: the command in its `run.json`, with --force."""
+    try:
+        words = [str(word) for word in read_json(folder / RUN)["command"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        words = []
+    if words[:1] != ["lissnas"] and words[:2] != ["python", "-m"]:
+        return "Make it again: the command or the flow that made it, with --force"
+    return f"Make it again: {shlex.join(words if '--force' in words else [*words, '--force'])}"
+
+
+def damages(folder: Path, manifest: Mapping[str, str]) -> Iterator[DamagedFile]:
+    """Yield what is wrong with each file of a manifest, and with the files that `run.json` vouches for."""
+    vouched: dict[str, str] = {}
+    try:
+        vouched = _vouched(folder)
+    except FileNotFoundError:
+        pass
+    except DamagedFile as damage:
+        yield damage
+    for files in (manifest, vouched):
+        for name in files:
+            try:
+                read_verified(folder, name, files)
+            except DamagedFile as damage:
+                yield damage
+
+
+def to_record(said: Mapping[str, Any]) -> bytes:
+    """Return the record of a run as the bytes of `run.json`, with a digest of its own: no manifest vouches for it."""
+    return to_json({**said, "digest": digest(said)})
+
+
+def _vouched(folder: Path) -> dict[str, str]:
+    """Return the files with times, and their digests; raises DamagedFile, UserError for a record that is none."""
+    try:
+        said = read_json(folder / RUN)
+        expected = said.pop("digest", "none")
+        if expected != digest(said):
+            raise DamagedFile(str(folder / RUN), str(expected), digest(said), rebuilt_by(folder))
+        return {str(k): str(v) for k, v in said.get("files", {}).items()}
+    except (ValueError, AttributeError, TypeError):
+        raise UserError(f"{folder / RUN} is not a record of lissnas. {rebuilt_by(folder)}") from None
+
+
+def verify(folder: Path) -> dict[str, str]:
     """Return the manifest after checking every file that it lists; raises DamagedFile or UserError."""
     manifest = read_manifest(folder)
     if manifest is None:
         raise UserError(f"{folder} has no {MANIFEST}: no run of lissnas was completed there")
-    for name in manifest:
-        read_verified(folder, name, manifest, remedy)
-    with suppress(FileNotFoundError):
-        timed = json.loads((folder / RUN).read_bytes()).get("files", {})
-        for name in timed:
-            read_verified(folder, name, timed, remedy)
+    for damage in damages(folder, manifest):
+        raise damage
     return manifest
 
 
@@ -193,6 +241,7 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"can't write to {folder.parent}: {error.strerror or error}") from None
     try:
+        _sweep(folder)
         started = datetime.now(UTC).isoformat(timespec="seconds")
         path.with_suffix(".holder").write_text(f"process {os.getpid()} on {socket.gethostname()} since {started}\n")
         yield
@@ -202,8 +251,24 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def _sweep(folder: Path) -> None:
+    """Delete what writers that were killed left of the folder and of its checkpoint; the caller holds the lock."""
+    name, above = glob.escape(folder.name), folder.parent
+    for place, left in (
+        (above, f".{name}{WRITING}*"),
+        (folder, f".*{WRITING}*"),
+        (above / f".{folder.name}.checkpoint", f".*{WRITING}*"),
+    ):
+        for path in place.glob(left):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 SAVING, QUICK = 0.05, 0.1
 """The share of the time that may go into saving a state, and seconds of a save that is due in any case."""
+
+
+STATE = "checkpoint.json"
+"""What a checkpoint says of itself; its arrays lie beside it."""
 
 
 class Checkpoint:
@@ -230,8 +295,8 @@ class Checkpoint:
         data = sink.getvalue()
         state = f"state-{sha256(data)[:16]}.npz"
         write(self.folder / state, data)
-        about = {"parameters": self.parameters, "state": state, "sha256": sha256(data), "about": about}
-        write(self.folder / "checkpoint.json", to_json(about))
+        said = {"parameters": self.parameters, "state": state, "sha256": sha256(data), "about": about}
+        write(self.folder / STATE, to_json({**said, "digest": digest(said)}))
         for old in self.folder.glob("state-*.npz"):
             if old.name != state:
                 old.unlink()
@@ -243,21 +308,49 @@ class Checkpoint:
 
         Raises DamagedFile when the state is not what was written.
         """
-        try:
-            about = json.loads((self.folder / "checkpoint.json").read_bytes())
-            if about["parameters"] != self.parameters:
-                return None
-            files = {about["state"]: about["sha256"]}
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        if (said := _checkpoint(self.folder)) is None or said["parameters"] != self.parameters:
             return None
-        remedy = f"Delete the folder {self.folder} to start from the beginning."
-        data = read_verified(self.folder, about["state"], files, remedy)
+        data = _state(self.folder, said)
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return dict(arrays), about["about"]
+            return dict(arrays), said["about"]
 
     def clear(self) -> None:
         """Forget the state, once the run is published."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Return what a checkpoint says, None where there is none; raises DamagedFile."""
+    try:
+        text = (folder / STATE).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    expected, found = "of what it says", sha256(text)
+    try:
+        said: dict[str, Any] = json.loads(text)
+        expected, found = str(said.pop("digest")), digest(said)
+    except (ValueError, KeyError, AttributeError, TypeError):
+        pass
+    if found != expected:
+        raise DamagedFile(str(folder / STATE), expected, found, _begin_anew(folder))
+    return said
+
+
+def _state(folder: Path, said: Mapping[str, Any]) -> bytes:
+    return read_verified(folder, said["state"], {said["state"]: said["sha256"]}, _begin_anew(folder))
+
+
+def _begin_anew(folder: Path) -> str:
+    return f"Delete the folder {folder} to start from the beginning."
+
+
+def checkpoint_damages(folder: Path) -> Iterator[DamagedFile]:
+    """Yield what is wrong with a checkpoint: the first that is."""
+    try:
+        if (said := _checkpoint(folder)) is not None:
+            _state(folder, said)
+    except DamagedFile as damage:
+        yield damage
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import subprocess
@@ -10,12 +11,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode
 
 import filelock
 
 from lissnas import registry, store
 from lissnas.gauges import Sample
+from lissnas.redaction import redacted, sign_mlflow_apart
 from lissnas.stages.base import PARAMETERS, Outcome
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ def log_stage(
         "method": str(parameters.get("variant", stage)),
         "params_digest": digest,
         "manifest_sha256": manifest,
+        **_account(),
         **({} if seed is None else {"seed": str(seed)}),
         **_revision(),
     }
@@ -172,7 +175,9 @@ def _log_booster(file: Path) -> str:
 
     requirements = [f"xgboost-cpu=={version('xgboost-cpu')}"]
     booster = xgb.Booster(model_file=str(file))
-    logged = mlflow.xgboost.log_model(booster, name="predictor", model_format="ubj", pip_requirements=requirements)
+    logged = mlflow.xgboost.log_model(
+        booster, name="predictor", model_format="ubj", pip_requirements=requirements, tags=_account()
+    )
     mlflow.log_artifact(str(file.with_suffix(".json")))
     return str(logged.model_uri)
 
@@ -295,6 +300,7 @@ def _log_network(outcome: Outcome) -> registry.Model:
         input_example=example,
         serialization_format="pt2",
         pip_requirements=requirements,
+        tags=_account(),
     )
     parameters = outcome.json(PARAMETERS)
     held_out = {"set": "test", **{name: parameters["images"][name] for name in ("source", "folder", "side")}}
@@ -312,6 +318,9 @@ def _client() -> tuple[MlflowClient, str]:
     os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{Path.cwd() / 'mlflow.db'}")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    # It would print the server's address as it is given; whoever logs says where it went.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    sign_mlflow_apart()
     import mlflow
     from mlflow import MlflowClient
 
@@ -344,19 +353,19 @@ def _parent(client: MlflowClient, experiment: str, benchmark: str, name: str, ke
         return run
 
 
-def redacted(uri: str) -> str:
-    """Return a URI without the name and password that it may carry."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
+
+
+def _account() -> dict[str, str]:
+    """Return the tag of who logs: MLflow would take MLFLOW_TRACKING_USERNAME, which can be a token."""
+    try:
+        return {"mlflow.user": getpass.getuser()}
+    except (KeyError, OSError):  # a container's user without a name
+        return {"mlflow.user": "unknown"}
 
 
 def _revision() -> dict[str, str]:

@@ -54,15 +54,14 @@ def load(folder: Path | str) -> Network:
     Its files are checked first; raises UserError where there is none, DamagedFile where one was changed.
     """
     folder = Path(folder)
-    remedy = "Export it again: the retraining's command with --force"
-    manifest = store.verify(folder, remedy)
+    manifest = store.verify(folder)
     if WEIGHTS not in manifest:
         raise UserError(f"{folder} holds no exported network")
-    about = json.loads(store.read_verified(folder, ABOUT, manifest, remedy))
+    about = json.loads(store.read_verified(folder, ABOUT, manifest))
     row = spaces.get(about["space"]).parse([about["arch"]])[0]
     size = {name: about[name] for name in ("width", "stem_stride", "classes")}
     model = network(about["space"], row.tolist(), **size)
-    _put(model, store.read_verified(folder, WEIGHTS, manifest, remedy), folder)
+    _put(model, store.read_verified(folder, WEIGHTS, manifest), folder)
     return model
 
 
@@ -94,11 +93,10 @@ def load_supernet(folder: Path, members: Archs | None) -> Supernet:
     `members` None asks for one of the whole space. Raises UserError when it was trained on others, DamagedFile
     where a file was changed.
     """
-    remedy = "Train it again: the same command with --force"
-    manifest = store.verify(folder, remedy)
+    manifest = store.verify(folder)
     if SUPERNET_WEIGHTS not in manifest:
         raise UserError(f"{folder} holds no supernet")
-    about = json.loads(store.read_verified(folder, SUPERNET_ABOUT, manifest, remedy))
+    about = json.loads(store.read_verified(folder, SUPERNET_ABOUT, manifest))
     space = spaces.get(about["space"])
     if about["networks_sha256"] == WHOLE:
         members = None
@@ -114,7 +112,7 @@ def load_supernet(folder: Path, members: Archs | None) -> Supernet:
         )
     size = {name: about[name] for name in ("width", "stem_stride", "classes", "affine", "shots")}
     model = supernet(about["space"], members, **size)
-    _put(model, store.read_verified(folder, SUPERNET_WEIGHTS, manifest, remedy), folder)
+    _put(model, store.read_verified(folder, SUPERNET_WEIGHTS, manifest), folder)
     return model
 
 

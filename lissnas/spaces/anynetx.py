@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from lissnas.errors import InvalidArchitecture
+from lissnas.errors import InvalidArchitecture, short
 from lissnas.spaces.base import Archs, BoolArray, Features, IntArray
 from lissnas.spaces.chain import half
 from lissnas.spaces.choices import ChoiceSpace
@@ -226,8 +226,9 @@ class AnyNetX(ChoiceSpace):
             return f"expected {self.stages} stages, e.g. 2x64b1g16|..., found {len(parts)}"
         at = next(i for i, text in enumerate(parts) if text not in self._number)
         v = self.values
+        found = short(repr(parts[at]))
         return (
-            f"stage {at} is {parts[at]!r}, expected depth x width b bottleneck g group width, e.g. 2x64b1g16, with "
+            f"stage {at} is {found}, expected depth x width b bottleneck g group width, e.g. 2x64b1g16, with "
             f"depth {v.depth[0]} to {v.depth[-1]}, width {v.width[0]} to {v.width[-1]} in steps of 8, "
             f"bottleneck in {v.bottleneck}, group width in {v.group}"
         )

@@ -183,9 +183,9 @@ def first_of_each(keys: Keys) -> IntArray:
 def as_bytes(names: Sequence[str], width: int) -> tuple[NDArray[np.uint8], IntArray]:
     """Return names as an `(n, width)` matrix of ASCII codes, padded with 0, and their lengths.
 
-    A name that is longer than `width` or holds anything but ASCII has length -1.
+    A name that is longer than `width` or holds NUL or anything but ASCII has length -1.
     """
-    lengths = np.fromiter((len(s) if s.isascii() else -1 for s in names), np.int64, len(names))
+    lengths = np.fromiter((len(s) if s.isascii() and "\0" not in s else -1 for s in names), np.int64, len(names))
     lengths[lengths > width] = -1
     text = [s if ok else "" for s, ok in zip(names, lengths >= 0, strict=True)]
     codes = np.array(text, dtype=f"S{width}").view(np.uint8).reshape(len(text), width)

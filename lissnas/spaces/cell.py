@@ -18,6 +18,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from lissnas.errors import short
 from lissnas.spaces.base import (
     MUTATE_TRIES,
     Archs,
@@ -391,7 +392,7 @@ class CellSpace(Space):
                 if bad_edge[first]
                 else f"an operation is not 0 to {self.n_ops - 1} ({', '.join(self.ops)})"
             )
-            raise_first(bad, f"{reason}, found {names[first]!r}")
+            raise_first(bad, f"{reason}, found {short(repr(names[first]))}")
         return self.unkey(self.key(rows))
 
 

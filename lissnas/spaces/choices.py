@@ -256,7 +256,7 @@ class ChoiceSpace(Space):
 
     def format(self, archs: Archs) -> list[str]:
         """Return the digits of each row."""
-        text = (archs + ord("0")).astype(np.uint8)
+        text = np.ascontiguousarray((archs + ord("0")).astype(np.uint8))
         return [s.decode() for s in text.view(f"S{self.genome_len}").ravel()]
 
     def parse(self, names: Sequence[str]) -> Archs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
@@ -26,6 +27,8 @@ from lissnas.spaces.declared_yaml import Checked, Node, compose, number
 
 MOST_CHOICES = 127
 """Choices of a position: rows are int8."""
+MOST_POSITIONS, MOST_RULES = 1_000, 1_000
+"""Positions of a space, and entries of each list of rules: drawn by the hundred thousand, more would not fit."""
 MOST_GROUPS = 12
 """Groups of positions that one exchange may move."""
 BASE = "base"
@@ -101,7 +104,11 @@ def _metric(checked: Checked, node: Node) -> Metric:
 def _positions(checked: Checked, node: Node, metric: str) -> tuple[Position, ...]:
     out: dict[str, Position] = {}
     lines: dict[str, int] = {}
-    for item in checked.sequence(node, "positions"):
+    items = checked.sequence(node, "positions")
+    if len(items) > MOST_POSITIONS:
+        checked.say(node.line, f"positions: {len(items):,} positions, at most {MOST_POSITIONS:,} are possible")
+        checked.raise_any()
+    for item in items:
         tree = checked.mapping(item, "positions", ("name", "choices"))
         for key in ("name", "choices"):
             if item.pairs is not None and key not in tree:
@@ -123,7 +130,9 @@ def _positions(checked: Checked, node: Node, metric: str) -> tuple[Position, ...
 
 def _choices(checked: Checked, node: Node, where: str) -> tuple[str, ...]:
     items = checked.sequence(node, where)
-    found = [(item.line, checked.text(item, f"{where}: a choice")) for item in items]
+    if len(items) > MOST_CHOICES:
+        checked.say(node.line, f"{where} has {len(items)} choices, at most {MOST_CHOICES} are possible")
+    found = [(item.line, checked.text(item, f"{where}: a choice")) for item in items[:MOST_CHOICES]]
     out: list[str] = []
     for line, choice in found:
         if choice is None:
@@ -135,8 +144,6 @@ def _choices(checked: Checked, node: Node, where: str) -> tuple[str, ...]:
         out.append(choice)
     if len(items) == 1:
         checked.say(node.line, f"{where} has one choice; a position needs two, leave it out otherwise")
-    if len(items) > MOST_CHOICES:
-        checked.say(node.line, f"{where} has {len(items)} choices, at most {MOST_CHOICES} are possible")
     return tuple(out)
 
 
@@ -162,7 +169,7 @@ class _Rules:
         items = self.checked.sequence(node, where)
         found = [self.position(item, where) for item in items]
         known = [p for p in found if p is not None]
-        for p in sorted({p for p in known if known.count(p) > 1}):
+        for p in sorted(p for p, n in Counter(known).items() if n > 1):
             self.checked.say(node.line, f"{where}: position {self.positions[p].name!r} stands twice")
         if 0 < len(items) < least:
             self.checked.say(node.line, f"{where}: expected at least {least} positions")
@@ -200,7 +207,11 @@ class _Rules:
     def rules(self, node: Node, where: str) -> list[tuple[Node, str, Node]]:
         """Return the entries of a list of mappings: the mapping, its first key, what belongs to that."""
         out = []
-        for item in self.checked.sequence(node, where):
+        items = self.checked.sequence(node, where)
+        if len(items) > MOST_RULES:
+            self.checked.say(node.line, f"{where}: {len(items):,} rules, at most {MOST_RULES:,} are possible")
+            self.checked.raise_any()
+        for item in items:
             if item.pairs:
                 out.append((item, item.pairs[0][0].text or "", item.pairs[0][1]))
             else:
@@ -275,7 +286,7 @@ class _Rules:
                 self.checked.say(left[0].line, f"inactive: the rules of lines {lines} hang on each other in a circle")
                 return tuple(rules)
             done += ready
-            left = [rule for rule in left if rule not in ready]
+            left = [rule for rule in left if off & {p for p, _ in rule.match}]
         return tuple(done)
 
     def exchanges(self, node: Node) -> tuple[Exchange, ...]:
@@ -363,12 +374,12 @@ def _cell(checked: Checked, node: Node) -> Cell:
     edges = vertices * (vertices - 1) // 2
     most = _whole(checked, tree["max_edges"], "cell: max_edges", 1, max(edges, 1)) if "max_edges" in tree else 1
     on = one_of(checked, tree["ops_on"], "cell: ops_on", OPS_ON) if "ops_on" in tree else None
-    ops: list[str] = []
+    ops: dict[str, None] = {}
     for item in checked.sequence(tree["ops"], "cell: ops") if "ops" in tree else ():
         op = checked.text(item, "cell: an operation")
         if op in ops:
             checked.say(item.line, f"cell: the operation {op!r} stands twice")
-        ops += [op] if op is not None else []
+        ops |= {op: None} if op is not None else {}
     return Cell(vertices, most, tuple(ops), on == "edges", node.line)
 
 
@@ -376,7 +387,7 @@ def _whole(checked: Checked, node: Node, where: str, low: int, high: int) -> int
     text = checked.text(node, where)
     if text is None:
         return high
-    if not re.fullmatch(r"\d{1,4}", text) or not low <= int(text) <= high:
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not low <= int(text) <= high:
         checked.say(node.line, f"{where}: expected a whole number from {low} to {high}, found {text!r}")
         return high
     return int(text)

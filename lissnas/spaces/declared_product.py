@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.random import Generator
 from scipy.special import betaincinv
 
-from lissnas.errors import InvalidArchitecture, UserError, unknown_name
+from lissnas.errors import InvalidArchitecture, UserError, short, unknown_name
 from lissnas.spaces.base import (
     LISTABLE,
     MUTATE_TRIES,
@@ -34,8 +35,10 @@ from lissnas.spaces.declared_records import Declaration, Metric
 from lissnas.spaces.declared_rules import Rules
 from lissnas.spaces.declared_yaml import Checked
 
-CHUNK = 1 << 18
-"""Rows that are drawn or listed at once."""
+CHUNK, CELLS = 1 << 18, 1 << 24
+"""Rows that are drawn or listed at once; fewer where they have so many positions that they hold more choices."""
+MOST_FEATURE = float(np.finfo(np.float32).max)
+"""Features are single-precision numbers; a choice may be a larger one."""
 SAMPLE_TRIES = 1_000_000
 """Uniform rows without a single network after which a space counts as empty."""
 STALE = 5
@@ -90,7 +93,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
         self.size_exact = self.free or self.descriptions <= LISTABLE
         self._numbers = {i: p.numbers for i, p in enumerate(positions) if p.numbers is not None}
         every = [choice for choices in self.choices for choice in choices]
-        self._shared = [c for c in dict.fromkeys(every) if every.count(c) > 1]
+        self._shared = [choice for choice, n in Counter(every).items() if n > 1]
         self.n_features = len(every) + len(self._shared) + len(self._numbers) + len(self.cost_names)
 
     # -- identity ----------------------------------------------------------------------------
@@ -204,9 +207,10 @@ class DeclaredSpace(Declared, ChoiceSpace):
     def reject(self, n: int, rng: Generator) -> Archs:
         """Draw by rejection: uniform rows, of which networks in the form that is kept are kept."""
         found, tries, got = [np.empty((0, self.genome_len), np.int8)], 0, 0
+        most = min(CHUNK, CELLS // self.genome_len)
         while got < n:
             share = max(got, 1) / max(tries, 1)
-            rows = self._uniform(int(min(max(1.1 * (n - got) / share, 1024), CHUNK)), rng)
+            rows = self._uniform(int(min(max(1.1 * (n - got) / share, 1024), most)), rng)
             tries += len(rows)
             found.append(rows[self._is_canonical(rows)])
             got += len(found[-1])
@@ -340,7 +344,8 @@ class DeclaredSpace(Declared, ChoiceSpace):
         texts = np.array([text for choices in self.choices for text in choices], object)
         columns = [hot[:, texts == text].sum(axis=1) for text in self._shared]
         for p, numbers in self._numbers.items():
-            columns.append(np.array([float(x) for x in numbers])[archs[:, p]] * active[:, p])
+            values = np.clip([float(x) for x in numbers], -MOST_FEATURE, MOST_FEATURE)
+            columns.append(values[archs[:, p]] * active[:, p])
         columns += [self.rules.cost(name, archs, active) for name in self.cost_names]
         for i, column in enumerate(columns):
             out[:, len(position) + i] = column
@@ -379,7 +384,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
         """Return a column of texts for each position, and which names don't have so many parts."""
         parts = [name.split("|") for name in names]
         problems = [
-            (i, f"expected {self.genome_len} choices joined by '|', found {len(part)} in {names[i]!r}")
+            (i, f"expected {self.genome_len} choices joined by '|', found {len(part)} in {short(repr(names[i]))}")
             for i, part in enumerate(parts)
             if len(part) != self.genome_len
         ]

@@ -91,7 +91,7 @@ class Cost:
     @property
     def highest(self) -> Fraction:
         """The sum of the highest prices."""
-        return Fraction(self.base) + sum(Fraction(max(prices)) for prices in self.by_choice.values())
+        return Fraction(self.base) + sum(Fraction(max(prices, default=0)) for prices in self.by_choice.values())
 
 
 @dataclass(frozen=True)

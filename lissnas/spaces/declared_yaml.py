@@ -11,11 +11,15 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from lissnas.errors import ConfigError, unknown_name
+from lissnas.errors import ConfigError, first_line, short, unknown_name
 
 DEEPEST = 12
 """Nesting of lists and mappings; the grammar needs six."""
-_NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d{1,15})?([eE][+-]?\d{1,2})?")
+LONGEST = 1_000
+"""Characters of a text; a name of a position or a choice has a few."""
+MOST_PROBLEMS = 1_000
+"""Problems after which a file is read no further."""
+_NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?([eE][+-]?[0-9]{1,2})?")
 
 
 @dataclass
@@ -33,12 +37,13 @@ class Checked:
     """The problems of one file as they are found: each `say` keeps a line, nothing is raised yet."""
 
     source: str
-    found: list[tuple[int, str]] = field(default_factory=list)
+    found: dict[tuple[int, str], None] = field(default_factory=dict)
 
     def say(self, line: int, what: str) -> None:
-        """Keep a problem, each once."""
-        if (line, what) not in self.found:
-            self.found.append((line, what))
+        """Keep a problem, each once; raises ConfigError with all that are kept where they become too many."""
+        self.found[line, what] = None
+        if len(self.found) > MOST_PROBLEMS:
+            self.raise_any()
 
     def raise_any(self) -> None:
         """Raise ConfigError with all problems in the order of lines, if there are any."""
@@ -132,6 +137,9 @@ def compose(text: str, checked: Checked) -> Node:
             if kind not in ("ScalarEvent", "SequenceStartEvent", "MappingStartEvent", "AliasEvent"):
                 continue
             node = _node(kind, event, checked)
+            if node.text is not None and len(node.text) > LONGEST:
+                checked.say(node.line, f"a text of {len(node.text):,} characters, at most {LONGEST:,} are allowed")
+                checked.raise_any()
             if not stack:
                 if root is not None:
                     checked.say(node.line, "a second document; one file declares one space")
@@ -142,6 +150,8 @@ def compose(text: str, checked: Checked) -> Node:
             elif keys[-1] is None:
                 keys[-1] = node
             elif stack[-1].pairs is not None:
+                if node.text == "":
+                    node.line = keys[-1].line  # nothing stands there; the parser says where the next thing does
                 stack[-1].pairs.append((keys[-1], node))
                 keys[-1] = None
             if node.items is not None or node.pairs is not None:
@@ -152,10 +162,10 @@ def compose(text: str, checked: Checked) -> Node:
                 checked.raise_any()
     except MarkedYAMLError as error:
         mark = error.problem_mark
-        checked.say(mark.line + 1 if mark else 1, f"not YAML: {str(error.problem).splitlines()[0]}")
+        checked.say(mark.line + 1 if mark else 1, f"not YAML: {first_line(error.problem)}")
         checked.raise_any()
-    except (YAMLError, ValueError, RecursionError) as error:
-        checked.say(1, f"not YAML: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+    except (YAMLError, ValueError) as error:
+        checked.say(1, f"not YAML: {first_line(error)}")
         checked.raise_any()
     return root or Node(1, text="")
 
@@ -163,12 +173,12 @@ def compose(text: str, checked: Checked) -> Node:
 def _node(kind: str, event: Any, checked: Checked) -> Node:
     line = int(event.start_mark.line) + 1
     if kind == "AliasEvent":
-        checked.say(line, f"the alias *{event.anchor}; write the value out instead")
+        checked.say(line, f"the alias *{short(event.anchor)}; write the value out instead")
         return Node(line)
     if event.anchor is not None:
-        checked.say(line, f"the anchor &{event.anchor}; write values out instead")
+        checked.say(line, f"the anchor &{short(event.anchor)}; write values out instead")
     if event.tag is not None:
-        checked.say(line, f"the tag {event.tag}; values are plain text here, leave tags out")
+        checked.say(line, f"the tag {short(event.tag)}; values are plain text here, leave tags out")
     if kind == "ScalarEvent":
         return Node(line, text=str(event.value))
     return Node(line, items=[]) if kind == "SequenceStartEvent" else Node(line, pairs=[])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from lissnas.errors import InvalidArchitecture, UserError
+from lissnas.errors import InvalidArchitecture, UserError, short
 from lissnas.spaces.base import (
     MUTATE_TRIES,
     Archs,
@@ -193,7 +193,7 @@ class NASBench301(Space):
             for node in itertools.chain(*cells):
                 if node not in nodes:
                     example = f"such as sep3~0+skip~1, operations {', '.join(SHORT)}"
-                    raise InvalidArchitecture(row, f"expected a node {example}, found {node!r}")
+                    raise InvalidArchitecture(row, f"expected a node {example}, found {short(repr(node))}")
                 found.append(nodes[node])
         return self._from_edges(np.array(found, np.int64).reshape(-1, 2, EDGES, 2))
 

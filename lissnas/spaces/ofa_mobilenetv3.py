@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from lissnas.errors import InvalidArchitecture
+from lissnas.errors import InvalidArchitecture, short
 from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, Keys
 from lissnas.spaces.chain import Layer, Skeleton, Stage, convolution, half, summed_costs
 from lissnas.spaces.choices import ChoiceSpace
@@ -204,7 +204,7 @@ class OFAMobileNetV3(ChoiceSpace):
             for i, stage in enumerate(stages):
                 if stage not in self._number_of:
                     expected = "expected 2 to 4 blocks joined by '-', each k3, k5 or k7 and e3, e4 or e6"
-                    raise InvalidArchitecture(row, f"stage {i}: {expected}, found {stage!r}")
+                    raise InvalidArchitecture(row, f"stage {i}: {expected}, found {short(repr(stage))}")
             numbers.append([self._number_of[stage] for stage in stages])
         return self._rows(np.array(numbers, np.int64).reshape(-1, STAGES))
 

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from lissnas import store
 from lissnas.errors import UserError
+from lissnas.redaction import redacted
 from lissnas.remote import fetched, shown
 
 PARAMETERS = "parameters.json"
@@ -68,7 +69,7 @@ class Outcome:
 def finished(folder: Path) -> Outcome:
     """Return the result that is in a folder; raises UserError where there is none, DamagedFile where it is off."""
     folder = fetched(folder)
-    store.verify(folder, "Make it again: the command in its run.json with --force.")
+    store.verify(folder)
     return Outcome(folder, json.loads((folder / "metrics.json").read_bytes()), reused=False)
 
 
@@ -83,6 +84,8 @@ def run(
 
     `timed` files hold times: they are no function of the parameters, so `run.json` vouches for them.
     """
+    if out.name in ("", ".."):
+        raise UserError(f"--out: {str(out)!r} is no folder of its own; name one")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; choose a folder")
     with store.locked(out):
@@ -94,7 +97,7 @@ def run(
         record = _run_record(started, clock)
         if extra:
             record["files"] = {name: store.sha256(data) for name, data in extra.items()}
-        store.publish(out, files, {**extra, store.RUN: store.to_json(record)})
+        store.publish(out, files, {**extra, store.RUN: store.to_record(record)})
         store.Checkpoint(out, parameters).clear()
         return Outcome(out, json.loads(files["metrics.json"]), reused=False)
 
@@ -103,7 +106,7 @@ def _reusable(out: Path, parameters: Mapping[str, Any]) -> Outcome | None:
     """Return the sound result of the same parameters; raises UserError if there is one of others."""
     if store.read_manifest(out) is None:
         return None
-    manifest = store.verify(out, f"Make it again: the same command with --force, or delete {out}.")
+    manifest = store.verify(out)
     text = (out / PARAMETERS).read_bytes() if PARAMETERS in manifest else b"{}"
     if text != store.to_json(parameters):
         theirs = json.loads(text)
@@ -131,5 +134,12 @@ def _run_record(started: datetime, clock: float) -> dict[str, Any]:
         "system": platform.system(),
         "host": platform.node(),
         "versions": versions,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": _command(),
     }
+
+
+def _command() -> list[str]:
+    """Return the command of this process, such as `lissnas shrink ...` or `python -m flows.shrink ...`."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    begin = [Path(sys.argv[0]).name] if module is None else ["python", "-m", module.name]
+    return [*begin, *map(redacted, sys.argv[1:])]

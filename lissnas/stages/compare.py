@@ -35,6 +35,8 @@ Named = Callable[..., Any]
 def run_named(name: str, step: Callable[..., Any], *args: Any) -> Any:
     """Run a step here and now."""
     return step(*args)
+BEFORE = "  from before"
+"""Ends the line of a task that an earlier run, which was interrupted, had done."""
 
 
 @anywhere
@@ -81,7 +83,7 @@ def compare_stage(
         for seed in seeds:
             contest: Contest | None = None
             for name in (*methods, curve_of):
-                entry = tasks.load(name, seed)
+                known = entry = tasks.load(name, seed)
                 if entry is None:
                     if contest is None:
                         contest = call(f"open seed {seed}", comparison.open_contest, ground, params, seed, threads)
@@ -98,7 +100,8 @@ def compare_stage(
                     curve += entry.row["curve"]
                 else:
                     entries[name, seed] = entry
-                    on_progress(_line(entry.row, len(entries), len(seeds) * len(methods)))
+                    line = _line(entry.row, len(entries), len(seeds) * len(methods))
+                    on_progress(line if known is None else f"{line}{BEFORE}")
         return _files(ground, methods, seeds, entries, curve)
 
     outcome = run(out, parameters, work, force, timed=(TIMED,))

@@ -18,7 +18,8 @@ from lissnas import spaces, store
 from lissnas.config import Params, label_images, label_width
 from lissnas.errors import InvalidArchitecture, LissnasError, UserError
 from lissnas.label_rows import metric_of
-from lissnas.labelling import Attempt, LabelFailed, LabelLog, Runner, collect, one_by_one
+from lissnas.labelling import LOG, Attempt, LabelFailed, LabelLog, Runner, collect, one_by_one
+from lissnas.redaction import without_passwords
 from lissnas.remote import anywhere
 from lissnas.rng import stream
 from lissnas.spaces import Archs, FloatArray, Space
@@ -27,7 +28,6 @@ from lissnas.stages.base import PARAMETERS, Outcome, need_torch, run
 from lissnas.trainer import checkpoint_of, setup_of, train_label, trainer_of
 from lissnas.user_oracles import OracleFailed, ask_program, split_command
 
-LOG = "labels.jsonl"
 LABELS, ATTEMPTS = "labels.csv", "attempts.csv"
 METRIC = "accuracy"
 SEED = 0
@@ -112,7 +112,7 @@ def depends_on(params: Params, space: Space, seed: int, program: str | None = No
     """Return what a label is a function of, beside the architecture."""
     if program is not None:
         declared = {"declaration": store.sha256(space.text.encode())} if isinstance(space, Declared) else {}
-        return {"space": space.name, "program": program, **declared}
+        return {"space": space.name, "program": without_passwords(program), **declared}
     settings = params.label
     return {
         "space": space.name,

@@ -104,8 +104,7 @@ def locality_stage(
 
 def read_threshold(folder: Path, space: str) -> int:
     """Return the threshold edit distance that a locality stage left; raises UserError for another space's."""
-    remedy = f"Measure it again: lissnas locality --benchmark ... --out {folder} --force"
-    about = json.loads(store.read_verified(folder, ABOUT, store.verify(folder, remedy), remedy))
+    about = json.loads(store.read_verified(folder, ABOUT, store.verify(folder)))
     if about["space"] != space:
         raise UserError(f"{folder} holds the locality of space {about['space']!r}, not of {space!r}")
     return int(about["threshold_distance"])

@@ -52,13 +52,12 @@ def read_members(path: Path, space: Space) -> Archs:
     """
     path = fetched(path)
     path = path / MEMBERS if path.is_dir() else path
-    remedy = "Shrink again: the same command with --force"
     if not path.exists():
         raise UserError(f"{path}: no such file; give the subspace.parquet of a finished shrink")
     manifest = store.read_manifest(path.parent) or {}
-    data = store.read_verified(path.parent, path.name, manifest, remedy) if path.name in manifest else path.read_bytes()
+    data = store.read_verified(path.parent, path.name, manifest) if path.name in manifest else path.read_bytes()
     if "subspace.json" in manifest:
-        about = json.loads(store.read_verified(path.parent, "subspace.json", manifest, remedy))
+        about = json.loads(store.read_verified(path.parent, "subspace.json", manifest))
         if about["space"] != space.name:
             raise UserError(f"{path} is a part of space {about['space']!r}, not of {space.name!r}")
     try:
@@ -180,11 +179,10 @@ def supernet_judge(params: Params, space: Space, members: Archs | None, folder: 
             judged["judge"] = SupernetOracle.of(model, data, params.search, device)
         return judged["judge"](archs)
 
-    remedy = "Train it again: the same command with --force"
-    manifest = store.verify(folder, remedy)
+    manifest = store.verify(folder)
     if SUPERNET_ABOUT not in manifest:
         raise UserError(f"{folder} holds no supernet")
-    trained = json.loads(store.read_verified(folder, SUPERNET_ABOUT, manifest, remedy))["space"]
+    trained = json.loads(store.read_verified(folder, SUPERNET_ABOUT, manifest))["space"]
     if trained != space.name or isinstance(space, Declared):
         raise UserError(f"the supernet in {folder} is one of {trained}; it can't judge networks of {space.name}")
     return judge, store.digest({"supernet": manifest, "images": image_parameters(params)})

@@ -63,14 +63,14 @@ def report_stage(
     folders = {f"{stage}/{name}": data / stage / name for stage in ("compare", "locality") for name in names}
     for key, folder in folders.items():
         stage, _, name = key.partition("/")
-        remedy = f"Make it: lissnas {stage} --benchmark {name} --out {folder} --force"
         if not (folder / store.MANIFEST).exists():
-            raise UserError(f"{folder} holds no result. {remedy}, or all of them: dvc repro report")
-        store.verify(folder, remedy)
+            made = f"lissnas {stage} --benchmark {name} --out {folder}"
+            raise UserError(f"{folder} holds no result. Make it: {made}, or all of them: dvc repro report")
+        store.verify(folder)
     ranked = {f"ranking/{name}": data / "ranking" / name for name in params.ranking.benchmarks}
     for key, folder in ranked.items():
         if (folder / store.MANIFEST).exists():  # supernets take torch and minutes: the page does without
-            store.verify(folder, f"Make it: python -m flows.ranking --benchmark {folder.name} --force")
+            store.verify(folder)
             folders[key] = folder
     known_studies = (STUDY_COMPARE, STUDY_LOCALITY, STUDY_RANKING, STUDY_LABELS, STUDY_OFA, STUDY_OFA_EDF, STUDY_HUGE)
     studies = {name: results / name for name in known_studies if (results / name).exists()}

@@ -43,11 +43,10 @@ def retrain_stage(
     """
     space = spaces.get(space_name)
     check_space(space)
-    remedy = "Search again: the same command with --force"
-    manifest = store.verify(found, remedy)
+    manifest = store.verify(found)
     if TOP not in manifest:
         raise UserError(f"{found} holds no result of a search")
-    top = json.loads(store.read_verified(found, TOP, manifest, remedy))[: params.retrain.networks]
+    top = json.loads(store.read_verified(found, TOP, manifest))[: params.retrain.networks]
     if len(top) < 1:
         raise UserError("retrain.networks: 0 leaves nothing to train")
     recipe = recipe_of(params, params.retrain.recipe, "retrain.recipe")

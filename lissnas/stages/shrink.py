@@ -233,9 +233,8 @@ def _judged_by_prediction(result: ShrinkResult, source: Source) -> tuple[dict[st
 
 def predictor_in(folder: Path, space: Space) -> Predictor:
     """Return the predictor that a shrink left in its folder, once verified; raises UserError, DamagedFile."""
-    remedy = "Make it again: the shrink's command with --force"
-    manifest = store.verify(folder, remedy)
+    manifest = store.verify(folder)
     if "predictor.ubj" not in manifest:
         raise UserError(f"{folder} holds no predictor; give the folder of a finished shrink")
-    model, sidecar = (store.read_verified(folder, f"predictor.{end}", manifest, remedy) for end in ("ubj", "json"))
+    model, sidecar = (store.read_verified(folder, f"predictor.{end}", manifest) for end in ("ubj", "json"))
     return Predictor.load(space, model, sidecar)

@@ -36,7 +36,7 @@ def lissnas(cwd: Path, *words: str, **env: str) -> subprocess.CompletedProcess[s
 
 
 def manifest(folder: Path) -> dict[str, str]:
-    return store.verify(folder, "")
+    return store.verify(folder)
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def test_shrink_gives_the_bytes_of_the_command(shrink_outcome: Outcome, tmp_path
     checked, source = options.load("nas_bench_macro", ROOT / "params.yaml", {}, None)
     plain = shrink_stage(checked, Source.of(source), 5, tmp_path / "plain")
     assert shrink_outcome.folder == Path("data/shrunk/nas_bench_macro/seed-5")
-    assert store.verify(plain.folder, "") == store.verify(shrink_outcome.folder, "")
+    assert store.verify(plain.folder) == store.verify(shrink_outcome.folder)
 
 
 def test_the_steps_are_tasks_by_name(shrink_outcome: Outcome) -> None:
@@ -125,7 +125,7 @@ def test_mlflow_away_loses_nothing(server: Path, tmp_path: Path, monkeypatch: py
     outcome, place = shrink("nas_bench_macro", 6, out=tmp_path / "r", params=ROOT / "params.yaml")
     assert "not logged" in place
     assert "hunter2" not in place
-    assert store.verify(outcome.folder, "")
+    assert store.verify(outcome.folder)
 
 
 def test_prefect_away_loses_nothing(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_prefect_away_loses_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, said
     assert "PREFECT_API_URL=http://127.0.0.1:9/api does not answer" in said
     assert "hunter2" not in said
-    assert store.verify(tmp_path / "r", "")
+    assert store.verify(tmp_path / "r")
 
 
 def test_prepare_and_predictor(server: Path) -> None:

@@ -119,7 +119,7 @@ def test_two_processes_under_torchrun_train_a_supernet_of_fairnas(params: Path, 
     assert done.returncode == 0, done.stderr[-2000:]
     about = json.loads((out / "supernet.json").read_bytes())
     assert (about["space"], about["networks"], about["classes"]) == ("fairnas", 8, CLASSES)
-    store.verify(out, "")
+    store.verify(out)
     # Again: the leader finds the result, and the other process has nothing to do.
     again = run([*launch, *words, "--out", str(out)], tmp_path)
     assert again.returncode == 0, again.stderr[-2000:]

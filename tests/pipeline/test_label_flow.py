@@ -21,11 +21,11 @@ pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)"
 pytest.importorskip("prefect_dask", reason="prefect-dask is not installed (the extra `pipeline`)")
 
 from lissnas import config, options, spaces, store
-from lissnas.labelling import Attempt, LabellerUnavailable
+from lissnas.labelling import LOG, Attempt, LabellerUnavailable
 from lissnas.labels import read_archs, read_labels
 from lissnas.nets.labels import train_label
 from lissnas.sources import get_space
-from lissnas.stages.label import LOG, label_stage
+from lissnas.stages.label import label_stage
 
 ROOT = Path(__file__).parents[2]
 SPACE = "nas_bench_macro"
@@ -93,7 +93,7 @@ def labels_of(folder: Path) -> dict[str, float]:
 
 
 def test_what_it_leaves(collected: Path) -> None:
-    store.verify(collected, "")
+    store.verify(collected)
     labels, space = labels_of(collected), spaces.get(SPACE)
     assert len(labels) == len(set(space.key(space.parse(list(labels))).tolist())) == 4
     assert space.format(space.parse(list(labels))) == list(labels)

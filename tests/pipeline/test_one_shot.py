@@ -153,7 +153,7 @@ def found(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def manifests(out: Path) -> dict[str, dict[str, str]]:
-    return {stage: store.verify(out / folder, "") for stage, folder in STAGES.items()}
+    return {stage: store.verify(out / folder) for stage, folder in STAGES.items()}
 
 
 def members_of(shrunk: Path) -> Any:
@@ -239,7 +239,7 @@ def test_a_trained_supernet_is_used_and_one_of_others_refused(
     assert done.code == 0, done.err
     assert "supernet: step" not in done.err
     assert not (tmp_path / "out" / "supernet").exists()
-    assert store.verify(tmp_path / "out", "")["history.parquet"] == manifests(found)["search"]["history.parquet"]
+    assert store.verify(tmp_path / "out")["history.parquet"] == manifests(found)["search"]["history.parquet"]
     few = MACRO.space.format(MACRO.space.enumerate()[:30])
     (tmp_path / "few.parquet").write_bytes(store.to_parquet({"arch": few}))
     other = lissnas(tmp_path, *words, *given, "--subspace", "few.parquet", "--out", "other")
@@ -308,7 +308,7 @@ def test_killed_in_the_middle_of_a_stage_it_goes_on_to_the_same_files(
     assert not any(line in done.err for line in before)  # it did not start over
     expected = manifests(found)
     for finished in [*there, stage]:
-        assert store.verify(out / STAGES[finished], "") == expected[finished]
+        assert store.verify(out / STAGES[finished]) == expected[finished]
     assert {p.name for p in tmp_path.rglob(".*") if p.suffix != ".lock"} == set()
 
 

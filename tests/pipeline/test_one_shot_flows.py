@@ -68,7 +68,7 @@ def runs() -> list[Any]:
 
 def test_each_leaves_a_whole_result(home: Path) -> None:
     for name in ("supernet", "search", "retrain", "ranking"):
-        store.verify(home / "data" / name / "nas_bench_macro", "")
+        store.verify(home / "data" / name / "nas_bench_macro")
     top = json.loads((home / "data/search/nas_bench_macro/top.json").read_bytes())
     assert [t["score"] for t in top] == sorted((t["score"] for t in top), reverse=True)
     network = files.load(home / "data/retrain/nas_bench_macro")

@@ -76,7 +76,7 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_tutorial_as_written(tutorial: Path) -> None:
     """Its shrinks are sound and good: of the example's labels tau is high, and more of them make it higher."""
-    store.verify(tutorial / "shrunk", "")
+    store.verify(tutorial / "shrunk")
     first, more = (store.read_json(tutorial / name / "metrics.json") for name in ("shrunk", "shrunk_150"))
     assert first["tau_low"] > 0.6
     assert (first["labels"], more["labels"]) == (100, 150)

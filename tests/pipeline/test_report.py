@@ -6,6 +6,7 @@ import csv
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from lissnas.config import Params
 from lissnas.errors import DamagedFile, UserError
 from lissnas.report import paper, space_map
 from lissnas.report.huge_tables import COLUMNS
+from lissnas.report.page import Words, _html
+from lissnas.report.tables import Table
 from lissnas.sources import packaged
 from lissnas.stages.base import Outcome
 from lissnas.stages.compare import compare_stage
@@ -70,7 +73,7 @@ def rows(report: Outcome, table: str) -> list[dict[str, str]]:
 
 
 def test_every_table_and_figure_is_a_file(report: Outcome) -> None:
-    files = store.verify(report.folder, "")
+    files = store.verify(report.folder)
     assert {f"tables/{name}.csv" for name in TABLES} <= set(files)
     figures = {f.removesuffix(".png") for f in files if f.endswith(".png")}
     assert figures == {f.removesuffix(".svg") for f in files if f.endswith(".svg")}
@@ -148,8 +151,24 @@ def test_missing_and_damaged_inputs_are_named(params: Params, data: Path, tmp_pa
 
 def test_the_same_inputs_make_the_same_bytes(params: Params, data: Path, report: Outcome, tmp_path: Path) -> None:
     again = report_stage(params, data, ROOT / "no such folder", tmp_path / "out")
-    assert store.verify(again.folder, "") == store.verify(report.folder, "")
+    assert store.verify(again.folder) == store.verify(report.folder)
     assert report_stage(params, data, ROOT / "no such folder", tmp_path / "out").reused
+
+
+def test_no_text_becomes_a_part_of_the_page() -> None:
+    evil = "</script><script>alert('1')</script><img src=x onerror=alert(1)>"
+    table = Table(evil, evil, [evil], [[evil]], [evil])
+    page = _html([Words(evil, [evil])], [table], [], {evil: {"name": evil}}, evil, {})
+    elements: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: Any) -> None:
+            elements.append(tag)
+
+    Reader().feed(page)
+    assert page.count("alert(") > 5
+    assert elements.count("script") == 2  # plotly, and the map
+    assert "img" not in elements
 
 
 def test_params_of_the_study_differ_in_what_runs_only() -> None:

@@ -265,7 +265,9 @@ def test_the_program_ends_with_the_command(folder: Path, how: signal.Signals) ->
     process = start(folder, *BY_COMMAND, "--out", "out")
     oracle = wait_for(folder / "hangs")
     process.send_signal(how)
-    process.communicate(timeout=30)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 128 + how
+    assert "goes on where it was" in said
     time.sleep(0.5)
     left = alive(oracle)
     if left:

@@ -465,7 +465,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_the_stage_writes_the_files_of_the_contract(compared: Path) -> None:
-    assert store.verify(compared, "").keys() == FILES
+    assert store.verify(compared).keys() == FILES
     table = pq.read_table(compared / "comparison.parquet")
     assert set(table.column_names) >= CONTRACT
     assert all(table[c].null_count == 0 for c in table.column_names)
@@ -587,7 +587,7 @@ def uninterrupted(make_params: Callable[..., Any], tmp_path_factory: pytest.Temp
 
 
 def same_files(a: Path, b: Path) -> None:
-    first, second = store.verify(a, ""), store.verify(b, "")
+    first, second = store.verify(a), store.verify(b)
     assert {name for name in first if first[name] != second.get(name)} == set()
     assert first.keys() == second.keys()
 

@@ -264,7 +264,7 @@ def test_balls_are_the_same_bytes_after_an_interruption_and_with_threads(unliste
     outcome = shrink_stage(
         options.load_params(None, overrides), replace(source, point=1.0), 0, tmp_path / "out", threads=2
     )
-    assert store.verify(outcome.folder, "").keys() >= {"subspace.json", "subspace.parquet", "metrics.json"}
+    assert store.verify(outcome.folder).keys() >= {"subspace.json", "subspace.parquet", "metrics.json"}
     assert outcome.metrics["size"] == json_size(whole)
     assert shrink_stage(options.load_params(None, overrides), source, 0, tmp_path / "out").reused
 

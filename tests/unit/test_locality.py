@@ -347,7 +347,7 @@ def measured(make_params: Any, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_the_stage_writes_the_files_of_the_contract(measured: Path) -> None:
-    manifest = store.verify(measured, "")
+    manifest = store.verify(measured)
     assert {"locality.parquet", "walk.parquet", "locality.json", "locality.png", "metrics.json"} <= set(manifest)
     rows = pq.read_table(measured / "locality.parquet")
     assert rows.column_names == COLUMNS

@@ -1007,7 +1007,7 @@ def selected(name: str, archs: Sequence[str]) -> list[float]:
 
 
 def test_the_files_of_an_import(imported101: Path) -> None:
-    assert set(store.verify(imported101, "")) == {"metrics.json", "nasbench101.parquet", "parameters.json"}
+    assert set(store.verify(imported101)) == {"metrics.json", "nasbench101.parquet", "parameters.json"}
     table = pq.read_table(imported101 / "nasbench101.parquet")
     assert table.column_names[0] == "arch"
     assert set(table.column_names[1:]) == {
@@ -1118,15 +1118,15 @@ def test_a_damaged_import_is_found_before_it_is_used(imported101: Path) -> None:
 
 
 def test_an_import_is_a_function_of_the_file(tmp_path: Path, imported101: Path) -> None:
-    before = store.verify(imported101, "")
+    before = store.verify(imported101)
     words: list[str | Path] = ["import", "nasbench101", tmp_path / "nb.tfrecord"]
     assert "Nothing was done" in lissnas(*words)
     lissnas(*words, "--to", tmp_path / "other")
-    assert store.verify(tmp_path / "other" / "nasbench101", "") == before
+    assert store.verify(tmp_path / "other" / "nasbench101") == before
     more = write101(tmp_path / "more.tfrecord", values101(epochs=(108,)))
     with pytest.raises(UserError, match="holds the result of other parameters"):
         lissnas("import", "nasbench101", more)
-    assert store.verify(imported101, "") == before
+    assert store.verify(imported101) == before
     lissnas("import", "nasbench101", more, "--force")
     with pytest.raises(UserError, match="run1 to run3 / 108 epochs"):
         benchmarks.get("nasbench101@val/mean/36")
@@ -1185,7 +1185,7 @@ def test_a_table_is_written_as_before(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert "3,969" in done.output
     files = {"benchmark.json", "metrics.json", "parameters.json", "table.parquet"}
-    assert set(store.verify(tmp_path / "t", "")) == files
+    assert set(store.verify(tmp_path / "t")) == files
     assert "nasbench301" in CliRunner().invoke(whole, ["data", "list"]).output
 
 

@@ -36,8 +36,8 @@ def test_streams_are_named_and_stable() -> None:
 # -- files -----------------------------------------------------------------------------------------
 def test_publish_then_verify(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
-    store.publish(folder, {"x.json": b"1", "deep/y": b"2"}, {"run.json": b"{}"})
-    assert set(store.verify(folder, "")) == {"x.json", "deep/y"}
+    store.publish(folder, {"x.json": b"1", "deep/y": b"2"}, {"run.json": store.to_record({})})
+    assert set(store.verify(folder)) == {"x.json", "deep/y"}
     store.publish(folder, {"x.json": b"3"})
     assert (folder / "x.json").read_bytes() == b"3"
     assert sorted(p.name for p in tmp_path.rglob(".*")) == []
@@ -47,8 +47,11 @@ def test_publish_then_verify(tmp_path: Path) -> None:
 def test_damage_is_found_and_named(tmp_path: Path, damage: Callable[[Path], Any]) -> None:
     store.publish(tmp_path / "r", {"x.json": b"1"})
     damage(tmp_path / "r" / "x.json")
-    with pytest.raises(DamagedFile, match=r"x\.json is damaged: expected sha256 6b86b2.*Do this"):
-        store.verify(tmp_path / "r", "Do this")
+    with pytest.raises(DamagedFile, match=r"x\.json is damaged: expected sha256 6b86b2.*the command or the flow"):
+        store.verify(tmp_path / "r")
+    store.write(tmp_path / "r" / store.RUN, store.to_record({"command": ["lissnas", "shrink", "--out", "a b"]}))
+    with pytest.raises(DamagedFile, match=r"Make it again: lissnas shrink --out 'a b' --force$"):
+        store.verify(tmp_path / "r")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -199,7 +202,7 @@ def test_equal_functions_are_one_network() -> None:
 
 # -- layers ----------------------------------------------------------------------------------------
 FLOORS = [
-    {"errors", "rng", "config", "store", "remote", "labelling", "trainer", "foreign_models"},
+    {"redaction", "errors", "rng", "config", "store", "remote", "labelling", "trainer", "foreign_models"},
     {"spaces"},
     {"benchmarks", "predictor", "kernel", "subspace", "balls", "labels", "label_rows"},
     {"oracles", "user_oracles", "sources"},

@@ -94,7 +94,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> Outcome
 
 # -- what a run leaves -------------------------------------------------------------------------------
 def test_files_of_a_ranking(whole: Outcome, lines: list[str]) -> None:
-    left = store.verify(whole.folder, "")
+    left = store.verify(whole.folder)
     files = {"ranking.csv", "summary.csv", "scores.parquet", "ranking.md", "ranking.png", "metrics.json"}
     assert set(left) == files | {"parameters.json"}
     assert [p for p in whole.folder.parent.iterdir() if p.suffix != ".lock"] == [whole.folder]

@@ -104,7 +104,7 @@ def test_what_is_gone_there_is_gone_here(storage: Any) -> None:
 
 def test_files_that_a_run_vouches_for_come_too(storage: Any, tmp_path: Path) -> None:
     lissnas(*SHRINK, "--out", OUT)
-    storage.pipe_file(f"{OUT}/run.json", store.to_json({"files": {"times.json": store.sha256(b"{}")}}))
+    storage.pipe_file(f"{OUT}/run.json", store.to_record({"files": {"times.json": store.sha256(b"{}")}}))
     storage.pipe_file(f"{OUT}/times.json", b"{}")
     copy = finished(Path(OUT)).folder
     assert (copy / "times.json").read_bytes() == b"{}"

@@ -608,7 +608,7 @@ def train_stage(folder: Path, space: Space, members: Archs | None, **changes: An
         **changes,
     }
     params = config.load(None, overrides, benchmarks.names())
-    return store.verify(supernet_stage(params, space, members, 0, folder).folder, "")
+    return store.verify(supernet_stage(params, space, members, 0, folder).folder)
 
 
 @pytest.mark.parametrize("name", ["shufflenetv2", "nasbench101"])

@@ -42,9 +42,15 @@ def digests(path: Path) -> Digests:
     return Digests(sha.hexdigest(), md5.hexdigest(), size)
 
 
+def inside(folder: Path) -> list[Path]:
+    """Return the files of a folder and its folders; links that lead out of it are passed over."""
+    root = folder.resolve()
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.resolve().is_relative_to(root))
+
+
 def _of_folder(folder: Path) -> Digests:
     sha, size = hashlib.sha256(), 0
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in inside(folder):
         own = digests(path)
         sha.update(f"{path.relative_to(folder).as_posix()} {own.sha256}\n".encode())
         size += own.size

@@ -20,7 +20,7 @@ from lissnas.benchmarks.official import protobuf
 from lissnas.benchmarks.official.files import UnreadableFile
 from lissnas.benchmarks.official.layout import MetricTable, run_columns
 from lissnas.benchmarks.official.tfrecord import records
-from lissnas.errors import InvalidArchitecture
+from lissnas.errors import InvalidArchitecture, first_line, short
 from lissnas.spaces import Archs, FloatArray, IntArray, get
 from lissnas.spaces.cell import N_EDGES, V
 from lissnas.spaces.nasbench101 import OPS
@@ -45,7 +45,7 @@ def read(path: Path) -> list[MetricTable]:
         try:
             length, spec, accuracies = _row(data)
         except (ValueError, TypeError, RecursionError) as error:
-            raise UnreadableFile(path, f"record at byte {offset}", str(error)) from None
+            raise UnreadableFile(path, f"record at byte {offset}", first_line(error)) from None
         number = numbers.setdefault(spec, len(numbers))
         if number == len(offsets):
             offsets.append(offset)
@@ -116,7 +116,9 @@ def _rows_of_size(specs: list[tuple[str, str]], n: int, at: IntArray) -> Archs:
     """Return rows for cells of `n` vertices, which are the cells `at` of all."""
     for i, (adjacency, _) in zip(at, specs, strict=True):
         if not 2 <= n <= V or len(adjacency) != n * n or adjacency.strip("01"):
-            raise InvalidArchitecture(int(i), f"the adjacency {adjacency!r} is not n*n digits 0 and 1, n from 2 to {V}")
+            raise InvalidArchitecture(
+                int(i), f"the adjacency {short(repr(adjacency))} is not n*n digits 0 and 1, n from 2 to {V}"
+            )
     digits = np.frombuffer("".join(a for a, _ in specs).encode(), np.uint8).reshape(-1, n, n) - ord("0")
     below = np.tril(digits).any(axis=(1, 2))
     if below.any():
@@ -140,5 +142,5 @@ def _labels(operations: str, n: int, row: int) -> list[int]:
     first, *interior, last = operations.split(",") if "," in operations else ("", "")
     if (first, last) != ("input", "output") or len(interior) != n - 2 or not set(interior) <= set(OFFICIAL_OPS):
         expected = f"input, {n - 2} of {', '.join(OFFICIAL_OPS)}, output"
-        raise InvalidArchitecture(row, f"the operations are {operations!r}, expected {expected}")
+        raise InvalidArchitecture(row, f"the operations are {short(repr(operations))}, expected {expected}")
     return [OFFICIAL_OPS[name] for name in interior]

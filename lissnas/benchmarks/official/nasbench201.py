@@ -8,18 +8,21 @@ accuracy after the last epoch is taken.
 
 from __future__ import annotations
 
+import lzma
 import math
+import struct
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lissnas.benchmarks.official.files import UnreadableFile
+from lissnas.benchmarks.official.files import UnreadableFile, inside
 from lissnas.benchmarks.official.layout import MetricTable, run_columns
 from lissnas.benchmarks.official.restricted import MOST_MEMBER_BYTES, load, load_member
-from lissnas.errors import InvalidArchitecture
+from lissnas.errors import InvalidArchitecture, first_line, short
 from lissnas.spaces import FloatArray, get
 
 # The splits that the paper proposes: what was trained on, and what it was evaluated on.
@@ -29,6 +32,12 @@ SPLITS = {
     "imagenet16_120": {"val": ("ImageNet16-120", "x-valid"), "test": ("ImageNet16-120", "x-test")},
 }
 MEMBER = ".pickle.pbz2"
+BROKEN_TAR = (
+    *(tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, struct.error),
+    *(ValueError, OverflowError, RecursionError),
+)
+"""What opening or unpacking a damaged tar raises."""
+MOST_EPOCHS, MOST_NETWORKS = 10_000, 1_000_000
 
 
 def read(path: Path) -> list[MetricTable]:
@@ -41,14 +50,13 @@ def read(path: Path) -> list[MetricTable]:
     found: dict[tuple[str, str], list[tuple[int, int, float]]] = {(d, s): [] for d, own in SPLITS.items() for s in own}
     for where, states in _networks(path):
         # The architecture's name stands in the state of each length of training; they agree.
-        texts = [state.get("arch_str") for state in states]
-        text = texts[0] if texts and all(t == texts[0] for t in texts) else None
-        if not isinstance(text, str):
+        texts = [text for state in states if isinstance(text := state.get("arch_str"), str)]
+        if len(texts) < len(states) or len(set(texts)) > 1:
             raise UnreadableFile(path, where, "doesn't name its architecture")
         for state in states:
             for (dataset, split), entries in found.items():
                 entries += _results(path, where, state, len(names), *SPLITS[dataset][split])
-        names.append(text)
+        names.append(texts[0])
         places.append(where)
     if not names:
         raise UnreadableFile(path, "the file", "holds no architectures")
@@ -56,7 +64,9 @@ def read(path: Path) -> list[MetricTable]:
     try:
         keys = space.key(space.parse(names))
     except InvalidArchitecture as error:
-        raise UnreadableFile(path, places[error.row], f"{error.reason}, found {names[error.row]!r}") from None
+        raise UnreadableFile(
+            path, places[error.row], f"{error.reason}, found {short(repr(names[error.row]))}"
+        ) from None
     _, first, network = np.unique(keys, return_index=True, return_inverse=True)
     tables = []
     for dataset, splits in SPLITS.items():
@@ -81,11 +91,13 @@ def _results(
         entries = []
         for _, result in runs:
             epochs = int(result["epochs"])
+            if not 0 < epochs < MOST_EPOCHS:
+                raise ValueError("a training of no length, or of too many epochs")
             value = result["eval_acc1es"].get(f"{evaluated}@{epochs - 1}")
             if value is not None:
                 entries.append((row, epochs, float(value)))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = f"{dataset} is not as NATS-Bench writes it ({type(error).__name__}: {error})"
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        reason = f"{dataset} is not as NATS-Bench writes it ({type(error).__name__}: {first_line(error)})"
         raise UnreadableFile(path, where, reason) from None
     for *_, value in entries:
         if not (math.isfinite(value) and 0 <= value <= 100):
@@ -96,10 +108,10 @@ def _results(
 def _networks(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Yield of each architecture where it stands, and its states, one a length of training."""
     if path.is_dir():
-        for member in sorted(path.glob(f"*{MEMBER}")):
-            if not member.name.startswith("meta."):
+        for member in inside(path):
+            if member.parent == path and member.name.endswith(MEMBER) and not member.name.startswith("meta."):
                 yield member.name, _states(path, member.name, load_member(str(member), member.read_bytes()))
-    elif tarfile.is_tarfile(path):
+    elif _is_tar(path):
         yield from _tar(path)
     else:
         whole = load(path)
@@ -107,9 +119,18 @@ def _networks(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         if not isinstance(infos, dict):
             raise UnreadableFile(path, "the pickle in it", "has no arch2infos: no file of NAS-Bench-201 or NATS-Bench")
         for index in list(infos):
+            if not isinstance(index, int) or not 0 <= index < MOST_NETWORKS:
+                raise UnreadableFile(path, "the pickle in it", "has results of an architecture without a number")
             where = f"architecture {index}"
             # Taken out as it goes: the whole takes tens of gigabytes.
             yield where, _states(path, where, infos.pop(index))
+
+
+def _is_tar(path: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(path)
+    except BROKEN_TAR as error:
+        raise UnreadableFile(path, "the archive", first_line(error)) from None
 
 
 def _tar(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -124,8 +145,8 @@ def _tar(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
                 file = archive.extractfile(member)
                 data = file.read() if file else b""
                 yield member.name, _states(path, member.name, load_member(f"{path}: {member.name}", data))
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise UnreadableFile(path, "the archive", str(error)) from None
+    except BROKEN_TAR as error:
+        raise UnreadableFile(path, "the archive", first_line(error)) from None
 
 
 def _states(path: Path, where: str, infos: Any) -> list[dict[str, Any]]:

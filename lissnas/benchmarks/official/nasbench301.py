@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lissnas import store
-from lissnas.benchmarks.official.files import UnreadableFile
+from lissnas.benchmarks.official.files import UnreadableFile, inside
 from lissnas.benchmarks.official.restricted import BROKEN_ZIP, NotPlainData, load_member
-from lissnas.errors import UserError
+from lissnas.errors import UserError, first_line
 from lissnas.foreign_models import load_model
 
 MODEL = "surrogate_model"
@@ -65,8 +65,8 @@ def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
     """Yield models and configurations of a folder or a zip with their names."""
     wanted = {*PREFERRED, *CONFIGS}
     if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.name in wanted and file.is_file():
+        for file in inside(path):
+            if file.name in wanted:
                 yield PurePosixPath(file.relative_to(path).as_posix()), file.read_bytes()
         return
     if not zipfile.is_zipfile(path):
@@ -81,7 +81,7 @@ def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
                     raise UnreadableFile(path, info.filename, "is larger than a model is")
                 yield name, archive.read(info)
     except BROKEN_ZIP as error:
-        raise UnreadableFile(path, "the zip", str(error)) from None
+        raise UnreadableFile(path, "the zip", first_line(error)) from None
 
 
 def _is_xgboost(path: Path, folder: PurePosixPath, own: dict[str, bytes]) -> bool:
@@ -116,5 +116,5 @@ def _checked(path: Path, where: str, data: bytes) -> tuple[bytes, int]:
 
 def verified(folder: Path) -> list[Path]:
     """Return the models that were imported to a folder once they are verified; raises DamagedFile or UserError."""
-    manifest = store.verify(folder, "Import them again: lissnas data import nasbench301 FILE --force")
+    manifest = store.verify(folder)
     return [folder / name for name in sorted(manifest) if name.endswith(f"{MODEL}.ubj")]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bz2
 import io
+import lzma
 import pickle
 import re
 import struct
@@ -21,13 +22,16 @@ from typing import IO, Any
 import numpy as np
 
 from lissnas.benchmarks.official.files import CHUNK, UnreadableFile
-from lissnas.errors import LissnasError
+from lissnas.errors import LissnasError, first_line, short
 
 MOST_BYTES = 64 << 30
 """Largest pickle that is read, unpacked: all of NATS-Bench in one has about 20 GB."""
 MOST_MEMBER_BYTES = 256 << 20
 """Largest pickle of one architecture."""
-BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError)
+BROKEN_ZIP = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(NotImplementedError, RuntimeError, EOFError, OSError, ValueError, OverflowError, KeyError),
+)
 """What opening or unpacking a damaged zip raises."""
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 """The first of the pickles in a file that torch wrote before it took to zip files."""
@@ -37,7 +41,7 @@ class NotPlainData(LissnasError):
     """A pickle that names a class or a function, which loading it would import or call."""
 
     def __init__(self, path: Path | str, module: str, name: str) -> None:
-        self.named = f"{module}.{name}"
+        self.named = short(f"{module}.{name}", 200)
         super().__init__(f"{path}: refuses to load: it names {self.named}, which is no plain data")
 
 
@@ -71,7 +75,7 @@ def _load_zip(path: Path, file: IO[bytes]) -> Any:
         with archive.open(names[0]) as member:
             return _load_stream(path, member, MOST_BYTES)
     except BROKEN_ZIP as error:
-        raise UnreadableFile(path, "the zip", str(error)) from None
+        raise UnreadableFile(path, "the zip", first_line(error)) from None
 
 
 def _load_stream(path: Path | str, raw: IO[bytes], most: int) -> Any:
@@ -86,7 +90,7 @@ def _load_stream(path: Path | str, raw: IO[bytes], most: int) -> Any:
     except LissnasError:
         raise
     except _BROKEN as error:
-        what = f"{type(error).__name__}: {error}".rstrip(": ")
+        what = short(f"{type(error).__name__}: {error}".rstrip(": "), 300)
         raise UnreadableFile(path, "the pickle in it", f"can't be read ({what})") from None
 
 

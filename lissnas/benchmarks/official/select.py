@@ -25,7 +25,7 @@ from lissnas.benchmarks.official.transnas import HEADLINE
 from lissnas.errors import UnknownName, UserError
 from lissnas.spaces import Archs, FloatArray, get
 
-SELECTOR = re.compile(r"(?P<head>(?:val|test)(?:\.\w+)?)/(?P<run>mean|max|run[1-9]\d*)/(?P<epochs>[1-9]\d*)")
+SELECTOR = re.compile(r"(?P<head>(?:val|test)(?:\.\w+)?)/(?P<run>mean|max|run[1-9]\d*)/(?P<epochs>[1-9]\d{0,8})")
 HOW = "expected NAME@SPLIT/RUN/EPOCHS, e.g. nasbench101@val/max/108; SPLIT val or test; RUN mean, max, run1, run2, ..."
 _IMAGES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16_120": "ImageNet16-120"}
 _PERCENT = ("top1", "top5", "acc", "mIoU")

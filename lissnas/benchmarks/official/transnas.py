@@ -17,7 +17,7 @@ from lissnas.benchmarks.official.files import UnreadableFile
 from lissnas.benchmarks.official.layout import MetricTable
 from lissnas.benchmarks.official.restricted import load
 from lissnas.benchmarks.tables import TASKS
-from lissnas.errors import InvalidArchitecture
+from lissnas.errors import InvalidArchitecture, first_line, short
 from lissnas.spaces import FloatArray, get
 
 HEADLINE = {
@@ -53,7 +53,7 @@ def _tables(path: Path, space_name: str, networks: dict[str, Any]) -> list[Metri
     try:
         keys = space.key(space.parse(names))
     except InvalidArchitecture as error:
-        raise UnreadableFile(path, f"{space_name} {names[error.row]!r}", error.reason) from None
+        raise UnreadableFile(path, f"{space_name} {short(repr(names[error.row]))}", error.reason) from None
     archs = [names[i] for i in np.argsort(keys)]
     return [
         MetricTable(f"{space_name}/{task}", archs, columns)
@@ -70,10 +70,14 @@ def _columns(path: Path, task: str, archs: list[str], networks: dict[str, Any]) 
             metrics = networks[arch][task]["metrics"] if task in networks[arch] else {}
             for name, curve in metrics.items():
                 if not isinstance(name, str):
-                    raise TypeError(f"a metric called {name!r}")
+                    raise TypeError(f"a metric called {short(repr(name))}")
+                if not isinstance(curve, list | tuple):
+                    raise TypeError(f"{short(name)} is no list")
+                if len(curve) > MOST_EPOCHS:
+                    raise ValueError(f"{len(curve):,} epochs of {short(name)}")
                 curves.setdefault(name, []).append((arch, [float(value) for value in curve]))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = f"is not as TransNASBench writes it ({type(error).__name__}: {error})"
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            reason = f"is not as TransNASBench writes it ({type(error).__name__}: {first_line(error)})"
             raise UnreadableFile(path, f"{arch} {task}", reason) from None
     row = {arch: i for i, arch in enumerate(archs)}
     columns: dict[str, FloatArray] = {}
@@ -82,8 +86,6 @@ def _columns(path: Path, task: str, archs: list[str], networks: dict[str, Any]) 
         if not match or (match[2].endswith("loss") and match[2] != "neg_loss"):
             continue
         longest = max(len(curve) for _, curve in found)
-        if longest > MOST_EPOCHS:
-            raise UnreadableFile(path, task, f"{longest:,} epochs of {name}")
         table = np.full((len(archs), longest), np.nan)
         for arch, curve in found:
             table[row[arch], : len(curve)] = curve

@@ -1,0 +1,344 @@
+"""The study of faults: commands killed at random instants, started again, and compared to the byte.
+
+python -m flows.study --name faults     (or `make study NAME=faults`)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lissnas import benchmarks, config, store
+from lissnas.errors import LissnasError
+from lissnas.rng import stream
+from lissnas.stages.compare import BEFORE
+from lissnas.verification import verified
+
+BENCHMARK = "nas_bench_macro"
+SMALL: Mapping[str, Any] = {
+    "shrink.target_size": 60,
+    "shrink.labels": 80,
+    "predictor.trees": 30,
+    "images.side": 8,
+    "images.validation": 200,
+    "supernet.width": 0.25,
+    "torch.device": "cpu",
+    "search.population": 6,
+    "search.generations": 6,
+    "search.parents": 3,
+    "search.top": 4,
+    "search.images": 60,
+    "search.batch_size": 30,
+    "retrain.networks": 2,
+    "label.networks": 4,
+    "pipeline.benchmarks": [BENCHMARK],
+    "pipeline.seeds": [0],
+    **{f"recipes.{r}.batch_size": 16 for r in ("cpu", "cpu_retrain", "cpu_label")},
+    **{f"recipes.{r}.checkpoint_every": 4 for r in ("cpu", "cpu_retrain", "cpu_label")},
+    **{f"recipes.{r}.report_every": 4 for r in ("cpu", "cpu_retrain", "cpu_label")},
+    **{f"recipes.{r}.steps": steps for r, steps in (("cpu", 40), ("cpu_retrain", 20), ("cpu_label", 12))},
+    **{f"recipes.{r}.warmup": 2 for r in ("cpu", "cpu_retrain", "cpu_label")},
+}
+"""Parameters of jobs that take seconds, with checkpoints every few steps."""
+LISSNAS = ("-c", "from lissnas.cli import main; main()")
+STAGES = f"""
+stages:
+  shrink:
+    cmd: python -m flows.shrink --benchmark {BENCHMARK} --seed 0 --out data/shrunk
+    params: [shrink, predictor]
+    outs: [data/shrunk/subspace.parquet, data/shrunk/manifest.json]
+  compare:
+    cmd: python -m flows.compare --benchmark {BENCHMARK} --methods lissnas,top10 --seeds 0 --out data/compare
+    params: [compare, predictor]
+    outs: [data/compare/summary.csv, data/compare/manifest.json]
+"""
+PROGRESS = re.compile(r"iteration +\d|generation +\d|\d+/\d+ ")
+"""How a line of progress begins."""
+PATIENCE = 600.0
+"""Seconds after which a command hangs."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command that leaves artifacts below `out`."""
+
+    name: str
+    words: tuple[str, ...]
+    needs: str = ""
+    """The job whose result, in a folder `given`, it reads."""
+    repository: bool = False
+    """Whether it runs in a repository of DVC's."""
+    interval: int = 1
+    """Lines of progress between two checkpoints, at most."""
+
+
+PARAMS, OUT = ("--params", "params.yaml"), ("--out", "data/out")
+MAIN = ("--benchmark", BENCHMARK, *PARAMS)
+JOBS = {
+    job.name: job
+    for job in (
+        Job("shrink", (*LISSNAS, "shrink", "--benchmark", "transnas/class_scene", *OUT), interval=3),
+        Job("compare", (*LISSNAS, "compare", *MAIN, "--methods", "lissnas,top10,abs", "--seeds", "0-1", *OUT)),
+        Job("search", (*LISSNAS, "search", *MAIN, "--subspace", "given", *OUT), needs="given"),
+        Job("label", ("-m", "flows.label", "--space", BENCHMARK, *PARAMS, "--workers", "0", *OUT)),
+        Job("nas", ("-m", "flows.nas", *MAIN, *OUT)),
+        Job("reproduce", ("-m", "flows.reproduce", "--no-push"), repository=True),
+    )
+}
+GIVEN = Job("given", (*LISSNAS, "shrink", *MAIN, "--out", "given"))
+KILLS = {"shrink": 25, "compare": 20, "search": 30, "label": 10, "nas": 8, "reproduce": 7}
+"""How often the study kills each; `search` trains a supernet, searches, and retrains."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command printed, and the code it ended with; negative for a signal."""
+
+    code: int
+    said: str
+    seconds: float
+
+
+def prepare(job: Job, folder: Path) -> None:
+    """Make the folder in which a job runs."""
+    folder.mkdir(parents=True)
+    values = config.load(None, SMALL, benchmarks.names()).model_dump(mode="json")
+    store.write(folder / "params.yaml", store.to_json(values))
+    if job.needs:
+        done = run(GIVEN, folder)
+        if done.code:
+            raise LissnasError(f"{GIVEN.name} ended with code {done.code}:\n{done.said}")
+    if job.repository:
+        store.write(folder / "dvc.yaml", STAGES.encode())
+        for command in (("git", "init", "-q"), (sys.executable, "-m", "dvc", "init", "-q")):
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+def start(job: Job, folder: Path, more: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start a job in a session of its own, so that all of its processes can be killed as a machine's death would."""
+    root = str(Path(__file__).parents[1])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, "COLUMNS": "200", **(more or {})}
+    environment["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), environment["PATH"]))
+    for name in ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI"):
+        environment.pop(name, None)
+    with (folder / "said.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, *job.words], cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def run(job: Job, folder: Path, more: Mapping[str, str] | None = None) -> Ended:
+    """Run a job to its end."""
+    (folder / "said.log").write_bytes(b"")
+    began = time.monotonic()
+    process = start(job, folder, more)
+    try:
+        code = process.wait(PATIENCE)
+    finally:
+        _kill(process, signal.SIGKILL)
+    return Ended(code, (folder / "said.log").read_text(errors="replace"), time.monotonic() - began)
+
+
+def _kill(process: subprocess.Popen[bytes], how: signal.Signals) -> int:
+    """Send a signal to a process and, where it ends at once by it, to all that it started; return its exit code."""
+    try:
+        if how == signal.SIGKILL:
+            os.killpg(process.pid, how)
+        else:
+            process.send_signal(how)
+    except ProcessLookupError:
+        pass
+    return process.wait(PATIENCE)
+
+
+def works(folder: Path) -> bool:
+    """Return whether a job has begun to write."""
+    return any((folder / place).exists() for place in ("data", ".dvc/tmp/rwlock"))
+
+
+def artifacts(folder: Path) -> dict[str, str]:
+    """Return the digest of every artifact below a folder; raises what is wrong with one."""
+    found: dict[str, str] = {}
+    for one in verified(folder / "data"):
+        for damage in one.damages:
+            raise damage
+        manifest = store.read_manifest(one.path) if one.path.is_dir() else None
+        found |= {str((one.path / name).relative_to(folder)): digest for name, digest in (manifest or {}).items()}
+    return found
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Return what a finished job should have cleared away: states, and files that were being written."""
+    return sorted(
+        str(path.relative_to(folder))
+        for path in (folder / "data").rglob("*")
+        if store.WRITING in path.name or path.name.endswith((".checkpoint", ".tasks"))
+    )
+
+
+def steps(said: str) -> Counter[str]:
+    """Return how often each line of progress was printed, without its times."""
+    lines = (line.strip() for line in said.splitlines() if not line.endswith(BEFORE))
+    return Counter(" ".join(line.split()[:4]) for line in lines if PROGRESS.match(line))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A command killed at an instant, and what the same command made of it."""
+
+    job: str
+    signal: str
+    seconds: float
+    """After the command began to write."""
+    code: int
+    again: int
+    equal: bool
+    left: tuple[str, ...]
+    repeated: int
+    """Lines of progress that both runs printed: work done twice."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether it went on without help, to the same bytes, with one interval done twice at most."""
+        return self.again == 0 and self.equal and not self.left and self.repeated <= JOBS[self.job].interval
+
+
+def undisturbed(job: Job, folder: Path) -> tuple[dict[str, str], float]:
+    """Return the artifacts of a run that nobody disturbs, and the seconds from its first file to its end."""
+    prepare(job, folder)
+    began = time.monotonic()
+    process = start(job, folder)
+    while process.poll() is None and not works(folder):
+        time.sleep(0.01)
+    first = time.monotonic()
+    code = process.wait(PATIENCE)
+    if code:
+        raise LissnasError(f"{job.name} ended with code {code}:\n{(folder / 'said.log').read_text()}")
+    assert first >= began
+    return artifacts(folder), time.monotonic() - first
+
+
+def trial(job: Job, folder: Path, seconds: float, how: signal.Signals, expected: Mapping[str, str]) -> Trial | None:
+    """Kill a job so many seconds after it began to write, and run it again; None where it had ended by then."""
+    prepare(job, folder)
+    process = start(job, folder)
+    while process.poll() is None and not works(folder):
+        time.sleep(0.005)
+    time.sleep(seconds)
+    if process.poll() is not None:
+        return None
+    code = _kill(process, how)
+    before = (folder / "said.log").read_text(errors="replace")
+    done = run(job, folder)
+    both = steps(before) & steps(done.said)
+    made = artifacts(folder) if done.code == 0 else {}
+    if done.code:
+        store.write(folder / "failed.log", (before + "\n--- again\n" + done.said).encode())
+    return Trial(
+        job.name, how.name, seconds, code, done.code, made == expected, tuple(leftovers(folder)), sum(both.values())
+    )
+
+
+def trials(job: Job, work: Path, kills: int, signals: Sequence[signal.Signals], seed: int = 0) -> Iterator[Trial]:
+    """Yield so many trials of a job, at instants drawn uniformly from the time in which it writes."""
+    expected, took = undisturbed(job, work / "undisturbed")
+    rng, made, tried = stream(seed, "kills", job.name), 0, 0
+    while made < kills:
+        at = float(rng.uniform(0.0, took))
+        one = trial(job, work / f"{tried}", at, signals[made % len(signals)], expected)
+        tried += 1
+        shutil.rmtree(work / f"{tried - 1}", ignore_errors=one is None or one.sound)
+        if one is not None:
+            made += 1
+            yield one
+        elif tried > 10 * kills:
+            raise LissnasError(f"{job.name} ends before it can be killed")
+
+
+def race(job: Job, folder: Path) -> str:
+    """Start a job twice at once; return what is wrong with how the two ended, nothing where all is well.
+
+    One does the work; the other says who holds the lock, or finds the work done.
+    """
+    both = [start(job, folder) for _ in range(2)]
+    codes = sorted(process.wait(PATIENCE) for process in both)
+    said = (folder / "said.log").read_text(errors="replace")
+    if codes == [0, 0] and "Nothing was done" in said:
+        return ""
+    if codes == [0, 2] and re.search(r"is being written by process \d+ on ", said):
+        return ""
+    return f"exit codes {codes}:\n{said}"
+
+
+# -- the study -------------------------------------------------------------------------------------------
+RACE, RACES = "compare, twice at once", 100
+"""A command that is started twice at once, and how often."""
+
+
+def faults_study(work: Path, on_trial: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Return a row for each kill, and for each pair that was started at once; those of an earlier run are kept."""
+    rows = [row for name, kills in KILLS.items() for row in _kept(work, name, kills, on_trial)]
+    return [*rows, *_kept(work, RACE, RACES, on_trial)]
+
+
+def _kept(work: Path, name: str, count: int, on_trial: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Return a job's rows from its journal, and those that it lacks from trials made now."""
+    journal = work / f"{name.partition(',')[0]}{'-race' if name == RACE else ''}.jsonl"
+    rows = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+    folder = work / "trials"
+    for row in _made(name, count - len(rows), folder, len(rows)):
+        rows.append(row)
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        with journal.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        on_trial(f"{len(rows)}/{count} {name}: {'sound' if row['sound'] else row}")
+    shutil.rmtree(folder, ignore_errors=True)
+    return rows
+
+
+def _made(name: str, count: int, folder: Path, seed: int) -> Iterator[dict[str, Any]]:
+    shutil.rmtree(folder, ignore_errors=True)
+    if count <= 0:
+        return
+    if name != RACE:
+        for one in trials(JOBS[name], folder, count, (signal.SIGKILL,), seed):
+            yield {**vars(one), "left": " ".join(one.left), "sound": one.sound}
+        return
+    job = JOBS["compare"]
+    expected, _ = undisturbed(job, folder / "undisturbed")
+    for i in range(count):
+        prepare(job, folder / f"{i}")
+        wrong, left = race(job, folder / f"{i}"), leftovers(folder / f"{i}")
+        equal = artifacts(folder / f"{i}") == expected
+        none = {"signal": "", "seconds": 0.0, "code": 0, "again": 0, "repeated": 0}
+        yield {"job": RACE, **none, "equal": equal, "left": " ".join(left), "sound": not wrong and equal and not left}
+        shutil.rmtree(folder / f"{i}")
+
+
+def faults_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
+    """Return a Markdown table: a row a job."""
+    lines = [
+        f"{made_by} Each command is killed (SIGKILL to it and all it started) at an instant drawn uniformly from the",
+        "time in which it writes, and run again; artifacts are compared by sha256 with those of an undisturbed run.",
+        "",
+        "| command | trials | went on by itself | same bytes | nothing left behind | lines of progress twice, most |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(r["job"] for r in rows):
+        own = [r for r in rows if r["job"] == name]
+        lines.append(
+            f"| {name} | {len(own)} | {sum(r['again'] == 0 for r in own)} | {sum(r['equal'] for r in own)} | "
+            f"{sum(not r['left'] for r in own)} | {max(r['repeated'] for r in own)} |"
+        )
+    return "\n".join(lines) + "\n"

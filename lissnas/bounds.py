@@ -1,0 +1,37 @@
+"""Memory that reading a file of others may take: a few bytes can ask for any amount of it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SPARE, PER_BYTE = 1 << 30, 64
+"""Bytes that may be taken in any case, and for each byte of the file."""
+_ALONE = threading.RLock()
+
+
+@contextmanager
+def memory_for(size: int) -> Iterator[None]:
+    """Let a file of `size` bytes be read in as much memory as a sound one needs; beyond it is a MemoryError.
+
+    Processes that are started meanwhile have the bound for good. Only Linux enforces it.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    with _ALONE:  # it is the whole process's
+        before = resource.getrlimit(resource.RLIMIT_DATA)
+        taken = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+        most = taken + SPARE + PER_BYTE * size
+        if before[0] != resource.RLIM_INFINITY:
+            most = min(most, before[0])
+        resource.setrlimit(resource.RLIMIT_DATA, (most, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, before)

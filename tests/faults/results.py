@@ -1,0 +1,63 @@
+"""A small result of every kind that lissnas leaves, made on real accuracies and real images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lissnas import benchmarks, config, labelling, store
+from lissnas.labelling import Attempt, LabelLog
+from lissnas.sources import Source
+from lissnas.stages.compare import compare_stage
+from lissnas.stages.locality import locality_stage
+from lissnas.stages.one_shot import one_shot
+from lissnas.stages.predictor import predictor_stage
+from lissnas.stages.prepare import data_stage
+from lissnas.stages.shrink import shrink_stage
+from tests.pipeline.test_one_shot import TINY
+
+BENCHMARK = "nas_bench_macro"
+SMALL: dict[str, Any] = {
+    **TINY,
+    "locality.pairs": 100,
+    "locality.walks": 4,
+    "locality.steps": 50,
+    "locality.lags": 5,
+    "locality.resamples": 100,
+    "locality.repeats": 5,
+    "pipeline.seeds": [0],
+}
+LOG_DEPENDS = {"space": BENCHMARK}
+
+
+@dataclass(frozen=True)
+class Results:
+    """Folders by stage; a checkpoint of a run that was interrupted, and a log of labels."""
+
+    folder: Path
+    params: config.Params
+    checkpoint: store.Checkpoint
+
+    def stage(self, name: str) -> Path:
+        return self.folder / name
+
+
+def make(folder: Path) -> Results:
+    """Run every stage once, small."""
+    params = config.load(None, SMALL, benchmarks.names())
+    benchmark = benchmarks.get(BENCHMARK)
+    data_stage(benchmark, folder / "prepared")
+    predictor_stage(params, benchmark, folder / "predictor", threads=1)
+    locality_stage(params, benchmark, folder / "locality", threads=1)
+    compare_stage(params, benchmark, ("lissnas", "top10"), [0], folder / "compare", threads=1)
+    shrink_stage(params, Source.of(benchmark), 0, folder / "shrunk", threads=1)
+    one_shot(params, benchmark.space, benchmark, folder / "shrunk", 0, folder / "search")
+    with LabelLog.opened(folder / "labels" / labelling.LOG, LOG_DEPENDS) as log:
+        for i, arch in enumerate(benchmark.space.format(benchmark.space.enumerate()[:12])):
+            log.append(Attempt(arch, None if i == 5 else 80.0 + i, "out of memory" if i == 5 else None, 1.5))
+    checkpoint = store.Checkpoint(folder / "interrupted", {"seed": 0})
+    checkpoint.save({"archs": benchmark.space.enumerate()[:500], "scores": np.arange(500.0)}, {"iteration": 3})
+    return Results(folder, params, checkpoint)

@@ -1,0 +1,197 @@
+"""A flipped bit, a cut end: found in every kind of artifact before it is used, and named."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+torch = pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
+
+from lissnas import benchmarks, cli, labelling, store  # noqa: E402
+from lissnas.benchmarks import tables  # noqa: E402
+from lissnas.errors import DamagedFile, LissnasError  # noqa: E402
+from lissnas.labelling import LabelLog  # noqa: E402
+from lissnas.nets import files, images  # noqa: E402
+from lissnas.nets.images import Augmentation  # noqa: E402
+from lissnas.stages.base import finished  # noqa: E402
+from lissnas.stages.one_shot import read_members, supernet_judge  # noqa: E402
+from lissnas.stages.retrain import retrain_stage  # noqa: E402
+from lissnas.stages.shrink import predictor_in  # noqa: E402
+from lissnas.verification import verified  # noqa: E402
+from tests.faults.results import BENCHMARK, LOG_DEPENDS, Results, make  # noqa: E402
+
+SPACE = benchmarks.get(BENCHMARK).space
+CASES = 500
+RESULTS = ("prepared", "predictor", "locality", "compare", "shrunk", "search/supernet", "search", "search/best")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return make(tmp_path_factory.mktemp("results"))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def users(results: Results) -> dict[str, list[Callable[[], object]]]:
+    """Whoever reads each kind of artifact: none of them may take a damaged one."""
+
+    def open_log() -> object:
+        with LabelLog.opened(results.stage("labels") / labelling.LOG, LOG_DEPENDS) as log:
+            return log
+
+    readers: dict[str, list[Callable[[], object]]] = {
+        name: [partial(finished, results.stage(name))] for name in RESULTS
+    }
+    readers["prepared"].append(lambda: benchmarks.read_prepared(BENCHMARK, results.stage("prepared")))
+    shrunk, search = results.stage("shrunk"), results.stage("search")
+    readers["shrunk"].append(lambda: predictor_in(shrunk, SPACE))
+    readers["search/supernet"].append(lambda: files.load_supernet(search / "supernet", read_members(shrunk, SPACE)))
+    readers["search/supernet"].append(lambda: supernet_judge(results.params, SPACE, None, search / "supernet"))
+    again = results.folder / "again"
+    readers["search"].append(lambda: retrain_stage(results.params, SPACE.name, search, 0, again))
+    readers["search/best"].append(lambda: files.load(search / "best"))
+    return {**readers, "interrupted": [results.checkpoint.load], "labels": [open_log]}
+
+
+def artifacts(results: Results) -> list[tuple[str, Path]]:
+    """Every file that a checksum vouches for, with the kind it is of."""
+    found = []
+    for name in RESULTS:
+        folder = results.stage(name)
+        own = [folder / file for file in (*store.verify(folder), store.MANIFEST, store.RUN)]
+        found += [(name, file) for file in own]
+        timed = store.read_json(folder / store.RUN).get("files", {})
+        found += [(name, folder / file) for file in timed]
+    found += [("interrupted", file) for file in sorted(results.checkpoint.folder.iterdir())]
+    return [*found, ("labels", results.stage("labels") / labelling.LOG)]
+
+
+def damaged(data: bytes, flip: bool, at: int) -> bytes:
+    """The bytes with one bit flipped, or cut off, somewhere."""
+    if not flip:
+        return data[: at % len(data)]
+    changed = bytearray(data)
+    changed[at // 8 % len(data)] ^= 1 << at % 8
+    return bytes(changed)
+
+
+def found_by(results: Results, kind: str) -> list[LissnasError]:
+    top = results.checkpoint.folder if kind == "interrupted" else results.stage(kind)
+    return [damage for one in verified(top) for damage in one.damages]
+
+
+def test_every_damage_is_found_before_use(results: Results) -> None:
+    rng, readers, every = np.random.default_rng(0), users(results), artifacts(results)
+    assert {kind for kind, _ in every} == set(readers)
+    for kind, uses in readers.items():
+        assert not found_by(results, kind)
+        for use in uses[: 1 if kind == "search" else None]:
+            use()
+    missed, tried = [], set[tuple[Path, bytes]]()
+    while len(tried) < CASES:
+        kind, path = every[len(tried) % len(every)]
+        whole, flip = path.read_bytes(), bool(rng.integers(4))
+        at = int(rng.integers(1 << 40))
+        spoiled = damaged(whole, flip, at)
+        if kind == "labels" and (len(spoiled) < len(whole) or spoiled[-1:] != b"\n" or spoiled.count(b"\n") == 0):
+            # The end of a log may be torn by a crash: that line is cut off, and its network is trained again.
+            spoiled = damaged(whole[:-1], True, at) + b"\n"
+        if (path, spoiled) in tried:
+            continue
+        tried.add((path, spoiled))
+        path.write_bytes(spoiled)
+        said = [str(damage) for damage in found_by(results, kind)]
+        where = f"{path.relative_to(results.folder)}, {'flipped' if flip else 'cut'} at {at}"
+        if not said:
+            missed.append(f"{where}: verify found nothing")
+        elif not any(str(path) in text or str(path.parent) in text for text in said):
+            missed.append(f"{where}: verify does not name it: {said}")
+        for use in readers[kind]:
+            try:
+                use()
+            except LissnasError:
+                continue
+            except Exception as error:
+                missed.append(f"{where}: {type(error).__name__}: {error}")
+                continue
+            missed.append(f"{where}: it was used")
+        path.write_bytes(whole)
+    assert not missed, "\n".join(missed)
+    assert not (results.folder / "again").exists()
+
+
+def test_a_missing_file_is_damage(results: Results) -> None:
+    for kind, path in artifacts(results):
+        if path.name in (store.MANIFEST, store.RUN, store.STATE, labelling.LOG):
+            continue
+        whole = path.read_bytes()
+        path.unlink()
+        assert any("no file" in str(damage) for damage in found_by(results, kind)), path
+        path.write_bytes(whole)
+
+
+def test_packaged_files_are_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package, module in (("benchmarks", tables), ("nets", images)):
+        shutil.copytree(Path(str(module.files(f"lissnas.{package}"))) / "data", tmp_path / package / "data")
+        monkeypatch.setattr(module, "files", lambda name: tmp_path / name.rpartition(".")[2])
+    uses: dict[Path, Callable[[], object]] = {
+        tmp_path / "benchmarks/data" / name: partial(tables.read_bytes, name) for name in tables.CHECKSUMS
+    }
+    uses[tmp_path / "nets/data" / images.SUBSET] = partial(images.packaged, 0, 200, 8, Augmentation())
+    rng = np.random.default_rng(1)
+    for path, use in uses.items():
+        whole = path.read_bytes()
+        for flip in (True, False):
+            path.write_bytes(damaged(whole, flip, int(rng.integers(1 << 40))))
+            with pytest.raises(
+                DamagedFile, match=rf"{re.escape(str(path))} is damaged: expected sha256 \w+, found \w+"
+            ):
+                use()
+        path.write_bytes(whole)
+
+
+# -- the command -----------------------------------------------------------------------------------
+def lissnas(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(cli.app, ["verify", *words])
+    code = done.exception.exit_code if isinstance(done.exception, LissnasError) else done.exit_code
+    return code, done.output + str(done.exception or "")
+
+
+def test_sound_damaged_and_misused(results: Results) -> None:
+    code, said = lissnas(str(results.folder))
+    assert code == 0
+    assert re.search(r"sound: 1 checkpoint, 8 results, 1 label log$", said)
+    assert lissnas(str(results.folder / "interrupted"))[1].endswith("sound: 1 checkpoint\n")
+    path = results.stage("shrunk") / "subspace.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    for target in (path, path.parent, results.folder):
+        code, said = lissnas(str(target))
+        assert code == 1
+        expected, found = store.sha256(whole), store.sha256(whole[:-1])
+        assert f"{path} is damaged: expected sha256 {expected}, found {found}. Make it again: " in said
+    path.write_bytes(whole)
+    assert lissnas(str(path))[0] == 0
+    for nothing in (results.folder / "nowhere", Path(__file__)):
+        code, said = lissnas(str(nothing))
+        assert code == 2, said
+        assert str(nothing) in said
+
+
+def test_files_of_other_programs_are_no_damage(results: Results, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "manifest.json").write_text('{"name": "a web page"}')
+    shutil.copytree(results.stage("shrunk"), tmp_path / "shrunk")
+    assert [one.path for one in verified(tmp_path)] == [tmp_path / "shrunk"]
+    (tmp_path / "shrunk" / "manifest.json").write_text('{"name": "a web page"}')
+    assert len(next(verified(tmp_path)).damages) == 1

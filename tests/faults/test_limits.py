@@ -1,0 +1,158 @@
+"""Disks that are full, folders that may not be written to, memory that ends, clocks that go back, two at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.study_faults import JOBS, artifacts, leftovers, prepare, race, undisturbed
+from lissnas import store
+from lissnas.errors import UserError
+
+FORK = multiprocessing.get_context("fork")
+SHRINK = JOBS["compare"]
+
+
+def limited(folder: Path, kind: int, most: int, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `lissnas` under a limit of the system's."""
+    return subprocess.run(
+        [sys.executable, "-c", "from lissnas.cli import main; main()", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        preexec_fn=lambda: resource.setrlimit(kind, (most, most)),
+    )
+
+
+WORDS = ("shrink", "--benchmark", "nas_bench_macro", "--target-size", "300", "--label-budget", "60", "--out", "out")
+
+
+def clean(folder: Path) -> list[str]:
+    """What is left of a run that failed, beside its lock."""
+    return sorted(p.name for p in folder.rglob("*") if not p.name.endswith(".lock"))
+
+
+@pytest.mark.parametrize("most", [0, 4096, 20_000])
+def test_a_disk_that_is_full_is_named_and_nothing_is_torn(tmp_path: Path, most: int) -> None:
+    done = limited(tmp_path, resource.RLIMIT_FSIZE, most, *WORDS)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert not [name for name in clean(tmp_path) if store.WRITING in name]
+    again = limited(tmp_path, resource.RLIMIT_FSIZE, resource.RLIM_INFINITY, *WORDS)
+    assert again.returncode == 0, again.stderr
+    assert store.verify(tmp_path / "out")
+    assert [name for name in clean(tmp_path) if name.startswith(".")] == []
+
+
+def test_memory_that_ends_is_said(tmp_path: Path) -> None:
+    words = ("shrink", "--benchmark", "nasbench101", "--target-size", "13000", "--threads", "1", "--out", "out")
+    done = limited(tmp_path, resource.RLIMIT_AS, 900 << 20, *words)
+    assert done.returncode != 0
+    assert not (tmp_path / "out").exists()
+
+
+def as_nobody(work: Callable[[], Any], answer: Any) -> None:
+    os.setgid(65534)
+    os.setuid(65534)
+    try:
+        work()
+        answer.put("done")
+    except Exception as error:
+        answer.put(f"{type(error).__name__}: {error}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_folder_that_may_not_be_written_to_is_named(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o755)
+    for part in (tmp_path, *tmp_path.parents):
+        if part.owner() == "root" and part != Path("/"):
+            part.chmod(part.stat().st_mode | 0o055)
+
+    def work() -> None:
+        with store.locked(closed / "out"):
+            pass
+
+    answer = FORK.Queue()
+    child = FORK.Process(target=as_nobody, args=(work, answer))
+    child.start()
+    said = answer.get(timeout=30)
+    child.join()
+    assert said == f"UserError: can't write to {closed}: Permission denied"
+    assert list(closed.iterdir()) == []
+
+
+def test_a_clock_that_goes_back_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lissnas import benchmarks, config
+    from lissnas.sources import Source
+    from lissnas.stages.shrink import shrink_stage
+
+    params = config.load(None, {"shrink.target_size": 100, "shrink.labels": 60}, benchmarks.names())
+    source = Source.of(benchmarks.get("nas_bench_macro"))
+    shrink_stage(params, source, 0, tmp_path / "a", threads=1)
+    now = [time.time()]
+
+    def back() -> float:
+        now[0] -= 3600.0
+        return now[0]
+
+    monkeypatch.setattr(time, "time", back)
+    shrink_stage(params, source, 0, tmp_path / "b", threads=1)
+    assert store.verify(tmp_path / "a") == store.verify(tmp_path / "b")
+
+
+# -- two at once -----------------------------------------------------------------------------------
+def test_two_at_once_one_works_the_other_says_who_holds_the_lock(tmp_path: Path) -> None:
+    expected, _ = undisturbed(SHRINK, tmp_path / "undisturbed")
+    for i in range(3):
+        folder = tmp_path / str(i)
+        prepare(SHRINK, folder)
+        assert race(SHRINK, folder) == ""
+        assert artifacts(folder) == expected
+        assert leftovers(folder) == []
+
+
+def test_a_lock_whose_owner_is_dead_is_free(tmp_path: Path) -> None:
+    def hold() -> None:
+        with store.locked(tmp_path / "out"):
+            os.kill(os.getpid(), 9)
+
+    child = FORK.Process(target=hold)
+    child.start()
+    child.join(30)
+    assert (tmp_path / ".out.lock").exists()
+    with store.locked(tmp_path / "out"):
+        second = store.locked(tmp_path / "out")
+        with pytest.raises(UserError, match=f"written by process {os.getpid()} on .* since"), second:
+            pass
+
+
+def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    store.publish(out, {"a.json": b"1"})
+    litter = [
+        tmp_path / f".out{store.WRITING}x" / "out" / "a.json",
+        out / f".a.json{store.WRITING}x",
+        tmp_path / ".out.checkpoint" / f".state.npz{store.WRITING}x",
+    ]
+    others = [tmp_path / f".other{store.WRITING}x", tmp_path / f".outer{store.WRITING}x", out / "mine.writing-x"]
+    for path in (*litter, *others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"torn")
+    with store.locked(out):
+        assert not any(path.exists() for path in litter)
+        assert all(path.exists() for path in others)
+        assert (out / "a.json").read_bytes() == b"1"

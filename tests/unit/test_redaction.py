@@ -1,0 +1,127 @@
+"""Texts lose their secrets and nothing else."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import pytest
+
+from lissnas.errors import LissnasError, UnknownName, UserError
+from lissnas.labelling import said
+from lissnas.redaction import (
+    prefect_sign,
+    redacted,
+    sign_mlflow_apart,
+    sign_prefect_apart,
+    signed_apart,
+    without_passwords,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("MLFLOW_TRACKING", "PREFECT_API", "TESTED")):
+            monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("no answer from http://a:b@host:80/x", "no answer from http://host:80/x"),
+        ("postgresql+psycopg://a:p@ss@host/db?sslmode=x", "postgresql+psycopg://host/db?sslmode=x"),
+        ("postgresql://a:sl/ash@host/db", "postgresql://host/db"),
+        ("'https://token@host/x.git' and s3://k:s@b", "'https://host/x.git' and s3://b"),
+        ("http://host/x?user=a&password=b&c=d", "http://host/x?user=a&password=***&c=d"),
+        ("https://b/k?X-Amz-Signature=abc&X-Amz-Date=1", "https://b/k?X-Amz-Signature=***&X-Amz-Date=1"),
+        ("http://host:8080/a@b", "http://host:8080/a@b"),
+        ("write to me@host, see http://host/x", "write to me@host, see http://host/x"),
+        ("sqlite:////home/a/mlflow.db", "sqlite:////home/a/mlflow.db"),
+        ("", ""),
+    ],
+)
+def test_addresses(text: str, expected: str) -> None:
+    assert without_passwords(text) == redacted(text) == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("TESTED_PASSWORD", "TESTED_TOKEN", "TESTED_API_KEY", "TESTED_SECRET_ACCESS_KEY", "TESTED_ACCESS_KEY_ID"),
+        *("tested_passwd", "TESTED_AUTH_STRING", "TESTED_CLIENT_SECRET_2"),
+    ],
+)
+def test_variables_that_are_secret_by_their_names(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "se+cret/value")
+    assert redacted("it said se+cret/value, se%2Bcret%2Fvalue") == "it said ***, ***"
+    monkeypatch.setenv(name, "a:se+cret/value")
+    assert redacted("it said a:se+cret/value and se+cret/value") == "it said *** and ***"
+
+
+@pytest.mark.parametrize("name", ["TESTED", "TESTED_PASSWORD_FILE", "TESTED_TOKENIZER", "TESTED_SECRETS_DIR"])
+def test_other_variables(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "/run/secrets/it")
+    assert redacted("no such file: /run/secrets/it") == "no such file: /run/secrets/it"
+
+
+def test_passwords_of_variables_that_are_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESTED_DATABASE_URL", "postgresql://a:pass%2Fword@host/db")
+    monkeypatch.setenv("TESTED_PLACE", "http://host:8080/some/a@b")
+    assert redacted("FATAL: pass/word is wrong, pass%2Fword too: 8080/some/a") == (
+        "FATAL: *** is wrong, *** too: 8080/some/a"
+    )
+
+
+def test_short_values_are_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESTED_ACCESS_KEY_ID", "lissnas")
+    assert redacted("lissnas shrink") == "lissnas shrink"
+
+
+def test_errors_hold_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESTED_TOKEN", "abcdefgh")
+    for kind in (LissnasError, UserError):
+        error = kind("http://a:b@host refuses abcdefgh")
+        assert str(error) == "http://host refuses ***"
+        assert str(pickle.loads(pickle.dumps(error))) == str(error)  # as Dask sends it
+    assert "abcdefgh" not in repr(UnknownName("method", "abcdefgh", ["abs"]))
+    assert said(ValueError("http://a:b@host refuses abcdefgh")) == "ValueError: http://host refuses ***"
+    assert str(LissnasError()) == ""
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("http://a:p%2Bw@host:80/api", ("http://host:80/api", "a", "p+w")),
+        ("https://token@host", ("https://host", "token", "")),
+        ("http://host/a@b", ("http://host/a@b", "", "")),
+        ("http://[bad", ("http://[bad", "", "")),
+        ("", ("", "", "")),
+    ],
+)
+def test_signed_apart(address: str, expected: tuple[str, str, str]) -> None:
+    assert signed_apart(address) == expected
+
+
+def test_servers_get_name_and_password_by_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for sign in (sign_prefect_apart, sign_mlflow_apart):
+        before = dict(os.environ)
+        sign()
+        assert dict(os.environ) == before
+    assert prefect_sign() is None
+    for name in ("PREFECT_API_AUTH_STRING", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "another")
+    monkeypatch.setenv("PREFECT_API_URL", "https://a:p%3Aw@host/api")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://a:p%3Aw@host")
+    sign_prefect_apart()
+    sign_mlflow_apart()
+    assert os.environ["PREFECT_API_URL"] == "https://host/api"
+    assert prefect_sign() == ("a", "p:w")
+    found = [os.environ[f"MLFLOW_TRACKING_{name}"] for name in ("URI", "USERNAME", "PASSWORD")]
+    assert found == ["https://host", "a", "p:w"]
+
+
+def test_a_database_keeps_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://a:b@host/mlflow")
+    sign_mlflow_apart()
+    assert os.environ["MLFLOW_TRACKING_URI"] == "postgresql+psycopg://a:b@host/mlflow"
