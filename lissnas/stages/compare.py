@@ -22,6 +22,8 @@ from lissnas.sources import Source
 from lissnas.spaces import FloatArray
 from lissnas.stages.base import Outcome, run
 
+BEFORE = "  from before"
+"""Ends the line of a task that an earlier run, which was interrupted, had done."""
 TIMED = "comparison.parquet"
 """The contract's table, with seconds; `comparison.csv` is the same without, and always the same bytes."""
 
@@ -35,8 +37,6 @@ Named = Callable[..., Any]
 def run_named(name: str, step: Callable[..., Any], *args: Any) -> Any:
     """Run a step here and now."""
     return step(*args)
-BEFORE = "  from before"
-"""Ends the line of a task that an earlier run, which was interrupted, had done."""
 
 
 @anywhere
