@@ -15,7 +15,7 @@ import numpy as np
 import typer
 from rich.progress import track
 
-from flows import study_faults, study_huge, study_labels, study_packaged, study_scaling
+from flows import study_faults, study_huge, study_labels, study_packaged, study_scaling, study_soak
 from lissnas import benchmarks, comparison, console, options, store
 from lissnas.config import Params
 from lissnas.errors import UnknownName
@@ -195,7 +195,16 @@ def faults(_: Params) -> None:
     leave("faults", found, study_faults.faults_page(found, made_by("faults")))
 
 
+def soak(_: Params) -> None:
+    """Run flows and collect labels for a long time."""
+    with console.lines("soaking") as on_run:
+        runs = study_soak.soak_runs(WORK / "soak" / "runs", study_soak.RUNS, on_run)
+        labels = study_soak.soak_labels(WORK / "soak" / "labels", study_soak.LABELS)
+    leave("soak", [runs, labels], study_soak.soak_page([runs, labels], made_by("soak")))
+
+
 STUDIES = {
+    "soak": soak,
     "faults": faults,
     "labels": labels,
     "ranking": ranking,

@@ -163,10 +163,10 @@ def automations(said: dict[str, Any], notify: str | None) -> list[dict[str, Any]
         if all(action.get("block_document_id", "") is not None for action in one["actions"]):
             found.append(one)
     tags = {tag for d in said["deployments"] for tag in d["tags"] if tag.startswith(LIMIT)}
-    return [*found, *(_time_limit(tag) for tag in sorted(tags))]
+    return [*found, *(time_limit(tag) for tag in sorted(tags))]
 
 
-def _time_limit(tag: str) -> dict[str, Any]:
+def time_limit(tag: str) -> dict[str, Any]:
     """Return the automation that cancels a run with the tag, such as `limit:6h`, after so many hours."""
     hours = tag.removeprefix(LIMIT).removesuffix("h")
     ends = ("Completed", "Failed", "Cancelling", "Cancelled", "Crashed", "TimedOut")

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lissnas.bounds import memory_for
 from lissnas.config import MIN_LABELS
 from lissnas.errors import ConfigError, InvalidArchitecture, first_line, short, unknown_name
 from lissnas.spaces.base import Archs, FloatArray, IntArray, Space
@@ -26,6 +27,8 @@ VALUE = "value"
 """The metric's column where nothing names the metric."""
 MOST_PROBLEMS = 20
 """Problems that are listed; more are counted."""
+MOST_ROWS = 2_000_000
+"""Rows of a parquet file, in which a row takes next to nothing."""
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 """What is read as a number; `float` reads more: 1_0, digits of other scripts."""
 
@@ -276,14 +279,23 @@ def _csv(path: Path, data: bytes) -> _Table:
 
 def _parquet(path: Path, data: bytes) -> _Table:
     """Return the cells of a parquet file as texts, nulls as empty ones."""
+    columns: dict[str, list[str]] = {}
+    name = ""
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        with memory_for(len(data)):
+            file = pq.ParquetFile(pa.BufferReader(data))
+            if (rows := file.metadata.num_rows) > MOST_ROWS:
+                raise ConfigError(str(path), [f"{path.name}: {rows:,} rows, at most {MOST_ROWS:,} are read"])
+            table = file.read()
+            for name, column in zip(table.column_names, table.columns, strict=True):
+                columns[name] = ["" if cell is None else str(cell).strip() for cell in column.to_pylist()]
+    except MemoryError:
+        raise ConfigError(str(path), [f"{path.name}: takes more memory than {len(data):,} bytes should"]) from None
     except (pa.ArrowException, OSError) as error:
         raise ConfigError(str(path), [f"{path.name}: not parquet: {first_line(error)}"]) from None
-    columns = {
-        name: ["" if cell is None else str(cell).strip() for cell in column.to_pylist()]
-        for name, column in zip(table.column_names, table.columns, strict=True)
-    }
+    except (ValueError, OverflowError, KeyError) as error:  # texts that are none, dates that no calendar has
+        place = short(repr(name))
+        raise ConfigError(str(path), [f"{path.name}: the column {place} can't be read: {first_line(error)}"]) from None
     return _Table(path, columns, range(1, table.num_rows + 1), _twice(table.column_names))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from torchvision import datasets
 from torchvision.transforms import v2
 
 from lissnas.config import ImagesConfig, TrainingConfig
-from lissnas.errors import DamagedFile, UserError
+from lissnas.errors import DamagedFile, UserError, first_line
 from lissnas.rng import stream
 
 SUBSET = "cifar10_subset.parquet"
@@ -221,7 +222,7 @@ def cifar(
         parts = [kind(str(folder), train=train, download=download) for train in (True, False)]
     except (RuntimeError, OSError) as error:
         raise UserError(
-            f"CIFAR-{classes} is not in {folder} ({str(error).splitlines()[0]}); allow the download, put the "
+            f"CIFAR-{classes} is not in {folder} ({first_line(error)}); allow the download, put the "
             "published archive there, or take the packaged images (data: packaged)"
         ) from None
     pixels = torch.from_numpy(np.concatenate([p.data for p in parts])).permute(0, 3, 1, 2).contiguous()
@@ -291,9 +292,17 @@ class FolderData:
             "validation": [train.samples[i] for i in order[:validation]],
             "test": list(test.samples),
         }
-        self._load = train.loader
+        self._loader = train.loader
         self._pool = ThreadPoolExecutor(os.cpu_count())
         self.classes, self.seed, self.side, self.augmentation = len(train.classes), seed, side, augmentation
+
+    def _load(self, path: str) -> Image.Image:
+        """Return an image; raises UserError that names the file where it is none."""
+        try:
+            image: Image.Image = self._loader(path)
+        except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+            raise UserError(f"{path} can't be read as an image: {first_line(error)}") from None
+        return image
 
     @property
     def n_train(self) -> int:

@@ -162,8 +162,13 @@ class DeclaredSpace(Declared, ChoiceSpace):
 
     def why_not(self, row: Archs) -> str:
         """Say which constraint a row breaks."""
-        broken = self.rules.broken(row)
-        return f"breaks the constraint of line {broken.line}" if broken else "breaks no constraint"
+        return self._why_not(row[None])[0]
+
+    def _why_not(self, rows: Archs) -> list[str]:
+        return [
+            f"breaks the constraint of line {broken.line}" if broken else "breaks no constraint"
+            for broken in self.rules.broken(rows)
+        ]
 
     # -- size, listing, samples ----------------------------------------------------------------
     def size(self) -> int:
@@ -372,8 +377,8 @@ class DeclaredSpace(Declared, ChoiceSpace):
             rows[:, p] = found
         known = (rows >= 0).all(axis=1)
         rows[~known] = 0
-        for i in np.flatnonzero(known & ~self.valid(rows)).tolist():
-            problems.append((i, self.why_not(rows[i])))
+        bad = np.flatnonzero(known & ~self.valid(rows))
+        problems += zip(bad.tolist(), self._why_not(rows[bad]), strict=True)
         return self.canonical(rows), sorted(problems)
 
     def format(self, archs: Archs) -> list[str]:

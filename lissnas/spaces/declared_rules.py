@@ -46,10 +46,12 @@ class Rules:
                 ok &= self._keeps(constraint, rows, active)
         return ok
 
-    def broken(self, row: Archs) -> Constraint | None:
-        """Return the first constraint that a single row breaks, None where it breaks none."""
-        active = self.active(row[None])
-        return next((c for c in self.constraints if not self._keeps(c, row[None], active)[0]), None)
+    def broken(self, rows: Archs) -> list[Constraint | None]:
+        """Return the first constraint that each row breaks, None where it breaks none."""
+        active, out = self.active(rows), np.full(len(rows), None, object)
+        for constraint in reversed(self.constraints):
+            out[~self._keeps(constraint, rows, active)] = constraint
+        return list(out)
 
     def exact_cost(self, name: str, rows: Archs, active: BoolArray) -> IntArray:
         """Return the cost of each row in units of 1 / scale, where it is a whole number."""

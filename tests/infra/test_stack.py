@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,19 +12,21 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import psutil
 import pytest
 
 from infra import database, storage
-from infra.deploy import ROOT
+from infra.deploy import ROOT, time_limit
 from infra.settings import load
 from infra.stack import MARK
 from lissnas import store
@@ -224,6 +227,70 @@ def sqlite(stack: Stack) -> Stack:
     if stack.settings["DATABASE"] != "sqlite":
         pytest.skip("what is killed does not depend on the database: tested on SQLite")
     return stack
+
+
+class Told(BaseHTTPRequestHandler):
+    """A webhook that keeps what it is told."""
+
+    heard: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        Told.heard.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+BLOCK = """
+import sys
+from prefect.blocks.notifications import CustomWebhookNotificationBlock as Webhook
+said = {"text": "{{subject}} {{body}}"}
+Webhook(name="told", url=sys.argv[1], json_data=said, allow_private_urls=True).save("told", overwrite=True)
+"""
+
+
+def test_a_flow_that_fails_is_tried_again_and_then_told_of(sqlite: Stack) -> None:
+    addresses = load(sqlite.folder)
+    assert addresses is not None
+    server = HTTPServer(("127.0.0.1", 0), Told)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        given = {**os.environ, **addresses.client_environment()}
+        command = [sys.executable, "-c", BLOCK, f"http://127.0.0.1:{server.server_port}/"]
+        subprocess.run(command, env=given, check=True, capture_output=True, timeout=120)
+        sqlite.run("deploy", NOTIFY="custom-webhook/told")
+        run = sqlite.begin("shrink/cpu", {"benchmark": "nothing"})
+        states = sqlite.until(run, lambda state: state == "Failed", 300)
+        assert "AwaitingRetry" in states
+        assert sqlite.api("GET", f"flow_runs/{run}")["run_count"] == 3
+        deadline = time.monotonic() + 60
+        while not any("shrink: Failed" in text and "unknown benchmark" in text for text in Told.heard):
+            assert time.monotonic() < deadline, Told.heard
+            time.sleep(0.3)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_run_beyond_its_time_limit_is_cancelled(sqlite: Stack, tmp_path: Path) -> None:
+    limit = time_limit("limit:1h")
+    limit["trigger"]["within"], limit["name"] = 5, "five seconds"
+    made = sqlite.api("POST", "automations/", limit)
+    try:
+        run = sqlite.begin("shrink/cpu", {**LONG, "out": str(tmp_path / "out")})
+        states = sqlite.until(run, lambda state: state in ("Cancelled", "Completed"), 240)
+    finally:
+        sqlite.api("DELETE", f"automations/{made['id']}")
+    assert states[-1] == "Cancelled"
+    assert not (tmp_path / "out").exists()
+
+
+def test_workers_write_lines_of_json_with_the_ids_of_runs(sqlite: Stack) -> None:
+    lines = (sqlite.folder / "logs" / "worker-cpu.log").read_text(errors="replace").splitlines()
+    records = [json.loads(line) for line in lines if line.startswith("{")]
+    assert any(record.get("flow_run_id") for record in records)
 
 
 def test_a_run_whose_machine_dies_is_done_again(sqlite: Stack, tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_two_at_once_on_one_folder(tmp_path: Path) -> None:
 
 
 def test_all_that_diverge_are_told_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_params(tmp_path, recipes__cpu_label__rate=1e30, recipes__cpu_label__clip=0.0, label__networks=2)
+    write_params(tmp_path, recipes__cpu_label__rate=1e9, recipes__cpu_label__clip=0.0, label__networks=2)
     flow("--workers", "0", "--out", "out", code=1)
     assert "all 2 trainings failed" in " ".join(capsys.readouterr().err.split())
     records = [json.loads(line.partition(" ")[2]) for line in (tmp_path / "out" / LOG).read_text().splitlines()[1:]]

@@ -295,7 +295,10 @@ def test_labels_in_parquet_and_by_arch(lissnas: Run) -> None:
         (["--space", "space.yaml", "--labels", "labels.csv", "--out", "labels.csv", "--force"], "holds the labels"),
         (["--space", "space.yaml", "--out", "x.parquet"], "ends in .csv"),
         (["--space", "space.yaml", "--n", "0", "--out", "x.csv"], "greater than or equal to 1"),
-        (["--space", "space.yaml", "--seed", "-1", "--out", "x.csv"], "seed: -1 is not in 0"),
+        (
+            ["--space", "space.yaml", "--seed", "-1", "--out", "x.csv"],
+            "'--seed': Input should be greater than or equal to 0",
+        ),
         (["--space", "space.yaml", "--params", "no.yaml", "--out", "x.csv"], "no such file"),
         (["--space", "space.yaml"], "Missing option '--out'"),
     ],

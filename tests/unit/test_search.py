@@ -439,7 +439,7 @@ def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
     data[len(data) // 2] ^= 1
     (folder / "subspace.parquet").write_bytes(data)
     for path in (folder, folder / "subspace.parquet"):
-        with pytest.raises(DamagedFile, match=r"subspace\.parquet is damaged: .*Shrink again"):
+        with pytest.raises(DamagedFile, match=r"subspace\.parquet is damaged: .*Make it again"):
             read_members(path, MACRO.space)
 
 
@@ -515,7 +515,7 @@ def test_making_a_network_portable_leaves_it_as_it_is() -> None:
 def test_a_truncated_network_is_refused(name: str, damage: Any, tmp_path: Path) -> None:
     folder = export(a_network(MACRO.space), tmp_path / "r")
     (folder / name).write_bytes(damage((folder / name).read_bytes()))
-    with pytest.raises(DamagedFile, match=rf"{name} is damaged: .*Export it again"):
+    with pytest.raises(DamagedFile, match=rf"{name} is damaged: .*Make it again"):
         files.load(folder)
 
 
@@ -585,7 +585,7 @@ def test_a_truncated_supernet_is_refused(name: str, tmp_path: Path) -> None:
     members = some(3)
     folder = save_supernet(nets.supernet("nas_bench_macro", members, **SMALL), members, True, tmp_path / "r")
     (folder / name).write_bytes((folder / name).read_bytes()[:-9])
-    with pytest.raises(DamagedFile, match=rf"{name} is damaged: .*Train it again"):
+    with pytest.raises(DamagedFile, match=rf"{name} is damaged: .*Make it again"):
         files.load_supernet(folder, members)
 
 

@@ -1,0 +1,39 @@
+"""Many runs against one server, many labels of which some fail and hang; `make study NAME=soak` is the long form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("prefect", reason="Prefect is not installed (the extra `pipeline`)")
+
+from flows.study_soak import soak_labels, soak_page, soak_runs
+
+
+def test_runs_in_a_row_leave_nothing_behind(tmp_path: Path) -> None:
+    grown = soak_runs(tmp_path / "runs", 5, lambda line: None)
+    assert grown["processes_growth"] == 0
+    assert grown["threads_growth"] <= 2
+    assert grown["files_growth"] <= 5
+    assert grown["memory_growth"] < 0.15  # of few runs: the long form has the bound of 5 %
+    assert grown["database_is_locked"] == 0
+
+
+def test_labels_that_fail_and_hang_cost_no_other(tmp_path: Path) -> None:
+    made = soak_labels(tmp_path / "labels", 40)
+    assert made["labels"] + made["failed"] == 40
+    assert 0 < made["failed"] < 20
+    assert made["processes_growth"] == 0
+    assert "40 networks" in soak_page([{**GROWN}, made], "")
+
+
+GROWN = {
+    "count": 8,
+    "memory_growth": 0.0,
+    "server_growth": 0.0,
+    "files_growth": 0,
+    "threads_growth": 0,
+    "processes_growth": 0,
+    "database_is_locked": 0,
+}
