@@ -13,21 +13,27 @@ SPARE, PER_BYTE = 1 << 30, 64
 _ALONE = threading.RLock()
 
 
+def most_for(size: int) -> int:
+    """Return how many bytes of memory a sound file of `size` bytes takes at most."""
+    return SPARE + PER_BYTE * size
+
+
 @contextmanager
 def memory_for(size: int) -> Iterator[None]:
     """Let a file of `size` bytes be read in as much memory as a sound one needs; beyond it is a MemoryError.
 
-    Processes that are started meanwhile have the bound for good. Only Linux enforces it.
+    It is the whole process that is bound, and libraries that start threads can end it where they get no memory: what
+    is done inside is plain Python. Only Linux enforces it.
     """
     if sys.platform != "linux":
         yield
         return
     import resource
 
-    with _ALONE:  # it is the whole process's
+    with _ALONE:
         before = resource.getrlimit(resource.RLIMIT_DATA)
         taken = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
-        most = taken + SPARE + PER_BYTE * size
+        most = taken + most_for(size)
         if before[0] != resource.RLIM_INFINITY:
             most = min(most, before[0])
         resource.setrlimit(resource.RLIMIT_DATA, (most, before[1]))

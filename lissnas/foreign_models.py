@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import xgboost as xgb
 
 from lissnas import model_trial
-from lissnas.bounds import memory_for
+from lissnas.bounds import most_for
 from lissnas.errors import UserError, short
 
 SECONDS = 120.0
@@ -21,10 +22,10 @@ def load_model(data: bytes) -> xgb.Booster:
     XGBoost 3.2 reads beyond the end of UBJSON that is cut off, and of trees whose nodes lead elsewhere, which can be
     a segmentation fault. What is loaded here is what XGBoost itself wrote once the model was tried (`model_trial`).
     """
-    trial = [sys.executable, "-P", str(Path(model_trial.__file__))]
+    trial = [sys.executable, "-P", str(Path(model_trial.__file__)), str(most_for(len(data)))]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # threads take memory
     try:
-        with memory_for(len(data)):
-            tried = subprocess.run(trial, input=data, capture_output=True, timeout=SECONDS)
+        tried = subprocess.run(trial, input=data, capture_output=True, timeout=SECONDS, env=alone)
     except subprocess.TimeoutExpired:
         raise UserError(f"it takes more than {SECONDS:g} s to load") from None
     if tried.returncode < 0:

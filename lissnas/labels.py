@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lissnas.bounds import memory_for
 from lissnas.config import MIN_LABELS
 from lissnas.errors import ConfigError, InvalidArchitecture, first_line, short, unknown_name
 from lissnas.spaces.base import Archs, FloatArray, IntArray, Space
@@ -27,8 +26,8 @@ VALUE = "value"
 """The metric's column where nothing names the metric."""
 MOST_PROBLEMS = 20
 """Problems that are listed; more are counted."""
-MOST_ROWS = 2_000_000
-"""Rows of a parquet file, in which a row takes next to nothing."""
+MOST_ROWS, MOST_CELLS = 2_000_000, 50_000_000
+"""Of a parquet file, in which a row, or a column, can take next to nothing."""
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 """What is read as a number; `float` reads more: 1_0, digits of other scripts."""
 
@@ -278,25 +277,49 @@ def _csv(path: Path, data: bytes) -> _Table:
 
 
 def _parquet(path: Path, data: bytes) -> _Table:
-    """Return the cells of a parquet file as texts, nulls as empty ones."""
+    """Return the cells of a parquet file as texts, nulls as empty ones; lists and the like only by their type."""
     columns: dict[str, list[str]] = {}
     name = ""
     try:
-        with memory_for(len(data)):
-            file = pq.ParquetFile(pa.BufferReader(data))
-            if (rows := file.metadata.num_rows) > MOST_ROWS:
-                raise ConfigError(str(path), [f"{path.name}: {rows:,} rows, at most {MOST_ROWS:,} are read"])
-            table = file.read()
-            for name, column in zip(table.column_names, table.columns, strict=True):
-                columns[name] = ["" if cell is None else str(cell).strip() for cell in column.to_pylist()]
-    except MemoryError:
-        raise ConfigError(str(path), [f"{path.name}: takes more memory than {len(data):,} bytes should"]) from None
+        schema, about = pq.read_schema(pa.BufferReader(data)), pq.read_metadata(pa.BufferReader(data))
+        rows = about.num_rows
+        if rows > MOST_ROWS or rows * about.num_columns > MOST_CELLS:
+            size = f"{rows:,} rows of {about.num_columns:,} columns"
+            most = f"{MOST_ROWS:,} rows and {MOST_CELLS:,} cells"
+            raise ConfigError(str(path), [f"{path.name}: {size}, at most {most} are read"])
+        # As a dictionary, a text that stands in each row is in memory once.
+        texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_binary(f.type)]
+        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
+        flat = {f.name for f in schema if not _is_nested(f.type)}
+        table = file.read(columns=sorted(flat))
+        for name in schema.names:
+            columns[name] = _texts(table[name]) if name in flat else [f"<{schema.field(name).type}>"] * rows
     except (pa.ArrowException, OSError) as error:
         raise ConfigError(str(path), [f"{path.name}: not parquet: {first_line(error)}"]) from None
     except (ValueError, OverflowError, KeyError) as error:  # texts that are none, dates that no calendar has
         place = short(repr(name))
         raise ConfigError(str(path), [f"{path.name}: the column {place} can't be read: {first_line(error)}"]) from None
-    return _Table(path, columns, range(1, table.num_rows + 1), _twice(table.column_names))
+    return _Table(path, columns, range(1, rows + 1), _twice(schema.names))
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_nested(kind.value_type if pa.types.is_dictionary(kind) else kind))
+
+
+def _texts(column: pa.ChunkedArray) -> list[str]:
+    """Return cells as texts; equal cells of a dictionary are the same text."""
+    out: list[str] = []
+    for chunk in column.chunks:
+        if pa.types.is_dictionary(chunk.type):
+            known = [*map(_text, chunk.dictionary.to_pylist()), ""]
+            out += [known[-1 if i is None else i] for i in chunk.indices.to_pylist()]
+        else:
+            out += map(_text, chunk.to_pylist())
+    return out
+
+
+def _text(cell: object) -> str:
+    return "" if cell is None else str(cell).strip()
 
 
 def _twice(names: Sequence[str]) -> list[tuple[int, str]]:

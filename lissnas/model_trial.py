@@ -1,12 +1,14 @@
 """Tries an XGBoost model of others in a process of its own, since loading or asking a damaged one can end it.
 
-The model comes in on standard input; once it was asked, it goes out as XGBoost writes it. Imports nothing of lissnas.
+The model comes in on standard input; once it was asked, it goes out as XGBoost writes it. The one argument is how
+many bytes of memory it may take. Imports nothing of lissnas.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,12 @@ def check(model: dict[str, Any], features: int) -> None:
 
 def main() -> None:
     """Read a model, check it, ask it, write it."""
+    if sys.platform == "linux":
+        import resource
+
+        taken = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+        most = taken + int(sys.argv[1])
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     booster = xgb.Booster()
     booster.load_model(bytearray(sys.stdin.buffer.read()))
     features = int(booster.num_features())

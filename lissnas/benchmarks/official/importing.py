@@ -8,10 +8,9 @@ from typing import Any
 
 from lissnas import store
 from lissnas.benchmarks.official import layout, nasbench101, nasbench201, nasbench301, transnas
-from lissnas.benchmarks.official.files import Digests, UnreadableFile
+from lissnas.benchmarks.official.files import Digests
 from lissnas.benchmarks.official.layout import MetricTable
 from lissnas.benchmarks.official.sources import verify_published
-from lissnas.bounds import memory_for
 
 TABLES: Mapping[str, Callable[[Path], list[MetricTable]]] = {
     "nasbench101": nasbench101.read,
@@ -31,7 +30,7 @@ def parameters(kind: str, found: Digests) -> dict[str, Any]:
 def convert(kind: str, path: Path, found: Digests) -> dict[str, bytes]:
     """Return the files that an official file turns into, once it has been held against its checksum.
 
-    Raises DamagedFile, UnreadableFile or NotPlainData. A hostile file takes no more memory than `memory_for` its size.
+    Raises DamagedFile, UnreadableFile or NotPlainData.
     """
     layout.check_kind(kind, KINDS)
     said: dict[str, Any] = {
@@ -40,19 +39,11 @@ def convert(kind: str, path: Path, found: Digests) -> dict[str, bytes]:
         "bytes": found.size,
         "checked": verify_published(kind, path, found),
     }
-    try:
-        with memory_for(found.size):
-            files, of_content = _read(kind, path)
-    except MemoryError:
-        reason = f"takes more memory than a sound one of {found.size:,} bytes"
-        raise UnreadableFile(path, "the file", reason) from None
-    return {**files, layout.ABOUT: store.to_json({**said, **of_content})}
-
-
-def _read(kind: str, path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Return the files of an import but the last, and what that says of them."""
     if kind == "nasbench301":
-        return nasbench301.read(path)
-    tables = TABLES[kind](path)
-    files = {f"{table.benchmark}.parquet": table.parquet() for table in tables}
-    return files, {"tables": {table.benchmark: table.about() for table in tables}}
+        files, of_models = nasbench301.read(path)
+        said |= of_models
+    else:
+        tables = TABLES[kind](path)
+        files = {f"{table.benchmark}.parquet": table.parquet() for table in tables}
+        said["tables"] = {table.benchmark: table.about() for table in tables}
+    return {**files, layout.ABOUT: store.to_json(said)}
