@@ -189,6 +189,8 @@ app.add_typer(own_cli.app)
 def _show(folder: Annotated[Path, typer.Argument(help="Folder of a finished shrink.")]) -> None:
     """Show a finished shrink, once its files are verified, and where MLflow has it."""
     outcome = finished(folder)
+    if not (outcome.folder / "subspace.json").exists():
+        raise UserError(f"{outcome.place} holds no shrunk space; `lissnas verify` checks results of every kind")
     console.show_shrink(outcome)
     if find_spec("mlflow") and (place := tracking.find(outcome.folder)) is not None:
         console.say(f"MLflow: {place}")

@@ -281,19 +281,19 @@ def _parquet(path: Path, data: bytes) -> _Table:
     columns: dict[str, list[str]] = {}
     name = ""
     try:
-        schema, about = pq.read_schema(pa.BufferReader(data)), pq.read_metadata(pa.BufferReader(data))
-        rows = about.num_rows
-        if rows > MOST_ROWS or rows * about.num_columns > MOST_CELLS:
-            size = f"{rows:,} rows of {about.num_columns:,} columns"
+        file = pq.ParquetFile(pa.BufferReader(data))
+        rows, wide, schema = file.metadata.num_rows, file.metadata.num_columns, file.schema_arrow
+        if rows > MOST_ROWS or rows * wide > MOST_CELLS:
+            size = f"{rows:,} rows of {wide:,} columns"
             most = f"{MOST_ROWS:,} rows and {MOST_CELLS:,} cells"
             raise ConfigError(str(path), [f"{path.name}: {size}, at most {most} are read"])
         # As a dictionary, a text that stands in each row is in memory once.
         texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_binary(f.type)]
         file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
-        flat = {f.name for f in schema if not _is_nested(f.type)}
-        table = file.read(columns=sorted(flat))
-        for name in schema.names:
-            columns[name] = _texts(table[name]) if name in flat else [f"<{schema.field(name).type}>"] * rows
+        table = file.read(columns=[f.name for f in schema if not _is_nested(f.type)])
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            columns[name] = _texts(column)
+        columns |= {f.name: [f"<{f.type}>"] * rows for f in schema if _is_nested(f.type)}
     except (pa.ArrowException, OSError) as error:
         raise ConfigError(str(path), [f"{path.name}: not parquet: {first_line(error)}"]) from None
     except (ValueError, OverflowError, KeyError) as error:  # texts that are none, dates that no calendar has

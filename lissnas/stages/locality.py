@@ -104,7 +104,10 @@ def locality_stage(
 
 def read_threshold(folder: Path, space: str) -> int:
     """Return the threshold edit distance that a locality stage left; raises UserError for another space's."""
-    about = json.loads(store.read_verified(folder, ABOUT, store.verify(folder)))
+    manifest = store.verify(folder)
+    if ABOUT not in manifest:
+        raise UserError(f"{folder} holds no locality; give the folder that `lissnas locality` wrote")
+    about = json.loads(store.read_verified(folder, ABOUT, manifest))
     if about["space"] != space:
         raise UserError(f"{folder} holds the locality of space {about['space']!r}, not of {space!r}")
     return int(about["threshold_distance"])

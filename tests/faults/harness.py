@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -92,7 +93,11 @@ def _short(text: str) -> str:
 
 def peak() -> int:
     """Return the most memory that this process has had, in bytes; 0 where nobody says."""
-    return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return (
+        0
+        if resource is None
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    )
 
 
 def report(found: list[str]) -> str:

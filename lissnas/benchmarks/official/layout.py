@@ -20,6 +20,8 @@ from lissnas import store
 from lissnas.errors import UserError
 from lissnas.spaces import FloatArray, IntArray, Space, get
 
+SPARSEST, SMALL = 100, 1_000_000
+"""Cells of a table for each result in it, where it is no small one."""
 FORMAT = 1
 """Version of this layout; a change of it means importing again."""
 ABOUT = "metrics.json"
@@ -87,7 +89,8 @@ def _spans(numbers: Sequence[int]) -> str:
 def run_columns(head: str, row: IntArray, epochs: IntArray, values: FloatArray, n: int) -> dict[str, FloatArray]:
     """Return columns of `n` rows from `(m,)` single results: row, length of the training, value.
 
-    Results of the same row and epochs are its first, second, ... run in the order in which they stand.
+    Results of the same row and epochs are its first, second, ... run in the order in which they stand. Raises
+    ValueError where the columns would be next to empty: then few results could fill any memory.
     """
     order = np.lexsort((row, epochs))
     r, e, v = row[order], epochs[order], values[order]
@@ -95,14 +98,23 @@ def run_columns(head: str, row: IntArray, epochs: IntArray, values: FloatArray, 
     new[1:] = (r[1:] != r[:-1]) | (e[1:] != e[:-1])
     first = np.maximum.accumulate(np.where(new, np.arange(len(r)), 0))
     run = np.arange(len(r)) - first + 1
+    lengths = np.unique(e)
+    runs = [int(run[e == length].max()) for length in lengths]
+    check_filled(n * sum(runs), len(r))
     columns = {}
-    for length in np.unique(e):
-        for k in range(1, int(run[e == length].max()) + 1):
+    for length, most in zip(lengths, runs, strict=True):
+        for k in range(1, most + 1):
             at = (e == length) & (run == k)
             column = np.full(n, np.nan)
             column[r[at]] = v[at]
             columns[f"{head}/run{k}/{length}"] = column
     return columns
+
+
+def check_filled(cells: int, results: int) -> None:
+    """Raise ValueError for a table of which next to nothing is filled."""
+    if cells > SPARSEST * results + SMALL:
+        raise ValueError(f"{results:,} results would be a table of {cells:,} cells")
 
 
 def spaces_of(benchmark: str) -> list[Space]:

@@ -64,7 +64,10 @@ def read(path: Path) -> list[MetricTable]:
     row, length_of = network[np.asarray(cell)], np.asarray(epochs)
     columns: dict[str, FloatArray] = {}
     for split, name in (("val", VALIDATION), ("test", TEST)):
-        columns |= run_columns(split, row, length_of, np.asarray(values[name]), len(first))
+        try:
+            columns |= run_columns(split, row, length_of, np.asarray(values[name]), len(first))
+        except ValueError as error:
+            raise UnreadableFile(path, "the file", str(error)) from None
     specs = list(numbers)
     archs = space.format(_rows([specs[int(i)] for i in first]))
     return [MetricTable("nasbench101", archs, columns)]

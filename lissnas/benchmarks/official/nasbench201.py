@@ -22,6 +22,7 @@ import numpy as np
 from lissnas.benchmarks.official.files import UnreadableFile, inside
 from lissnas.benchmarks.official.layout import MetricTable, run_columns
 from lissnas.benchmarks.official.restricted import MOST_MEMBER_BYTES, load, load_member
+from lissnas.bounds import memory_for
 from lissnas.errors import InvalidArchitecture, first_line, short
 from lissnas.spaces import FloatArray, get
 
@@ -34,7 +35,7 @@ SPLITS = {
 MEMBER = ".pickle.pbz2"
 BROKEN_TAR = (
     *(tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, struct.error),
-    *(ValueError, OverflowError, RecursionError),
+    *(ValueError, OverflowError, RecursionError, MemoryError),
 )
 """What opening or unpacking a damaged tar raises."""
 MOST_EPOCHS, MOST_NETWORKS = 10_000, 1_000_000
@@ -74,7 +75,10 @@ def read(path: Path) -> list[MetricTable]:
         for split in splits:
             if entries := found[dataset, split]:
                 row, epochs, values = (np.array(part) for part in zip(*entries, strict=True))
-                columns |= run_columns(split, network[row], epochs, values, len(first))
+                try:
+                    columns |= run_columns(split, network[row], epochs, values, len(first))
+                except ValueError as error:
+                    raise UnreadableFile(path, "the file", str(error)) from None
         if columns:
             tables.append(MetricTable(f"nasbench201/{dataset}", [names[int(i)] for i in first], columns))
     if not tables:
@@ -128,7 +132,8 @@ def _networks(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 def _is_tar(path: Path) -> bool:
     try:
-        return tarfile.is_tarfile(path)
+        with memory_for(path.stat().st_size):
+            return tarfile.is_tarfile(path)
     except BROKEN_TAR as error:
         raise UnreadableFile(path, "the archive", first_line(error)) from None
 
@@ -136,7 +141,7 @@ def _is_tar(path: Path) -> bool:
 def _tar(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     try:
         with tarfile.open(path, "r|*") as archive:
-            for member in archive:
+            while (member := _next(archive, path.stat().st_size)) is not None:
                 name = Path(member.name).name
                 if not member.isfile() or not name.endswith(MEMBER) or name.startswith("meta."):
                     continue
@@ -147,6 +152,12 @@ def _tar(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
                 yield member.name, _states(path, member.name, load_member(f"{path}: {member.name}", data))
     except BROKEN_TAR as error:
         raise UnreadableFile(path, "the archive", first_line(error)) from None
+
+
+def _next(archive: tarfile.TarFile, size: int) -> tarfile.TarInfo | None:
+    """Return the next member; the name of one can be of any length."""
+    with memory_for(size):
+        return archive.next()
 
 
 def _states(path: Path, where: str, infos: Any) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from typing import Any
 from lissnas import store
 from lissnas.benchmarks.official.files import UnreadableFile, inside
 from lissnas.benchmarks.official.restricted import BROKEN_ZIP, NotPlainData, load_member
+from lissnas.bounds import most_for
 from lissnas.errors import UserError, first_line
 from lissnas.foreign_models import load_model
 
@@ -24,8 +25,6 @@ MODEL = "surrogate_model"
 PREFERRED = (f"{MODEL}.ubj", f"{MODEL}.json", f"{MODEL}.model")
 """Names of a member's model, the one that is taken first."""
 CONFIGS = ("model_config.json", "data_config.json")
-MOST_BYTES = 4 << 30
-"""Largest member of a zip that is unpacked."""
 CONVERT = (
     "Convert it once where you trust it, in an environment of its own: pip install 'xgboost==1.7.6' 'numpy<2' "
     "'scipy<1.12', then in Python pickle.load(open('surrogate_model.model', 'rb')).save_model('surrogate_model.json') "
@@ -73,12 +72,14 @@ def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
         raise UnreadableFile(path, "the file", "is neither a zip nor a folder of models")
     try:
         with zipfile.ZipFile(path) as archive:
+            left = most_for(path.stat().st_size)
             for info in sorted(archive.infolist(), key=lambda i: i.filename):
                 name = PurePosixPath(info.filename)
                 if name.name not in wanted or info.is_dir():
                     continue
-                if info.file_size > MOST_BYTES:
-                    raise UnreadableFile(path, info.filename, "is larger than a model is")
+                left -= info.file_size
+                if left < 0:
+                    raise UnreadableFile(path, info.filename, "unpacks to more than such a zip holds")
                 yield name, archive.read(info)
     except BROKEN_ZIP as error:
         raise UnreadableFile(path, "the zip", first_line(error)) from None

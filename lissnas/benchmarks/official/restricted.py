@@ -3,7 +3,7 @@
 `pickle` runs what a file names: a class is imported, a function called. Here the names are looked up
 in a table of six, and each of them is a stand-in that only makes numbers, dictionaries and sets;
 nothing is imported. Files of torch are read without torch: the zip that it writes since 1.6 and the
-run of pickles that it wrote before. A hostile file can still waste memory, so sizes are bounded.
+run of pickles that it wrote before. A hostile file could still fill the memory, so what it may take is bounded.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import IO, Any
 import numpy as np
 
 from lissnas.benchmarks.official.files import CHUNK, UnreadableFile
+from lissnas.bounds import memory_for
 from lissnas.errors import LissnasError, first_line, short
 
 MOST_BYTES = 64 << 30
@@ -50,7 +51,7 @@ def load(path: Path) -> Any:
 
     Raises NotPlainData, or UnreadableFile where it can't be read.
     """
-    with path.open("rb") as file:
+    with path.open("rb") as file, memory_for(path.stat().st_size):
         start = file.read(4)
         file.seek(0)
         if start == b"PK\x03\x04":
@@ -63,7 +64,8 @@ def load_member(where: str, data: bytes) -> Any:
     """Return what the bytes of one pickle hold, in bz2 or bare; `where` names it in messages."""
     bare = io.BytesIO(data)
     raw: IO[bytes] = bz2.BZ2File(bare) if data.startswith(b"BZh") else bare
-    return _load_stream(where, raw, MOST_MEMBER_BYTES)
+    with memory_for(len(data)):
+        return _load_stream(where, raw, MOST_MEMBER_BYTES)
 
 
 def _load_zip(path: Path, file: IO[bytes]) -> Any:
@@ -89,6 +91,8 @@ def _load_stream(path: Path | str, raw: IO[bytes], most: int) -> Any:
         return value
     except LissnasError:
         raise
+    except MemoryError:
+        raise UnreadableFile(path, "the pickle in it", "takes more memory than a sound one of its size") from None
     except _BROKEN as error:
         what = short(f"{type(error).__name__}: {error}".rstrip(": "), 300)
         raise UnreadableFile(path, "the pickle in it", f"can't be read ({what})") from None
@@ -96,7 +100,7 @@ def _load_stream(path: Path | str, raw: IO[bytes], most: int) -> Any:
 
 _BROKEN = (
     *(pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError),
-    *(OverflowError, MemoryError, ImportError, OSError, RecursionError, struct.error, zlib.error),
+    *(OverflowError, ImportError, OSError, RecursionError, struct.error, zlib.error),
 )
 """What the unpickler and the unpackers raise at bytes that are no pickle."""
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lissnas.benchmarks.official.files import UnreadableFile
-from lissnas.benchmarks.official.layout import MetricTable
+from lissnas.benchmarks.official.layout import MetricTable, check_filled
 from lissnas.benchmarks.official.restricted import load
 from lissnas.benchmarks.tables import TASKS
 from lissnas.errors import InvalidArchitecture, first_line, short
@@ -28,6 +28,8 @@ HEADLINE = {
 }
 """The metric of each task that the packaged tables hold: `val`, where another one is `val.mIoU`."""
 MOST_EPOCHS = 1_000
+VALUES_A_BYTE = 4
+"""A value takes two bytes at least; the file may be compressed."""
 
 
 def read(path: Path) -> list[MetricTable]:
@@ -65,6 +67,7 @@ def _tables(path: Path, space_name: str, networks: dict[str, Any]) -> list[Metri
 def _columns(path: Path, task: str, archs: list[str], networks: dict[str, Any]) -> dict[str, FloatArray]:
     """Return the columns of a task, none where the file lacks it."""
     curves: dict[str, list[Any]] = {}
+    left = VALUES_A_BYTE * path.stat().st_size
     for arch in archs:
         try:
             metrics = networks[arch][task]["metrics"] if task in networks[arch] else {}
@@ -75,6 +78,9 @@ def _columns(path: Path, task: str, archs: list[str], networks: dict[str, Any]) 
                     raise TypeError(f"{short(name)} is no list")
                 if len(curve) > MOST_EPOCHS:
                     raise ValueError(f"{len(curve):,} epochs of {short(name)}")
+                left -= len(curve)
+                if left < 0:
+                    raise ValueError("more values than such a file can hold")
                 curves.setdefault(name, []).append((arch, [float(value) for value in curve]))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             reason = f"is not as TransNASBench writes it ({type(error).__name__}: {first_line(error)})"
@@ -86,6 +92,10 @@ def _columns(path: Path, task: str, archs: list[str], networks: dict[str, Any]) 
         if not match or (match[2].endswith("loss") and match[2] != "neg_loss"):
             continue
         longest = max(len(curve) for _, curve in found)
+        try:
+            check_filled(len(archs) * longest, sum(len(curve) for _, curve in found))
+        except ValueError as error:
+            raise UnreadableFile(path, f"{task} {short(name)}", str(error)) from None
         table = np.full((len(archs), longest), np.nan)
         for arch, curve in found:
             table[row[arch], : len(curve)] = curve
