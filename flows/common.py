@@ -148,7 +148,7 @@ def log_to_mlflow(stage: str, outcome: Outcome, seed: int | None = None, group: 
     try:
         logged = tracking.log_stage(stage, outcome, seed, group, BUSY.pop(stage, ()))
     except Exception as error:
-        text = first_line(redacted(str(error)) or type(error).__name__)
+        text = first_line(error)
         get_run_logger().warning("not logged to MLflow (%s); the result in %s is whole", text, outcome.folder)
         unlogged.keep(stage, outcome.folder, seed, group)
         return f"MLflow: not logged ({type(error).__name__}); `lissnas sync` logs it when MLflow is back"

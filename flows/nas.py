@@ -30,7 +30,7 @@ from lissnas.options import (
 )
 from lissnas.sources import Source
 from lissnas.stages.base import Outcome, finished
-from lissnas.stages.one_shot import check, check_settings
+from lissnas.stages.one_shot import check, check_settings, trains
 from lissnas.stages.shrink import shrink_stage
 
 
@@ -83,7 +83,7 @@ def _prepared(
     """Return parameters and benchmark; raises UserError for what training will not take, before anything is shrunk."""
     checked, source = options.load(benchmark, params, overrides, table)
     own = sized(checked, benchmark)
-    if own.retrain.networks or own.search.oracle == "supernet":
+    if trains(own):
         (check_settings if pools.configured() else check)(own, source.space)
     return checked, source
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.study_huge import LISSNAS
 from lissnas import benchmarks, config, store
 from lissnas.errors import LissnasError
 from lissnas.rng import stream
@@ -26,7 +27,7 @@ from lissnas.stages.compare import BEFORE
 from lissnas.verification import verified
 
 BENCHMARK = "nas_bench_macro"
-SMALL: Mapping[str, Any] = {
+SECONDS: Mapping[str, Any] = {
     "shrink.target_size": 60,
     "shrink.labels": 80,
     "predictor.trees": 30,
@@ -35,11 +36,15 @@ SMALL: Mapping[str, Any] = {
     "supernet.width": 0.25,
     "torch.device": "cpu",
     "search.population": 6,
-    "search.generations": 6,
     "search.parents": 3,
-    "search.top": 4,
     "search.images": 60,
     "search.batch_size": 30,
+}
+"""Parameters with which shrinks, trainings and searches take seconds; the tests begin with them too."""
+SMALL: Mapping[str, Any] = {
+    **SECONDS,
+    "search.generations": 6,
+    "search.top": 4,
     "retrain.networks": 2,
     "label.networks": 4,
     "pipeline.benchmarks": [BENCHMARK],
@@ -50,8 +55,7 @@ SMALL: Mapping[str, Any] = {
     **{f"recipes.{r}.steps": steps for r, steps in (("cpu", 40), ("cpu_retrain", 20), ("cpu_label", 12))},
     **{f"recipes.{r}.warmup": 2 for r in ("cpu", "cpu_retrain", "cpu_label")},
 }
-"""Parameters of jobs that take seconds, with checkpoints every few steps."""
-LISSNAS = ("-c", "from lissnas.cli import main; main()")
+"""The same for the jobs here, with checkpoints every few steps."""
 STAGES = f"""
 stages:
   shrink:
@@ -65,6 +69,8 @@ stages:
 """
 PROGRESS = re.compile(r"iteration +\d|generation +\d|\d+/\d+ ")
 """How a line of progress begins."""
+SAID = "said.log"
+"""What a job prints, in its folder."""
 PATIENCE = 600.0
 """Seconds after which a command hangs."""
 
@@ -75,8 +81,8 @@ class Job:
 
     name: str
     words: tuple[str, ...]
-    needs: str = ""
-    """The job whose result, in a folder `given`, it reads."""
+    needs_shrunk: bool = False
+    """Whether it reads a shrunk space, in the folder `given`."""
     repository: bool = False
     """Whether it runs in a repository of DVC's."""
     interval: int = 1
@@ -90,24 +96,15 @@ JOBS = {
     for job in (
         Job("shrink", (*LISSNAS, "shrink", "--benchmark", "transnas/class_scene", *OUT), interval=3),
         Job("compare", (*LISSNAS, "compare", *MAIN, "--methods", "lissnas,top10,abs", "--seeds", "0-1", *OUT)),
-        Job("search", (*LISSNAS, "search", *MAIN, "--subspace", "given", *OUT), needs="given"),
+        Job("search", (*LISSNAS, "search", *MAIN, "--subspace", "given", *OUT), needs_shrunk=True),
         Job("label", ("-m", "flows.label", "--space", BENCHMARK, *PARAMS, "--workers", "0", *OUT)),
         Job("nas", ("-m", "flows.nas", *MAIN, *OUT)),
         Job("reproduce", ("-m", "flows.reproduce", "--no-push"), repository=True),
     )
 }
-GIVEN = Job("given", (*LISSNAS, "shrink", *MAIN, "--out", "given"))
+SHRUNK = Job("given", (*LISSNAS, "shrink", *MAIN, "--out", "given"))
 KILLS = {"shrink": 25, "compare": 20, "search": 30, "label": 10, "nas": 8, "reproduce": 7}
 """How often the study kills each; `search` trains a supernet, searches, and retrains."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a command printed, and the code it ended with; negative for a signal."""
-
-    code: int
-    said: str
-    seconds: float
 
 
 def prepare(job: Job, folder: Path) -> None:
@@ -115,39 +112,51 @@ def prepare(job: Job, folder: Path) -> None:
     folder.mkdir(parents=True)
     values = config.load(None, SMALL, benchmarks.names()).model_dump(mode="json")
     store.write(folder / "params.yaml", store.to_json(values))
-    if job.needs:
-        done = run(GIVEN, folder)
-        if done.code:
-            raise LissnasError(f"{GIVEN.name} ended with code {done.code}:\n{done.said}")
+    if job.needs_shrunk:
+        code, said = run(SHRUNK, folder)
+        if code:
+            raise LissnasError(f"{SHRUNK.name} ended with code {code}:\n{said}")
     if job.repository:
         store.write(folder / "dvc.yaml", STAGES.encode())
         for command in (("git", "init", "-q"), (sys.executable, "-m", "dvc", "init", "-q")):
             subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
-def start(job: Job, folder: Path, more: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+def start(job: Job, folder: Path) -> subprocess.Popen[bytes]:
     """Start a job in a session of its own, so that all of its processes can be killed as a machine's death would."""
     root = str(Path(__file__).parents[1])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, "COLUMNS": "200", **(more or {})}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, "COLUMNS": "200"}
     environment["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), environment["PATH"]))
     for name in ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI"):
         environment.pop(name, None)
-    with (folder / "said.log").open("ab") as log:
+    with (folder / SAID).open("ab") as log:
         return subprocess.Popen(
             [sys.executable, *job.words], cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
         )
 
 
-def run(job: Job, folder: Path, more: Mapping[str, str] | None = None) -> Ended:
-    """Run a job to its end."""
-    (folder / "said.log").write_bytes(b"")
-    began = time.monotonic()
-    process = start(job, folder, more)
+def run(job: Job, folder: Path) -> tuple[int, str]:
+    """Run a job to its end; return the code it ended with, negative for a signal, and what it printed."""
+    (folder / SAID).write_bytes(b"")
+    process = start(job, folder)
     try:
         code = process.wait(PATIENCE)
     finally:
         _kill(process, signal.SIGKILL)
-    return Ended(code, (folder / "said.log").read_text(errors="replace"), time.monotonic() - began)
+    return code, said_in(folder)
+
+
+def said_in(folder: Path) -> str:
+    """Return what the jobs of a folder have printed."""
+    return (folder / SAID).read_text(errors="replace")
+
+
+def begin(job: Job, folder: Path) -> subprocess.Popen[bytes]:
+    """Start a job, and return it once it has begun to write, or has ended."""
+    process = start(job, folder)
+    while process.poll() is None and not works(folder):
+        time.sleep(0.005)
+    return process
 
 
 def _kill(process: subprocess.Popen[bytes], how: signal.Signals) -> int:
@@ -217,53 +226,43 @@ class Trial:
 def undisturbed(job: Job, folder: Path) -> tuple[dict[str, str], float]:
     """Return the artifacts of a run that nobody disturbs, and the seconds from its first file to its end."""
     prepare(job, folder)
-    began = time.monotonic()
-    process = start(job, folder)
-    while process.poll() is None and not works(folder):
-        time.sleep(0.01)
+    process = begin(job, folder)
     first = time.monotonic()
-    code = process.wait(PATIENCE)
-    if code:
-        raise LissnasError(f"{job.name} ended with code {code}:\n{(folder / 'said.log').read_text()}")
-    assert first >= began
+    if code := process.wait(PATIENCE):
+        raise LissnasError(f"{job.name} ended with code {code}:\n{said_in(folder)}")
     return artifacts(folder), time.monotonic() - first
 
 
 def trial(job: Job, folder: Path, seconds: float, how: signal.Signals, expected: Mapping[str, str]) -> Trial | None:
     """Kill a job so many seconds after it began to write, and run it again; None where it had ended by then."""
     prepare(job, folder)
-    process = start(job, folder)
-    while process.poll() is None and not works(folder):
-        time.sleep(0.005)
+    process = begin(job, folder)
     time.sleep(seconds)
     if process.poll() is not None:
         return None
-    code = _kill(process, how)
-    before = (folder / "said.log").read_text(errors="replace")
-    done = run(job, folder)
-    both = steps(before) & steps(done.said)
-    made = artifacts(folder) if done.code == 0 else {}
-    if done.code:
-        store.write(folder / "failed.log", (before + "\n--- again\n" + done.said).encode())
-    return Trial(
-        job.name, how.name, seconds, code, done.code, made == expected, tuple(leftovers(folder)), sum(both.values())
-    )
+    code, before = _kill(process, how), said_in(folder)
+    again, said = run(job, folder)
+    equal = again == 0 and artifacts(folder) == expected
+    twice = sum((steps(before) & steps(said)).values())
+    return Trial(job.name, how.name, seconds, code, again, equal, tuple(leftovers(folder)), twice)
 
 
 def trials(job: Job, work: Path, kills: int, signals: Sequence[signal.Signals], seed: int = 0) -> Iterator[Trial]:
     """Yield so many trials of a job, at instants drawn uniformly from the time in which it writes."""
     expected, took = undisturbed(job, work / "undisturbed")
-    rng, made, tried = stream(seed, "kills", job.name), 0, 0
-    while made < kills:
-        at = float(rng.uniform(0.0, took))
-        one = trial(job, work / f"{tried}", at, signals[made % len(signals)], expected)
-        tried += 1
-        shutil.rmtree(work / f"{tried - 1}", ignore_errors=one is None or one.sound)
+    rng, made = stream(seed, "kills", job.name), 0
+    for tried in range(10 * kills):
+        if made == kills:
+            return
+        folder = work / f"{tried}"
+        one = trial(job, folder, float(rng.uniform(0.0, took)), signals[made % len(signals)], expected)
+        if one is None or one.sound:
+            shutil.rmtree(folder)
         if one is not None:
             made += 1
             yield one
-        elif tried > 10 * kills:
-            raise LissnasError(f"{job.name} ends before it can be killed")
+    if made < kills:
+        raise LissnasError(f"{job.name} ends before it can be killed")
 
 
 def race(job: Job, folder: Path) -> str:
@@ -273,7 +272,7 @@ def race(job: Job, folder: Path) -> str:
     """
     both = [start(job, folder) for _ in range(2)]
     codes = sorted(process.wait(PATIENCE) for process in both)
-    said = (folder / "said.log").read_text(errors="replace")
+    said = said_in(folder)
     if codes == [0, 0] and "Nothing was done" in said:
         return ""
     if codes == [0, 2] and re.search(r"is being written by process \d+ on ", said):

@@ -38,6 +38,8 @@ JUDGES = {
     "ofa_mobilenetv3": "a predictor of ImageNet accuracy, %",
 }
 
+LISSNAS = ("-c", "from lissnas.cli import main; main()")
+"""What Python is given to be the command `lissnas`."""
 OFA = "ofa_mobilenetv3"
 OFA_SETTINGS: dict[str, Any] = {
     # The surrogate is asked 2.5 million times by each method as it is; a million networks take ten times that, hours.
@@ -85,7 +87,7 @@ def huge_row(name: str, out: Path, target: int) -> dict[str, Any]:
 
 def measured(arguments: Sequence[str]) -> dict[str, float]:
     """Run `lissnas` as a process of its own; return its seconds and its largest memory in GiB."""
-    command = [sys.executable, "-c", "from lissnas.cli import main; main()", *arguments]
+    command = [sys.executable, *LISSNAS, *arguments]
     started = time.perf_counter()
     process = subprocess.Popen(command)
     try:

@@ -16,7 +16,6 @@ from typing import Any
 
 import psutil
 
-from lissnas import spaces, store
 from lissnas.errors import LissnasError
 from lissnas.stages.base import finished
 
@@ -64,7 +63,7 @@ def soak_runs(work: Path, runs: int, on_run: Callable[[str], None]) -> dict[str,
     locked = (work / "said.log").read_text(errors="replace").count("database is locked")
     grown = {f"{what}_growth": last[what] - warm[what] for what in ("files", "threads", "processes")}
     share = {f"{who}_growth": last[who] / warm[who] - 1 for who in ("memory", "server")}
-    return {"what": "flow runs", "count": runs, **grown, **share, "database_is_locked": locked}
+    return {"what": "flow runs", "count": runs, "warm": warm["run"], **grown, **share, "database_is_locked": locked}
 
 
 def soak_labels(work: Path, labels: int) -> dict[str, Any]:
@@ -73,19 +72,16 @@ def soak_labels(work: Path, labels: int) -> dict[str, Any]:
     work.mkdir(parents=True)
     program = work / "label.py"
     program.write_text(PROGRAM)
-    before = {child.pid for child in psutil.Process().children(recursive=True)}
     words = ["--space", SPACE, "--program", f"{sys.executable} -S {program.absolute()}", "--out", str(work / "out")]
     more = ["--networks", str(labels), "--attempts", "2", "--time-limit", str(LIMIT), "--workers", "0"]
     code = subprocess.run([sys.executable, "-m", "flows.label", *words, *more], stderr=subprocess.DEVNULL).returncode
     if code:
         raise LissnasError(f"the collecting ended with code {code}")
-    outcome = finished(work / "out")
-    left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
-    return {"what": "labels", "count": labels, **_made(outcome.metrics), "processes_growth": len(left)}
-
-
-def _made(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    return {"labels": metrics["labels"], "failed": len(metrics["failed"]), "space": spaces.get(SPACE).name}
+    metrics = finished(work / "out").metrics
+    made = {"space": SPACE, "labels": metrics["labels"], "failed": len(metrics["failed"])}
+    # Each program has a session of its own: one that was left would be nobody's child.
+    left = [p for p in psutil.process_iter(["cmdline"]) if str(program.absolute()) in (p.info["cmdline"] or ())]
+    return {"what": "labels", "count": labels, **made, "processes_growth": len(left)}
 
 
 def soak_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
@@ -96,7 +92,7 @@ def soak_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
             made_by,
             "",
             f"{runs['count']} runs of the flow `shrink` in one process, against one Prefect server and MLflow, both on "
-            f"SQLite. From run {max(1, int(WARM * runs['count'])) + 1} to the last the memory of the process grew by "
+            f"SQLite. From run {runs['warm']} to the last the memory of the process grew by "
             f"{100 * runs['memory_growth']:.1f} %, that of the server by {100 * runs['server_growth']:.1f} %; "
             f"{runs['files_growth']:+d} open files, {runs['threads_growth']:+d} threads, {runs['processes_growth']:+d} "
             f'processes; "database is locked" was said {runs["database_is_locked"]} times.',
@@ -125,7 +121,7 @@ def main(runs: int) -> None:
             "threads": me.num_threads(),
             "processes": len(below),
         }
-        print(store.to_json(sample).decode().replace("\n", ""), flush=True)
+        print(json.dumps(sample), flush=True)
 
 
 if __name__ == "__main__":

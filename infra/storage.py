@@ -9,7 +9,6 @@ from typing import Any
 
 from infra.settings import Addresses
 from lissnas.errors import LissnasError
-from lissnas.redaction import redacted
 
 KEPT = "bucket"
 """Folder of the bucket's objects while the server is down, in that of the services."""
@@ -56,7 +55,7 @@ def keep(addresses: Addresses, folder: Path) -> None:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 client.download_file(addresses.bucket, one["Key"], str(file))
     except (BotoCoreError, ClientError) as error:
-        raise LissnasError(f"the bucket was not carried over to {kept}: {redacted(str(error))}") from error
+        raise LissnasError(f"the bucket was not carried over to {kept}: {error}") from error
     shutil.rmtree(before, ignore_errors=True)
     if kept.exists():
         kept.rename(before)

@@ -206,7 +206,7 @@ def _verify(
         count[one.kind] += not one.damages
         for damage in one.damages:
             damaged = True
-            console.out.print(escape(str(damage)), soft_wrap=True)
+            console.say(str(damage))
     console.out.print(
         "sound: " + (", ".join(f"{n:,} {kind}{'s' if n > 1 else ''}" for kind, n in count.items() if n) or "nothing")
     )

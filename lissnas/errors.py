@@ -104,6 +104,6 @@ def short(text: str, most: int = 60) -> str:
 
 
 def first_line(error: object) -> str:
-    """Return the first line of an error's text, or its kind where it has none."""
-    lines = str(error).splitlines()
+    """Return the first line of an error's text, without secrets, or its kind where it has none."""
+    lines = redacted(str(error)).splitlines()
     return short(lines[0], 300) if lines else type(error).__name__

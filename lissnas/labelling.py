@@ -115,9 +115,10 @@ class LabelLog:
         """Add an attempt; it is on disk when this returns."""
         line, end = _line(asdict(one)), os.fstat(self._file.fileno()).st_size
         try:
-            if self._file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file.name))
-            os.fsync(self._file.fileno())
+            with store.naming(str(self._file.name)):
+                if self._file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(self._file.fileno())
         except BaseException:
             self._file.truncate(end)  # or the next line would begin within this one
             raise

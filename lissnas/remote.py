@@ -155,11 +155,9 @@ def _files(place: str, name: str, data: bytes) -> dict[str, str]:
     try:
         said = json.loads(data)
         files: dict[str, str] = said["files"] if name == store.MANIFEST else said.get("files", {})
-        bad = [file for file in files if file.startswith("/") or ".." in file.split("/")]
+        store.check_inside(files, f"{place}/{name}")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{place}/{name} is not of lissnas; choose another place") from None
-    if bad:
-        raise UserError(f"{place}/{name} names {bad[0]!r}, which is not in its folder")
     return files
 
 

@@ -99,12 +99,22 @@ def digest(value: Any) -> str:
     return sha256(to_json(value))
 
 
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Name the file in an error of the system's that names none, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def write(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old one or the new one, even after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{WRITING}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with naming(path), os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -147,10 +157,18 @@ def read_manifest(folder: Path) -> dict[str, str] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        files = json.loads(text)["files"]
-        return {str(name): str(value) for name, value in files.items()}
+        files = {str(name): str(value) for name, value in json.loads(text)["files"].items()}
     except (ValueError, KeyError, AttributeError, TypeError):
         raise UserError(f"{folder / MANIFEST} is not a manifest of lissnas; choose another folder") from None
+    check_inside(files, folder / MANIFEST)
+    return files
+
+
+def check_inside(names: Iterable[str], where: Path | str) -> None:
+    """Raise UserError where `where`, which names the files of its folder, names one elsewhere."""
+    for name in names:
+        if name.startswith("/") or ".." in name.split("/"):
+            raise UserError(f"{where} names {name!r}, which is not in its folder")
 
 
 def read_verified(folder: Path, name: str, manifest: Mapping[str, str], remedy: str | None = None) -> bytes:
@@ -208,9 +226,11 @@ def _vouched(folder: Path) -> dict[str, str]:
         expected = said.pop("digest", "none")
         if expected != digest(said):
             raise DamagedFile(str(folder / RUN), str(expected), digest(said), rebuilt_by(folder))
-        return {str(k): str(v) for k, v in said.get("files", {}).items()}
+        files = {str(k): str(v) for k, v in said.get("files", {}).items()}
     except (ValueError, AttributeError, TypeError):
         raise UserError(f"{folder / RUN} is not a record of lissnas. {rebuilt_by(folder)}") from None
+    check_inside(files, folder / RUN)
+    return files
 
 
 def verify(folder: Path) -> dict[str, str]:
@@ -243,7 +263,8 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         _sweep(folder)
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        path.with_suffix(".holder").write_text(f"process {os.getpid()} on {socket.gethostname()} since {started}\n")
+        with naming(path):
+            path.with_suffix(".holder").write_text(f"process {os.getpid()} on {socket.gethostname()} since {started}\n")
         yield
     finally:
         with suppress(FileNotFoundError):
@@ -257,16 +278,24 @@ def _sweep(folder: Path) -> None:
     for place, left in (
         (above, f".{name}{WRITING}*"),
         (folder, f".*{WRITING}*"),
-        (above / f".{folder.name}.checkpoint", f".*{WRITING}*"),
+        (checkpoint_of(folder), f".*{WRITING}*"),
     ):
         for path in place.glob(left):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def checkpoint_of(folder: Path) -> Path:
+    """Return where the run that leaves its result in `folder` keeps its last state."""
+    return folder.parent / f".{folder.name}.checkpoint"
+
+
+def tasks_of(folder: Path) -> Path:
+    """Return where the run that leaves its result in `folder` keeps what its finished tasks gave."""
+    return folder.parent / f".{folder.name}.tasks"
+
+
 SAVING, QUICK = 0.05, 0.1
 """The share of the time that may go into saving a state, and seconds of a save that is due in any case."""
-
-
 STATE = "checkpoint.json"
 """What a checkpoint says of itself; its arrays lie beside it."""
 
@@ -278,7 +307,7 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path, parameters: Any) -> None:
-        self.folder = folder.parent / f".{folder.name}.checkpoint"
+        self.folder = checkpoint_of(folder)
         self.parameters = digest(parameters)
         self._due = 0.0
 

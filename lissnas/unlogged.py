@@ -8,7 +8,6 @@ from pathlib import Path
 
 from lissnas import store, tracking
 from lissnas.errors import LissnasError, first_line
-from lissnas.redaction import redacted
 from lissnas.stages.base import finished
 
 FOLDER = Path(".lissnas/unlogged")
@@ -52,7 +51,7 @@ def sync() -> Iterator[tuple[Unlogged, str, bool]]:
         try:
             place = str(tracking.log_stage(one.stage, outcome, one.seed, one.group))
         except Exception as error:
-            yield one, first_line(redacted(str(error)) or type(error).__name__), False
+            yield one, first_line(error), False
             continue
         file.unlink()
         yield one, place, True

@@ -73,7 +73,7 @@ def _below(top: Path) -> Iterator[Verified]:
 
 def _beside(top: Path) -> list[Path]:
     """Return where a run keeps its checkpoints until its result is in `top`."""
-    return [top.parent / f".{top.name}.{kind}" for kind in ("checkpoint", "tasks")]
+    return [store.checkpoint_of(top), store.tasks_of(top)]
 
 
 def _is_ours(folder: Path) -> bool:

@@ -72,7 +72,7 @@ def compare_stage(
     parameters = {**common, "methods": list(methods), "seeds": list(seeds)}
     # What a task gave doesn't depend on which others run, so it is kept under what it depends on.
     curve_of = f"curve-{store.digest(list(methods))[:12]}"  # it is cut to the sizes of these methods
-    tasks = _Tasks(out.parent / f".{out.name}.tasks", common)
+    tasks = _Tasks(store.tasks_of(out), common)
 
     def work() -> dict[str, bytes]:
         if force:

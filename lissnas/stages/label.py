@@ -59,7 +59,7 @@ def label_stage(
     theirs = _labelled_alike(out, depends)
     names = list(dict.fromkeys([*theirs.get("archs", ()), *names]))
     parameters = {**depends, "archs": names, "attempts": params.label.attempts, "time_limit": params.label.time_limit}
-    attempts, tasks = params.label.attempts, out.parent / f".{out.name}.tasks"
+    attempts, tasks = params.label.attempts, store.tasks_of(out)
 
     def work() -> dict[str, bytes]:
         with LabelLog.opened(out / LOG, depends) as log:

@@ -88,6 +88,11 @@ def _parsed(space: Space, names: list[str], before: int) -> Archs:
         raise InvalidArchitecture(before + error.row, error.reason) from None
 
 
+def trains(params: Params) -> bool:
+    """Return whether a search trains anything: a supernet that judges, or the best networks."""
+    return params.retrain.networks > 0 or params.search.oracle == "supernet"
+
+
 def check_settings(params: Params, space: Space) -> dict[str, TrainingConfig]:
     """Return the recipes by the leaf of params.yaml that names them; raises UserError for what no machine can train."""
     check_space(space)
@@ -130,7 +135,7 @@ def one_shot(
     watch = watch or Watch()
     members = read_members(subspace, space)
     limits_of(params).keep(space, members)
-    if params.retrain.networks or params.search.oracle == "supernet":
+    if trains(params):
         check(params, space)
     if params.search.oracle == "supernet" and supernet is None:
         supernet = out / "supernet"

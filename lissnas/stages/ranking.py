@@ -64,7 +64,7 @@ def ranking_stage(
     check_batches(recipe, images.load(params.images, recipe))
     common = task_parameters(params, benchmark, recipe)
     parameters = {**common, "methods": list(settings.methods), "seeds": list(seeds)}
-    tasks = out.parent / f".{out.name}.tasks"
+    tasks = store.tasks_of(out)
 
     def work() -> dict[str, bytes]:
         if force:

@@ -65,7 +65,7 @@ def retrain_stage(
     def checkpoint_of(arch: str) -> store.Checkpoint:
         return store.Checkpoint(tasks / arch, {**parameters, "task": arch})
 
-    tasks = out.parent / f".{out.name}.tasks"
+    tasks = store.tasks_of(out)
     if not parallel.leads():
         for number in parallel.announced():
             fit_network(params, space_name, archs[number], seed, checkpoint_of(archs[number]), lambda p: None)

@@ -18,16 +18,12 @@ from lissnas.stages.predictor import predictor_stage
 from lissnas.stages.prepare import data_stage
 from lissnas.stages.shrink import shrink_stage
 from tests.pipeline.test_one_shot import TINY
+from tests.small import LOCALITY
 
 BENCHMARK = "nas_bench_macro"
 SMALL: dict[str, Any] = {
     **TINY,
-    "locality.pairs": 100,
-    "locality.walks": 4,
-    "locality.steps": 50,
-    "locality.lags": 5,
-    "locality.resamples": 100,
-    "locality.repeats": 5,
+    **LOCALITY,
     "pipeline.seeds": [0],
 }
 LOG_DEPENDS = {"space": BENCHMARK}

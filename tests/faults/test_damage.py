@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (the extra `
 
 from lissnas import benchmarks, cli, labelling, store  # noqa: E402
 from lissnas.benchmarks import tables  # noqa: E402
-from lissnas.errors import DamagedFile, LissnasError  # noqa: E402
+from lissnas.errors import DamagedFile, LissnasError, UserError  # noqa: E402
 from lissnas.labelling import LabelLog  # noqa: E402
 from lissnas.nets import files, images  # noqa: E402
 from lissnas.nets.images import Augmentation  # noqa: E402
@@ -195,3 +195,15 @@ def test_files_of_other_programs_are_no_damage(results: Results, tmp_path: Path)
     assert [one.path for one in verified(tmp_path)] == [tmp_path / "shrunk"]
     (tmp_path / "shrunk" / "manifest.json").write_text('{"name": "a web page"}')
     assert len(next(verified(tmp_path)).damages) == 1
+
+
+@pytest.mark.parametrize("name", ["../other", "/etc/hostname", "a/../../b"])
+def test_a_manifest_that_names_files_elsewhere_is_damage(name: str, tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    for file in (store.MANIFEST, store.RUN):
+        store.publish(tmp_path / "r", {"metrics.json": b"{}"}, {store.RUN: store.to_record({"files": {}})})
+        text = {"files": {name: "00"}}
+        store.write(tmp_path / "r" / file, store.to_record(text) if file == store.RUN else store.to_json(text))
+        assert "is not in its folder" in str(next(verified(tmp_path / "r")).damages[0])
+        with pytest.raises(UserError, match="is not in its folder"):
+            finished(tmp_path / "r")

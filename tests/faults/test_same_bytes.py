@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,14 @@ from lissnas.stages.compare import compare_stage
 from lissnas.stages.locality import locality_stage
 from lissnas.stages.predictor import predictor_stage
 from lissnas.stages.shrink import shrink_stage
+from tests.small import LOCALITY
 
 BENCHMARK = "transnas/class_scene"
-SMALL = {
+SAID = "stopped.txt"
+SMALL: dict[str, Any] = {
     "shrink.target_size": 200,
     "shrink.labels": 100,
-    "locality.pairs": 100,
-    "locality.walks": 4,
-    "locality.steps": 50,
-    "locality.lags": 5,
-    "locality.resamples": 100,
-    "locality.repeats": 5,
+    **LOCALITY,
     "pipeline.seeds": [0],
 }
 
@@ -43,6 +41,15 @@ def make(folder: Path, threads: int) -> None:
     )
     locality_stage(params, benchmark, folder / "locality", threads=threads)
     predictor_stage(params, benchmark, folder / "predictor", threads=threads)
+
+
+def make_and_tell(folder: Path, threads: int) -> None:
+    """The same in another process, which leaves what stopped it in a file: pytest shows nothing of a fork's."""
+    try:
+        make(folder, threads)
+    except BaseException:
+        (folder / SAID).write_text(traceback.format_exc())
+        raise
 
 
 def manifests(folder: Path) -> dict[str, dict[str, str]]:
@@ -70,10 +77,10 @@ def test_hash_seeds_and_threads(
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_start_methods(expected: dict[str, dict[str, str]], method: str, tmp_path: Path) -> None:
     context: Any = multiprocessing.get_context(method)
-    process = context.Process(target=make, args=(tmp_path, 1))
+    process = context.Process(target=make_and_tell, args=(tmp_path, 1))
     process.start()
     process.join(300)
-    assert process.exitcode == 0
+    assert process.exitcode == 0, (tmp_path / SAID).read_text() if (tmp_path / SAID).exists() else "no word"
     assert manifests(tmp_path) == expected
 
 

@@ -30,6 +30,7 @@ def test_labels_that_fail_and_hang_cost_no_other(tmp_path: Path) -> None:
 
 GROWN = {
     "count": 8,
+    "warm": 2,
     "memory_growth": 0.0,
     "server_growth": 0.0,
     "files_growth": 0,

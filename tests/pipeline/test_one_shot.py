@@ -24,6 +24,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
+from flows.study_faults import SECONDS  # noqa: E402
 from lissnas import benchmarks, config, nets, spaces, store  # noqa: E402
 from lissnas.nets import files, images  # noqa: E402
 from lissnas.nets.evaluation import accuracy  # noqa: E402
@@ -38,20 +39,10 @@ FORK = multiprocessing.get_context("forkserver")
 """Every command is a process of its own, forked from one that has imported torch already."""
 FORK.set_forkserver_preload(["pytest", "lissnas.cli", "lissnas.stages.one_shot"])
 
-TINY = {
-    "shrink.target_size": 60,
-    "shrink.labels": 80,
-    "predictor.trees": 30,
-    "images.side": 8,
-    "images.validation": 200,
-    "supernet.width": 0.25,
-    "torch.device": "cpu",
-    "search.population": 6,
+TINY: dict[str, Any] = {
+    **SECONDS,
     "search.generations": 3,
-    "search.parents": 3,
     "search.top": 4,
-    "search.images": 60,
-    "search.batch_size": 30,
     "retrain.networks": 2,
     **{f"recipes.{r}.{k}": v for r in ("cpu", "cpu_retrain") for k, v in (("batch_size", 16), ("checkpoint_every", 4))},
     **{"recipes.cpu.steps": 12, "recipes.cpu.report_every": 4, "recipes.cpu.warmup": 2},

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
+from flows.study_faults import SECONDS  # noqa: E402
 from lissnas import benchmarks, config, console, nets, options, spaces, store  # noqa: E402
 from lissnas.benchmarks import Benchmark  # noqa: E402
 from lissnas.config import Params, TrainingConfig  # noqa: E402
@@ -32,17 +33,7 @@ from lissnas.stages.ranking import can_run, markdown, rank, ranking_stage, shrun
 MACRO = benchmarks.get("nas_bench_macro")
 METHODS = ["full", "full_balanced", "lissnas", "abs"]
 TINY: dict[str, Any] = {
-    "shrink.target_size": 60,
-    "shrink.labels": 80,
-    "predictor.trees": 30,
-    "images.side": 8,
-    "images.validation": 200,
-    "supernet.width": 0.25,
-    "torch.device": "cpu",
-    "search.population": 6,
-    "search.parents": 3,
-    "search.images": 60,
-    "search.batch_size": 30,
+    **SECONDS,
     "search.recalibration_batches": 1,
     "ranking.methods": METHODS,
     "ranking.benchmarks": {"nas_bench_macro": {"recipe": "cpu", "seeds": [0]}},

@@ -140,8 +140,9 @@ def _is_tar(path: Path) -> bool:
 
 def _tar(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     try:
+        size = path.stat().st_size
         with tarfile.open(path, "r|*") as archive:
-            while (member := _next(archive, path.stat().st_size)) is not None:
+            while (member := _next(archive, size)) is not None:
                 name = Path(member.name).name
                 if not member.isfile() or not name.endswith(MEMBER) or name.startswith("meta."):
                     continue
