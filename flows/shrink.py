@@ -24,6 +24,7 @@ from lissnas.options import (
     with_config_options,
     with_source_options,
 )
+from lissnas.predictor import Scorer
 from lissnas.shrinkers import lissnas as method
 from lissnas.shrinkers.state import Problem, State
 from lissnas.stages.base import Outcome
@@ -40,6 +41,9 @@ STEPS = (
     method.label,
 )
 TASKS = {step.__name__: as_task(step) for step in STEPS}
+HELD: list[Scorer] = []
+"""Predictors of the last run: XGBoost frees what it gave out for a model only in the thread that it gave it to, and
+one of Prefect's threads would be the last to let go of a state."""
 
 
 def run_as_task(step: method.Step, state: State, problem: Problem) -> State:
@@ -47,6 +51,8 @@ def run_as_task(step: method.Step, state: State, problem: Problem) -> State:
     iteration = max(state.iteration, 0) + (step.__name__ == "select_seeds")
     named = TASKS[step.__name__].with_options(task_run_name=f"{step.__name__} {iteration}")  # type: ignore[attr-defined]
     result: State = named(state, problem)
+    if result.predictor is not None and not any(one is result.predictor for one in HELD):
+        HELD.append(result.predictor)
     return result
 
 
@@ -81,6 +87,7 @@ def shrink(
     Returns the outcome, and where it was logged.
     """
     given = given_source(locals())
+    HELD.clear()
     folder = out or folder_of("shrunk", benchmark, space) / f"seed-{seed}"
     checked, source = options.load_source(given, params, overrides or {}, folder)
     what = source.name

@@ -15,7 +15,7 @@ import numpy as np
 import typer
 from rich.progress import track
 
-from flows import study_faults, study_huge, study_labels, study_packaged, study_scaling, study_soak
+from flows import study_faults, study_huge, study_labels, study_mutants, study_packaged, study_scaling, study_soak
 from lissnas import benchmarks, comparison, console, options, store
 from lissnas.config import Params
 from lissnas.errors import UnknownName
@@ -203,7 +203,15 @@ def soak(_: Params) -> None:
     leave("soak", [runs, labels], study_soak.soak_page([runs, labels], made_by("soak")))
 
 
+def mutants(_: Params) -> None:
+    """Change the core's code in small ways, and see whether a test notices."""
+    with console.lines("changing") as on_mutant:
+        rows = study_mutants.mutants_study(WORK / "mutants", on_mutant)
+    leave("mutants", rows, study_mutants.mutants_page(rows, made_by("mutants")))
+
+
 STUDIES = {
+    "mutants": mutants,
     "soak": soak,
     "faults": faults,
     "labels": labels,

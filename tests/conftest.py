@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,9 @@ os.environ["DO_NOT_TRACK"] = "1"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+
+# A shell starts its background jobs with Ctrl-C ignored, and what they start inherits that: the commands of tests too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No example fails for taking long: a busy machine may take ten times as long as a free one.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -99,8 +99,7 @@ def test_killed_after_iteration_1_it_goes_on_to_the_same_bytes(
     shrunk: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
     slow = (
-        "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from lissnas import store\nsave = store.Checkpoint.save\n"
+        "import time\nfrom lissnas import store\nsave = store.Checkpoint.save\n"
         "def saved(self, arrays, about):\n    save(self, arrays, about)\n"
         "    about['iteration'] == 1 and (print('saved', flush=True), time.sleep(60))\n"
         "store.Checkpoint.save = saved\nfrom lissnas.cli import main\nmain()"

@@ -265,7 +265,7 @@ def test_the_program_ends_with_the_command(folder: Path, how: signal.Signals) ->
     process = start(folder, *BY_COMMAND, "--out", "out")
     oracle = wait_for(folder / "hangs")
     process.send_signal(how)
-    _, said = process.communicate(timeout=90)  # under a second where nothing else runs
+    _, said = process.communicate(timeout=60)  # under a second where nothing else runs
     assert process.returncode == 128 + how
     assert "goes on where it was" in said
     time.sleep(0.5)

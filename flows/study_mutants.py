@@ -1,0 +1,238 @@
+"""The study of the tests: small changes of the core's code, each of which a test has to notice.
+
+python -m flows.study --name mutants     (or `make study NAME=mutants`)
+
+cosmic-ray makes the changes. Each is tried on a copy of the project, by those tests alone that run the changed line.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lissnas.errors import LissnasError
+from lissnas.rng import stream
+
+CORE = (
+    *("lissnas/spaces", "lissnas/subspace.py", "lissnas/balls.py", "lissnas/store.py"),
+    *("lissnas/shrinkers/lissnas.py", "lissnas/shrinkers/selection.py", "lissnas/shrinkers/state.py"),
+)
+"""Spaces and their keys, the reducer, subspaces, the store."""
+TESTS = (
+    "tests/unit",
+    "tests/conformance",
+    "tests/golden",
+    "tests/faults/test_damage.py",
+    "tests/faults/test_limits.py",
+)
+"""Tests that run the core within their own process."""
+MUTANTS = 300
+SECONDS = 60.0
+"""Of tests for a mutant, the fastest first: what they take where nothing is changed."""
+MEMORY = 8 << 30
+"""Bytes that tests of a mutant may map: a changed size may be any."""
+COPIED = ("lissnas", "flows", "tests", "infra", "docs", "pyproject.toml", "params.yaml", "README.md", "Makefile")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A change that cosmic-ray makes: its operator's so-and-so-many place in a file."""
+
+    file: str
+    operator: str
+    occurrence: int
+    line: int
+    column: int
+
+
+def mutants(root: Path, count: int, seed: int = 0, core: Sequence[str] = CORE) -> list[Mutant]:
+    """Return so many mutants of the core, drawn uniformly from all but those that change an annotation's text."""
+    from cosmic_ray.commands.init import init
+    from cosmic_ray.work_db import WorkDB, use_db
+
+    files = [path for name in core for path in (sorted((root / name).rglob("*.py")) or [root / name])]
+    unread = {str(p): _annotations(p) for p in files}
+    with use_db(":memory:", WorkDB.Mode.create) as work:
+        init(files, work, {})
+        specs = [item.mutations[0] for item in work.work_items]
+    found = sorted(
+        (str(s.module_path.relative_to(root)), s.operator_name, s.occurrence, *s.start_pos)
+        for s in specs
+        if not any(first <= s.start_pos < last for first, last in unread[str(s.module_path)])
+    )
+    chosen = stream(seed, "mutants").choice(len(found), min(count, len(found)), replace=False)
+    return [Mutant(*found[i]) for i in sorted(chosen)]
+
+
+def _annotations(path: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Return where a file has annotations, which nothing evaluates: first and last place of each."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        for text in (getattr(node, "annotation", None), getattr(node, "returns", None)):
+            if isinstance(text, ast.expr):
+                assert text.end_lineno is not None
+                assert text.end_col_offset is not None
+                found.append(((text.lineno, text.col_offset), (text.end_lineno, text.end_col_offset)))
+    return found
+
+
+class Tests:
+    """Which tests run a line, and how long each takes, from one run of all of them."""
+
+    def __init__(self, root: Path, work: Path) -> None:
+        lines, times = work / "lines.db", work / "times.xml"
+        if not times.exists():
+            self._run(root, lines, work / "times.running.xml")
+            (work / "times.running.xml").rename(times)
+        self._seconds = {
+            f"{case.get('classname', '')}::{case.get('name')}": float(case.get("time", 0.0))
+            for case in ET.parse(times).iter("testcase")
+        }
+        self._lines = sqlite3.connect(lines)
+
+    def _run(self, root: Path, lines: Path, times: Path) -> None:
+        options = [
+            "--cov=lissnas",
+            "--cov-context=test",
+            "--cov-report=",
+            f"--junitxml={times}",
+            "-o",
+            "junit_family=xunit1",
+        ]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "no:xdist", *options, *TESTS],
+            cwd=root,
+            env=_environment(root, COVERAGE_FILE=str(lines)),
+        )
+        if done.returncode:
+            raise LissnasError(f"the tests end with code {done.returncode} before anything is changed")
+
+    def of(self, root: Path, mutant: Mutant) -> tuple[list[str], float]:
+        """Return the tests that run a line, the fastest first, and the seconds that they take.
+
+        Where none does (what a file does when it is imported) all tests that run anything in the file.
+        """
+        from coverage.numbits import register_sqlite_functions
+
+        register_sqlite_functions(self._lines)
+        query = (
+            "select distinct context.context from line_bits join file on file.id = file_id "
+            "join context on context.id = context_id where file.path = ? and context.context != ''"
+        )
+        path = str(root / mutant.file)
+        own = self._lines.execute(f"{query} and num_in_numbits(?, numbits)", (path, mutant.line)).fetchall()
+        names = {text.partition("|")[0] for (text,) in own or self._lines.execute(query, (path,)).fetchall()}
+        chosen: list[str] = []
+        total = 0.0
+        for seconds, name in sorted((self._time(name), name) for name in names):
+            if chosen and total + seconds > SECONDS:
+                break
+            chosen.append(name)
+            total += seconds
+        return chosen, total
+
+    def _time(self, name: str) -> float:
+        file, *classes, test = name.split("::")
+        return self._seconds.get(f"{'.'.join([file.removesuffix('.py').replace('/', '.'), *classes])}::{test}", 0.0)
+
+
+def _environment(root: Path, **more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", **more}
+
+
+def mutants_study(work: Path, on_mutant: Callable[[str], None], count: int = MUTANTS) -> list[dict[str, Any]]:
+    """Return a row for each mutant; those of an earlier run are kept, and so is the project as it was then."""
+    work = work.absolute()
+    root, kept, journal = work / "project", work / "kept", work / "mutants.jsonl"
+    if not kept.exists():
+        shutil.rmtree(work, ignore_errors=True)
+        _copy(Path(__file__).parents[1], work / "making")
+        (work / "making").rename(kept)
+    shutil.rmtree(root, ignore_errors=True)  # whoever was killed left a mutant there
+    _copy(kept, root)
+    rows = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+    done = {(row["file"], row["operator"], row["occurrence"]) for row in rows}
+    tests = Tests(root, work)
+    for mutant in mutants(root, count):
+        if (mutant.file, mutant.operator, mutant.occurrence) in done:
+            continue
+        rows.append(tried(root, mutant, *tests.of(root, mutant)))
+        with journal.open("a") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+        on_mutant(f"{len(rows)}/{count} {mutant.file}:{mutant.line} {rows[-1]['outcome']}")
+    return rows
+
+
+def _copy(source: Path, target: Path) -> None:
+    for name in COPIED:
+        place = target / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (source / name).is_dir() else shutil.copy2)(source / name, place)
+
+
+def tried(root: Path, mutant: Mutant, names: Sequence[str], seconds: float) -> dict[str, Any]:
+    """Return what the tests make of a mutant of the project in `root`: `killed`, `survived` or `incompetent`."""
+    row: dict[str, Any] = {**vars(mutant), "tests": len(names)}
+    if not names:
+        return {**row, "outcome": "survived", "diff": "no test runs it"}
+    asked = json.dumps({**vars(mutant), "tests": names, "seconds": 60.0 + 4.0 * seconds})
+    done = subprocess.run(
+        [sys.executable, __file__],
+        input=asked,
+        cwd=root,
+        env=_environment(root),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {**row, **json.loads(done.stdout.splitlines()[-1])}
+
+
+def mutants_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
+    """Return a Markdown table, a row a file, and the mutants that no test noticed."""
+    lines = [
+        f"{made_by} A random sample of cosmic-ray's mutants of the core; each is tried by the tests that run its line,",
+        f"the fastest first, {SECONDS:g} s of them at most. One that no longer ends, or ends the process, is noticed.",
+        "",
+        "| file | mutants | noticed | share |",
+        "|---|---|---|---|",
+    ]
+    for name in [*sorted({r["file"] for r in rows}), ""]:
+        own = [r for r in rows if name in ("", r["file"])]
+        noticed = sum(r["outcome"] != "survived" for r in own)
+        lines.append(f"| {name or 'all'} | {len(own)} | {noticed} | {100 * noticed / len(own):.0f} % |")
+    for row in rows:
+        if row["outcome"] == "survived":
+            changed = [c for c in row["diff"].splitlines() if c[:1] in "+-" and c[:3] not in ("+++", "---")]
+            lines += ["", f"`{row['file']}:{row['line']}`, {row['operator']}, {row['tests']} tests:", "", "```diff"]
+            lines += [*(changed or [row["diff"]]), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Try one mutant, told on the input as JSON, in the project of the working folder; print what came of it."""
+    from cosmic_ray.mutating import mutate_and_test
+    from cosmic_ray.work_item import MutationSpec
+
+    asked = json.loads(sys.stdin.read())
+    Path(".tests").write_text("\n".join(asked["tests"]))
+    start = asked["line"], asked["column"]
+    spec = MutationSpec(Path(asked["file"]), asked["operator"], asked["occurrence"], start, (start[0], start[1] + 1))
+    limit = f"prlimit --as={MEMORY}"
+    command = f"{limit} {sys.executable} -m pytest -x -p no:xdist -p no:cacheprovider @.tests"
+    result = mutate_and_test([spec], command, asked["seconds"])
+    print(json.dumps({"outcome": str(result.test_outcome.value), "diff": result.diff or result.output or ""}))
+
+
+if __name__ == "__main__":
+    main()
