@@ -36,10 +36,10 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Model:
-    """A logged model: the name it goes under, its address, how good it is, and what the name stands for."""
+    """A logged model: the name it goes under, its id in MLflow, how good it is, and what the name stands for."""
 
     name: str
-    uri: str
+    id: str
     judged: Judgement
     about: str
 
@@ -58,7 +58,9 @@ def register(client: MlflowClient, model: Model, run: str, result: str) -> str:
     for known in client.search_model_versions(f"name = '{model.name}'"):
         if known.tags.get(RESULT) == result:
             return f"{model.name} has it as version {known.version}"
-    made = client.create_model_version(model.name, model.uri, run_id=run, tags={**model.judged.tags, RESULT: result})
+    tags = {**model.judged.tags, RESULT: result}
+    # A server takes a logged model only with its id beside its address.
+    made = client.create_model_version(model.name, f"models:/{model.id}", run_id=run, tags=tags, model_id=model.id)
     return f"{model.name} version {made.version}: {promote(client, model.name, str(made.version))}"
 
 

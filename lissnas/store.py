@@ -172,11 +172,13 @@ def check_inside(names: Iterable[str], where: Path | str) -> None:
 
 
 def read_verified(folder: Path, name: str, manifest: Mapping[str, str], remedy: str | None = None) -> bytes:
-    """Return a file's bytes once they have the digest of the manifest; raises DamagedFile.
+    """Return a file's bytes once they have the digest of the manifest; raises DamagedFile, or UserError if unlisted.
 
     The error names `remedy`, by default the command that made the folder.
     """
     path = folder / name
+    if name not in manifest:
+        raise UserError(f"{folder} has no {name}: it is a result of another kind, or of another version of lissnas")
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -194,6 +196,8 @@ def rebuilt_by(folder: Path) -> str:
         words = []
     if words[:1] != ["lissnas"] and words[:2] != ["python", "-m"]:
         return "Make it again: the command or the flow that made it, with --force"
+    if words[2:3] == ["flows.label"]:  # it has no --force: labels are in their log, and none is trained again
+        return f"Delete {folder / MANIFEST} and make it again: {shlex.join(words)}"
     return f"Make it again: {shlex.join(words if '--force' in words else [*words, '--force'])}"
 
 

@@ -169,7 +169,7 @@ def _log_shrink(client: MlflowClient, run: Run, outcome: Outcome) -> None:
 
 
 def _log_booster(file: Path) -> str:
-    """Log a predictor's model and its sidecar; return the model's address."""
+    """Log a predictor's model and its sidecar; return the model's id."""
     import mlflow
     import xgboost as xgb
 
@@ -179,7 +179,7 @@ def _log_booster(file: Path) -> str:
         booster, name="predictor", model_format="ubj", pip_requirements=requirements, tags=_account()
     )
     mlflow.log_artifact(str(file.with_suffix(".json")))
-    return str(logged.model_uri)
+    return str(logged.model_id)
 
 
 def _log_predictor(outcome: Outcome) -> registry.Model:
@@ -306,7 +306,7 @@ def _log_network(outcome: Outcome) -> registry.Model:
     held_out = {"set": "test", **{name: parameters["images"][name] for name in ("source", "folder", "side")}}
     return registry.Model(
         f"lissnas-network-{about['space']}",
-        str(logged.model_uri),
+        str(logged.model_id),
         registry.Judgement("test accuracy, %", about["test"], held_out),
         f"The best network that was found in {about['space']}, trained from scratch; test accuracy in percent",
     )

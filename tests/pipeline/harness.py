@@ -1,11 +1,17 @@
-"""A Prefect server and an MLflow database of one test module's own."""
+"""Servers of one test module's own."""
 
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import httpx
 
 
 @contextmanager
@@ -24,3 +30,33 @@ def served(home: Path) -> Iterator[None]:
         os.chdir(before)
         os.environ.clear()
         os.environ.update(saved)
+
+
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """Start MLflow's server, as `make up` does, with database and artifacts in a folder; yield its address."""
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where, stores = f"http://127.0.0.1:{port}", f"sqlite:///{folder}/mlflow.db"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    more = ["--backend-store-uri", stores, "--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")]
+    given = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    given.pop("MLFLOW_TRACKING_URI", None)
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen([*command, *more], env=given, stdout=log, stderr=log, start_new_session=True)
+    try:
+        until = time.monotonic() + 120
+        while True:
+            try:
+                httpx.get(f"{where}/health", timeout=5).raise_for_status()
+                break
+            except httpx.HTTPError:
+                lives = process.poll() is None and time.monotonic() < until
+                assert lives, (folder / "log").read_text()
+                time.sleep(0.3)
+        yield where
+    finally:
+        process.terminate()
+        process.wait(60)

@@ -52,6 +52,18 @@ def test_damage_is_found_and_named(tmp_path: Path, damage: Callable[[Path], Any]
     store.write(tmp_path / "r" / store.RUN, store.to_record({"command": ["lissnas", "shrink", "--out", "a b"]}))
     with pytest.raises(DamagedFile, match=r"Make it again: lissnas shrink --out 'a b' --force$"):
         store.verify(tmp_path / "r")
+    command = ["python", "-m", "flows.label", "--out", "r"]
+    store.write(tmp_path / "r" / store.RUN, store.to_record({"command": command}))
+    with pytest.raises(
+        DamagedFile, match=r"Delete .*manifest\.json and make it again: python -m flows\.label --out r$"
+    ):
+        store.verify(tmp_path / "r")
+
+
+def test_a_result_of_another_kind_is_named(tmp_path: Path) -> None:
+    store.publish(tmp_path / "r", {"x.json": b"1"})
+    with pytest.raises(UserError, match=r"r has no y\.json: it is a result of another kind"):
+        store.read_verified(tmp_path / "r", "y.json", store.verify(tmp_path / "r"))
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
