@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import subprocess
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from lissnas.stages.shrink import shrink_stage
 from tests.small import LOCALITY
 
 BENCHMARK = "transnas/class_scene"
-SAID = "stopped.txt"
 SMALL: dict[str, Any] = {
     "shrink.target_size": 200,
     "shrink.labels": 100,
@@ -43,15 +41,6 @@ def make(folder: Path, threads: int) -> None:
     predictor_stage(params, benchmark, folder / "predictor", threads=threads)
 
 
-def make_and_tell(folder: Path, threads: int) -> None:
-    """The same in another process, which leaves what stopped it in a file: pytest shows nothing of a fork's."""
-    try:
-        make(folder, threads)
-    except BaseException:
-        (folder / SAID).write_text(traceback.format_exc())
-        raise
-
-
 def manifests(folder: Path) -> dict[str, dict[str, str]]:
     return {path.name: store.verify(path) for path in sorted(folder.iterdir()) if path.is_dir()}
 
@@ -63,26 +52,43 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
     return manifests(folder)
 
 
+def made_apart(*words: str, **environment: str) -> None:
+    """Run this file in a process of its own: a worker of pytest's has the threads of all tests before."""
+    command = [sys.executable, "-m", "tests.faults.test_same_bytes", *words]
+    given = {**os.environ, **environment}
+    done = subprocess.run(
+        command, env=given, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(("hash_seed", "threads"), [("0", 2), ("1", 1), ("4294967295", 2)])
 def test_hash_seeds_and_threads(
     expected: dict[str, dict[str, str]], hash_seed: str, threads: int, tmp_path: Path
 ) -> None:
-    environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": str(threads)}
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "tests.faults.test_same_bytes", str(tmp_path), str(threads)]
-    subprocess.run(command, env=environment, cwd=root, check=True, timeout=300)
+    made_apart(str(tmp_path), str(threads), PYTHONHASHSEED=hash_seed, OMP_NUM_THREADS=str(threads))
     assert manifests(tmp_path) == expected
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_start_methods(expected: dict[str, dict[str, str]], method: str, tmp_path: Path) -> None:
+    made_apart(str(tmp_path), "1", method)
+    assert manifests(tmp_path / "parent") == expected
+    assert manifests(tmp_path / "child") == expected
+
+
+def main(folder: Path, threads: int, method: str = "") -> None:
+    """Run the stages; with a start method once here and once more in a process that is started so."""
+    if not method:
+        make(folder, threads)
+        return
+    make(folder / "parent", threads)
     context: Any = multiprocessing.get_context(method)
-    process = context.Process(target=make_and_tell, args=(tmp_path, 1))
+    process = context.Process(target=make, args=(folder / "child", threads))
     process.start()
-    process.join(300)
-    assert process.exitcode == 0, (tmp_path / SAID).read_text() if (tmp_path / SAID).exists() else "no word"
-    assert manifests(tmp_path) == expected
+    process.join()
+    sys.exit(process.exitcode)
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
