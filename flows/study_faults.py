@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,27 +123,32 @@ def prepare(job: Job, folder: Path) -> None:
             subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
-def start(job: Job, folder: Path) -> subprocess.Popen[bytes]:
-    """Start a job in a session of its own, so that all of its processes can be killed as a machine's death would."""
+@contextmanager
+def started(job: Job, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a job in a session of its own, so that all of its processes can be killed as a machine's death would.
+
+    Whatever is left of it at the end is killed.
+    """
     root = str(Path(__file__).parents[1])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, "COLUMNS": "200"}
     environment["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), environment["PATH"]))
     for name in ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI"):
         environment.pop(name, None)
     with (folder / SAID).open("ab") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *job.words], cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
         )
+    try:
+        yield process
+    finally:
+        _kill(process, signal.SIGKILL)
 
 
 def run(job: Job, folder: Path) -> tuple[int, str]:
     """Run a job to its end; return the code it ended with, negative for a signal, and what it printed."""
     (folder / SAID).write_bytes(b"")
-    process = start(job, folder)
-    try:
+    with started(job, folder) as process:
         code = process.wait(PATIENCE)
-    finally:
-        _kill(process, signal.SIGKILL)
     return code, said_in(folder)
 
 
@@ -151,12 +157,13 @@ def said_in(folder: Path) -> str:
     return (folder / SAID).read_text(errors="replace")
 
 
-def begin(job: Job, folder: Path) -> subprocess.Popen[bytes]:
-    """Start a job, and return it once it has begun to write, or has ended."""
-    process = start(job, folder)
-    while process.poll() is None and not works(folder):
-        time.sleep(0.005)
-    return process
+@contextmanager
+def begun(job: Job, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a job; it has begun to write, or has ended, when this goes on."""
+    with started(job, folder) as process:
+        while process.poll() is None and not works(folder):
+            time.sleep(0.005)
+        yield process
 
 
 def _kill(process: subprocess.Popen[bytes], how: signal.Signals) -> int:
@@ -226,21 +233,21 @@ class Trial:
 def undisturbed(job: Job, folder: Path) -> tuple[dict[str, str], float]:
     """Return the artifacts of a run that nobody disturbs, and the seconds from its first file to its end."""
     prepare(job, folder)
-    process = begin(job, folder)
-    first = time.monotonic()
-    if code := process.wait(PATIENCE):
-        raise LissnasError(f"{job.name} ended with code {code}:\n{said_in(folder)}")
-    return artifacts(folder), time.monotonic() - first
+    with begun(job, folder) as process:
+        first = time.monotonic()
+        if code := process.wait(PATIENCE):
+            raise LissnasError(f"{job.name} ended with code {code}:\n{said_in(folder)}")
+        return artifacts(folder), time.monotonic() - first
 
 
 def trial(job: Job, folder: Path, seconds: float, how: signal.Signals, expected: Mapping[str, str]) -> Trial | None:
     """Kill a job so many seconds after it began to write, and run it again; None where it had ended by then."""
     prepare(job, folder)
-    process = begin(job, folder)
-    time.sleep(seconds)
-    if process.poll() is not None:
-        return None
-    code, before = _kill(process, how), said_in(folder)
+    with begun(job, folder) as process:
+        time.sleep(seconds)
+        if process.poll() is not None:
+            return None
+        code, before = _kill(process, how), said_in(folder)
     again, said = run(job, folder)
     equal = again == 0 and artifacts(folder) == expected
     twice = sum((steps(before) & steps(said)).values())
@@ -270,8 +277,8 @@ def race(job: Job, folder: Path) -> str:
 
     One does the work; the other says who holds the lock, or finds the work done.
     """
-    both = [start(job, folder) for _ in range(2)]
-    codes = sorted(process.wait(PATIENCE) for process in both)
+    with started(job, folder) as first, started(job, folder) as second:
+        codes = sorted(process.wait(PATIENCE) for process in (first, second))
     said = said_in(folder)
     if codes == [0, 0] and "Nothing was done" in said:
         return ""
