@@ -6,6 +6,7 @@ python -m flows.shrink --benchmark nasbench101 --seed 0
 from __future__ import annotations
 
 import os
+from collections import deque
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,9 +42,9 @@ STEPS = (
     method.label,
 )
 TASKS = {step.__name__: as_task(step) for step in STEPS}
-HELD: list[Scorer] = []
-"""Predictors of the last run: XGBoost frees what it gave out for a model only in the thread that it gave it to, and
-one of Prefect's threads would be the last to let go of a state."""
+HELD: deque[Scorer] = deque(maxlen=16)
+"""The last predictors, of this run and of some before it: XGBoost frees what it gave out for a model only in the thread
+that it gave it to, and one of Prefect's threads would be the last to let go of a state."""
 
 
 def run_as_task(step: method.Step, state: State, problem: Problem) -> State:
@@ -87,7 +88,6 @@ def shrink(
     Returns the outcome, and where it was logged.
     """
     given = given_source(locals())
-    HELD.clear()
     folder = out or folder_of("shrunk", benchmark, space) / f"seed-{seed}"
     checked, source = options.load_source(given, params, overrides or {}, folder)
     what = source.name

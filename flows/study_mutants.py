@@ -90,6 +90,8 @@ class Tests:
     """Which tests run a line, and how long each takes, from one run of all of them."""
 
     def __init__(self, root: Path, work: Path) -> None:
+        from coverage.numbits import register_sqlite_functions
+
         lines, times = work / "lines.db", work / "times.xml"
         if not times.exists():
             self._run(root, lines, work / "times.running.xml")
@@ -98,7 +100,8 @@ class Tests:
             f"{case.get('classname', '')}::{case.get('name')}": float(case.get("time", 0.0))
             for case in ET.parse(times).iter("testcase")
         }
-        self._lines = sqlite3.connect(lines)
+        self._root, self._lines = root, sqlite3.connect(lines)
+        register_sqlite_functions(self._lines)
 
     def _run(self, root: Path, lines: Path, times: Path) -> None:
         options = [
@@ -117,19 +120,16 @@ class Tests:
         if done.returncode:
             raise LissnasError(f"the tests end with code {done.returncode} before anything is changed")
 
-    def of(self, root: Path, mutant: Mutant) -> tuple[list[str], float]:
+    def of(self, mutant: Mutant) -> tuple[list[str], float]:
         """Return the tests that run a line, the fastest first, and the seconds that they take.
 
         Where none does (what a file does when it is imported) all tests that run anything in the file.
         """
-        from coverage.numbits import register_sqlite_functions
-
-        register_sqlite_functions(self._lines)
         query = (
             "select distinct context.context from line_bits join file on file.id = file_id "
             "join context on context.id = context_id where file.path = ? and context.context != ''"
         )
-        path = str(root / mutant.file)
+        path = str(self._root / mutant.file)
         own = self._lines.execute(f"{query} and num_in_numbits(?, numbits)", (path, mutant.line)).fetchall()
         names = {text.partition("|")[0] for (text,) in own or self._lines.execute(query, (path,)).fetchall()}
         chosen: list[str] = []
@@ -166,7 +166,7 @@ def mutants_study(work: Path, on_mutant: Callable[[str], None], count: int = MUT
     for mutant in mutants(root, count):
         if (mutant.file, mutant.operator, mutant.occurrence) in done:
             continue
-        rows.append(tried(root, mutant, *tests.of(root, mutant)))
+        rows.append(tried(root, mutant, *tests.of(mutant)))
         with journal.open("a") as file:
             file.write(json.dumps(rows[-1]) + "\n")
         on_mutant(f"{len(rows)}/{count} {mutant.file}:{mutant.line} {rows[-1]['outcome']}")

@@ -99,7 +99,7 @@ def test_what_mlflow_could_not_be_told_is_told_later(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     back = run(cli.app, ["sync"])
     assert back.exit_code == 1
-    assert f"logged: predictor in {outcome.folder}: " in " ".join(back.output.split())
+    assert f"logged: predictor in {outcome.folder}: run " in " ".join(back.output.split())
     assert "forgotten" in back.output
     assert tracking.find(outcome.folder) is not None
     assert tracking.find(lost.folder) is None
