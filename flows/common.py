@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -144,6 +145,7 @@ def link_to_mlflow(stage: str, logged: tracking.Logged, outcome: Outcome) -> Non
 @task(name="log_to_mlflow", cache_policy=NO_CACHE, persist_result=False)
 def log_to_mlflow(stage: str, outcome: Outcome, seed: int | None = None, group: str | None = None) -> str:
     """Log the stage's folder; when MLflow can't be had, say so and keep the result in mind for `lissnas sync`."""
+    gc.collect()  # pictures are cycles: a process of many runs would carry those of 15, 2 MB each, until Python looks
     write_metrics(stage, outcome, seed)
     try:
         logged = tracking.log_stage(stage, outcome, seed, group, BUSY.pop(stage, ()))

@@ -8,17 +8,25 @@ cosmic-ray makes the changes. Each is tried on a copy of the project, by those t
 from __future__ import annotations
 
 import ast
+import difflib
+import importlib
 import json
+import multiprocessing
 import os
+import resource
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from lissnas.errors import LissnasError
 from lissnas.rng import stream
@@ -28,19 +36,25 @@ CORE = (
     *("lissnas/shrinkers/lissnas.py", "lissnas/shrinkers/selection.py", "lissnas/shrinkers/state.py"),
 )
 """Spaces and their keys, the reducer, subspaces, the store."""
+UNITS = (
+    *("anynetx", "balls", "cell", "cover", "declared", "diversity", "huge_spaces", "labels", "large_shrinks", "parts"),
+    *("quality", "remote", "samplers", "shrink", "sources"),
+)
 TESTS = (
-    "tests/unit",
     "tests/conformance",
     "tests/golden",
+    *(f"tests/unit/test_{name}.py" for name in UNITS),
     "tests/faults/test_damage.py",
     "tests/faults/test_limits.py",
 )
-"""Tests that run the core within their own process."""
+"""Tests of the core, that run it within their own process."""
 MUTANTS = 300
 SECONDS = 60.0
 """Of tests for a mutant, the fastest first: what they take where nothing is changed."""
 MEMORY = 8 << 30
 """Bytes that tests of a mutant may map: a changed size may be any."""
+LIBRARIES = ("hypothesis", "matplotlib", "networkx", "pyarrow.parquet", "pydantic", "scipy.stats", "torch", "typer")
+"""What the tests import besides the core."""
 COPIED = ("lissnas", "flows", "tests", "infra", "docs", "pyproject.toml", "params.yaml", "README.md", "Makefile")
 
 
@@ -163,13 +177,14 @@ def mutants_study(work: Path, on_mutant: Callable[[str], None], count: int = MUT
     rows = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
     done = {(row["file"], row["operator"], row["occurrence"]) for row in rows}
     tests = Tests(root, work)
-    for mutant in mutants(root, count):
-        if (mutant.file, mutant.operator, mutant.occurrence) in done:
-            continue
-        rows.append(tried(root, mutant, *tests.of(mutant)))
-        with journal.open("a") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
-        on_mutant(f"{len(rows)}/{count} {mutant.file}:{mutant.line} {rows[-1]['outcome']}")
+    with trier(root) as tried:
+        for mutant in mutants(root, count):
+            if (mutant.file, mutant.operator, mutant.occurrence) in done:
+                continue
+            rows.append(tried(mutant, *tests.of(mutant)))
+            with journal.open("a") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
+            on_mutant(f"{len(rows)}/{count} {mutant.file}:{mutant.line} {rows[-1]['outcome']}")
     return rows
 
 
@@ -180,22 +195,31 @@ def _copy(source: Path, target: Path) -> None:
         (shutil.copytree if (source / name).is_dir() else shutil.copy2)(source / name, place)
 
 
-def tried(root: Path, mutant: Mutant, names: Sequence[str], seconds: float) -> dict[str, Any]:
-    """Return what the tests make of a mutant of the project in `root`: `killed`, `survived` or `incompetent`."""
-    row: dict[str, Any] = {**vars(mutant), "tests": len(names)}
-    if not names:
-        return {**row, "outcome": "survived", "diff": "no test runs it"}
-    asked = json.dumps({**vars(mutant), "tests": names, "seconds": 60.0 + 4.0 * seconds})
-    done = subprocess.run(
-        [sys.executable, __file__],
-        input=asked,
-        cwd=root,
-        env=_environment(root),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return {**row, **json.loads(done.stdout.splitlines()[-1])}
+@contextmanager
+def trier(root: Path) -> Iterator[Callable[[Mutant, Sequence[str], float], dict[str, Any]]]:
+    """Give a function that returns what tests, which take so many seconds, make of a mutant of the project in `root`.
+
+    Its rows say `killed` or `survived`, and with which code the tests ended, none where they did not end.
+    """
+    command = [sys.executable, "-P", __file__]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root, env=_environment(root), text=True
+    ) as process:
+        told, answers = process.stdin, process.stdout
+        assert told is not None
+        assert answers is not None
+
+        def tried(mutant: Mutant, names: Sequence[str], seconds: float) -> dict[str, Any]:
+            row: dict[str, Any] = {**vars(mutant), "tests": len(names)}
+            if not names:
+                return {**row, "outcome": "survived", "code": 0, "diff": "no test runs it"}
+            asked = {**vars(mutant), "tests": names, "seconds": 60.0 + 4.0 * seconds}
+            print(json.dumps(asked), file=told, flush=True)
+            if not (answer := answers.readline()):
+                raise LissnasError(f"{mutant} ended the process that tries mutants")
+            return {**row, **json.loads(answer)}
+
+        yield tried
 
 
 def mutants_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
@@ -220,18 +244,41 @@ def mutants_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
 
 
 def main() -> None:
-    """Try one mutant, told on the input as JSON, in the project of the working folder; print what came of it."""
-    from cosmic_ray.mutating import mutate_and_test
-    from cosmic_ray.work_item import MutationSpec
+    """Try the mutants that the input tells of, a line of JSON each, in the project of the working folder.
 
-    asked = json.loads(sys.stdin.read())
-    Path(".tests").write_text("\n".join(asked["tests"]))
-    start = asked["line"], asked["column"]
-    spec = MutationSpec(Path(asked["file"]), asked["operator"], asked["occurrence"], start, (start[0], start[1] + 1))
-    limit = f"prlimit --as={MEMORY}"
-    command = f"{limit} {sys.executable} -m pytest -x -p no:xdist -p no:cacheprovider @.tests"
-    result = mutate_and_test([spec], command, asked["seconds"])
-    print(json.dumps({"outcome": str(result.test_outcome.value), "diff": result.diff or result.output or ""}))
+    What the tests import takes longer than most tests: it is imported once, and each mutant gets a fork of its own.
+    """
+    from cosmic_ray.mutating import use_mutation
+    from cosmic_ray.plugins import get_operator
+
+    with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):
+        pytest.main(["--version", "--noconftest"])  # imports its plugins
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        path = Path(asked["file"])
+        assert str(path.resolve()) not in {getattr(m, "__file__", None) for m in sys.modules.values()}
+        with use_mutation(path, get_operator(asked["operator"])(), asked["occurrence"]) as (old, new):
+            process = multiprocessing.get_context("fork").Process(target=_test, args=(asked["tests"],))
+            process.start()
+            process.join(asked["seconds"])
+            code = process.exitcode
+            with suppress(ProcessLookupError):  # what hangs, and what it left
+                os.killpg(process.pid or 0, signal.SIGKILL)
+            process.join()
+        diff = "\n".join(difflib.unified_diff(old.splitlines(), new.splitlines(), asked["file"], lineterm="", n=0))
+        print(json.dumps({"outcome": "survived" if code == 0 else "killed", "code": code, "diff": diff}), flush=True)
+
+
+def _test(names: Sequence[str]) -> None:
+    """Run tests in this process, a fork, quietly and in a bounded memory; it ends with pytest's code."""
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    quiet = os.open(os.devnull, os.O_RDWR)
+    for stream_of in range(3):
+        os.dup2(quiet, stream_of)
+    sys.exit(pytest.main(["-x", "-p", "no:xdist", "-p", "no:cacheprovider", *names]))
 
 
 if __name__ == "__main__":

@@ -25,8 +25,6 @@ import torch.nn.functional as F
 from numpy.random import Generator
 from PIL import Image
 from torch import Tensor
-from torchvision import datasets
-from torchvision.transforms import v2
 
 from lissnas.config import ImagesConfig, TrainingConfig
 from lissnas.errors import DamagedFile, UserError, first_line
@@ -217,6 +215,8 @@ def cifar(
     folder: Path, classes: int, seed: int, validation: int, side: int, augmentation: Augmentation, download: bool
 ) -> MemoryData:
     """Return CIFAR-10 or CIFAR-100 from torchvision's copy in `folder`; raises UserError where it isn't."""
+    from torchvision import datasets  # as long an import as torch's, which few of those who train need
+
     kind = {10: datasets.CIFAR10, 100: datasets.CIFAR100}[classes]
     try:
         parts = [kind(str(folder), train=train, download=download) for train in (True, False)]
@@ -273,6 +273,9 @@ class FolderData:
     def __init__(
         self, folder: Path, seed: int, validation: int, side: int, augmentation: Augmentation = FLIPPED
     ) -> None:
+        from torchvision import datasets
+        from torchvision.transforms import v2
+
         if augmentation.padding or augmentation.cutout:
             raise UserError("a folder's images are cropped at random: the recipe's padding and cutout must be 0")
         for part in ("train", "val"):
@@ -295,6 +298,7 @@ class FolderData:
         self._loader = train.loader
         self._pool = ThreadPoolExecutor(os.cpu_count())
         self.classes, self.seed, self.side, self.augmentation = len(train.classes), seed, side, augmentation
+        self._centre = v2.Compose([v2.Resize(round(side * 8 / 7), antialias=True), v2.CenterCrop(side), v2.ToImage()])
 
     def _load(self, path: str) -> Image.Image:
         """Return an image; raises UserError that names the file where it is none."""
@@ -333,8 +337,7 @@ class FolderData:
         part: Sequence[tuple[str, int]] = self._samples[split][first : first + size]
         if not part:
             return torch.empty(0, 3, self.side, self.side), torch.empty(0, dtype=torch.int64)
-        how = v2.Compose([v2.Resize(round(self.side * 8 / 7), antialias=True), v2.CenterCrop(self.side), v2.ToImage()])
-        images = torch.stack(list(self._pool.map(lambda sample: how(self._load(sample[0])), part)))
+        images = torch.stack(list(self._pool.map(lambda sample: self._centre(self._load(sample[0])), part)))
         return normalise(images), torch.tensor([label for _, label in part])
 
 

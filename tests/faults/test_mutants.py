@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.study_mutants import mutants, mutants_page, tried
+from flows.study_mutants import mutants, mutants_page, trier
 
 CODE = """\
 from __future__ import annotations
@@ -35,7 +35,8 @@ def test_what_a_test_makes_of_a_change(tmp_path: Path, test: str, outcome: str) 
     some = [m for m in found if m.operator in ("core/ReplaceBinaryOperator_Add_Sub", "core/ReplaceOrWithAnd")]
     assert len(some) == 2
     name = test.partition("def ")[2].partition("(")[0]
-    rows = [tried(tmp_path, one, [f"test_small.py::{name}"], 1.0) for one in some]
+    with trier(tmp_path) as tried:
+        rows = [tried(one, [f"test_small.py::{name}"], 1.0) for one in some]
     assert [row["outcome"] for row in rows] == [outcome, outcome], rows
     assert (tmp_path / "small.py").read_text() == CODE
     page = mutants_page(rows, "Made here.")
@@ -45,5 +46,6 @@ def test_what_a_test_makes_of_a_change(tmp_path: Path, test: str, outcome: str) 
 
 def test_a_line_that_no_test_runs_is_not_noticed(tmp_path: Path) -> None:
     (tmp_path / "small.py").write_text(CODE)
-    row = tried(tmp_path, mutants(tmp_path, 1, core=("small.py",))[0], [], 0.0)
+    with trier(tmp_path) as tried:
+        row = tried(mutants(tmp_path, 1, core=("small.py",))[0], [], 0.0)
     assert (row["outcome"], row["tests"]) == ("survived", 0)
