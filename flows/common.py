@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,17 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    PREFECT_SERVER_DATABASE_CONNECTION_URL,
+    temporary_settings,
+)
 
 from flows import pools
 from flows.metrics import write_metrics
 from lissnas import console, options, tracking, unlogged
-from lissnas.errors import first_line
+from lissnas.errors import LissnasError, first_line
 from lissnas.gauges import Sample, sampled
 from lissnas.redaction import prefect_sign, redacted
 from lissnas.stages.base import Outcome
@@ -168,7 +174,22 @@ def main(command: Callable[..., None]) -> None:
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
     app.command()(command)
     with temporary_settings({} if _answers() else {PREFECT_API_URL: None}):
-        console.run(app)
+        console.run(partial(_told, app))
+
+
+def _told(app: Callable[[], None]) -> None:
+    """Run a command; raises LissnasError where the server that Prefect starts for a run without one does not start."""
+    try:
+        app()
+    except RuntimeError as error:
+        if "ephemeral Prefect API server" not in str(error):
+            raise
+        database = PREFECT_SERVER_DATABASE_CONNECTION_URL.value()
+        raise LissnasError(
+            "the server that Prefect starts for a run without one did not answer in time: mend or unset "
+            f"PREFECT_SERVER_DATABASE_CONNECTION_URL={redacted(database)}, or name a server in PREFECT_API_URL "
+            "(`make up` starts one); PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS gives a slow machine longer"
+        ) from None
 
 
 def _answers() -> bool:

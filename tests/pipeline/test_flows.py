@@ -128,27 +128,42 @@ def test_mlflow_away_loses_nothing(server: Path, tmp_path: Path, monkeypatch: py
     assert store.verify(outcome.folder)
 
 
-def test_prefect_away_loses_nothing(tmp_path: Path) -> None:
+def run_flow_shrink(folder: Path, **settings: str) -> tuple[int, str]:
+    """The exit code of a flow's command in a folder of its own, and what it said."""
     words = ["--benchmark", "nas_bench_macro", "--target-size", "300", "--label-budget", "60", "--out", "r"]
-    away = {
-        "PREFECT_API_URL": "http://someone:hunter2@127.0.0.1:9/api",
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+    own = {
+        "PREFECT_HOME": str(folder / "prefect"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         "PYTHONPATH": str(ROOT),
     }
     done = subprocess.run(
         [sys.executable, "-m", "flows.shrink", *words],
-        cwd=tmp_path,
-        env={**os.environ, **away},
+        cwd=folder,
+        env={**os.environ, **own, **settings},
         capture_output=True,
         text=True,
         timeout=300,
     )
-    said = " ".join((done.stdout + done.stderr).split())
-    assert done.returncode == 0, said
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def test_prefect_away_loses_nothing(tmp_path: Path) -> None:
+    code, said = run_flow_shrink(tmp_path, PREFECT_API_URL="http://someone:hunter2@127.0.0.1:9/api")
+    assert code == 0, said
     assert "PREFECT_API_URL=http://127.0.0.1:9/api does not answer" in said
     assert "hunter2" not in said
     assert store.verify(tmp_path / "r")
+
+
+def test_prefect_without_a_database_is_told(tmp_path: Path) -> None:
+    wrong = "postgresql+asyncpg://someone:hunter2@127.0.0.1:9/none"
+    seconds = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "3"}
+    code, said = run_flow_shrink(tmp_path, PREFECT_SERVER_DATABASE_CONNECTION_URL=wrong, **seconds)
+    assert code == 1, said
+    assert "PREFECT_SERVER_DATABASE_CONNECTION_URL=postgresql+asyncpg://" in said
+    assert "hunter2" not in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "r").exists()
 
 
 def test_prepare_and_predictor(server: Path) -> None:
