@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
+SBOM := $(VENV)/sbom
+FILE ?= sbom.json
 MAIN := nasbench101
 SEARCHED := nas_bench_macro
 SEED := 0
@@ -95,9 +97,15 @@ audit: $(READY) ## Look up what is installed among the published vulnerabilities
 	elif [ $$code -ne 0 ]; then echo 'audit: the advisory service of PyPI did not answer: nothing was looked up' >&2; fi; \
 	exit $$code
 
+# Apart: with it comes a grammar of addresses that jsonschema, and so Prefect, would read at each start for 3 s.
+$(SBOM)/.ready: constraints.txt
+	$(PYTHON) -m venv $(SBOM)
+	$(SBOM)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt cyclonedx-bom
+	touch $@
+
 # Its own check of the file takes a minute.
-sbom: $(READY) ## List what is installed, with versions and licences, in sbom.json (CycloneDX)
-	cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible --no-validate --output-file sbom.json
+sbom: $(READY) $(SBOM)/.ready ## List what is installed, with versions and licences, in FILE (sbom.json; CycloneDX)
+	$(SBOM)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible --no-validate --output-file $(FILE) $(BIN)/python
 
 clean: ## Remove what the pipeline made, and .venv
 	rm -rf $(VENV) data report .services .lissnas mlflow.db mlruns mlartifacts .prefect .mlflow.lock .dvc/cache .dvc/tmp build dist *.egg-info sbom.json .audit
