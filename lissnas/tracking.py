@@ -29,7 +29,7 @@ PARENT = "lissnas.parent"
 BATCH = 1000
 """Most metrics that MLflow takes at once."""
 SIDE_BY_SIDE = ("lissnas", "padnas", "dds", "abs", "nse")
-"""Methods that a comparison's page in MLflow links to, next to each other."""
+"""Methods that a comparison's page in MLflow links to, next to each other; others where one has fewer of them."""
 BY_ITERATION = (
     "size",
     "seen",
@@ -202,17 +202,19 @@ def _log_comparison(client: MlflowClient, run: Run, outcome: Outcome) -> None:
     for name in ("comparison.md", "comparison.csv", "summary.csv"):
         client.log_artifact(run.info.run_id, str(outcome.folder / name))
     benchmark = str(outcome.metrics["benchmark"])
-    side_by_side = []
-    for row in outcome.table("comparison.parquet").to_pylist():
+    rows = outcome.table("comparison.parquet").to_pylist()
+    methods = sorted(dict.fromkeys(row["method"] for row in rows), key=lambda name: name not in SIDE_BY_SIDE)
+    shown, side_by_side = methods[: len(SIDE_BY_SIDE)], []
+    for row in rows:
         about = {"benchmark": benchmark, **{name: str(row.pop(name)) for name in ("method", "seed")}}
         tags = {"mlflow.parentRunId": run.info.run_id, "stage": "method", "kind": row.pop("kind"), **about}
         name = f"{about['method']} {benchmark} seed {about['seed']}"
         # The compare page opens on the first metric.
         child = _log_child(client, run, name, tags, about, {"mean_true": row["mean_true"], **row})
-        if about["method"] in SIDE_BY_SIDE:
+        if about["method"] in shown:
             side_by_side.append(child)
     view = compare_view(run.info.experiment_id, side_by_side)
-    client.set_tag(run.info.run_id, "mlflow.note.content", f"[{', '.join(SIDE_BY_SIDE)} side by side]({view})")
+    client.set_tag(run.info.run_id, "mlflow.note.content", f"[{', '.join(shown)} side by side]({view})")
 
 
 def compare_view(experiment: str, runs: Sequence[str]) -> str:

@@ -215,6 +215,9 @@ def test_compare_is_a_task_and_a_run_for_each_method_and_seed(server: Path) -> N
     assert len({frozenset(r.data.metrics) for r in runs}) == 1
     parent = place.split()[2]
     assert {r.data.tags["mlflow.parentRunId"] for r in runs} == {parent}
+    note = client.get_run(parent).data.tags["mlflow.note.content"]
+    assert note.startswith("[lissnas, abs, flops side by side](/#/compare-runs?runs=")
+    assert all(r.info.run_id in note for r in runs)
     rows = {(r["method"], str(r["seed"])): r for r in outcome.table("comparison.parquet").to_pylist()}
     for r in runs:
         assert r.data.metrics["mean_true"] == rows[r.data.params["method"], r.data.params["seed"]]["mean_true"]
