@@ -49,7 +49,7 @@ TESTS = (
 )
 """Tests of the core, that run it within their own process."""
 MUTANTS = 300
-SECONDS = 60.0
+SECONDS = 30.0
 """Of tests for a mutant, the fastest first: what they take where nothing is changed."""
 MEMORY = 8 << 30
 """Bytes that tests of a mutant may map: a changed size may be any."""
@@ -213,7 +213,7 @@ def trier(root: Path) -> Iterator[Callable[[Mutant, Sequence[str], float], dict[
             row: dict[str, Any] = {**vars(mutant), "tests": len(names)}
             if not names:
                 return {**row, "outcome": "survived", "code": 0, "diff": "no test runs it"}
-            asked = {**vars(mutant), "tests": names, "seconds": 60.0 + 4.0 * seconds}
+            asked = {**vars(mutant), "tests": names, "seconds": 30.0 + 3.0 * seconds}
             print(json.dumps(asked), file=told, flush=True)
             if not (answer := answers.readline()):
                 raise LissnasError(f"{mutant} ended the process that tries mutants")
