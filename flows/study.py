@@ -195,6 +195,13 @@ def faults(_: Params) -> None:
     leave("faults", found, study_faults.faults_page(found, made_by("faults")))
 
 
+def races(_: Params) -> None:
+    """Start a command twice at once, again and again."""
+    with console.lines("racing") as on_trial:
+        found = study_faults.races_study(WORK / "races", on_trial)
+    leave("races", found, study_faults.races_page(found, made_by("races")))
+
+
 def soak(_: Params) -> None:
     """Run flows and collect labels for a long time."""
     with console.lines("soaking") as on_run:
@@ -214,6 +221,7 @@ STUDIES = {
     "mutants": mutants,
     "soak": soak,
     "faults": faults,
+    "races": races,
     "labels": labels,
     "ranking": ranking,
     "shrink": shrink,

@@ -1,6 +1,6 @@
-"""The study of faults: commands killed at random instants, started again, and compared to the byte.
+"""The studies of faults: commands killed at random instants and started again, commands started twice at once.
 
-python -m flows.study --name faults     (or `make study NAME=faults`)
+python -m flows.study --name faults     (or `make study NAME=faults`, `NAME=races`)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -244,8 +244,8 @@ def trial(job: Job, folder: Path, seconds: float, how: signal.Signals, expected:
     """Kill a job so many seconds after it began to write, and run it again; None where it had ended by then."""
     prepare(job, folder)
     with begun(job, folder) as process:
-        time.sleep(seconds)
-        if process.poll() is not None:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
             return None
         code, before = _kill(process, how), said_in(folder)
     again, said = run(job, folder)
@@ -287,49 +287,55 @@ def race(job: Job, folder: Path) -> str:
     return f"exit codes {codes}:\n{said}"
 
 
-# -- the study -------------------------------------------------------------------------------------------
-RACE, RACES = "compare, twice at once", 100
+# -- the studies -----------------------------------------------------------------------------------------
+RACE, RACES = "compare", 100
 """A command that is started twice at once, and how often."""
 
 
 def faults_study(work: Path, on_trial: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Return a row for each kill, and for each pair that was started at once; those of an earlier run are kept."""
-    rows = [row for name, kills in KILLS.items() for row in _kept(work, name, kills, on_trial)]
-    return [*rows, *_kept(work, RACE, RACES, on_trial)]
+    """Return a row for each kill; those of an earlier run are kept."""
+    return [row for name, kills in KILLS.items() for row in _kept(work / name, name, kills, _killed, on_trial)]
 
 
-def _kept(work: Path, name: str, count: int, on_trial: Callable[[str], None]) -> list[dict[str, Any]]:
+def races_study(work: Path, on_trial: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Return a row for each pair that was started at once; those of an earlier run are kept."""
+    return _kept(work / RACE, RACE, RACES, _raced, on_trial)
+
+
+Make = Callable[[Job, Path, int, int], Iterator[dict[str, Any]]]
+
+
+def _kept(place: Path, name: str, count: int, make: Make, on_trial: Callable[[str], None]) -> list[dict[str, Any]]:
     """Return a job's rows from its journal, and those that it lacks from trials made now."""
-    journal = work / f"{name.partition(',')[0]}{'-race' if name == RACE else ''}.jsonl"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    journal, folder = place.with_suffix(".jsonl"), place.parent / "trials"
     rows = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
-    folder = work / "trials"
-    for row in _made(name, count - len(rows), folder, len(rows)):
-        rows.append(row)
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        with journal.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        on_trial(f"{len(rows)}/{count} {name}: {'sound' if row['sound'] else row}")
+    shutil.rmtree(folder, ignore_errors=True)
+    if len(rows) < count:
+        for row in make(JOBS[name], folder, count - len(rows), len(rows)):
+            rows.append(row)
+            with journal.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            on_trial(f"{len(rows)}/{count} {name}: {'sound' if row['sound'] else row}")
     shutil.rmtree(folder, ignore_errors=True)
     return rows
 
 
-def _made(name: str, count: int, folder: Path, seed: int) -> Iterator[dict[str, Any]]:
-    shutil.rmtree(folder, ignore_errors=True)
-    if count <= 0:
-        return
-    if name != RACE:
-        for one in trials(JOBS[name], folder, count, (signal.SIGKILL,), seed):
-            yield {**vars(one), "left": " ".join(one.left), "sound": one.sound}
-        return
-    job = JOBS["compare"]
-    expected, _ = undisturbed(job, folder / "undisturbed")
+def _killed(job: Job, folder: Path, count: int, seed: int) -> Iterator[dict[str, Any]]:
+    for one in trials(job, folder, count, (signal.SIGKILL,), seed):
+        yield {**vars(one), "left": " ".join(one.left), "sound": one.sound}
+
+
+def _raced(job: Job, folder: Path, count: int, _: int) -> Iterator[dict[str, Any]]:
+    expected, _took = undisturbed(job, folder / "undisturbed")
     for i in range(count):
-        prepare(job, folder / f"{i}")
-        wrong, left = race(job, folder / f"{i}"), leftovers(folder / f"{i}")
-        equal = artifacts(folder / f"{i}") == expected
-        none = {"signal": "", "seconds": 0.0, "code": 0, "again": 0, "repeated": 0}
-        yield {"job": RACE, **none, "equal": equal, "left": " ".join(left), "sound": not wrong and equal and not left}
-        shutil.rmtree(folder / f"{i}")
+        own = folder / f"{i}"
+        prepare(job, own)
+        wrong, left = race(job, own), leftovers(own)
+        equal = artifacts(own) == expected
+        sound = not wrong and equal and not left
+        yield {"job": job.name, "wrong": wrong, "equal": equal, "left": " ".join(left), "sound": sound}
+        shutil.rmtree(own)
 
 
 def faults_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
@@ -348,3 +354,18 @@ def faults_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
             f"{sum(not r['left'] for r in own)} | {max(r['repeated'] for r in own)} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def races_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
+    """Return in words what came of commands that were started twice at once."""
+    return "\n".join(
+        (
+            made_by,
+            "",
+            f"`{RACE}` was started twice at once {len(rows)} times. {sum(not r['wrong'] for r in rows)} times one did "
+            "the work, and the other said who holds the lock or found the work done; "
+            f"{sum(r['equal'] for r in rows)} times the artifacts were those of an undisturbed run, by sha256; "
+            f"{sum(not r['left'] for r in rows)} times nothing was left behind.",
+            "",
+        )
+    )

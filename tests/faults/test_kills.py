@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
-from flows.study_faults import JOBS, trials
+from flows import study_faults
+from flows.study_faults import JOBS, Job, races_page, races_study, trials
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT)
 
@@ -22,3 +25,25 @@ def test_killed_at_random_it_goes_on_to_the_same_bytes(name: str, kills: int, tm
     for one in found:
         # A signal that is not SIGKILL has an exit code of its own, unless the command was about to end.
         assert one.code in (-signal.Signals[one.signal], 128 + signal.Signals[one.signal], 0)
+
+
+def test_an_interrupted_study_makes_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def raced(job: Job, folder: Path, count: int, done: int) -> Iterator[dict[str, Any]]:
+        for i in range(done, done + count):
+            made.append(i)
+            if made == [0, 1, 2]:
+                raise KeyboardInterrupt
+            yield {"job": job.name, "wrong": "torn" if i == 3 else "", "equal": True, "left": "", "sound": i != 3}
+
+    monkeypatch.setattr(study_faults, "_raced", raced)
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        races_study(tmp_path / "races", said.append)
+    rows = races_study(tmp_path / "races", said.append)
+    assert made == [0, 1, 2, *range(2, 100)]
+    assert len(rows) == len(said) == 100
+    assert "torn" in said[3]
+    page = races_page(rows, "Made here.")
+    assert "started twice at once 100 times. 99 times one did" in page
