@@ -38,7 +38,7 @@ CORE = (
 """Spaces and their keys, the reducer, subspaces, the store."""
 UNITS = (
     *("anynetx", "balls", "cell", "cover", "declared", "diversity", "huge_spaces", "labels", "large_shrinks", "parts"),
-    *("quality", "remote", "samplers", "shrink", "sources"),
+    *("quality", "remote", "rules", "samplers", "shrink", "sources"),
 )
 TESTS = (
     "tests/conformance",
