@@ -88,6 +88,24 @@ def test_key_equality_is_isomorphism_on_100_000_pairs() -> None:
     assert not wrong
 
 
+def test_a_key_is_of_what_lies_between_input_and_output() -> None:
+    assert isinstance(SPACE, CellSpace)
+    rng = np.random.default_rng(0)
+    raw = np.array([random_raw(rng) for _ in range(600)])
+    pruned = [graph(row) for row in raw]
+    connected = np.array([nx.has_path(graph(row, prune=False), 0, 6) for row in raw])
+    valid = connected & np.array([g.number_of_edges() <= 9 for g in pruned])
+    assert valid.sum() > 100
+    assert (~connected).sum() > 10
+    found = SPACE.unkey(SPACE.key(raw[valid]))
+    for row, g in zip(found, itertools.compress(pruned, valid), strict=True):
+        assert isomorphic(graph(row, prune=False).subgraph(graph(row)), g)
+        assert row[:21].sum() == g.number_of_edges()
+    for row in raw[~valid]:
+        with pytest.raises(InvalidArchitecture):
+            SPACE.key(row[None])
+
+
 def test_neighbors_are_all_single_edits_of_all_labellings() -> None:
     """Brute force: every edge flip and operation change of every labelled form, pruned and checked."""
     rng = np.random.default_rng(1)
