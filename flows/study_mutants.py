@@ -13,7 +13,6 @@ import importlib
 import json
 import multiprocessing
 import os
-import resource
 import shutil
 import signal
 import sqlite3
@@ -25,8 +24,6 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from lissnas.errors import LissnasError
 from lissnas.rng import stream
@@ -201,9 +198,14 @@ def trier(root: Path) -> Iterator[Callable[[Mutant, Sequence[str], float], dict[
 
     Its rows say `killed` or `survived`, and with which code the tests ended, none where they did not end.
     """
-    command = [sys.executable, "-P", __file__]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root, env=_environment(root), text=True
+        [sys.executable, "-P", __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=root,
+        env=_environment(root),
+        text=True,
+        start_new_session=True,  # an interruption is the study's: the file that is changed gets its text back
     ) as process:
         told, answers = process.stdin, process.stdout
         assert told is not None
@@ -248,6 +250,7 @@ def main() -> None:
 
     What the tests import takes longer than most tests: it is imported once, and each mutant gets a fork of its own.
     """
+    import pytest
     from cosmic_ray.mutating import use_mutation
     from cosmic_ray.plugins import get_operator
 
@@ -268,11 +271,19 @@ def main() -> None:
                 os.killpg(process.pid or 0, signal.SIGKILL)
             process.join()
         diff = "\n".join(difflib.unified_diff(old.splitlines(), new.splitlines(), asked["file"], lineterm="", n=0))
-        print(json.dumps({"outcome": "survived" if code == 0 else "killed", "code": code, "diff": diff}), flush=True)
+        outcome = "survived" if code == 0 else "killed"
+        try:
+            print(json.dumps({"outcome": outcome, "code": code, "diff": diff}), flush=True)
+        except BrokenPipeError:
+            os._exit(1)  # whoever asked was interrupted
 
 
 def _test(names: Sequence[str]) -> None:
     """Run tests in this process, a fork, quietly and in a bounded memory; it ends with pytest's code."""
+    import resource
+
+    import pytest
+
     os.setsid()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     quiet = os.open(os.devnull, os.O_RDWR)
