@@ -67,7 +67,8 @@ def schedule_demo() -> None:
                 f"artifact     {artifact.key} ({artifact.type}) {page}/artifacts/artifact/{artifact.id}", soft_wrap=True
             )
             if artifact.type == "markdown" and artifact.key == "mlflow":
-                console.out.print(f"MLflow       {artifact.data}", soft_wrap=True)
+                address = artifact.data.rpartition("(")[2].rstrip(")")  # of a link in Markdown
+                console.out.print(f"MLflow       {address}", soft_wrap=True)
         if not run.state.is_completed():
             raise LissnasError(f"the run ended {run.state.name}: {run.state.message}")
 

@@ -174,7 +174,7 @@ def test_a_schedule_fires_and_its_run_completes(stack: Stack) -> None:
     states = dict(re.findall(r"^(\w+) +[\d:]{8} \(([+-][\d.]+) s\)", said, re.MULTILINE))
     assert float(states["running"]) < 30
     assert "completed" in states
-    assert re.search(r"^MLflow .*http://127\.0\.0\.1:\d+/#/experiments/\d+/runs/\w+", said, re.MULTILINE), said
+    assert re.search(r"^MLflow +http://127\.0\.0\.1:\d+/#/experiments/\d+/runs/\w+", said, re.MULTILINE), said
 
 
 def test_two_runs_at_once_on_two_workers(stack: Stack, tmp_path: Path) -> None:
