@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,11 +76,19 @@ def train_step(step: Callable[..., Any], *args: Any) -> Any:
 
 
 def limit_gpu_tasks() -> None:
-    """Let as many tasks with the tag run at once as there are GPUs, one without; a limit that is set stays."""
+    """Let as many tasks with the tag run at once as there are GPUs, one without; a limit that is set stays.
+
+    Not on the server that Prefect starts for a run without one: it frees no place of a run that was killed, and the
+    next run would wait for it for ever.
+    """
     import torch
 
     pools.warn_without_gpu()
     with get_client(sync_client=True) as client:
+        if PREFECT_API_URL.value() is None:
+            with suppress(ObjectNotFound):
+                client.delete_concurrency_limit_by_tag(GPU)
+            return
         try:
             client.read_concurrency_limit_by_tag(GPU)
         except ObjectNotFound:

@@ -6,17 +6,24 @@ Prefect begins many transactions by reading. SQLite refuses the write that follo
 limit, where another one has written meanwhile ("database is locked"): heartbeats of workers and the state of queues are
 lost then (PrefectHQ/prefect 23051; 22967 mended one place). With the lock taken first they wait for each other.
 On PostgreSQL nothing is different.
+
+What tasks hold of a limit is kept on disk: in memory, as is Prefect's default, a server that dies would forget it, and
+nobody would free what a task held that died meanwhile.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from prefect.cli import app
-from prefect.server.database.configurations import AioSqliteConfiguration
+LEASES = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"
+os.environ.setdefault(LEASES, "prefect.server.concurrency.lease_storage.filesystem")  # read when Prefect is imported
+
+from prefect.cli import app  # noqa: E402
+from prefect.server.database.configurations import AioSqliteConfiguration  # noqa: E402
 
 _begin = AioSqliteConfiguration.begin_transaction
 

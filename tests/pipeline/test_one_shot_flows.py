@@ -7,6 +7,7 @@ import io
 import json
 import os
 import runpy
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from lissnas.stages.shrink import shrink_stage  # noqa: E402
 from tests.pipeline.harness import served  # noqa: E402
 from tests.pipeline.test_one_shot import TINY  # noqa: E402
 
+ROOT = Path(__file__).parents[2]
 MORE = {"ranking.methods": ["full", "lissnas"], "ranking.networks": 6}
 RANKED = {"nas_bench_macro": {"recipe": "cpu", "seeds": [0]}}
 
@@ -95,6 +97,39 @@ def test_tasks_for_the_gpu_are_limited(home: Path) -> None:
 
     with get_client(sync_client=True) as client:
         assert client.read_concurrency_limit_by_tag("gpu").concurrency_limit == 1
+
+
+WITHOUT_A_SERVER = """
+from prefect import flow, get_client
+from flows.common import GPU, limit_gpu_tasks, run_step
+
+def train():
+    print("trained")
+
+@flow
+def run():
+    limit_gpu_tasks()
+    run_step(train, tags=[GPU])
+
+with get_client(sync_client=True) as client:
+    client.create_concurrency_limit(GPU, 0)
+run()
+"""
+
+
+def test_without_a_server_no_run_waits_for_one_that_was_killed(tmp_path: Path) -> None:
+    """Prefect's own server never frees what a killed run held: as if the limit were 0."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("PREFECT_API_URL", "PREFECT_HOME")}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_A_SERVER],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "trained" in done.stdout
 
 
 def test_again_nothing_is_done(home: Path) -> None:
