@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import importlib
 import json
 import multiprocessing
 import os
@@ -50,8 +49,6 @@ SECONDS = 30.0
 """Of tests for a mutant, the fastest first: what they take where nothing is changed."""
 MEMORY = 8 << 30
 """Bytes that tests of a mutant may map: a changed size may be any."""
-LIBRARIES = ("hypothesis", "matplotlib", "networkx", "pyarrow.parquet", "pydantic", "scipy.stats", "torch", "typer")
-"""What the tests import besides the core."""
 COPIED = ("lissnas", "flows", "tests", "infra", "docs", "pyproject.toml", "params.yaml", "README.md", "Makefile")
 
 
@@ -250,14 +247,21 @@ def main() -> None:
 
     What the tests import takes longer than most tests: it is imported once, and each mutant gets a fork of its own.
     """
+    # What the tests import besides the core, so that forks have it.
+    import hypothesis  # noqa: F401
+    import matplotlib  # noqa: F401
+    import networkx  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+    import pydantic  # noqa: F401
     import pytest
+    import scipy.stats  # noqa: F401
+    import torch  # noqa: F401
+    import typer  # noqa: F401
     from cosmic_ray.mutating import use_mutation
     from cosmic_ray.plugins import get_operator
 
     with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):
         pytest.main(["--version", "--noconftest"])  # imports its plugins
-    for name in LIBRARIES:
-        importlib.import_module(name)
     for line in sys.stdin:
         asked = json.loads(line)
         path = Path(asked["file"])
