@@ -119,11 +119,11 @@ run()
 
 def test_without_a_server_no_run_waits_for_one_that_was_killed(tmp_path: Path) -> None:
     """Prefect's own server never frees what a killed run held: as if the limit were 0."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("PREFECT_API_URL", "PREFECT_HOME")}
+    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_A_SERVER],
         cwd=tmp_path,
-        env={**environment, "PYTHONPATH": str(ROOT)},
+        env={**environment, "PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=240,
