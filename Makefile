@@ -69,7 +69,7 @@ test-stack: $(READY) ## Servers and workers of make up on SQLite and PostgreSQL,
 report: $(READY) ## Compare all methods and make report/index.html, ours beside the paper's
 	dvc repro report
 
-study: $(READY) ## NAME=shrink, compare, compare_ofa, huge, scaling, labels, packaged_labels, locality, ranking, faults, races, soak or mutants: more seeds and benchmarks; resumable (results/)
+study: $(READY) ## NAME=shrink, compare, compare_ofa, huge, scaling, labels, packaged_labels, locality, ranking, faults, races, fuzz, soak or mutants: more seeds and benchmarks; resumable (results/)
 	python -m flows.study --name $(or $(NAME),shrink)
 
 ui: $(READY) ## Open MLflow on the runs logged here (UI_PORT, default 5000)

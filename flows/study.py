@@ -15,7 +15,16 @@ import numpy as np
 import typer
 from rich.progress import track
 
-from flows import study_faults, study_huge, study_labels, study_mutants, study_packaged, study_scaling, study_soak
+from flows import (
+    study_faults,
+    study_fuzz,
+    study_huge,
+    study_labels,
+    study_mutants,
+    study_packaged,
+    study_scaling,
+    study_soak,
+)
 from lissnas import benchmarks, comparison, console, options, store
 from lissnas.config import Params
 from lissnas.errors import UnknownName
@@ -217,7 +226,15 @@ def mutants(_: Params) -> None:
     leave("mutants", rows, study_mutants.mutants_page(rows, made_by("mutants")))
 
 
+def fuzz(_: Params) -> None:
+    """Give readers inputs that nobody thought of."""
+    with console.lines("fuzzing") as on_reader:
+        rows = study_fuzz.fuzz_study(WORK / "fuzz", on_reader)
+    leave("fuzz", rows, study_fuzz.fuzz_page(rows, made_by("fuzz")))
+
+
 STUDIES = {
+    "fuzz": fuzz,
     "mutants": mutants,
     "soak": soak,
     "faults": faults,

@@ -23,7 +23,7 @@ def memory_for(size: int) -> Iterator[None]:
     """Let a file of `size` bytes be read in as much memory as a sound one needs; beyond it is a MemoryError.
 
     It is the whole process that is bound, and libraries that start threads can end it where they get no memory: what
-    is done inside is plain Python. Only Linux enforces it.
+    is done inside is plain Python, or Arrow on one thread. Only Linux enforces it.
     """
     if sys.platform != "linux":
         yield

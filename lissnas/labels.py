@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lissnas.bounds import memory_for
 from lissnas.config import MIN_LABELS
 from lissnas.errors import ConfigError, InvalidArchitecture, first_line, short, unknown_name
 from lissnas.spaces.base import Archs, FloatArray, IntArray, Space
@@ -283,17 +284,24 @@ def _parquet(path: Path, data: bytes) -> _Table:
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         rows, wide, schema = file.metadata.num_rows, file.metadata.num_columns, file.schema_arrow
-        if rows > MOST_ROWS or rows * wide > MOST_CELLS:
+        if not 0 <= rows <= MOST_ROWS or rows * wide > MOST_CELLS:
             size = f"{rows:,} rows of {wide:,} columns"
             most = f"{MOST_ROWS:,} rows and {MOST_CELLS:,} cells"
             raise ConfigError(str(path), [f"{path.name}: {size}, at most {most} are read"])
         # As a dictionary, a text that stands in each row is in memory once.
         texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_binary(f.type)]
         file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
-        table = file.read(columns=[f.name for f in schema if not _is_nested(f.type)])
-        for name, column in zip(table.column_names, table.columns, strict=True):
-            columns[name] = _texts(column)
-        columns |= {f.name: [f"<{f.type}>"] * rows for f in schema if _is_nested(f.type)}
+        with memory_for(len(data) + rows * wide):
+            table = file.read([f.name for f in schema if not _is_nested(f.type)], use_threads=False)
+            table.validate(full=True)  # the reader lets dictionaries pass that have not what their rows name
+            if table.num_columns and table.num_rows != rows:
+                found = f"{table.num_rows:,} rows, where its footer says {rows:,}"
+                raise ConfigError(str(path), [f"{path.name}: {found}"])
+            for name, column in zip(table.column_names, table.columns, strict=True):
+                columns[name] = _texts(column)
+            columns |= {f.name: [f"<{f.type}>"] * rows for f in schema if _is_nested(f.type)}
+    except MemoryError:
+        raise ConfigError(str(path), [f"{path.name}: takes more memory than a sound file of its size"]) from None
     except (pa.ArrowException, OSError) as error:
         raise ConfigError(str(path), [f"{path.name}: not parquet: {first_line(error)}"]) from None
     except (ValueError, OverflowError, KeyError) as error:  # texts that are none, dates that no calendar has

@@ -25,7 +25,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lissnas.errors import DamagedFile, UserError
+from lissnas.errors import DamagedFile, UserError, short
 
 MANIFEST = "manifest.json"
 WRITING = ".writing-"
@@ -39,9 +39,17 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
+def from_json(text: bytes) -> Any:
+    """Return what a JSON text says; raises ValueError where it is none, or nested so deeply that none of ours is."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def read_json(path: Path) -> Any:
-    """Return what a JSON file says."""
-    return json.loads(path.read_bytes())
+    """Return what a JSON file says; raises ValueError where it is none."""
+    return from_json(path.read_bytes())
 
 
 def to_parquet(columns: Mapping[str, Any]) -> bytes:
@@ -157,7 +165,7 @@ def read_manifest(folder: Path) -> dict[str, str] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        files = {str(name): str(value) for name, value in json.loads(text)["files"].items()}
+        files = {str(name): str(value) for name, value in from_json(text)["files"].items()}
     except (ValueError, KeyError, AttributeError, TypeError):
         raise UserError(f"{folder / MANIFEST} is not a manifest of lissnas; choose another folder") from None
     check_inside(files, folder / MANIFEST)
@@ -165,10 +173,16 @@ def read_manifest(folder: Path) -> dict[str, str] | None:
 
 
 def check_inside(names: Iterable[str], where: Path | str) -> None:
-    """Raise UserError where `where`, which names the files of its folder, names one elsewhere."""
+    """Raise UserError where `where`, which names the files of its folder, names one elsewhere or none at all."""
     for name in names:
-        if name.startswith("/") or ".." in name.split("/"):
-            raise UserError(f"{where} names {name!r}, which is not in its folder")
+        if not _may_be_inside(name):
+            raise UserError(f"{where} names {short(repr(name))}, which is not in its folder")
+
+
+def _may_be_inside(name: str) -> bool:
+    """Return whether a name, with slashes, can be that of a file below a folder: of printable characters, none long."""
+    parts = name.split("/")
+    return name.isprintable() and not any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts)
 
 
 def read_verified(folder: Path, name: str, manifest: Mapping[str, str], remedy: str | None = None) -> bytes:
@@ -360,7 +374,7 @@ def _checkpoint(folder: Path) -> dict[str, Any] | None:
         return None
     expected, found = "of what it says", sha256(text)
     try:
-        said: dict[str, Any] = json.loads(text)
+        said: dict[str, Any] = from_json(text)
         expected, found = str(said.pop("digest")), digest(said)
     except (ValueError, KeyError, AttributeError, TypeError):
         pass

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from lissnas import store
 from lissnas.benchmarks import Benchmark
+from lissnas.bounds import memory_for
 from lissnas.config import Params, TrainingConfig
-from lissnas.errors import InvalidArchitecture, UserError
+from lissnas.errors import InvalidArchitecture, UserError, first_line
 from lissnas.nets import images
 from lissnas.nets.evaluation import SupernetOracle
 from lissnas.nets.files import SUPERNET_ABOUT, load_supernet
@@ -66,15 +67,19 @@ def read_members(path: Path, space: Space) -> Archs:
         if not pa.types.is_string(kind):
             raise UserError(f"{path} is no shrunk space: its column arch holds {kind}, not a name in each row")
         parts = [np.empty((0, space.genome_len), np.int8)]
-        for batch in file.iter_batches(NAMES, columns=["arch"]):  # names take many times the memory of rows
-            if batch["arch"].null_count:
-                raise UserError(f"{path} is no shrunk space: not every row of its column arch is a name")
-            parts.append(_parsed(space, batch["arch"].to_pylist(), sum(map(len, parts))))
-        members = np.concatenate(parts)
-    except (pa.ArrowInvalid, OSError, KeyError) as error:
-        raise UserError(f"{path} is no shrunk space ({str(error).splitlines()[0]})") from None
+        with memory_for(len(data)):
+            # Names take many times the memory of rows.
+            for batch in file.iter_batches(NAMES, columns=["arch"], use_threads=False):
+                if batch["arch"].null_count:
+                    raise UserError(f"{path} is no shrunk space: not every row of its column arch is a name")
+                parts.append(_parsed(space, batch["arch"].to_pylist(), sum(map(len, parts))))
+            members = np.concatenate(parts)
     except InvalidArchitecture as error:
         raise UserError(f"{path} is not of space {space.name}: {error}") from None
+    except MemoryError:
+        raise UserError(f"{path} is no shrunk space: it takes more memory than one of its size") from None
+    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no shrunk space ({first_line(error)})") from None
     if not len(members):
         raise UserError(f"{path} is empty: there is nothing to search")
     return members

@@ -188,6 +188,14 @@ def test_sound_damaged_and_misused(results: Results) -> None:
         assert str(nothing) in said
 
 
+@pytest.mark.parametrize("deep", [b"[" * 100_000, b'{"files":' * 100_000])
+@pytest.mark.parametrize("name", [store.MANIFEST, store.RUN, store.STATE])
+def test_what_is_nested_without_end_is_damage(name: str, deep: bytes, tmp_path: Path) -> None:
+    store.publish(tmp_path / "r", {"metrics.json": b"{}"}, {store.RUN: store.to_record({"files": {}})})
+    store.write(tmp_path / "r" / name, deep)
+    assert str(tmp_path / "r" / name) in str([damage for one in verified(tmp_path) for damage in one.damages])
+
+
 def test_files_of_other_programs_are_no_damage(results: Results, tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "manifest.json").write_text('{"name": "a web page"}')
@@ -197,7 +205,9 @@ def test_files_of_other_programs_are_no_damage(results: Results, tmp_path: Path)
     assert len(next(verified(tmp_path)).damages) == 1
 
 
-@pytest.mark.parametrize("name", ["../other", "/etc/hostname", "a/../../b"])
+@pytest.mark.parametrize(
+    "name", ["../other", "/etc/hostname", "a/../../b", "", ".", "a/", "a\0b", "\udcff", "\x1b[31m", "a" * 300]
+)
 def test_a_manifest_that_names_files_elsewhere_is_damage(name: str, tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     for file in (store.MANIFEST, store.RUN):

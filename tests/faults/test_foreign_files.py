@@ -33,6 +33,8 @@ from lissnas.benchmarks.official.tfrecord import masked_crc
 from lissnas.errors import LissnasError, UserError
 from lissnas.foreign_models import load_model
 from lissnas.labels import read_labels
+from lissnas.rng import stream
+from lissnas.spaces import Space
 from tests.faults.harness import MARK, Case, peak, report, troubles
 from tests.faults.test_bad_input import LABELS, PRODUCT, known_spaces
 from tests.unit.test_official import (
@@ -927,6 +929,9 @@ def parquets() -> list[Case]:
         "the same": pa.array([5.0] * n),
     }
     text = parquet(table(width1=pa.array([f"w{i:05d}" for i in range(n)])), compression="NONE")
+    # How a footer writes the number of rows: the field's type, and twice the number in sevens of bits.
+    counted = bytes([0x16, 2 * n & 0x7F | 0x80, 2 * n >> 7])
+    start = len(text) - 8 - int.from_bytes(text[-8:-4], "little")
     out = [
         of_parquet(f"{column} of {name}", parquet(table(**{column: values})))
         for name, values in of_type.items()
@@ -939,6 +944,9 @@ def parquets() -> list[Case]:
         "three thousand columns": parquet({f"c{i}": ["x"] for i in range(3_000)}),
         "fifty million rows": parquet({"arch": repeated("x", 50_000_000)}),
         "a text of gigabytes": parquet({"arch": repeated("x" * (4 << 20), 400)}, compression="zstd"),
+        "texts of gigabytes": texts_of_gigabytes("arch"),
+        "a footer of fewer rows": text[:start] + text[start:].replace(counted, b"\x16\xc6\x01", 1),
+        "a footer of less than no rows": text[:start] + text[start:].replace(counted, b"\x16\xc7\x01", 1),
         "texts that are no UTF-8": text.replace(b"w00007", b"w\xff\xfe007"),
         "no footer": text[:-8],
         "a footer of 4 GB": text[:-8] + b"\xff\xff\xff\xff" + text[-4:],
@@ -951,6 +959,50 @@ def parquets() -> list[Case]:
         *(of_parquet(name, data) for name, data in whole.items()),
         of_parquet("as it is", parquet(table()), True),
     ]
+
+
+def texts_of_gigabytes(column: str) -> bytes:
+    """Return a megabyte that unpacks to two gigabytes, no two texts of which are the same."""
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, pa.schema({column: pa.string()}), compression="zstd", use_dictionary=False) as writer:
+        for start in range(0, 20_000, 1_000):
+            writer.write_table(pa.table({column: [f"{i:06d}{'x' * 100_000}" for i in range(start, start + 1_000)]}))
+    return sink.getvalue()
+
+
+@pytest.fixture(scope="module")
+def read_members() -> Callable[[Path, Space], object]:
+    """The reader; importing it takes memory of its own, before a test's is measured."""
+    pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
+    from lissnas.stages import one_shot
+
+    return one_shot.read_members
+
+
+def test_members_in_parquet(read_members: Callable[[Path, Space], object], tmp_path: Path) -> None:
+    """A shrunk space that no manifest vouches for."""
+    space = known_spaces()["nas_bench_macro"]
+    names = space.format(space.sample(100, stream(0, "members")))
+    good, rng = parquet({"arch": names}, compression="NONE"), random.Random(1)
+    files = {
+        "texts of gigabytes": texts_of_gigabytes("arch"),
+        "no UTF-8": good.replace(names[7].encode(), b"\xff" * len(names[7])),
+        "numbers": parquet({"arch": [1, 2]}),
+        "no column": parquet({"arc": names}),
+        "an encrypted footer": good[:-4] + b"PARE",
+        "another space's": parquet({"arch": ["3" * 8]}),
+    }
+
+    def of_members(name: str, data: bytes, passes: bool | None) -> Case:
+        def run(folder: Path) -> object:
+            return read_members(folder / "subspace.parquet", space)
+
+        return Case(f"members {name}", run, {"subspace.parquet": data}, passes, "subspace.parquet")
+
+    cases = [of_members("as they are", good, True), *(of_members(name, data, False) for name, data in files.items())]
+    cases += [of_members(f"flipped {i}", spoilt(good, rng), None) for i in range(300)]
+    found = troubles(cases, tmp_path)
+    assert not found, report(found)
 
 
 def test_labels_in_parquet_of_every_type(tmp_path: Path) -> None:

@@ -1,0 +1,140 @@
+"""Readers under coverage-guided fuzzing: whatever the bytes are, they are taken, or refused by an error of lissnas.
+
+python -m tests.faults.fuzz READER FOLDER [options of libFuzzer]     (`make study NAME=fuzz` runs all of them)
+
+FOLDER is where inputs that reach new code are kept, and where the next run goes on. An input that does harm ends the
+process with a code other than 0: an error of another kind, 4 GiB of memory, a minute without an answer.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import atheris
+
+from flows import study_fuzz
+
+# What is imported here tells the fuzzer which of its lines an input reaches.
+with atheris.instrument_imports(include=["lissnas", "ruamel"]):
+    from lissnas import config, store, verification
+    from lissnas.errors import LissnasError
+    from lissnas.labels import read_labels
+    from lissnas.rng import stream
+    from lissnas.spaces import Space
+    from lissnas.spaces.declared import read_space
+    from lissnas.stages.one_shot import read_members
+    from tests.faults.test_bad_input import LABELS, PRODUCT, known_spaces, small, yaml
+    from tests.faults.test_foreign_files import convert, parquet, sound, table
+    from tests.unit.test_official import tfrecord, values101
+
+TIMEOUT, MEMORY = 60, 4_096
+"""Seconds and MiB that an input may take."""
+SPACES = sorted(known_spaces())
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The name of a file, what reads it in its folder, and files that it takes."""
+
+    file: str
+    read: Callable[[Path], object]
+    sound: Sequence[bytes]
+
+
+def _notation(path: Path) -> None:
+    """Read an architecture: a byte that says of which space, and its name."""
+    data = path.read_bytes()
+    space = known_spaces()[SPACES[data[0] % len(SPACES) if data else 0]]
+    archs = space.parse([data[1:].decode("utf-8", "replace")])
+    assert (space.key(archs) == space.key(space.parse(space.format(archs)))).all()
+
+
+def _architecture(space: Space) -> bytes:
+    return space.format(space.sample(1, stream(0, "fuzz")))[0].encode()
+
+
+def _manifest(path: Path) -> None:
+    for one in verification.verified(path.parent):
+        for damage in one.damages:
+            raise damage
+
+
+def _record(path: Path) -> None:
+    """Read the record of a run with a digest that is right, beside a manifest."""
+    with suppress(ValueError):
+        said = store.read_json(path)
+        if isinstance(said, dict):
+            path.write_bytes(store.to_record({k: v for k, v in said.items() if k != "digest"}))
+    store.write(path.with_name(store.MANIFEST), store.to_json({"files": {}}))
+    try:
+        _manifest(path)
+    finally:
+        path.with_name(store.MANIFEST).unlink()
+
+
+def _row(path: Path) -> None:
+    """Read a row of NASBench-101 in a file that is sound around it."""
+    path.write_bytes(tfrecord([path.read_bytes()]))
+    convert("nasbench101", path.name, path.parent)
+
+
+def _official(title: str) -> Reader:
+    kind, name, data = sound()[title]
+    return Reader(name, lambda path: convert(kind, path.name, path.parent), [data])
+
+
+OFFICIAL = ("tfrecord", "201 torch", "201 torch zip", "201 tar", "transnas torch")
+"""Formats that no checksum or compression keeps changes out of, one each."""
+READERS = {
+    "params": Reader("params.yaml", lambda path: config.load(path, {}, ["nas_bench_macro"]), [yaml(small()).encode()]),
+    "space": Reader("space.yaml", read_space, [PRODUCT.encode()]),
+    "labels": Reader(
+        "labels.csv", lambda path: read_labels(path, known_spaces()["product"]), ["\n".join(LABELS).encode()]
+    ),
+    "notations": Reader(
+        "arch", _notation, [bytes([i]) + _architecture(known_spaces()[name]) for i, name in enumerate(SPACES)]
+    ),
+    "manifest": Reader(store.MANIFEST, _manifest, [store.to_json({"files": {"a": "00", "../b": "00"}})]),
+    "run": Reader(store.RUN, _record, [store.to_record({"command": ["lissnas", "shrink"], "files": {"a": "00"}})]),
+    "parquet": Reader("labels.parquet", lambda path: read_labels(path, known_spaces()["product"]), [parquet(table())]),
+    "members": Reader(
+        "subspace.parquet",
+        lambda path: read_members(path, known_spaces()["nas_bench_macro"]),
+        [parquet({"arch": ["10210210"] * 9})],
+    ),
+    "row-of-101": Reader("nb.tfrecord", _row, values101()[:3]),
+    **{title.replace(" ", "-"): _official(title) for title in OFFICIAL},
+}
+assert set(READERS) == set(study_fuzz.READERS), READERS.keys() ^ set(study_fuzz.READERS)
+
+
+def main(name: str, corpus: Path, *options: str) -> None:
+    """Fuzz a reader."""
+    reader = READERS[name]
+    corpus.mkdir(parents=True, exist_ok=True)
+    for i, data in enumerate(reader.sound):
+        (corpus / f"sound-{i}").write_bytes(data)
+    with tempfile.TemporaryDirectory() as work:
+        os.chdir(work)
+        path = Path(work) / reader.file
+
+        def one(data: bytes) -> None:
+            path.write_bytes(data)
+            with suppress(LissnasError):
+                reader.read(path)
+            left = {p.name for p in Path(work).iterdir()} - {path.name}
+            assert not left, left
+
+        limits = [f"-timeout={TIMEOUT}", f"-rss_limit_mb={MEMORY}", "-print_final_stats=1"]
+        atheris.Setup([sys.argv[0], *limits, *options, str(corpus)], one)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]).absolute(), *sys.argv[3:])

@@ -1,0 +1,19 @@
+"""A reader that a fuzzer can break, to see that it does: python -m tests.faults.fuzz_harmful harmful FOLDER."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.faults import fuzz
+
+
+def read(path: Path) -> None:
+    """Fail at one character."""
+    if b"$" in path.read_bytes():
+        raise RuntimeError("a dollar")
+
+
+if __name__ == "__main__":
+    fuzz.READERS["harmful"] = fuzz.Reader("file", read, [b"%"])
+    fuzz.main(sys.argv[1], Path(sys.argv[2]).absolute(), *sys.argv[3:])

@@ -1,0 +1,27 @@
+"""A few seconds of the fuzzing that `make study NAME=fuzz` does for half an hour."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("atheris", reason="there is no atheris for this system")
+pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
+
+from flows.study_fuzz import fuzz, fuzz_page
+
+
+def test_a_reader_of_labels_bears_what_a_fuzzer_makes(tmp_path: Path) -> None:
+    row = fuzz("parquet", tmp_path, 10)
+    assert row["harm"] == ""
+    assert row["inputs"] > 100
+    assert len(list((tmp_path / "parquet").iterdir())) > 1  # inputs that reached something new
+    assert f"| parquet | 10 | {row['inputs']:,} |" in fuzz_page([row], "Made here.")
+
+
+def test_harm_is_found_and_shown(tmp_path: Path) -> None:
+    row = fuzz("harmful", tmp_path, 60, "tests.faults.fuzz_harmful")
+    assert re.fullmatch(r"RuntimeError: a dollar at b'.*\$.*'", row["harm"])
+    assert "RuntimeError: a dollar" in fuzz_page([row], "Made here.")
