@@ -90,6 +90,7 @@ def run(
         raise UserError(f"{out} is a file; choose a folder")
     with store.locked(out):
         if not force and (found := _reusable(out, parameters)) is not None:
+            store.Checkpoint(out, parameters).clear()  # of a run that was killed once it had published
             return found
         started, clock = datetime.now(UTC), time.perf_counter()
         files = {**work(), PARAMETERS: store.to_json(parameters)}

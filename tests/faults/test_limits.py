@@ -13,11 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flows.study_faults import JOBS, artifacts, leftovers, prepare, race, undisturbed
 from lissnas import store
 from lissnas.errors import UserError
+from lissnas.stages.base import Outcome, run
 
 FORK = multiprocessing.get_context("fork")
 SHRINK = JOBS["compare"]
@@ -160,3 +162,17 @@ def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
         assert not any(path.exists() for path in litter)
         assert all(path.exists() for path in others)
         assert (out / "a.json").read_bytes() == b"1"
+
+
+def test_a_checkpoint_that_outlived_its_run_goes(tmp_path: Path) -> None:
+    """A run that is killed once it has published, before it has cleared away."""
+    out, parameters = tmp_path / "out", {"seed": 0}
+
+    def made() -> Outcome:
+        return run(out, parameters, lambda: {"metrics.json": b"{}"}, force=False)
+
+    assert not made().reused
+    store.Checkpoint(out, parameters).save({"rows": np.zeros(3)}, {"iteration": 1})
+    assert [*tmp_path.glob(".*.checkpoint")] != []
+    assert made().reused
+    assert [*tmp_path.glob(".*.checkpoint")] == []
