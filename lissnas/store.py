@@ -273,8 +273,7 @@ def locked(folder: Path) -> Iterator[None]:
         lock = filelock.FileLock(path, timeout=0)
         lock.acquire()
     except filelock.Timeout:
-        holder = path.with_suffix(".holder")
-        who = holder.read_text().strip() if holder.exists() else "another process"
+        who = _holder(path.with_suffix(".holder"))
         raise UserError(f"{folder} is being written by {who}; wait for it or choose another folder") from None
     except OSError as error:
         raise UserError(f"can't write to {folder.parent}: {error.strerror or error}") from None
@@ -288,6 +287,17 @@ def locked(folder: Path) -> Iterator[None]:
         with suppress(FileNotFoundError):
             path.with_suffix(".holder").unlink()
         lock.release()
+
+
+def _holder(path: Path) -> str:
+    """Return who says to hold a lock; who has just taken it has a second to say so."""
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        with suppress(FileNotFoundError):
+            if who := path.read_text().strip():
+                return who
+        time.sleep(0.02)
+    return "another process"
 
 
 def _sweep(folder: Path) -> None:

@@ -8,11 +8,13 @@ import re
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import pytest
 
@@ -144,6 +146,22 @@ def test_a_lock_whose_owner_is_dead_is_free(tmp_path: Path) -> None:
         second = store.locked(tmp_path / "out")
         with pytest.raises(UserError, match=f"written by process {os.getpid()} on .* since"), second:
             pass
+
+
+def test_who_has_just_taken_a_lock_has_time_to_say_so(tmp_path: Path) -> None:
+    lock, holder = filelock.FileLock(tmp_path / ".out.lock"), tmp_path / ".out.holder"
+    with lock:
+        with pytest.raises(UserError, match="written by another process;"), store.locked(tmp_path / "out"):
+            pass
+        holder.touch()
+        timer = threading.Timer(0.3, holder.write_text, ["process 1 on there since then\n"])
+        timer.start()
+        with (
+            pytest.raises(UserError, match="written by process 1 on there since then;"),
+            store.locked(tmp_path / "out"),
+        ):
+            pass
+        timer.join()
 
 
 def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:

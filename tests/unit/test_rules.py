@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lissnas import spaces
-from lissnas.errors import InvalidArchitecture
+from lissnas.errors import ConfigError, InvalidArchitecture
 from lissnas.shrinkers import lissnas as method
 from lissnas.shrinkers import selection
 from lissnas.shrinkers.lissnas import shrink
 from lissnas.shrinkers.selection import Strata, target_size
 from lissnas.shrinkers.state import REFERENCE, Problem, State, memory_for, rows_in_memory
-from lissnas.spaces import AnyNetX, ChoiceSpace
+from lissnas.spaces import AnyNetX, ChoiceSpace, declared_exchanges
+from lissnas.spaces.base import IntArray
+from lissnas.spaces.cell import adjacency
+from lissnas.spaces.chain import ChainSpace, Layer, Skeleton, Stage, convolution
+from lissnas.spaces.declared import DeclaredSpace, parse_space
 
 Make = Callable[..., Problem]
 
@@ -126,3 +130,105 @@ def test_what_an_anynetx_is_described_by() -> None:
     assert features[4] == 14
     assert features[5:9].tolist() == stages[:, 2].tolist()
     assert features[9:13] == pytest.approx(np.log2(stages[:, 1]), rel=1e-6)
+
+
+def test_what_a_convolution_costs() -> None:
+    assert convolution(3, 8, 16, 10).tolist() == [9 * 8 * 16 * 100, 9 * 8 * 16 + 32]
+    assert convolution(5, 8, 16, 10, groups=4).tolist() == [25 * 2 * 16 * 100, 25 * 2 * 16 + 32]
+
+
+class Bare(ChainSpace):
+    """A chain whose choices cost nothing."""
+
+    def operation_costs(self, choice: int, layer: Layer, side: int) -> IntArray:
+        return np.zeros(2, np.int64)
+
+
+def test_what_all_networks_of_a_chain_cost() -> None:
+    """A stem of 3x3 to 4 channels on 4x4, a 1x1 convolution to 16 on 2x2, ten classes with a bias."""
+    skeleton = Skeleton(8, 10, stem=4, stem_stride=2, stages=(Stage(8, 2, 2), Stage(8, 3, 1)), last=16)
+    assert skeleton.spans == [slice(0, 2), slice(2, 5)]
+    space = Bare("bare", [2] * 5, skeleton, "")
+    costs = space.costs(space.sample(3, np.random.default_rng(0)))
+    assert costs["flops"].tolist() == [27 * 4 * 16 + 8 * 16 * 4 + 160] * 3
+    assert costs["params"].tolist() == [27 * 4 + 8 + 8 * 16 + 32 + 170] * 3
+    small = Bare("small", [2] * 5, replace(skeleton, bias=False), "")
+    assert small.costs(small.sample(1, np.random.default_rng(0)))["params"].tolist() == [27 * 4 + 8 + 8 * 16 + 32 + 160]
+
+
+def test_paths_of_cells_against_walking_them() -> None:
+    space = spaces.get("nasbench101")
+    archs = space.sample(60, np.random.default_rng(0))
+    edges = adjacency(archs)
+    features = space.encode(archs)
+    # Before them edges and operations, and the shape; after them the types of edges.
+    paths, uses = np.split(features[:, 21 + 15 + 7 + 9 : -(9 + 6)], [7], axis=1)
+
+    def walk(i: int, at: int, passed: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        if at == 6:
+            yield passed
+        for to in np.flatnonzero(edges[i, at]).tolist():
+            yield from walk(i, to, (*passed, to) if to < 6 else passed)
+
+    for i in range(len(archs)):
+        found = list(walk(i, 0, ()))
+        assert paths[i].tolist() == [*(sum(len(p) + 1 == n for p in found) for n in range(1, 7)), len(found)]
+        of = archs[i, 21:]
+        for op in range(3):
+            used = [sum(of[v - 1] == op for v in p) for p in found]
+            assert uses[i, 6 * op : 6 * op + 6].tolist() == [used.count(n) for n in range(6)]
+
+
+def test_keys_are_exact_as_far_as_64_bits_go() -> None:
+    assert ChoiceSpace("made_up", [2] * 64).exact_keys
+    assert not ChoiceSpace("made_up", [2] * 63 + [3]).exact_keys
+
+
+# -- declared spaces ----------------------------------------------------------------------------------
+TWINS = """\
+name: twins
+metric: {name: acc, direction: maximize}
+positions:
+  - {name: a, choices: [x, y, z]}
+  - {name: b, choices: [x, y, z]}
+  - {name: c, choices: [w, x]}
+"""
+
+
+def test_the_kind_of_a_declaration_may_stand_anywhere() -> None:
+    text = "cell: {vertices: 4, max_edges: 5, ops: [conv, pool], ops_on: vertices}\nname: cells\nkind: cell\n"
+    space = parse_space(text + "metric: {name: acc, direction: maximize}\n", "space.yaml")
+    assert space.max_edits == 4 * 3 // 2 + 2
+    assert parse_space(f"constraints:\n  - {{forbid: {{a: x, b: y}}}}\n{TWINS}", "space.yaml").size() == 16
+
+
+@pytest.mark.parametrize("rule", ["change", "swap"])
+def test_a_rule_that_there_is_not_is_named(rule: str) -> None:
+    with pytest.raises(ConfigError, match=f"{rule}.*exchange"):
+        parse_space(f"{TWINS}equivalent:\n  - {{{rule}: [[a], [b]]}}\n", "space.yaml")
+
+
+def test_features_count_the_texts_that_positions_share() -> None:
+    space = parse_space(TWINS, "space.yaml")
+    features = space.encode(space.parse(["x|y|x", "z|z|w"]))
+    assert features[:, 8:].tolist() == [[2, 1, 0], [0, 0, 2]]  # of x, y and z, behind eight choices
+
+
+def test_distances_in_parts_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = parse_space(f"{TWINS}equivalent:\n  - {{exchange: [[a], [b]]}}\n", "space.yaml")
+    assert isinstance(space, DeclaredSpace)
+    rng = np.random.default_rng(0)
+    a, b = space.sample(30, rng), space.sample(30, rng)
+    whole = space.distance(a, b)
+    monkeypatch.setattr(declared_exchanges, "SUBSETS", 16)
+    assert (space.distance(a, b) == whole).all()
+
+
+def test_constraints_that_tell_many_exchanged_positions_apart_are_refused() -> None:
+    names = "abcdefgh"
+    positions = "".join(f"  - {{name: {n}, choices: [x, y]}}\n" for n in names)
+    text = f"name: many\nmetric: {{name: acc, direction: maximize}}\npositions:\n{positions}"
+    text += f"equivalent:\n  - {{exchange: [{', '.join(f'[{n}]' for n in names)}]}}\n"
+    assert parse_space(text, "space.yaml").size() == 9
+    with pytest.raises(ConfigError, match="more than 5,040 forms"):
+        parse_space(f"{text}constraints:\n  - {{forbid: {{a: x, b: y}}}}\n", "space.yaml")
