@@ -19,9 +19,11 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from lissnas.errors import LissnasError
@@ -135,9 +137,12 @@ class Tests:
             f"--junitxml={times}",
             "-o",
             "junit_family=xunit1",
+            "-p",
+            "tests.forgetful",
+            *(f"--deselect={name}" for name in SLOW),
         ]
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "no:xdist", *options, *(f"--deselect={s}" for s in SLOW), *TESTS],
+            [sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile", *options, *TESTS],
             cwd=root,
             env=_environment(root, COVERAGE_FILE=str(lines)),
         )
@@ -147,7 +152,7 @@ class Tests:
     def of(self, mutant: Mutant) -> tuple[list[str], float]:
         """Return the tests that run a line, then others that run anything in its file, and the seconds that they take.
 
-        The others since what is made once, and kept, is made by the first test that needs it alone.
+        The others since what is made when a file is imported is made before all tests.
         """
         query = (
             "select distinct context.context from line_bits join file on file.id = file_id "
@@ -187,25 +192,40 @@ def _environment(root: Path, **more: str) -> dict[str, str]:
 def mutants_study(work: Path, on_mutant: Callable[[str], None], count: int = MUTANTS) -> list[dict[str, Any]]:
     """Return a row for each mutant; those of an earlier run are kept, and so is the project as it was then."""
     work = work.absolute()
-    root, kept, journal = work / "project", work / "kept", work / "mutants.jsonl"
+    kept, journal = work / "kept", work / "mutants.jsonl"
     if not kept.exists():
         shutil.rmtree(work, ignore_errors=True)
         _copy(Path(__file__).parents[1], work / "making")
         (work / "making").rename(kept)
-    shutil.rmtree(root, ignore_errors=True)  # whoever was killed left a mutant there
-    _copy(kept, root)
+    roots = [work / f"project-{i}" for i in range(os.cpu_count() or 1)]
+    for root in roots:
+        shutil.rmtree(root, ignore_errors=True)  # whoever was killed left a mutant there
+        _copy(kept, root)
     rows = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
     done = {(row["file"], row["operator"], row["occurrence"]) for row in rows}
-    tests = Tests(root, work)
-    with trier(root) as tried:
-        for mutant in mutants(root, count):
-            if (mutant.file, mutant.operator, mutant.occurrence) in done:
-                continue
-            rows.append(tried(mutant, *tests.of(mutant)))
-            with journal.open("a") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
-            on_mutant(f"{len(rows)}/{count} {mutant.file}:{mutant.line} {rows[-1]['outcome']}")
-    return rows
+    tests = Tests(roots[0], work)
+    left = [m for m in mutants(roots[0], count) if (m.file, m.operator, m.occurrence) not in done]
+    free: SimpleQueue[Trier] = SimpleQueue()
+
+    def tried(mutant: Mutant, names: Sequence[str], seconds: float) -> dict[str, Any]:
+        own = free.get()
+        try:
+            return own(mutant, names, seconds)
+        finally:
+            free.put(own)
+
+    with ExitStack() as triers, ThreadPoolExecutor(len(roots)) as pool:
+        for root in roots:
+            free.put(triers.enter_context(trier(root)))
+        try:
+            for one in as_completed([pool.submit(tried, m, *tests.of(m)) for m in left]):
+                rows.append(one.result())
+                with journal.open("a") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
+                on_mutant(f"{len(rows)}/{count} {rows[-1]['file']}:{rows[-1]['line']} {rows[-1]['outcome']}")
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return sorted(rows, key=lambda row: (row["file"], row["line"], row["operator"], row["occurrence"]))
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -215,8 +235,11 @@ def _copy(source: Path, target: Path) -> None:
         (shutil.copytree if (source / name).is_dir() else shutil.copy2)(source / name, place)
 
 
+Trier = Callable[[Mutant, Sequence[str], float], dict[str, Any]]
+
+
 @contextmanager
-def trier(root: Path) -> Iterator[Callable[[Mutant, Sequence[str], float], dict[str, Any]]]:
+def trier(root: Path) -> Iterator[Trier]:
     """Give a function that returns what tests, which take so many seconds, make of a mutant of the project in `root`.
 
     Its rows say `killed` or `survived`, and with which code the tests ended, none where they did not end.
