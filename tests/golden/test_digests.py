@@ -1,0 +1,132 @@
+"""What spaces draw, and what shrinks of them return: a change of the code may not change it unawares.
+
+Results that were published hang on it. Values are whole numbers, so that no processor's rounding matters.
+`python -m tests.golden.test_digests` writes digests.json anew, where a change is meant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lissnas import options, spaces, store
+from lissnas.config import shrink_params
+from lissnas.rng import stream
+from lissnas.shrinkers import lissnas as method
+from lissnas.shrinkers import state as states
+from lissnas.shrinkers.lissnas import shrink
+from lissnas.shrinkers.state import Problem
+from lissnas.spaces import Archs, ChoiceSpace, Space
+from lissnas.spaces.base import FloatArray
+from lissnas.spaces.declared import parse_space
+from lissnas.user_oracles import SurrogateScorer
+
+PLACE = Path(__file__).with_name("digests.json")
+EXAMPLE = Path(spaces.__file__).parents[1] / "example" / "space.yaml"
+FREE = ChoiceSpace("made_up", [4, 3, 4, 3, 4, 3, 4])
+N = 300
+
+
+def truth(archs: Archs) -> FloatArray:
+    """A whole number for each row: a sum over positions, and one over neighbours."""
+    wide = archs.astype(np.int64)
+    weights = (np.arange(archs.shape[1]) * 37 + 11) % 23
+    value = (wide * weights % 19).sum(axis=1) + (wide[:, 1:] * wide[:, :-1] * 5 % 7).sum(axis=1)
+    return value.astype(np.float64)
+
+
+def sha(*parts: bytes) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+def named(space: Space, rows: Archs) -> bytes:
+    return "\n".join(space.format(rows)).encode()
+
+
+def drawn(space: Space) -> dict[str, str]:
+    """Digests of a sample, edits of it, costs, and features as far as they are no fractions."""
+    rng = stream(0, "digests", space.name)
+    rows = space.sample(N, rng)
+    edits = {
+        kind or "any": named(space, space.mutate(rows, rng.integers(1, 4, N), rng, kind))
+        for kind in (None, *space.kinds)
+    }
+    other = space.sample_distinct(N, rng)
+    found = {"sample": named(space, rows), "distinct": named(space, other), **edits}
+    found |= {name: np.asarray(values, np.int64).tobytes() for name, values in space.costs(rows).items()}
+    found["features"] = np.round(space.encode(rows).astype(np.float64), 2).tobytes()
+    return {name: sha(data) for name, data in found.items()}
+
+
+def shrunk(space: Space, target: int | None, **overrides: Any) -> dict[str, Any]:
+    """What a shrink by a scorer returns, and what it cost."""
+    dotted = {name.replace("__", "."): value for name, value in overrides.items()}
+    params = options.load_params(None, {"shrink.target_size": target, **dotted})
+    own = shrink_params(params, space.name, 0, space.size(), "no table", 0)
+    result = shrink(Problem(space, None, own, None, 1.0, 1, SurrogateScorer(truth), None))
+    state = result.state
+    sizes = [record["size"] for record in state.records]
+    members = np.sort(state.keys[state.current])
+    return {"members": sha(members.tobytes()), "queries": state.queries, "sizes": sizes, "stop": state.stop}
+
+
+def spaces_of() -> dict[str, Space]:
+    own = {"example": parse_space(EXAMPLE.read_text(), "space.yaml"), "made_up": FREE}
+    return {name: spaces.get(name) for name in spaces.names()} | own
+
+
+SHRINKS: dict[str, Callable[[], dict[str, Any]]] = {
+    "macro": lambda: shrunk(spaces.get("nas_bench_macro"), 300),
+    "macro from above": lambda: shrunk(spaces.get("nas_bench_macro"), 300, shrink__elite__first_size=1_000),
+    "macro, the paper's": lambda: shrunk(
+        spaces.get("nas_bench_macro"), None, shrink__variant="paper", shrink__paper__first_size=1_500
+    ),
+    "transnas_micro": lambda: shrunk(spaces.get("transnas_micro"), 400),
+    "nasbench101": lambda: shrunk(spaces.get("nasbench101"), 2_000),
+    "without costs": lambda: shrunk(FREE, 300),
+    "example": lambda: shrunk(parse_space(EXAMPLE.read_text(), "space.yaml"), 500),
+    "shufflenetv2": lambda: shrunk(spaces.get("shufflenetv2"), 2_000),
+    "ofa_mobilenetv3": lambda: shrunk(spaces.get("ofa_mobilenetv3"), 1_500),
+    "nasbench301": lambda: shrunk(spaces.get("nasbench301"), 400),
+    "anynetx": lambda: shrunk(spaces.get("anynetx"), 1_000),
+}
+
+
+@pytest.mark.parametrize("name", sorted(spaces_of()))
+def test_what_a_space_draws(name: str) -> None:
+    assert drawn(spaces_of()[name]) == store.read_json(PLACE)["spaces"][name]
+
+
+@pytest.mark.parametrize("name", sorted(SHRINKS))
+def test_what_a_shrink_returns(name: str) -> None:
+    assert SHRINKS[name]() == store.read_json(PLACE)["shrinks"][name]
+
+
+def small_parts(set_to: Callable[[Any, str, Any], None]) -> dict[str, dict[str, Any]]:
+    """Shrinks in little memory, and grown to their target, at sizes at which both take a second."""
+    set_to(method, "SMALL", 300)
+    grown = shrunk(FREE, 1_500)
+    set_to(states, "PART", 400)
+    set_to(states, "rows_in_memory", lambda memory, length: 2_400)
+    return {"grown": grown, "bounded": shrunk(FREE, 500)}
+
+
+def test_what_shrinks_in_parts_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert small_parts(monkeypatch.setattr) == store.read_json(PLACE)["parts"]
+
+
+def main() -> None:
+    """Write the digests anew."""
+    found: dict[str, Any] = {"spaces": {name: drawn(space) for name, space in spaces_of().items()}}
+    found["shrinks"] = {name: make() for name, make in SHRINKS.items()}
+    found["parts"] = small_parts(setattr)
+    store.write(PLACE, store.to_json(found))
+
+
+if __name__ == "__main__":
+    main()
