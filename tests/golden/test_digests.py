@@ -22,7 +22,7 @@ from lissnas.shrinkers import state as states
 from lissnas.shrinkers.lissnas import shrink
 from lissnas.shrinkers.state import Problem
 from lissnas.spaces import Archs, ChoiceSpace, Space
-from lissnas.spaces.base import FloatArray
+from lissnas.spaces.base import FloatArray, IntArray
 from lissnas.spaces.declared import parse_space
 from lissnas.user_oracles import SurrogateScorer
 
@@ -36,7 +36,7 @@ def truth(archs: Archs) -> FloatArray:
     """A whole number for each row: a sum over positions, and one over neighbours."""
     wide = archs.astype(np.int64)
     weights = (np.arange(archs.shape[1]) * 37 + 11) % 23
-    value = (wide * weights % 19).sum(axis=1) + (wide[:, 1:] * wide[:, :-1] * 5 % 7).sum(axis=1)
+    value: IntArray = (wide * weights % 19).sum(axis=1) + (wide[:, 1:] * wide[:, :-1] * 5 % 7).sum(axis=1)
     return value.astype(np.float64)
 
 
