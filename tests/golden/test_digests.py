@@ -59,6 +59,13 @@ def drawn(space: Space) -> dict[str, str]:
     other = space.sample_distinct(N, rng)
     found = {"sample": named(space, rows), "distinct": named(space, other), **edits}
     found |= {name: np.asarray(values, np.int64).tobytes() for name, values in space.costs(rows).items()}
+    if space.slot_choices:
+        allowed = space.possible()
+        allowed[1::2, 0] = False  # each second decision without its first choice
+        found["slots"] = space.slots(rows).tobytes()
+        if isinstance(space, ChoiceSpace) and (count := space.count_product(allowed)) is not None:
+            found["product"] = str(count).encode()
+            found["of the product"] = named(space, space.sample_product(allowed, N, rng))
     found["features"] = np.round(space.encode(rows).astype(np.float64), 2).tobytes()
     return {name: sha(data) for name, data in found.items()}
 
@@ -72,7 +79,8 @@ def shrunk(space: Space, target: int | None, **overrides: Any) -> dict[str, Any]
     state = result.state
     sizes = [record["size"] for record in state.records]
     members = np.sort(state.keys[state.current])
-    return {"members": sha(members.tobytes()), "queries": state.queries, "sizes": sizes, "stop": state.stop}
+    cost = {"queries": state.queries, "forgotten": state.forgotten}
+    return {"members": sha(members.tobytes()), "sizes": sizes, "stop": state.stop, **cost}
 
 
 def spaces_of() -> dict[str, Space]:
@@ -88,6 +96,7 @@ SHRINKS: dict[str, Callable[[], dict[str, Any]]] = {
     ),
     "transnas_micro": lambda: shrunk(spaces.get("transnas_micro"), 400),
     "nasbench101": lambda: shrunk(spaces.get("nasbench101"), 2_000),
+    "tiny": lambda: shrunk(ChoiceSpace("tiny", [3] * 5), 150),
     "without costs": lambda: shrunk(FREE, 300),
     "example": lambda: shrunk(parse_space(EXAMPLE.read_text(), "space.yaml"), 500),
     "shufflenetv2": lambda: shrunk(spaces.get("shufflenetv2"), 2_000),
@@ -111,9 +120,9 @@ def small_parts(set_to: Callable[[Any, str, Any], None]) -> dict[str, dict[str, 
     """Shrinks in little memory, and grown to their target, at sizes at which both take a second."""
     set_to(method, "SMALL", 300)
     grown = shrunk(FREE, 1_500)
-    set_to(states, "PART", 400)
-    set_to(states, "rows_in_memory", lambda memory, length: 2_400)
-    return {"grown": grown, "bounded": shrunk(FREE, 500)}
+    set_to(states, "PART", 300)
+    set_to(states, "rows_in_memory", lambda memory, length: 1_600)
+    return {"grown": grown, "bounded": shrunk(spaces.get("shufflenetv2"), 500)}
 
 
 def test_what_shrinks_in_parts_return(monkeypatch: pytest.MonkeyPatch) -> None:
