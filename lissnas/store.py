@@ -268,33 +268,35 @@ def locked(folder: Path) -> Iterator[None]:
     The operating system releases the lock when its holder ends, however it ends.
     """
     path = folder.parent / f".{folder.name}.lock"
+    holder = path.with_suffix(".holder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path, timeout=0)
         lock.acquire()
     except filelock.Timeout:
-        who = _holder(path.with_suffix(".holder"))
-        raise UserError(f"{folder} is being written by {who}; wait for it or choose another folder") from None
+        raise UserError(
+            f"{folder} is being written by {_said_in(holder)}; wait for it or choose another folder"
+        ) from None
     except OSError as error:
         raise UserError(f"can't write to {folder.parent}: {error.strerror or error}") from None
     try:
         _sweep(folder)
         started = datetime.now(UTC).isoformat(timespec="seconds")
         with naming(path):
-            path.with_suffix(".holder").write_text(f"process {os.getpid()} on {socket.gethostname()} since {started}\n")
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {started}\n")
         yield
     finally:
         with suppress(FileNotFoundError):
-            path.with_suffix(".holder").unlink()
+            holder.unlink()
         lock.release()
 
 
-def _holder(path: Path) -> str:
+def _said_in(holder: Path) -> str:
     """Return who says to hold a lock; who has just taken it has a second to say so."""
     until = time.monotonic() + 1.0
     while time.monotonic() < until:
         with suppress(FileNotFoundError):
-            if who := path.read_text().strip():
+            if who := holder.read_text().strip():
                 return who
         time.sleep(0.02)
     return "another process"
@@ -326,6 +328,11 @@ SAVING, QUICK = 0.05, 0.1
 """The share of the time that may go into saving a state, and seconds of a save that is due in any case."""
 STATE = "checkpoint.json"
 """What a checkpoint says of itself; its arrays lie beside it."""
+
+
+def kept_beside(folder: Path) -> tuple[Path, Path]:
+    """Return where a run keeps what it goes on from, until its result is in `folder`."""
+    return checkpoint_of(folder), tasks_of(folder)
 
 
 class Checkpoint:

@@ -34,7 +34,7 @@ def verified(path: Path) -> Iterator[Verified]:
     if is_remote(path):
         yield _of_remote(path)
         return
-    if not any(start.exists() for start in (path, *_beside(path))):
+    if not any(start.exists() for start in (path, *store.kept_beside(path))):
         raise UserError(f"{path}: there is no such file or folder")
     found = False
     for one in _of_file(path) if path.is_file() else _below(path):
@@ -64,16 +64,11 @@ def _of_file(path: Path) -> Iterator[Verified]:
 
 def _below(top: Path) -> Iterator[Verified]:
     """Yield what is in a folder and below it, and the checkpoints of a run that would leave its result there."""
-    for folder, folders, files in chain.from_iterable(os.walk(start) for start in (top, *_beside(top))):
+    for folder, folders, files in chain.from_iterable(os.walk(start) for start in (top, *store.kept_beside(top))):
         folders[:] = sorted(name for name in folders if name not in FOREIGN)
         for name in (store.MANIFEST, store.STATE, labelling.LOG):
             if name in files and (name != store.MANIFEST or _is_ours(Path(folder))):
                 yield from _of_file(Path(folder) / name)
-
-
-def _beside(top: Path) -> list[Path]:
-    """Return where a run keeps its checkpoints until its result is in `top`."""
-    return [store.checkpoint_of(top), store.tasks_of(top)]
 
 
 def _is_ours(folder: Path) -> bool:

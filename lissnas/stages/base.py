@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -89,18 +90,19 @@ def run(
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; choose a folder")
     with store.locked(out):
-        if not force and (found := _reusable(out, parameters)) is not None:
-            store.Checkpoint(out, parameters).clear()  # of a run that was killed once it had published
-            return found
-        started, clock = datetime.now(UTC), time.perf_counter()
-        files = {**work(), PARAMETERS: store.to_json(parameters)}
-        extra = {name: files.pop(name) for name in timed}
-        record = _run_record(started, clock)
-        if extra:
-            record["files"] = {name: store.sha256(data) for name, data in extra.items()}
-        store.publish(out, files, {**extra, store.RUN: store.to_record(record)})
-        store.Checkpoint(out, parameters).clear()
-        return Outcome(out, json.loads(files["metrics.json"]), reused=False)
+        outcome = None if force else _reusable(out, parameters)
+        if outcome is None:
+            started, clock = datetime.now(UTC), time.perf_counter()
+            files = {**work(), PARAMETERS: store.to_json(parameters)}
+            extra = {name: files.pop(name) for name in timed}
+            record = _run_record(started, clock)
+            if extra:
+                record["files"] = {name: store.sha256(data) for name, data in extra.items()}
+            store.publish(out, files, {**extra, store.RUN: store.to_record(record)})
+            outcome = Outcome(out, json.loads(files["metrics.json"]), reused=False)
+        for kept in store.kept_beside(out):  # there too where a run was killed once it had published
+            shutil.rmtree(kept, ignore_errors=True)
+        return outcome
 
 
 def _reusable(out: Path, parameters: Mapping[str, Any]) -> Outcome | None:

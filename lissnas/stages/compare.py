@@ -104,9 +104,7 @@ def compare_stage(
                     on_progress(line if known is None else f"{line}{BEFORE}")
         return _files(ground, methods, seeds, entries, curve)
 
-    outcome = run(out, parameters, work, force, timed=(TIMED,))
-    tasks.clear()
-    return outcome
+    return run(out, parameters, work, force, timed=(TIMED,))
 
 
 class _Tasks:

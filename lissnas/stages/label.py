@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -70,9 +69,7 @@ def label_stage(
                 collect(names, asked, log, attempts, runner or one_by_one, on_attempt)
             return _results(log, names, space)
 
-    outcome = run(out, parameters, work, bool(theirs) and theirs != parameters, [ATTEMPTS])
-    shutil.rmtree(tasks, ignore_errors=True)
-    return outcome
+    return run(out, parameters, work, bool(theirs) and theirs != parameters, [ATTEMPTS])
 
 
 @dataclass(frozen=True)

@@ -104,9 +104,7 @@ def ranking_stage(
                 on_progress(_line(found["rows"], len(rows) // 2, total))
         return _files(params, benchmark, name, rows, scored)
 
-    outcome = run(out, parameters, work, force)
-    shutil.rmtree(tasks, ignore_errors=True)
-    return outcome
+    return run(out, parameters, work, force)
 
 
 def task_parameters(params: Params, benchmark: Benchmark, recipe: TrainingConfig) -> dict[str, Any]:

@@ -97,9 +97,7 @@ def retrain_stage(
             "metrics.json": store.to_json(metrics),
         }
 
-    outcome = run(out, parameters, work, force)
-    shutil.rmtree(tasks, ignore_errors=True)
-    return outcome
+    return run(out, parameters, work, force)
 
 
 def retrain(
