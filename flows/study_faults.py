@@ -5,7 +5,6 @@ python -m flows.study --name faults     (or `make study NAME=faults`, `NAME=race
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.journal import add_to, rows_in
 from flows.study_huge import LISSNAS
 from lissnas import benchmarks, config, store
 from lissnas.errors import LissnasError
@@ -337,13 +337,12 @@ def _kept(place: Path, name: str, count: int, make: Make, on_trial: Callable[[st
     """Return a job's rows from its journal, and those that it lacks from trials made now."""
     place.parent.mkdir(parents=True, exist_ok=True)
     journal, folder = place.with_suffix(".jsonl"), place.parent / "trials"
-    rows = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+    rows = rows_in(journal)
     shutil.rmtree(folder, ignore_errors=True)
     if len(rows) < count:
         for row in make(JOBS[name], folder, count - len(rows), len(rows)):
             rows.append(row)
-            with journal.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            add_to(journal, row)
             on_trial(f"{len(rows)}/{count} {name}: {'sound' if row['sound'] else row}")
     shutil.rmtree(folder, ignore_errors=True)
     return rows

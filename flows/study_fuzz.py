@@ -5,7 +5,6 @@ python -m flows.study --name fuzz     (or `make study NAME=fuzz`)
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -13,6 +12,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from flows.journal import add_to, rows_in
 
 READERS = (
     *("params", "space", "labels", "parquet", "members", "notations", "manifest", "run"),
@@ -63,14 +64,13 @@ def _harm(said: str, harmful: Path) -> str:
 def fuzz_study(work: Path, on_reader: Callable[[str], None], seconds: int = SECONDS) -> list[dict[str, Any]]:
     """Return a row for each reader; those of an earlier run are kept."""
     journal = work / "fuzz.jsonl"
-    rows = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+    rows = rows_in(journal)
     done = {row["reader"] for row in rows}
     for reader in READERS:
         if reader in done:
             continue
         rows.append(fuzz(reader, work, seconds))
-        with journal.open("a") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
+        add_to(journal, rows[-1])
         on_reader(f"{len(rows)}/{len(READERS)} {reader}: {rows[-1]['inputs']:,} inputs {rows[-1]['harm']}")
     return rows
 

@@ -8,24 +8,22 @@ cosmic-ray makes the changes. Each is tried on a copy of the project, by those t
 from __future__ import annotations
 
 import ast
-import difflib
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from flows.journal import add_to, rows_in
 from lissnas.errors import LissnasError
 from lissnas.rng import stream
 
@@ -65,8 +63,6 @@ SECONDS = 30.0
 """Of tests of a mutant's line, the fastest first: what they take where nothing is changed."""
 OTHERS = 15.0
 """Of tests of the rest of its file."""
-MEMORY = 8 << 30
-"""Bytes that tests of a mutant may map: a changed size may be any."""
 COPIED = ("lissnas", "flows", "tests", "infra", "docs", "pyproject.toml", "params.yaml", "README.md", "Makefile")
 
 
@@ -201,7 +197,7 @@ def mutants_study(work: Path, on_mutant: Callable[[str], None], count: int = MUT
     for root in roots:
         shutil.rmtree(root, ignore_errors=True)  # whoever was killed left a mutant there
         _copy(kept, root)
-    rows = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+    rows = rows_in(journal)
     done = {(row["file"], row["operator"], row["occurrence"]) for row in rows}
     tests = Tests(roots[0], work)
     left = [m for m in mutants(roots[0], count) if (m.file, m.operator, m.occurrence) not in done]
@@ -220,8 +216,7 @@ def mutants_study(work: Path, on_mutant: Callable[[str], None], count: int = MUT
         try:
             for one in as_completed([pool.submit(tried, m, *tests.of(m)) for m in left]):
                 rows.append(one.result())
-                with journal.open("a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
+                add_to(journal, rows[-1])
                 on_mutant(f"{len(rows)}/{count} {rows[-1]['file']}:{rows[-1]['line']} {rows[-1]['outcome']}")
         finally:
             pool.shutdown(cancel_futures=True)
@@ -245,7 +240,7 @@ def trier(root: Path) -> Iterator[Trier]:
     Its rows say `killed` or `survived`, and with which code the tests ended, none where they did not end.
     """
     with subprocess.Popen(
-        [sys.executable, "-P", __file__],
+        [sys.executable, "-P", str(Path(__file__).with_name("try_mutants.py"))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=root,
@@ -290,61 +285,3 @@ def mutants_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
             lines += ["", f"`{row['file']}:{row['line']}`, {row['operator']}, {row['tests']} tests:", "", "```diff"]
             lines += [*(changed or [row["diff"]]), "```"]
     return "\n".join(lines) + "\n"
-
-
-def main() -> None:
-    """Try the mutants that the input tells of, a line of JSON each, in the project of the working folder.
-
-    What the tests import takes longer than most tests: it is imported once, and each mutant gets a fork of its own.
-    """
-    # What the tests import besides the core, so that forks have it.
-    import hypothesis  # noqa: F401
-    import matplotlib  # noqa: F401
-    import networkx  # noqa: F401
-    import pyarrow.parquet  # noqa: F401
-    import pydantic  # noqa: F401
-    import pytest
-    import scipy.stats  # noqa: F401
-    import torch  # noqa: F401
-    import typer  # noqa: F401
-    from cosmic_ray.mutating import use_mutation
-    from cosmic_ray.plugins import get_operator
-
-    with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):
-        pytest.main(["--version", "--noconftest"])  # imports its plugins
-    for line in sys.stdin:
-        asked = json.loads(line)
-        path = Path(asked["file"])
-        assert str(path.resolve()) not in {getattr(m, "__file__", None) for m in sys.modules.values()}
-        with use_mutation(path, get_operator(asked["operator"])(), asked["occurrence"]) as (old, new):
-            process = multiprocessing.get_context("fork").Process(target=_test, args=(asked["tests"],))
-            process.start()
-            process.join(asked["seconds"])
-            code = process.exitcode
-            with suppress(ProcessLookupError):  # what hangs, and what it left
-                os.killpg(process.pid or 0, signal.SIGKILL)
-            process.join()
-        diff = "\n".join(difflib.unified_diff(old.splitlines(), new.splitlines(), asked["file"], lineterm="", n=0))
-        outcome = "survived" if code == 0 else "killed"
-        try:
-            print(json.dumps({"outcome": outcome, "code": code, "diff": diff}), flush=True)
-        except BrokenPipeError:
-            os._exit(1)  # whoever asked was interrupted
-
-
-def _test(names: Sequence[str]) -> None:
-    """Run tests in this process, a fork, quietly and in a bounded memory; it ends with pytest's code."""
-    import resource
-
-    import pytest
-
-    os.setsid()
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    quiet = os.open(os.devnull, os.O_RDWR)
-    for stream_of in range(3):
-        os.dup2(quiet, stream_of)
-    sys.exit(pytest.main(["-x", "-p", "no:xdist", "-p", "no:cacheprovider", *names]))
-
-
-if __name__ == "__main__":
-    main()

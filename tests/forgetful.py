@@ -18,32 +18,29 @@ def kept_by(kind: type) -> set[str]:
     return {name for base in kind.__mro__ for name, what in vars(base).items() if type(what) is cached_property}
 
 
+def ours(what: object) -> bool:
+    """Return whether lissnas has made a function or a class."""
+    return str(getattr(what, "__module__", "")).startswith("lissnas.")
+
+
 def forget() -> None:
     """Let all objects and functions of lissnas forget what they keep."""
     for thing in gc.get_objects():
-        owner = thing if type(thing) is CACHE else type(thing)
-        if not str(getattr(owner, "__module__", "")).startswith("lissnas."):
-            continue
-        if isinstance(thing, CACHE):
+        kind = type(thing)
+        if kind is CACHE and ours(thing):
             thing.cache_clear()
-        else:
-            for name in kept_by(type(thing)):
+        elif ours(kind):
+            for name in kept_by(kind):
                 vars(thing).pop(name, None)
 
 
-class Forgetful:
-    """Forgets before each test, once for all of its cases."""
-
-    last: object = None
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Forget what the test before has left."""
-        if (test := getattr(item, "function", item)) is not self.last:
-            self.last = test
-            forget()
+def pytest_collection_finish() -> None:
+    """Forget what files of tests asked for when they were imported."""
+    forget()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Take part in a run."""
-    config.pluginmanager.register(Forgetful())
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Forget what a test has left, once for all of its cases."""
+    if getattr(item, "function", item) is not getattr(nextitem, "function", nextitem):
+        forget()

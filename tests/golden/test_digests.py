@@ -6,7 +6,6 @@ Results that were published hang on it. Values are whole numbers, so that no pro
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lissnas import options, spaces, store
-from lissnas.config import shrink_params
+from lissnas import spaces, store
 from lissnas.rng import stream
 from lissnas.shrinkers import lissnas as method
 from lissnas.shrinkers import state as states
 from lissnas.shrinkers.lissnas import shrink
-from lissnas.shrinkers.state import Problem
 from lissnas.spaces import Archs, ChoiceSpace, Space
 from lissnas.spaces.base import FloatArray, IntArray
 from lissnas.spaces.declared import parse_space
-from lissnas.user_oracles import SurrogateScorer
+from tests.unit.test_large_shrinks import make
 
 PLACE = Path(__file__).with_name("digests.json")
 EXAMPLE = Path(spaces.__file__).parents[1] / "example" / "space.yaml"
@@ -40,8 +37,8 @@ def truth(archs: Archs) -> FloatArray:
     return value.astype(np.float64)
 
 
-def sha(*parts: bytes) -> str:
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+def sha(data: bytes) -> str:
+    return store.sha256(data)[:16]
 
 
 def named(space: Space, rows: Archs) -> bytes:
@@ -72,11 +69,7 @@ def drawn(space: Space) -> dict[str, str]:
 
 def shrunk(space: Space, target: int | None, **overrides: Any) -> dict[str, Any]:
     """What a shrink by a scorer returns, and what it cost."""
-    dotted = {name.replace("__", "."): value for name, value in overrides.items()}
-    params = options.load_params(None, {"shrink.target_size": target, **dotted})
-    own = shrink_params(params, space.name, 0, space.size(), "no table", 0)
-    result = shrink(Problem(space, None, own, None, 1.0, 1, SurrogateScorer(truth), None))
-    state = result.state
+    state = shrink(make(space, target, scorer=truth, **overrides)).state
     sizes = [record["size"] for record in state.records]
     members = np.sort(state.keys[state.current])
     cost = {"queries": state.queries, "forgotten": state.forgotten}

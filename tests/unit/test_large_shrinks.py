@@ -44,7 +44,7 @@ def make(
     target: int | None = 600,
     oracle: Oracle | None = None,
     labels: tuple[Archs, FloatArray] | None = None,
-    scorer: bool = False,
+    scorer: Callable[[Archs], FloatArray] | None = None,
     seed: int = 0,
     **overrides: Any,
 ) -> Problem:
@@ -52,7 +52,7 @@ def make(
     params = options.load_params(None, {"shrink.target_size": target, **dotted})
     known = None if oracle is not None else len(labels[0]) if labels is not None else 0
     own = shrink_params(params, space.name, seed, space.size(), "no table", known)
-    return Problem(space, oracle, own, None, 1.0, 1, SurrogateScorer(truth) if scorer else None, labels)
+    return Problem(space, oracle, own, None, 1.0, 1, SurrogateScorer(scorer) if scorer else None, labels)
 
 
 def given(n: int, seed: int = 1) -> tuple[Archs, FloatArray]:
@@ -84,7 +84,7 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "oracle": lambda: make(oracle=truth, shrink__labels=150),
     "labels": lambda: make(labels=given(150)),
     "labels and oracle": lambda: make(labels=given(60), oracle=truth, shrink__labels=150),
-    "scorer": lambda: make(scorer=True),
+    "scorer": lambda: make(scorer=truth),
 }
 FEW: dict[str, Any] = {"shrink__paper__first_size": 1_500, "shrink__paper__max_iterations": 4}
 PAPER: dict[str, Callable[[], Problem]] = {
@@ -202,7 +202,7 @@ def test_nasbench101_in_little_memory(bounded: Bound) -> None:
 
 
 def test_too_little_memory_for_the_target_is_refused(bounded: Bound) -> None:
-    problem = make(scorer=True, target=3_000)
+    problem = make(scorer=truth, target=3_000)
     bounded(600, 5_000)
     with pytest.raises(UserError, match="a target of 3,000 needs 9,000 at least"):
         shrink(problem)
@@ -210,7 +210,7 @@ def test_too_little_memory_for_the_target_is_refused(bounded: Bound) -> None:
 
 def test_a_query_budget_holds_where_rows_are_forgotten(bounded: Bound) -> None:
     bounded(400, 2_400)
-    result = shrink(make(scorer=True, shrink__max_queries=3_500))
+    result = shrink(make(scorer=truth, shrink__max_queries=3_500))
     assert result.state.queries <= 3_500
 
 
@@ -460,7 +460,7 @@ def test_a_large_target_is_grown_to(monkeypatch: pytest.MonkeyPatch, kind: str) 
 
 @pytest.mark.parametrize("limit", [{"shrink__elite__max_iterations": 2}, {"shrink__max_queries": 3_000}])
 def test_a_target_that_is_not_reached_is_said(limit: dict[str, Any]) -> None:
-    problem = make(scorer=True, target=20_000, shrink__elite__first_size=1_000, **limit)
+    problem = make(scorer=truth, target=20_000, shrink__elite__first_size=1_000, **limit)
     result = shrink(problem)
     assert result.size < 20_000
     assert any("target" in note for note in shrink_metrics(result, source_of(problem))["notes"])
@@ -470,7 +470,7 @@ def test_a_target_that_is_not_reached_is_said(limit: dict[str, Any]) -> None:
 def test_what_is_kept_are_the_best_of_all(bounded: Bound, diversity: float) -> None:
     """The final space is what the rule chooses from all that is left in memory."""
     bounded(400, 2_400)
-    result = shrink(make(scorer=True, shrink__elite__diversity=diversity))
+    result = shrink(make(scorer=truth, shrink__elite__diversity=diversity))
     state = result.state
     weight = state.strata.weight if state.strata is not None else np.ones(1)
     chosen = best(state.scores, state.stratum, weight, 600, diversity, strict=True)
