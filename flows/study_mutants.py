@@ -21,6 +21,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from flows.journal import add_to, rows_in
@@ -159,7 +160,7 @@ class Tests:
         chosen: list[str] = []
         total = 0.0
         for found, most in ((own, SECONDS), (self._lines.execute(query, (path,)).fetchall(), OTHERS)):
-            names = {text.partition("|")[0] for (text,) in found}.difference(chosen)
+            names = {text.rpartition("|")[0] for (text,) in found}.difference(chosen)  # names of cases may have a |
             spent = 0.0
             for seconds, name in self._one_of_each_first(names):
                 if not spent or spent + seconds <= most:
@@ -201,6 +202,8 @@ def mutants_study(work: Path, on_mutant: Callable[[str], None], count: int = MUT
     done = {(row["file"], row["operator"], row["occurrence"]) for row in rows}
     tests = Tests(roots[0], work)
     left = [m for m in mutants(roots[0], count) if (m.file, m.operator, m.occurrence) not in done]
+    chosen = {mutant: tests.of(mutant) for mutant in left}
+    check_tests(roots[0], sorted({name for names, _ in chosen.values() for name in names}))
     free: SimpleQueue[Trier] = SimpleQueue()
 
     def tried(mutant: Mutant, names: Sequence[str], seconds: float) -> dict[str, Any]:
@@ -214,13 +217,24 @@ def mutants_study(work: Path, on_mutant: Callable[[str], None], count: int = MUT
         for root in roots:
             free.put(triers.enter_context(trier(root)))
         try:
-            for one in as_completed([pool.submit(tried, m, *tests.of(m)) for m in left]):
+            for one in as_completed([pool.submit(tried, m, *own) for m, own in chosen.items()]):
                 rows.append(one.result())
                 add_to(journal, rows[-1])
                 on_mutant(f"{len(rows)}/{count} {rows[-1]['file']}:{rows[-1]['line']} {rows[-1]['outcome']}")
         finally:
             pool.shutdown(cancel_futures=True)
     return sorted(rows, key=lambda row: (row["file"], row["line"], row["operator"], row["occurrence"]))
+
+
+def check_tests(root: Path, names: Sequence[str]) -> None:
+    """Raise where a test has another name than coverage says: pytest would end with an error, as if it had noticed."""
+    with NamedTemporaryFile("w", suffix=".txt") as listed:
+        listed.write("\n".join(names))
+        listed.flush()
+        command = [sys.executable, "-m", "pytest", "--collect-only", "-qq", "-p", "no:xdist", f"@{listed.name}"]
+        done = subprocess.run(command, cwd=root, env=_environment(root), capture_output=True, text=True)
+    if names and done.returncode:
+        raise LissnasError(f"tests that are not there: {(done.stderr or done.stdout)[-1000:]}")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.study_mutants import mutants, mutants_page, trier
+from flows.study_mutants import check_tests, mutants, mutants_page, trier
+from lissnas.errors import LissnasError
 
 CODE = """\
 from __future__ import annotations
@@ -49,3 +50,14 @@ def test_a_line_that_no_test_runs_is_not_noticed(tmp_path: Path) -> None:
     with trier(tmp_path) as tried:
         row = tried(mutants(tmp_path, 1, core=("small.py",))[0], [], 0.0)
     assert (row["outcome"], row["tests"]) == ("survived", 0)
+
+
+def test_tests_that_are_not_there_are_an_error(tmp_path: Path) -> None:
+    """Otherwise pytest's code would say that they had noticed something."""
+    (tmp_path / "test_small.py").write_text(
+        "import pytest\n\n\n@pytest.mark.parametrize('name', ['1x8|2x16'])\ndef test_it(name):\n    pass\n"
+    )
+    check_tests(tmp_path, [])
+    check_tests(tmp_path, ["test_small.py::test_it[1x8|2x16]"])
+    with pytest.raises(LissnasError, match=r"tests that are not there: .*test_small.py::test_it"):
+        check_tests(tmp_path, ["test_small.py::test_it[1x8|2x16]", "test_small.py::test_it[1x8"])

@@ -9,19 +9,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import chisquare
 
 from lissnas import spaces
-from lissnas.errors import ConfigError, InvalidArchitecture
+from lissnas.errors import ConfigError, InvalidArchitecture, UserError
 from lissnas.shrinkers import lissnas as method
 from lissnas.shrinkers import selection
 from lissnas.shrinkers.lissnas import shrink
 from lissnas.shrinkers.selection import Strata, target_size
 from lissnas.shrinkers.state import REFERENCE, Problem, State, memory_for, rows_in_memory
-from lissnas.spaces import AnyNetX, ChoiceSpace, declared_exchanges
+from lissnas.spaces import AnyNetX, ChoiceSpace, cell, declared_exchanges, declared_product
 from lissnas.spaces.base import IntArray
 from lissnas.spaces.cell import adjacency
 from lissnas.spaces.chain import ChainSpace, Layer, Skeleton, Stage, convolution
+from lissnas.spaces.choices import row_hash
 from lissnas.spaces.declared import DeclaredSpace, parse_space
+from lissnas.spaces.edge_cell import EdgeCellSpace
 
 Make = Callable[..., Problem]
 
@@ -239,3 +242,123 @@ def test_constraints_that_tell_many_exchanged_positions_apart_are_refused() -> N
     assert parse_space(text, "space.yaml").size() == 9
     with pytest.raises(ConfigError, match="more than 5,040 forms"):
         parse_space(f"{text}constraints:\n  - {{forbid: {{a: x, b: y}}}}\n", "space.yaml")
+
+
+CELLS = "name: cells\nmetric: {name: acc, direction: maximize}\nkind: cell\n"
+
+
+def test_cells_listed_in_parts_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"{CELLS}cell: {{vertices: 5, max_edges: 8, ops: [conv, pool], ops_on: vertices}}\n"
+    whole = parse_space(text, "space.yaml").enumerate()
+    monkeypatch.setattr(cell, "CHUNK", 5 * 2**5)
+    assert (parse_space(text, "space.yaml").enumerate() == whole).all()
+
+
+def test_five_operations_on_five_vertices_do_not_fit_32_bits() -> None:
+    text = f"{CELLS}cell: {{vertices: 7, max_edges: 7, ops: [a, b, c, d, e], ops_on: vertices}}\n"
+    space = parse_space(text, "space.yaml")
+    chain = ["100000" + "10000" + "1000" + "100" + "11" + "1" + f"-{ops}" for ops in ("44444", "44440", "01234")]
+    assert space.format(space.parse(chain)) == chain
+
+
+def edge_cells() -> EdgeCellSpace:
+    return EdgeCellSpace("cells", ("conv", "pool"), 4, 6)
+
+
+@pytest.mark.parametrize("digit", [-1, 3])
+def test_an_edge_that_there_is_not_is_named(digit: int) -> None:
+    rows = np.ones((2, 6), np.int8)
+    rows[1, 2] = digit
+    with pytest.raises(InvalidArchitecture, match="an edge is not 0 to 2") as caught:
+        edge_cells().key(rows)
+    assert caught.value.row == 1
+    with pytest.raises(InvalidArchitecture, match=r"an edge is not 0 \(none\), 1 conv, 2 pool"):
+        edge_cells().parse(["113000"])
+
+
+def test_more_operations_than_a_cell_has_edges_are_not_changed() -> None:
+    """Vertices 1 and 2 on the way from 0 to 3: of three edges three can have another operation, not four."""
+    space = edge_cells()
+    path = space.parse(["100102"])
+    many = np.repeat(path, 50, axis=0)
+    three = space.mutate(many, np.full(50, 3), np.random.default_rng(0), "operation")
+    assert (space.distance(many, three) == 3).all()
+    assert ((three > 0).sum(axis=1) == 3).all()
+    assert (space.mutate(many, np.full(50, 4), np.random.default_rng(0), "operation") == many).all()
+
+
+def test_other_operations_are_drawn_alike_often() -> None:
+    space = EdgeCellSpace("cells", "abcde", 2, 1)
+    rows = np.full((4_000, 1), 1, np.int8)
+    found = space.mutate(rows, np.ones(4_000, np.int64), np.random.default_rng(0), "operation")
+    _, counts = np.unique(found, return_counts=True)
+    assert len(counts) == 4
+    assert chisquare(counts).pvalue > 1e-3
+
+
+def test_hashes_of_rows_are_the_same_on_every_machine() -> None:
+    def plain(row: list[int]) -> int:
+        key, mask = 0x9E3779B97F4A7C15, 2**64 - 1
+        for digit in row:
+            key = (key ^ digit) * 0xBF58476D1CE4E5B9 & mask
+            key = (key ^ key >> 29) * 0x94D049BB133111EB & mask
+            key ^= key >> 32
+        return key
+
+    rows = np.random.default_rng(0).integers(0, 127, (4, 3, 5)).astype(np.int8)
+    assert row_hash(rows).tolist() == [[plain(row) for row in forms] for forms in rows.tolist()]
+
+
+def test_many_rows_are_changed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = parse_space(f"{TWINS}equivalent:\n  - {{exchange: [[a], [b]]}}\n", "space.yaml")
+    assert isinstance(space, DeclaredSpace)
+    rng = np.random.default_rng(0)
+    archs, edits = space.sample(100, rng), np.arange(100) % 3
+    monkeypatch.setattr(declared_product, "MUTATE_CHUNK", 7)
+    for n in (6, 7, 8, 14, 100):
+        assert (space.distance(archs[:n], space.mutate(archs[:n], edits[:n], rng)) == edits[:n]).all()
+
+
+def test_what_seldom_turns_up_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 27,000 rows is a network: the first thousand draws have none."""
+    positions = "".join(f"  - {{name: {n}, choices: [{', '.join(map(str, range(30)))}]}}\n" for n in "abc")
+    text = f"name: rare\nmetric: {{name: acc, direction: maximize}}\npositions:\n{positions}"
+    text += "costs:\n  sum:\n" + "".join(f"    {n}: {{{', '.join(f'{i}: {i}' for i in range(30))}}}\n" for n in "abc")
+    space = parse_space(f"{text}constraints:\n  - {{at_most: {{cost: sum, value: 0}}}}\n", "space.yaml")
+    assert isinstance(space, DeclaredSpace)
+    assert space.size() == 1
+    first = space._uniform(1024, np.random.default_rng(0))
+    assert not space._is_canonical(first).any()
+    assert (space.reject(3, np.random.default_rng(0)) == 0).all()
+    monkeypatch.setattr(declared_product, "SAMPLE_TRIES", 1_000)
+    with pytest.raises(UserError, match="no network among 1,024 uniform rows"):
+        space.reject(3, np.random.default_rng(0))
+
+
+def test_exchanges_that_make_too_many_forms_are_refused_at_the_very_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two neighbouring swaps of three positions make 1, 3, 5 and in the end 6 forms."""
+    swaps = "  - {exchange: [[a], [b]]}\n  - {exchange: [[b], [c]]}\n"
+    text = f"{TWINS.replace('[w, x]', '[x, y, z]')}equivalent:\n{swaps}"
+    assert parse_space(text, "space.yaml").size() == 10
+    for most, fits in ((6, True), (5, False), (3, False)):
+        monkeypatch.setattr(declared_exchanges, "MOST_FORMS", most)
+        if fits:
+            assert parse_space(text, "space.yaml").size() == 10
+        else:
+            with pytest.raises(ConfigError, match=f"more than {most} forms"):
+                parse_space(text, "space.yaml")
+
+
+def test_mistakes_behind_a_position_without_a_name_are_named_too() -> None:
+    text = TWINS.replace("  - {name: a,", "  - {") + "  - {name: b, choices: [x, y]}\n"
+    with pytest.raises(ConfigError) as caught:
+        parse_space(text, "space.yaml")
+    assert [problem.partition(",")[0] for problem in caught.value.problems] == [
+        "line 4: positions: the key 'name' is missing",
+        "line 7: position 'b' stands twice",
+    ]
+
+
+def test_the_line_of_what_is_not_yaml() -> None:
+    with pytest.raises(ConfigError, match="line 7: not YAML"):
+        parse_space(f"{TWINS}  - {{name: d, choices: [x]}}]\n", "space.yaml")
