@@ -80,17 +80,22 @@ def run(
     work: Callable[[], dict[str, bytes]],
     force: bool,
     timed: Sequence[str] = (),
+    extends: bool = False,
 ) -> Outcome:
     """Do the work under the folder's lock and publish it, unless its result is there already.
 
-    `timed` files hold times: they are no function of the parameters, so `run.json` vouches for them.
+    With `force` the work begins anew, whatever is there; one that `extends` the result in the folder goes on where an
+    interrupted run was. `timed` files hold times: they are no function of the parameters, so `run.json` vouches for
+    them.
     """
     if out.name in ("", ".."):
         raise UserError(f"--out: {str(out)!r} is no folder of its own; name one")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; choose a folder")
     with store.locked(out):
-        outcome = None if force else _reusable(out, parameters)
+        if force:
+            _forget(out)
+        outcome = None if force or extends else _reusable(out, parameters)
         if outcome is None:
             started, clock = datetime.now(UTC), time.perf_counter()
             files = {**work(), PARAMETERS: store.to_json(parameters)}
@@ -100,9 +105,14 @@ def run(
                 record["files"] = {name: store.sha256(data) for name, data in extra.items()}
             store.publish(out, files, {**extra, store.RUN: store.to_record(record)})
             outcome = Outcome(out, json.loads(files["metrics.json"]), reused=False)
-        for kept in store.kept_beside(out):  # there too where a run was killed once it had published
-            shutil.rmtree(kept, ignore_errors=True)
+        _forget(out)  # there is something even now where a run was killed once it had published
         return outcome
+
+
+def _forget(out: Path) -> None:
+    """Delete what an interrupted run would go on from."""
+    for kept in store.kept_beside(out):
+        shutil.rmtree(kept, ignore_errors=True)
 
 
 def _reusable(out: Path, parameters: Mapping[str, Any]) -> Outcome | None:

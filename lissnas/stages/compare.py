@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,8 +74,6 @@ def compare_stage(
     tasks = _Tasks(store.tasks_of(out), common)
 
     def work() -> dict[str, bytes]:
-        if force:
-            tasks.clear()
         ground = Ground.of(source)
         entries: dict[tuple[str, int], Entry] = {}
         curve: list[dict[str, Any]] = []
@@ -125,9 +122,6 @@ class _Tasks:
         # As a text: JSON that is written sorted would come back with its columns in another order.
         arrays = {"keys": entry.keys, "values": entry.values}
         self._checkpoint(name, seed).save(arrays, json.dumps(dict(entry.row)))
-
-    def clear(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _line(row: Mapping[str, Any], done: int, total: int) -> str:

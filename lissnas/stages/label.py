@@ -69,7 +69,8 @@ def label_stage(
                 collect(names, asked, log, attempts, runner or one_by_one, on_attempt)
             return _results(log, names, space)
 
-    return run(out, parameters, work, bool(theirs) and theirs != parameters, [ATTEMPTS])
+    added = bool(theirs) and theirs != parameters
+    return run(out, parameters, work, force=False, timed=[ATTEMPTS], extends=added)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ it then scores networks whose true accuracy is known.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -67,8 +66,6 @@ def ranking_stage(
     tasks = store.tasks_of(out)
 
     def work() -> dict[str, bytes]:
-        if force:
-            shutil.rmtree(tasks, ignore_errors=True)
         rows: list[dict[str, Any]] = []
         scored: list[dict[str, Any]] = []
         total = len(seeds) * len(settings.methods)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -72,8 +71,6 @@ def retrain_stage(
         return Outcome(out, {}, reused=False)
 
     def work() -> dict[str, bytes]:
-        if force:
-            shutil.rmtree(tasks, ignore_errors=True)
         rows: list[dict[str, Any]] = []
         best: Network | None = None
         for number, arch in enumerate(archs):

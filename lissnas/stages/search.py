@@ -55,8 +55,6 @@ def search_stage(
 
     def work() -> dict[str, bytes]:
         checkpoint = store.Checkpoint(out, parameters)
-        if force:
-            checkpoint.clear()
         history = call(
             evolutionary_search, space, members, oracle, params.search, limits, seed, checkpoint, on_generation
         )

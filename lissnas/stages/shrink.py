@@ -61,11 +61,8 @@ def shrink_stage(
 
     def work() -> dict[str, bytes]:
         checkpoint = store.Checkpoint(out, parameters)
-        state = None
-        if force:
-            checkpoint.clear()
-        elif (saved := checkpoint.load()) is not None:
-            state = State.from_arrays(space, *saved)
+        saved = checkpoint.load()
+        state = None if saved is None else State.from_arrays(space, *saved)
 
         def after_iteration(now: State) -> None:
             if checkpoint.due:

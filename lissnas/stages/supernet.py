@@ -81,8 +81,6 @@ def supernet_stage(
         return Outcome(out, {}, reused=False)
 
     def work() -> dict[str, bytes]:
-        if force:
-            checkpoint.clear()
         return call(train_supernet, params, space, members, seed, recipe, checkpoint, on_progress)  # type: ignore[no-any-return]
 
     return run(out, parameters, work, force)

@@ -182,6 +182,27 @@ def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
         assert (out / "a.json").read_bytes() == b"1"
 
 
+@pytest.mark.parametrize(("force", "extends"), [(False, False), (False, True), (True, False)])
+def test_who_is_told_to_begin_anew_goes_on_from_nothing(tmp_path: Path, force: bool, extends: bool) -> None:
+    """But who extends a result does, where it was interrupted; in the end nothing is left."""
+    out = tmp_path / "result"
+    kept = store.kept_beside(out)
+    found: list[bool] = []
+
+    def work() -> dict[str, bytes]:
+        found.extend(place.exists() for place in kept)
+        return {"metrics.json": b"{}"}
+
+    if force or extends:
+        run(out, {"networks": 1}, work, force=False)
+        found.clear()
+    for place in kept:
+        (place / "state").mkdir(parents=True)
+    assert not run(out, {"networks": 2}, work, force, extends=extends).reused
+    assert found == [not force] * 2
+    assert not any(place.exists() for place in kept)
+
+
 def test_a_checkpoint_that_outlived_its_run_goes(tmp_path: Path) -> None:
     """A run that is killed once it has published, before it has cleared away."""
     out, parameters = tmp_path / "out", {"seed": 0}
