@@ -194,6 +194,19 @@ def test_keys_are_exact_as_far_as_64_bits_go() -> None:
     assert not ChoiceSpace("made_up", [2] * 63 + [3]).exact_keys
 
 
+def test_hashes_of_rows_are_the_same_on_every_machine() -> None:
+    def plain(row: list[int]) -> int:
+        key, mask = 0x9E3779B97F4A7C15, 2**64 - 1
+        for digit in row:
+            key = (key ^ digit) * 0xBF58476D1CE4E5B9 & mask
+            key = (key ^ key >> 29) * 0x94D049BB133111EB & mask
+            key ^= key >> 32
+        return key
+
+    rows = np.random.default_rng(0).integers(0, 127, (4, 3, 5)).astype(np.int8)
+    assert row_hash(rows).tolist() == [[plain(row) for row in forms] for forms in rows.tolist()]
+
+
 # -- declared spaces ----------------------------------------------------------------------------------
 TWINS = """\
 name: twins
@@ -244,6 +257,61 @@ def test_constraints_that_tell_many_exchanged_positions_apart_are_refused() -> N
         parse_space(f"{text}constraints:\n  - {{forbid: {{a: x, b: y}}}}\n", "space.yaml")
 
 
+def test_many_rows_are_changed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = parse_space(f"{TWINS}equivalent:\n  - {{exchange: [[a], [b]]}}\n", "space.yaml")
+    assert isinstance(space, DeclaredSpace)
+    rng = np.random.default_rng(0)
+    archs, edits = space.sample(100, rng), np.arange(100) % 3
+    monkeypatch.setattr(declared_product, "MUTATE_CHUNK", 7)
+    for n in (6, 7, 8, 14, 100):
+        assert (space.distance(archs[:n], space.mutate(archs[:n], edits[:n], rng)) == edits[:n]).all()
+
+
+def test_what_seldom_turns_up_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 27,000 rows is a network: the first thousand draws have none."""
+    positions = "".join(f"  - {{name: {n}, choices: [{', '.join(map(str, range(30)))}]}}\n" for n in "abc")
+    text = f"name: rare\nmetric: {{name: acc, direction: maximize}}\npositions:\n{positions}"
+    text += "costs:\n  sum:\n" + "".join(f"    {n}: {{{', '.join(f'{i}: {i}' for i in range(30))}}}\n" for n in "abc")
+    space = parse_space(f"{text}constraints:\n  - {{at_most: {{cost: sum, value: 0}}}}\n", "space.yaml")
+    assert isinstance(space, DeclaredSpace)
+    assert space.size() == 1
+    first = space._uniform(1024, np.random.default_rng(0))
+    assert not space._is_canonical(first).any()
+    assert (space.reject(3, np.random.default_rng(0)) == 0).all()
+    monkeypatch.setattr(declared_product, "SAMPLE_TRIES", 1_000)
+    with pytest.raises(UserError, match="no network among 1,024 uniform rows"):
+        space.reject(3, np.random.default_rng(0))
+
+
+def test_exchanges_that_make_too_many_forms_are_refused_at_the_very_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two neighbouring swaps of three positions make 1, 3, 5 and in the end 6 forms."""
+    swaps = "  - {exchange: [[a], [b]]}\n  - {exchange: [[b], [c]]}\n"
+    text = f"{TWINS.replace('[w, x]', '[x, y, z]')}equivalent:\n{swaps}"
+    assert parse_space(text, "space.yaml").size() == 10
+    monkeypatch.setattr(declared_exchanges, "MOST_FORMS", 6)
+    assert parse_space(text, "space.yaml").size() == 10
+    for most in (5, 3):
+        monkeypatch.setattr(declared_exchanges, "MOST_FORMS", most)
+        with pytest.raises(ConfigError, match=f"more than {most} forms"):
+            parse_space(text, "space.yaml")
+
+
+def test_mistakes_behind_a_position_without_a_name_are_named_too() -> None:
+    text = TWINS.replace("  - {name: a,", "  - {") + "  - {name: b, choices: [x, y]}\n"
+    with pytest.raises(ConfigError) as caught:
+        parse_space(text, "space.yaml")
+    assert [problem.partition(",")[0] for problem in caught.value.problems] == [
+        "line 4: positions: the key 'name' is missing",
+        "line 7: position 'b' stands twice",
+    ]
+
+
+def test_the_line_of_what_is_not_yaml() -> None:
+    with pytest.raises(ConfigError, match="line 7: not YAML"):
+        parse_space(f"{TWINS}  - {{name: d, choices: [x]}}]\n", "space.yaml")
+
+
+# -- declared cells -----------------------------------------------------------------------------------
 CELLS = "name: cells\nmetric: {name: acc, direction: maximize}\nkind: cell\n"
 
 
@@ -294,71 +362,3 @@ def test_other_operations_are_drawn_alike_often() -> None:
     _, counts = np.unique(found, return_counts=True)
     assert len(counts) == 4
     assert chisquare(counts).pvalue > 1e-3
-
-
-def test_hashes_of_rows_are_the_same_on_every_machine() -> None:
-    def plain(row: list[int]) -> int:
-        key, mask = 0x9E3779B97F4A7C15, 2**64 - 1
-        for digit in row:
-            key = (key ^ digit) * 0xBF58476D1CE4E5B9 & mask
-            key = (key ^ key >> 29) * 0x94D049BB133111EB & mask
-            key ^= key >> 32
-        return key
-
-    rows = np.random.default_rng(0).integers(0, 127, (4, 3, 5)).astype(np.int8)
-    assert row_hash(rows).tolist() == [[plain(row) for row in forms] for forms in rows.tolist()]
-
-
-def test_many_rows_are_changed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    space = parse_space(f"{TWINS}equivalent:\n  - {{exchange: [[a], [b]]}}\n", "space.yaml")
-    assert isinstance(space, DeclaredSpace)
-    rng = np.random.default_rng(0)
-    archs, edits = space.sample(100, rng), np.arange(100) % 3
-    monkeypatch.setattr(declared_product, "MUTATE_CHUNK", 7)
-    for n in (6, 7, 8, 14, 100):
-        assert (space.distance(archs[:n], space.mutate(archs[:n], edits[:n], rng)) == edits[:n]).all()
-
-
-def test_what_seldom_turns_up_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of 27,000 rows is a network: the first thousand draws have none."""
-    positions = "".join(f"  - {{name: {n}, choices: [{', '.join(map(str, range(30)))}]}}\n" for n in "abc")
-    text = f"name: rare\nmetric: {{name: acc, direction: maximize}}\npositions:\n{positions}"
-    text += "costs:\n  sum:\n" + "".join(f"    {n}: {{{', '.join(f'{i}: {i}' for i in range(30))}}}\n" for n in "abc")
-    space = parse_space(f"{text}constraints:\n  - {{at_most: {{cost: sum, value: 0}}}}\n", "space.yaml")
-    assert isinstance(space, DeclaredSpace)
-    assert space.size() == 1
-    first = space._uniform(1024, np.random.default_rng(0))
-    assert not space._is_canonical(first).any()
-    assert (space.reject(3, np.random.default_rng(0)) == 0).all()
-    monkeypatch.setattr(declared_product, "SAMPLE_TRIES", 1_000)
-    with pytest.raises(UserError, match="no network among 1,024 uniform rows"):
-        space.reject(3, np.random.default_rng(0))
-
-
-def test_exchanges_that_make_too_many_forms_are_refused_at_the_very_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two neighbouring swaps of three positions make 1, 3, 5 and in the end 6 forms."""
-    swaps = "  - {exchange: [[a], [b]]}\n  - {exchange: [[b], [c]]}\n"
-    text = f"{TWINS.replace('[w, x]', '[x, y, z]')}equivalent:\n{swaps}"
-    assert parse_space(text, "space.yaml").size() == 10
-    for most, fits in ((6, True), (5, False), (3, False)):
-        monkeypatch.setattr(declared_exchanges, "MOST_FORMS", most)
-        if fits:
-            assert parse_space(text, "space.yaml").size() == 10
-        else:
-            with pytest.raises(ConfigError, match=f"more than {most} forms"):
-                parse_space(text, "space.yaml")
-
-
-def test_mistakes_behind_a_position_without_a_name_are_named_too() -> None:
-    text = TWINS.replace("  - {name: a,", "  - {") + "  - {name: b, choices: [x, y]}\n"
-    with pytest.raises(ConfigError) as caught:
-        parse_space(text, "space.yaml")
-    assert [problem.partition(",")[0] for problem in caught.value.problems] == [
-        "line 4: positions: the key 'name' is missing",
-        "line 7: position 'b' stands twice",
-    ]
-
-
-def test_the_line_of_what_is_not_yaml() -> None:
-    with pytest.raises(ConfigError, match="line 7: not YAML"):
-        parse_space(f"{TWINS}  - {{name: d, choices: [x]}}]\n", "space.yaml")
