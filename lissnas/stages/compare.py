@@ -271,7 +271,14 @@ def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
     tabled = not summary or "kept_best" in summary[0]
     above = [r["method"] for r in rivals if r.get("above_curve")]
     unsure = [r["method"] for r in rivals if r["ours_minus"] > 0 and r["p_holm"] >= 0.05]
-    said = [_remark("On the mean at equal size ours is ahead of every rival", "not ahead of", behind)]
+    said = [
+        _remark(
+            "On the mean at equal size ours is ahead of the listed rivals as implemented; a plain best-first search is "
+            "on par (under study)",
+            "not ahead of",
+            behind,
+        )
+    ]
     if tabled:
         said.append(
             _remark("No rival keeps the best network more often", "the best network is kept more often by", lost)
@@ -280,7 +287,7 @@ def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
         below = [r["method"] for r in rivals if r["ours_max_true"] < r["max_true"]]
         said.append(_remark("No rival has a better best network at equal size", "a better best network has", below))
     said.append(
-        _remark("Our curve of mean against FLOPs coverage lies above every rival", "above our curve lie", above)
+        _remark("Our curve of mean against FLOPs coverage lies above every listed rival", "above our curve lie", above)
     )
     if unsure:
         said.append(f"- Ahead, but not significantly at 5 %: {', '.join(unsure)}.")
@@ -300,12 +307,11 @@ def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
             "- Keeping the best network is a weak test: the costliest networks, ranked without any label, pass it "
             f"in {100 * by_name['flops']['kept_best']:.0f} % of the runs. Judge by the mean at equal size."
         )
-    if {"lissnas_paper", "no_neighbors"} <= by_name.keys():
-        paper, naive = by_name["lissnas_paper"], by_name["no_neighbors"]
-        word = "below" if paper["mean_true"] < naive["mean_true"] else "above"
+    if "lissnas_paper" in by_name:
+        paper = by_name["lissnas_paper"]
         said.append(
-            f"- The paper's own loop reaches {paper['mean_true']:.4g} at {paper['size']:,.0f} networks, {word} the "
-            f"best of random ones ({naive['mean_true']:.4g} at {naive['size']:,.0f})."
+            f"- `lissnas_paper` reaches {paper['mean_true']:.4g} at {paper['size']:,.0f} networks. It returns the nearer "
+            "of two sizes, often its uniform first sample, so this is no verdict on the paper's loop (under study)."
         )
     return said
 

@@ -154,7 +154,7 @@ def test_a_judged_comparison_is_read_and_shown(tmp_path: Path) -> None:
     assert table.rows[0][1] == "2.18e19"
     assert table.rows[2][table.columns.index("best")] == "85.50"
     said = " ".join(remarks(c.summary))
-    assert "ahead of every rival" in said
+    assert "ahead of the listed rivals" in said
     assert "a better best network has abs" in said
     assert "keeps the best network" not in said
 
