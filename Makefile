@@ -9,6 +9,7 @@ FILE ?= sbom.json
 MAIN := nasbench101
 SEARCHED := nas_bench_macro
 SEED := 0
+ROBUSTNESS := faults races fuzz soak mutants
 
 export PATH := $(BIN):$(PATH)
 # Threads that wait by spinning bring XGBoost to a standstill on a busy machine.
@@ -69,8 +70,8 @@ test-stack: $(READY) ## Servers and workers of make up on SQLite and PostgreSQL,
 report: $(READY) ## Compare all methods and make report/index.html, ours beside the paper's
 	dvc repro report
 
-study: $(READY) ## NAME=shrink, compare, compare_ofa, huge, scaling, labels, packaged_labels, locality, ranking, faults, races, fuzz, soak or mutants: more seeds and benchmarks; resumable (results/)
-	python -m flows.study --name $(or $(NAME),shrink)
+study: $(READY) ## NAME=shrink, compare, compare_ofa, huge, scaling, labels, packaged_labels, locality, ranking, faults, races, fuzz, soak or mutants: more seeds and benchmarks; resumable (studies/results/)
+	python -m $(if $(filter $(NAME),$(ROBUSTNESS)),tests.robustness,studies) --name $(or $(NAME),shrink)
 
 ui: $(READY) ## Open MLflow on the runs logged here (UI_PORT, default 5000)
 	mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(or $(UI_PORT),5000)

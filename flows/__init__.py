@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from lissnas.redaction import sign_prefect_apart
+from lissnas.core.redaction import sign_prefect_apart
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

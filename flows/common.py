@@ -31,11 +31,15 @@ from prefect.settings import (
 
 from flows import pools
 from flows.metrics import write_metrics
-from lissnas import console, options, tracking, unlogged
-from lissnas.errors import LissnasError, first_line
-from lissnas.gauges import Sample, sampled
-from lissnas.redaction import prefect_sign, redacted
-from lissnas.stages.base import Outcome
+from lissnas import tracking
+from lissnas.artifacts.stage_run import Outcome
+from lissnas.cli import options as options_module
+from lissnas.cli import render
+from lissnas.core import process
+from lissnas.core.errors import LissnasError, first_line
+from lissnas.core.redaction import prefect_sign, redacted
+from lissnas.tracking import pending
+from lissnas.tracking.system_metrics import Sample, sampled
 
 if TYPE_CHECKING:
     from lissnas.nets.training import Progress
@@ -97,7 +101,7 @@ def limit_gpu_tasks() -> None:
 
 def training_log() -> Callable[[str, Progress], None]:
     """Return who tells the flow run's log how far a training is, and shows it on its page."""
-    line, bars = console.training_lines(get_run_logger().info), dict[str, Any]()
+    line, bars = render.training_lines(get_run_logger().info), dict[str, Any]()
 
     def seen(what: str, progress: Progress) -> None:
         line(what, progress)
@@ -117,7 +121,7 @@ def one_shot_group(benchmark: str, seed: int) -> str:
 
 def given_source(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return, of a flow's own parameters, those that say what its source is (`options.load_source`)."""
-    return {name: values[name] for name in options.SOURCE_OPTIONS}
+    return {name: values[name] for name in options_module.SOURCE_OPTIONS}
 
 
 def folder_of(stage: str, benchmark: str | None, space: str | None) -> Path:
@@ -157,17 +161,23 @@ def link_to_mlflow(stage: str, logged: tracking.Logged, outcome: Outcome) -> Non
         )
 
 
+def _load_network(folder: Path) -> Any:
+    from lissnas.nets.files import load  # torch takes seconds to load
+
+    return load(folder)
+
+
 @task(name="log_to_mlflow", cache_policy=NO_CACHE, persist_result=False)
 def log_to_mlflow(stage: str, outcome: Outcome, seed: int | None = None, group: str | None = None) -> str:
     """Log the stage's folder; when MLflow can't be had, say so and keep the result in mind for `lissnas sync`."""
     gc.collect()  # pictures are cycles: a process of many runs would carry those of 15, 2 MB each, until Python looks
     write_metrics(stage, outcome, seed)
     try:
-        logged = tracking.log_stage(stage, outcome, seed, group, BUSY.pop(stage, ()))
+        logged = tracking.log_stage(stage, outcome, seed, group, BUSY.pop(stage, ()), _load_network)
     except Exception as error:
         text = first_line(error)
         get_run_logger().warning("not logged to MLflow (%s); the result in %s is whole", text, outcome.folder)
-        unlogged.keep(stage, outcome.folder, seed, group)
+        pending.keep(stage, outcome.folder, seed, group)
         return f"MLflow: not logged ({type(error).__name__}); `lissnas sync` logs it when MLflow is back"
     if logged.uri.startswith("http"):
         link_to_mlflow(stage, logged, outcome)
@@ -183,7 +193,7 @@ def main(command: Callable[..., None]) -> None:
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
     app.command()(command)
     with temporary_settings({} if _answers() else {PREFECT_API_URL: None}):
-        console.run(partial(_told, app))
+        process.run(partial(_told, app))
 
 
 def _told(app: Callable[[], None]) -> None:
@@ -210,5 +220,5 @@ def _answers() -> bool:
         return True
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         said = f"PREFECT_API_URL={redacted(url)} does not answer ({type(error).__name__})"
-        console.err.print(f"{said}: this run is recorded in {PREFECT_HOME.value()} instead", soft_wrap=True)
+        process.err.print(f"{said}: this run is recorded in {PREFECT_HOME.value()} instead", soft_wrap=True)
         return False

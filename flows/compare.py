@@ -14,8 +14,9 @@ from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
 from flows.common import DATA, folder_of, given_source, log_to_mlflow, main, run_named_step, table_artifact
-from lissnas import comparison, console, options
-from lissnas.options import (
+from lissnas.artifacts.stage_run import Outcome
+from lissnas.cli import options, render
+from lissnas.cli.options import (
     ForceOption,
     MethodsOption,
     ParamsOption,
@@ -24,7 +25,8 @@ from lissnas.options import (
     with_config_options,
     with_source_options,
 )
-from lissnas.stages.base import Outcome
+from lissnas.core import process
+from lissnas.shrinkers import comparison, description
 from lissnas.stages.compare import compare_stage
 
 SHOWN = ("method", "size", "queries", "mean_true", "ours_mean_true", "ours_minus", "p_holm", "kept_best")
@@ -57,7 +59,7 @@ def compare(
     """Compare methods on `benchmark`, or a `space` and its surrogate, into `out`; log each row to MLflow."""
     given = given_source(locals())
     folder = out or folder_of("compare", benchmark, space)
-    checked, source = options.load_source(given, params, overrides or {}, folder)
+    checked, source = description.load_source(given, params, overrides or {}, folder)
     outcome = compare_stage(
         checked,
         source,
@@ -89,12 +91,12 @@ def command(
     """Compare methods in a Prefect flow run, each method and seed logged to MLflow."""
     overrides = {**overrides, **options.comparison_overrides(methods, seeds)}
     # A mistake ends here, before Prefect starts.
-    checked, source = options.load_source(given, params, overrides, out or DATA / "compare")
+    checked, source = description.load_source(given, params, overrides, out or DATA / "compare")
     comparison.chosen(checked.compare.methods, comparison.source_of(source))
     outcome, place = compare(**given, out=out, params=params, overrides=overrides, threads=threads, force=force)
     if "DVC_STAGE" not in os.environ:
-        console.show_comparison(outcome)
-    console.out.print(place, soft_wrap=True)
+        render.show_comparison(outcome)
+    process.out.print(place, soft_wrap=True)
 
 
 if __name__ == "__main__":

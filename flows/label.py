@@ -9,7 +9,7 @@ python -m flows.label --space fairnas --workers 0     (one after the other, with
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,16 +21,21 @@ from prefect_dask.task_runners import DaskTaskRunner
 
 from flows import pools
 from flows.common import as_task, folder_of, log_to_mlflow, main
-from lissnas import console, labelling, options
-from lissnas.errors import UserError
-from lissnas.labelling import Attempt, Labeller, LabellerUnavailable
-from lissnas.labels import read_archs
-from lissnas.options import ParamsOption, SeedOption, with_config_options
-from lissnas.sources import get_space
-from lissnas.stages.base import Outcome
-from lissnas.stages.label import check, label_stage
+from lissnas.artifacts.stage_run import Outcome
+from lissnas.cli import render
+from lissnas.cli.options import ParamsOption, SeedOption, with_config_options
+from lissnas.cli.render import attempt_lines
+from lissnas.core import process
+from lissnas.core.errors import UserError
+from lissnas.oracles import label_collection
+from lissnas.oracles.label_collection import Attempt, Labeller, LabellerUnavailable
+from lissnas.oracles.label_table import read_archs
+from lissnas.shrinkers import description
+from lissnas.shrinkers.description import check
+from lissnas.shrinkers.problem import get_space
+from lissnas.stages.label import label_stage
 
-TRAIN = as_task(labelling.attempt).with_options(name="train_label")  # type: ignore[attr-defined]
+TRAIN = as_task(label_collection.attempt).with_options(name="train_label")  # type: ignore[attr-defined]
 
 
 def cluster(workers: int | None, scheduler: str | None) -> Any:
@@ -65,7 +70,7 @@ def on_dask(label_one: Labeller, archs: Sequence[str]) -> Iterator[Attempt]:
     # Dask blames all that waited on a worker for its death: alone, each shows whether it was the one.
     for arch in suspects:
         made = _outcome(start(arch))
-        yield Attempt(arch, None, labelling.said(made), None) if isinstance(made, KilledWorker) else made
+        yield Attempt(arch, None, label_collection.said(made), None) if isinstance(made, KilledWorker) else made
 
 
 def _outcome(future: Any) -> Attempt | KilledWorker:
@@ -76,7 +81,7 @@ def _outcome(future: Any) -> Attempt | KilledWorker:
     except LabellerUnavailable:
         raise
     except Exception as error:
-        raise LabellerUnavailable(f"the cluster is gone ({labelling.said(error)})") from error
+        raise LabellerUnavailable(f"the cluster is gone ({label_collection.said(error)})") from error
     # Or the cluster would train it again when the worker that has the result dies.
     future.wrapped_future.release()
     return made
@@ -93,23 +98,13 @@ def label(
     program: str | None = None,
 ) -> tuple[Outcome, str]:
     """Label networks of `space`, a name or a file, into `out`, log the result to MLflow."""
-    checked, found = options.load_params(params, overrides or {}), get_space(space)
+    checked, found = description.load_params(params, overrides or {}), get_space(space)
     logger = get_run_logger()
     if program is None:
         pools.warn_without_gpu()
     folder = out or folder_of("label", None, space)
     outcome = label_stage(checked, found, seed, folder, archs, on_dask, attempt_lines(logger.info), program)
     return outcome, log_to_mlflow("label", outcome, seed)
-
-
-def attempt_lines(line: Callable[[str], None]) -> Callable[[Attempt], None]:
-    """Return who tells `line` about each attempt."""
-
-    def tell(one: Attempt) -> None:
-        took = "" if one.seconds is None else f"  {one.seconds:.1f} s"
-        line(f"{one.arch}  {'failed: ' + str(one.error) if one.value is None else f'{one.value:.4g}'}{took}")
-
-    return tell
 
 
 @with_config_options("label")
@@ -133,29 +128,29 @@ def command(
     """Collect labels by training, each kept as it arrives; the same command again goes on."""
     if scheduler is not None and workers is not None:
         raise UserError("--scheduler: that cluster has its own workers; leave --workers out")
-    checked, found = options.load_params(params, overrides), get_space(space)
+    checked, found = description.load_params(params, overrides), get_space(space)
     check(checked, found, program)
     names = None if archs is None else read_archs(archs, found)
     folder = out or folder_of("label", None, space)
     if workers == 0:
-        with console.lines(f"labels of {space}") as line:
+        with render.lines(f"labels of {space}") as line:
             outcome = label_stage(checked, found, seed, folder, names, on_attempt=attempt_lines(line), program=program)
         show(outcome)
         return
     on_cluster = label.with_options(task_runner=cluster(workers, scheduler))
     outcome, place = on_cluster(space, seed, folder, params, overrides, names, program)
     show(outcome)
-    console.out.print(place, soft_wrap=True)
+    process.out.print(place, soft_wrap=True)
 
 
 def show(outcome: Outcome) -> None:
     """Print what was collected."""
     m = outcome.metrics
-    console.out.print(
+    process.out.print(
         f"{m['labels']:,} labels of {m['space']}: {m['min']:.4g} to {m['max']:.4g}, mean {m['mean']:.4g}; "
         f"{len(m['failed'])} failed{'. Nothing was done: they were there' if outcome.reused else ''}"
     )
-    console.out.print(f"Files: {outcome.folder}", soft_wrap=True)
+    process.out.print(f"Files: {outcome.folder}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,18 @@ import typer
 from prefect import flow, get_run_logger
 
 from flows.common import DATA, log_to_mlflow, main, run_step, table_artifact
-from lissnas import console, options
-from lissnas.options import BenchmarkOption, ForceOption, ParamsOption, TableOption, ThreadsOption, with_config_options
-from lissnas.stages.base import Outcome
+from lissnas.artifacts.stage_run import Outcome
+from lissnas.cli import render
+from lissnas.cli.options import (
+    BenchmarkOption,
+    ForceOption,
+    ParamsOption,
+    TableOption,
+    ThreadsOption,
+    with_config_options,
+)
+from lissnas.core import process
+from lissnas.shrinkers import description
 from lissnas.stages.locality import locality_stage
 
 
@@ -29,7 +38,7 @@ def locality(
     force: bool = False,
 ) -> tuple[Outcome, str]:
     """Measure the locality of `benchmark` into `out`, log it to MLflow."""
-    checked, source = options.load(benchmark, params, overrides or {}, table)
+    checked, source = description.load(benchmark, params, overrides or {}, table)
     folder = out or DATA / "locality" / benchmark
     logger = get_run_logger()
     outcome = locality_stage(checked, source, folder, run_step, logger.info, force=force, threads=threads)
@@ -49,10 +58,10 @@ def command(
     force: ForceOption = False,
 ) -> None:
     """Measure a benchmark's locality in a Prefect flow run, logged to MLflow."""
-    options.load(benchmark, params, overrides, table)
+    description.load(benchmark, params, overrides, table)
     outcome, place = locality(benchmark, out, params, table, overrides, threads, force)
-    console.show_locality(outcome)
-    console.out.print(place, soft_wrap=True)
+    render.show_locality(outcome)
+    process.out.print(place, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -6,21 +6,20 @@ import os
 import re
 from pathlib import Path
 
-from lissnas import store
-from lissnas.stages.base import Outcome
+from infra.settings import METRICS_FOLDER
+from lissnas import artifacts
+from lissnas.artifacts.stage_run import Outcome
 
-FOLDER = "METRICS_FOLDER"
-"""The variable that names the folder; without it nothing is written."""
 LABELS = ("stage", "benchmark", "seed")
 
 
 def write_metrics(stage: str, outcome: Outcome, seed: int | None) -> None:
     """Write the result's metrics, seconds and time of completion, in place of those of its last run."""
-    if not os.environ.get(FOLDER):
+    if not os.environ.get(METRICS_FOLDER):
         return
     from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
-    about = store.read_json(outcome.folder / store.RUN)
+    about = artifacts.read_json(outcome.folder / artifacts.RUN)
     benchmark = str(outcome.metrics.get("benchmark") or outcome.metrics.get("space") or "")
     labels = (stage, benchmark, "" if seed is None else str(seed))
     registry = CollectorRegistry()
@@ -33,7 +32,7 @@ def write_metrics(stage: str, outcome: Outcome, seed: int | None) -> None:
     )
     done = Gauge("lissnas_stage_completed_timestamp_seconds", "When it was logged last", LABELS, registry=registry)
     done.labels(*labels).set_to_current_time()
-    folder = Path(os.environ[FOLDER])
+    folder = Path(os.environ[METRICS_FOLDER])
     folder.mkdir(parents=True, exist_ok=True)
     name = "-".join(re.sub(r"[^A-Za-z0-9]+", "_", part) for part in labels if part)
     write_to_textfile(str(folder / f"lissnas-{name}.prom"), registry)

@@ -17,19 +17,14 @@ from flows.retrain import retrain
 from flows.search import search
 from flows.shrink import run_as_task
 from flows.supernet import supernet
-from lissnas import console, options
+from lissnas.artifacts.stage_run import Outcome, finished
 from lissnas.benchmarks import Benchmark
+from lissnas.cli import render
+from lissnas.cli.options import BenchmarkOption, ForceOption, ParamsOption, SeedOption, TableOption, with_config_options
 from lissnas.config import Params, sized
-from lissnas.options import (
-    BenchmarkOption,
-    ForceOption,
-    ParamsOption,
-    SeedOption,
-    TableOption,
-    with_config_options,
-)
-from lissnas.sources import Source
-from lissnas.stages.base import Outcome, finished
+from lissnas.core import process
+from lissnas.shrinkers import description
+from lissnas.shrinkers.problem import Source
 from lissnas.stages.one_shot import check, check_settings, trains
 from lissnas.stages.shrink import shrink_stage
 
@@ -54,7 +49,7 @@ def nas(
         seed,
         folder / "shrunk",
         call=run_as_task,
-        on_iteration=lambda state: logger.info(console.iteration_line(state)),
+        on_iteration=lambda state: logger.info(render.iteration_line(state)),
         force=force,
     )
     stages = [("shrink", shrunk)]
@@ -81,7 +76,7 @@ def _prepared(
     benchmark: str, params: Path | None, table: Path | None, overrides: dict[str, Any]
 ) -> tuple[Params, Benchmark]:
     """Return parameters and benchmark; raises UserError for what training will not take, before anything is shrunk."""
-    checked, source = options.load(benchmark, params, overrides, table)
+    checked, source = description.load(benchmark, params, overrides, table)
     own = sized(checked, benchmark)
     if trains(own):
         (check_settings if pools.configured() else check)(own, source.space)
@@ -101,9 +96,9 @@ def command(
     """Shrink, search and retrain in one Prefect flow run, logged to MLflow."""
     _prepared(benchmark, params, table, overrides)
     found, best, places = nas(benchmark, seed, out, params, table, overrides, force)
-    console.show_search(found, best)
+    render.show_search(found, best)
     for place in places:
-        console.out.print(place, soft_wrap=True)
+        process.out.print(place, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from prefect import Flow, get_client, get_run_logger
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
-from lissnas.errors import LissnasError, UserError
+from lissnas.core.errors import LissnasError, UserError
 
 POOL = "gpu"
 """The pool, and the name of the deployments on it."""

@@ -12,8 +12,9 @@ import typer
 from prefect import flow
 
 from flows.common import DATA, log_to_mlflow, main, run_step, table_artifact
-from lissnas import console, options
-from lissnas.options import (
+from lissnas.artifacts.stage_run import Outcome
+from lissnas.cli import render
+from lissnas.cli.options import (
     BenchmarkOption,
     ForceOption,
     ParamsOption,
@@ -21,7 +22,8 @@ from lissnas.options import (
     ThreadsOption,
     with_config_options,
 )
-from lissnas.stages.base import Outcome
+from lissnas.core import process
+from lissnas.shrinkers import description
 from lissnas.stages.predictor import predictor_stage
 
 
@@ -36,7 +38,7 @@ def predictor(
     force: bool = False,
 ) -> tuple[Outcome, str]:
     """Assess the predictor of `benchmark` into `out`, log it to MLflow."""
-    checked, source = options.load(benchmark, params, overrides or {}, table)
+    checked, source = description.load(benchmark, params, overrides or {}, table)
     folder = out or DATA / "predictor" / benchmark
     outcome = predictor_stage(checked, source, folder, run_step, force, threads)
     rows = outcome.table("assessment.parquet").to_pylist()
@@ -55,10 +57,10 @@ def command(
     force: ForceOption = False,
 ) -> None:
     """Fit and assess a benchmark's predictor in a Prefect flow run, logged to MLflow."""
-    options.load(benchmark, params, overrides, table)
+    description.load(benchmark, params, overrides, table)
     outcome, place = predictor(benchmark, out, params, table, overrides, threads, force)
-    console.show_assessment(outcome)
-    console.out.print(place, soft_wrap=True)
+    render.show_assessment(outcome)
+    process.out.print(place, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,12 @@ import typer
 from prefect import flow
 
 from flows.common import DATA, main, run_step
-from lissnas import benchmarks, console, options
+from lissnas import benchmarks
+from lissnas.artifacts.stage_run import Outcome
 from lissnas.benchmarks import Benchmark
-from lissnas.options import BenchmarkOption, ForceOption
-from lissnas.stages.base import Outcome
+from lissnas.cli import render
+from lissnas.cli.options import BenchmarkOption, ForceOption
+from lissnas.shrinkers import description
 from lissnas.stages.prepare import data_stage
 
 
@@ -37,8 +39,8 @@ def command(
     force: ForceOption = False,
 ) -> None:
     """Write a benchmark's table in a Prefect flow run."""
-    options.load(benchmark, None, {}, None)
-    console.show_data(prepare(benchmark, out, force))
+    description.load(benchmark, None, {}, None)
+    render.show_data(prepare(benchmark, out, force))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ import typer
 from prefect import flow, get_run_logger
 
 from flows.common import DATA, GPU, limit_gpu_tasks, log_to_mlflow, main, run_named_step, table_artifact, training_log
-from lissnas import console, options
-from lissnas.options import (
+from lissnas.artifacts.stage_run import Outcome
+from lissnas.cli import options, render
+from lissnas.cli.options import (
     BenchmarkOption,
     ForceOption,
     MethodsOption,
@@ -23,7 +24,8 @@ from lissnas.options import (
     TableOption,
     with_config_options,
 )
-from lissnas.stages.base import Outcome
+from lissnas.core import process
+from lissnas.shrinkers import description
 from lissnas.stages.ranking import COEFFICIENTS, ranking_stage
 
 SHOWN = ("method", "sample", "size", "networks", *COEFFICIENTS, "found_true")
@@ -40,7 +42,7 @@ def ranking(
     force: bool = False,
 ) -> tuple[Outcome, str]:
     """Train and judge a supernet on each space into `out`, log it to MLflow."""
-    checked, source = options.load(benchmark, params, overrides or {}, table)
+    checked, source = description.load(benchmark, params, overrides or {}, table)
     limit_gpu_tasks()
     outcome = ranking_stage(
         checked,
@@ -70,10 +72,10 @@ def command(
 ) -> None:
     """Rank networks with supernets of several spaces in a Prefect flow run, logged to MLflow."""
     overrides = {**overrides, **options.ranking_overrides(benchmark, methods, seeds)}
-    options.load(benchmark, params, overrides, table)
+    description.load(benchmark, params, overrides, table)
     outcome, place = ranking(benchmark, out, params, table, overrides, 0, force)
-    console.show_ranking(outcome)
-    console.out.print(place, soft_wrap=True)
+    render.show_ranking(outcome)
+    process.out.print(place, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -13,19 +13,21 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from flows.common import DATA, log_to_mlflow, main
-from lissnas import console, options
-from lissnas.options import ForceOption, ParamsOption
-from lissnas.stages.base import Outcome
-from lissnas.stages.report import report_stage
+from lissnas.artifacts.stage_run import Outcome
+from lissnas.cli import render
+from lissnas.cli.options import ForceOption, ParamsOption
+from lissnas.core import process
+from lissnas.shrinkers import description
+from lissnas.stages.report.stage import report_stage
 
-RESULTS = Path("results")
+RESULTS = Path("studies/results")
 REPORT = Path("report")
 
 
 @flow(name="report", flow_run_name="report", persist_result=False)
 def report(out: Path | None = None, params: Path | None = None, force: bool = False) -> tuple[Outcome, str]:
     """Make the report of the pipeline's benchmarks in `out`, log it to MLflow."""
-    checked = options.load_params(params, {})
+    checked = description.load_params(params, {})
     outcome = report_stage(checked, DATA, RESULTS, out or REPORT, get_run_logger().info, force)
     lines = (outcome.folder / "report.md").read_text().splitlines()
     first_picture = next((i for i, line in enumerate(lines) if line.startswith("![")), len(lines))
@@ -39,10 +41,10 @@ def command(
     force: ForceOption = False,
 ) -> None:
     """Make the report in a Prefect flow run, logged to MLflow."""
-    options.load_params(params, {})
+    description.load_params(params, {})
     outcome, place = report(out, params, force)
-    console.show_report(outcome)
-    console.out.print(place, soft_wrap=True)
+    render.show_report(outcome)
+    process.out.print(place, soft_wrap=True)
 
 
 if __name__ == "__main__":

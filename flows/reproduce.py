@@ -23,9 +23,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import pools
 from flows.common import main, table_artifact
-from lissnas import console, store
-from lissnas.errors import LissnasError, UserError
-from lissnas.redaction import redacted
+from lissnas import artifacts
+from lissnas.core import process as process_module
+from lissnas.core.errors import LissnasError, UserError
+from lissnas.core.redaction import redacted
 
 UNCHANGED = "didn't change, skipping"
 FROM_CACHE = "is cached - skipping run"
@@ -158,7 +159,7 @@ def _dvc(*arguments: str) -> str:
 
 
 def _digest() -> str:
-    return store.sha256(PARAMS.read_bytes())
+    return artifacts.sha256(PARAMS.read_bytes())
 
 
 def _check_unchanged(params_digest: str) -> None:
@@ -176,7 +177,7 @@ def command(
     """Reproduce the pipeline in a Prefect flow run: a task a stage."""
     stages_in_order(target or ())  # a mistake ends here, before Prefect starts
     for row in reproduce(target, push):
-        console.out.print(f"{row['stage']:<32} {row['state']}")
+        process_module.out.print(f"{row['stage']:<32} {row['state']}")
 
 
 if __name__ == "__main__":

@@ -22,10 +22,12 @@ from flows.common import (
     train_step,
     training_log,
 )
-from lissnas import console, options
+from lissnas.artifacts.stage_run import Outcome
+from lissnas.cli import render
+from lissnas.cli.options import ForceOption, ParamsOption, SearchedOption, SeedOption, TableOption, with_config_options
+from lissnas.core import process
 from lissnas.nets import parallel
-from lissnas.options import ForceOption, ParamsOption, SearchedOption, SeedOption, TableOption, with_config_options
-from lissnas.stages.base import Outcome
+from lissnas.shrinkers import description
 from lissnas.stages.one_shot import check
 from lissnas.stages.retrain import retrain_stage
 
@@ -45,7 +47,7 @@ def retrain(
     group: str | None = None,
 ) -> tuple[Outcome, str]:
     """Retrain the best of the search in `found` into `out`, log it to MLflow."""
-    checked, space, truth = options.load_searched(benchmark, params, overrides or {}, table)
+    checked, space, truth = description.load_searched(benchmark, params, overrides or {}, table)
     limit_gpu_tasks()
     outcome = retrain_stage(
         checked,
@@ -74,7 +76,7 @@ def command(
     force: ForceOption = False,
 ) -> None:
     """Retrain the best networks in a Prefect flow run, logged to MLflow; several processes by torchrun."""
-    checked, space, truth = options.load_searched(benchmark, params, overrides, table)
+    checked, space, truth = description.load_searched(benchmark, params, overrides, table)
     check(checked, space)
     folder = out or DATA / "retrain" / benchmark
     with parallel.process_group():
@@ -82,8 +84,8 @@ def command(
             retrain_stage(checked, space.name, found, seed, folder, truth)
             return
         outcome, place = retrain(benchmark, found, seed, folder, params, table, overrides, force)
-    console.show_retrained(outcome)
-    console.out.print(place, soft_wrap=True)
+    render.show_retrained(outcome)
+    process.out.print(place, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ import typer
 from prefect import flow, get_run_logger
 
 from flows.common import DATA, limit_gpu_tasks, log_to_mlflow, main, one_shot_group, table_artifact, train_step
-from lissnas import console, options
-from lissnas.options import (
+from lissnas.artifacts.stage_run import Outcome
+from lissnas.cli import render
+from lissnas.cli.options import (
     ForceOption,
     ParamsOption,
     SearchedOption,
@@ -24,7 +25,8 @@ from lissnas.options import (
     TableOption,
     with_config_options,
 )
-from lissnas.stages.base import Outcome
+from lissnas.core import process
+from lissnas.shrinkers import description
 from lissnas.stages.one_shot import judge_of, read_members
 from lissnas.stages.search import TOP, search_stage
 
@@ -43,7 +45,7 @@ def search(
     group: str | None = None,
 ) -> tuple[Outcome, str]:
     """Search the space in `subspace` into `out`, log it to MLflow."""
-    checked, space, truth = options.load_searched(benchmark, params, overrides or {}, table)
+    checked, space, truth = description.load_searched(benchmark, params, overrides or {}, table)
     logger = get_run_logger()
     limit_gpu_tasks()
     members = read_members(subspace, space)
@@ -58,7 +60,7 @@ def search(
         out or DATA / "search" / benchmark,
         truth,
         train_step,
-        lambda history: logger.info(console.search_line(history)),
+        lambda history: logger.info(render.search_line(history)),
         force,
     )
     table_artifact(f"found {benchmark} seed {seed}", outcome.json(TOP), f"The best networks of {benchmark}")
@@ -78,11 +80,11 @@ def command(
     force: ForceOption = False,
 ) -> None:
     """Search a shrunk space in a Prefect flow run, logged to MLflow."""
-    checked, space, truth = options.load_searched(benchmark, params, overrides, table)
+    checked, space, truth = description.load_searched(benchmark, params, overrides, table)
     judge_of(checked, space, truth, read_members(subspace, space), subspace, supernet)
     outcome, place = search(benchmark, subspace, supernet, seed, out, params, table, overrides, force)
-    console.show_search(outcome, None)
-    console.out.print(place, soft_wrap=True)
+    render.show_search(outcome, None)
+    process.out.print(place, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
 from flows.common import DATA, as_task, folder_of, given_source, log_to_mlflow, main, table_artifact
-from lissnas import console, options
-from lissnas.options import (
+from lissnas.artifacts.stage_run import Outcome
+from lissnas.cli import options, render
+from lissnas.cli.options import (
     ForceOption,
     LocalityOption,
     ParamsOption,
@@ -25,10 +26,12 @@ from lissnas.options import (
     with_config_options,
     with_source_options,
 )
-from lissnas.predictor import Scorer
+from lissnas.core import process
+from lissnas.predictors.accuracy import Scorer
+from lissnas.shrinkers import description
 from lissnas.shrinkers import lissnas as method
-from lissnas.shrinkers.state import Problem, State
-from lissnas.stages.base import Outcome
+from lissnas.shrinkers.problem import Problem
+from lissnas.shrinkers.state import State
 from lissnas.stages.shrink import shrink_stage
 
 STEPS = (
@@ -89,7 +92,7 @@ def shrink(
     """
     given = given_source(locals())
     folder = out or folder_of("shrunk", benchmark, space) / f"seed-{seed}"
-    checked, source = options.load_source(given, params, overrides or {}, folder)
+    checked, source = description.load_source(given, params, overrides or {}, folder)
     what = source.name
     logger = get_run_logger()
     outcome = shrink_stage(
@@ -98,7 +101,7 @@ def shrink(
         seed,
         folder,
         call=run_as_task,
-        on_iteration=lambda state: logger.info(console.iteration_line(state)),
+        on_iteration=lambda state: logger.info(render.iteration_line(state)),
         force=force,
         threads=threads,
         locality=locality,
@@ -128,13 +131,13 @@ def command(
 ) -> None:
     """Shrink a benchmark's space, or one of your own, in a Prefect flow run, logged to MLflow."""
     # A mistake ends here, before Prefect starts.
-    options.load_source(given, params, overrides, out or DATA / "shrunk")
+    description.load_source(given, params, overrides, out or DATA / "shrunk")
     outcome, place = shrink(
         **given, seed=seed, out=out, params=params, overrides=overrides, threads=threads, force=force, locality=locality
     )
     if "DVC_STAGE" not in os.environ:  # a stage of a longer pipeline ends with a line, not a page
-        console.show_shrink(outcome)
-    console.out.print(place, soft_wrap=True)
+        render.show_shrink(outcome)
+    process.out.print(place, soft_wrap=True)
 
 
 if __name__ == "__main__":

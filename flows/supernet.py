@@ -14,16 +14,12 @@ import typer
 from prefect import flow
 
 from flows.common import DATA, limit_gpu_tasks, log_to_mlflow, main, one_shot_group, train_step, training_log
-from lissnas import console, options
+from lissnas.artifacts.stage_run import Outcome
+from lissnas.cli import render
+from lissnas.cli.options import ForceOption, ParamsOption, SearchedOption, SeedOption, with_config_options
+from lissnas.core import process
 from lissnas.nets import parallel
-from lissnas.options import (
-    ForceOption,
-    ParamsOption,
-    SearchedOption,
-    SeedOption,
-    with_config_options,
-)
-from lissnas.stages.base import Outcome
+from lissnas.shrinkers import description
 from lissnas.stages.one_shot import check, read_members
 from lissnas.stages.supernet import supernet_stage
 
@@ -40,7 +36,7 @@ def supernet(
     group: str | None = None,
 ) -> tuple[Outcome, str]:
     """Train a supernet on the space in `subspace`, or the whole one, into `out`; log it to MLflow."""
-    checked, space, _ = options.load_searched(benchmark, params, overrides or {}, None)
+    checked, space, _ = description.load_searched(benchmark, params, overrides or {}, None)
     limit_gpu_tasks()
     members, log = None if subspace is None else read_members(subspace, space), training_log()
     outcome = supernet_stage(
@@ -70,7 +66,7 @@ def command(
     force: ForceOption = False,
 ) -> None:
     """Train a supernet on a shrunk or a whole space in a Prefect flow run, logged to MLflow; processes by torchrun."""
-    checked, space, _ = options.load_searched(benchmark, params, overrides, None)
+    checked, space, _ = description.load_searched(benchmark, params, overrides, None)
     members = None if subspace is None else read_members(subspace, space)
     check(checked, space)
     with parallel.process_group():
@@ -78,8 +74,8 @@ def command(
             supernet_stage(checked, space, members, seed, out or DATA / "supernet" / benchmark)
             return
         outcome, place = supernet(benchmark, subspace, seed, out, params, overrides, force)
-    console.show_supernet(outcome)
-    console.out.print(place, soft_wrap=True)
+    render.show_supernet(outcome)
+    process.out.print(place, soft_wrap=True)
 
 
 if __name__ == "__main__":

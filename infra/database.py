@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from infra.settings import HOST, Addresses
-from lissnas.errors import LissnasError, UserError
+from lissnas.core.errors import LissnasError, UserError
 
 DATA = "postgresql"
 """Folder of the cluster, in that of the services."""

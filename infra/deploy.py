@@ -17,9 +17,9 @@ from typing import Any
 import typer
 
 from infra.settings import load, services_folder
-from lissnas import console
-from lissnas.errors import LissnasError, UserError
-from lissnas.redaction import prefect_sign, sign_prefect_apart
+from lissnas.core import process
+from lissnas.core.errors import LissnasError, UserError
+from lissnas.core.redaction import prefect_sign, sign_prefect_apart
 
 HOME = "LISSNAS_HOME"
 """The repository's folder where flows run; here, unless the variable says otherwise."""
@@ -73,10 +73,10 @@ def deploy() -> None:
         _drop_others(client, said)
         for one in sorted(client.read_deployments(), key=lambda d: (d.work_pool_name or "", d.entrypoint or "")):
             when = ", ".join(s.schedule.cron for s in one.schedules if s.active and hasattr(s.schedule, "cron"))
-            console.out.print(
+            process.out.print(
                 f"{one.work_pool_name:<5} {one.entrypoint:<42} {when}".rstrip(), highlight=False, soft_wrap=True
             )
-    console.out.print(f"next: [bold]make schedule-demo[/], or {os.environ['PREFECT_API_URL'].removesuffix('/api')}")
+    process.out.print(f"next: [bold]make schedule-demo[/], or {os.environ['PREFECT_API_URL'].removesuffix('/api')}")
 
 
 def _answering() -> None:
@@ -99,7 +99,7 @@ def _drop_others(client: Any, said: dict[str, Any]) -> None:
         ours = (one.entrypoint or "").startswith("flows/") and {"stage", "method"} & set(one.tags)
         if ours and (one.entrypoint, one.name) not in wanted:
             client.delete_deployment(one.id)
-            console.out.print(f"deleted {one.entrypoint} on {one.work_pool_name}: prefect.yaml no longer has it")
+            process.out.print(f"deleted {one.entrypoint} on {one.work_pool_name}: prefect.yaml no longer has it")
 
 
 def _make_pools(client: Any, said: dict[str, Any]) -> None:
@@ -216,4 +216,4 @@ def _notification_block(client: Any) -> str | None:
 
 
 if __name__ == "__main__":
-    console.run(app)
+    process.run(app)

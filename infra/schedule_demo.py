@@ -13,8 +13,8 @@ from typing import Any
 import typer
 
 from infra.deploy import find_servers
-from lissnas import console
-from lissnas.errors import LissnasError, UserError
+from lissnas.core import process
+from lissnas.core.errors import LissnasError, UserError
 
 DEPLOYMENT = "shrink/cpu"
 DEMO = "demo"
@@ -61,14 +61,14 @@ def schedule_demo() -> None:
             run = _followed(client, demo, due)
         finally:
             client.delete_deployment(demo)
-        console.out.print(f"run          {page}/runs/flow-run/{run.id}", soft_wrap=True)
+        process.out.print(f"run          {page}/runs/flow-run/{run.id}", soft_wrap=True)
         for artifact in _artifacts(client, run.id):
-            console.out.print(
+            process.out.print(
                 f"artifact     {artifact.key} ({artifact.type}) {page}/artifacts/artifact/{artifact.id}", soft_wrap=True
             )
             if artifact.type == "markdown" and artifact.key == "mlflow":
                 address = artifact.data.rpartition("(")[2].rstrip(")")  # of a link in Markdown
-                console.out.print(f"MLflow       {address}", soft_wrap=True)
+                process.out.print(f"MLflow       {address}", soft_wrap=True)
         if not run.state.is_completed():
             raise LissnasError(f"the run ended {run.state.name}: {run.state.message}")
 
@@ -91,13 +91,13 @@ def _followed(client: Any, deployment: Any, due: datetime) -> Any:
         ),
     }
     run, shown, deadline = None, None, time.monotonic() + PATIENCE
-    console.out.print(f"due          {due:%H:%M:%S}")
+    process.out.print(f"due          {due:%H:%M:%S}")
     while time.monotonic() < deadline:
         run = client.read_flow_run(run.id) if run else next(iter(client.read_flow_runs(**about)), None)
         if run is not None and run.state is not None and run.state.name != shown:
             shown = run.state.name
             late = (run.state.timestamp - due).total_seconds()
-            console.out.print(f"{shown.lower():<12} {run.state.timestamp:%H:%M:%S} ({late:+.1f} s)  {run.name}")
+            process.out.print(f"{shown.lower():<12} {run.state.timestamp:%H:%M:%S} ({late:+.1f} s)  {run.name}")
             if run.state.is_final():
                 return run
         time.sleep(0.3)
@@ -113,4 +113,4 @@ def _artifacts(client: Any, flow_run: Any) -> list[Any]:
 
 
 if __name__ == "__main__":
-    console.run(app)
+    process.run(app)

@@ -11,10 +11,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lissnas import store
-from lissnas.errors import UserError
-from lissnas.redaction import without_passwords
+from lissnas import artifacts
+from lissnas.core.errors import UserError
+from lissnas.core.redaction import without_passwords
 
+METRICS_FOLDER = "METRICS_FOLDER"
+"""The variable that names the folder of Prometheus text files; without it none are written."""
 HOST = "127.0.0.1"
 FOLDER = "SERVICES"
 """The variable that names the folder of the servers' databases, logs and ports; `.services` without it."""
@@ -87,17 +89,17 @@ def socket_path(folder: Path) -> Path:
     path = folder / "supervisor.sock"
     if len(os.fsencode(path)) <= LONGEST_SOCKET:
         return path
-    short = store.sha256(os.fsencode(folder))[:12]
+    short = artifacts.sha256(os.fsencode(folder))[:12]
     return Path(tempfile.gettempdir()) / f"lissnas-{os.getuid()}-{short}.sock"
 
 
 def load(folder: Path) -> Addresses | None:
     """Return what the last `make up` chose, None before the first."""
     try:
-        known: dict[str, Any] = store.read_json(folder / ADDRESSES)
+        known: dict[str, Any] = artifacts.read_json(folder / ADDRESSES)
     except FileNotFoundError:
         return None
-    kept = store.read_json(folder / SECRETS)
+    kept = artifacts.read_json(folder / SECRETS)
     return Addresses(**{**known, "endpoint": kept.pop("endpoint", known["endpoint"])}, secrets=kept)
 
 
@@ -124,9 +126,9 @@ def save(addresses: Addresses, folder: Path) -> None:
         known["endpoint"], kept["endpoint"] = shown, addresses.endpoint
     fresh = folder / f"{SECRETS}.new"
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(store.to_json(kept))
+        file.write(artifacts.to_json(kept))
     fresh.replace(folder / SECRETS)
-    store.write(folder / ADDRESSES, store.to_json(known))
+    artifacts.write(folder / ADDRESSES, artifacts.to_json(known))
 
 
 def _port(name: str, first: int, before: Addresses | None) -> int:

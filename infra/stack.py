@@ -27,13 +27,13 @@ import psutil
 import typer
 from supervisor.xmlrpc import SupervisorTransport
 
-from flows.metrics import FOLDER as METRICS
 from infra import database
 from infra import storage as bucket
-from infra.settings import HOST, Addresses, choose, load, save, services_folder, socket_path
-from lissnas import console, store
-from lissnas.errors import LissnasError
-from lissnas.redaction import redacted
+from infra.settings import HOST, METRICS_FOLDER, Addresses, choose, load, save, services_folder, socket_path
+from lissnas import artifacts
+from lissnas.core import process as process_module
+from lissnas.core.errors import LissnasError
+from lissnas.core.redaction import redacted
 
 MARK = "LISSNAS_STARTED_BY"
 """In the environment of all that was started here: the services' folder."""
@@ -54,7 +54,7 @@ app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, no_args_
 def up() -> None:
     """Start what is not up, wait until all of it is healthy, print the addresses."""
     folder = services_folder()
-    with store.locked(folder / "stack"):
+    with artifacts.locked(folder / "stack"):
         supervisor, addresses = _supervisor(folder), load(folder)
         if supervisor is None or addresses is None:
             _end(list(_started_by(folder)))  # of a supervisor that was killed; they hold the ports
@@ -67,7 +67,9 @@ def up() -> None:
         for group in _services(addresses, folder):
             _start(supervisor, group, folder)
     _show(addresses, folder)
-    console.out.print("next: [bold]make deploy[/], then [bold]make schedule-demo[/]; [bold]make down[/] ends it all")
+    process_module.out.print(
+        "next: [bold]make deploy[/], then [bold]make schedule-demo[/]; [bold]make down[/] ends it all"
+    )
 
 
 @app.command()
@@ -75,23 +77,23 @@ def down() -> None:
     """End all that `up` started; nothing to do is fine."""
     folder = services_folder()
     if not folder.exists():
-        console.out.print("nothing is up")
+        process_module.out.print("nothing is up")
         return
-    with store.locked(folder / "stack"):
+    with artifacts.locked(folder / "stack"):
         supervisor, left = _supervisor(folder), list(_started_by(folder))
         if supervisor is not None:
             if (addresses := load(folder)) and _state(supervisor, "storage") == "RUNNING":
                 try:
                     bucket.keep(addresses, folder)
                 except LissnasError as error:
-                    console.err.print(f"[yellow]warning:[/] {error}", soft_wrap=True)
+                    process_module.err.print(f"[yellow]warning:[/] {error}", soft_wrap=True)
             with suppress(OSError, Fault, HTTPException):
                 supervisor.shutdown()
             psutil.wait_procs(left, timeout=40)
         left = list(_started_by(folder))
         _end(left)
         socket_path(folder).unlink(missing_ok=True)
-    console.out.print(f"all is down; databases, bucket and logs stay in {folder}")
+    process_module.out.print(f"all is down; databases, bucket and logs stay in {folder}")
 
 
 @app.command()
@@ -100,7 +102,7 @@ def status() -> None:
     folder = services_folder()
     supervisor, addresses = _supervisor(folder), load(folder)
     if supervisor is None or addresses is None:
-        console.out.print("nothing is up: [bold]make up[/]")
+        process_module.out.print("nothing is up: [bold]make up[/]")
         raise typer.Exit(1)
     wanted = {name: healthy for group in _services(addresses, folder) for name, healthy in group.items()}
     states = {p["name"]: p for p in supervisor.getAllProcessInfo()}
@@ -108,7 +110,7 @@ def status() -> None:
     for name, healthy in wanted.items():
         well = states[name]["statename"] == "RUNNING" and healthy()
         sound &= well
-        console.out.print(
+        process_module.out.print(
             f"{name:<12} {'healthy' if well else '[red]not healthy[/]':<12} {states[name]['description']}"
         )
     _show(addresses, folder)
@@ -117,8 +119,8 @@ def status() -> None:
 
 def _show(addresses: Addresses, folder: Path) -> None:
     for name, url in addresses.urls.items():
-        console.out.print(f"{name:<12} {redacted(url)}", soft_wrap=True)
-    console.out.print(f"{'logs':<12} {folder / 'logs'}", soft_wrap=True)
+        process_module.out.print(f"{name:<12} {redacted(url)}", soft_wrap=True)
+    process_module.out.print(f"{'logs':<12} {folder / 'logs'}", soft_wrap=True)
 
 
 # -- the supervisor --------------------------------------------------------------------------------
@@ -145,7 +147,7 @@ def _launch(folder: Path, addresses: Addresses) -> Any:
         "SERVICES_SOCKET": str(socket_path(folder)),
         "CPU_RUNS": os.environ.get("CPU_RUNS") or str(max(2, cores // 2)),
         "GPU_RUNS": os.environ.get("GPU_RUNS") or "1",
-        METRICS: os.environ.get(METRICS) or str(folder / "metrics"),
+        METRICS_FOLDER: os.environ.get(METRICS_FOLDER) or str(folder / "metrics"),
         **database.environment(),
     }
     given = {**os.environ, **addresses.client_environment(), **addresses.server_environment(folder), **own}
@@ -173,7 +175,7 @@ def _start(supervisor: Any, group: Mapping[str, Callable[[], bool]], folder: Pat
                 supervisor.startProcess(name, False)
     deadline, began = time.monotonic() + PATIENCE, dict[str, int]()
     for name, healthy in group.items():
-        with console.err.status(f"waiting for {name}"):
+        with process_module.err.status(f"waiting for {name}"):
             while (state := _state(supervisor, name)) != "RUNNING" or not healthy():
                 # The supervisor starts what ended again, under another number.
                 process = int(supervisor.getProcessInfo(name)["pid"])
@@ -253,4 +255,4 @@ def _end(processes: list[psutil.Process]) -> None:
 
 
 if __name__ == "__main__":
-    console.run(app)
+    process_module.run(app)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.settings import Addresses
-from lissnas.errors import LissnasError
+from lissnas.core.errors import LissnasError
 
 KEPT = "bucket"
 """Folder of the bucket's objects while the server is down, in that of the services."""

@@ -13,18 +13,27 @@ from pathlib import Path
 
 import numpy as np
 
-from lissnas import benchmarks, config, store
+from lissnas import artifacts, benchmarks, config
 from lissnas.config import MIN_LABELS, Params, label_budget, shrink_params
-from lissnas.errors import UserError
-from lissnas.label_rows import header_of, metric_of, read_rows, rows_like, to_csv
-from lissnas.labels import FAILED, STATUS, Labels, read_labels
-from lissnas.rng import stream
+from lissnas.core.errors import UserError
+from lissnas.core.rng import stream
+from lissnas.oracles.label_table import (
+    FAILED,
+    STATUS,
+    Labels,
+    header_of,
+    metric_of,
+    read_labels,
+    read_rows,
+    rows_like,
+    to_csv,
+)
 from lissnas.shrinkers.lissnas import SMALL, ShrinkResult, shrink
+from lissnas.shrinkers.problem import Problem
 from lissnas.shrinkers.selection import best
-from lissnas.shrinkers.state import Problem
 from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.base import is_in
-from lissnas.subspace import Subspace
+from lissnas.spaces.subspace import Subspace
 
 BEST_EVERY = 5
 """One network in so many is of the best predicted; the others are random members, which teach more (measured)."""
@@ -191,7 +200,7 @@ class Study:
         They are not asked for again, not even after the process was ended: `pending` has those that nobody
         told about. Raises UserError where no network is left.
         """
-        with store.locked(self.path):
+        with artifacts.locked(self.path):
             labels = self.labels
             ready = enough(self.space, labels, n, self._params)
             result = self._result(labels, _drawn_from(self.space, self._params)) if ready else None
@@ -214,7 +223,7 @@ class Study:
         if np.isinf(told).any():
             at = int(np.argmax(np.isinf(told)))
             raise UserError(f"values: {told[at]} for {names[at]} is not finite; NaN says that a training failed")
-        with store.locked(self.path):
+        with artifacts.locked(self.path):
             valued = {*self.space.format(self.labels.archs), *(n for n, v in zip(names, told, strict=True) if v == v)}
             for name, value in zip(names, told.tolist(), strict=True):
                 if math.isnan(value) and name in valued:
@@ -227,13 +236,13 @@ class Study:
 
     def forget_pending(self) -> None:
         """Forget what was asked for and not told, so that it can be asked for again."""
-        with store.locked(self.path):
+        with artifacts.locked(self.path):
             if self.path.exists():
                 read_labels(self.path, self.space, self.metric, least=0)
                 header, rows = read_rows(self.path)
                 left = [row for row in rows if row[self.metric].strip() or row.get(STATUS, "").strip()]
                 if left:
-                    store.write(self.path, to_csv(header, left))
+                    artifacts.write(self.path, to_csv(header, left))
                 else:
                     self.path.unlink()
 
@@ -267,7 +276,7 @@ class Study:
             row |= {self.metric: value, STATUS: outcome}
         if more:
             named = header or list(more[0])
-            store.write(self.path, to_csv([*named, *({STATUS} - {*named})], [*rows, *more]))
+            artifacts.write(self.path, to_csv([*named, *({STATUS} - {*named})], [*rows, *more]))
 
 
 def _batch(space: Space, labels: Labels, n: int, seed: int, result: ShrinkResult | None) -> Batch:
@@ -354,4 +363,4 @@ def _first_without(space: Space, archs: Archs, keys: Keys) -> Archs:
 
 
 def _digest(space: Space, labels: Labels) -> str:
-    return store.sha256(space.key(labels.archs).tobytes() + labels.values.tobytes())
+    return artifacts.sha256(space.key(labels.archs).tobytes() + labels.values.tobytes())

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from lissnas import benchmarks, config
 from lissnas.config import Params, shrink_params
-from lissnas.shrinkers.state import Problem
+from lissnas.shrinkers.problem import Problem
 
 # Nothing a test starts may reach out, or touch the servers and databases of the person who runs it.
 for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "MLFLOW_TRACKING_URI"):

@@ -1,6 +1,6 @@
 """A plugin of pytest's: nothing that lissnas keeps outlives a test, so that each test runs all lines it depends on.
 
-flows/study_mutants.py asks which tests run a line; otherwise it would be the first alone that needs what is kept.
+tests/robustness/mutants.py asks which tests run a line; otherwise it would be the first alone that needs what is kept.
 """
 
 from __future__ import annotations

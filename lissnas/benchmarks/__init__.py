@@ -11,12 +11,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lissnas.artifacts import read_verified, verify
 from lissnas.benchmarks import tables
 from lissnas.benchmarks.base import Benchmark
 from lissnas.benchmarks.official.select import imported
-from lissnas.errors import UnknownName, UserError
+from lissnas.core.errors import UnknownName, UserError
 from lissnas.spaces import get as get_space
-from lissnas.store import read_verified, verify
 
 __all__ = ["Benchmark", "get", "names", "read_prepared", "space_of"]
 
@@ -95,7 +95,7 @@ def get(name: str) -> Benchmark:
 
     A name with an `@` selects a metric of an imported official file: `nasbench101@val/max/108`.
     """
-    return imported(name) if "@" in name else _packaged(name)
+    return Benchmark(*imported(name)) if "@" in name else _packaged(name)
 
 
 @cache

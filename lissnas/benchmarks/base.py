@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lissnas.errors import UserError
+from lissnas.core.errors import UserError
 from lissnas.spaces import Archs, FloatArray, Keys, Space
 
 

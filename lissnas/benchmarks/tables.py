@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lissnas.errors import DamagedFile
+from lissnas.benchmarks.official.transnas import HEADLINE
+from lissnas.core.errors import DamagedFile
 from lissnas.spaces import CellSpace, FloatArray, Keys, get
 
-TASKS = ("class_scene", "class_object", "room_layout", "jigsaw", "segmentsemantic", "normal", "autoencoder")
+TASKS = tuple(HEADLINE)
 """The seven tasks of TransNAS-Bench-101."""
 
 CHECKSUMS = {

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lissnas import spaces
+from lissnas.artifacts import Checkpoint
 from lissnas.config import TrainingConfig
 from lissnas.nets.anynetx import XBlock
 from lissnas.nets.base import Network
@@ -15,7 +16,6 @@ from lissnas.nets.blocks import BatchNorm, MobileBlock
 from lissnas.nets.build import network
 from lissnas.nets.images import Data
 from lissnas.nets.training import Progress, train
-from lissnas.store import Checkpoint
 
 
 def train_alone(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lissnas.errors import UserError
+from lissnas.core.errors import UserError
 from lissnas.nets.base import Supernet
 from lissnas.nets.blocks import LeadingConvolution
 from lissnas.nets.kshot import KShotSupernet

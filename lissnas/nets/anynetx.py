@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor, nn
 
-from lissnas.errors import UserError
+from lissnas.core.errors import UserError
 from lissnas.nets.base import Scale, Supernet
 from lissnas.nets.blocks import Norm, convolve, relu, start_like_mobilenet
 from lissnas.spaces import Archs

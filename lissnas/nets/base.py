@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lissnas.errors import UserError
+from lissnas.core.errors import UserError
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.base import BoolArray
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lissnas.errors import UserError
+from lissnas.core.errors import UserError
 
 Norm: TypeAlias = Callable[[int], nn.Module]
 """Makes the norm of so many channels."""

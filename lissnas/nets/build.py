@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from lissnas import spaces
-from lissnas.errors import UnknownName, UserError
+from lissnas.core.errors import UnknownName, UserError
 from lissnas.nets.anynetx import AnyNetXBody
 from lissnas.nets.base import Network, Scale, Supernet, used_choices
 from lissnas.nets.blocks import BatchNorm

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lissnas.config import SearchConfig
-from lissnas.errors import UserError
+from lissnas import artifacts
+from lissnas.config import Params, SearchConfig
+from lissnas.config.resolve import image_parameters, recipe_of
+from lissnas.core.errors import UserError
+from lissnas.nets import images
 from lissnas.nets.base import Supernet
+from lissnas.nets.files import SUPERNET_ABOUT, load_supernet
 from lissnas.nets.images import Data
-from lissnas.spaces import Archs, FloatArray
+from lissnas.nets.training import compute_on
+from lissnas.oracles.base import Oracle
+from lissnas.spaces import Archs, FloatArray, Space
+from lissnas.spaces.declared import Declared
 
 
 @dataclass(frozen=True)
@@ -98,3 +108,28 @@ def accuracy(model: nn.Module, data: Data, split: str, batch_size: int, device: 
         x, y = data.plain(split, first, min(batch_size, n - first))
         hits += int((model(x.to(device)).argmax(dim=1) == y.to(device)).sum())
     return 100 * hits / n
+
+
+def supernet_judge(params: Params, space: Space, members: Archs | None, folder: Path) -> tuple[Oracle, str]:
+    """Return a trained supernet as an oracle of `members`, of the whole space if None, and a digest of it.
+
+    Its accuracies are recalibrated, by the settings of `search`; of the digest are its files and the images, not
+    those settings. Raises UserError, DamagedFile.
+    """
+    judged: dict[str, SupernetOracle] = {}
+
+    def judge(archs: Archs) -> Any:
+        # Made when it is first asked: a search that is there already asks nobody.
+        if "judge" not in judged:
+            data = images.load(params.images, recipe_of(params, params.supernet.recipe, "supernet.recipe"))
+            model, device = load_supernet(folder, members), compute_on(params.torch)
+            judged["judge"] = SupernetOracle.of(model, data, params.search, device)
+        return judged["judge"](archs)
+
+    manifest = artifacts.verify(folder)
+    if SUPERNET_ABOUT not in manifest:
+        raise UserError(f"{folder} holds no supernet")
+    trained = json.loads(artifacts.read_verified(folder, SUPERNET_ABOUT, manifest))["space"]
+    if trained != space.name or isinstance(space, Declared):
+        raise UserError(f"the supernet in {folder} is one of {trained}; it can't judge networks of {space.name}")
+    return judge, artifacts.digest({"supernet": manifest, "images": image_parameters(params)})

@@ -14,8 +14,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from lissnas import spaces, store
-from lissnas.errors import UserError
+from lissnas import artifacts, spaces
+from lissnas.core.errors import UserError
 from lissnas.nets.base import Network, Supernet
 from lissnas.nets.build import network, supernet
 from lissnas.nets.kshot import KShotSupernet
@@ -54,14 +54,14 @@ def load(folder: Path | str) -> Network:
     Its files are checked first; raises UserError where there is none, DamagedFile where one was changed.
     """
     folder = Path(folder)
-    manifest = store.verify(folder)
+    manifest = artifacts.verify(folder)
     if WEIGHTS not in manifest:
         raise UserError(f"{folder} holds no exported network")
-    about = json.loads(store.read_verified(folder, ABOUT, manifest))
+    about = json.loads(artifacts.read_verified(folder, ABOUT, manifest))
     row = spaces.get(about["space"]).parse([about["arch"]])[0]
     size = {name: about[name] for name in ("width", "stem_stride", "classes")}
     model = network(about["space"], row.tolist(), **size)
-    _put(model, store.read_verified(folder, WEIGHTS, manifest), folder)
+    _put(model, artifacts.read_verified(folder, WEIGHTS, manifest), folder)
     return model
 
 
@@ -69,7 +69,7 @@ def networks_of(space: Space, members: Archs | None) -> dict[str, Any]:
     """Return how many networks a supernet was trained on, and which, in any order: `members`, None for the space."""
     if members is None:
         return {"networks": space.size(), "networks_sha256": WHOLE}
-    return {"networks": len(members), "networks_sha256": store.sha256(np.sort(space.key(members)).tobytes())}
+    return {"networks": len(members), "networks_sha256": artifacts.sha256(np.sort(space.key(members)).tobytes())}
 
 
 def describe_supernet(model: Supernet, members: Archs | None) -> dict[str, Any]:
@@ -93,10 +93,10 @@ def load_supernet(folder: Path, members: Archs | None) -> Supernet:
     `members` None asks for one of the whole space. Raises UserError when it was trained on others, DamagedFile
     where a file was changed.
     """
-    manifest = store.verify(folder)
+    manifest = artifacts.verify(folder)
     if SUPERNET_WEIGHTS not in manifest:
         raise UserError(f"{folder} holds no supernet")
-    about = json.loads(store.read_verified(folder, SUPERNET_ABOUT, manifest))
+    about = json.loads(artifacts.read_verified(folder, SUPERNET_ABOUT, manifest))
     space = spaces.get(about["space"])
     if about["networks_sha256"] == WHOLE:
         members = None
@@ -112,7 +112,7 @@ def load_supernet(folder: Path, members: Archs | None) -> Supernet:
         )
     size = {name: about[name] for name in ("width", "stem_stride", "classes", "affine", "shots")}
     model = supernet(about["space"], members, **size)
-    _put(model, store.read_verified(folder, SUPERNET_WEIGHTS, manifest), folder)
+    _put(model, artifacts.read_verified(folder, SUPERNET_WEIGHTS, manifest), folder)
     return model
 
 

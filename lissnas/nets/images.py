@@ -27,8 +27,8 @@ from PIL import Image
 from torch import Tensor
 
 from lissnas.config import ImagesConfig, TrainingConfig
-from lissnas.errors import DamagedFile, UserError, first_line
-from lissnas.rng import stream
+from lissnas.core.errors import DamagedFile, UserError, first_line
+from lissnas.core.rng import stream
 
 SUBSET = "cifar10_subset.parquet"
 SUBSET_SHA256 = "c384370cc47a7f579c20096a36536e64083c2ddf45f67b0de1d2465f572c3111"

@@ -10,14 +10,14 @@ import os
 import sys
 from typing import Any
 
+from lissnas.artifacts import Checkpoint
 from lissnas.config import Params, label_images, label_width
-from lissnas.labelling import said
 from lissnas.nets import images
 from lissnas.nets.alone import train_alone
 from lissnas.nets.evaluation import accuracy
 from lissnas.nets.training import compute_on
-from lissnas.store import Checkpoint
-from lissnas.trainer import checkpoint_of
+from lissnas.oracles.label_collection import said
+from lissnas.oracles.training_worker import checkpoint_of
 
 
 def train_label(

@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from lissnas.errors import UserError
-from lissnas.rng import stream
+from lissnas.core.errors import UserError
+from lissnas.core.rng import stream
 from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.spaces.base import BoolArray
 from lissnas.spaces.choices import ChoiceSpace

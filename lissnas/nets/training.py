@@ -19,15 +19,15 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lissnas.artifacts import Checkpoint
 from lissnas.config import TorchConfig, TrainingConfig
-from lissnas.errors import LissnasError, UserError
+from lissnas.core.errors import LissnasError, UserError
+from lissnas.core.rng import stream
 from lissnas.nets import parallel
 from lissnas.nets.base import Supernet
 from lissnas.nets.images import Data
 from lissnas.nets.recipes import MovingAverage, learning_rate, optimizer, use_ghost_batches
 from lissnas.nets.samplers import Sampler
-from lissnas.rng import stream
-from lissnas.store import Checkpoint
 
 
 class NotFinite(LissnasError):

@@ -6,7 +6,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lissnas.errors import UserError
+from lissnas.core.errors import UserError
 from lissnas.nets.base import Scale, Supernet, pick
 from lissnas.nets.blocks import FactorizedReduce, Norm, convolve, start_like_mobilenet
 from lissnas.spaces import Space

@@ -11,12 +11,12 @@ from typing import TypeAlias
 
 from numpy.random import Generator
 
-from lissnas.errors import UnknownName
-from lissnas.oracles import CountedOracle
+from lissnas.core.errors import UnknownName
+from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers import abs as abs_
 from lissnas.shrinkers import dds, greedynas, greedynas_v2, naive, nse, padnas
 from lissnas.spaces import Space
-from lissnas.subspace import Subspace
+from lissnas.spaces.subspace import Subspace
 
 Shrinker: TypeAlias = Callable[[Space, CountedOracle, int, Generator], Subspace]
 

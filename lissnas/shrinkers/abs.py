@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from numpy.random import Generator
 
-from lissnas.oracles import CountedOracle
+from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers.pruning import all_choices, ascending, distinct_sample, drop, mean_by_choice
 from lissnas.spaces import Space
-from lissnas.subspace import Subspace
+from lissnas.spaces.subspace import Subspace
 
 DROPS = 0.05
 """Share of all choices that goes in a round: the published 7 of the 140 of a ShuffleNet-like space."""

@@ -7,10 +7,10 @@ import math
 import numpy as np
 from numpy.random import Generator
 
-from lissnas.balls import Balls, ball_volume, distances
-from lissnas.errors import UserError
-from lissnas.predictor import Scorer
+from lissnas.core.errors import UserError
+from lissnas.predictors.accuracy import Scorer
 from lissnas.spaces import Archs, ChoiceSpace, IntArray, Space
+from lissnas.spaces.balls import Balls, ball_volume, distances
 from lissnas.spaces.base import LISTABLE, BoolArray
 from lissnas.spaces.declared import DeclaredSpace
 

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.random import Generator
 from scipy.stats import ks_2samp
 
-from lissnas.oracles import CountedOracle
+from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers.pruning import best_first
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray, IntArray, Space
 from lissnas.spaces.base import LISTABLE, BoolArray, first_of_each
-from lissnas.subspace import Subspace
+from lissnas.spaces.subspace import Subspace
 
 SAMPLE = 500
 """Networks that represent a space (published)."""

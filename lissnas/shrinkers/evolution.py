@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.random import Generator
 
-from lissnas.oracles import CountedOracle
+from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers.pruning import best_first, distinct_sample
 from lissnas.spaces import Archs, FloatArray
 from lissnas.spaces.base import first_of_each
-from lissnas.subspace import Subspace
+from lissnas.spaces.subspace import Subspace
 
 POPULATION, GENERATIONS, PARENTS = 50, 20, 10
 

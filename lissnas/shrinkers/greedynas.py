@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.random import Generator
 
-from lissnas.oracles import CountedOracle
+from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers.pruning import best_first, uniform_sample
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.base import first_of_each
-from lissnas.subspace import Subspace
+from lissnas.spaces.subspace import Subspace
 
 PATHS, KEPT = 10, 5
 EPSILON = 0.8

@@ -9,12 +9,12 @@ import xgboost as xgb
 from numpy.random import Generator
 from scipy.special import expit
 
-from lissnas.errors import UserError
-from lissnas.oracles import CountedOracle
+from lissnas.core.errors import UserError
+from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers.pruning import best_first, uniform_sample
 from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.spaces.base import LISTABLE
-from lissnas.subspace import Subspace
+from lissnas.spaces.subspace import Subspace
 
 WEAK = 0.5
 """Share of the asked networks that count as weak paths; of .2, .5, .8 and .95 the best over five tables."""

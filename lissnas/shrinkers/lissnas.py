@@ -21,18 +21,20 @@ from typing import TypeAlias
 
 import numpy as np
 
-from lissnas.balls import Balls
 from lissnas.config import LEAST_FIRST, ShrinkParams
-from lissnas.errors import UserError
-from lissnas.oracles import ask
-from lissnas.predictor import Predictor
-from lissnas.rng import stream
+from lissnas.core.errors import UserError
+from lissnas.core.rng import stream
+from lissnas.oracles.base import ask
+from lissnas.predictors.accuracy import Predictor
 from lissnas.shrinkers.cover import SHORT, cover, radii_for, with_balls
+from lissnas.shrinkers.memory_budget import memory_for
+from lissnas.shrinkers.problem import Problem
 from lissnas.shrinkers.selection import USELESS, Strata, best, target_size
-from lissnas.shrinkers.state import BY_INDEX, FAILED, REFERENCE, UNLABELLED, Problem, State, memory_for
+from lissnas.shrinkers.state import BY_INDEX, FAILED, REFERENCE, UNLABELLED, State
 from lissnas.spaces import Archs, FloatArray, IntArray
+from lissnas.spaces.balls import Balls
 from lissnas.spaces.base import LISTABLE, is_in
-from lissnas.subspace import Subspace
+from lissnas.spaces.subspace import Subspace
 
 MOST_FIRST = 20_000
 """Largest first sample by rule; a larger target is grown to."""

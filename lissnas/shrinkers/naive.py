@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.random import Generator
 
-from lissnas.errors import UserError
-from lissnas.oracles import CountedOracle
+from lissnas.core.errors import UserError
+from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers.pruning import best_first, uniform_sample
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.base import LISTABLE, first_of_each
-from lissnas.subspace import Subspace
+from lissnas.spaces.subspace import Subspace
 
 CLIMBS, EDITS, SETTLED = 200, 4, 0.01
 """Rounds of climbing at most, edits of each network in a round, and the share of new ones that ends it."""

@@ -7,11 +7,11 @@ import math
 import numpy as np
 from numpy.random import Generator
 
-from lissnas.oracles import CountedOracle
+from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers.pruning import all_choices, ascending, distinct_sample, drop, mean_by_choice, total_by_choice
 from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.spaces.base import BoolArray
-from lissnas.subspace import Subspace
+from lissnas.spaces.subspace import Subspace
 
 SAMPLES = 2_000
 """Networks asked about in a round, as published, where the budget doesn't buy more."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.random import Generator
 
-from lissnas.oracles import CountedOracle
+from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers.evolution import evolve
 from lissnas.shrinkers.pruning import all_choices, ascending, best_first, drop, total_by_choice
 from lissnas.spaces import Space
-from lissnas.subspace import Subspace
+from lissnas.spaces.subspace import Subspace
 
 STAGES = 4
 TOP = 0.1

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.random import Generator
 
-from lissnas.oracles import CountedOracle
+from lissnas.oracles.base import CountedOracle
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
 from lissnas.spaces.base import LISTABLE, BoolArray, first_of_each
 from lissnas.spaces.choices import ChoiceSpace
-from lissnas.subspace import Subspace, listing
+from lissnas.spaces.subspace import Subspace, listing
 
 
 def all_choices(space: Space) -> Subspace:

@@ -15,7 +15,7 @@ from scipy.cluster.vq import kmeans2
 from scipy.spatial.distance import cdist
 
 from lissnas.config import PredictorConfig
-from lissnas.predictor import out_of_fold
+from lissnas.predictors.accuracy import out_of_fold
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
 from lissnas.spaces.base import BoolArray
 

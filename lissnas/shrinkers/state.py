@@ -10,11 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lissnas.benchmarks import Benchmark
-from lissnas.config import ShrinkParams
-from lissnas.oracles import Oracle
-from lissnas.predictor import Predictor, Scorer
-from lissnas.quality import good_threshold, share_good
+from lissnas.metrics.quality import good_threshold, share_good
+from lissnas.predictors.accuracy import Predictor, Scorer
+from lissnas.shrinkers.problem import Problem
 from lissnas.shrinkers.selection import Strata
 from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.base import BoolArray
@@ -36,39 +34,6 @@ ITERATION_COLUMNS = (
 """Columns of the record of the iterations, in order; the last two where there is a table."""
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What a shrink is given, the same for all its steps.
-
-    `oracle` gives labels, sparingly asked; without one there are those that are known, or none. `truth` is a
-    complete table, where there is one; it is only reported against, never read by the method.
-    """
-
-    space: Space
-    oracle: Oracle | None
-    params: ShrinkParams
-    truth: Benchmark | None = None
-    point: float = 1.0
-    """What a tolerance of one percent point is in the metric's unit."""
-    threads: int = 0
-    predictor: Scorer | None = None
-    """One that is fitted already, or a surrogate; then no labels are asked for, and it stays as it is."""
-    labels: tuple[Archs, FloatArray] | None = None
-    """Distinct architectures whose true value is known from the start."""
-    locality: bool = True
-    """False is the ablation of Appendix H.2: uniform draws stand in for neighbours."""
-
-    @property
-    def memory_rows(self) -> int:
-        """Rows that a state may hold; the worst ones are forgotten beyond."""
-        return rows_in_memory(self.params.memory, self.space.genome_len)
-
-    @property
-    def at_once(self) -> int:
-        """Neighbours that are drawn and scored at once."""
-        return max(1, min(PART, self.memory_rows // SPARE))
-
-
 Scores: TypeAlias = NDArray[np.float32]
 Small: TypeAlias = NDArray[np.int8]
 Stratum: TypeAlias = NDArray[np.int16]
@@ -81,26 +46,8 @@ BY_ROW = ("rows", "keys", "scores", "labels", "label_round", "seed", "distance",
 """Fields of the state with an entry a row."""
 BY_INDEX = ("current", "previous", "seeds", "children", "reference")
 """Fields that point at rows."""
-PART, SPARE = 1 << 20, 4
-"""Most neighbours that are drawn at once, and the share of the memory's rows that they may be: one in so many."""
-ROW_BYTES = 40
-"""Memory of a row beside its genome: its entries in the columns, and its places in the lists of indices."""
-COPIES = 3
-"""How many times a row is in memory while rows are joined and sorted."""
-BASE_BYTES = 400 << 20
-"""Memory of the libraries, and of a chunk of features."""
 REFERENCE = 10_000
 """Rows of the first sample that stand for the full space where there is no table."""
-
-
-def rows_in_memory(memory_gib: float, genome_len: int) -> int:
-    """Return how many rows a state may hold for a process to stay within `memory_gib`."""
-    return max(0, int((memory_gib * 2**30 - BASE_BYTES) / (COPIES * (ROW_BYTES + genome_len))))
-
-
-def memory_for(rows: int, genome_len: int) -> float:
-    """Return the GiB within which a state may hold so many rows: what `rows_in_memory` turns round."""
-    return (rows * COPIES * (ROW_BYTES + genome_len) + BASE_BYTES) / 2**30 + 0.05
 
 
 @dataclass(frozen=True)

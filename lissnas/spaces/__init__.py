@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache, partial
 
-from lissnas.errors import UnknownName
+from lissnas.core.errors import UnknownName
 from lissnas.spaces.anynetx import STEPS, AnyNetX
 from lissnas.spaces.base import Archs, BoolArray, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.cell import CellSpace

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from lissnas.errors import InvalidArchitecture, short
+from lissnas.core.errors import InvalidArchitecture, short
 from lissnas.spaces.base import Archs, BoolArray, Features, IntArray
 from lissnas.spaces.chain import half
 from lissnas.spaces.choices import ChoiceSpace

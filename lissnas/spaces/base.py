@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from lissnas.errors import InvalidArchitecture, UnknownName, UserError
+from lissnas.core.errors import InvalidArchitecture, UnknownName, UserError
 
 Archs: TypeAlias = NDArray[np.int8]
 Keys: TypeAlias = NDArray[np.uint64]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from lissnas.errors import short
+from lissnas.core.errors import short
 from lissnas.spaces.base import (
     MUTATE_TRIES,
     Archs,

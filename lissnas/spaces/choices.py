@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.random import Generator
 
-from lissnas.errors import InvalidArchitecture
+from lissnas.core.errors import InvalidArchitecture
 from lissnas.spaces.base import (
     LISTABLE,
     MUTATE_TRIES,

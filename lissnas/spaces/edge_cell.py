@@ -17,7 +17,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from lissnas.errors import UserError
+from lissnas.core.errors import UserError
 from lissnas.spaces.base import (
     LISTABLE,
     MUTATE_TRIES,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from lissnas.errors import InvalidArchitecture, UserError, short
+from lissnas.core.errors import InvalidArchitecture, UserError, short
 from lissnas.spaces.base import (
     MUTATE_TRIES,
     Archs,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from lissnas.errors import InvalidArchitecture, short
+from lissnas.core.errors import InvalidArchitecture, short
 from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, Keys
 from lissnas.spaces.chain import Layer, Skeleton, Stage, convolution, half, summed_costs
 from lissnas.spaces.choices import ChoiceSpace

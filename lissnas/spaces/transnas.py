@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lissnas.errors import InvalidArchitecture
+from lissnas.core.errors import InvalidArchitecture
 from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, as_bytes, raise_first
 from lissnas.spaces.choices import ChoiceSpace
 

@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from lissnas import comparison, store
+from lissnas import artifacts
+from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.stage_run import Outcome, run
 from lissnas.benchmarks import Benchmark
-from lissnas.comparison import APART, Contest, Entry, Ground
 from lissnas.config import BenchmarkConfig, Params
-from lissnas.errors import UserError
-from lissnas.remote import anywhere
-from lissnas.report import comparison_figures as figures
-from lissnas.report.figures import png
-from lissnas.sources import Source
+from lissnas.core.errors import UserError
+from lissnas.plots import comparison as figures
+from lissnas.plots.figures import png
+from lissnas.shrinkers import comparison
+from lissnas.shrinkers.comparison import APART, Contest, Entry, Ground
+from lissnas.shrinkers.problem import Source
 from lissnas.spaces import FloatArray
-from lissnas.stages.base import Outcome, run
 
 BEFORE = "  from before"
 """Ends the line of a task that an earlier run, which was interrupted, had done."""
@@ -70,8 +71,8 @@ def compare_stage(
     }
     parameters = {**common, "methods": list(methods), "seeds": list(seeds)}
     # What a task gave doesn't depend on which others run, so it is kept under what it depends on.
-    curve_of = f"curve-{store.digest(list(methods))[:12]}"  # it is cut to the sizes of these methods
-    tasks = _Tasks(store.tasks_of(out), common)
+    curve_of = f"curve-{artifacts.digest(list(methods))[:12]}"  # it is cut to the sizes of these methods
+    tasks = _Tasks(artifacts.tasks_of(out), common)
 
     def work() -> dict[str, bytes]:
         ground = Ground.of(source)
@@ -111,8 +112,8 @@ class _Tasks:
         self.folder = folder
         self.parameters = parameters
 
-    def _checkpoint(self, name: str, seed: int) -> store.Checkpoint:
-        return store.Checkpoint(self.folder / f"{name}-{seed}", {**self.parameters, "task": [name, seed]})
+    def _checkpoint(self, name: str, seed: int) -> artifacts.Checkpoint:
+        return artifacts.Checkpoint(self.folder / f"{name}-{seed}", {**self.parameters, "task": [name, seed]})
 
     def load(self, name: str, seed: int) -> Entry | None:
         saved = self._checkpoint(name, seed).load()
@@ -147,23 +148,23 @@ def _files(
     values = {"full space": ground.values, **{name: entries[name, seeds[0]].values for name in methods}}
     title = f"{source.name}: {len(methods)} methods, {len(seeds)} seeds"
     files = {
-        TIMED: store.rows_to_parquet(rows),
-        "comparison.csv": store.to_csv(untimed),
-        "summary.csv": store.to_csv(summary),
-        "diversity.parquet": store.rows_to_parquet(curve),
-        "spaces.parquet": store.to_parquet(
+        TIMED: artifacts.rows_to_parquet(rows),
+        "comparison.csv": artifacts.to_csv(untimed),
+        "summary.csv": artifacts.to_csv(summary),
+        "diversity.parquet": artifacts.rows_to_parquet(curve),
+        "spaces.parquet": artifacts.to_parquet(
             {
                 "method": np.repeat(list(first), [len(k) for k in first.values()]),
                 "key": np.concatenate(list(first.values())),
             }
         ),
         "comparison.md": markdown(ground, summary).encode(),
-        "comparison.png": png(figures.means(summary, title, source.metric, float(ground.values.mean()))),
+        "comparison.png": png(figures.means(summary, title, source.metric, float(ground.values.mean()), APART)),
         "edf.png": png(figures.edfs(values, window, title, source.metric)),
-        "metrics.json": store.to_json(_metrics(source.name, summary, len(seeds))),
+        "metrics.json": artifacts.to_json(_metrics(source.name, summary, len(seeds))),
     }
     if source.truth is None:  # nobody can look the values up later
-        files["edf.csv"] = store.to_csv(quantiles(values))
+        files["edf.csv"] = artifacts.to_csv(quantiles(values))
     if "flops" in ground.yardstick.costs:
         files["diversity.png"] = png(figures.diversity(summary, curve, title, source.metric))
     return files
@@ -310,8 +311,8 @@ def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
     if "lissnas_paper" in by_name:
         paper = by_name["lissnas_paper"]
         said.append(
-            f"- `lissnas_paper` reaches {paper['mean_true']:.4g} at {paper['size']:,.0f} networks. It returns the nearer "
-            "of two sizes, often its uniform first sample, so this is no verdict on the paper's loop (under study)."
+            f"- `lissnas_paper` reaches {paper['mean_true']:.4g} at {paper['size']:,.0f} networks. It returns the "
+            "nearer of two sizes, often its uniform first sample: no verdict on the paper's loop (under study)."
         )
     return said
 

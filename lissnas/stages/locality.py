@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from lissnas import locality, store
+from lissnas import artifacts
+from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.stage_run import Outcome, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
-from lissnas.errors import UserError
-from lissnas.oracles import Oracle
-from lissnas.predictor import Predictor
-from lissnas.remote import anywhere
-from lissnas.report import figures
-from lissnas.rng import stream
+from lissnas.core.errors import UserError
+from lissnas.core.rng import stream
+from lissnas.metrics import locality
+from lissnas.oracles.base import Oracle
+from lissnas.plots import figures
+from lissnas.predictors.accuracy import Predictor
 from lissnas.spaces import Archs, FloatArray
-from lissnas.stages.base import Outcome, run, run_here
 
 ABOUT = "locality.json"
 
@@ -89,14 +90,14 @@ def locality_stage(
         metrics = {"benchmark": benchmark.name, "threshold_distance": limits["threshold_distance"], **near}
         title = f"{benchmark.name}: locality"
         return {
-            "locality.parquet": store.rows_to_parquet(rows),
-            "walk.parquet": store.rows_to_parquet(walks),
-            "differences.parquet": store.rows_to_parquet(bins),
-            ABOUT: store.to_json(about),
+            "locality.parquet": artifacts.rows_to_parquet(rows),
+            "walk.parquet": artifacts.rows_to_parquet(walks),
+            "differences.parquet": artifacts.rows_to_parquet(bins),
+            ABOUT: artifacts.to_json(about),
             "locality.png": figures.png(
                 figures.locality(rows, walks, limits["threshold_distance"], title, benchmark.metric)
             ),
-            "metrics.json": store.to_json({**metrics, "share_not_rejected": check["share_not_rejected"]}),
+            "metrics.json": artifacts.to_json({**metrics, "share_not_rejected": check["share_not_rejected"]}),
         }
 
     return run(out, parameters, work, force)
@@ -104,10 +105,10 @@ def locality_stage(
 
 def read_threshold(folder: Path, space: str) -> int:
     """Return the threshold edit distance that a locality stage left; raises UserError for another space's."""
-    manifest = store.verify(folder)
+    manifest = artifacts.verify(folder)
     if ABOUT not in manifest:
         raise UserError(f"{folder} holds no locality; give the folder that `lissnas locality` wrote")
-    about = json.loads(store.read_verified(folder, ABOUT, manifest))
+    about = json.loads(artifacts.read_verified(folder, ABOUT, manifest))
     if about["space"] != space:
         raise UserError(f"{folder} holds the locality of space {about['space']!r}, not of {space!r}")
     return int(about["threshold_distance"])

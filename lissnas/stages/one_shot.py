@@ -12,26 +12,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lissnas import store
+from lissnas import artifacts
+from lissnas.artifacts.remote import fetched
+from lissnas.artifacts.stage_run import Outcome, run_here
 from lissnas.benchmarks import Benchmark
-from lissnas.bounds import memory_for
 from lissnas.config import Params, TrainingConfig
-from lissnas.errors import InvalidArchitecture, UserError, first_line
+from lissnas.config.resolve import recipe_of
+from lissnas.core.errors import InvalidArchitecture, UserError, first_line
+from lissnas.core.memory_limit import memory_for
 from lissnas.nets import images
-from lissnas.nets.evaluation import SupernetOracle
-from lissnas.nets.files import SUPERNET_ABOUT, load_supernet
-from lissnas.nets.search import History
+from lissnas.nets.evaluation import supernet_judge
 from lissnas.nets.training import Progress, check_batches, compute_on
-from lissnas.oracles import Oracle
-from lissnas.predictor import Predictor
-from lissnas.remote import fetched
+from lissnas.oracles.base import Oracle
+from lissnas.predictors.accuracy import Predictor, predictor_in
+from lissnas.searchers.evolution import History
 from lissnas.spaces import Archs, Space
-from lissnas.spaces.declared import Declared
-from lissnas.stages.base import Outcome, run_here
 from lissnas.stages.retrain import retrain_stage
 from lissnas.stages.search import limits_of, search_stage
-from lissnas.stages.shrink import predictor_in
-from lissnas.stages.supernet import check_space, image_parameters, recipe_of, supernet_stage
+from lissnas.stages.supernet import check_space, supernet_stage
 
 MEMBERS = "subspace.parquet"
 NAMES = 1 << 17
@@ -55,10 +53,10 @@ def read_members(path: Path, space: Space) -> Archs:
     path = path / MEMBERS if path.is_dir() else path
     if not path.exists():
         raise UserError(f"{path}: no such file; give the subspace.parquet of a finished shrink")
-    manifest = store.read_manifest(path.parent) or {}
-    data = store.read_verified(path.parent, path.name, manifest) if path.name in manifest else path.read_bytes()
+    manifest = artifacts.read_manifest(path.parent) or {}
+    data = artifacts.read_verified(path.parent, path.name, manifest) if path.name in manifest else path.read_bytes()
     if "subspace.json" in manifest:
-        about = json.loads(store.read_verified(path.parent, "subspace.json", manifest))
+        about = json.loads(artifacts.read_verified(path.parent, "subspace.json", manifest))
         if about["space"] != space.name:
             raise UserError(f"{path} is a part of space {about['space']!r}, not of {space.name!r}")
     try:
@@ -171,28 +169,3 @@ def judge_of(
     if supernet is None:
         raise UserError("search.oracle is supernet: give the folder of a trained one (--supernet), or another oracle")
     return supernet_judge(params, space, members, supernet)
-
-
-def supernet_judge(params: Params, space: Space, members: Archs | None, folder: Path) -> tuple[Oracle, str]:
-    """Return a trained supernet as an oracle of `members`, of the whole space if None, and a digest of it.
-
-    Its accuracies are recalibrated, by the settings of `search`; of the digest are its files and the images, not
-    those settings. Raises UserError, DamagedFile.
-    """
-    judged: dict[str, SupernetOracle] = {}
-
-    def judge(archs: Archs) -> Any:
-        # Made when it is first asked: a search that is there already asks nobody.
-        if "judge" not in judged:
-            data = images.load(params.images, recipe_of(params, params.supernet.recipe, "supernet.recipe"))
-            model, device = load_supernet(folder, members), compute_on(params.torch)
-            judged["judge"] = SupernetOracle.of(model, data, params.search, device)
-        return judged["judge"](archs)
-
-    manifest = store.verify(folder)
-    if SUPERNET_ABOUT not in manifest:
-        raise UserError(f"{folder} holds no supernet")
-    trained = json.loads(store.read_verified(folder, SUPERNET_ABOUT, manifest))["space"]
-    if trained != space.name or isinstance(space, Declared):
-        raise UserError(f"the supernet in {folder} is one of {trained}; it can't judge networks of {space.name}")
-    return judge, store.digest({"supernet": manifest, "images": image_parameters(params)})

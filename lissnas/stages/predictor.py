@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from lissnas import store
+from lissnas import artifacts
+from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.stage_run import Outcome, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params, PredictorConfig, label_budget
-from lissnas.errors import UserError
-from lissnas.predictor import Predictor, assess
-from lissnas.remote import anywhere
-from lissnas.rng import stream
+from lissnas.core.errors import UserError
+from lissnas.core.rng import stream
+from lissnas.predictors.accuracy import Predictor, assess
 from lissnas.spaces import FloatArray
-from lissnas.stages.base import Outcome, run, run_here
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ def predictor_stage(
             quality = call(assess_held_out, model, draw, threads)
             rows.append({"seed": seed, "labels": labels, "held_out": len(draw.held_out[1]), **quality})
             files[f"models/predictor-{seed}.ubj"], sidecar = model.dump()
-            files[f"models/predictor-{seed}.json"] = store.to_json(sidecar)
+            files[f"models/predictor-{seed}.json"] = artifacts.to_json(sidecar)
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         means = {name: float(np.mean(columns[name])) for name in quality}
-        files["assessment.parquet"] = store.to_parquet(columns)
-        files["metrics.json"] = store.to_json({"benchmark": benchmark.name, "labels": labels, **means})
+        files["assessment.parquet"] = artifacts.to_parquet(columns)
+        files["metrics.json"] = artifacts.to_json({"benchmark": benchmark.name, "labels": labels, **means})
         return files
 
     return run(out, parameters, work, force)

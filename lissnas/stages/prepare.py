@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lissnas import store
+from lissnas import artifacts
+from lissnas.artifacts.stage_run import Outcome, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.spaces import Archs, Keys
-from lissnas.stages.base import Outcome, run, run_here
 
 
 def data_stage(benchmark: Benchmark, out: Path, force: bool = False, call: Callable[..., Any] = run_here) -> Outcome:
@@ -42,7 +42,7 @@ def write(benchmark: Benchmark, keyed: tuple[Archs, Keys]) -> dict[str, bytes]:
     columns = {"key": keys, "arch": space.format(rows), "value": benchmark.look_up(keys)}
     metrics = {**about, "mean": float(benchmark.values.mean()), "max": benchmark.best}
     return {
-        "benchmark.json": store.to_json(about),
-        "table.parquet": store.to_parquet(columns),
-        "metrics.json": store.to_json(metrics),
+        "benchmark.json": artifacts.to_json(about),
+        "table.parquet": artifacts.to_parquet(columns),
+        "metrics.json": artifacts.to_json(metrics),
     }

@@ -15,24 +15,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from lissnas import comparison, store
+from lissnas import artifacts
+from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.stage_run import Outcome, run
 from lissnas.benchmarks import Benchmark
 from lissnas.config import FULL_SPACE, Params, TrainingConfig, sized
-from lissnas.errors import UserError
+from lissnas.config.resolve import image_parameters, recipe_of
+from lissnas.core.errors import UserError
+from lissnas.core.rng import stream
+from lissnas.metrics.quality import correlations
 from lissnas.nets import images
 from lissnas.nets.base import Supernet
 from lissnas.nets.evaluation import SupernetOracle
-from lissnas.nets.search import Limits, evolutionary_search
 from lissnas.nets.training import Progress, check_batches, compute_on
-from lissnas.oracles import CountedOracle
-from lissnas.quality import correlations
-from lissnas.remote import anywhere
-from lissnas.report import figures
-from lissnas.rng import stream
+from lissnas.oracles.base import CountedOracle
+from lissnas.plots import figures
+from lissnas.searchers.evolution import Limits, evolutionary_search
+from lissnas.shrinkers import comparison
 from lissnas.spaces import Archs
-from lissnas.stages.base import Outcome, run
 from lissnas.stages.compare import Named, run_named
-from lissnas.stages.supernet import check_space, fit_supernet, image_parameters, recipe_of
+from lissnas.stages.supernet import check_space, fit_supernet
 
 OWN, OURS = "own", "ours"
 """The samples that are ranked: of the space that the supernet was trained on, and of our shrunk space."""
@@ -63,7 +65,7 @@ def ranking_stage(
     check_batches(recipe, images.load(params.images, recipe))
     common = task_parameters(params, benchmark, recipe)
     parameters = {**common, "methods": list(settings.methods), "seeds": list(seeds)}
-    tasks = store.tasks_of(out)
+    tasks = artifacts.tasks_of(out)
 
     def work() -> dict[str, bytes]:
         rows: list[dict[str, Any]] = []
@@ -73,11 +75,11 @@ def ranking_stage(
             spaces: dict[str, Archs] = {}
             for method in settings.methods:
                 at = {**common, "task": [method, seed]}
-                done = store.Checkpoint(tasks / f"{method}-{seed}", at)
+                done = artifacts.Checkpoint(tasks / f"{method}-{seed}", at)
                 if (saved := done.load()) is None:
                     if not spaces:
                         spaces = call(f"shrink seed {seed}", shrunk_spaces, params, benchmark, seed, threads)
-                    training = store.Checkpoint(tasks / f"{method}-{seed}-training", at)
+                    training = artifacts.Checkpoint(tasks / f"{method}-{seed}-training", at)
                     name_of_task = f"{method} seed {seed}"
                     found = call(
                         name_of_task,
@@ -142,7 +144,7 @@ def rank(
     method: str,
     seed: int,
     recipe: TrainingConfig,
-    checkpoint: store.Checkpoint,
+    checkpoint: artifacts.Checkpoint,
     watch: Callable[[Progress], None],
 ) -> dict[str, Any]:
     """Train a supernet on `members`, rank a sample of them and one of ours, and search in them.
@@ -237,12 +239,12 @@ def _files(
     tau = {f"{r['method']}_{r['sample']}": r["kendall"] for r in summary if r["kendall"] is not None}
     title = f"{benchmark.name}: supernets of {len(params.ranking.methods)} spaces, seed {rows[0]['seed']}"
     return {
-        "ranking.csv": store.to_csv(rows),
-        "summary.csv": store.to_csv(summary),
-        "scores.parquet": store.rows_to_parquet(scored),
+        "ranking.csv": artifacts.to_csv(rows),
+        "summary.csv": artifacts.to_csv(summary),
+        "scores.parquet": artifacts.rows_to_parquet(scored),
         "ranking.md": markdown(params, benchmark, recipe, summary).encode(),
         "ranking.png": figures.png(figures.ranking(scored, title, benchmark.metric)),
-        "metrics.json": store.to_json(
+        "metrics.json": artifacts.to_json(
             {
                 "benchmark": benchmark.name,
                 "recipe": recipe,

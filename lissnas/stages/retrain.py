@@ -8,20 +8,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lissnas import spaces, store
+from lissnas import artifacts, spaces
+from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.stage_run import Outcome, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
-from lissnas.errors import UserError
+from lissnas.config.resolve import image_parameters, recipe_of
+from lissnas.core.errors import UserError
 from lissnas.nets import images, parallel
 from lissnas.nets.alone import train_alone
 from lissnas.nets.base import Network
 from lissnas.nets.evaluation import accuracy
 from lissnas.nets.files import ABOUT, WEIGHTS, describe_network, portable, weights
 from lissnas.nets.training import Progress, compute_on
-from lissnas.remote import anywhere
-from lissnas.stages.base import Outcome, run, run_here
 from lissnas.stages.search import TOP
-from lissnas.stages.supernet import check_space, image_parameters, recipe_of
+from lissnas.stages.supernet import check_space
 
 
 @anywhere
@@ -42,10 +43,10 @@ def retrain_stage(
     """
     space = spaces.get(space_name)
     check_space(space)
-    manifest = store.verify(found)
+    manifest = artifacts.verify(found)
     if TOP not in manifest:
         raise UserError(f"{found} holds no result of a search")
-    top = json.loads(store.read_verified(found, TOP, manifest))[: params.retrain.networks]
+    top = json.loads(artifacts.read_verified(found, TOP, manifest))[: params.retrain.networks]
     if len(top) < 1:
         raise UserError("retrain.networks: 0 leaves nothing to train")
     recipe = recipe_of(params, params.retrain.recipe, "retrain.recipe")
@@ -61,10 +62,10 @@ def retrain_stage(
         "stem_stride": params.supernet.stem_stride,
     }
 
-    def checkpoint_of(arch: str) -> store.Checkpoint:
-        return store.Checkpoint(tasks / arch, {**parameters, "task": arch})
+    def checkpoint_of(arch: str) -> artifacts.Checkpoint:
+        return artifacts.Checkpoint(tasks / arch, {**parameters, "task": arch})
 
-    tasks = store.tasks_of(out)
+    tasks = artifacts.tasks_of(out)
     if not parallel.leads():
         for number in parallel.announced():
             fit_network(params, space_name, archs[number], seed, checkpoint_of(archs[number]), lambda p: None)
@@ -90,8 +91,8 @@ def retrain_stage(
             metrics["full_size"] = len(truth.values)
         return {
             **exported(best, params.images.side, chosen),
-            "retrained.csv": store.to_csv(rows),
-            "metrics.json": store.to_json(metrics),
+            "retrained.csv": artifacts.to_csv(rows),
+            "metrics.json": artifacts.to_json(metrics),
         }
 
     return run(out, parameters, work, force)
@@ -102,7 +103,7 @@ def retrain(
     space_name: str,
     arch: str,
     seed: int,
-    checkpoint: store.Checkpoint,
+    checkpoint: artifacts.Checkpoint,
     watch: Callable[[Progress], None],
 ) -> tuple[dict[str, Any], Network]:
     """Train one network from scratch; return its row and itself."""
@@ -122,7 +123,7 @@ def fit_network(
     space_name: str,
     arch: str,
     seed: int,
-    checkpoint: store.Checkpoint,
+    checkpoint: artifacts.Checkpoint,
     watch: Callable[[Progress], None],
 ) -> tuple[Network, images.Data]:
     """Build a network and train it; return it and the images it was trained on."""
@@ -146,4 +147,4 @@ def fit_network(
 def exported(model: Network, side: int, row: Mapping[str, Any]) -> dict[str, bytes]:
     """Return the files of a trained network: weights, description, and a program for others."""
     about = describe_network(model, side, {name: row[name] for name in ("validation", "test")})
-    return {WEIGHTS: weights(model), ABOUT: store.to_json(about), "network.pt2": portable(model, side)}
+    return {WEIGHTS: weights(model), ABOUT: artifacts.to_json(about), "network.pt2": portable(model, side)}

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lissnas import store
+from lissnas import artifacts
+from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.stage_run import Outcome, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
-from lissnas.nets.search import History, Limits, evolutionary_search, top
-from lissnas.oracles import Oracle
-from lissnas.remote import anywhere
-from lissnas.report import figures
+from lissnas.oracles.base import Oracle
+from lissnas.plots import figures
+from lissnas.searchers.evolution import History, Limits, evolutionary_search, top
 from lissnas.spaces import Archs, Space
-from lissnas.stages.base import Outcome, run, run_here
 
 HISTORY, TOP = "history.parquet", "top.json"
 
@@ -47,14 +47,14 @@ def search_stage(
     parameters = {
         "space": space.name,
         "benchmark": None if truth is None else truth.name,
-        "networks_sha256": store.sha256(space.key(members).tobytes()),
+        "networks_sha256": artifacts.sha256(space.key(members).tobytes()),
         "oracle_sha256": oracle_sha256,
         "seed": seed,
         "search": params.search.model_dump(mode="json"),
     }
 
     def work() -> dict[str, bytes]:
-        checkpoint = store.Checkpoint(out, parameters)
+        checkpoint = artifacts.Checkpoint(out, parameters)
         history = call(
             evolutionary_search, space, members, oracle, params.search, limits, seed, checkpoint, on_generation
         )
@@ -89,8 +89,8 @@ def _files(params: Params, space: Space, history: History, truth: Benchmark | No
         }
     title = f"{space.name}: {len(history.rows):,} networks evaluated"
     return {
-        HISTORY: store.to_parquet(columns),
-        TOP: store.to_json(best),
+        HISTORY: artifacts.to_parquet(columns),
+        TOP: artifacts.to_json(best),
         "history.png": figures.png(figures.history(columns, title)),
-        "metrics.json": store.to_json(metrics),
+        "metrics.json": artifacts.to_json(metrics),
     }

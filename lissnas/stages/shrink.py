@@ -8,21 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from lissnas import store
+from lissnas import artifacts
+from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.stage_run import Outcome, run
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params, shrink_params
-from lissnas.errors import UserError
-from lissnas.predictor import Predictor, out_of_fold, tau_interval
-from lissnas.quality import good_threshold, share_good, shrink_index, top_kept
-from lissnas.remote import anywhere
-from lissnas.report import figures
-from lissnas.rng import stream
+from lissnas.core.rng import stream
+from lissnas.metrics.quality import good_threshold, share_good, shrink_index, top_kept
+from lissnas.plots import figures
+from lissnas.predictors.accuracy import Predictor, out_of_fold, tau_interval
 from lissnas.shrinkers.lissnas import Call, ShrinkResult, plain_call, shrink
-from lissnas.shrinkers.state import FAILED, ITERATION_COLUMNS, REFERENCE, Problem, State
-from lissnas.sources import Source
-from lissnas.spaces import FloatArray, Space
+from lissnas.shrinkers.problem import Problem, Source
+from lissnas.shrinkers.state import FAILED, ITERATION_COLUMNS, REFERENCE, State
+from lissnas.spaces import FloatArray
 from lissnas.spaces.declared import DeclaredSpace
-from lissnas.stages.base import Outcome, run
 from lissnas.stages.locality import read_threshold
 
 WEAK_TAU = 0.2
@@ -60,7 +59,7 @@ def shrink_stage(
     parameters = p.model_dump(mode="json")
 
     def work() -> dict[str, bytes]:
-        checkpoint = store.Checkpoint(out, parameters)
+        checkpoint = artifacts.Checkpoint(out, parameters)
         saved = checkpoint.load()
         state = None if saved is None else State.from_arrays(space, *saved)
 
@@ -85,11 +84,11 @@ def shrink_files(result: ShrinkResult, source: Source) -> dict[str, bytes]:
     labelled = np.flatnonzero(state.label_round >= 0)
     unit = source.metric if source.truth is not None else f"predicted {source.metric}"
     files = {
-        "subspace.json": store.to_json(result.subspace.describe()),
+        "subspace.json": artifacts.to_json(result.subspace.describe()),
         "subspace.parquet": _members(result),
-        "iterations.parquet": store.to_parquet(columns),
-        "metrics.json": store.to_json(shrink_metrics(result, source)),
-        "labels.parquet": store.to_parquet(
+        "iterations.parquet": artifacts.to_parquet(columns),
+        "metrics.json": artifacts.to_json(shrink_metrics(result, source)),
+        "labels.parquet": artifacts.to_parquet(
             {
                 "arch": source.space.format(state.rows[labelled]),
                 "value": state.labels[labelled],
@@ -101,7 +100,7 @@ def shrink_files(result: ShrinkResult, source: Source) -> dict[str, bytes]:
     }
     if isinstance(state.predictor, Predictor):
         model, sidecar = state.predictor.dump()
-        files |= {"predictor.ubj": model, "predictor.json": store.to_json(sidecar)}
+        files |= {"predictor.ubj": model, "predictor.json": artifacts.to_json(sidecar)}
     return files
 
 
@@ -112,9 +111,9 @@ def _members(result: ShrinkResult) -> bytes:
         assert state.predictor is not None
         centres, radii = result.balls.centres, result.balls.radii
         predicted = state.predictor.value(state.predictor.score(centres, result.problem.threads))
-        return store.to_parquet({"arch": space.format(centres), "predicted": predicted, "radius": radii})
+        return artifacts.to_parquet({"arch": space.format(centres), "predicted": predicted, "radius": radii})
     parts = np.array_split(result.members, max(1, -(-len(result.members) // ROW_GROUP)))
-    return store.to_parquet_parts(
+    return artifacts.to_parquet_parts(
         {
             "arch": space.format(state.rows[part]),
             "predicted": state.values(part),
@@ -226,12 +225,3 @@ def _judged_by_prediction(result: ShrinkResult, source: Source) -> tuple[dict[st
                 f"{low:.2f} (95 %); collect more labels (`lissnas suggest`), or look for what is wrong with them"
             )
     return found, notes
-
-
-def predictor_in(folder: Path, space: Space) -> Predictor:
-    """Return the predictor that a shrink left in its folder, once verified; raises UserError, DamagedFile."""
-    manifest = store.verify(folder)
-    if "predictor.ubj" not in manifest:
-        raise UserError(f"{folder} holds no predictor; give the folder of a finished shrink")
-    model, sidecar = (store.read_verified(folder, f"predictor.{end}", manifest) for end in ("ubj", "json"))
-    return Predictor.load(space, model, sidecar)

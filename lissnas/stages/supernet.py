@@ -8,35 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from lissnas import store
+from lissnas import artifacts
+from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.stage_run import Outcome, run, run_here
 from lissnas.config import Params, TrainingConfig
-from lissnas.errors import UnknownName, UserError
+from lissnas.config.resolve import image_parameters, recipe_of
+from lissnas.core.errors import UnknownName, UserError
+from lissnas.core.rng import stream
 from lissnas.nets import images, parallel, samplers
 from lissnas.nets.base import Supernet
 from lissnas.nets.build import names, supernet
 from lissnas.nets.files import SUPERNET_ABOUT, SUPERNET_WEIGHTS, describe_supernet, networks_of, weights
 from lissnas.nets.training import Progress, compute_on, train
-from lissnas.remote import anywhere
-from lissnas.report import figures
-from lissnas.rng import stream
+from lissnas.plots import figures
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.choices import ChoiceSpace
-from lissnas.stages.base import Outcome, run, run_here
 
 CURRICULUM = 10_000
 """Networks that stand for a whole space while a curriculum widens."""
-
-
-def recipe_of(params: Params, name: str, where: str) -> TrainingConfig:
-    """Return a recipe by its name; raises UnknownName that says where it was asked for."""
-    if name not in params.recipes:
-        raise UnknownName(f"recipe in {where}", name, params.recipes)
-    return params.recipes[name]
-
-
-def image_parameters(params: Params) -> dict[str, Any]:
-    """Return what images are a function of."""
-    return params.images.model_dump(mode="json", exclude={"download"})
 
 
 def check_space(space: Space) -> None:
@@ -74,7 +63,7 @@ def supernet_stage(
         "recipe": recipe.model_dump(mode="json"),
         "images": image_parameters(params),
     }
-    checkpoint = store.Checkpoint(out, parameters)
+    checkpoint = artifacts.Checkpoint(out, parameters)
     if not parallel.leads():
         for _ in parallel.announced():
             fit_supernet(params, space, members, seed, recipe, checkpoint, on_progress)
@@ -92,7 +81,7 @@ def train_supernet(
     members: Archs | None,
     seed: int,
     recipe: TrainingConfig,
-    checkpoint: store.Checkpoint | None,
+    checkpoint: artifacts.Checkpoint | None,
     watch: Callable[[Progress], None],
 ) -> dict[str, bytes]:
     """Train the supernet of a set of networks; return its files."""
@@ -103,10 +92,10 @@ def train_supernet(
     n = about["networks"]
     return {
         SUPERNET_WEIGHTS: weights(model),
-        SUPERNET_ABOUT: store.to_json(about),
-        "training.csv": store.to_csv(curve),
+        SUPERNET_ABOUT: artifacts.to_json(about),
+        "training.csv": artifacts.to_csv(curve),
         "training.png": figures.png(figures.training(curve, f"{space.name}: supernet of {figures.big(n)} networks")),
-        "metrics.json": store.to_json({"space": space.name, "networks": n, "seed": seed, "loss": last}),
+        "metrics.json": artifacts.to_json({"space": space.name, "networks": n, "seed": seed, "loss": last}),
     }
 
 
@@ -116,7 +105,7 @@ def fit_supernet(
     members: Archs | None,
     seed: int,
     recipe: TrainingConfig,
-    checkpoint: store.Checkpoint | None,
+    checkpoint: artifacts.Checkpoint | None,
     watch: Callable[[Progress], None],
 ) -> tuple[Supernet, list[Progress]]:
     """Build the supernet of a set of networks and train it; return it and the course of its training."""

@@ -15,13 +15,13 @@ from scipy.spatial.distance import cdist
 from scipy.stats import ks_2samp
 
 from lissnas import benchmarks, shrinkers, spaces
-from lissnas.comparison import Ground, open_contest
-from lissnas.diversity import Yardstick
-from lissnas.locality import ANY, pairs
-from lissnas.oracles import CountedOracle
-from lissnas.predictor import Predictor
-from lissnas.quality import edf_auc, error_window, ks
-from lissnas.sources import Source
+from lissnas.metrics.diversity import Yardstick
+from lissnas.metrics.locality import ANY, pairs
+from lissnas.metrics.quality import edf_auc, error_window, ks
+from lissnas.oracles.base import CountedOracle
+from lissnas.predictors.accuracy import Predictor
+from lissnas.shrinkers.comparison import Ground, open_contest
+from lissnas.shrinkers.problem import Source
 from lissnas.spaces import Archs, FloatArray
 from lissnas.spaces.cell import N_EDGES, V, adjacency
 from lissnas.spaces.nasbench101 import NASBench101

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from lissnas import shrinkers, spaces
-from lissnas.errors import UnknownName, UserError
-from lissnas.oracles import CountedOracle
+from lissnas.core.errors import UnknownName, UserError
+from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers import Shrinker
 from lissnas.spaces import ChoiceSpace, Space
-from lissnas.testing import ShrinkerSuite, SyntheticOracle
+from lissnas.testing.suites import ShrinkerSuite, SyntheticOracle
 
 TOP = ("top30", "top20", "top10", "top5")
 COSTS = ("flops", "params")

@@ -18,14 +18,15 @@ from pathlib import Path
 
 import atheris
 
-from flows import study_fuzz
+from tests.robustness import fuzz
 
 # What is imported here tells the fuzzer which of its lines an input reaches.
 with atheris.instrument_imports(include=["lissnas", "ruamel"]):
-    from lissnas import config, store, verification
-    from lissnas.errors import LissnasError
-    from lissnas.labels import read_labels
-    from lissnas.rng import stream
+    from lissnas import artifacts, config
+    from lissnas.artifacts.verification import verified
+    from lissnas.core.errors import LissnasError
+    from lissnas.core.rng import stream
+    from lissnas.oracles.label_table import read_labels
     from lissnas.spaces import Space
     from lissnas.spaces.declared import read_space
     from lissnas.stages.one_shot import read_members
@@ -60,7 +61,7 @@ def _architecture(space: Space) -> bytes:
 
 
 def _manifest(path: Path) -> None:
-    for one in verification.verified(path.parent):
+    for one in verified(path.parent):
         for damage in one.damages:
             raise damage
 
@@ -68,14 +69,14 @@ def _manifest(path: Path) -> None:
 def _record(path: Path) -> None:
     """Read the record of a run with a digest that is right, beside a manifest."""
     with suppress(ValueError):
-        said = store.read_json(path)
+        said = artifacts.read_json(path)
         if isinstance(said, dict):
-            path.write_bytes(store.to_record({k: v for k, v in said.items() if k != "digest"}))
-    store.write(path.with_name(store.MANIFEST), store.to_json({"files": {}}))
+            path.write_bytes(artifacts.to_record({k: v for k, v in said.items() if k != "digest"}))
+    artifacts.write(path.with_name(artifacts.MANIFEST), artifacts.to_json({"files": {}}))
     try:
         _manifest(path)
     finally:
-        path.with_name(store.MANIFEST).unlink()
+        path.with_name(artifacts.MANIFEST).unlink()
 
 
 def _row(path: Path) -> None:
@@ -100,8 +101,10 @@ READERS = {
     "notations": Reader(
         "arch", _notation, [bytes([i]) + _architecture(known_spaces()[name]) for i, name in enumerate(SPACES)]
     ),
-    "manifest": Reader(store.MANIFEST, _manifest, [store.to_json({"files": {"a": "00", "../b": "00"}})]),
-    "run": Reader(store.RUN, _record, [store.to_record({"command": ["lissnas", "shrink"], "files": {"a": "00"}})]),
+    "manifest": Reader(artifacts.MANIFEST, _manifest, [artifacts.to_json({"files": {"a": "00", "../b": "00"}})]),
+    "run": Reader(
+        artifacts.RUN, _record, [artifacts.to_record({"command": ["lissnas", "shrink"], "files": {"a": "00"}})]
+    ),
     "parquet": Reader("labels.parquet", lambda path: read_labels(path, known_spaces()["product"]), [parquet(table())]),
     "members": Reader(
         "subspace.parquet",
@@ -111,7 +114,7 @@ READERS = {
     "row-of-101": Reader("nb.tfrecord", _row, values101()[:3]),
     **{title.replace(" ", "-"): _official(title) for title in OFFICIAL},
 }
-assert set(READERS) == set(study_fuzz.READERS), READERS.keys() ^ set(study_fuzz.READERS)
+assert set(READERS) == set(fuzz.READERS), READERS.keys() ^ set(fuzz.READERS)
 
 
 def main(name: str, corpus: Path, *options: str) -> None:

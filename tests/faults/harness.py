@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lissnas.errors import LissnasError, UserError
+from lissnas.core.errors import LissnasError, UserError
 
 try:
     import resource

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from lissnas import benchmarks, config, labelling, store
-from lissnas.labelling import Attempt, LabelLog
-from lissnas.sources import Source
+from lissnas import artifacts, benchmarks, config
+from lissnas.artifacts import journal
+from lissnas.oracles.label_collection import Attempt, LabelLog
+from lissnas.shrinkers.problem import Source
 from lissnas.stages.compare import compare_stage
 from lissnas.stages.locality import locality_stage
 from lissnas.stages.one_shot import one_shot
@@ -35,7 +36,7 @@ class Results:
 
     folder: Path
     params: config.Params
-    checkpoint: store.Checkpoint
+    checkpoint: artifacts.Checkpoint
 
     def stage(self, name: str) -> Path:
         return self.folder / name
@@ -51,9 +52,9 @@ def make(folder: Path) -> Results:
     compare_stage(params, benchmark, ("lissnas", "top10"), [0], folder / "compare", threads=1)
     shrink_stage(params, Source.of(benchmark), 0, folder / "shrunk", threads=1)
     one_shot(params, benchmark.space, benchmark, folder / "shrunk", 0, folder / "search")
-    with LabelLog.opened(folder / "labels" / labelling.LOG, LOG_DEPENDS) as log:
+    with LabelLog.opened(folder / "labels" / journal.LOG, LOG_DEPENDS) as log:
         for i, arch in enumerate(benchmark.space.format(benchmark.space.enumerate()[:12])):
             log.append(Attempt(arch, None if i == 5 else 80.0 + i, "out of memory" if i == 5 else None, 1.5))
-    checkpoint = store.Checkpoint(folder / "interrupted", {"seed": 0})
+    checkpoint = artifacts.Checkpoint(folder / "interrupted", {"seed": 0})
     checkpoint.save({"archs": benchmark.space.enumerate()[:500], "scores": np.arange(500.0)}, {"iteration": 3})
     return Results(folder, params, checkpoint)

@@ -27,10 +27,14 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from lissnas import benchmarks, cli, comparison, config, console, spaces, store
+from lissnas import benchmarks, config, spaces
+from lissnas.artifacts.folder import publish
 from lissnas.benchmarks import official
-from lissnas.errors import ConfigError, InvalidArchitecture, LissnasError, UserError
-from lissnas.labels import read_labels
+from lissnas.cli import app as app_module
+from lissnas.core import process
+from lissnas.core.errors import ConfigError, InvalidArchitecture, LissnasError, UserError
+from lissnas.oracles.label_table import read_labels
+from lissnas.shrinkers import comparison
 from lissnas.spaces import Space
 from lissnas.spaces.declared import parse_space, read_space
 from tests.faults.harness import MARK, PAYLOAD, Case, peak, report, troubles
@@ -1045,8 +1049,8 @@ def options_of() -> list[Option]:
         for name, inner in getattr(command, "commands", {}).items():
             yield from walk(inner, (*path, name))
 
-    note(cli.app, ())
-    return list(walk(typer.main.get_command(cli.app), ()))
+    note(app_module.app, ())
+    return list(walk(typer.main.get_command(app_module.app), ()))
 
 
 def lissnas(folder: Path, *words: str) -> str:
@@ -1055,7 +1059,7 @@ def lissnas(folder: Path, *words: str) -> str:
     out = io.TextIOWrapper(buffers[0], "utf-8", write_through=True)
     err = io.TextIOWrapper(buffers[1], "utf-8", "backslashreplace", write_through=True)
     with chdir(folder), redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-        console.run(lambda: cli.app(args=list(words), prog_name="lissnas"))
+        process.run(lambda: app_module.app(args=list(words), prog_name="lissnas"))
     text = "".join(buffer.getvalue().decode() for buffer in buffers)
     text, code = " ".join(text.replace("│", " ").split()), ended.value.code or 0
     if "Traceback" in text or "\x1b" in text:
@@ -1267,7 +1271,7 @@ def test_other_mistakes_of_a_command(workplace: Path) -> None:
 
 
 def test_results_of_another_stage(workplace: Path) -> None:
-    store.publish(workplace / "other", {"metrics.json": b"{}", "parameters.json": b"{}"})
+    publish(workplace / "other", {"metrics.json": b"{}", "parameters.json": b"{}"})
     found = troubles(other_results(), workplace)
     assert not found, report(found)
 

@@ -14,17 +14,20 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
-from lissnas import benchmarks, cli, labelling, store  # noqa: E402
+from lissnas import artifacts, benchmarks  # noqa: E402
+from lissnas.artifacts import journal  # noqa: E402
+from lissnas.artifacts.stage_run import finished  # noqa: E402
+from lissnas.artifacts.verification import verified  # noqa: E402
 from lissnas.benchmarks import tables  # noqa: E402
-from lissnas.errors import DamagedFile, LissnasError, UserError  # noqa: E402
-from lissnas.labelling import LabelLog  # noqa: E402
+from lissnas.cli import app  # noqa: E402
+from lissnas.core.errors import DamagedFile, LissnasError, UserError  # noqa: E402
 from lissnas.nets import files, images  # noqa: E402
+from lissnas.nets.evaluation import supernet_judge  # noqa: E402
 from lissnas.nets.images import Augmentation  # noqa: E402
-from lissnas.stages.base import finished  # noqa: E402
-from lissnas.stages.one_shot import read_members, supernet_judge  # noqa: E402
+from lissnas.oracles.label_collection import LabelLog  # noqa: E402
+from lissnas.predictors.accuracy import predictor_in  # noqa: E402
+from lissnas.stages.one_shot import read_members  # noqa: E402
 from lissnas.stages.retrain import retrain_stage  # noqa: E402
-from lissnas.stages.shrink import predictor_in  # noqa: E402
-from lissnas.verification import verified  # noqa: E402
 from tests.faults.results import BENCHMARK, LOG_DEPENDS, Results, make  # noqa: E402
 
 SPACE = benchmarks.get(BENCHMARK).space
@@ -46,7 +49,7 @@ def users(results: Results) -> dict[str, list[Callable[[], object]]]:
     """Whoever reads each kind of artifact: none of them may take a damaged one."""
 
     def open_log() -> object:
-        with LabelLog.opened(results.stage("labels") / labelling.LOG, LOG_DEPENDS) as log:
+        with LabelLog.opened(results.stage("labels") / journal.LOG, LOG_DEPENDS) as log:
             return log
 
     readers: dict[str, list[Callable[[], object]]] = {
@@ -63,17 +66,17 @@ def users(results: Results) -> dict[str, list[Callable[[], object]]]:
     return {**readers, "interrupted": [results.checkpoint.load], "labels": [open_log]}
 
 
-def artifacts(results: Results) -> list[tuple[str, Path]]:
+def vouched(results: Results) -> list[tuple[str, Path]]:
     """Every file that a checksum vouches for, with the kind it is of."""
     found = []
     for name in RESULTS:
         folder = results.stage(name)
-        own = [folder / file for file in (*store.verify(folder), store.MANIFEST, store.RUN)]
+        own = [folder / file for file in (*artifacts.verify(folder), artifacts.MANIFEST, artifacts.RUN)]
         found += [(name, file) for file in own]
-        timed = store.read_json(folder / store.RUN).get("files", {})
+        timed = artifacts.read_json(folder / artifacts.RUN).get("files", {})
         found += [(name, folder / file) for file in timed]
     found += [("interrupted", file) for file in sorted(results.checkpoint.folder.iterdir())]
-    return [*found, ("labels", results.stage("labels") / labelling.LOG)]
+    return [*found, ("labels", results.stage("labels") / journal.LOG)]
 
 
 def damaged(data: bytes, flip: bool, at: int) -> bytes:
@@ -91,7 +94,7 @@ def found_by(results: Results, kind: str) -> list[LissnasError]:
 
 
 def test_every_damage_is_found_before_use(results: Results) -> None:
-    rng, readers, every = np.random.default_rng(0), users(results), artifacts(results)
+    rng, readers, every = np.random.default_rng(0), users(results), vouched(results)
     assert {kind for kind, _ in every} == set(readers)
     for kind, uses in readers.items():
         assert not found_by(results, kind)
@@ -131,8 +134,8 @@ def test_every_damage_is_found_before_use(results: Results) -> None:
 
 
 def test_a_missing_file_is_damage(results: Results) -> None:
-    for kind, path in artifacts(results):
-        if path.name in (store.MANIFEST, store.RUN, store.STATE, labelling.LOG):
+    for kind, path in vouched(results):
+        if path.name in (artifacts.MANIFEST, artifacts.RUN, artifacts.STATE, journal.LOG):
             continue
         whole = path.read_bytes()
         path.unlink()
@@ -162,7 +165,7 @@ def test_packaged_files_are_checked_too(tmp_path: Path, monkeypatch: pytest.Monk
 
 # -- the command -----------------------------------------------------------------------------------
 def lissnas(*words: str) -> tuple[int, str]:
-    done = CliRunner().invoke(cli.app, ["verify", *words])
+    done = CliRunner().invoke(app.app, ["verify", *words])
     code = done.exception.exit_code if isinstance(done.exception, LissnasError) else done.exit_code
     return code, done.output + str(done.exception or "")
 
@@ -178,7 +181,7 @@ def test_sound_damaged_and_misused(results: Results) -> None:
     for target in (path, path.parent, results.folder):
         code, said = lissnas(str(target))
         assert code == 1
-        expected, found = store.sha256(whole), store.sha256(whole[:-1])
+        expected, found = artifacts.sha256(whole), artifacts.sha256(whole[:-1])
         assert f"{path} is damaged: expected sha256 {expected}, found {found}. Make it again: " in said
     path.write_bytes(whole)
     assert lissnas(str(path))[0] == 0
@@ -189,10 +192,10 @@ def test_sound_damaged_and_misused(results: Results) -> None:
 
 
 @pytest.mark.parametrize("deep", [b"[" * 100_000, b'{"files":' * 100_000])
-@pytest.mark.parametrize("name", [store.MANIFEST, store.RUN, store.STATE])
+@pytest.mark.parametrize("name", [artifacts.MANIFEST, artifacts.RUN, artifacts.STATE])
 def test_what_is_nested_without_end_is_damage(name: str, deep: bytes, tmp_path: Path) -> None:
-    store.publish(tmp_path / "r", {"metrics.json": b"{}"}, {store.RUN: store.to_record({"files": {}})})
-    store.write(tmp_path / "r" / name, deep)
+    artifacts.publish(tmp_path / "r", {"metrics.json": b"{}"}, {artifacts.RUN: artifacts.to_record({"files": {}})})
+    artifacts.write(tmp_path / "r" / name, deep)
     assert str(tmp_path / "r" / name) in str([damage for one in verified(tmp_path) for damage in one.damages])
 
 
@@ -210,10 +213,12 @@ def test_files_of_other_programs_are_no_damage(results: Results, tmp_path: Path)
 )
 def test_a_manifest_that_names_files_elsewhere_is_damage(name: str, tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
-    for file in (store.MANIFEST, store.RUN):
-        store.publish(tmp_path / "r", {"metrics.json": b"{}"}, {store.RUN: store.to_record({"files": {}})})
+    for file in (artifacts.MANIFEST, artifacts.RUN):
+        artifacts.publish(tmp_path / "r", {"metrics.json": b"{}"}, {artifacts.RUN: artifacts.to_record({"files": {}})})
         text = {"files": {name: "00"}}
-        store.write(tmp_path / "r" / file, store.to_record(text) if file == store.RUN else store.to_json(text))
+        artifacts.write(
+            tmp_path / "r" / file, artifacts.to_record(text) if file == artifacts.RUN else artifacts.to_json(text)
+        )
         assert "is not in its folder" in str(next(verified(tmp_path / "r")).damages[0])
         with pytest.raises(UserError, match="is not in its folder"):
             finished(tmp_path / "r")

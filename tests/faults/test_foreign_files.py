@@ -27,13 +27,14 @@ import pyarrow.parquet as pq
 import pytest
 import xgboost
 
-from lissnas import bounds, model_trial
 from lissnas.benchmarks import official
 from lissnas.benchmarks.official.tfrecord import masked_crc
-from lissnas.errors import LissnasError, UserError
-from lissnas.foreign_models import load_model
-from lissnas.labels import read_labels
-from lissnas.rng import stream
+from lissnas.core import memory_limit as bounds
+from lissnas.core.errors import LissnasError, UserError
+from lissnas.core.rng import stream
+from lissnas.oracles.label_table import read_labels
+from lissnas.predictors import imported_model_check
+from lissnas.predictors.imported_model import load_model
 from lissnas.spaces import Space
 from tests.faults.harness import MARK, Case, peak, report, troubles
 from tests.faults.test_bad_input import LABELS, PRODUCT, known_spaces
@@ -368,7 +369,7 @@ def hostile() -> dict[str, bytes]:
         ("numpy._core.multiarray", "_reconstruct"): (),
         ("numpy.testing._private.utils", "runstring"): (text("1"), b"}"),
         ("xgboost.core", "Booster"): (),
-        ("lissnas.store", "write"): (text(MARK), b"C\x01x"),
+        ("lissnas.artifacts.atomic", "write"): (text(MARK), b"C\x01x"),
         ("lissnas.benchmarks.official.restricted", "load"): (text("x"),),
         ("__main__", "x"): (),
         ("sys", "exit"): (),
@@ -842,10 +843,10 @@ def spoilt_models() -> dict[str, Callable[[dict[str, Any]], object]]:
 @pytest.mark.parametrize("name", list(spoilt_models()))
 def test_a_model_that_would_be_read_outside_of_itself(name: str) -> None:
     model = json.loads(booster().save_raw("json"))
-    model_trial.check(model, 5)
+    imported_model_check.check(model, 5)
     spoilt_models()[name](model)
     with pytest.raises((ValueError, IndexError)):
-        model_trial.check(model, 5)
+        imported_model_check.check(model, 5)
 
 
 def models() -> dict[str, bytes]:
@@ -1025,7 +1026,7 @@ def test_in_a_process_that_did_nothing_before(tmp_path: Path) -> None:
     (tmp_path / "labels.parquet").write_bytes(parquet(table()))
     (tmp_path / "space.yaml").write_text(PRODUCT)
     code = (
-        "from pathlib import Path\nfrom lissnas.benchmarks import official\nfrom lissnas.labels import read_labels\n"
+        "from pathlib import Path\nfrom lissnas.benchmarks import official\nfrom lissnas.oracles import read_labels\n"
         "from lissnas.spaces.declared import read_space\n"
         "print(len(read_labels(Path('labels.parquet'), read_space(Path('space.yaml'))).archs))\n"
         f"print(len(official.convert({kind!r}, Path({name!r}), official.digests(Path({name!r})))))\n"

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("atheris", reason="there is no atheris for this system")
 pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
-from flows.study_fuzz import fuzz, fuzz_page
+from tests.robustness.fuzz import fuzz, fuzz_page
 
 
 def test_a_reader_of_labels_bears_what_a_fuzzer_makes(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
-from flows import study_faults
-from flows.study_faults import JOBS, Job, races_page, races_study, trials
+from tests.robustness import faults as study_faults
+from tests.robustness.faults import JOBS, Job, races_page, races_study, trials
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT)
 

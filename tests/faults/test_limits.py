@@ -18,10 +18,10 @@ import filelock
 import numpy as np
 import pytest
 
-from flows.study_faults import JOBS, artifacts, leftovers, prepare, race, undisturbed
-from lissnas import store
-from lissnas.errors import UserError
-from lissnas.stages.base import Outcome, run
+from lissnas import artifacts
+from lissnas.artifacts.stage_run import Outcome, run
+from lissnas.core.errors import UserError
+from tests.robustness.faults import JOBS, left_in, leftovers, prepare, race, undisturbed
 
 FORK = multiprocessing.get_context("fork")
 SHRINK = JOBS["compare"]
@@ -30,7 +30,7 @@ SHRINK = JOBS["compare"]
 def limited(folder: Path, kind: int, most: int, *words: str) -> subprocess.CompletedProcess[str]:
     """Run `lissnas` under a limit of the system's."""
     return subprocess.run(
-        [sys.executable, "-c", "from lissnas.cli import main; main()", *words],
+        [sys.executable, "-c", "from lissnas.cli.app import main; main()", *words],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -56,10 +56,10 @@ def test_a_disk_that_is_full_is_named_and_nothing_is_torn(tmp_path: Path, most: 
     assert re.fullmatch(r"error: File too large \(.*out.*\)", "\n".join(said)), done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
-    assert not [name for name in clean(tmp_path) if store.WRITING in name]
+    assert not [name for name in clean(tmp_path) if artifacts.WRITING in name]
     again = limited(tmp_path, resource.RLIMIT_FSIZE, resource.RLIM_INFINITY, *WORDS)
     assert again.returncode == 0, again.stderr
-    assert store.verify(tmp_path / "out")
+    assert artifacts.verify(tmp_path / "out")
     assert [name for name in clean(tmp_path) if name.startswith(".")] == []
 
 
@@ -91,7 +91,7 @@ def test_a_folder_that_may_not_be_written_to_is_named(tmp_path: Path) -> None:
             part.chmod(part.stat().st_mode | 0o055)
 
     def work() -> None:
-        with store.locked(closed / "out"):
+        with artifacts.locked(closed / "out"):
             pass
 
     answer = FORK.Queue()
@@ -105,7 +105,7 @@ def test_a_folder_that_may_not_be_written_to_is_named(tmp_path: Path) -> None:
 
 def test_a_clock_that_goes_back_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lissnas import benchmarks, config
-    from lissnas.sources import Source
+    from lissnas.shrinkers.problem import Source
     from lissnas.stages.shrink import shrink_stage
 
     params = config.load(None, {"shrink.target_size": 100, "shrink.labels": 60}, benchmarks.names())
@@ -119,7 +119,7 @@ def test_a_clock_that_goes_back_changes_nothing(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(time, "time", back)
     shrink_stage(params, source, 0, tmp_path / "b", threads=1)
-    assert store.verify(tmp_path / "a") == store.verify(tmp_path / "b")
+    assert artifacts.verify(tmp_path / "a") == artifacts.verify(tmp_path / "b")
 
 
 # -- two at once -----------------------------------------------------------------------------------
@@ -129,21 +129,21 @@ def test_two_at_once_one_works_the_other_says_who_holds_the_lock(tmp_path: Path)
         folder = tmp_path / str(i)
         prepare(SHRINK, folder)
         assert race(SHRINK, folder) == ""
-        assert artifacts(folder) == expected
+        assert left_in(folder) == expected
         assert leftovers(folder) == []
 
 
 def test_a_lock_whose_owner_is_dead_is_free(tmp_path: Path) -> None:
     def hold() -> None:
-        with store.locked(tmp_path / "out"):
+        with artifacts.locked(tmp_path / "out"):
             os.kill(os.getpid(), 9)
 
     child = FORK.Process(target=hold)
     child.start()
     child.join(30)
     assert (tmp_path / ".out.lock").exists()
-    with store.locked(tmp_path / "out"):
-        second = store.locked(tmp_path / "out")
+    with artifacts.locked(tmp_path / "out"):
+        second = artifacts.locked(tmp_path / "out")
         with pytest.raises(UserError, match=f"written by process {os.getpid()} on .* since"), second:
             pass
 
@@ -151,14 +151,14 @@ def test_a_lock_whose_owner_is_dead_is_free(tmp_path: Path) -> None:
 def test_who_has_just_taken_a_lock_has_time_to_say_so(tmp_path: Path) -> None:
     lock, holder = filelock.FileLock(tmp_path / ".out.lock"), tmp_path / ".out.holder"
     with lock:
-        with pytest.raises(UserError, match="written by another process;"), store.locked(tmp_path / "out"):
+        with pytest.raises(UserError, match="written by another process;"), artifacts.locked(tmp_path / "out"):
             pass
         holder.touch()
         timer = threading.Timer(0.3, holder.write_text, ["process 1 on there since then\n"])
         timer.start()
         with (
             pytest.raises(UserError, match="written by process 1 on there since then;"),
-            store.locked(tmp_path / "out"),
+            artifacts.locked(tmp_path / "out"),
         ):
             pass
         timer.join()
@@ -166,17 +166,21 @@ def test_who_has_just_taken_a_lock_has_time_to_say_so(tmp_path: Path) -> None:
 
 def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    store.publish(out, {"a.json": b"1"})
+    artifacts.publish(out, {"a.json": b"1"})
     litter = [
-        tmp_path / f".out{store.WRITING}x" / "out" / "a.json",
-        out / f".a.json{store.WRITING}x",
-        tmp_path / ".out.checkpoint" / f".state.npz{store.WRITING}x",
+        tmp_path / f".out{artifacts.WRITING}x" / "out" / "a.json",
+        out / f".a.json{artifacts.WRITING}x",
+        tmp_path / ".out.checkpoint" / f".state.npz{artifacts.WRITING}x",
     ]
-    others = [tmp_path / f".other{store.WRITING}x", tmp_path / f".outer{store.WRITING}x", out / "mine.writing-x"]
+    others = [
+        tmp_path / f".other{artifacts.WRITING}x",
+        tmp_path / f".outer{artifacts.WRITING}x",
+        out / "mine.writing-x",
+    ]
     for path in (*litter, *others):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"torn")
-    with store.locked(out):
+    with artifacts.locked(out):
         assert not any(path.exists() for path in litter)
         assert all(path.exists() for path in others)
         assert (out / "a.json").read_bytes() == b"1"
@@ -186,7 +190,7 @@ def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
 def test_who_is_told_to_begin_anew_goes_on_from_nothing(tmp_path: Path, force: bool, extends: bool) -> None:
     """But who extends a result does, where it was interrupted; in the end nothing is left."""
     out = tmp_path / "result"
-    kept = store.kept_beside(out)
+    kept = artifacts.kept_beside(out)
     found: list[bool] = []
 
     def work() -> dict[str, bytes]:
@@ -211,7 +215,7 @@ def test_a_checkpoint_that_outlived_its_run_goes(tmp_path: Path) -> None:
         return run(out, parameters, lambda: {"metrics.json": b"{}"}, force=False)
 
     assert not made().reused
-    store.Checkpoint(out, parameters).save({"rows": np.zeros(3)}, {"iteration": 1})
+    artifacts.Checkpoint(out, parameters).save({"rows": np.zeros(3)}, {"iteration": 1})
     assert [*tmp_path.glob(".*.checkpoint")] != []
     assert made().reused
     assert [*tmp_path.glob(".*.checkpoint")] == []

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.study_mutants import check_tests, mutants, mutants_page, trier
-from lissnas.errors import LissnasError
+from lissnas.core.errors import LissnasError
+from tests.robustness.mutants import check_tests, mutants, mutants_page, trier
 
 CODE = """\
 from __future__ import annotations

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from lissnas import benchmarks, config, store
-from lissnas.sources import Source
+from lissnas import artifacts, benchmarks, config
+from lissnas.shrinkers.problem import Source
 from lissnas.stages.compare import compare_stage
 from lissnas.stages.locality import locality_stage
 from lissnas.stages.predictor import predictor_stage
@@ -42,7 +42,7 @@ def make(folder: Path, threads: int) -> None:
 
 
 def manifests(folder: Path) -> dict[str, dict[str, str]]:
-    return {path.name: store.verify(path) for path in sorted(folder.iterdir()) if path.is_dir()}
+    return {path.name: artifacts.verify(path) for path in sorted(folder.iterdir()) if path.is_dir()}
 
 
 @pytest.fixture(scope="module")

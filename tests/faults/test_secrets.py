@@ -24,8 +24,10 @@ pytest.importorskip("prefect", reason="prefect is not installed (the extra `pipe
 pytest.importorskip("supervisor", reason="supervisor is not installed (the extra `pipeline`)")
 
 from infra import deploy, settings, stack
-from lissnas import cli, remote, store
-from lissnas.errors import LissnasError, UserError
+from lissnas import artifacts
+from lissnas.artifacts import remote
+from lissnas.cli import app
+from lissnas.core.errors import LissnasError, UserError
 from tests.pipeline.harness import served
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +44,7 @@ EXEMPT = {
 
 def secret(name: str) -> str:
     """A value that is found nowhere by chance, and looks different in an address."""
-    return f"{name}+{store.sha256(name.encode())[:20]}"
+    return f"{name}+{artifacts.sha256(name.encode())[:20]}"
 
 
 def address(scheme: str, name: str, rest: str) -> str:
@@ -235,7 +237,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     ):
         subprocess.run(words.split(), cwd=folder, check=True)
     for name, text in {"config": DVC, "config.local": DVC_LOCAL}.items():
-        store.write(folder / ".dvc" / name, text.encode())
+        artifacts.write(folder / ".dvc" / name, text.encode())
     (folder / "judge.py").write_text(JUDGE)
     (folder / "harness").mkdir()
     with served(folder / "harness"):
@@ -269,7 +271,7 @@ def here(
         monkeypatch.setattr(sys, "argv", list(words))
         prefect = {PREFECT_API_URL: env["PREFECT_API_URL"]} if "PREFECT_API_URL" in env else {}
         with pytest.raises(SystemExit) as ended, temporary_settings(prefect):
-            cli.main() if words[0] == "lissnas" else runpy.run_module(words[0], run_name="__main__")
+            app.main() if words[0] == "lissnas" else runpy.run_module(words[0], run_name="__main__")
         said = "".join(capfd.readouterr()) + caplog.text
         caplog.clear()
         home.keep(said)

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("prefect", reason="Prefect is not installed (the extra `pipeline`)")
 
-from flows.study_soak import soak_labels, soak_page, soak_runs
+from tests.robustness.soak import soak_labels, soak_page, soak_runs
 
 
 def test_runs_in_a_row_leave_nothing_behind(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lissnas import spaces, store
-from lissnas.rng import stream
+from lissnas import artifacts, spaces
+from lissnas.core.rng import stream
 from lissnas.shrinkers import lissnas as method
 from lissnas.shrinkers import state as states
 from lissnas.shrinkers.lissnas import shrink
@@ -38,7 +38,7 @@ def truth(archs: Archs) -> FloatArray:
 
 
 def sha(data: bytes) -> str:
-    return store.sha256(data)[:16]
+    return artifacts.sha256(data)[:16]
 
 
 def named(space: Space, rows: Archs) -> bytes:
@@ -101,12 +101,12 @@ SHRINKS: dict[str, Callable[[], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", sorted(spaces_of()))
 def test_what_a_space_draws(name: str) -> None:
-    assert drawn(spaces_of()[name]) == store.read_json(PLACE)["spaces"][name]
+    assert drawn(spaces_of()[name]) == artifacts.read_json(PLACE)["spaces"][name]
 
 
 @pytest.mark.parametrize("name", sorted(SHRINKS))
 def test_what_a_shrink_returns(name: str) -> None:
-    assert SHRINKS[name]() == store.read_json(PLACE)["shrinks"][name]
+    assert SHRINKS[name]() == artifacts.read_json(PLACE)["shrinks"][name]
 
 
 def small_parts(set_to: Callable[[Any, str, Any], None]) -> dict[str, dict[str, Any]]:
@@ -119,7 +119,7 @@ def small_parts(set_to: Callable[[Any, str, Any], None]) -> dict[str, dict[str, 
 
 
 def test_what_shrinks_in_parts_return(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert small_parts(monkeypatch.setattr) == store.read_json(PLACE)["parts"]
+    assert small_parts(monkeypatch.setattr) == artifacts.read_json(PLACE)["parts"]
 
 
 def main() -> None:
@@ -127,7 +127,7 @@ def main() -> None:
     found: dict[str, Any] = {"spaces": {name: drawn(space) for name, space in spaces_of().items()}}
     found["shrinks"] = {name: make() for name, make in SHRINKS.items()}
     found["parts"] = small_parts(setattr)
-    store.write(PLACE, store.to_json(found))
+    artifacts.write(PLACE, artifacts.to_json(found))
 
 
 if __name__ == "__main__":

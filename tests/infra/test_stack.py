@@ -29,7 +29,7 @@ from infra import database, storage
 from infra.deploy import ROOT, time_limit
 from infra.settings import load
 from infra.stack import MARK
-from lissnas import store
+from lissnas import artifacts
 from tests.pipeline.test_one_shot import TINY
 
 pytest.importorskip("supervisor", reason="supervisor is not installed (the extra `pipeline`)")
@@ -189,7 +189,7 @@ def test_two_runs_at_once_on_two_workers(stack: Stack, tmp_path: Path) -> None:
     times = [(r["start_time"], r["end_time"]) for r in (stack.api("GET", f"flow_runs/{run}") for run in runs)]
     assert max(start for start, _ in times) < min(end for _, end in times), f"one after the other: {times}"
     for i in range(2):
-        assert store.verify(tmp_path / str(i))
+        assert artifacts.verify(tmp_path / str(i))
     for log in (stack.folder / "logs").glob("*.log"):
         assert "database is locked" not in log.read_text(errors="replace")
         assert "not logged to MLflow" not in log.read_text(errors="replace")
@@ -202,7 +202,7 @@ def test_training_goes_to_the_pool_of_gpus(stack: Stack, tmp_path: Path) -> None
     run = stack.begin("nas/cpu", {"benchmark": "nas_bench_macro", "out": str(out), "overrides": TINY})
     stack.until(run, lambda state: state == "Completed", 400)
     for folder in (out / "shrunk", out / "search" / "supernet", out / "search", out / "search" / "best"):
-        assert store.verify(folder)
+        assert artifacts.verify(folder)
     sent = stack.api("POST", "flow_runs/filter", {"work_pools": {"name": {"any_": ["gpu"]}}})
     assert len(sent) == 3
     assert {r["state"]["name"] for r in sent} == {"Completed"}
@@ -313,7 +313,7 @@ def test_a_run_whose_machine_dies_is_done_again(sqlite: Stack, tmp_path: Path) -
     states = sqlite.until(run, lambda state: state == "Completed", 400)
     assert states[0] == "Running"
     assert "Crashed" in states or "AwaitingRetry" in states
-    made, wanted = (store.read_manifest(tmp_path / name) for name in ("killed", "undisturbed"))
+    made, wanted = (artifacts.read_manifest(tmp_path / name) for name in ("killed", "undisturbed"))
     assert made == wanted is not None
 
 
@@ -323,7 +323,7 @@ def test_the_server_dies_during_a_run(sqlite: Stack, tmp_path: Path) -> None:
     for process in sqlite.of("infra.prefect_server"):
         process.send_signal(signal.SIGKILL)
     sqlite.until(run, lambda state: state == "Completed", 300)
-    assert store.verify(tmp_path / "out")
+    assert artifacts.verify(tmp_path / "out")
 
 
 def test_what_a_killed_supervisor_leaves_is_mended(sqlite: Stack) -> None:

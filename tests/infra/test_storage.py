@@ -10,7 +10,7 @@ import pytest
 
 from infra import storage
 from infra.settings import Addresses
-from lissnas.errors import LissnasError
+from lissnas.core.errors import LissnasError
 
 PORTS = {"prefect": 1, "mlflow": 1, "database": 1}
 

@@ -10,7 +10,7 @@ import pytest
 
 from lissnas import benchmarks
 from lissnas.benchmarks.tables import TASKS
-from lissnas.sources import Source
+from lissnas.shrinkers.problem import Source
 from lissnas.stages.shrink import shrink_stage
 
 

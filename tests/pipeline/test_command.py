@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from lissnas import benchmarks, store
+from lissnas import artifacts, benchmarks
 
 FILES = {
     "subspace.json",
@@ -31,12 +31,12 @@ FILES = {
 
 
 def lissnas(cwd: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from lissnas.cli import main; main()", *words]
+    command = [sys.executable, "-c", "from lissnas.cli.app import main; main()", *words]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **env}, timeout=120)
 
 
 def manifest(folder: Path) -> dict[str, str]:
-    return store.verify(folder)
+    return artifacts.verify(folder)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_killed_after_iteration_1_it_goes_on_to_the_same_bytes(
         "import time\nfrom lissnas import store\nsave = store.Checkpoint.save\n"
         "def saved(self, arrays, about):\n    save(self, arrays, about)\n"
         "    about['iteration'] == 1 and (print('saved', flush=True), time.sleep(60))\n"
-        "store.Checkpoint.save = saved\nfrom lissnas.cli import main\nmain()"
+        "store.Checkpoint.save = saved\nfrom lissnas.cli.app import main\nmain()"
     )
     words = ["shrink", "--benchmark", "nas_bench_macro", "--seed", "3", "--out", "out"]
     child = subprocess.Popen([sys.executable, "-c", slow, *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True)

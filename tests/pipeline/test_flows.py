@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from lissnas import benchmarks, options, store
-from lissnas.predictor import Predictor
-from lissnas.sources import Source
-from lissnas.stages.base import Outcome
+from lissnas import artifacts, benchmarks
+from lissnas.artifacts.stage_run import Outcome
+from lissnas.predictors.accuracy import Predictor
+from lissnas.shrinkers import description
+from lissnas.shrinkers.problem import Source
 from lissnas.stages.shrink import shrink_stage
 from tests.pipeline.harness import served
 
@@ -53,10 +54,10 @@ def client_call(method: str, *args: Any, **given: Any) -> Any:
 
 
 def test_shrink_gives_the_bytes_of_the_command(shrink_outcome: Outcome, tmp_path: Path) -> None:
-    checked, source = options.load("nas_bench_macro", ROOT / "params.yaml", {}, None)
+    checked, source = description.load("nas_bench_macro", ROOT / "params.yaml", {}, None)
     plain = shrink_stage(checked, Source.of(source), 5, tmp_path / "plain")
     assert shrink_outcome.folder == Path("data/shrunk/nas_bench_macro/seed-5")
-    assert store.verify(plain.folder) == store.verify(shrink_outcome.folder)
+    assert artifacts.verify(plain.folder) == artifacts.verify(shrink_outcome.folder)
 
 
 def test_the_steps_are_tasks_by_name(shrink_outcome: Outcome) -> None:
@@ -125,7 +126,7 @@ def test_mlflow_away_loses_nothing(server: Path, tmp_path: Path, monkeypatch: py
     outcome, place = shrink("nas_bench_macro", 6, out=tmp_path / "r", params=ROOT / "params.yaml")
     assert "not logged" in place
     assert "hunter2" not in place
-    assert store.verify(outcome.folder)
+    assert artifacts.verify(outcome.folder)
 
 
 def run_flow_shrink(folder: Path, **settings: str) -> tuple[int, str]:
@@ -152,7 +153,7 @@ def test_prefect_away_loses_nothing(tmp_path: Path) -> None:
     assert code == 0, said
     assert "PREFECT_API_URL=http://127.0.0.1:9/api does not answer" in said
     assert "hunter2" not in said
-    assert store.verify(tmp_path / "r")
+    assert artifacts.verify(tmp_path / "r")
 
 
 def test_prefect_without_a_database_is_told(tmp_path: Path) -> None:

@@ -18,9 +18,14 @@ torch = pytest.importorskip("torch", reason="torch is not installed (the extra `
 
 from PIL import Image  # noqa: E402
 
-from lissnas import nets, options, spaces, store  # noqa: E402
+from lissnas import (  # noqa: E402
+    artifacts,
+    nets,
+    spaces,
+)
+from lissnas.config.resolve import recipe_of  # noqa: E402
 from lissnas.nets import images  # noqa: E402
-from lissnas.stages.supernet import recipe_of  # noqa: E402
+from lissnas.shrinkers import description  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 PARAMS = ROOT / "params.imagenet.yaml"
@@ -71,7 +76,7 @@ def subspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     space = spaces.get("fairnas")
     rows = space.sample_distinct(8, np.random.default_rng(0))
     path = tmp_path_factory.mktemp("subspace") / "subspace.parquet"
-    path.write_bytes(store.to_parquet({"arch": space.format(rows)}))
+    path.write_bytes(artifacts.to_parquet({"arch": space.format(rows)}))
     return path
 
 
@@ -88,7 +93,7 @@ def test_full_size_networks_are_built_and_run(name: str) -> None:
 
 @pytest.mark.parametrize("recipe", ["appendix_f_imagenet", "fairnas", "imagenet_retrain"])
 def test_the_recipes_load_a_folder_at_full_resolution(folder: Path, recipe: str) -> None:
-    params = options.load_params(PARAMS, {"images.folder": str(folder), "images.validation": 6})
+    params = description.load_params(PARAMS, {"images.folder": str(folder), "images.validation": 6})
     data = images.load(params.images, recipe_of(params, recipe, "recipe"))
     pixels, labels = data.train_batch(0, 4)
     assert pixels.shape == (4, 3, 224, 224)
@@ -119,7 +124,7 @@ def test_two_processes_under_torchrun_train_a_supernet_of_fairnas(params: Path, 
     assert done.returncode == 0, done.stderr[-2000:]
     about = json.loads((out / "supernet.json").read_bytes())
     assert (about["space"], about["networks"], about["classes"]) == ("fairnas", 8, CLASSES)
-    store.verify(out)
+    artifacts.verify(out)
     # Again: the leader finds the result, and the other process has nothing to do.
     again = run([*launch, *words, "--out", str(out)], tmp_path)
     assert again.returncode == 0, again.stderr[-2000:]

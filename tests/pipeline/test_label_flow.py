@@ -20,11 +20,13 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 pytest.importorskip("prefect_dask", reason="prefect-dask is not installed (the extra `pipeline`)")
 
-from lissnas import config, options, spaces, store
-from lissnas.labelling import LOG, Attempt, LabellerUnavailable
-from lissnas.labels import read_archs, read_labels
+from lissnas import artifacts, config, spaces
+from lissnas.artifacts.journal import LOG
 from lissnas.nets.labels import train_label
-from lissnas.sources import get_space
+from lissnas.oracles.label_collection import Attempt, LabellerUnavailable
+from lissnas.oracles.label_table import read_archs, read_labels
+from lissnas.shrinkers import description
+from lissnas.shrinkers.problem import get_space
 from lissnas.stages.label import label_stage
 
 ROOT = Path(__file__).parents[2]
@@ -50,8 +52,8 @@ label_stage(options.load_params(Path("params.yaml"), {{}}), spaces.get({SPACE!r}
 
 def write_params(folder: Path, **more: Any) -> config.Params:
     overrides = {**TINY, **{k.replace("__", "."): v for k, v in more.items()}}
-    checked = options.load_params(None, overrides)
-    (folder / "params.yaml").write_bytes(store.to_json(checked.model_dump(mode="json")))
+    checked = description.load_params(None, overrides)
+    (folder / "params.yaml").write_bytes(artifacts.to_json(checked.model_dump(mode="json")))
     return checked
 
 
@@ -93,12 +95,12 @@ def labels_of(folder: Path) -> dict[str, float]:
 
 
 def test_what_it_leaves(collected: Path) -> None:
-    store.verify(collected)
+    artifacts.verify(collected)
     labels, space = labels_of(collected), spaces.get(SPACE)
     assert len(labels) == len(set(space.key(space.parse(list(labels))).tolist())) == 4
     assert space.format(space.parse(list(labels))) == list(labels)
     assert all(0 <= value <= 100 for value in labels.values())
-    metrics = store.read_json(collected / "metrics.json")
+    metrics = artifacts.read_json(collected / "metrics.json")
     assert (metrics["networks"], metrics["labels"], metrics["failed"]) == (4, 4, [])
     assert read_archs(collected / "labels.csv", space) == list(labels)
     assert not list(collected.parent.glob(".out.tasks/*"))
@@ -163,7 +165,7 @@ def test_a_program_labels_any_space(tmp_path: Path) -> None:
     words = ("--space", "mine.yaml", "--program", f"{sys.executable} judge.py", "--workers", "0", "--out", "out")
     flow(*words, "--archs", "next.csv")
     assert (tmp_path / "out/labels.csv").read_text().splitlines() == ['"arch","ms"', '"2|a",117', '"2|c",119']
-    assert store.read_json(tmp_path / "out/metrics.json")["failed"] == ["2|b"]
+    assert artifacts.read_json(tmp_path / "out/metrics.json")["failed"] == ["2|b"]
     assert (tmp_path / "calls").read_text().split() == ["2|a", "2|b", "2|c", "2|a", "2|b"]
     flow(*words, "--networks", "4")
     labels = read_labels(tmp_path / "out/labels.csv", get_space("mine.yaml"), least=0)
@@ -190,13 +192,13 @@ def test_killed_it_goes_on_to_the_same_bytes(collected: Path, tmp_path: Path) ->
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     label_stage(params, spaces.get(SPACE), 0, Path("out"))
-    assert store.read_manifest(tmp_path / "out") == store.read_manifest(collected)
+    assert artifacts.read_manifest(tmp_path / "out") == artifacts.read_manifest(collected)
     assert log.read_bytes().count(b"\n") == 5  # no label twice
 
 
 def test_two_at_once_on_one_folder(tmp_path: Path) -> None:
     write_params(tmp_path)
-    with store.locked(tmp_path / "out"):
+    with artifacts.locked(tmp_path / "out"):
         flow("--workers", "0", "--out", "out", code=2)
     assert not (tmp_path / "out").exists()
 
@@ -281,6 +283,6 @@ def test_on_a_cluster_the_same_labels(collected: Path, tmp_path: Path, monkeypat
         assert "KilledWorker" in str(next(one.error for one in given if one.arch == "dies"))
         with pytest.raises(LabellerUnavailable, match="no torch there"):
             asked("gone", "1")
-    assert store.read_manifest(tmp_path / "local") == store.read_manifest(collected)
-    assert store.read_manifest(tmp_path / "elsewhere") == store.read_manifest(collected)
+    assert artifacts.read_manifest(tmp_path / "local") == artifacts.read_manifest(collected)
+    assert artifacts.read_manifest(tmp_path / "elsewhere") == artifacts.read_manifest(collected)
     assert sorted(names) == sorted([f"train {arch}" for arch in labels_of(collected)] * 2)

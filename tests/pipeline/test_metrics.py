@@ -12,10 +12,11 @@ pytest.importorskip("prometheus_client", reason="the extra `pipeline` is not ins
 
 from prometheus_client import parser
 
-from flows.metrics import FOLDER, write_metrics
+from flows.metrics import write_metrics
+from infra.settings import METRICS_FOLDER
 from lissnas import benchmarks
 from lissnas.config import Params
-from lissnas.sources import Source
+from lissnas.shrinkers.problem import Source
 from lissnas.stages.shrink import shrink_stage
 
 
@@ -26,7 +27,7 @@ def test_a_result_is_a_file_that_prometheus_reads(
     outcome = shrink_stage(params, Source.of(benchmarks.get("nas_bench_macro")), 3, tmp_path / "shrunk", threads=1)
     write_metrics("shrink", outcome, 3)
     assert not list(tmp_path.glob("*/*.prom"))
-    monkeypatch.setenv(FOLDER, str(tmp_path / "metrics"))
+    monkeypatch.setenv(METRICS_FOLDER, str(tmp_path / "metrics"))
     for _ in range(2):  # a second result of the same stage, benchmark and seed takes the place of the first
         write_metrics("shrink", outcome, 3)
     [file] = (tmp_path / "metrics").iterdir()

@@ -24,20 +24,26 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
-from flows.study_faults import SECONDS  # noqa: E402
-from lissnas import benchmarks, config, nets, spaces, store  # noqa: E402
+from lissnas import (  # noqa: E402
+    artifacts,
+    benchmarks,
+    config,
+    nets,
+    spaces,
+)
 from lissnas.nets import files, images  # noqa: E402
 from lissnas.nets.evaluation import accuracy  # noqa: E402
 from lissnas.nets.images import Augmentation  # noqa: E402
-from lissnas.sources import Source  # noqa: E402
+from lissnas.shrinkers.problem import Source  # noqa: E402
 from lissnas.stages.shrink import shrink_stage  # noqa: E402
 from tests.pipeline.harness import served  # noqa: E402
+from tests.robustness.faults import SECONDS  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 MACRO = benchmarks.get("nas_bench_macro")
 FORK = multiprocessing.get_context("forkserver")
 """Every command is a process of its own, forked from one that has imported torch already."""
-FORK.set_forkserver_preload(["pytest", "lissnas.cli", "lissnas.stages.one_shot"])
+FORK.set_forkserver_preload(["pytest", "lissnas.cli.app", "lissnas.stages.one_shot"])
 
 TINY: dict[str, Any] = {
     **SECONDS,
@@ -63,23 +69,23 @@ def command(cwd: Path, words: list[str], log: Path, stop: tuple[str, int] | None
     if stop is not None:
         stand_still(*stop, log / "saved")
     sys.argv = ["lissnas", *words]
-    from lissnas.cli import main
+    from lissnas.cli.app import main
 
     main()
 
 
 def stand_still(stage: str, times: int, marker: Path) -> None:
-    save, seen = store.Checkpoint.save, [0]
+    save, seen = artifacts.Checkpoint.save, [0]
     mark = {"supernet": "/.supernet.checkpoint", "search": "/.out.checkpoint", "retrain": "/.best.tasks/"}[stage]
 
-    def saved(self: store.Checkpoint, arrays: Any, about: Any) -> None:
+    def saved(self: artifacts.Checkpoint, arrays: Any, about: Any) -> None:
         save(self, arrays, about)
         seen[0] += mark in str(self.folder.absolute())
         if seen[0] == times:
             marker.touch()
             time.sleep(120)
 
-    store.Checkpoint.save = saved  # type: ignore[method-assign]
+    artifacts.Checkpoint.save = saved  # type: ignore[method-assign]
 
 
 class Done:
@@ -111,7 +117,7 @@ def lissnas(tmp_path_factory: pytest.TempPathFactory) -> Lissnas:
 def params(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A parameter file; JSON is YAML."""
     path = tmp_path_factory.mktemp("params") / "params.yaml"
-    path.write_bytes(store.to_json(config.load(None, TINY, benchmarks.names()).model_dump(mode="json")))
+    path.write_bytes(artifacts.to_json(config.load(None, TINY, benchmarks.names()).model_dump(mode="json")))
     return path
 
 
@@ -132,7 +138,7 @@ def found(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What an undisturbed run leaves, in a process from scratch."""
     cwd = tmp_path_factory.mktemp("found")
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    start = [sys.executable, "-c", "from lissnas.cli import main; main()"]
+    start = [sys.executable, "-c", "from lissnas.cli.app import main; main()"]
     done = subprocess.run([*start, *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "supernet: step 12 of 12" in done.stderr
@@ -144,7 +150,7 @@ def found(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def manifests(out: Path) -> dict[str, dict[str, str]]:
-    return {stage: store.verify(out / folder) for stage, folder in STAGES.items()}
+    return {stage: artifacts.verify(out / folder) for stage, folder in STAGES.items()}
 
 
 def members_of(shrunk: Path) -> Any:
@@ -230,9 +236,9 @@ def test_a_trained_supernet_is_used_and_one_of_others_refused(
     assert done.code == 0, done.err
     assert "supernet: step" not in done.err
     assert not (tmp_path / "out" / "supernet").exists()
-    assert store.verify(tmp_path / "out")["history.parquet"] == manifests(found)["search"]["history.parquet"]
+    assert artifacts.verify(tmp_path / "out")["history.parquet"] == manifests(found)["search"]["history.parquet"]
     few = MACRO.space.format(MACRO.space.enumerate()[:30])
-    (tmp_path / "few.parquet").write_bytes(store.to_parquet({"arch": few}))
+    (tmp_path / "few.parquet").write_bytes(artifacts.to_parquet({"arch": few}))
     other = lissnas(tmp_path, *words, *given, "--subspace", "few.parquet", "--out", "other")
     assert other.code == 2
     assert "was trained on other networks (60 of nas_bench_macro) than the shrunk space has (30)" in other.err
@@ -299,13 +305,13 @@ def test_killed_in_the_middle_of_a_stage_it_goes_on_to_the_same_files(
     assert not any(line in done.err for line in before)  # it did not start over
     expected = manifests(found)
     for finished in [*there, stage]:
-        assert store.verify(out / STAGES[finished]) == expected[finished]
+        assert artifacts.verify(out / STAGES[finished]) == expected[finished]
     assert {p.name for p in tmp_path.rglob(".*") if p.suffix != ".lock"} == set()
 
 
 # -- mistakes ----------------------------------------------------------------------------------------
 def write_set(path: Path, names: list[str]) -> Path:
-    path.write_bytes(store.to_parquet({"arch": names}))
+    path.write_bytes(artifacts.to_parquet({"arch": names}))
     return path
 
 

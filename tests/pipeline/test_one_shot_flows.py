@@ -17,9 +17,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
-from lissnas import benchmarks, config, store  # noqa: E402
+from lissnas import (  # noqa: E402
+    artifacts,
+    benchmarks,
+    config,
+)
 from lissnas.nets import files  # noqa: E402
-from lissnas.sources import Source  # noqa: E402
+from lissnas.shrinkers.problem import Source  # noqa: E402
 from lissnas.stages.shrink import shrink_stage  # noqa: E402
 from tests.pipeline.harness import served  # noqa: E402
 from tests.pipeline.test_one_shot import TINY  # noqa: E402
@@ -47,7 +51,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """All four flows, one after the other, against a Prefect server and an MLflow database of their own."""
     home = tmp_path_factory.mktemp("flows")
     checked = config.load(None, {**TINY, **MORE, "ranking.benchmarks": RANKED}, benchmarks.names())
-    (home / "params.yaml").write_bytes(store.to_json(checked.model_dump(mode="json")))
+    (home / "params.yaml").write_bytes(artifacts.to_json(checked.model_dump(mode="json")))
     shrink_stage(checked, Source.of(benchmarks.get("nas_bench_macro")), 0, home / "shrunk", threads=1)
     threads = torch.get_num_threads()
     with served(home):
@@ -70,7 +74,7 @@ def runs() -> list[Any]:
 
 def test_each_leaves_a_whole_result(home: Path) -> None:
     for name in ("supernet", "search", "retrain", "ranking"):
-        store.verify(home / "data" / name / "nas_bench_macro")
+        artifacts.verify(home / "data" / name / "nas_bench_macro")
     top = json.loads((home / "data/search/nas_bench_macro/top.json").read_bytes())
     assert [t["score"] for t in top] == sorted((t["score"] for t in top), reverse=True)
     network = files.load(home / "data/retrain/nas_bench_macro")

@@ -18,18 +18,18 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.random import Generator
 
-from lissnas import cli, spaces, store
+from lissnas import artifacts, spaces
+from lissnas.cli import app
 from lissnas.config import Params
-from lissnas.errors import ConfigError, InvalidArchitecture
-from lissnas.label_rows import write_rows
-from lissnas.labels import read_labels
-from lissnas.sources import from_space
+from lissnas.core.errors import ConfigError, InvalidArchitecture
+from lissnas.oracles.label_table import read_labels, write_rows
+from lissnas.shrinkers.problem import from_space
 from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.base import Features, distinct_children, raise_first
 from lissnas.spaces.declared import DeclaredSpace, parse_space, read_space
 from lissnas.stages.shrink import shrink_stage
 from lissnas.study import Study
-from lissnas.testing import SpaceSuite
+from lissnas.testing.suites import SpaceSuite
 
 ROOT = Path(__file__).parents[2]
 DOC = ROOT / "docs" / "own_space.md"
@@ -52,7 +52,7 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run every block of the tutorial, in order, as it stands; what it shows must have come out."""
     folder = tmp_path_factory.mktemp("tutorial")
     tools = tmp_path_factory.mktemp("bin")
-    for name, call in (("python", ""), ("lissnas", "-c 'from lissnas.cli import main; main()' ")):
+    for name, call in (("python", ""), ("lissnas", "-c 'from lissnas.cli.app import main; main()' ")):
         (tools / name).write_text(f'#!/bin/sh\nexec {sys.executable} {call}"$@"\n')
         (tools / name).chmod(0o755)
     path = {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": f"{folder}:{ROOT}", "COLUMNS": "80"}
@@ -76,14 +76,14 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_tutorial_as_written(tutorial: Path) -> None:
     """Its shrinks are sound and good: of the example's labels tau is high, and more of them make it higher."""
-    store.verify(tutorial / "shrunk")
-    first, more = (store.read_json(tutorial / name / "metrics.json") for name in ("shrunk", "shrunk_150"))
+    artifacts.verify(tutorial / "shrunk")
+    first, more = (artifacts.read_json(tutorial / name / "metrics.json") for name in ("shrunk", "shrunk_150"))
     assert first["tau_low"] > 0.6
     assert (first["labels"], more["labels"]) == (100, 150)
-    assert store.read_json(tutorial / "shrunk" / "run.json")["seconds"] < 60  # 3 where nothing else runs
+    assert artifacts.read_json(tutorial / "shrunk" / "run.json")["seconds"] < 60  # 3 where nothing else runs
     space = read_space(tutorial / "my_space" / "space.yaml")
     assert len(Study.open(tutorial / "study", space).labels.values) == 100
-    assert (store.read_json(tutorial / "asked" / "metrics.json")["labels"]) == 100
+    assert (artifacts.read_json(tutorial / "asked" / "metrics.json")["labels"]) == 100
 
 
 def test_the_tutorial_finds_good_networks(tutorial: Path) -> None:
@@ -184,7 +184,7 @@ def lissnas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["lissnas", *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            app.main()
         out = capsys.readouterr()
         return int(ended.value.code or 0), out.out, out.err
 

@@ -11,10 +11,13 @@ from typer.testing import CliRunner
 
 pytest.importorskip("mlflow", reason="mlflow is not installed (the extra `pipeline`)")
 
-from lissnas import benchmarks, cli, registry, tracking, unlogged
+from lissnas import benchmarks, tracking
+from lissnas.artifacts.stage_run import Outcome
+from lissnas.cli import app
 from lissnas.config import Params
-from lissnas.stages.base import Outcome
 from lissnas.stages.predictor import predictor_stage
+from lissnas.tracking import model_registry, pending
+from lissnas.tracking.mlflow import _client
 from tests.pipeline.harness import mlflow_server
 
 NAME = "lissnas-predictor-nas_bench_macro"
@@ -45,8 +48,8 @@ def fitted(make_params: Callable[..., Params], tmp_path: Path) -> Callable[..., 
 
 
 def champion() -> str:
-    client, _ = tracking._client()
-    return str(client.get_model_version_by_alias(NAME, registry.CHAMPION).version)
+    client, _ = _client()
+    return str(client.get_model_version_by_alias(NAME, model_registry.CHAMPION).version)
 
 
 @BOTH
@@ -75,7 +78,7 @@ def test_a_champion_loads_and_predicts(server: str, fitted: Callable[..., Outcom
 
     outcome = fitted("model")
     tracking.log_stage("predictor", outcome)
-    booster = mlflow.xgboost.load_model(f"models:/{NAME}@{registry.CHAMPION}")
+    booster = mlflow.xgboost.load_model(f"models:/{NAME}@{model_registry.CHAMPION}")
     space = benchmarks.get("nas_bench_macro").space
     rows = space.encode(space.sample(50, np.random.default_rng(0)))
     own = xgb.Booster(model_file=str(outcome.folder / "models" / "predictor-0.ubj"))
@@ -87,20 +90,20 @@ def test_what_mlflow_could_not_be_told_is_told_later(
 ) -> None:
     outcome, lost = fitted("kept"), fitted("lost", predictor__trees=3)
     run = CliRunner().invoke
-    assert "nothing is left to log" in run(cli.app, ["sync"]).output
+    assert "nothing is left to log" in run(app.app, ["sync"]).output
     for one in (outcome, lost):
-        unlogged.keep("predictor", one.folder, None, None)
+        pending.keep("predictor", one.folder, None, None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", GONE)
-    away = run(cli.app, ["sync"])
+    away = run(app.app, ["sync"])
     assert away.exit_code == 1
     assert away.output.count("not logged: predictor") == 2
-    assert len(list(unlogged.FOLDER.iterdir())) == 2
+    assert len(list(pending.FOLDER.iterdir())) == 2
     (lost.folder / "metrics.json").write_text("{}")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    back = run(cli.app, ["sync"])
+    back = run(app.app, ["sync"])
     assert back.exit_code == 1
     assert f"logged: predictor in {outcome.folder}: run " in " ".join(back.output.split())
     assert "forgotten" in back.output
     assert tracking.find(outcome.folder) is not None
     assert tracking.find(lost.folder) is None
-    assert "nothing is left to log" in run(cli.app, ["sync"]).output
+    assert "nothing is left to log" in run(app.app, ["sync"]).output

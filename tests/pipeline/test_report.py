@@ -12,20 +12,21 @@ from typing import Any
 
 import pytest
 
-from flows import study_huge
-from lissnas import benchmarks, options, spaces, store
-from lissnas.comparison import chosen
+from lissnas import artifacts, benchmarks, spaces
+from lissnas.artifacts.stage_run import Outcome
 from lissnas.config import Params
-from lissnas.errors import DamagedFile, UserError
-from lissnas.report import paper, space_map
-from lissnas.report.huge_tables import COLUMNS
-from lissnas.report.page import Words, _html
-from lissnas.report.tables import Table
-from lissnas.sources import packaged
-from lissnas.stages.base import Outcome
+from lissnas.core.errors import DamagedFile, UserError
+from lissnas.shrinkers import description
+from lissnas.shrinkers.comparison import chosen
+from lissnas.shrinkers.problem import packaged
 from lissnas.stages.compare import compare_stage
 from lissnas.stages.locality import locality_stage
-from lissnas.stages.report import read_study, report_stage
+from lissnas.stages.report import paper, space_map
+from lissnas.stages.report.huge_tables import COLUMNS
+from lissnas.stages.report.page import Words, _html
+from lissnas.stages.report.stage import read_study, report_stage
+from lissnas.stages.report.tables import Table
+from studies import huge as huge_module
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["nas_bench_macro", "transnas_macro/class_scene"]
@@ -73,7 +74,7 @@ def rows(report: Outcome, table: str) -> list[dict[str, str]]:
 
 
 def test_every_table_and_figure_is_a_file(report: Outcome) -> None:
-    files = store.verify(report.folder)
+    files = artifacts.verify(report.folder)
     assert {f"tables/{name}.csv" for name in TABLES} <= set(files)
     figures = {f.removesuffix(".png") for f in files if f.endswith(".png")}
     assert figures == {f.removesuffix(".svg") for f in files if f.endswith(".svg")}
@@ -106,7 +107,7 @@ def test_the_papers_numbers_stand_beside_ours_or_alone(report: Outcome) -> None:
 def test_a_committed_study_has_its_own_rows(params: Params, data: Path, tmp_path: Path) -> None:
     summary = Outcome(data / "compare" / NAMES[0], {}, True).csv("summary.csv")
     study = [{"benchmark": NAMES[0], **row, "seeds": 10} for row in summary]
-    store.write(tmp_path / "results" / "compare.csv", store.to_csv(study))
+    artifacts.write(tmp_path / "results" / "compare.csv", artifacts.to_csv(study))
     outcome = report_stage(params, data, tmp_path / "results", tmp_path / "out")
     found = [r["from"] for r in rows(outcome, "table-6") if r["benchmark"] == NAMES[0]]
     assert found == ["pipeline, 2 seeds", "study, 10 seeds"]
@@ -121,8 +122,8 @@ def test_spaces_too_large_to_list_are_shown_with_who_judged(
     source = packaged(spaces.get("ofa_mobilenetv3"))
     judged = compare_stage(small, source, ["lissnas", "flops"], [0], tmp_path / "ofa", threads=1)
     results = tmp_path / "results"
-    store.write(results / "compare_ofa.csv", store.to_csv(list(study_huge.ofa_rows(judged))))
-    store.write(results / "compare_ofa_edf.csv", (judged.folder / "edf.csv").read_bytes())
+    artifacts.write(results / "compare_ofa.csv", artifacts.to_csv(list(huge_module.ofa_rows(judged))))
+    artifacts.write(results / "compare_ofa_edf.csv", (judged.folder / "edf.csv").read_bytes())
     huge = "mobilenet,221504,true,1000,1000,1000,true,set,5000,60,1.5,70,75,somebody"
     (results / "huge.csv").write_text(f"{','.join(COLUMNS)}\n{huge}\n")
     outcome = report_stage(params, data, results, tmp_path / "out")
@@ -151,7 +152,7 @@ def test_missing_and_damaged_inputs_are_named(params: Params, data: Path, tmp_pa
 
 def test_the_same_inputs_make_the_same_bytes(params: Params, data: Path, report: Outcome, tmp_path: Path) -> None:
     again = report_stage(params, data, ROOT / "no such folder", tmp_path / "out")
-    assert store.verify(again.folder) == store.verify(report.folder)
+    assert artifacts.verify(again.folder) == artifacts.verify(report.folder)
     assert report_stage(params, data, ROOT / "no such folder", tmp_path / "out").reused
 
 
@@ -172,7 +173,7 @@ def test_no_text_becomes_a_part_of_the_page() -> None:
 
 
 def test_params_of_the_study_differ_in_what_runs_only() -> None:
-    small, study = (options.load_params(ROOT / f, {}) for f in ("params.yaml", "params.study.yaml"))
+    small, study = (description.load_params(ROOT / f, {}) for f in ("params.yaml", "params.study.yaml"))
     assert small.model_copy(update={"pipeline": study.pipeline, "ranking": study.ranking}) == study
     assert set(small.pipeline.benchmarks) <= set(study.pipeline.benchmarks)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lissnas.errors import LissnasError, UserError
+from lissnas.core.errors import LissnasError, UserError
 from tests.pipeline.harness import served
 
 STAGES = """

@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 import xgboost as xgb
 
-from lissnas import options, spaces
-from lissnas.label_rows import write_rows
-from lissnas.sources import get_space
+from lissnas import spaces
+from lissnas.artifacts.stage_run import Outcome
+from lissnas.oracles.label_table import write_rows
+from lissnas.shrinkers import description
+from lissnas.shrinkers.problem import get_space
 from lissnas.spaces import Archs, FloatArray
-from lissnas.stages.base import Outcome
 from lissnas.stages.shrink import shrink_stage
 from tests.pipeline.harness import served
 from tests.pipeline.test_command import FILES, manifest
@@ -83,7 +84,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def start(cwd: Path, *words: str, **env: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from lissnas.cli import main; main()", "shrink", *words]
+    command = [sys.executable, "-c", "from lissnas.cli.app import main; main()", "shrink", *words]
     given = {**os.environ, "COLUMNS": "500", "PYTHONPATH": str(ROOT), **env}
     return subprocess.Popen(command, cwd=cwd, env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -318,7 +319,7 @@ def both(out: Path, overrides: dict[str, Any], **given: Any) -> tuple[Outcome, O
     params = ROOT / "params.yaml"
     flow, place = shrink(out=out / "flow", params=params, overrides=overrides, threads=1, **given)
     source = {"oracle_timeout": 600.0, **given}
-    checked, what = options.load_source(source, params, overrides, out / "plain")
+    checked, what = description.load_source(source, params, overrides, out / "plain")
     return flow, shrink_stage(checked, what, 0, out / "plain", threads=1), place
 
 
@@ -355,8 +356,8 @@ def test_balls_go_through_the_flow_and_into_mlflow(
 ) -> None:
     from mlflow import MlflowClient
 
-    from lissnas import balls, subspace
     from lissnas.shrinkers import lissnas as method
+    from lissnas.spaces import balls, subspace
 
     for module in (method, balls, subspace):
         monkeypatch.setattr(module, "LISTABLE", 5_000)

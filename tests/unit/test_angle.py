@@ -13,14 +13,20 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
-from lissnas import benchmarks, config, nets, shrinkers, spaces  # noqa: E402
-from lissnas.errors import LissnasError, UserError  # noqa: E402
+from lissnas import (  # noqa: E402
+    benchmarks,
+    config,
+    nets,
+    shrinkers,
+    spaces,
+)
+from lissnas.core.errors import LissnasError, UserError  # noqa: E402
 from lissnas.nets import samplers  # noqa: E402
 from lissnas.nets.angle import AngleOracle  # noqa: E402
 from lissnas.nets.evaluation import SupernetOracle  # noqa: E402
 from lissnas.nets.images import Augmentation, MemoryData  # noqa: E402
 from lissnas.nets.training import train  # noqa: E402
-from lissnas.oracles import CountedOracle  # noqa: E402
+from lissnas.oracles.base import CountedOracle  # noqa: E402
 from lissnas.shrinkers import abs as abs_  # noqa: E402
 from lissnas.spaces import Archs, Space  # noqa: E402
 

@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from lissnas import spaces, store
-from lissnas.errors import InvalidArchitecture, UnknownName, UserError
+from lissnas import artifacts, spaces
+from lissnas.core.errors import InvalidArchitecture, UnknownName, UserError
 from lissnas.spaces import AnyNetX, Space
 from lissnas.spaces.anynetx import STEPS, VALUES, Described, Values, fitted, non_decreasing, stage_costs
-from lissnas.testing import SpaceSuite
+from lissnas.testing.suites import SpaceSuite
 
 REGNETX_200MF = "1x24b1g8|1x56b1g8|4x152b1g8|7x368b1g8"
 SMALL: dict[str, Any] = {"width": 0.25, "stem_stride": 1, "classes": 10}
@@ -509,7 +509,9 @@ def test_a_network_goes_to_disk_and_back(torch: Any, tmp_path: Path) -> None:
     network.train()(x)  # statistics that aren't those of the start
     about = files.describe_network(network, 16, {})
     assert about["arch"] == REGNETX_200MF
-    store.publish(tmp_path / "net", {files.WEIGHTS: files.weights(network), files.ABOUT: json.dumps(about).encode()})
+    artifacts.publish(
+        tmp_path / "net", {files.WEIGHTS: files.weights(network), files.ABOUT: json.dumps(about).encode()}
+    )
     again = nets.load(tmp_path / "net")
     assert again.path == network.path
     assert torch.equal(again(x), network.eval()(x))

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from lissnas import balls as module
 from lissnas import spaces
-from lissnas.balls import Balls, ball_volume, distances
-from lissnas.errors import UserError
+from lissnas.core.errors import UserError
 from lissnas.spaces import ChoiceSpace, Space
+from lissnas.spaces import balls as module
+from lissnas.spaces.balls import Balls, ball_volume, distances
 from lissnas.spaces.base import BoolArray
 from lissnas.spaces.declared import parse_space
-from lissnas.subspace import Subspace
+from lissnas.spaces.subspace import Subspace
 
 POSITIONS = """
 name: own

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from networkx.algorithms.isomorphism import DiGraphMatcher
 
 from lissnas import spaces
-from lissnas.errors import InvalidArchitecture
+from lissnas.core.errors import InvalidArchitecture
 from lissnas.spaces import Archs, CellSpace
 
 SPACE = spaces.get("nasbench101")

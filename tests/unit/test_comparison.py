@@ -16,9 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lissnas import benchmarks, spaces, store
+from lissnas import artifacts, benchmarks, spaces
 from lissnas.benchmarks import Benchmark
-from lissnas.comparison import (
+from lissnas.core.errors import ConfigError, DamagedFile, LissnasError, UnknownName, UserError
+from lissnas.oracles.base import BudgetSpent, CountedOracle
+from lissnas.shrinkers import RIVALS
+from lissnas.shrinkers.comparison import (
     APART,
     FREE,
     METHODS,
@@ -33,15 +36,12 @@ from lissnas.comparison import (
     run_method,
     summarise,
 )
-from lissnas.errors import ConfigError, DamagedFile, LissnasError, UnknownName, UserError
-from lissnas.oracles import BudgetSpent, CountedOracle
-from lissnas.shrinkers import RIVALS
 from lissnas.shrinkers.pruning import all_choices, droppable
 from lissnas.shrinkers.pruning import drop as drop_choices
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray
 from lissnas.spaces.base import BoolArray
+from lissnas.spaces.subspace import Subspace
 from lissnas.stages.compare import compare_stage
-from lissnas.subspace import Subspace
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -465,7 +465,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_the_stage_writes_the_files_of_the_contract(compared: Path) -> None:
-    assert store.verify(compared).keys() == FILES
+    assert artifacts.verify(compared).keys() == FILES
     table = pq.read_table(compared / "comparison.parquet")
     assert set(table.column_names) >= CONTRACT
     assert all(table[c].null_count == 0 for c in table.column_names)
@@ -587,7 +587,7 @@ def uninterrupted(make_params: Callable[..., Any], tmp_path_factory: pytest.Temp
 
 
 def same_files(a: Path, b: Path) -> None:
-    first, second = store.verify(a), store.verify(b)
+    first, second = artifacts.verify(a), artifacts.verify(b)
     assert {name for name in first if first[name] != second.get(name)} == set()
     assert first.keys() == second.keys()
 
@@ -647,11 +647,11 @@ def test_other_parameters_do_not_take_up_finished_tasks(make_params: Callable[..
 def test_force_does_everything_anew(make_params: Callable[..., Any], uninterrupted: Path) -> None:
     calls = Calls()
     table = benchmarks.get("nas_bench_macro")
-    before = store.read_manifest(uninterrupted)
+    before = artifacts.read_manifest(uninterrupted)
     outcome = compare_stage(make_params(), table, FEW, [0, 1], uninterrupted, calls, force=True, threads=1)
     assert not outcome.reused
     assert len([n for n in calls.names if not n.startswith("open")]) == 2 * (len(FEW) + 1)
-    assert store.read_manifest(uninterrupted) == before
+    assert artifacts.read_manifest(uninterrupted) == before
 
 
 # -- other sizes of comparison ---------------------------------------------------------------------

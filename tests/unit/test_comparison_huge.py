@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lissnas import comparison, shrinkers, spaces
+from lissnas import shrinkers, spaces
+from lissnas.artifacts.stage_run import Outcome
 from lissnas.benchmarks.surrogates import ofa_accuracy
-from lissnas.comparison import METHODS, TABLED, Ground, chosen, open_contest, run_method
-from lissnas.console import show_comparison
-from lissnas.errors import LissnasError, UserError
-from lissnas.oracles import CountedOracle
-from lissnas.shrinkers import dds, greedynas_v2, naive
+from lissnas.cli.render import show_comparison
+from lissnas.core.errors import LissnasError, UserError
+from lissnas.oracles.base import CountedOracle
+from lissnas.predictors.surrogate import SurrogateScorer
+from lissnas.shrinkers import comparison, dds, greedynas_v2, naive
+from lissnas.shrinkers.comparison import METHODS, TABLED, Ground, chosen, open_contest, run_method
+from lissnas.shrinkers.problem import Source, from_space, packaged
 from lissnas.shrinkers.pruning import all_choices
-from lissnas.sources import Source, from_space, packaged
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray, Space
 from lissnas.spaces.anynetx import AnyNetX, Values
-from lissnas.stages.base import Outcome
+from lissnas.spaces.subspace import Subspace
 from lissnas.stages.compare import compare_stage
-from lissnas.subspace import Subspace
-from lissnas.testing import SyntheticOracle
-from lissnas.user_oracles import SurrogateScorer
+from lissnas.testing.suites import SyntheticOracle
 
 OFA = spaces.get("ofa_mobilenetv3")
 MILLIONS = ("ofa_mobilenetv3", "anynetx", "anynetx_d", "anynetx_e", "shufflenetv2")

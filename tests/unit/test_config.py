@@ -8,7 +8,7 @@ import pytest
 
 import lissnas
 from lissnas import benchmarks, config, spaces
-from lissnas.errors import ConfigError
+from lissnas.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 GOOD = (ROOT / "params.yaml").read_text()

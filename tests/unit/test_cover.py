@@ -15,22 +15,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from lissnas import balls as balls_module
-from lissnas import options, spaces, store
-from lissnas import subspace as subspace_module
-from lissnas.balls import Balls, ball_volume, distances
+from lissnas import artifacts, spaces
 from lissnas.config import shrink_params
-from lissnas.errors import UserError
+from lissnas.core.errors import UserError
+from lissnas.predictors.surrogate import SurrogateScorer
 from lissnas.shrinkers import cover as cover_module
+from lissnas.shrinkers import description
 from lissnas.shrinkers import lissnas as method
 from lissnas.shrinkers.cover import cover, spaced
 from lissnas.shrinkers.lissnas import ShrinkResult, shrink
-from lissnas.shrinkers.state import Problem, State
-from lissnas.sources import Source
+from lissnas.shrinkers.problem import Problem, Source
+from lissnas.shrinkers.state import State
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray, Space
+from lissnas.spaces import balls as balls_module
+from lissnas.spaces import subspace as subspace_module
+from lissnas.spaces.balls import Balls, ball_volume, distances
 from lissnas.spaces.base import BoolArray
 from lissnas.stages.shrink import shrink_files, shrink_metrics, shrink_stage
-from lissnas.user_oracles import SurrogateScorer
 
 SPACE = ChoiceSpace("made_up", [4] * 8)
 EVERY = SPACE.enumerate()
@@ -194,7 +195,7 @@ def test_a_ball_as_large_as_the_space_is_the_space() -> None:
 # -- the shrink ------------------------------------------------------------------------------------
 def problem_of(space: Space, target: int, **more: Any) -> Problem:
     labels = more.pop("labels", None)
-    params = options.load_params(None, {"shrink.target_size": target, **more.pop("overrides", {})})
+    params = description.load_params(None, {"shrink.target_size": target, **more.pop("overrides", {})})
     known = None if labels is None else len(labels[0])
     own = shrink_params(params, space.name, 0, space.size(), "no table", known)
     return Problem(space, None, own, None, 1.0, 1, more.pop("scorer", None), labels)
@@ -262,11 +263,11 @@ def test_balls_are_the_same_bytes_after_an_interruption_and_with_threads(unliste
     assert shrink_files(shrink(replace(problem, threads=3), state=state), source) == whole
     overrides = {"shrink.target_size": 50_000}
     outcome = shrink_stage(
-        options.load_params(None, overrides), replace(source, point=1.0), 0, tmp_path / "out", threads=2
+        description.load_params(None, overrides), replace(source, point=1.0), 0, tmp_path / "out", threads=2
     )
-    assert store.verify(outcome.folder).keys() >= {"subspace.json", "subspace.parquet", "metrics.json"}
+    assert artifacts.verify(outcome.folder).keys() >= {"subspace.json", "subspace.parquet", "metrics.json"}
     assert outcome.metrics["size"] == json_size(whole)
-    assert shrink_stage(options.load_params(None, overrides), source, 0, tmp_path / "out").reused
+    assert shrink_stage(description.load_params(None, overrides), source, 0, tmp_path / "out").reused
 
 
 def json_size(files: dict[str, bytes]) -> int:

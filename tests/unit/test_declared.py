@@ -19,12 +19,12 @@ from networkx.algorithms.isomorphism import DiGraphMatcher
 from scipy.stats import chisquare
 
 from lissnas import spaces
-from lissnas.errors import ConfigError, InvalidArchitecture, UserError
+from lissnas.core.errors import ConfigError, InvalidArchitecture, UserError
 from lissnas.spaces import CellSpace, Space
 from lissnas.spaces.declared import DeclaredSpace, parse_space, read_space
-from lissnas.spaces.declared_product import clopper_pearson
+from lissnas.spaces.declared.product import clopper_pearson
 from lissnas.spaces.edge_cell import EdgeCellSpace
-from lissnas.testing import SpaceSuite
+from lissnas.testing.suites import SpaceSuite
 
 EXAMPLE = """\
 name: my_space

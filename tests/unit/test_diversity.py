@@ -14,8 +14,8 @@ from scipy.spatial.distance import cdist, cosine
 from scipy.stats import ks_2samp
 
 from lissnas import spaces
-from lissnas.diversity import BINS, SAMPLE, Yardstick
-from lissnas.errors import UserError
+from lissnas.core.errors import UserError
+from lissnas.metrics.diversity import BINS, SAMPLE, Yardstick
 from lissnas.spaces import Archs, ChoiceSpace, IntArray
 
 RATIOS = ("cosine_coverage", "cosine_mean_coverage", "distance_mean", "distance_nearest")

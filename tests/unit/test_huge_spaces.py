@@ -16,11 +16,11 @@ from threadpoolctl import threadpool_limits
 
 from lissnas import spaces
 from lissnas.benchmarks import surrogates, tables
-from lissnas.errors import DamagedFile, InvalidArchitecture, UserError
+from lissnas.core.errors import DamagedFile, InvalidArchitecture, UserError
 from lissnas.spaces import Archs, NASBench301, OFAMobileNetV3, Space
 from lissnas.spaces import nasbench301_cells as cells
-from lissnas.subspace import Subspace
-from lissnas.testing import SpaceSuite
+from lissnas.spaces.subspace import Subspace
+from lissnas.testing.suites import SpaceSuite
 
 OFA = OFAMobileNetV3()
 NB301 = NASBench301()

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows import study_huge
-from lissnas import store
-from lissnas.errors import LissnasError, UserError
-from lissnas.report import paper, tables
-from lissnas.report.figures import big
-from lissnas.report.huge_tables import (
+from lissnas import artifacts
+from lissnas.core.errors import LissnasError, UserError
+from lissnas.plots.figures import big
+from lissnas.stages.compare import remarks
+from lissnas.stages.report import paper, tables
+from lissnas.stages.report.huge_tables import (
     COLUMNS,
     Huge,
     judged_table,
@@ -26,7 +26,8 @@ from lissnas.report.huge_tables import (
     table_6,
     window,
 )
-from lissnas.stages.compare import remarks
+from studies import huge
+from studies import huge as study_huge
 
 MADE: list[dict[str, Any]] = [
     {
@@ -56,7 +57,7 @@ MADE: list[dict[str, Any]] = [
 
 @pytest.fixture
 def found(tmp_path: Path) -> list[Huge]:
-    store.write(tmp_path / "huge.csv", store.to_csv(MADE))
+    artifacts.write(tmp_path / "huge.csv", artifacts.to_csv(MADE))
     return read_huge(tmp_path / "huge.csv")
 
 
@@ -146,7 +147,7 @@ def judged_rows() -> list[dict[str, Any]]:
 
 
 def test_a_judged_comparison_is_read_and_shown(tmp_path: Path) -> None:
-    store.write(tmp_path / "c.csv", store.to_csv(judged_rows()))
+    artifacts.write(tmp_path / "c.csv", artifacts.to_csv(judged_rows()))
     c = read_judged(tmp_path / "c.csv")
     table = judged_table(c)
     assert [r[0] for r in table.rows] == ["full space", "lissnas", "abs"]
@@ -162,7 +163,7 @@ def test_a_judged_comparison_is_read_and_shown(tmp_path: Path) -> None:
 def test_quantiles_are_read_by_space(tmp_path: Path) -> None:
     shares = np.linspace(0, 1, 5)
     rows = [{"space": s, "share": p, "value": 80 + k + p} for k, s in enumerate(("full space", "abs")) for p in shares]
-    store.write(tmp_path / "e.csv", store.to_csv(rows))
+    artifacts.write(tmp_path / "e.csv", artifacts.to_csv(rows))
     values = read_quantiles(tmp_path / "e.csv")
     assert list(values) == ["full space", "abs"]
     assert values["abs"] == pytest.approx(81 + shares)
@@ -171,31 +172,31 @@ def test_quantiles_are_read_by_space(tmp_path: Path) -> None:
 
 # -- the study -----------------------------------------------------------------------------------------
 def test_a_child_is_measured_and_its_failure_told(capfd: pytest.CaptureFixture[str]) -> None:
-    found = study_huge.measured(["--version"])
+    found = huge.measured(["--version"])
     assert 0 < found["seconds"] < 60
     assert 0.02 < found["memory_gib"] < 4
     assert "lissnas" in capfd.readouterr().out
     with pytest.raises(LissnasError, match="ended with code 2"):
-        study_huge.measured(["shrink", "--space", "nowhere", "--out", "x"])
+        huge.measured(["shrink", "--space", "nowhere", "--out", "x"])
 
 
 def test_a_space_that_was_measured_is_not_shrunk_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     targets = {"ofa_mobilenetv3": 300}
-    rows = study_huge.huge_study(tmp_path, targets)
+    rows = huge.huge_study(tmp_path, targets)
     assert list(rows[0]) == list(COLUMNS)
     assert rows[0]["size"] == rows[0]["size_low"] == "300"
     assert rows[0]["mean_shrunk"] > rows[0]["mean_full"] + 1
     refused: Callable[..., Any] = lambda arguments: pytest.fail("measured again")  # noqa: E731
     monkeypatch.setattr(study_huge, "measured", refused)
-    assert study_huge.huge_study(tmp_path, targets) == rows
-    page = study_huge.huge_page(rows, "Made here.")
+    assert huge.huge_study(tmp_path, targets) == rows
+    page = huge.huge_page(rows, "Made here.")
     assert "| ofa_mobilenetv3 | 2.18e19 | 300 | set |" in page
-    store.write(tmp_path / "huge.csv", store.to_csv(rows))
+    artifacts.write(tmp_path / "huge.csv", artifacts.to_csv(rows))
     with (tmp_path / "huge.csv").open() as file:
         assert next(csv.reader(file)) == list(COLUMNS)
     assert read_huge(tmp_path / "huge.csv")[0].full_size == 7371**5
 
 
 def test_every_space_of_the_study_is_judged_by_somebody() -> None:
-    assert set(study_huge.TARGETS) <= set(study_huge.JUDGES)
-    assert set(study_huge.MEMORY) <= set(study_huge.TARGETS)
+    assert set(huge.TARGETS) <= set(huge.JUDGES)
+    assert set(huge.MEMORY) <= set(huge.TARGETS)

@@ -21,7 +21,7 @@ from torchvision.io import write_png  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402
 
 from lissnas.config import Params  # noqa: E402
-from lissnas.errors import DamagedFile, UserError  # noqa: E402
+from lissnas.core.errors import DamagedFile, UserError  # noqa: E402
 from lissnas.nets import images  # noqa: E402
 from lissnas.nets.images import Augmentation, FolderData, MemoryData, augment, indices, normalise  # noqa: E402
 

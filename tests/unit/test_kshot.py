@@ -13,9 +13,15 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
-from lissnas import benchmarks, config, nets, spaces, store  # noqa: E402
+from lissnas import (  # noqa: E402
+    artifacts,
+    benchmarks,
+    config,
+    nets,
+    spaces,
+)
 from lissnas.config import TrainingConfig  # noqa: E402
-from lissnas.errors import ConfigError, UserError  # noqa: E402
+from lissnas.core.errors import ConfigError, UserError  # noqa: E402
 from lissnas.nets import files, kshot, samplers  # noqa: E402
 from lissnas.nets.base import used_choices  # noqa: E402
 from lissnas.nets.blocks import BatchNorm  # noqa: E402
@@ -454,8 +460,8 @@ def test_a_dictionary_is_loaded_as_it_was_saved(name: str, tmp_path: Path) -> No
     train(model, noise(), recipe(steps=2), 0, samplers.over_set(rows, 0))
     about = files.describe_supernet(model, rows)
     assert (about["shots"], about["affine"], about["networks"]) == (3, name != "shufflenetv2", 4)
-    content = {files.SUPERNET_WEIGHTS: files.weights(model), files.SUPERNET_ABOUT: store.to_json(about)}
-    store.publish(tmp_path / "supernet", content)
+    content = {files.SUPERNET_WEIGHTS: files.weights(model), files.SUPERNET_ABOUT: artifacts.to_json(about)}
+    artifacts.publish(tmp_path / "supernet", content)
     loaded = files.load_supernet(tmp_path / "supernet", rows[::-1])
     assert isinstance(loaded, KShotSupernet)
     assert not loaded.training
@@ -471,9 +477,9 @@ def test_weights_of_another_number_of_shots_are_refused(tmp_path: Path) -> None:
     for shots, claimed in ((1, 2), (2, 1), (2, 3)):
         model = dictionary(shots)
         about = {**files.describe_supernet(model, members()), "shots": claimed}
-        content = {files.SUPERNET_WEIGHTS: files.weights(model), files.SUPERNET_ABOUT: store.to_json(about)}
+        content = {files.SUPERNET_WEIGHTS: files.weights(model), files.SUPERNET_ABOUT: artifacts.to_json(about)}
         folder = tmp_path / f"{shots}-{claimed}"
-        store.publish(folder, content)
+        artifacts.publish(folder, content)
         with pytest.raises(UserError, match="don't fit"):
             files.load_supernet(folder, members())
 
@@ -497,7 +503,7 @@ def test_interrupted_training_of_a_dictionary_goes_on_to_the_same_bytes(
     sampler = samplers.over_set(members(), 0)
     course: list[list[Progress]] = [[], []]
     whole = train(dictionary(3), noise(), made, 0, sampler, course=course[0])
-    checkpoint = store.Checkpoint(tmp_path / "r", {})
+    checkpoint = artifacts.Checkpoint(tmp_path / "r", {})
     with pytest.raises(Interrupted):
         train(dictionary(3), noise(), made, 0, sampler, checkpoint, stop)
     goes_on = train(dictionary(3, seed=9), noise(), made, 0, sampler, checkpoint, course=course[1])

@@ -13,13 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.random import default_rng
 
-from flows import study_labels
-from lissnas import benchmarks, options, predictor, store
+from lissnas import artifacts, benchmarks
 from lissnas.config import Params
-from lissnas.kernel import KernelModel
-from lissnas.predictor import Predictor, assess
-from lissnas.report import figures
-from lissnas.report.label_curve import (
+from lissnas.plots import figures
+from lissnas.predictors import accuracy
+from lissnas.predictors import accuracy as predictor
+from lissnas.predictors.accuracy import Predictor, assess
+from lissnas.predictors.kernel import KernelModel
+from lissnas.shrinkers import description
+from lissnas.shrinkers.lissnas import ShrinkResult, shrink
+from lissnas.shrinkers.problem import Problem
+from lissnas.stages.report.label_curve import (
     COLLECTED,
     SIX_ROUNDS,
     UNIFORM,
@@ -28,15 +32,14 @@ from lissnas.report.label_curve import (
     label_tables,
     points,
 )
-from lissnas.shrinkers.lissnas import ShrinkResult, shrink
-from lissnas.shrinkers.state import Problem
+from studies import labels
 
 NAME = "nas_bench_macro"
 
 
 @pytest.fixture(scope="module")
 def params() -> Params:
-    return options.load_params(Path(__file__).parents[2] / "params.study.yaml", {})
+    return description.load_params(Path(__file__).parents[2] / "params.study.yaml", {})
 
 
 def made(gains: dict[tuple[str, int], Sequence[float]], name: str = "a") -> list[dict[str, Any]]:
@@ -121,7 +124,7 @@ def test_without_a_study_the_report_has_none_of_it() -> None:
 
 # -- the study ------------------------------------------------------------------------------------------
 def rows_of(params: Params, work: Path) -> list[dict[str, Any]]:
-    return list(study_labels.label_rows(params, work, [NAME], (50, 100, 10_000), (0, 1)))
+    return list(labels.label_rows(params, work, [NAME], (50, 100, 10_000), (0, 1)))
 
 
 def test_a_study_resumed_after_an_interruption_gives_the_same_file(
@@ -143,19 +146,19 @@ def test_a_study_resumed_after_an_interruption_gives_the_same_file(
             raise KeyboardInterrupt
         return shrink(problem)
 
-    monkeypatch.setattr("flows.study_labels.shrink", ends_early)
+    monkeypatch.setattr("studies.labels.shrink", ends_early)
     with pytest.raises(KeyboardInterrupt):
         rows_of(params, tmp_path / "ended")
     again = rows_of(params, tmp_path / "ended")
-    assert store.to_csv(again) == store.to_csv(whole)
+    assert artifacts.to_csv(again) == artifacts.to_csv(whole)
     assert len(asked) == 4 + 7  # three were there
-    page = study_labels.labels_page(whole, "made")
+    page = labels.labels_page(whole, "made")
     assert page.startswith("made ")
     assert f"| {NAME} | 100 |" in page
 
 
 def test_modes_differ_in_how_labels_are_drawn_only(params: Params) -> None:
-    uniform, collected = (study_labels.chosen_params(params, mode, 70) for mode in (UNIFORM, COLLECTED))
+    uniform, collected = (labels.chosen_params(params, mode, 70) for mode in (UNIFORM, COLLECTED))
     assert (uniform.shrink.elite.first_labels, uniform.shrink.elite.label_rounds) == (1.0, 0)
     assert collected.shrink.elite == params.shrink.elite
     assert uniform.shrink.labels == collected.shrink.labels == 70
@@ -191,8 +194,8 @@ def test_few_labels_are_worth_more_with_the_kernel(params: Params, monkeypatch: 
 
 
 def test_many_labels_are_the_trees_alone(params: Params) -> None:
-    assert few_labels(predictor.FEW, 0, params).kernel is None
-    assert few_labels(predictor.FEW - 1, 0, params).kernel is not None
+    assert few_labels(accuracy.FEW, 0, params).kernel is None
+    assert few_labels(accuracy.FEW - 1, 0, params).kernel is not None
 
 
 def test_a_predictor_with_a_kernel_is_read_back_as_it_was(params: Params) -> None:

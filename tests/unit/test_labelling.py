@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lissnas.errors import DamagedFile, UserError
-from lissnas.labelling import (
+from lissnas.core.errors import DamagedFile, UserError
+from lissnas.oracles.label_collection import (
     Attempt,
     LabelFailed,
     Labeller,
@@ -27,7 +27,7 @@ from lissnas.labelling import (
     one_by_one,
     said,
 )
-from lissnas.trainer import Trainer
+from lissnas.oracles.training_worker import Trainer
 
 ABOUT = {"space": "toy", "seed": 0}
 ARCHS = [f"a{i}" for i in range(8)]
@@ -182,8 +182,8 @@ def test_labels_of_other_parameters_are_refused(tmp_path: Path) -> None:
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib\n"
-        "from lissnas.labelling import LabelLog\n"
-        "from lissnas.errors import UserError\n"
+        "from lissnas.oracles import LabelLog\n"
+        "from lissnas.core.errors import UserError\n"
         "try:\n"
         f"    with LabelLog.opened(pathlib.Path(sys.argv[1]), {ABOUT!r}): sys.exit(5)\n"
         "except UserError as error: print(error); sys.exit(error.exit_code)\n"
@@ -343,7 +343,7 @@ def test_a_missing_program_is_said() -> None:
 def test_when_the_asker_is_killed_the_process_ends(tmp_path: Path) -> None:
     code = (
         "import sys, time\n"
-        "from lissnas.trainer import Trainer\n"
+        "from lissnas.oracles.training_worker import Trainer\n"
         f"t = Trainer({{}}, 60.0, [sys.executable, '-c', {CHILD!r}])\n"
         "print(int(t('a0')), flush=True); time.sleep(60)\n"
     )

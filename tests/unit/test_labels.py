@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lissnas import spaces
-from lissnas.errors import ConfigError
-from lissnas.label_rows import write_rows
-from lissnas.labels import Labels, read_labels
+from lissnas.core.errors import ConfigError
+from lissnas.oracles.label_table import Labels, read_labels, write_rows
 from lissnas.spaces import Space
 from lissnas.spaces.declared import parse_space
 

@@ -11,22 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lissnas import benchmarks, options
+from lissnas import benchmarks
 from lissnas.config import shrink_params
-from lissnas.errors import UserError
-from lissnas.labels import Labels
-from lissnas.oracles import Oracle
-from lissnas.predictor import Predictor, out_of_fold, tau_interval
-from lissnas.rng import stream
+from lissnas.core.errors import UserError
+from lissnas.core.rng import stream
+from lissnas.oracles.base import Oracle
+from lissnas.oracles.label_table import Labels
+from lissnas.predictors.accuracy import Predictor, out_of_fold, tau_interval
+from lissnas.predictors.surrogate import SurrogateScorer
+from lissnas.shrinkers import description
 from lissnas.shrinkers import lissnas as method
 from lissnas.shrinkers import state as states
 from lissnas.shrinkers.lissnas import ShrinkResult, plain_call, shrink
+from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.selection import best
-from lissnas.shrinkers.state import FAILED, Problem, State
-from lissnas.sources import Source
+from lissnas.shrinkers.state import FAILED, State
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray, Space
 from lissnas.stages.shrink import WEAK_TAU, shrink_files, shrink_metrics
-from lissnas.user_oracles import SurrogateScorer
 
 SPACE = ChoiceSpace("made_up", [4] * 10)
 WORTH = np.random.default_rng(0).normal(size=(10, 4))
@@ -49,7 +50,7 @@ def make(
     **overrides: Any,
 ) -> Problem:
     dotted = {name.replace("__", "."): value for name, value in overrides.items()}
-    params = options.load_params(None, {"shrink.target_size": target, **dotted})
+    params = description.load_params(None, {"shrink.target_size": target, **dotted})
     known = None if oracle is not None else len(labels[0]) if labels is not None else 0
     own = shrink_params(params, space.name, seed, space.size(), "no table", known)
     return Problem(space, oracle, own, None, 1.0, 1, SurrogateScorer(scorer) if scorer else None, labels)
@@ -191,7 +192,7 @@ def test_enough_memory_loses_nothing_that_can_be_measured(bounded: Bound, kind: 
 def test_nasbench101_in_little_memory(bounded: Bound) -> None:
     """Three times the target loses nothing: .002 to .01 percent points either way over three seeds."""
     table = benchmarks.get("nasbench101")
-    params = shrink_params(options.load_params(None, {}), table.name, 0, table.space.size(), table.sha256)
+    params = shrink_params(description.load_params(None, {}), table.name, 0, table.space.size(), table.sha256)
     problem = Problem(table.space, table, params, table, 1.0, 1)
     bounded(12_000, 40_000)
     result = shrink(problem)
@@ -273,7 +274,7 @@ def test_resumed_after_any_iteration_is_the_same_bytes(bounded: Bound, kind: str
 
 @pytest.mark.parametrize("kind", PROBLEMS)
 def test_threads_change_no_byte(bounded: Bound, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lissnas.predictor.CHUNK", 100)  # so that several threads have something to do
+    monkeypatch.setattr("lissnas.predictors.accuracy.CHUNK", 100)  # so that several threads have something to do
     bounded(400, 2_400)
     problem = PROBLEMS[kind]()
     one, three = (shrink_files(shrink(replace(problem, threads=n)), source_of(problem)) for n in (1, 3))
@@ -283,12 +284,12 @@ def test_threads_change_no_byte(bounded: Bound, kind: str, monkeypatch: pytest.M
 @pytest.mark.parametrize("chunk", [1, 7, 64, 10_000])
 def test_scores_do_not_depend_on_chunks_and_threads(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     archs, values = given(200)
-    settings = options.load_params(None, {}).predictor
+    settings = description.load_params(None, {}).predictor
     model = Predictor.fit(SPACE, archs, values, settings, 0, 1)
     more = SPACE.sample(500, np.random.default_rng(5))
     expected = model.score(more, 1)
     before = model.dump()
-    monkeypatch.setattr("lissnas.predictor.CHUNK", chunk)
+    monkeypatch.setattr("lissnas.predictors.accuracy.CHUNK", chunk)
     for threads in (0, 1, 2, 5):
         assert (model.score(more, threads) == expected).all()
         assert model.score(more[:0], threads).shape == (0,)
@@ -408,7 +409,7 @@ def test_noise_is_called_weak_and_knowledge_is_not(seed: int) -> None:
 def test_every_fold_is_judged_by_the_others() -> None:
     """A label that only its own network can tell of is not learnt from out of fold."""
     archs, _ = given(100)
-    settings = options.load_params(None, {}).predictor
+    settings = description.load_params(None, {}).predictor
     noise = np.random.default_rng(0).normal(size=100)
     scores = out_of_fold(SPACE, archs, noise, settings, 0, stream(0, "folds"), 1)
     again = out_of_fold(SPACE, archs, noise, settings, 0, stream(0, "folds"), 3)

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from lissnas import benchmarks, spaces, store
+from lissnas import artifacts, benchmarks, spaces
 from lissnas.benchmarks import Benchmark
-from lissnas.errors import DamagedFile, UserError
-from lissnas.locality import (
+from lissnas.core.errors import DamagedFile, UserError
+from lissnas.metrics.locality import (
     ANY,
     Pairs,
     autocorrelation,
@@ -32,7 +32,7 @@ from lissnas.locality import (
     threshold,
     walk,
 )
-from lissnas.predictor import Predictor
+from lissnas.predictors.accuracy import Predictor
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray, Space
 from lissnas.stages.locality import locality_stage, read_threshold
 
@@ -347,7 +347,7 @@ def measured(make_params: Any, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_the_stage_writes_the_files_of_the_contract(measured: Path) -> None:
-    manifest = store.verify(measured)
+    manifest = artifacts.verify(measured)
     assert {"locality.parquet", "walk.parquet", "locality.json", "locality.png", "metrics.json"} <= set(manifest)
     rows = pq.read_table(measured / "locality.parquet")
     assert rows.column_names == COLUMNS
@@ -367,9 +367,9 @@ def test_the_same_parameters_give_the_same_bytes(measured: Path, make_params: An
     table = benchmarks.get("nas_bench_macro")
     assert locality_stage(make_params(**SMALL), table, measured).reused
     again = locality_stage(make_params(**SMALL), table, tmp_path / "again")
-    assert store.read_manifest(again.folder) == store.read_manifest(measured)
+    assert artifacts.read_manifest(again.folder) == artifacts.read_manifest(measured)
     other = locality_stage(make_params(**SMALL, locality__seed=1), table, tmp_path / "other")
-    before, after = store.read_manifest(measured), store.read_manifest(other.folder)
+    before, after = artifacts.read_manifest(measured), artifacts.read_manifest(other.folder)
     assert before is not None
     assert after is not None
     assert before["locality.parquet"] != after["locality.parquet"]
@@ -445,7 +445,7 @@ def test_the_threshold_is_read_back(measured: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no manifest\.json"):
         read_threshold(tmp_path, "transnas")
     copy = tmp_path / "copy"
-    store.publish(copy, {p.name: p.read_bytes() for p in measured.iterdir()})
+    artifacts.publish(copy, {p.name: p.read_bytes() for p in measured.iterdir()})
     (copy / "locality.json").write_text("{}")
     with pytest.raises(DamagedFile, match=r"locality\.json is damaged"):
         read_threshold(copy, "nas_bench_macro")

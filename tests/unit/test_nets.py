@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
 from lissnas import nets, spaces  # noqa: E402
-from lissnas.errors import InvalidArchitecture, UnknownName, UserError  # noqa: E402
+from lissnas.core.errors import InvalidArchitecture, UnknownName, UserError  # noqa: E402
 from lissnas.nets.alone import begin_as_shortcuts  # noqa: E402
 from lissnas.nets.anynetx import XBlock  # noqa: E402
 from lissnas.nets.blocks import BatchNorm, DepthwiseConvolution, MobileBlock  # noqa: E402

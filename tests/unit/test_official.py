@@ -26,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from lissnas import benchmarks, cli, spaces, store
+from lissnas import artifacts, benchmarks, spaces
 from lissnas.benchmarks import official
 from lissnas.benchmarks.official import (
     layout,
@@ -42,11 +42,12 @@ from lissnas.benchmarks.official import sources as published
 from lissnas.benchmarks.official.files import UnreadableFile
 from lissnas.benchmarks.official.restricted import NotPlainData
 from lissnas.benchmarks.official.tfrecord import masked_crc, records
-from lissnas.data_cli import app
-from lissnas.errors import DamagedFile, LissnasError, UnknownName, UserError
+from lissnas.cli import app
+from lissnas.cli.data import app as data_app
+from lissnas.core.errors import DamagedFile, LissnasError, UnknownName, UserError
 from lissnas.spaces import Space
 from lissnas.spaces.cell import adjacency
-from lissnas.testing import SpaceSuite
+from lissnas.testing.suites import SpaceSuite
 
 
 # -- writers of the official formats ---------------------------------------------------------------
@@ -266,7 +267,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def lissnas(*words: str | Path) -> str:
     """Return what `lissnas data` with these words prints."""
-    done = CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False)
+    done = CliRunner().invoke(data_app, [str(w) for w in words], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -857,7 +858,7 @@ def test_imported_models_judge_a_shrink(tmp_path: Path, root: Path) -> None:
     one_by_one = [model.predict(xgboost.DMatrix(known)) for model in members]
     assert oracle(archs) == pytest.approx(np.mean(one_by_one, axis=0))
     command = ["shrink", "--space", "nasbench301", "--oracle-model", str(root / "nasbench301"), "--target-size", "300"]
-    done = CliRunner().invoke(cli.app, [*command, "--out", str(tmp_path / "shrunk")])
+    done = CliRunner().invoke(app.app, [*command, "--out", str(tmp_path / "shrunk")])
     assert done.exit_code == 0, done.output
     metrics = json.loads((tmp_path / "shrunk" / "metrics.json").read_bytes())
     assert metrics["mean_predicted"] > metrics["full_best_predicted"] * 0.9
@@ -869,7 +870,7 @@ def test_models_of_other_features_judge_nothing(tmp_path: Path, boosters: list[x
     with pytest.raises(UserError, match="reads 5 features, a genotype of NAS-Bench-301 has 56"):
         nasbench301_models.ensemble(root / "nasbench301")
     done = CliRunner().invoke(
-        cli.app,
+        app.app,
         ["shrink", "--space", "fairnas", "--oracle-model", str(root / "nasbench301"), "--out", str(tmp_path / "o")],
     )
     assert done.exit_code != 0
@@ -1007,7 +1008,7 @@ def selected(name: str, archs: Sequence[str]) -> list[float]:
 
 
 def test_the_files_of_an_import(imported101: Path) -> None:
-    assert set(store.verify(imported101)) == {"metrics.json", "nasbench101.parquet", "parameters.json"}
+    assert set(artifacts.verify(imported101)) == {"metrics.json", "nasbench101.parquet", "parameters.json"}
     table = pq.read_table(imported101 / "nasbench101.parquet")
     assert table.column_names[0] == "arch"
     assert set(table.column_names[1:]) == {
@@ -1118,15 +1119,15 @@ def test_a_damaged_import_is_found_before_it_is_used(imported101: Path) -> None:
 
 
 def test_an_import_is_a_function_of_the_file(tmp_path: Path, imported101: Path) -> None:
-    before = store.verify(imported101)
+    before = artifacts.verify(imported101)
     words: list[str | Path] = ["import", "nasbench101", tmp_path / "nb.tfrecord"]
     assert "Nothing was done" in lissnas(*words)
     lissnas(*words, "--to", tmp_path / "other")
-    assert store.verify(tmp_path / "other" / "nasbench101") == before
+    assert artifacts.verify(tmp_path / "other" / "nasbench101") == before
     more = write101(tmp_path / "more.tfrecord", values101(epochs=(108,)))
     with pytest.raises(UserError, match="holds the result of other parameters"):
         lissnas("import", "nasbench101", more)
-    assert store.verify(imported101) == before
+    assert artifacts.verify(imported101) == before
     lissnas("import", "nasbench101", more, "--force")
     with pytest.raises(UserError, match="run1 to run3 / 108 epochs"):
         benchmarks.get("nasbench101@val/mean/36")
@@ -1178,14 +1179,14 @@ def test_the_list_for_people(imported101: Path) -> None:
 
 
 def test_a_table_is_written_as_before(tmp_path: Path) -> None:
-    from lissnas.cli import app as whole
+    from lissnas.cli.app import app as whole
 
     words = ["data", "--benchmark", "nas_bench_macro", "--out", str(tmp_path / "t")]
     done = CliRunner().invoke(whole, words, catch_exceptions=False)
     assert done.exit_code == 0
     assert "3,969" in done.output
     files = {"benchmark.json", "metrics.json", "parameters.json", "table.parquet"}
-    assert set(store.verify(tmp_path / "t")) == files
+    assert set(artifacts.verify(tmp_path / "t")) == files
     assert "nasbench301" in CliRunner().invoke(whole, ["data", "list"]).output
 
 
@@ -1199,7 +1200,7 @@ def test_a_table_is_written_as_before(tmp_path: Path) -> None:
     ],
 )
 def test_words_that_are_missing(words: list[str], reason: str) -> None:
-    done = CliRunner().invoke(app, words)
+    done = CliRunner().invoke(data_app, words)
     assert done.exit_code == 2
     assert reason in done.output
 

@@ -21,13 +21,19 @@ torch = pytest.importorskip("torch", reason="torch is not installed (the extra `
 
 from PIL import Image  # noqa: E402
 
-from lissnas import benchmarks, config, nets, spaces, store  # noqa: E402
+from lissnas import (  # noqa: E402
+    artifacts,
+    benchmarks,
+    config,
+    nets,
+    spaces,
+)
 from lissnas.config import TrainingConfig  # noqa: E402
-from lissnas.errors import UserError  # noqa: E402
+from lissnas.core.errors import UserError  # noqa: E402
+from lissnas.core.rng import stream  # noqa: E402
 from lissnas.nets import kshot, parallel, samplers, training  # noqa: E402
 from lissnas.nets.images import Augmentation, FolderData, MemoryData, jitter, random_crop  # noqa: E402
 from lissnas.nets.training import NotFinite, check_batches, train  # noqa: E402
-from lissnas.rng import stream  # noqa: E402
 from lissnas.spaces import Archs  # noqa: E402
 
 SMALL: dict[str, Any] = {"width": 0.25, "stem_stride": 1, "classes": 10}
@@ -213,7 +219,7 @@ def test_a_process_alone_leads_and_tells_nobody(monkeypatch: pytest.MonkeyPatch)
 
 def train_hurt(rank: int, folder: Path, hurt_rank: int) -> None:
     meet(rank, folder)
-    checkpoint = store.Checkpoint(folder / "r", {})
+    checkpoint = artifacts.Checkpoint(folder / "r", {})
     try:
         train(a_supernet(), Hurt(3, hurt_rank), recipe(), 0, samplers.over_set(members(), 0), checkpoint)
     except NotFinite as error:
@@ -227,7 +233,7 @@ def test_a_loss_of_one_process_that_is_no_number_ends_both(hurt_rank: int, tmp_p
     path = "".join(map(str, samplers.over_set(members(), 0)(3)[0]))
     assert a == b
     assert a.startswith(f"step 3 on path {path}: the loss is nan")
-    saved = store.Checkpoint(tmp_path / "r", {}).load()
+    saved = artifacts.Checkpoint(tmp_path / "r", {}).load()
     assert saved is not None
     assert saved[1]["step"] == 2
     assert all(np.isfinite(v).all() for v in saved[0].values())
@@ -339,7 +345,7 @@ def test_at_most_one_batch_is_made_ahead() -> None:
 @pytest.mark.parametrize("at", [0, 3, 5])
 def test_an_image_that_can_t_be_read_ends_training_at_its_step(at: int, tmp_path: Path) -> None:
     seen: list[int] = []
-    checkpoint = store.Checkpoint(tmp_path / "r", {})
+    checkpoint = artifacts.Checkpoint(tmp_path / "r", {})
     sampler = samplers.over_set(members(), 0)
     with pytest.raises(OSError, match=f"the image of step {at} can't be read"):
         train(a_supernet(), Recorder(at), recipe(), 0, sampler, checkpoint, lambda p: seen.append(p.step))

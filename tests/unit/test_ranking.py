@@ -17,18 +17,26 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
-from flows.study_faults import SECONDS  # noqa: E402
-from lissnas import benchmarks, config, console, nets, options, spaces, store  # noqa: E402
+from lissnas import (  # noqa: E402
+    artifacts,
+    benchmarks,
+    config,
+    nets,
+    spaces,
+)
+from lissnas.artifacts.stage_run import Outcome  # noqa: E402
 from lissnas.benchmarks import Benchmark  # noqa: E402
+from lissnas.cli import options, render  # noqa: E402
 from lissnas.config import Params, TrainingConfig  # noqa: E402
-from lissnas.errors import ConfigError, UnknownName, UserError  # noqa: E402
+from lissnas.core.errors import ConfigError, UnknownName, UserError  # noqa: E402
+from lissnas.metrics.quality import correlations  # noqa: E402
 from lissnas.nets import images  # noqa: E402
 from lissnas.nets.training import Progress  # noqa: E402
-from lissnas.quality import correlations  # noqa: E402
+from lissnas.shrinkers import description  # noqa: E402
 from lissnas.spaces import Archs  # noqa: E402
 from lissnas.stages import ranking as stage  # noqa: E402
-from lissnas.stages.base import Outcome  # noqa: E402
 from lissnas.stages.ranking import can_run, markdown, rank, ranking_stage, shrunk_spaces, summarise  # noqa: E402
+from tests.robustness.faults import SECONDS  # noqa: E402
 
 MACRO = benchmarks.get("nas_bench_macro")
 METHODS = ["full", "full_balanced", "lissnas", "abs"]
@@ -56,7 +64,7 @@ def one_thread() -> Iterator[None]:
 
 def params_of(**changes: Any) -> Params:
     dotted = {k.replace("__", "."): v for k, v in changes.items()}
-    return options.load_params(None, {**TINY, **dotted})
+    return description.load_params(None, {**TINY, **dotted})
 
 
 def entry(name: str = "nas_bench_macro", recipe: str = "cpu", seeds: tuple[int, ...] = (0,)) -> dict[str, Any]:
@@ -68,7 +76,7 @@ def ranked(params: Params, out: Path, benchmark: Benchmark = MACRO, **more: Any)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != store.RUN}
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != artifacts.RUN}
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +93,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> Outcome
 
 # -- what a run leaves -------------------------------------------------------------------------------
 def test_files_of_a_ranking(whole: Outcome, lines: list[str]) -> None:
-    left = store.verify(whole.folder)
+    left = artifacts.verify(whole.folder)
     files = {"ranking.csv", "summary.csv", "scores.parquet", "ranking.md", "ranking.png", "metrics.json"}
     assert set(left) == files | {"parameters.json"}
     assert [p for p in whole.folder.parent.iterdir() if p.suffix != ".lock"] == [whole.folder]
@@ -143,7 +151,7 @@ def test_the_same_again_does_nothing(whole: Outcome) -> None:
 
 
 def test_a_ranking_is_printed(whole: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
-    console.show_ranking(whole)
+    render.show_ranking(whole)
     assert "Kendall" in capsys.readouterr().out
 
 
@@ -316,7 +324,7 @@ def test_an_unknown_method_that_no_configuration_checked_leaves_nothing(tmp_path
 
 def test_methods_and_seeds_of_the_command_line() -> None:
     found = options.ranking_overrides("nas_bench_macro", " full, abs ,", "0-2,1")
-    params = options.load_params(None, {**TINY, **found})
+    params = description.load_params(None, {**TINY, **found})
     assert params.ranking.methods == ["full", "abs"]
     assert params.ranking.benchmarks["nas_bench_macro"].seeds == [0, 1, 2]
     assert options.ranking_overrides("nas_bench_macro", None, None) == {}
@@ -386,7 +394,7 @@ def test_coefficients_of_constant_scores_are_empty_cells(
     assert done.metrics["kendall"] == {}
     assert "| undefined | undefined | undefined |" in (done.folder / "ranking.md").read_text()
     assert all("undefined" in line for line in said)
-    console.show_ranking(done)
+    render.show_ranking(done)
     assert "nan" not in capsys.readouterr().out.lower().replace("lissnas", "")
 
 
@@ -404,7 +412,7 @@ def no_watch(progress: Progress) -> None:
 def rank_sets(members: Archs, ours: Archs, folder: Path, **changes: Any) -> dict[str, Any]:
     params = params_of(**{"recipes__cpu__steps": 2, **changes})
     recipe: TrainingConfig = params.recipes["cpu"]
-    checkpoint = store.Checkpoint(folder / "t", {})
+    checkpoint = artifacts.Checkpoint(folder / "t", {})
     return rank(params, MACRO, members, ours, "abs", 0, recipe, checkpoint, no_watch)
 
 
@@ -414,7 +422,7 @@ def test_a_supernet_that_can_run_none_of_ours_has_no_mean_score(tmp_path: Path) 
     found = rank_sets(members, ours, tmp_path)
     assert [r["networks"] for r in found["rows"]] == [2, 0]
     assert not [k for r in found["rows"] for k, v in r.items() if isinstance(v, float) and math.isnan(v)]
-    assert "nan" not in store.to_csv(found["rows"]).decode()
+    assert "nan" not in artifacts.to_csv(found["rows"]).decode()
 
 
 def test_one_or_two_networks_have_no_correlation(tmp_path: Path) -> None:
@@ -472,7 +480,7 @@ def test_a_summary_is_the_mean_over_the_seeds_where_a_coefficient_is_defined() -
     text = markdown(params_of(), MACRO, "cpu", [own, ours, other])
     assert "0.400 (0.200 to 0.600)" in text
     assert text.count("undefined") == 3
-    assert store.to_csv([ours]).decode().count("nan") == 0
+    assert artifacts.to_csv([ours]).decode().count("nan") == 0
     assert summarise([]) == []
 
 

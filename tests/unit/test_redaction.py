@@ -7,9 +7,8 @@ import pickle
 
 import pytest
 
-from lissnas.errors import LissnasError, UnknownName, UserError
-from lissnas.labelling import said
-from lissnas.redaction import (
+from lissnas.core.errors import LissnasError, UnknownName, UserError
+from lissnas.core.redaction import (
     prefect_sign,
     redacted,
     sign_mlflow_apart,
@@ -17,6 +16,7 @@ from lissnas.redaction import (
     signed_apart,
     without_passwords,
 )
+from lissnas.oracles.label_collection import said
 
 
 @pytest.fixture(autouse=True)

@@ -17,9 +17,11 @@ pytest.importorskip("moto.server", reason="moto is not installed (the extra `dev
 
 from moto.server import ThreadedMotoServer
 
-from lissnas import cli, remote, store
-from lissnas.errors import DamagedFile, LissnasError, UserError
-from lissnas.stages.base import finished
+from lissnas import artifacts
+from lissnas.artifacts import remote
+from lissnas.artifacts.stage_run import finished
+from lissnas.cli import app
+from lissnas.core.errors import DamagedFile, LissnasError, UserError
 
 BUCKET = "results"
 OUT = f"s3://{BUCKET}/a/shrunk"
@@ -56,7 +58,7 @@ def storage(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def lissnas(*words: str, code: int = 0) -> str:
-    done = CliRunner().invoke(cli.app, list(words))
+    done = CliRunner().invoke(app.app, list(words))
     said = done.output + str(done.exception or "")
     assert (done.exit_code == 0) == (code == 0), said
     return " ".join(said.split())
@@ -65,17 +67,17 @@ def lissnas(*words: str, code: int = 0) -> str:
 def test_a_result_goes_there_and_is_found_again(storage: Any, tmp_path: Path) -> None:
     lissnas(*SHRINK, "--out", "here")
     assert f"Files: {OUT}" in lissnas(*SHRINK, "--out", OUT)
-    manifest = store.read_manifest(tmp_path / "here")
+    manifest = artifacts.read_manifest(tmp_path / "here")
     assert manifest is not None
     for name, digest in manifest.items():
-        assert store.sha256(storage.cat_file(f"{OUT}/{name}")) == digest
+        assert artifacts.sha256(storage.cat_file(f"{OUT}/{name}")) == digest
     assert not list(tmp_path.glob("s3*"))
     assert "Nothing was done" in lissnas(*SHRINK, "--out", OUT)
     for file in sorted((tmp_path / ".lissnas").rglob("*"), reverse=True):
         file.unlink() if file.is_file() else file.rmdir()
     assert "Nothing was done" in lissnas(*SHRINK, "--out", OUT)
     assert finished(Path(OUT)).metrics["size"] == 300
-    assert store.read_json(remote.local_copy(OUT) / store.RUN)["seconds"] > 0
+    assert artifacts.read_json(remote.local_copy(OUT) / artifacts.RUN)["seconds"] > 0
     assert "300" in lissnas("show", OUT)
     lissnas(*SHRINK, "--seed", "1", "--out", OUT, code=2)
     lissnas(*SHRINK, "--seed", "1", "--out", OUT, "--force")
@@ -104,7 +106,7 @@ def test_what_is_gone_there_is_gone_here(storage: Any) -> None:
 
 def test_files_that_a_run_vouches_for_come_too(storage: Any, tmp_path: Path) -> None:
     lissnas(*SHRINK, "--out", OUT)
-    storage.pipe_file(f"{OUT}/run.json", store.to_record({"files": {"times.json": store.sha256(b"{}")}}))
+    storage.pipe_file(f"{OUT}/run.json", artifacts.to_record({"files": {"times.json": artifacts.sha256(b"{}")}}))
     storage.pipe_file(f"{OUT}/times.json", b"{}")
     copy = finished(Path(OUT)).folder
     assert (copy / "times.json").read_bytes() == b"{}"

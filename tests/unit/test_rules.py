@@ -12,18 +12,22 @@ import pytest
 from scipy.stats import chisquare
 
 from lissnas import spaces
-from lissnas.errors import ConfigError, InvalidArchitecture, UserError
+from lissnas.core.errors import ConfigError, InvalidArchitecture, UserError
 from lissnas.shrinkers import lissnas as method
 from lissnas.shrinkers import selection
 from lissnas.shrinkers.lissnas import shrink
+from lissnas.shrinkers.memory_budget import memory_for, rows_in_memory
+from lissnas.shrinkers.problem import Problem
 from lissnas.shrinkers.selection import Strata, target_size
-from lissnas.shrinkers.state import REFERENCE, Problem, State, memory_for, rows_in_memory
-from lissnas.spaces import AnyNetX, ChoiceSpace, cell, declared_exchanges, declared_product
+from lissnas.shrinkers.state import REFERENCE, State
+from lissnas.spaces import AnyNetX, ChoiceSpace, cell
 from lissnas.spaces.base import IntArray
 from lissnas.spaces.cell import adjacency
 from lissnas.spaces.chain import ChainSpace, Layer, Skeleton, Stage, convolution
 from lissnas.spaces.choices import row_hash
 from lissnas.spaces.declared import DeclaredSpace, parse_space
+from lissnas.spaces.declared import exchanges as declared_exchanges
+from lissnas.spaces.declared import product as declared_product
 from lissnas.spaces.edge_cell import EdgeCellSpace
 
 Make = Callable[..., Problem]

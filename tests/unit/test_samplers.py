@@ -16,7 +16,7 @@ from scipy.stats import chisquare
 pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
 from lissnas import spaces
-from lissnas.errors import UserError
+from lissnas.core.errors import UserError
 from lissnas.nets import samplers
 from lissnas.nets.samplers import Curriculum, Sampler
 from lissnas.spaces import Archs

@@ -18,16 +18,23 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
-from lissnas import benchmarks, config, nets, spaces, store  # noqa: E402
+from lissnas import (  # noqa: E402
+    artifacts,
+    benchmarks,
+    config,
+    nets,
+    spaces,
+)
 from lissnas.benchmarks import Benchmark  # noqa: E402
 from lissnas.config import SearchConfig  # noqa: E402
-from lissnas.errors import DamagedFile, LissnasError, UserError  # noqa: E402
+from lissnas.core.errors import DamagedFile, LissnasError, UserError  # noqa: E402
 from lissnas.nets import files  # noqa: E402
 from lissnas.nets import images as nets_images  # noqa: E402
 from lissnas.nets.evaluation import SupernetOracle  # noqa: E402
 from lissnas.nets.recipes import use_ghost_batches  # noqa: E402
-from lissnas.nets.search import History, Limits, offspring, top  # noqa: E402
-from lissnas.nets.search import evolutionary_search as search  # noqa: E402
+from lissnas.searchers.evolution import History, Limits, offspring, top  # noqa: E402
+from lissnas.searchers.evolution import evolutionary_search as search  # noqa: E402
+from lissnas.shrinkers import description  # noqa: E402
 from lissnas.spaces import Archs, FloatArray, Space  # noqa: E402
 from lissnas.spaces.choices import ChoiceSpace  # noqa: E402
 from lissnas.stages.one_shot import read_members  # noqa: E402
@@ -347,7 +354,7 @@ def test_an_interrupted_search_goes_on_to_the_same_history(size: int, generation
             raise Interrupted
 
     whole = search(MACRO.space, members, MACRO, QUICK, Limits(), 0)
-    checkpoint = store.Checkpoint(tmp_path / "r", {})
+    checkpoint = artifacts.Checkpoint(tmp_path / "r", {})
     with pytest.raises(Interrupted):
         search(MACRO.space, members, MACRO, QUICK, Limits(), 0, checkpoint, stop)
     asked = Asked(MACRO)
@@ -358,12 +365,12 @@ def test_an_interrupted_search_goes_on_to_the_same_history(size: int, generation
 
 # -- reading the members -----------------------------------------------------------------------------
 def write_members(folder: Path, names: Any, space: str = "nas_bench_macro", manifest: bool = True) -> Path:
-    table = store.to_parquet({"arch": names, "predicted": np.zeros(len(names))})
+    table = artifacts.to_parquet({"arch": names, "predicted": np.zeros(len(names))})
     if not manifest:
         folder.mkdir()
         (folder / "subspace.parquet").write_bytes(table)
     else:
-        store.publish(folder, {"subspace.parquet": table, "subspace.json": store.to_json({"space": space})})
+        artifacts.publish(folder, {"subspace.parquet": table, "subspace.json": artifacts.to_json({"space": space})})
     return folder
 
 
@@ -396,7 +403,7 @@ def test_an_empty_part_is_refused(tmp_path: Path) -> None:
     folder.mkdir()
     import pyarrow as pa
 
-    (folder / "subspace.parquet").write_bytes(store.to_parquet({"arch": pa.array([], pa.string())}))
+    (folder / "subspace.parquet").write_bytes(artifacts.to_parquet({"arch": pa.array([], pa.string())}))
     with pytest.raises(UserError, match=r"subspace\.parquet is empty: there is nothing to search"):
         read_members(folder, MACRO.space)
 
@@ -421,7 +428,7 @@ def test_what_is_no_parquet_is_refused(data: bytes, tmp_path: Path) -> None:
     ids=["no arch", "numbers", "a gap", "lists"],
 )
 def test_a_table_of_something_else_is_refused(columns: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "subspace.parquet").write_bytes(store.to_parquet(columns))
+    (tmp_path / "subspace.parquet").write_bytes(artifacts.to_parquet(columns))
     with pytest.raises(UserError, match=r"subspace\.parquet is no(t of| shrunk) space"):
         read_members(tmp_path, MACRO.space)
 
@@ -465,7 +472,7 @@ def a_network(space: Space) -> Any:
 
 def export(model: Any, folder: Path, **more: bytes) -> Path:
     about = files.describe_network(model, 16, {"validation": 50.0})
-    store.publish(folder, {files.WEIGHTS: files.weights(model), files.ABOUT: store.to_json(about), **more})
+    artifacts.publish(folder, {files.WEIGHTS: files.weights(model), files.ABOUT: artifacts.to_json(about), **more})
     return folder
 
 
@@ -523,17 +530,17 @@ def test_weights_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:
     """A manifest that vouches for them does not make them weights."""
     model = a_network(MACRO.space)
     good = files.weights(model)
-    about = store.to_json(files.describe_network(model, 16, {}))
+    about = artifacts.to_json(files.describe_network(model, 16, {}))
     for i, data in enumerate((good[:-7], b"", b"\0" * 99)):
-        store.publish(tmp_path / str(i), {files.WEIGHTS: data, files.ABOUT: about})
+        artifacts.publish(tmp_path / str(i), {files.WEIGHTS: data, files.ABOUT: about})
         with pytest.raises(LissnasError, match=f"{tmp_path}"):
             files.load(tmp_path / str(i))
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     one, other = (nets.network("nas_bench_macro", [c] * 8, **SMALL) for c in (1, 2))
-    about = store.to_json(files.describe_network(one, 16, {}))
-    store.publish(tmp_path / "r", {files.WEIGHTS: files.weights(other), files.ABOUT: about})
+    about = artifacts.to_json(files.describe_network(one, 16, {}))
+    artifacts.publish(tmp_path / "r", {files.WEIGHTS: files.weights(other), files.ABOUT: about})
     with pytest.raises(UserError, match=r"the weights in .*r don't fit"):
         files.load(tmp_path / "r")
 
@@ -541,15 +548,15 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 def test_a_folder_without_a_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no manifest\.json"):
         files.load(tmp_path)
-    store.publish(tmp_path / "r", {"x": b"1"})
+    artifacts.publish(tmp_path / "r", {"x": b"1"})
     with pytest.raises(UserError, match="r holds no exported network"):
         files.load(tmp_path / "r")
 
 
 # -- supernets on disk -------------------------------------------------------------------------------
 def save_supernet(model: Any, members: Archs, affine: bool, folder: Path) -> Path:
-    about = store.to_json(files.describe_supernet(model, members))
-    store.publish(folder, {files.SUPERNET_WEIGHTS: files.weights(model), files.SUPERNET_ABOUT: about})
+    about = artifacts.to_json(files.describe_supernet(model, members))
+    artifacts.publish(folder, {files.SUPERNET_WEIGHTS: files.weights(model), files.SUPERNET_ABOUT: about})
     return folder
 
 
@@ -608,7 +615,7 @@ def train_stage(folder: Path, space: Space, members: Archs | None, **changes: An
         **changes,
     }
     params = config.load(None, overrides, benchmarks.names())
-    return store.verify(supernet_stage(params, space, members, 0, folder).folder)
+    return artifacts.verify(supernet_stage(params, space, members, 0, folder).folder)
 
 
 @pytest.mark.parametrize("name", ["shufflenetv2", "nasbench101"])
@@ -647,7 +654,6 @@ def test_what_needs_a_list_is_refused_for_a_whole_space(tmp_path: Path) -> None:
 
 def test_a_shrink_learns_from_a_supernet(tmp_path: Path) -> None:
     """Labels are a supernet's accuracies, as in the paper's section C.2."""
-    from lissnas import options
     from lissnas.stages.shrink import shrink_stage
 
     space = spaces.get("fairnas")
@@ -663,7 +669,7 @@ def test_a_shrink_learns_from_a_supernet(tmp_path: Path) -> None:
         "torch.device": "cpu",
     }
     given = {"space": "fairnas", "oracle_supernet": tmp_path / "supernet"}
-    params, source = options.load_source(given, None, settings, tmp_path / "out")
+    params, source = description.load_source(given, None, settings, tmp_path / "out")
     metrics = shrink_stage(params, source, 0, tmp_path / "out", threads=1).metrics
     assert (metrics["size"], metrics["labels"]) == (300, 40)
     model = SupernetOracle.of(
@@ -673,7 +679,7 @@ def test_a_shrink_learns_from_a_supernet(tmp_path: Path) -> None:
     )
     labels = pq.read_table(tmp_path / "out" / "labels.parquet").to_pydict()
     assert model(space.parse(labels["arch"][:5])).tolist() == pytest.approx(labels["value"][:5])
-    _, other = options.load_source(given, None, {**settings, "search.images": 400}, tmp_path / "out")
+    _, other = description.load_source(given, None, {**settings, "search.images": 400}, tmp_path / "out")
     assert other.digest != source.digest
 
 

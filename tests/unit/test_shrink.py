@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lissnas import benchmarks
-from lissnas.errors import LissnasError, UserError
+from lissnas.core.errors import LissnasError, UserError
 from lissnas.shrinkers.lissnas import ShrinkResult, plain_call, shrink
+from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.selection import Strata, best
-from lissnas.shrinkers.state import FAILED, Problem, State
-from lissnas.sources import Source
+from lissnas.shrinkers.state import FAILED, State
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray, IntArray
 from lissnas.stages.shrink import shrink_files, shrink_metrics
 

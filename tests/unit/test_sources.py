@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lissnas import benchmarks, options, spaces
+from lissnas import benchmarks, spaces
 from lissnas.config import Params
-from lissnas.errors import ConfigError, LissnasError, UserError
-from lissnas.label_rows import write_rows
-from lissnas.labelling import Attempt
-from lissnas.sources import (
+from lissnas.core.errors import ConfigError, LissnasError, UserError
+from lissnas.oracles.cache import Remembered
+from lissnas.oracles.label_collection import Attempt
+from lissnas.oracles.label_table import write_rows
+from lissnas.oracles.training_worker import TrainingOracle
+from lissnas.predictors.surrogate import SurrogateScorer
+from lissnas.shrinkers import description
+from lissnas.shrinkers.problem import (
     INHERITED,
     NB301_VALUES,
     OFA_VALUES,
@@ -28,9 +32,7 @@ from lissnas.sources import (
 )
 from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.stages import label as label_stage
-from lissnas.stages.label import TrainingOracle
 from lissnas.stages.shrink import shrink_stage
-from lissnas.user_oracles import Remembered, SurrogateScorer
 
 TEXT = """\
 name: NAME
@@ -67,7 +69,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def load(**given: Any) -> tuple[Params, Source]:
     overrides = given.pop("overrides", {})
     paths = {k: Path(v) if k in ("labels", "oracle_model", "table") else v for k, v in given.items()}
-    return options.load_source({"oracle_timeout": 600.0, **paths}, None, overrides, Path("out"))
+    return description.load_source({"oracle_timeout": 600.0, **paths}, None, overrides, Path("out"))
 
 
 # -- spaces ----------------------------------------------------------------------------------------
@@ -285,14 +287,14 @@ def test_a_space_that_is_called_as_a_benchmark_has_nothing_of_it(folder: Path) -
 def test_a_space_that_is_called_as_a_packaged_one_is_not_trained_as_it(folder: Path) -> None:
     (folder / "space.yaml").write_text(TEXT.replace("NAME", "fairnas"))
     with pytest.raises(UserError, match="can't be built here"):
-        TrainingOracle.of(options.load_params(None, {}), get_space("space.yaml"), folder / "answers")
+        description.training_oracle(description.load_params(None, {}), get_space("space.yaml"), folder / "answers")
 
 
 def test_a_command_of_answers_beside_the_result(folder: Path) -> None:
     _, source = load(space="space.yaml", oracle_command="cat -u")
     assert isinstance(source.oracle, Remembered)
     assert source.oracle.path == Path(".out.answers")
-    _, slower = options.load_source(
+    _, slower = description.load_source(
         {"space": "space.yaml", "oracle_command": "cat -u", "oracle_timeout": 3.0}, None, {}, Path("elsewhere")
     )
     assert slower.digest == source.digest
@@ -322,26 +324,26 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_training_that_fails_is_nan_and_no_label_is_paid_for_twice(trained: list[str], tmp_path: Path) -> None:
-    space, params = spaces.get("fairnas"), options.load_params(None, {"label.attempts": 2})
+    space, params = spaces.get("fairnas"), description.load_params(None, {"label.attempts": 2})
     archs = space.sample_distinct(30, np.random.default_rng(0))
     names = space.format(archs)
     failing = [n for n in names if n.startswith("0")]
     assert failing
-    oracle = TrainingOracle.of(params, space, tmp_path / ".out.answers")
+    oracle = TrainingOracle(params, space, tmp_path / ".out.answers")
     values = oracle(archs)
     assert (np.isnan(values) == [n.startswith("0") for n in names]).all()
     assert sorted(trained) == sorted([*names, *failing])
-    again = TrainingOracle.of(params, space, tmp_path / ".out.answers")(archs[::-1])
+    again = TrainingOracle(params, space, tmp_path / ".out.answers")(archs[::-1])
     assert again.tobytes() == values[::-1].tobytes()
     assert len(trained) == len(names) + len(failing)
 
 
 def test_labels_of_another_recipe_are_another_oracle(trained: list[str], tmp_path: Path) -> None:
     space, archs = spaces.get("fairnas"), spaces.get("fairnas").sample(3, np.random.default_rng(0))
-    plain = TrainingOracle.of(options.load_params(None, {"label.width": 0.5}), space, tmp_path / "a")
-    wider = TrainingOracle.of(options.load_params(None, {"label.width": 0.25}), space, tmp_path / "a")
-    patient = TrainingOracle.of(
-        options.load_params(None, {"label.width": 0.5, "label.attempts": 7}), space, tmp_path / "a"
+    plain = TrainingOracle(description.load_params(None, {"label.width": 0.5}), space, tmp_path / "a")
+    wider = TrainingOracle(description.load_params(None, {"label.width": 0.25}), space, tmp_path / "a")
+    patient = TrainingOracle(
+        description.load_params(None, {"label.width": 0.5, "label.attempts": 7}), space, tmp_path / "a"
     )
     assert plain.about != wider.about
     assert plain.about == patient.about

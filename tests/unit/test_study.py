@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from lissnas import benchmarks, spaces, study
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
-from lissnas.errors import ConfigError, InvalidArchitecture, UserError
-from lissnas.labels import Labels
-from lissnas.rng import stream
-from lissnas.shrinkers.state import Problem
+from lissnas.core.errors import ConfigError, InvalidArchitecture, UserError
+from lissnas.core.rng import stream
+from lissnas.oracles.label_table import Labels
+from lissnas.shrinkers.problem import Problem
 from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.spaces.declared import parse_space
 from lissnas.study import INFORMATIVE, LIKELY_BEST, UNIFORM, Batch, Study, no_labels, shrunk_by, suggest

@@ -17,19 +17,20 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
-from lissnas import benchmarks, config, nets, spaces, store  # noqa: E402
+from lissnas import (  # noqa: E402
+    artifacts,
+    benchmarks,
+    config,
+    nets,
+    spaces,
+)
 from lissnas.config import TrainingConfig  # noqa: E402
-from lissnas.errors import DamagedFile, UserError  # noqa: E402
+from lissnas.core.errors import DamagedFile, UserError  # noqa: E402
 from lissnas.nets import images, samplers  # noqa: E402
 from lissnas.nets.blocks import BatchNorm  # noqa: E402
 from lissnas.nets.evaluation import SupernetOracle, accuracy, recalibrate  # noqa: E402
 from lissnas.nets.images import Augmentation, MemoryData  # noqa: E402
-from lissnas.nets.recipes import (  # noqa: E402
-    MovingAverage,
-    learning_rate,
-    optimizer,
-    use_ghost_batches,
-)
+from lissnas.nets.recipes import MovingAverage, learning_rate, optimizer, use_ghost_batches  # noqa: E402
 from lissnas.nets.training import NotFinite, Progress, device_of, train  # noqa: E402
 from lissnas.spaces import Archs  # noqa: E402
 
@@ -183,7 +184,7 @@ def stop_at(step: int) -> Callable[[Progress], None]:
 def test_interrupted_training_goes_on_to_the_same_weights(variant: str, step: int, tmp_path: Path) -> None:
     settings = recipe(report_every=1, **VARIANTS[variant])
     whole = train(a_supernet(), noise(), settings, 0, fair_paths())
-    checkpoint = store.Checkpoint(tmp_path / "r", {})
+    checkpoint = artifacts.Checkpoint(tmp_path / "r", {})
     with pytest.raises(Interrupted):
         train(a_supernet(), noise(), settings, 0, fair_paths(), checkpoint, stop_at(step))
     steps: list[int] = []
@@ -193,7 +194,7 @@ def test_interrupted_training_goes_on_to_the_same_weights(variant: str, step: in
 
 
 def test_interrupted_before_the_first_checkpoint_it_starts_over(tmp_path: Path) -> None:
-    checkpoint = store.Checkpoint(tmp_path / "r", {})
+    checkpoint = artifacts.Checkpoint(tmp_path / "r", {})
     steps: list[int] = []
     for watch in (stop_at(3), lambda p: steps.append(p.step)):
         try:
@@ -206,7 +207,7 @@ def test_interrupted_before_the_first_checkpoint_it_starts_over(tmp_path: Path) 
 
 def test_interrupted_twice_it_is_still_the_same(tmp_path: Path) -> None:
     settings = recipe(report_every=1, ema=0.5)
-    checkpoint = store.Checkpoint(tmp_path / "r", {})
+    checkpoint = artifacts.Checkpoint(tmp_path / "r", {})
     for step in (5, 9):
         with pytest.raises(Interrupted):
             train(a_network(), noise(), settings, 0, None, checkpoint, stop_at(step))
@@ -219,7 +220,7 @@ def test_losses_are_reported_alike_after_an_interruption(tmp_path: Path) -> None
     settings = recipe(steps=12, checkpoint_every=3, report_every=4)
     whole: list[Progress] = []
     train(a_network(), noise(), settings, 0, on_progress=whole.append)
-    checkpoint = store.Checkpoint(tmp_path / "r", {})
+    checkpoint = artifacts.Checkpoint(tmp_path / "r", {})
     with pytest.raises(Interrupted):
         train(a_network(), noise(), settings, 0, None, checkpoint, stop_at(8))
     after: list[Progress] = []
@@ -235,7 +236,7 @@ def train_slowly(folder: Path, steps: int) -> None:
         recipe(report_every=1, ema=0.9),
         0,
         fair_paths(),
-        store.Checkpoint(folder / "r", {}),
+        artifacts.Checkpoint(folder / "r", {}),
         lambda p: time.sleep(60) if p.step == steps else None,
     )
 
@@ -259,15 +260,15 @@ def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
         settings,
         0,
         fair_paths(),
-        store.Checkpoint(tmp_path / "r", {}),
+        artifacts.Checkpoint(tmp_path / "r", {}),
         lambda p: steps.append(p.step),
     )
     assert steps[0] == 5
     assert equal(goes_on, train(a_supernet(), noise(), settings, 0, fair_paths()))
 
 
-def saved_after_4(folder: Path) -> store.Checkpoint:
-    checkpoint = store.Checkpoint(folder / "r", {"rate": 1})
+def saved_after_4(folder: Path) -> artifacts.Checkpoint:
+    checkpoint = artifacts.Checkpoint(folder / "r", {"rate": 1})
     with pytest.raises(Interrupted):
         train(a_network(), noise(), recipe(report_every=1), 0, None, checkpoint, stop_at(6))
     return checkpoint
@@ -276,7 +277,7 @@ def saved_after_4(folder: Path) -> store.Checkpoint:
 def test_a_checkpoint_of_other_parameters_is_ignored(tmp_path: Path) -> None:
     saved_after_4(tmp_path)
     steps: list[int] = []
-    other = store.Checkpoint(tmp_path / "r", {"rate": 2})
+    other = artifacts.Checkpoint(tmp_path / "r", {"rate": 2})
     train(a_network(), noise(), recipe(report_every=1), 0, None, other, lambda p: steps.append(p.step))
     assert steps == list(range(1, 13))
 
@@ -307,7 +308,7 @@ class Hurt(MemoryData):
 
 
 def test_a_loss_that_is_no_number_ends_training_at_its_step_and_path(tmp_path: Path) -> None:
-    checkpoint = store.Checkpoint(tmp_path / "r", {})
+    checkpoint = artifacts.Checkpoint(tmp_path / "r", {})
     rows = members()
     path = "".join(map(str, samplers.over_set(rows, 0)(6)[0]))
     with pytest.raises(NotFinite, match=f"step 6 on path {path}: the loss is nan"):
@@ -337,7 +338,7 @@ class RootOfZero(nn.Module):  # type: ignore[name-defined, misc]
 
 def test_what_is_saved_is_finite(tmp_path: Path) -> None:
     """A gradient that overflows ruins the weights before any loss tells: that is no last good checkpoint."""
-    checkpoint = store.Checkpoint(tmp_path / "r", {})
+    checkpoint = artifacts.Checkpoint(tmp_path / "r", {})
     with pytest.raises(NotFinite):
         train(RootOfZero(), noise(), recipe(checkpoint_every=1), 0, None, checkpoint)
     saved = checkpoint.load()
@@ -514,7 +515,7 @@ class Precise(MemoryData):
 TOGETHER = recipe(steps=20, ghost_batch=8, checkpoint_every=7)
 
 
-def train_in_doubles(checkpoint: store.Checkpoint | None = None) -> Any:
+def train_in_doubles(checkpoint: artifacts.Checkpoint | None = None) -> Any:
     data = noise()
     precise = Precise(data.pixels, data.labels, 10, 0, data.augmentation)
     return train(a_supernet().double(), precise, TOGETHER, 0, fair_paths(), checkpoint)
@@ -526,7 +527,7 @@ def train_together(rank: int, world: int, folder: Path) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    model = train_in_doubles(store.Checkpoint(folder / "r", {}))
+    model = train_in_doubles(artifacts.Checkpoint(folder / "r", {}))
     np.savez(folder / f"{rank}.npz", **{k: v.detach().numpy() for k, v in model.named_parameters()})
     dist.destroy_process_group()
 

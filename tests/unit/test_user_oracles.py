@@ -16,14 +16,16 @@ import xgboost as xgb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lissnas import options
 from lissnas.config import shrink_params
-from lissnas.errors import DamagedFile, LissnasError, UserError
+from lissnas.core.errors import DamagedFile, LissnasError, UserError
+from lissnas.oracles.cache import Remembered
+from lissnas.oracles.command import CommandOracle, OracleFailed
+from lissnas.predictors.surrogate import SurrogateScorer, model_scorer
+from lissnas.shrinkers import description
 from lissnas.shrinkers.lissnas import shrink
-from lissnas.shrinkers.state import Problem
+from lissnas.shrinkers.problem import Problem
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray
 from lissnas.spaces.base import Features
-from lissnas.user_oracles import CommandOracle, OracleFailed, Remembered, SurrogateScorer, model_scorer
 
 SPACE = ChoiceSpace("made_up", [4] * 12)
 ARCHS = SPACE.sample_distinct(40, np.random.default_rng(0))
@@ -472,7 +474,7 @@ def test_a_model_reads_features_in_parts(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def direct(values: Callable[[Archs], FloatArray], target: int = 500) -> Problem:
-    params = options.load_params(None, {"shrink.target_size": target})
+    params = description.load_params(None, {"shrink.target_size": target})
     own = shrink_params(params, SPACE.name, 0, SPACE.size(), "no table")
     return Problem(SPACE, None, own, predictor=SurrogateScorer(values))
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from lissnas.errors import LissnasError, UserError
+from lissnas.core.errors import LissnasError, UserError
 
 CHUNK = 1 << 20
 

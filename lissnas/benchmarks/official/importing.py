@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lissnas import store
+from lissnas import artifacts
 from lissnas.benchmarks.official import layout, nasbench101, nasbench201, nasbench301, transnas
 from lissnas.benchmarks.official.files import Digests
 from lissnas.benchmarks.official.layout import MetricTable
@@ -46,4 +46,4 @@ def convert(kind: str, path: Path, found: Digests) -> dict[str, bytes]:
         tables = TABLES[kind](path)
         files = {f"{table.benchmark}.parquet": table.parquet() for table in tables}
         said["tables"] = {table.benchmark: table.about() for table in tables}
-    return {**files, layout.ABOUT: store.to_json(said)}
+    return {**files, layout.ABOUT: artifacts.to_json(said)}

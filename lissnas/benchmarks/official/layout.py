@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lissnas import store
-from lissnas.errors import UserError
+from lissnas import artifacts
+from lissnas.core.errors import UserError
 from lissnas.spaces import FloatArray, IntArray, Space, get
 
 SPARSEST, SMALL = 100, 1_000_000
@@ -51,7 +51,7 @@ class MetricTable:
 
     def parquet(self) -> bytes:
         """Return the table's file."""
-        return store.to_parquet({"arch": list(self.archs), **self.columns})
+        return artifacts.to_parquet({"arch": list(self.archs), **self.columns})
 
     def about(self) -> dict[str, object]:
         """Return what is said of the table: networks, and each metric's splits, runs and epochs."""

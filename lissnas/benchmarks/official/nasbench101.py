@@ -20,7 +20,7 @@ from lissnas.benchmarks.official import protobuf
 from lissnas.benchmarks.official.files import UnreadableFile
 from lissnas.benchmarks.official.layout import MetricTable, run_columns
 from lissnas.benchmarks.official.tfrecord import records
-from lissnas.errors import InvalidArchitecture, first_line, short
+from lissnas.core.errors import InvalidArchitecture, first_line, short
 from lissnas.spaces import Archs, FloatArray, IntArray, get
 from lissnas.spaces.cell import N_EDGES, V
 from lissnas.spaces.nasbench101 import OPS

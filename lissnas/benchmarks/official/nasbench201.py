@@ -22,8 +22,8 @@ import numpy as np
 from lissnas.benchmarks.official.files import UnreadableFile, inside
 from lissnas.benchmarks.official.layout import MetricTable, run_columns
 from lissnas.benchmarks.official.restricted import MOST_MEMBER_BYTES, load, load_member
-from lissnas.bounds import memory_for
-from lissnas.errors import InvalidArchitecture, first_line, short
+from lissnas.core.errors import InvalidArchitecture, first_line, short
+from lissnas.core.memory_limit import memory_for
 from lissnas.spaces import FloatArray, get
 
 # The splits that the paper proposes: what was trained on, and what it was evaluated on.

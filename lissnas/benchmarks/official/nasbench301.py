@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lissnas import store
+from lissnas import artifacts
 from lissnas.benchmarks.official.files import UnreadableFile, inside
 from lissnas.benchmarks.official.restricted import BROKEN_ZIP, NotPlainData, load_member
-from lissnas.bounds import most_for
-from lissnas.errors import UserError, first_line
-from lissnas.foreign_models import load_model
+from lissnas.core.errors import UserError, first_line
+from lissnas.core.memory_limit import most_for
+from lissnas.predictors.imported_model import load_model
 
 MODEL = "surrogate_model"
 PREFERRED = (f"{MODEL}.ubj", f"{MODEL}.json", f"{MODEL}.model")
@@ -117,5 +117,5 @@ def _checked(path: Path, where: str, data: bytes) -> tuple[bytes, int]:
 
 def verified(folder: Path) -> list[Path]:
     """Return the models that were imported to a folder once they are verified; raises DamagedFile or UserError."""
-    manifest = store.verify(folder)
+    manifest = artifacts.verify(folder)
     return [folder / name for name in sorted(manifest) if name.endswith(f"{MODEL}.ubj")]

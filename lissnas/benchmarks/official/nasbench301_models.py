@@ -16,9 +16,9 @@ import numpy as np
 import xgboost as xgb
 
 from lissnas.benchmarks.official.nasbench301 import verified
-from lissnas.errors import UserError
-from lissnas.foreign_models import load_model
-from lissnas.predictor import placed, predicted
+from lissnas.core.errors import UserError
+from lissnas.predictors.accuracy import placed, predicted
+from lissnas.predictors.imported_model import load_model
 from lissnas.spaces import Archs, FloatArray
 from lissnas.spaces.base import Features
 from lissnas.spaces.nasbench301_cells import CELL, INPUT_CHOICES, INPUTS, N_SLOTS, PAIRS, SLOT, tails_of

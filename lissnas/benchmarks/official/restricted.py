@@ -22,8 +22,8 @@ from typing import IO, Any
 import numpy as np
 
 from lissnas.benchmarks.official.files import CHUNK, UnreadableFile
-from lissnas.bounds import memory_for
-from lissnas.errors import LissnasError, first_line, short
+from lissnas.core.errors import LissnasError, first_line, short
+from lissnas.core.memory_limit import memory_for
 
 MOST_BYTES = 64 << 30
 """Largest pickle that is read, unpacked: all of NATS-Bench in one has about 20 GB."""

@@ -17,13 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lissnas import store
-from lissnas.benchmarks.base import Benchmark
+from lissnas import artifacts
 from lissnas.benchmarks.official import layout
 from lissnas.benchmarks.official.nasbench201 import SPLITS
 from lissnas.benchmarks.official.transnas import HEADLINE
-from lissnas.errors import UnknownName, UserError
-from lissnas.spaces import Archs, FloatArray, get
+from lissnas.core.errors import UnknownName, UserError
+from lissnas.spaces import Archs, FloatArray, Keys, Space, get
 
 SELECTOR = re.compile(r"(?P<head>(?:val|test)(?:\.\w+)?)/(?P<run>mean|max|run[1-9]\d*)/(?P<epochs>[1-9]\d{0,8})")
 HOW = "expected NAME@SPLIT/RUN/EPOCHS, e.g. nasbench101@val/max/108; SPLIT val or test; RUN mean, max, run1, run2, ..."
@@ -42,8 +41,8 @@ def selectable() -> dict[str, str]:
     }
 
 
-def imported(name: str) -> Benchmark:
-    """Return the benchmark that a selection names, from what was imported to `layout.data_root()`.
+def imported(name: str) -> tuple[str, Space, str, str, Keys, FloatArray, float]:
+    """Return the fields of the benchmark that a selection names, from what was imported to `layout.data_root()`.
 
     Raises UnknownName or UserError where there is no such benchmark, import or metric, where some
     architectures have no value; DamagedFile for a file that isn't what was imported.
@@ -56,7 +55,7 @@ def imported(name: str) -> Benchmark:
     if match is None:
         raise UserError(f"{name}: {HOW}")
     kind, folder = kinds[base], layout.data_root() / kinds[base]
-    manifest = store.read_manifest(folder)
+    manifest = artifacts.read_manifest(folder)
     if manifest is None:
         raise UserError(
             f"{name}: no official file of {kind} was imported to {folder}. `lissnas data list` has its address; "
@@ -80,7 +79,7 @@ def imported(name: str) -> Benchmark:
     keys, order = np.unique(space.key(np.concatenate(archs)), return_index=True)
     metric, point = _metric(base, match["head"], match["run"], match["epochs"], runs)
     licence = "Apache-2.0" if kind == "nasbench101" else "MIT"
-    return Benchmark(name, space, metric, licence, keys, np.concatenate(values)[order], point)
+    return name, space, metric, licence, keys, np.concatenate(values)[order], point
 
 
 @lru_cache(maxsize=8)
@@ -88,7 +87,7 @@ def _read(folder: Path, file: str, sha256: str) -> tuple[Archs, Mapping[str, pa.
     """Return a verified table's rows of its space, and its columns."""
     kind = folder.name
     remedy = f"Import it again: lissnas data import {kind} FILE --force"
-    data = store.read_verified(folder, file, {file: sha256}, remedy)
+    data = artifacts.read_verified(folder, file, {file: sha256}, remedy)
     table = pq.read_table(pa.BufferReader(data))
     (space,) = layout.spaces_of(file.removesuffix(".parquet"))
     rows = space.parse(table["arch"].to_pylist())
@@ -138,9 +137,9 @@ def _metric(base: str, head: str, run: str, epochs: str, runs: int) -> tuple[str
 
 def about(folder: Path) -> dict[str, Any]:
     """Return what is said of an import; raises DamagedFile or UserError."""
-    manifest = store.read_manifest(folder) or {}
+    manifest = artifacts.read_manifest(folder) or {}
     if layout.ABOUT not in manifest:
         raise UserError(f"{folder} holds no import: choose another folder")
     remedy = f"Import it again: lissnas data import {folder.name} FILE --force"
-    said: dict[str, Any] = json.loads(store.read_verified(folder, layout.ABOUT, manifest, remedy))
+    said: dict[str, Any] = json.loads(artifacts.read_verified(folder, layout.ABOUT, manifest, remedy))
     return said

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lissnas.benchmarks.official.files import Digests
-from lissnas.errors import DamagedFile, LissnasError
+from lissnas.core.errors import DamagedFile, LissnasError
 
 NO_CHECKSUM = "no checksum is published"
 

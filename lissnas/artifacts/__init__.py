@@ -1,0 +1,61 @@
+"""Files that are complete or absent: formats, atomic writes, locks, manifests, checkpoints, object storage."""
+
+from __future__ import annotations
+
+from lissnas.artifacts.atomic import WRITING, naming, write
+from lissnas.artifacts.checkpoint import STATE, Checkpoint, kept_beside, tasks_of
+from lissnas.artifacts.folder import MANIFEST, RUN, publish, read_manifest, read_verified, to_record, verify
+from lissnas.artifacts.formats import (
+    digest,
+    read_csv,
+    read_json,
+    rows_to_parquet,
+    sha256,
+    to_csv,
+    to_json,
+    to_parquet,
+    to_parquet_parts,
+)
+from lissnas.artifacts.journal import LOG
+from lissnas.artifacts.lock import locked
+from lissnas.artifacts.remote import anywhere, fetched, here, shown
+from lissnas.artifacts.stage_run import PARAMETERS, Outcome, finished, run, run_here
+from lissnas.artifacts.verification import verified
+
+__all__ = [
+    "LOG",
+    "MANIFEST",
+    "PARAMETERS",
+    "RUN",
+    "STATE",
+    "WRITING",
+    "Checkpoint",
+    "Outcome",
+    "anywhere",
+    "digest",
+    "fetched",
+    "finished",
+    "here",
+    "kept_beside",
+    "locked",
+    "naming",
+    "publish",
+    "read_csv",
+    "read_json",
+    "read_manifest",
+    "read_verified",
+    "rows_to_parquet",
+    "run",
+    "run_here",
+    "sha256",
+    "shown",
+    "tasks_of",
+    "to_csv",
+    "to_json",
+    "to_parquet",
+    "to_parquet_parts",
+    "to_record",
+    "verified",
+    "verify",
+    "write",
+]

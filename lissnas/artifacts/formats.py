@@ -1,0 +1,87 @@
+"""JSON, parquet and CSV with the same bytes for the same values, and their digests."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+
+
+def to_json(value: Any) -> bytes:
+    """Return a JSON text with sorted keys, which is the same for the same value."""
+    return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def from_json(text: bytes) -> Any:
+    """Return what a JSON text says; raises ValueError where it is none, or nested so deeply that none of ours is."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file says; raises ValueError where it is none."""
+    return from_json(path.read_bytes())
+
+
+def to_parquet(columns: Mapping[str, Any]) -> bytes:
+    """Return a parquet file of the columns, the same bytes for the same values."""
+    table = pa.table(dict(columns))
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def to_parquet_parts(parts: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return a parquet file of parts with the same columns, written one after the other."""
+    sink, writer = io.BytesIO(), None
+    for part in parts:
+        table = pa.table(dict(part))
+        writer = writer or pq.ParquetWriter(sink, table.schema, compression="zstd")
+        writer.write_table(table)
+    if writer is None:
+        raise ValueError("a parquet file needs one part at least")
+    writer.close()
+    return sink.getvalue()
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return a CSV file of rows with a header; every digit of a float, nothing for None."""
+    sink = io.BytesIO()
+    csv.write_csv(pa.Table.from_pylist(_filled(rows)), sink, csv.WriteOptions(quoting_style="needed"))
+    return sink.getvalue()
+
+
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file that `to_csv` wrote, None where a cell is empty."""
+    rows: list[dict[str, Any]] = csv.read_csv(path).to_pylist()
+    return rows
+
+
+def rows_to_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return a parquet file of rows, null where a row lacks a column."""
+    filled = _filled(rows)
+    return to_parquet({name: [row[name] for row in filled] for name in filled[0]})
+
+
+def _filled(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in names} for row in rows]
+
+
+def sha256(data: bytes) -> str:
+    """Return the hexadecimal digest."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest(value: Any) -> str:
+    """Return a digest of anything that JSON can say."""
+    return sha256(to_json(value))

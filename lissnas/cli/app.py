@@ -1,0 +1,288 @@
+"""The `lissnas` command: the stages as plain Python calls."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Column, Table
+
+from lissnas import __version__, benchmarks, spaces, tracking
+from lissnas.artifacts.stage_run import finished
+from lissnas.artifacts.verification import verified
+from lissnas.cli import data as data_module
+from lissnas.cli import options, render, user_space
+from lissnas.cli.doctor import check_all
+from lissnas.cli.options import (
+    BenchmarkOption,
+    ForceOption,
+    LocalityOption,
+    MethodsOption,
+    ParamsOption,
+    PredictorOption,
+    SearchedOption,
+    SeedOption,
+    SeedsOption,
+    SubspaceOption,
+    SupernetOption,
+    TableOption,
+    ThreadsOption,
+    with_config_options,
+    with_source_options,
+)
+from lissnas.core import process
+from lissnas.core.errors import UserError, need_torch
+from lissnas.predictors.accuracy import predictor_in
+from lissnas.shrinkers import comparison, description
+from lissnas.stages.compare import compare_stage
+from lissnas.stages.locality import locality_stage
+from lissnas.stages.report.stage import report_stage
+from lissnas.stages.shrink import shrink_stage
+from lissnas.tracking import pending
+
+app = typer.Typer(
+    help="Shrink a neural-architecture search space to a small, diverse one that is dense in good networks.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+OutOption = Annotated[Path, typer.Option(help="Folder for the result.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        process.out.print(f"lissnas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("shrink")
+@with_source_options
+@with_config_options("shrink")
+def _shrink(
+    given: dict[str, Any],
+    out: OutOption,
+    overrides: dict[str, Any],
+    seed: SeedOption = 0,
+    params: ParamsOption = None,
+    locality: LocalityOption = None,
+    threads: ThreadsOption = 0,
+    force: ForceOption = False,
+) -> None:
+    """Shrink a benchmark's space, or one of your own; interrupted, the same command goes on where it was."""
+    checked, source = description.load_source(given, params, overrides, out)
+    with render.progress(f"shrinking {source.name}") as after_iteration:
+        outcome = shrink_stage(
+            checked, source, seed, out, on_iteration=after_iteration, force=force, threads=threads, locality=locality
+        )
+    render.show_shrink(outcome)
+
+
+@app.command("locality")
+@with_config_options("locality")
+def _locality(
+    benchmark: BenchmarkOption,
+    out: OutOption,
+    overrides: dict[str, Any],
+    params: ParamsOption = None,
+    table: TableOption = None,
+    predictor: PredictorOption = None,
+    threads: ThreadsOption = 0,
+    force: ForceOption = False,
+) -> None:
+    """Measure how alike networks are that are few edits apart, and the threshold edit distance."""
+    checked, source = description.load(benchmark, params, overrides, table)
+    model = None if predictor is None else predictor_in(predictor, source.space)
+    with render.lines(f"locality of {benchmark}") as on_progress:
+        outcome = locality_stage(
+            checked, source, out, on_progress=on_progress, force=force, predictor=model, threads=threads
+        )
+    render.show_locality(outcome)
+
+
+@app.command("compare")
+@with_source_options
+@with_config_options("shrink")
+def _compare(
+    given: dict[str, Any],
+    out: OutOption,
+    overrides: dict[str, Any],
+    methods: MethodsOption = None,
+    seeds: SeedsOption = None,
+    params: ParamsOption = None,
+    threads: ThreadsOption = 0,
+    force: ForceOption = False,
+) -> None:
+    """Compare shrinkers on equal terms: one predictor, one budget, one size; interrupted, it goes on.
+
+    On a benchmark by its table, or on a space by a surrogate that is asked directly.
+    """
+    more = options.comparison_overrides(methods, seeds)
+    checked, source = description.load_source(given, params, {**overrides, **more}, out)
+    names = comparison.chosen(checked.compare.methods, comparison.source_of(source))
+    with render.lines(f"comparing on {source.name}") as on_progress:
+        outcome = compare_stage(
+            checked,
+            source,
+            names,
+            checked.pipeline.seeds,
+            out,
+            on_progress=on_progress,
+            force=force,
+            threads=threads,
+        )
+    render.show_comparison(outcome)
+
+
+@app.command("search")
+@with_config_options("search")
+def _search(
+    benchmark: SearchedOption,
+    subspace: SubspaceOption,
+    out: OutOption,
+    overrides: dict[str, Any],
+    seed: SeedOption = 0,
+    supernet: SupernetOption = None,
+    params: ParamsOption = None,
+    table: TableOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Search a shrunk space by evolution, and retrain the best: supernet, table or predictor as the judge."""
+    need_torch("lissnas search")
+    from lissnas.stages.one_shot import Watch, one_shot
+
+    checked, space, truth = description.load_searched(benchmark, params, overrides, table)
+    with render.lines(f"searching {benchmark}") as line:
+        watch = Watch(lambda what, p: line(render.training_line(what, p)), lambda h: line(render.search_line(h)))
+        found, best = one_shot(checked, space, truth, subspace, seed, out, supernet, watch=watch, force=force)
+    render.show_search(found, best)
+
+
+@app.command("report")
+def _report(
+    out: OutOption = Path("report"),
+    data: Annotated[Path, typer.Option(help="Folder that holds compare/ and locality/.")] = Path("data"),
+    results: Annotated[Path, typer.Option(help="Folder of committed studies; may be absent.")] = Path(
+        "studies/results"
+    ),
+    params: ParamsOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Make the report: every table and figure of the paper that real data allows, ours beside the paper's."""
+    checked = description.load_params(params, {})
+    with render.lines("making the report") as on_progress:
+        outcome = report_stage(checked, data, results, out, on_progress, force)
+    render.show_report(outcome)
+
+
+app.add_typer(data_module.app, name="data")
+app.add_typer(user_space.app)
+
+
+@app.command("show")
+def _show(folder: Annotated[Path, typer.Argument(help="Folder of a finished shrink.")]) -> None:
+    """Show a finished shrink, once its files are verified, and where MLflow has it."""
+    outcome = finished(folder)
+    if not (outcome.folder / "subspace.json").exists():
+        raise UserError(f"{outcome.place} holds no shrunk space; `lissnas verify` checks results of every kind")
+    render.show_shrink(outcome)
+    if find_spec("mlflow") and (place := tracking.find(outcome.folder)) is not None:
+        process.say(f"MLflow: {place}")
+
+
+@app.command("verify")
+def _verify(
+    path: Annotated[Path, typer.Argument(help="A result, a file of one, a folder with many, or s3://bucket/prefix.")],
+) -> None:
+    """Hold results, checkpoints and logs of labels against their checksums; exit code 1 where one is damaged."""
+    count, damaged = Counter[str](), False
+    for one in verified(path):
+        count[one.kind] += not one.damages
+        for damage in one.damages:
+            damaged = True
+            process.say(str(damage))
+    process.out.print(
+        "sound: " + (", ".join(f"{n:,} {kind}{'s' if n > 1 else ''}" for kind, n in count.items() if n) or "nothing")
+    )
+    if damaged:
+        raise typer.Exit(1)
+
+
+@app.command("sync")
+def _sync() -> None:
+    """Tell MLflow of the results that it could not be told of when they were made."""
+    if not find_spec("mlflow"):
+        raise UserError("lissnas sync needs MLflow: pip install 'lissnas[pipeline]'")
+    logged = []
+    for one, said, well in pending.sync(_load_network if find_spec("torch") else None):
+        process.say(f"{'logged' if well else 'not logged'}: {one.stage} in {one.folder}: {said}")
+        logged.append(well)
+    if not logged:
+        process.out.print("nothing is left to log")
+    if not all(logged):
+        raise typer.Exit(1)
+
+
+def _load_network(folder: Path) -> Any:
+    from lissnas.nets.files import load  # torch takes seconds to load
+
+    return load(folder)
+
+
+@app.command("spaces")
+def _spaces(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """List the spaces, their sizes (exact; of AnyNetX that of descriptions), and the benchmarks over them."""
+    rows = [
+        {
+            "name": s.name,
+            "size": s.size(),
+            "size_exact": s.size_exact,
+            "genome_len": s.genome_len,
+            "source": s.source,
+        }
+        for s in map(spaces.get, spaces.names())
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table("space", Column("architectures", justify="right", no_wrap=True), "benchmarks", "source")
+    for row in rows:
+        names = [n for n in benchmarks.names() if benchmarks.space_of(n) == row["name"]]
+        tasks = ", ".join(n.partition("/")[2] or n for n in names)
+        size = f"{row['size']:,}{'' if row['size_exact'] else ' descriptions'}"
+        table.add_row(str(row["name"]), size, tasks, str(row["source"]))
+    process.out.print(table)
+
+
+@app.command("doctor")
+def _doctor() -> None:
+    """Check the installation, the packaged data, servers and disk, and say how to fix what is wrong."""
+    table = Table("", "check", "found", "what to do")
+    mark = {True: "[green]ok[/]", False: "[red]wrong[/]", None: "[yellow]missing[/]"}
+    checks = check_all()
+    for check in checks:
+        table.add_row(mark[check.sound], *map(escape, (check.what, check.found, check.remedy)))
+    process.out.print(table)
+    if any(check.sound is False for check in checks):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command."""
+    process.run(app)

@@ -1,0 +1,112 @@
+"""Checks of an installation: what is there, what is wrong, how to mend it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from packaging.requirements import Requirement
+
+from lissnas import __version__, benchmarks, config
+from lissnas.benchmarks import tables
+from lissnas.core.errors import LissnasError
+
+SERVERS = {"PREFECT_API_URL": "Prefect server", "MLFLOW_TRACKING_URI": "MLflow server"}
+LEAST_DISK_GB = 2
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding; `sound` is None for something optional that is not there."""
+
+    what: str
+    sound: bool | None
+    found: str
+    remedy: str = ""
+
+
+def check_all() -> list[Check]:
+    """Run every check; none of them changes anything."""
+    return [_python(), *_packages(), *_tables(), _params(), *_servers(), _disk(), _writable()]
+
+
+def _python() -> Check:
+    found = f"{platform.python_version()} ({sys.executable})"
+    return Check(
+        "Python",
+        sys.version_info >= (3, 11),
+        found,
+        "" if sys.version_info >= (3, 11) else "use 3.11 or newer",
+    )
+
+
+def _packages() -> Iterator[Check]:
+    yield Check("lissnas", True, __version__)
+    for line in requires("lissnas") or []:
+        need = Requirement(line)
+        extra = next((e for e in ("pipeline", "torch") if need.marker and need.marker.evaluate({"extra": e})), "")
+        core = need.marker is None or need.marker.evaluate({"extra": ""})
+        if not core and not extra:
+            continue
+        install = (
+            f'pip install "lissnas[{extra}]"' if extra and not core else f'pip install "{need.name}{need.specifier}"'
+        )
+        try:
+            found = version(need.name)
+        except PackageNotFoundError:
+            yield Check(need.name, False if core else None, f"not installed ({extra or 'core'})", install)
+            continue
+        fits = need.specifier.contains(found, prereleases=True)
+        yield Check(need.name, fits, found, "" if fits else f'pip install "{need.name}{need.specifier}"')
+
+
+def _tables() -> Iterator[Check]:
+    for name in tables.CHECKSUMS:
+        try:
+            size = f"{len(tables.read_bytes(name)) / 2**10:,.0f} KiB"
+            yield Check(f"table {name}", True, f"{size}, checksum right")
+        except (LissnasError, OSError) as error:
+            yield Check(f"table {name}", False, str(error), "pip install --force-reinstall --no-deps lissnas")
+
+
+def _params() -> Check:
+    where = "params.yaml" if Path("params.yaml").exists() else "built-in parameters"
+    try:
+        config.load(None, {}, benchmarks.names())
+    except LissnasError as error:
+        return Check(where, False, str(error), "correct the lines named")
+    return Check(where, True, "valid")
+
+
+def _servers() -> Iterator[Check]:
+    for variable, what in SERVERS.items():
+        address = urlsplit(os.environ.get(variable, ""))
+        if address.scheme not in ("http", "https") or not address.hostname:
+            yield Check(what, None, f"{variable} names no server: a local one is used")
+            continue
+        port = address.port or (443 if address.scheme == "https" else 80)
+        try:
+            with socket.create_connection((address.hostname, port), timeout=3):
+                yield Check(what, True, f"{address.hostname}:{port} answers")
+        except OSError as error:
+            remedy = f"start it, or unset {variable}"
+            yield Check(what, False, f"{address.hostname}:{port}: {error.strerror or error}", remedy)
+
+
+def _disk() -> Check:
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    enough = free >= LEAST_DISK_GB
+    return Check("disk", enough, f"{free:.1f} GB free here", "" if enough else f"free at least {LEAST_DISK_GB} GB")
+
+
+def _writable() -> Check:
+    sound = os.access(Path.cwd(), os.W_OK)
+    return Check("folder", sound, str(Path.cwd()), "" if sound else "go to a folder that you may write to")

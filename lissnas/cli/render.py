@@ -1,0 +1,270 @@
+"""What people see: progress while it works, tables at the end, errors without a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from lissnas.artifacts.stage_run import Outcome
+from lissnas.shrinkers.state import State
+from lissnas.stages.compare import remarks
+
+if TYPE_CHECKING:
+    from lissnas.nets.training import Progress
+    from lissnas.searchers.evolution import History
+
+from lissnas.core.process import err, out, say
+from lissnas.oracles.label_collection import Attempt
+
+
+def iteration_line(state: State) -> str:
+    """Return one line about the last iteration."""
+    r = state.records[-1]
+    line = (
+        f"iteration {r['iteration']:>2}  size {r['size']:>7,}  seen {r['seen']:>7,}  "
+        f"labels {r['labels']:>6,}  mean predicted {r['mean_predicted']:.4g}"
+    )
+    return line + (f"  new {100 * r['turnover']:.1f} %" if r["iteration"] else "")
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[State], None]]:
+    """Show a spinner, and a line after each iteration, on the error stream."""
+    with err.status(Text(title)) as status:
+
+        def after_iteration(state: State) -> None:
+            err.print(Text(iteration_line(state), style="dim"), soft_wrap=True)
+            status.update(Text(f"{title}: iteration {state.iteration + 1}"))
+
+        yield after_iteration
+
+
+@contextmanager
+def lines(title: str) -> Iterator[Callable[[str], None]]:
+    """Show a spinner, and each line of progress, on the error stream."""
+    with err.status(Text(title)):
+        yield lambda line: err.print(Text(line, style="dim"), soft_wrap=True)
+
+
+def shrink_table(metrics: Mapping[str, Any]) -> Table:
+    """Return the full space beside the shrunk one: true values where there is a table, else predicted ones."""
+    m = metrics
+    table = Table(title=f"{m['benchmark']}, seed {m['seed']}, {m['variant']}", title_justify="left")
+    for column in ("", "full space", "shrunk space"):
+        table.add_column(column, justify="left" if not column else "right")
+    rows = [("architectures", f"{m['full_size']:,}", f"{m['size']:,}")]
+    if "mean_true" in m:
+        rows += [
+            ("mean (true)", f"{m['full_mean_true']:.4g}", f"{m['mean_true']:.4g}"),
+            ("best (true)", f"{m['full_max_true']:.4g}", f"{m['max_true']:.4g}"),
+            ("best one", "", "kept" if m["kept_best"] else "lost"),
+            ("of the ten best", "10", f"{m['top10_kept']}"),
+        ]
+    else:
+        rows += [
+            ("mean (predicted)", f"{m['full_mean_predicted']:.4g}", f"{m['mean_predicted']:.4g}"),
+            ("best (predicted)", f"{m['full_best_predicted']:.4g}", f"{m['best_predicted']:.4g}"),
+        ]
+    rows.append(("good networks", f"{100 * (m['p_good'] - m['shrink_index']):.1f} %", f"{100 * m['p_good']:.1f} %"))
+    if "tau" in m:
+        interval = f"{m['tau']:.2f} ({m['tau_low']:.2f} to {m['tau_high']:.2f})"
+        rows.append(("predictor's tau, cross-validated", "", interval))
+    rows += [
+        ("queries (predicted)", "", f"{m['queries']:,}"),
+        ("labels (true values asked for)", "", f"{m['labels']:,}"),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def show_shrink(outcome: Outcome) -> None:
+    """Print a shrink's table and where its files are."""
+    out.print(shrink_table(outcome.metrics))
+    for note in outcome.metrics["notes"]:
+        out.print(Text(f"Note: {note}."))
+    out.print(Text(f"Stopped: {outcome.metrics['stop']}."))
+    _tail(outcome)
+
+
+def show_data(outcome: Outcome) -> None:
+    """Print what a prepared table holds and where it is."""
+    m = outcome.metrics
+    out.print(f"{m['size']:,} architectures of {m['space']}: mean {m['mean']:.4g}, best {m['max']:.4g} ({m['metric']})")
+    say(f"Files: {outcome.place}")
+
+
+def show_assessment(outcome: Outcome) -> None:
+    """Print how good the predictor is, a row a seed."""
+    rows = outcome.table("assessment.parquet").to_pylist()
+    table = Table(title=f"predictor of {outcome.metrics['benchmark']}", title_justify="left")
+    for name in rows[0]:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else f"{v:,}" for v in row.values()))
+    out.print(table)
+    say(f"Files: {outcome.place}")
+
+
+def show_locality(outcome: Outcome) -> None:
+    """Print correlation and accuracy difference by distance and kind, and the threshold distance."""
+    table = Table(title=f"locality of {outcome.metrics['benchmark']}", title_justify="left")
+    for name in ("edits", "kind", "pairs", "corr.", "95 %", "diff.", "95 %", "median"):
+        table.add_column(name, justify="left" if name == "kind" else "right", no_wrap=True)
+    for r in outcome.table("locality.parquet").to_pylist():
+        table.add_row(
+            f"{r['distance']}",
+            r["change"],
+            f"{r['n']:,}",
+            f"{r['correlation']:.3f}",
+            f"{r['correlation_low']:.2f}–{r['correlation_high']:.2f}",
+            f"{r['aad']:.3g}",
+            f"{r['aad_low']:.3g}–{r['aad_high']:.3g}",
+            f"{r['aad_median']:.3g}",
+        )
+    out.print(table)
+    m = outcome.metrics
+    out.print(
+        f"Threshold edit distance: {m['threshold_distance']}. Of small uniform samples "
+        f"{100 * m['share_not_rejected']:.0f} % have the space's distribution (Kolmogorov-Smirnov, 5 %)."
+    )
+    _tail(outcome)
+
+
+def show_comparison(outcome: Outcome) -> None:
+    """Print the methods side by side, best of ours at the same size, and what stands out.
+
+    Where no table of true values stands behind, the comparison's own page.
+    """
+    if "rivals_behind_on_kept_best" not in outcome.metrics:
+        say((outcome.folder / "comparison.md").read_text())
+        say(f"Files: {outcome.place}")
+        return
+    rows = outcome.csv("summary.csv")
+    table = Table(title=f"methods on {outcome.metrics['benchmark']}, {rows[0]['seeds']} seeds", title_justify="left")
+    for name in ("method", "size", "queries", "mean", "ours", "best kept", "ours", "FLOPs"):
+        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
+    for r in rows:
+        table.add_row(
+            r["method"],
+            f"{r['size']:,.0f}",
+            f"{r['queries']:,.0f}",
+            f"{r['mean_true']:.4g}",
+            f"{r['ours_mean_true']:.4g}",
+            f"{100 * r['kept_best']:.0f} %",
+            f"{100 * r['ours_kept_best']:.0f} %",
+            f"{100 * r.get('flops_coverage', float('nan')):.0f} %",
+        )
+    out.print(table)
+    out.print("Ours is lissnas cut to the method's size; FLOPs is the share of the full range that is covered.")
+    for line in remarks(rows):
+        out.print(Text(line))
+    _tail(outcome)
+
+
+def show_report(outcome: Outcome) -> None:
+    """Print where the page is, and what is on it."""
+    m = outcome.metrics
+    out.print(f"{m['tables']} tables and {m['figures']} figures on {m['benchmarks']} benchmarks")
+    say(f"Page: {outcome.folder / 'index.html'}")
+    _tail(outcome)
+
+
+def training_line(what: str, p: Progress) -> str:
+    """Return one line about a training."""
+    return f"{what}: step {p.step:,} of {p.steps:,}  loss {p.loss:.3f}  rate {p.rate:.3g}"
+
+
+def training_lines(line: Callable[[str], None]) -> Callable[[str, Progress], None]:
+    """Return who tells `line` about a training."""
+    return lambda what, p: line(training_line(what, p))
+
+
+def search_line(history: History) -> str:
+    """Return one line about a search."""
+    return f"generation {int(history.generation[-1])}: {len(history.rows):,} evaluated, best {history.scores.max():.4g}"
+
+
+def show_search(search: Outcome, best: Outcome | None) -> None:
+    """Print the networks that were found, and the one that was exported."""
+    m = search.metrics
+    table = Table(title=f"best of {m['evaluated']:,} evaluated networks of {m['space']}", title_justify="left")
+    for name in ("network", "score", "M multiply-adds", "M parameters"):
+        table.add_column(name, justify="left" if name == "network" else "right", no_wrap=True)
+    for row in search.json("top.json"):
+        cells = [f"{row[c] / 1e6:,.2f}" if c in row else "" for c in ("flops", "params")]
+        table.add_row(row["arch"], f"{row['score']:.4g}", *cells)
+    out.print(table)
+    if "best_rank" in m:
+        out.print(
+            f"The first is number {m['best_rank']:,} of {m['full_size']:,} in the real table ({m['best_true']:.4g})."
+        )
+    if best is not None:
+        say(exported_line(best))
+    _tail(search)
+
+
+def show_supernet(outcome: Outcome) -> None:
+    """Print what was trained."""
+    m = outcome.metrics
+    out.print(f"Supernet of {m['networks']:,} networks of {m['space']}: training loss {m['loss']:.3f} at the end")
+    _tail(outcome)
+
+
+def show_retrained(outcome: Outcome) -> None:
+    """Print the retrained networks, the exported one first of the page's end."""
+    table = Table(title=f"retrained networks of {outcome.metrics['space']}", title_justify="left")
+    rows = outcome.csv("retrained.csv")
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name == "arch" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()))
+    out.print(table)
+    say(exported_line(outcome))
+    _tail(outcome)
+
+
+def exported_line(outcome: Outcome) -> str:
+    """Return one line about the network that a retraining exported."""
+    b = outcome.metrics
+    rank = f", number {b['rank']:,} of {b['full_size']:,} in the real table" if "rank" in b else ""
+    return (
+        f"Retrained and exported: {b['arch']}{rank}; here {b['validation']:.2f} % on validation, "
+        f"{b['test']:.2f} % on test images ({outcome.place})"
+    )
+
+
+def show_ranking(outcome: Outcome) -> None:
+    """Print how well each supernet ranks, a row a space and sample."""
+    rows = outcome.csv("summary.csv")
+    title = f"supernets ranking {outcome.metrics['benchmark']}, {rows[0]['seeds']} seed(s)"
+    table = Table(title=title, title_justify="left")
+    names = ("trained on", "size", "ranked", "networks", "Pearson", "Spearman", "Kendall", "found")
+    for name in names:
+        table.add_column(name, justify="left" if name in ("trained on", "ranked") else "right", no_wrap=True)
+    for r in rows:
+        values = ["" if r[c] is None else f"{r[c]:.3f}" for c in ("pearson", "spearman", "kendall")]
+        found = f"{r['found_true']:.4g}"
+        table.add_row(r["method"], f"{r['size']:,.0f}", r["sample"], f"{r['networks']:,.0f}", *values, found)
+    out.print(table)
+    _tail(outcome)
+
+
+def _tail(outcome: Outcome) -> None:
+    if outcome.reused:
+        out.print("Nothing was done: the same parameters made this result before.")
+    say(f"Files: {outcome.place}")
+
+
+def attempt_lines(line: Callable[[str], None]) -> Callable[[Attempt], None]:
+    """Return who tells `line` about each attempt."""
+
+    def tell(one: Attempt) -> None:
+        took = "" if one.seconds is None else f"  {one.seconds:.1f} s"
+        line(f"{one.arch}  {'failed: ' + str(one.error) if one.value is None else f'{one.value:.4g}'}{took}")
+
+    return tell

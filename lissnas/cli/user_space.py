@@ -1,0 +1,83 @@
+"""The commands for a space of your own: `init` writes an example of its files, `suggest` what to train next."""
+
+from __future__ import annotations
+
+import shlex
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lissnas import artifacts
+from lissnas.cli import options, render
+from lissnas.cli.options import ParamsOption, SeedOption, ThreadsOption
+from lissnas.core import process
+from lissnas.core.errors import UserError
+from lissnas.oracles.label_table import read_labels, read_rows, write_rows
+from lissnas.shrinkers import description
+from lissnas.shrinkers.problem import get_space
+from lissnas.study import UNIFORM, no_labels, suggest
+
+app = typer.Typer()
+
+EXAMPLE = ("space.yaml", "labels.csv")
+"""What `lissnas init` writes, from the package's folder `example`."""
+
+
+@app.command("init")
+def _init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the two files.")]) -> None:
+    """Write an example of a space of your own, space.yaml and labels.csv, that runs at once."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; choose a folder")
+    if there := [name for name in EXAMPLE if (folder / name).exists()]:
+        raise UserError(f"{folder} has a file {there[0]} already, which is not replaced; choose another folder")
+    for name in EXAMPLE:
+        artifacts.write(folder / name, (files("lissnas") / "example" / name).read_bytes())
+    space, labels, shrunk, chosen = (shlex.quote(str(folder / name)) for name in (*EXAMPLE, "shrunk", "next.csv"))
+    own = f"--space {space} --labels {labels}"
+    process.say(f"Files: {folder}: {EXAMPLE[0]}, commented; {EXAMPLE[1]}, example data from a formula, not measured.")
+    process.say(f"Shrink the space:    lissnas shrink {own} --out {shrunk}")
+    process.say(f"What to train next:  lissnas suggest {own} --n 50 --out {chosen}")
+
+
+@app.command("suggest")
+def _suggest(
+    space: Annotated[str, typer.Option(help="A space.yaml of your own, or the name of a space.")],
+    out: Annotated[Path, typer.Option(help="File for the suggestions, .csv: the columns of labels, the metric empty.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Labels so far, .csv or .parquet; rows without a metric wait for it. None: uniform ones."),
+    ] = None,
+    n: Annotated[int, typer.Option(min=1, max=options.MOST_SUGGESTED, help="How many networks.")] = 50,
+    metric: Annotated[str | None, typer.Option(help="The labels' column to go by, where several could be.")] = None,
+    seed: SeedOption = 0,
+    params: ParamsOption = None,
+    threads: ThreadsOption = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+) -> None:
+    """Suggest the next networks worth training: some likely best, most informative, never one that is labelled."""
+    if out.suffix.lower() != ".csv" or out.is_dir():
+        raise UserError(f"--out: expected a file that ends in .csv, found {out}")
+    if labels is not None and out.exists() and labels.exists() and out.samefile(labels):
+        raise UserError(f"--out: {out} holds the labels; choose another file, and add its rows once they are trained")
+    if out.exists() and not force:
+        raise UserError(f"{out} exists; choose another file, or replace it with --force")
+    found = get_space(space)
+    checked = description.for_space(description.load_params(params, {}), found)
+    known = no_labels(found, metric) if labels is None else read_labels(labels, found, metric, least=0)
+    with render.lines(f"choosing networks of {found.name}"):
+        batch = suggest(found, known, n, checked, seed, threads)
+    header = read_rows(labels)[0] if labels is not None and labels.suffix.lower() == ".csv" else None
+    artifacts.write(out, write_rows(found, batch.archs, known.metric, header))
+    process.say(f"{batch.describe()}. Files: {out}")
+    if len(batch) < n:
+        process.say(f"Note: no more are left, {n:,} were asked for.")
+    have = len(known.values)
+    if batch.kinds.count(UNIFORM) == len(batch):
+        process.say(
+            f"Note: {have:,} networks have a label, too few (or all the same) to choose {n:,} by; these are uniform."
+        )
+    told = shlex.quote(str(labels)) if labels is not None else "labels.csv"
+    process.say(f"Train them, fill in {known.metric}, add the rows to {told}, and then:")
+    process.say(f"  lissnas shrink --space {shlex.quote(space)} --labels {told} --out shrunk_{have + len(batch)}")

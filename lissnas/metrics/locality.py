@@ -1,0 +1,175 @@
+"""Locality: how alike the values of networks are that are few edits apart (paper, section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from scipy.stats import ks_2samp
+
+from lissnas.config import LocalityConfig
+from lissnas.core.errors import UserError
+from lissnas.metrics.quality import error_edf
+from lissnas.oracles.base import Oracle, ask
+from lissnas.spaces import FloatArray, Space
+
+WEAK = 0.3
+"""A correlation below this is weak (paper, Figure 2)."""
+ANY = "any"
+"""All kinds of edit together."""
+BINS = 40
+MORE = 1
+"""Distances that are measured beyond the ones asked for, where the correlation is not weak by then."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Values of networks, and of networks at an exact edit distance from them."""
+
+    distance: int
+    change: str
+    a: FloatArray
+    b: FloatArray
+
+
+def walk(space: Space, oracle: Oracle, settings: LocalityConfig, rng: Generator) -> FloatArray:
+    """Return `(walks, steps + 1)` values along random walks, each step one random edit."""
+    at = space.sample(settings.walks, rng)
+    one = np.ones(len(at), np.int64)
+    visited = [at]
+    for _ in range(settings.steps):
+        at = space.mutate(at, one, rng)
+        visited.append(at)
+    values = ask(oracle, space, np.concatenate(visited))
+    return values.reshape(len(visited), len(at)).T
+
+
+def pairs(space: Space, oracle: Oracle, distance: int, change: str, n: int, rng: Generator) -> Pairs:
+    """Return the values of up to `n` uniform networks and of a random one at exactly `distance` edits of each.
+
+    No pair is searched for: edits are drawn, and what came back nearer was redrawn (`Space.mutate`).
+    Networks that have none at that distance are left out.
+    """
+    rows = space.sample(n, rng)
+    kind = None if change == ANY else change
+    moved = space.mutate(rows, np.full(n, distance), rng, kind)
+    there = space.key(moved) != space.key(rows)
+    values = ask(oracle, space, np.concatenate([rows[there], moved[there]]))
+    return Pairs(distance, change, *np.split(values, 2))
+
+
+def measure(found: Pairs, resamples: int, rng: Generator) -> dict[str, Any]:
+    """Return a row of `locality.parquet`: correlation and absolute accuracy difference with 95 % intervals."""
+    a, b = found.a, found.b
+    row: dict[str, Any] = {"distance": found.distance, "change": found.change, "n": len(a)}
+    gap = np.abs(a - b)
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        raise UserError(
+            f"distance {found.distance} ({found.change}): {len(a)} pairs without two different values on each "
+            "side; their correlation is undefined"
+        )
+    # Bootstrap by Poisson counts, sums in a fixed order, so that no number of threads changes a digit.
+    x, y = (a - a.mean()) / a.std(), (b - b.mean()) / b.std()
+    columns = np.stack([np.ones(len(a)), x, y, x * y, x * x, y * y, gap])
+    drawn = np.empty((resamples, 2))
+    for i in range(resamples):
+        counts = rng.poisson(1.0, len(a)).astype(np.float64)
+        if not counts.any():  # of a few pairs none may have been drawn
+            counts[:] = 1
+        n, sx, sy, sxy, sxx, syy, sg = np.einsum("kn,n->k", columns, counts)
+        spread = (sxx - sx * sx / n) * (syy - sy * sy / n)
+        drawn[i] = (sxy - sx * sy / n) / np.sqrt(spread) if spread > 0 else 0.0, sg / n
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    row["correlation"] = float(np.mean(x * y))
+    row["correlation_low"], row["correlation_high"] = float(low[0]), float(high[0])
+    row["aad"], row["aad_low"], row["aad_high"] = float(gap.mean()), float(low[1]), float(high[1])
+    row["aad_median"] = float(np.median(gap))
+    return row
+
+
+def differences(found: Pairs) -> list[dict[str, Any]]:
+    """Return the histogram of the absolute difference, 40 bins up to its 98th percentile and one for the rest."""
+    gap = np.abs(found.a - found.b)
+    edges = np.linspace(0, float(np.quantile(gap, 0.98)) or 1.0, BINS + 1)
+    counts = np.histogram(gap, edges)[0]
+    low, high = [*edges[:-1], edges[-1]], [*edges[1:], max(float(gap.max()), float(edges[-1]))]
+    return [
+        {"distance": found.distance, "low": float(a), "high": float(b), "n": int(n)}
+        for a, b, n in zip(low, high, [*counts, len(gap) - int(counts.sum())], strict=True)
+    ]
+
+
+def autocorrelation(values: FloatArray, lags: int, resamples: int, rng: Generator) -> list[dict[str, Any]]:
+    """Return rows of `walk.parquet`: correlation of values `lag` steps apart, over all walks.
+
+    The interval resamples whole walks, since the steps of one are not independent.
+    """
+    n_walks, length = values.shape
+    centred = values - values.mean()
+    spread = float(np.mean(centred**2))
+    if np.ptp(values) == 0:
+        raise UserError("all values along the walks are equal: their autocorrelation is undefined")
+    chosen = rng.integers(0, n_walks, (resamples, n_walks))
+    squares = (centred**2).mean(axis=1)
+    out = []
+    for lag in range(1, min(lags, length - 1) + 1):
+        product = (centred[:, :-lag] * centred[:, lag:]).mean(axis=1)
+        drawn = product[chosen].mean(axis=1) / np.maximum(squares[chosen].mean(axis=1), 1e-300)
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        rwa = float(product.mean() / spread)
+        out.append({"lag": lag, "rwa": rwa, "rwa_low": float(low), "rwa_high": float(high)})
+    return out
+
+
+def threshold(rows: Sequence[dict[str, Any]], max_edits: int) -> dict[str, Any]:
+    """Return the threshold edit distance, and what it comes from.
+
+    The paper takes a third of the total distance available; here it is at most the first measured
+    distance at which the correlation is weak, and at least 1 (FACTS F5).
+    """
+    weak = [r["distance"] for r in rows if r["change"] == ANY and r["correlation"] < WEAK]
+    third = max_edits // 3
+    first_weak = min(weak) if weak else None
+    capped = min(third, first_weak) if first_weak is not None else third
+    return {
+        "threshold_distance": max(1, capped),
+        "max_edits": max_edits,
+        "third_of_max_edits": third,
+        "first_weak_distance": first_weak,
+        "weak_correlation": WEAK,
+    }
+
+
+def enough(row: dict[str, Any], settings: LocalityConfig) -> bool:
+    """Say whether the distance of this row is the last to measure: weak with certainty, or one too many."""
+    far, weak = row["distance"] - settings.distances, row["correlation_high"] < WEAK
+    return bool((far >= 0 and weak) or far >= MORE)
+
+
+def sample_check(space: Space, oracle: Oracle, settings: LocalityConfig, rng: Generator) -> dict[str, Any]:
+    """Return Appendix G's check: do small samples have the distribution of the full space?
+
+    `repeats` uniform samples of `sample` networks against all (a large sample where they can't be
+    listed): the share that a Kolmogorov-Smirnov test at 5 % does not reject, and the largest gap
+    between the error EDFs.
+    """
+    full = np.sort(ask(oracle, space, space.all_or_many(rng)))
+    errors, share = error_edf(full, full[-1])
+    n = min(settings.sample, space.size())
+    pvalues, gaps = [], []
+    for _ in range(settings.repeats):
+        values = ask(oracle, space, space.sample(n, rng))
+        pvalues.append(float(ks_2samp(values, full, method="asymp").pvalue))
+        own, own_share = error_edf(values, full[-1])
+        at = np.searchsorted(errors, own, side="right") - 1
+        gaps.append(float(np.abs(share[np.maximum(at, 0)] - own_share).max()))
+    return {
+        "sample": n,
+        "repeats": settings.repeats,
+        "share_not_rejected": float(np.mean(np.array(pvalues) >= 0.05)),
+        "median_p": float(np.median(pvalues)),
+        "largest_edf_gap": max(gaps),
+    }

@@ -1,0 +1,140 @@
+"""How good a space is: its values, the share of good networks, what sampling finds, its error distribution."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import binom, binomtest, kendalltau, ks_2samp, pearsonr, spearmanr
+
+from lissnas.core.errors import UserError
+from lissnas.spaces import FloatArray, IntArray
+
+GOOD_QUANTILE = 0.8
+"""A network is good when it beats this quantile of the full space (FACTS: fixed for all methods)."""
+
+WINDOW_QUANTILE = 0.05
+"""The error window of an AUC ends at this quantile of the full space's values."""
+
+
+def good_threshold(full: FloatArray) -> float:
+    """Return the value that good networks exceed: the full space's 80th percentile.
+
+    Where so many are equally best that none exceeds it, the largest value below the best. Raises
+    UserError for values that are all equal: no threshold parts them into good and bad.
+    """
+    _some(full, "a threshold")
+    threshold = float(np.quantile(full, GOOD_QUANTILE))
+    if threshold < full.max():
+        return threshold
+    below = full[full < full.max()]
+    if not len(below):
+        raise UserError(f"all {len(full):,} values are {full[0]:g}: no threshold parts good from bad networks")
+    return float(below.max())
+
+
+def share_good(values: FloatArray, threshold: float) -> float:
+    """Return the share of values above the threshold (p of the paper's Theorem 1)."""
+    return float(np.mean(_some(values, "the share of good networks") > threshold))
+
+
+def share_interval(values: FloatArray, threshold: float, level: float = 0.95) -> tuple[float, float]:
+    """Return the Clopper-Pearson interval of the share of good networks, the values being a sample."""
+    good = int((_some(values, "an interval") > threshold).sum())
+    interval = binomtest(good, len(values)).proportion_ci(level, "exact")
+    return float(interval.low), float(interval.high)
+
+
+def prob_good(p: float, n: int, k: int) -> float:
+    """Return the probability that at least `k` of `n` uniform draws are good (Theorem 1)."""
+    if not (0 <= p <= 1 and 0 <= k <= n):
+        raise UserError(f"prob_good needs 0 <= p <= 1 and 0 <= k <= n, found p={p}, n={n}, k={k}")
+    return float(binom.sf(k - 1, n, p))
+
+
+def shrink_index(p: float, p_full: float, n: int = 1, k: int = 1) -> float:
+    """Return how much likelier a good draw became: P(good | shrunk) - P(good | full).
+
+    One draw is the reading of the paper's worked example; its Eq. 2 prints the difference the other
+    way round, while every value that it reports has this sign.
+    """
+    return prob_good(p, n, k) - prob_good(p_full, n, k)
+
+
+def top_mean(values: FloatArray, k: int) -> float:
+    """Return the mean of the `k` highest values, of all where there are fewer."""
+    if k < 1:
+        raise UserError(f"the mean of the {k} highest values is undefined")
+    return float(np.sort(_some(values, "a mean"))[-k:].mean())
+
+
+def top_kept(values: FloatArray, full: FloatArray, k: int = 10) -> int:
+    """Return how many of the full space's `k` best a space has; equal values are equally good."""
+    kth = np.sort(_some(full, "the best"))[-min(k, len(full))]
+    return int(min(k, (values >= kth).sum()))
+
+
+# -- error distributions ---------------------------------------------------------------------------
+def error_edf(values: FloatArray, best: float, weights: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
+    """Return the empirical distribution of the error: errors ascending, share at or below each.
+
+    The error is `best - value`, with `best` the same for all spaces that are compared. With weights
+    (`complexity_weights`) it is the normalised distribution.
+    """
+    errors = best - np.asarray(_some(values, "an error distribution"), np.float64)
+    order = np.argsort(errors, kind="stable")
+    mass = np.ones(len(errors)) if weights is None else weights[order]
+    ascending = errors[order]
+    # Equal errors share the value of the last of them.
+    last = np.searchsorted(ascending, ascending, side="right") - 1
+    return ascending, (np.cumsum(mass) / mass.sum())[last]
+
+
+def error_window(full: FloatArray) -> float:
+    """Return where the error window ends that AUCs are taken on: the full space's 95th percentile of error."""
+    return float(_some(full, "an error window").max() - np.quantile(full, WINDOW_QUANTILE))
+
+
+def edf_auc(values: FloatArray, best: float, window: float, weights: FloatArray | None = None) -> float:
+    """Return the area under the error EDF on [0, window], as a share of the window: 1 is no error at all."""
+    if not window > 0:
+        raise UserError(f"the error window is {window:g} wide; it needs values that differ")
+    errors = np.clip(best - np.asarray(_some(values, "an area"), np.float64), 0, window)
+    return float(1 - np.average(errors, weights=weights) / window)
+
+
+def complexity_weights(costs: IntArray, edges: FloatArray) -> FloatArray:
+    """Return weights that give every occupied bin of cost the same mass (Radosavovic et al., 2019)."""
+    bins = np.searchsorted(edges, costs, side="right")
+    count = np.bincount(bins)
+    return np.asarray(1.0 / count[bins])
+
+
+def ks(values: FloatArray, full: FloatArray) -> tuple[float, float]:
+    """Return the two-sample Kolmogorov-Smirnov statistic and its p-value."""
+    with np.errstate(divide="ignore"):  # scipy's formula at one value a side
+        result = ks_2samp(_some(values, "a comparison"), _some(full, "a comparison"), method="asymp")
+    p = float(result.pvalue)
+    return float(result.statistic), 1.0 if np.isnan(p) else p
+
+
+def correlations(a: FloatArray, b: FloatArray) -> dict[str, float]:
+    """Return Pearson, Spearman and Kendall correlation; raises UserError where they are undefined."""
+    if len(a) != len(b) or len(a) < 2:
+        raise UserError(f"a correlation needs two or more pairs, found {len(a):,} and {len(b):,} values")
+    for name, values in (("first", a), ("second", b)):
+        if not np.isfinite(values).all() or np.ptp(values) == 0:
+            raise UserError(f"the {name} values are all equal or not finite: their correlation is undefined")
+    return {
+        "pearson": float(pearsonr(a, b).statistic),
+        "spearman": float(spearmanr(a, b).statistic),
+        "kendall": float(kendalltau(a, b).statistic),
+    }
+
+
+def _some(values: FloatArray, what: str) -> FloatArray:
+    """Return the values; raises UserError where there are none, or one is not a number."""
+    if not len(values):
+        raise UserError(f"no values: {what} of an empty space is undefined")
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise UserError(f"value {int(np.argmax(bad))} is {values[np.argmax(bad)]}: {what} needs finite values")
+    return values

@@ -1,0 +1,389 @@
+"""A user's labels: a file of architectures and what was measured, checked whole before it is used."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lissnas.config import MIN_LABELS
+from lissnas.core.errors import ConfigError, InvalidArchitecture, UserError, first_line, short, unknown_name
+from lissnas.core.memory_limit import memory_for
+from lissnas.spaces.base import Archs, FloatArray, IntArray, Space
+from lissnas.spaces.declared import Declared, DeclaredSpace
+
+ARCH, STATUS, FAILED = "arch", "status", "failed"
+"""The column of whole architectures, the one of outcomes, and the outcome that gives no label."""
+VALUE = "value"
+"""The metric's column where nothing names the metric."""
+MOST_PROBLEMS = 20
+"""Problems that are listed; more are counted."""
+MOST_ROWS, MOST_CELLS = 2_000_000, 50_000_000
+"""Of a parquet file, in which a row, or a column, can take next to nothing."""
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+"""What is read as a number; `float` reads more: 1_0, digits of other scripts."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Distinct networks in the order of their rows, and the mean of each one's labels, higher better."""
+
+    archs: Archs
+    values: FloatArray
+    repeats: IntArray
+    """How many labels each value is the mean of."""
+    metric: str
+    skipped: Mapping[str, int]
+    """Rows that gave no label: `empty` have no metric yet, `failed` say so in the column `status`."""
+    negated: bool = False
+    """Whether less of the metric is better, so that values are its negative."""
+    unlabelled: Mapping[str, Archs] = field(default_factory=dict)
+    """The networks of the rows that were skipped, by the same words; they may have a label in another row."""
+
+    def describe(self) -> str:
+        """Say in a line what was read."""
+        again = int((self.repeats > 1).sum())
+        parts = [f"{len(self.archs):,} networks with {self.metric} from {int(self.repeats.sum()):,} rows"]
+        parts += [f"{again:,} of them the mean of several"] if again else []
+        parts += [f"{n:,} rows {why}" for why, n in self.skipped.items() if n]
+        parts += [turned_round(self.metric)] if self.negated else []
+        return "; ".join(parts)
+
+
+def turned_round(metric: str) -> str:
+    """Say that values are the negative of what was measured."""
+    return f"less {metric} is better, so that its negative is used"
+
+
+@dataclass
+class _Table:
+    """A file as columns of texts, and the problems found in it so far."""
+
+    path: Path
+    columns: Mapping[str, list[str]]
+    lines: Sequence[int]
+    """Where each row stands: its line, or in parquet, which has none, its number counted from 1."""
+    problems: list[tuple[int, str]]
+    """Line, 1 for what concerns the whole file, and what is wrong."""
+
+    def say(self, row: int | None, what: str) -> None:
+        """Keep a problem of a row, or of the whole file."""
+        self.problems.append((1 if row is None else self.lines[row], what))
+
+    def raise_any(self) -> None:
+        """Raise ConfigError with the first problems by line and the number of the others, if there are any."""
+        if self.problems:
+            place = f"{self.path.name}:" + ("row " if self.path.suffix.lower() == ".parquet" else "")
+            listed = [f"{place}{line}: {what}" for line, what in sorted(self.problems)]
+            more = len(listed) - MOST_PROBLEMS
+            raise ConfigError(str(self.path), listed[:MOST_PROBLEMS] + ([f"and {more:,} more"] if more > 0 else []))
+
+
+def read_labels(path: Path, space: Space, metric: str | None = None, least: int = MIN_LABELS) -> Labels:
+    """Return the labels of a `.csv` or `.parquet` file; raises ConfigError with all of its problems.
+
+    Fewer than `least` networks with a label are a problem, as are labels that are all the same; with 0
+    neither is, for a file that is still being collected.
+
+    A column a position (declared product spaces) or one `arch` says which network, the column
+    `metric` (else the one the space names, else the only one left) what was measured. Rows with an
+    empty metric, and those whose `status` is `failed`, are skipped and counted; repeated labels are
+    averaged. Where less of the metric is better, its negative is returned.
+    """
+    table = _read(path)
+    archs, named = _archs(table, space)
+    name = _metric_column(table, space, metric, named)
+    n = len(table.lines)
+    cells = table.columns[name] if name is not None else [""] * n
+    failed = np.array([text.lower() == FAILED for text in table.columns.get(STATUS, [""] * n)], bool)
+    empty = np.array([not text for text in cells], bool) & ~failed
+    use = np.flatnonzero(~failed & ~empty)
+    values = np.array([_value(table, i, name or "", cells[i]) for i in use.tolist()], np.float64)
+    skipped = {"empty": int(empty.sum()), "failed": int(failed.sum())}
+    networks, which = np.unique(archs[use], axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    order = np.lexsort((values, which))  # so that the order of rows doesn't change a mean's last digit
+    repeats = np.bincount(which, minlength=len(networks))
+    means = np.bincount(which[order], weights=values[order], minlength=len(networks)) / np.maximum(repeats, 1)
+    sound = not table.problems
+    count = len(networks) if sound else len(use)
+    known = means if sound else values[np.isfinite(values)]
+    if table.lines and name is not None and count < least:
+        left_out = ", ".join(f"{n:,} {why}" for why, n in skipped.items() if n)
+        table.say(
+            None,
+            f"{count:,} networks with a label in {len(use):,} usable rows"
+            f"{f' ({left_out})' if left_out else ''}, at least {least} are needed",
+        )
+    elif least and len(known) and np.ptp(known) == 0:
+        table.say(None, f"{name} is {known[0]:g} for all networks; nothing can be learnt from that")
+    table.raise_any()
+    assert name is not None
+    negated = less_is_better(space, name)
+    unlabelled = {"empty": archs[empty], "failed": archs[failed]}
+    return Labels(networks, -means if negated else means, repeats, name, skipped, negated, unlabelled)
+
+
+def read_archs(path: Path, space: Space) -> list[str]:
+    """Return the networks that the rows of a file name, labelled or not, as `lissnas suggest` writes it.
+
+    Raises ConfigError with all of its problems.
+    """
+    table = _read(path)
+    archs, _ = _archs(table, space)
+    table.raise_any()
+    return space.format(archs)
+
+
+def less_is_better(space: Space, metric: str) -> bool:
+    """Return whether the space declares that less of the metric is better; of a metric it doesn't name more is."""
+    return isinstance(space, Declared) and metric == space.metric_name and not space.maximize
+
+
+def _archs(table: _Table, space: Space) -> tuple[Archs, set[str]]:
+    """Return the network of each row, and the columns that say it."""
+    rows = np.zeros((len(table.lines), space.genome_len), np.int8)
+    found = _names(table.columns)
+    if isinstance(space, DeclaredSpace) and ARCH not in table.columns:
+        missing = [p for p in space.positions if p not in table.columns]
+        if len(missing) == len(space.positions):
+            table.say(None, f"neither a column for each position ({_names(missing)}) nor {ARCH!r}; found {found}")
+        else:
+            for p in missing:
+                table.say(None, f"the column {p!r} is missing; found {found}")
+        if missing:
+            return rows, set(space.positions)
+        rows, problems = space.from_text([table.columns[p] for p in space.positions])
+    elif ARCH not in table.columns:
+        table.say(None, f"the column {ARCH!r} is missing; found {found}")
+        return rows, set()
+    elif isinstance(space, DeclaredSpace):
+        columns, problems = space.split(table.columns[ARCH])
+        wrong = {i for i, _ in problems}
+        rows, more = space.from_text(columns)
+        problems += [(i, what) for i, what in more if i not in wrong]
+    else:
+        names = table.columns[ARCH]
+        good, problems = _parse_each(space, names)
+        rows[good] = space.parse([names[i] for i in good.tolist()])
+    for i, what in problems:
+        table.say(i, what)
+    return rows, set(space.positions) if isinstance(space, DeclaredSpace) else set()
+
+
+def _parse_each(space: Space, names: Sequence[str]) -> tuple[IntArray, list[tuple[int, str]]]:
+    """Return which names are architectures, and what is wrong with the others."""
+    left = list(range(len(names)))
+    problems: list[tuple[int, str]] = []
+    while left and len(problems) < MOST_PROBLEMS:
+        try:
+            space.parse([names[i] for i in left])
+        except InvalidArchitecture as error:
+            problems.append((left.pop(error.row), error.reason))
+        else:
+            return np.array(left, np.int64), problems
+    good = []
+    for i in left:  # many are wrong: one by one, so that time doesn't grow with their square
+        try:
+            space.parse([names[i]])
+        except InvalidArchitecture as error:
+            problems.append((i, error.reason))
+        else:
+            good.append(i)
+    return np.array(good, np.int64), problems
+
+
+def _metric_column(table: _Table, space: Space, metric: str | None, named: set[str]) -> str | None:
+    """Return the metric's column: as asked, as the space names it, or the only one there is."""
+    asked = metric or (space.metric_name if isinstance(space, Declared) else None)
+    rest = [c for c in table.columns if c not in named and c not in (ARCH, STATUS)]
+    if asked in rest:
+        return asked
+    if asked is not None:
+        table.say(
+            None, f"the column {asked!r}, the metric, is missing: {unknown_name('metric', asked, rest or ['none'])}"
+        )
+    elif len(rest) > 1:
+        table.say(None, f"the columns {_names(rest)} could be the metric; say which one it is")
+    elif not rest:
+        table.say(None, f"no column holds a metric; found {_names(table.columns)}")
+    return rest[0] if asked is None and len(rest) == 1 else None
+
+
+def _value(table: _Table, row: int, metric: str, text: str) -> float:
+    decimal = NUMBER.fullmatch(text) is not None
+    if decimal and math.isfinite(float(text)):
+        return float(text)
+    what = "is not finite" if decimal or text.lower().lstrip("+-") in ("inf", "infinity", "nan") else "is no number"
+    table.say(
+        row, f"{metric} {short(repr(text))} {what}; leave the cell empty, or write {FAILED!r} in a column {STATUS!r}"
+    )
+    return math.nan
+
+
+def _read(path: Path) -> _Table:
+    """Return a file as texts; raises ConfigError where it can't be read, or has no column twice."""
+    kind = path.suffix.lower()
+    if kind not in (".csv", ".parquet"):
+        raise ConfigError(str(path), [f"{path.name}: expected a file that ends in .csv or .parquet"])
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(str(path), ["no such file"]) from None
+    except OSError as error:
+        raise ConfigError(str(path), [f"can't be read: {error.strerror}"]) from None
+    table = _csv(path, data) if kind == ".csv" else _parquet(path, data)
+    if not table.lines and not table.problems:
+        table.say(None, "the file has no rows")
+    return table
+
+
+def _csv(path: Path, data: bytes) -> _Table:
+    """Return the cells of a CSV file as typed; blank lines are passed over."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError(str(path), [f"{path.name}:{line}: not UTF-8; save the file as UTF-8"]) from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    found, lines, problems = [], [], []
+    header: list[str] = []
+    try:
+        for cells in reader:
+            if not cells:
+                continue
+            if not header:
+                header = [name.strip() for name in cells]
+            elif len(cells) != len(header):
+                problems.append((reader.line_num, f"{len(cells)} cells, where the header has {len(header)}"))
+            else:
+                found.append([cell.strip() for cell in cells])
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        problems.append((reader.line_num, f"not CSV: {error}"))
+    if not header:
+        raise ConfigError(str(path), [f"{path.name}:1: the file is empty"])
+    problems += _twice(header)
+    columns = {name: [cells[i] for cells in found] for i, name in enumerate(header)}
+    return _Table(path, columns, lines, problems)
+
+
+def _parquet(path: Path, data: bytes) -> _Table:
+    """Return the cells of a parquet file as texts, nulls as empty ones; lists and the like only by their type."""
+    columns: dict[str, list[str]] = {}
+    name = ""
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        rows, wide, schema = file.metadata.num_rows, file.metadata.num_columns, file.schema_arrow
+        if not 0 <= rows <= MOST_ROWS or rows * wide > MOST_CELLS:
+            size = f"{rows:,} rows of {wide:,} columns"
+            most = f"{MOST_ROWS:,} rows and {MOST_CELLS:,} cells"
+            raise ConfigError(str(path), [f"{path.name}: {size}, at most {most} are read"])
+        # As a dictionary, a text that stands in each row is in memory once.
+        texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_binary(f.type)]
+        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
+        with memory_for(len(data) + rows * wide):
+            table = file.read([f.name for f in schema if not _is_nested(f.type)], use_threads=False)
+            table.validate(full=True)  # the reader lets dictionaries pass that have not what their rows name
+            if table.num_columns and table.num_rows != rows:
+                found = f"{table.num_rows:,} rows, where its footer says {rows:,}"
+                raise ConfigError(str(path), [f"{path.name}: {found}"])
+            for name, column in zip(table.column_names, table.columns, strict=True):
+                columns[name] = _texts(column)
+            columns |= {f.name: [f"<{f.type}>"] * rows for f in schema if _is_nested(f.type)}
+    except MemoryError:
+        raise ConfigError(str(path), [f"{path.name}: takes more memory than a sound file of its size"]) from None
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(str(path), [f"{path.name}: not parquet: {first_line(error)}"]) from None
+    except (ValueError, OverflowError, KeyError) as error:  # texts that are none, dates that no calendar has
+        place = short(repr(name))
+        raise ConfigError(str(path), [f"{path.name}: the column {place} can't be read: {first_line(error)}"]) from None
+    return _Table(path, columns, range(1, rows + 1), _twice(schema.names))
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_nested(kind.value_type if pa.types.is_dictionary(kind) else kind))
+
+
+def _texts(column: pa.ChunkedArray) -> list[str]:
+    """Return cells as texts; equal cells of a dictionary are the same text."""
+    out: list[str] = []
+    for chunk in column.chunks:
+        if pa.types.is_dictionary(chunk.type):
+            known = [*map(_text, chunk.dictionary.to_pylist()), ""]
+            out += [known[-1 if i is None else i] for i in chunk.indices.to_pylist()]
+        else:
+            out += map(_text, chunk.to_pylist())
+    return out
+
+
+def _text(cell: object) -> str:
+    return "" if cell is None else str(cell).strip()
+
+
+def _twice(names: Sequence[str]) -> list[tuple[int, str]]:
+    """Return problems about columns that stand more than once."""
+    return [(1, f"the column {short(repr(name))} stands twice") for name, n in Counter(names).items() if n > 1]
+
+
+def _names(columns: Iterable[str]) -> str:
+    """Return the names of columns for a message."""
+    return short(", ".join(columns), 300)
+
+
+def write_rows(space: Space, archs: Archs, metric: str | None = None, header: Sequence[str] | None = None) -> bytes:
+    """Return a CSV file of architectures in the columns of labels, the metric left empty.
+
+    `metric` names its column, else the space does, else it is `value`; `header` names all columns, as for
+    `rows_like`.
+    """
+    columns = header or header_of(space, metric_of(space, metric))
+    return to_csv(columns, rows_like(columns, space, archs))
+
+
+def header_of(space: Space, metric: str) -> list[str]:
+    """Return the columns of a new file: one a position (declared product spaces) or `arch`, and the metric."""
+    return [*(space.positions if isinstance(space, DeclaredSpace) else [ARCH]), metric]
+
+
+def rows_like(header: Sequence[str], space: Space, archs: Archs) -> list[dict[str, str]]:
+    """Return rows of a file with these columns for networks without a label: texts, empty where nothing is known."""
+    names = space.format(archs)
+    columns = {ARCH: names}
+    if isinstance(space, DeclaredSpace):
+        columns |= dict(zip(space.positions, space.to_text(archs), strict=True))
+    return [{name: columns[name][i] if name in columns else "" for name in header} for i in range(len(names))]
+
+
+def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the columns and the rows of a CSV file that `read_labels` has accepted."""
+    found = [cells for cells in csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")) if cells]
+    header = [name.strip() for name in found[0]]
+    return header, [dict(zip(header, cells, strict=True)) for cells in found[1:]]
+
+
+def to_csv(header: Sequence[str], rows: Sequence[dict[str, str]]) -> bytes:
+    """Return a CSV file of rows, texts as they are."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, header, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def metric_of(space: Space, asked: str | None = None) -> str:
+    """Return the column of labels: as asked, else as the space names it; raises UserError for one that is taken."""
+    metric = asked or (space.metric_name if isinstance(space, Declared) else VALUE)
+    taken = {ARCH, STATUS, *(space.positions if isinstance(space, DeclaredSpace) else ())}
+    if metric in taken:
+        raise UserError(f"metric: {metric!r} is a column of its own in labels of {space.name}; name another one")
+    return metric

@@ -1,0 +1,232 @@
+"""Trainings in a process of their own, so that one that hangs, or takes the process down, is one label less.
+
+No torch here: whoever waits for labels needs none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
+from typing import Any
+
+import numpy as np
+
+from lissnas import artifacts
+from lissnas.artifacts.journal import LOG
+from lissnas.config import Params, label_images, label_width
+from lissnas.core.redaction import without_passwords
+from lissnas.oracles.label_collection import (
+    Attempt,
+    LabelFailed,
+    LabellerUnavailable,
+    LabelLog,
+    Runner,
+    collect,
+    one_by_one,
+)
+from lissnas.spaces import Archs, FloatArray, Space
+from lissnas.spaces.declared import Declared
+
+COMMAND = (sys.executable, "-m", "lissnas.nets.labels")
+START = 600.0
+"""Seconds that a process may take to load torch and the images."""
+
+
+class Trainer:
+    """Asks a process for labels, one after the other; ends it when one takes longer than `limit` seconds.
+
+    The process gets `setup` as its first line. It ends when this one does, after the training it is at.
+    """
+
+    def __init__(self, setup: Any, limit: float, command: Sequence[str] = COMMAND) -> None:
+        self._setup, self._limit, self._command = setup, limit, command
+        self._process: subprocess.Popen[str] | None = None
+        self._answers: Queue[str] = Queue()
+
+    def __call__(self, arch: str) -> float:
+        """Return a label; raises LabelFailed, or LabellerUnavailable when the process doesn't start."""
+        if self._process is None:
+            self._start()
+        try:
+            answer = self._ask(arch, self._limit)
+        except BaseException:
+            self.close()  # it may still be at it; the next one gets a fresh process
+            raise
+        if "error" in answer:
+            raise LabelFailed(str(answer["error"]))
+        return float(answer["value"])
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with suppress(OSError):  # what was not read any more
+                    pipe.close()  # type: ignore[union-attr]
+
+    def _start(self) -> None:
+        # A session of its own: Ctrl-C is for this process, which ends the other.
+        pipe = subprocess.PIPE
+        try:
+            process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
+        except OSError as error:
+            raise LabellerUnavailable(f"the process that trains does not start: {error}") from None
+        self._process, self._answers = process, Queue()
+        Thread(target=_listen, args=(process.stdout, self._answers), daemon=True).start()
+        try:
+            answer = self._ask(self._setup, START)
+        except LabelFailed as failure:
+            self.close()
+            raise LabellerUnavailable(f"the process that trains does not start: {failure}") from None
+        except BaseException:
+            self.close()
+            raise
+        if "error" in answer:
+            self.close()
+            raise LabellerUnavailable(f"the process that trains can't: {answer['error']}")
+
+    def _ask(self, question: Any, limit: float) -> dict[str, Any]:
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(question) + "\n")
+            process.stdin.flush()
+            line = self._answers.get(timeout=limit)
+        except Empty:
+            raise LabelFailed(f"it took longer than {limit:g} s and was ended") from None
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise LabelFailed(f"the process that trained it ended with {process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def _listen(pipe: Any, answers: Queue[str]) -> None:
+    with suppress(ValueError, OSError):  # closed while it waits
+        for line in pipe:
+            answers.put(line)
+    answers.put("")
+
+
+def setup_of(params: Params, space_name: str, seed: int, checkpoints: Path, depends: Any) -> dict[str, Any]:
+    """Return the first line of a process that trains networks of a space, the state of each in a folder.
+
+    `depends` is what labels are a function of: a state that is a function of others is no use.
+    """
+    return {
+        "params": params.model_dump(mode="json"),
+        "space": space_name,
+        "seed": seed,
+        "checkpoints": str(checkpoints.absolute()),
+        "depends": artifacts.digest(depends),
+    }
+
+
+def checkpoint_of(setup: Mapping[str, Any], arch: str) -> artifacts.Checkpoint | None:
+    """Return where a training keeps its state; None on a machine of a cluster that has no such folder."""
+    folder = Path(setup["checkpoints"])
+    if not folder.parent.is_dir():
+        return None
+    return artifacts.Checkpoint(folder / artifacts.digest(arch)[:16], [setup["depends"], arch])
+
+
+def trainer_of(setup: dict[str, Any]) -> Trainer:
+    """Return a process, not started yet, that trains as the parameters in `setup` say."""
+    return Trainer(setup, setup["params"]["label"]["time_limit"])
+
+
+_IDLE: dict[str, list[Trainer]] = {}
+
+
+def train_label(setup: dict[str, Any], arch: str) -> float:
+    """Return a label from a process of this one's, kept for the next; as many run as threads ask at once.
+
+    Raises LabelFailed, LabellerUnavailable.
+    """
+    idle = _IDLE.setdefault(artifacts.digest(setup), [])
+    trainer = idle.pop() if idle else trainer_of(setup)
+    try:
+        return trainer(arch)
+    finally:
+        idle.append(trainer)
+
+
+SEED = 0
+"""Of the trainings of an oracle: its labels are of one seed, whatever the shrink's."""
+
+
+@dataclass(frozen=True)
+class TrainingOracle:
+    """An oracle that trains networks from scratch by `params.label`, NaN where the trainings of one failed.
+
+    Every label is in a log in `folder` before the next training starts.
+    """
+
+    params: Params
+    space: Space
+    folder: Path
+
+    @property
+    def about(self) -> str:
+        """What its labels are a function of, beside the architecture."""
+        return f"training {artifacts.digest(depends_on(self.params, self.space, SEED))}"
+
+    def __call__(self, archs: Archs) -> FloatArray:
+        """Return `(n,)` validation accuracies in percent."""
+        names = self.space.format(archs)
+        depends = depends_on(self.params, self.space, SEED)
+        setup = setup_of(self.params, self.space.name, SEED, self.folder / "tasks", depends)
+        with LabelLog.opened(self.folder / LOG, depends) as log:
+            _train(setup, self.params.label.attempts, names, log, None, lambda one: None)
+            found = [log.value(name) for name in names]
+        return np.array([math.nan if value is None else value for value in found])
+
+
+def depends_on(params: Params, space: Space, seed: int, program: str | None = None) -> dict[str, Any]:
+    """Return what a label is a function of, beside the architecture."""
+    if program is not None:
+        declared = {"declaration": artifacts.sha256(space.text.encode())} if isinstance(space, Declared) else {}
+        return {"space": space.name, "program": without_passwords(program), **declared}
+    settings = params.label
+    return {
+        "space": space.name,
+        "seed": seed,
+        "width": label_width(params, space.name),
+        "stem_stride": settings.stem_stride,
+        "recipe": params.recipes[settings.recipe].model_dump(mode="json"),
+        "images": label_images(params).model_dump(mode="json", exclude={"download"}),
+    }
+
+
+def _train(
+    setup: dict[str, Any],
+    attempts: int,
+    names: Sequence[str],
+    log: LabelLog,
+    runner: Runner | None,
+    on_attempt: Callable[[Attempt], None],
+) -> None:
+    def watch(one: Attempt) -> None:
+        # Its state goes once the label is safe: before that, a run that is ended takes it up again.
+        if (state := checkpoint_of(setup, one.arch)) is not None:
+            state.clear()
+        on_attempt(one)
+
+    if runner is not None:
+        collect(names, partial(train_label, setup), log, attempts, runner, watch)
+        return
+    with closing(trainer_of(setup)) as trainer:
+        collect(names, trainer, log, attempts, one_by_one, watch)

@@ -1,0 +1,119 @@
+"""Pictures of a comparison: means with intervals, mean against diversity, error distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from lissnas.metrics.quality import error_edf
+from lissnas.plots.figures import BLUE, GREY, ORANGE, plain, wrap
+from lissnas.spaces import FloatArray
+
+STEPS = 2_000
+"""Steps of an EDF that are drawn; more can't be seen."""
+
+
+def colours(methods: Sequence[str]) -> dict[str, Any]:
+    """Return a colour for each method, the same in every picture: ours blue, the full space grey."""
+    others = [m for m in methods if m not in ("lissnas", "full space")]
+    wheel = colormaps["tab20"]
+    found = {m: wheel((2 * i + (i >= 10)) % 20) for i, m in enumerate(others)}
+    return {**found, "lissnas": BLUE, "full space": GREY}
+
+
+def means(
+    summary: Sequence[Mapping[str, Any]], title: str, metric: str, full_mean: float, references: Collection[str]
+) -> Figure:
+    """Draw each method's mean with its interval, and ours cut to the same size; names of `references` in italics."""
+    figure = Figure(figsize=(8, 0.9 + 0.32 * len(summary)), layout="constrained")
+    axes = figure.subplots()
+    at = np.arange(len(summary))[::-1]
+    mean = np.array([r["mean_true"] for r in summary])
+    half = np.array([(r["mean_true_high"] - r["mean_true_low"]) / 2 for r in summary])
+    ours = np.array([r["ours_mean_true"] for r in summary])
+    axes.errorbar(mean, at, xerr=half, fmt="o", color=ORANGE, label="the method", zorder=3)
+    axes.plot(ours, at, "|", color=BLUE, markersize=14, markeredgewidth=2.5, label="lissnas at the same size", zorder=2)
+    for x0, x1, y in zip(mean, ours, at, strict=True):
+        axes.plot([x0, x1], [y, y], color="#d5d9de", linewidth=2, zorder=1)
+    labels = [f"{r['method']}  ({r['size']:,.0f})" for r in summary]
+    axes.set_yticks(at, labels)
+    for text, r in zip(axes.get_yticklabels(), summary, strict=True):
+        text.set_fontstyle("italic" if r["method"] in references else "normal")
+    axes.set_xlabel(f"mean of the shrunk space (of the full one {full_mean:.4g}):\n{metric}")
+    plain(axes)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def diversity(
+    summary: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]], title: str, metric: str
+) -> Figure:
+    """Draw each method's mean against its FLOPs coverage, and our curve over `diversity`."""
+    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    axes = figure.subplots()
+    shown = colours([r["method"] for r in summary])
+    own = [c for c in curve if c["method"] == "lissnas"] or list(curve)
+    points = []
+    for d in dict.fromkeys(c["diversity"] for c in own):
+        at = [(c["flops_coverage"], c["mean_true"]) for c in own if c["diversity"] == d]
+        points.append((*np.mean(at, axis=0), d))
+    axes.plot([p[0] for p in points], [p[1] for p in points], color=BLUE, marker="o", label="lissnas, by diversity")
+    for x, y, d in points:
+        axes.annotate(f"{d:g}", (x, y), textcoords="offset points", xytext=(5, 5), color=BLUE, fontsize=8)
+    for r in summary:
+        if r["method"] != "lissnas":
+            axes.plot(r["flops_coverage"], r["mean_true"], "s", color=shown[r["method"]], label=r["method"])
+    axes.set_xlabel("share of the full space's FLOPs bins that are occupied")
+    axes.set_ylabel(f"mean of the shrunk space:\n{wrap(metric)}")
+    plain(axes)
+    axes.legend(frameon=False, fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left")
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def edfs(spaces: Mapping[str, FloatArray], window: float, title: str, metric: str) -> Figure:
+    """Draw the error EDF of each space on the common window (the paper's Figures 4 and 8)."""
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    best = max(float(v.max()) for v in spaces.values())
+    shown = colours(list(spaces))
+    for name, values in spaces.items():
+        errors, share = error_edf(values, best)
+        drawn = np.unique(np.linspace(0, len(errors) - 1, STEPS).astype(int))
+        errors, share = errors[drawn], share[drawn]
+        width = 2.4 if name in ("lissnas", "full space") else 1.2
+        axes.step(errors, share, where="post", color=shown[name], linewidth=width, label=name)
+    axes.set(xlim=(0, window), ylim=(0, 1.02), ylabel="share of architectures")
+    axes.set_xlabel(f"distance to the best: {metric}")
+    plain(axes)
+    axes.legend(frameon=False, fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left")
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def cost_histograms(counts: Mapping[str, Sequence[int]], edges: Sequence[float], cost: str, title: str) -> Figure:
+    """Draw how each space spreads over the full space's range of a cost (the paper's Figure 5), a panel each."""
+    names = list(counts)
+    columns = 4
+    lines = -(-len(names) // columns)
+    figure = Figure(figsize=(11, 1.9 * lines), layout="constrained")
+    panels = np.atleast_2d(figure.subplots(lines, columns, sharex=True))
+    scale = 1e6
+    shown = colours(names)
+    for axes, name in zip(panels.ravel(), names, strict=False):
+        share = np.array(counts[name]) / max(1, sum(counts[name]))
+        axes.stairs(share, np.array(edges) / scale, fill=True, color=shown[name], alpha=0.85)
+        occupied = sum(c > 0 for c in counts[name])
+        axes.set_title(f"{name} ({occupied} of {len(share)} bins)", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    for axes in panels.ravel()[len(names) :]:
+        axes.set_visible(False)
+    figure.supxlabel(f"{cost}, millions", fontsize=9)
+    figure.supylabel("share of architectures", fontsize=9)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure

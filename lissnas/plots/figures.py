@@ -1,0 +1,193 @@
+"""Pictures of a shrink and of locality; as PNG and SVG the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from lissnas.metrics.quality import error_edf
+from lissnas.spaces import FloatArray
+
+BLUE, ORANGE, GREY = "#2563a8", "#d1692a", "#8a8f98"
+WRITTEN_OUT = 10**10
+"""Numbers of networks from here on are given to three digits."""
+COLOURS = (GREY, BLUE, ORANGE)
+
+
+def iterations(records: Sequence[Mapping[str, Any]], title: str, metric: str) -> Figure:
+    """Draw the size of the space and its mean, predicted and (with a table) true, by iteration."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    sizes, means = figure.subplots(1, 2)
+    at = [r["iteration"] for r in records]
+    sizes.plot(at, [r["seen"] for r in records], color=GREY, marker="o", label="seen so far (queries)")
+    sizes.plot(at, [r["size"] for r in records], color=BLUE, marker="o", label="size of the space")
+    sizes.plot(at, [r["labels"] for r in records], color=ORANGE, marker="o", label="labels")
+    sizes.set(ylabel="architectures", xlabel="iteration", ylim=(0, None))
+    sizes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
+    means.plot(at, [r["mean_predicted"] for r in records], color=BLUE, marker="o", label="mean predicted")
+    if "mean_true" in records[0]:
+        means.plot(at, [r["mean_true"] for r in records], color=ORANGE, marker="o", label="mean true")
+    means.set(ylabel=wrap(metric), xlabel="iteration")
+    for axes in (sizes, means):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        plain(axes)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def error_distributions(spaces: Mapping[str, FloatArray], title: str, metric: str) -> Figure:
+    """Draw the error EDF of each space; the error is the distance to the best value of them all."""
+    top = max(float(values.max()) for values in spaces.values())
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    widest = 0.0
+    for (name, values), colour in zip(spaces.items(), COLOURS, strict=False):
+        errors, share = error_edf(values, top)
+        axes.step(errors, share, where="post", color=colour, label=f"{name} ({len(values):,})")
+        widest = max(widest, float(np.quantile(errors, 0.9)))
+    axes.set(xlim=(0, widest or 1), ylim=(0, 1.02), ylabel="share of architectures")
+    axes.set_xlabel(f"distance to the best: {metric}")
+    plain(axes)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def locality(
+    rows: Sequence[Mapping[str, Any]], walks: Sequence[Mapping[str, Any]], threshold: int, title: str, metric: str
+) -> Figure:
+    """Draw correlation and accuracy difference by edit distance and kind of edit, and along walks (Figure 2)."""
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    correlation, difference, along = figure.subplots(1, 3)
+    colours = (BLUE, ORANGE, GREY)
+    for change, colour in zip(dict.fromkeys(r["change"] for r in rows), colours, strict=False):
+        own = [r for r in rows if r["change"] == change]
+        at = [r["distance"] for r in own]
+        for axes, name in ((correlation, "correlation"), (difference, "aad")):
+            axes.plot(at, [r[name] for r in own], color=colour, marker="o", label=change)
+            low, high = ([r[f"{name}_{end}"] for r in own] for end in ("low", "high"))
+            axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
+    lags = [w["lag"] for w in walks]
+    along.plot(lags, [w["rwa"] for w in walks], color=BLUE, marker="o", label="autocorrelation")
+    along.fill_between(
+        lags, [w["rwa_low"] for w in walks], [w["rwa_high"] for w in walks], color=BLUE, alpha=0.2, linewidth=0
+    )
+    for axes in (correlation, along):
+        axes.axhline(0.3, color=GREY, linewidth=1, linestyle="--", label="weak below")
+        axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1)
+    correlation.axvline(threshold, color=GREY, linewidth=1, linestyle=":", label="threshold distance")
+    correlation.set(xlabel="edit distance, exact", ylabel="correlation with the original")
+    difference.set(xlabel="edit distance, exact", ylim=(0, None))
+    difference.set_ylabel(f"mean absolute difference:\n{wrap(metric)}")
+    along.set(xlabel="lag of a random walk", ylabel="autocorrelation")
+    for axes in (correlation, difference, along):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        plain(axes)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def differences(bins: Sequence[Mapping[str, Any]], title: str, metric: str) -> Figure:
+    """Draw the distribution of the absolute difference by edit distance (the paper's Figure 7)."""
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    distances = list(dict.fromkeys(b["distance"] for b in bins))
+    for distance, colour in zip(distances, (BLUE, ORANGE, GREY, "#3c8d5a", "#8656a8"), strict=False):
+        own = [b for b in bins if b["distance"] == distance]
+        total = sum(b["n"] for b in own)
+        edges = [own[0]["low"], *(b["high"] for b in own)]
+        axes.stairs([b["n"] / total for b in own], edges, color=colour, linewidth=1.6, label=f"{distance} edits")
+    axes.set(ylabel="share of pairs", xlim=(0, None))
+    axes.set_xlabel(f"absolute difference: {wrap(metric)}")
+    plain(axes)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def training(curve: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """Draw the loss by step."""
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([p["step"] for p in curve], [p["loss"] for p in curve], color=BLUE, label="training loss")
+    axes.set(xlabel="step", ylabel="cross-entropy")
+    plain(axes)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def history(columns: Mapping[str, Any], title: str) -> Figure:
+    """Draw every evaluated network: its score against its multiply-adds, by generation."""
+    figure = Figure(figsize=(6.8, 4), layout="constrained")
+    axes = figure.subplots()
+    at = np.asarray(columns["flops"]) / 1e6 if "flops" in columns else np.arange(len(columns["score"]))
+    points = axes.scatter(at, columns["score"], c=columns["generation"], s=14, cmap="viridis")
+    best = int(np.argmax(columns["score"]))
+    axes.scatter([at[best]], [columns["score"][best]], marker="*", s=140, color=ORANGE, label="best")
+    axes.set(xlabel="multiply-adds, millions" if "flops" in columns else "evaluation", ylabel="score")
+    figure.colorbar(points, ax=axes, label="generation")
+    plain(axes)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def ranking(scored: Sequence[Mapping[str, Any]], title: str, metric: str) -> Figure:
+    """Draw what supernets say of networks of our space against the truth, a panel a trained space, first seed."""
+    first = scored[0]["seed"]
+    chosen = [r for r in scored if r["seed"] == first and r["sample"] == "ours"]
+    methods = list(dict.fromkeys(r["method"] for r in scored))
+    columns = min(4, len(methods))
+    rows = -(-len(methods) // columns)
+    figure = Figure(figsize=(3.1 * columns, 2.9 * rows + 0.3), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    for axes, method in zip(panels.flat, methods, strict=False):
+        own = [r for r in chosen if r["method"] == method]
+        colour = BLUE if method == "lissnas" else GREY
+        axes.scatter([r["true"] for r in own], [r["score"] for r in own], s=10, color=colour, label=method)
+        plain(axes)
+    for axes in panels.flat[len(methods) :]:
+        axes.set_visible(False)
+    figure.supxlabel(wrap(f"true {metric}"), fontsize=10)
+    figure.supylabel("accuracy in the supernet, %", fontsize=10)
+    figure.suptitle(f"{title}, networks of ours", x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def plain(axes: Any) -> None:
+    """Give axes a light grid, no frame, and a legend."""
+    axes.grid(color="#e5e7eb", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+
+
+def big(n: float) -> str:
+    """Return a number of networks: all digits, or three of a number with more than ten."""
+    return f"{n:,.0f}" if n < WRITTEN_OUT else f"{n:.3g}".replace("e+", "e")
+
+
+def wrap(text: str) -> str:
+    """Break a long axis label once, at a comma."""
+    return text.replace(", ", ",\n", 1) if len(text) > 30 else text
+
+
+def png(figure: Figure) -> bytes:
+    """Return the figure as PNG, without what changes from run to run."""
+    FigureCanvasAgg(figure)
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png", dpi=110, metadata={"Software": None})
+    return sink.getvalue()
+
+
+def svg(figure: Figure) -> bytes:
+    """Return the figure as SVG, without what changes from run to run."""
+    FigureCanvasSVG(figure)
+    sink = io.BytesIO()
+    with rc_context({"svg.hashsalt": "lissnas"}):
+        figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})
+    return sink.getvalue()

@@ -1,0 +1,168 @@
+"""Evolutionary search inside a shrunk set under limits on cost, as SPOS has it (Guo et al., 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lissnas.artifacts import Checkpoint
+from lissnas.config import SearchConfig
+from lissnas.core.errors import InvalidArchitecture, UserError
+from lissnas.core.rng import stream
+from lissnas.oracles.base import Oracle, ask
+from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
+from lissnas.spaces.base import first_of_each, is_in
+
+FAR = 127
+MOST_EDITS = 2
+"""Edits of a mutation, at most: SPOS redraws two of twenty decisions on average."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Most costs a network may have; None is no limit. `flops` are multiply-adds."""
+
+    flops: float | None = None
+    params: float | None = None
+
+    def keep(self, space: Space, members: Archs) -> Archs:
+        """Return the members within the limits; raises UserError that names the smallest if there is none."""
+        if not len(members):
+            raise UserError("the shrunk space is empty: there is nothing to search")
+        costs = space.costs(members)
+        inside = np.ones(len(members), bool)
+        for name, limit in (("flops", self.flops), ("params", self.params)):
+            if limit is None:
+                continue
+            if name not in costs:
+                raise UserError(f"space {space.name} knows no {name}, so they can't be limited")
+            inside &= costs[name] <= limit
+        if not inside.any():
+            asked = [n for n, limit in (("flops", self.flops), ("params", self.params)) if limit is not None]
+            least = "; ".join(_smallest(costs, name) for name in asked)
+            raise UserError(f"no network of the shrunk space is within the limits; {least}")
+        return members[inside]
+
+
+def _smallest(costs: Mapping[str, IntArray], name: str) -> str:
+    """Return in words what the network with the least of a cost has."""
+    at = int(np.argmin(costs[name]))
+    has = " and ".join(f"{values[at] / 1e6:,.2f} M {cost}" for cost, values in costs.items())
+    return f"the smallest has {has} (fewest {name})"
+
+
+@dataclass(frozen=True)
+class History:
+    """Every architecture that was evaluated, once, in the order it was: rows, scores, generations."""
+
+    rows: Archs
+    scores: FloatArray = field(default_factory=lambda: np.empty(0))
+    generation: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def extended(self, rows: Archs, scores: FloatArray, generation: int) -> History:
+        """Return the history with a generation at its end."""
+        return History(
+            np.concatenate([self.rows, rows]),
+            np.concatenate([self.scores, scores]),
+            np.concatenate([self.generation, np.full(len(rows), generation)]),
+        )
+
+    def best(self, k: int) -> IntArray:
+        """Return the indices of the `k` best, best first, equal ones in the order they were evaluated."""
+        return np.argsort(-self.scores, kind="stable")[:k]
+
+
+def evolutionary_search(
+    space: Space,
+    members: Archs,
+    oracle: Oracle,
+    settings: SearchConfig,
+    limits: Limits,
+    seed: int,
+    checkpoint: Checkpoint | None = None,
+    on_generation: Callable[[History], None] = lambda history: None,
+) -> History:
+    """Search the members of a shrunk set that are within the limits; each is asked about at most once.
+
+    A set no larger than what evolution would ask about is asked about as a whole. Goes on from the
+    checkpoint, saved after each generation. Raises UserError for limits that nothing meets.
+    """
+    inside = limits.keep(space, members)
+    inside = inside[first_of_each(space.key(inside))]
+    history = History(inside[:0])
+    if checkpoint is not None and (saved := checkpoint.load()) is not None:
+        history = History(saved[0]["rows"], saved[0]["scores"], saved[0]["generation"])
+    first = int(history.generation.max()) + 1 if len(history.generation) else 0
+    whole = len(inside) <= settings.population * settings.generations
+    generations = -(-len(inside) // settings.population) if whole else settings.generations
+    keys = space.key(inside)
+    for generation in range(first, generations):
+        rng = stream(seed, "search", generation)
+        if whole:
+            part = slice(generation * settings.population, (generation + 1) * settings.population)
+            rows = inside[stream(seed, "search").permutation(len(inside))[part]]
+        elif generation == 0:
+            rows = inside[rng.permutation(len(inside))[: settings.population]]
+        else:
+            rows = offspring(space, inside, keys, history, settings, rng)
+        history = history.extended(rows, ask(oracle, space, rows), generation)
+        if checkpoint is not None:
+            checkpoint.save({"rows": history.rows, "scores": history.scores, "generation": history.generation}, {})
+        on_generation(history)
+    return history
+
+
+def offspring(
+    space: Space, inside: Archs, keys: Keys, history: History, settings: SearchConfig, rng: np.random.Generator
+) -> Archs:
+    """Return the next generation: mutated and crossed children of the best, members that weren't evaluated yet.
+
+    A child outside the set, or one that was evaluated before, becomes the free member that differs from it in
+    the fewest places.
+    """
+    parents = history.rows[history.best(settings.parents)]
+    half = settings.population // 2
+    mutated = parents[rng.integers(0, len(parents), half)]
+    edits = np.clip(rng.binomial(space.genome_len, settings.mutation, half), 1, MOST_EDITS)
+    mutated = space.mutate(mutated, np.minimum(edits, space.max_edits), rng)
+    one = rng.integers(0, len(parents), settings.population - half)
+    other = (one + rng.integers(1, max(2, len(parents)), len(one))) % len(parents)
+    crossed = np.where(rng.random((len(one), space.genome_len)) < 0.5, parents[one], parents[other])
+    wanted = np.concatenate([mutated, _canonical(space, crossed)])
+    free = ~is_in(keys, np.sort(space.key(history.rows)))
+    taken: list[int] = []
+    for want in wanted:
+        if not free.any():
+            break
+        distance = np.where(free, (inside != want).sum(axis=1), FAR)
+        nearest = np.flatnonzero(distance == distance.min())
+        at = int(nearest[rng.integers(0, len(nearest))])
+        free[at] = False
+        taken.append(at)
+    return inside[taken]
+
+
+def _canonical(space: Space, rows: Archs) -> Archs:
+    """Return the canonical form of rows that are networks of the space, the others as they are."""
+    rows = rows.copy()
+    for i in range(len(rows)):
+        try:
+            space.key(rows[i : i + 1])
+        except InvalidArchitecture:
+            continue
+        rows[i : i + 1] = space.canonical(rows[i : i + 1])
+    return rows
+
+
+def top(space: Space, history: History, k: int) -> list[Mapping[str, Any]]:
+    """Return the `k` best as `arch, score, flops, params`, best first."""
+    at = history.best(k)
+    names = space.format(history.rows[at])
+    costs = space.costs(history.rows[at])
+    return [
+        {"arch": name, "score": float(score), **{c: int(v[i]) for c, v in costs.items()}}
+        for i, (name, score) in enumerate(zip(names, history.scores[at], strict=True))
+    ]

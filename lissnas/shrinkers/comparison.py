@@ -1,0 +1,452 @@
+"""Methods compared on equal terms: one predictor, one query budget, one target size, a row a method and seed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+from scipy.stats import wilcoxon
+
+from lissnas import shrinkers
+from lissnas.benchmarks import Benchmark
+from lissnas.config import PaperConfig, Params, ShrinkParams, shrink_params
+from lissnas.core.errors import UnknownName, UserError
+from lissnas.core.rng import stream
+from lissnas.metrics.diversity import Yardstick
+from lissnas.metrics.quality import (
+    complexity_weights,
+    edf_auc,
+    error_window,
+    good_threshold,
+    ks,
+    share_good,
+    share_interval,
+    shrink_index,
+    top_kept,
+    top_mean,
+)
+from lissnas.oracles.base import CountedOracle
+from lissnas.predictors.accuracy import Predictor, Scorer
+from lissnas.shrinkers.lissnas import ShrinkResult, cut, shrink
+from lissnas.shrinkers.problem import Problem, Source
+from lissnas.shrinkers.selection import target_size
+from lissnas.spaces import Archs, FloatArray, Keys, Space
+from lissnas.spaces.base import LISTABLE
+from lissnas.spaces.subspace import Subspace
+
+OURS = ("lissnas", "lissnas_paper", "no_locality", "lissnas_collect")
+"""Our own method, its variants, and the ablation that needs its loop."""
+METHODS = (
+    *("lissnas", "lissnas_paper", "abs", "nse", "padnas", "greedynas", "greedynas_v2", "dds"),
+    *("top30", "top20", "top10", "top5", "no_neighbors", "no_locality", "flops", "params", "score_all"),
+    "lissnas_collect",
+)
+"""All methods, in the order of tables."""
+APART = ("lissnas", "lissnas_paper", "lissnas_collect", "score_all")
+"""What is no rival: our own variants, and the ceiling of any method on the same predictor."""
+FREE = ("flops", "params")
+"""Methods that ask nobody, so that they need no labels."""
+TABLED = ("score_all", "lissnas_collect")
+"""Methods that need a table: they ask about every network, or for labels."""
+JUDGED = 10_000
+"""Members of a product that is not listed that stand for all of it."""
+PAPER_FIRST = 0.55
+"""Share of the budget that is the paper variant's first sample: its loop asks about as much again."""
+
+
+def chosen(asked: Sequence[str] | str, source: Source | None = None) -> list[str]:
+    """Return the names of methods, in the order of the table; raises UnknownName.
+
+    All methods of a `source` are those that it allows; raises UserError where one is asked for that it doesn't.
+    """
+    asked = [asked] if isinstance(asked, str) else asked
+    tabled = source is None or source.truth is not None
+    if list(asked) == ["all"]:
+        return [name for name in METHODS if tabled or name not in TABLED]
+    for name in asked:
+        if name not in METHODS:
+            raise UnknownName("method", name, METHODS)
+        if source is not None and not tabled and name in TABLED:
+            raise UserError(f"{name} needs a table of true values, which {source.name} has not; leave it out")
+    return [name for name in METHODS if name in asked]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What is the same for all seeds: who judges, the values, thresholds and measures of the full space.
+
+    Where there is no table, a surrogate that is asked directly judges, and a uniform sample stands for the space.
+    """
+
+    source: Source
+    yardstick: Yardstick
+    values: FloatArray
+    """Of every network, or of a sample of 100,000."""
+
+    @classmethod
+    def of(cls, given: Benchmark | Source) -> Ground:
+        """Measure the full space; raises UserError for one that nothing can be compared on."""
+        source = source_of(given)
+        space = source.space
+        if space.size() < 2:
+            raise UserError(f"{source.name} has one architecture: there is nothing to compare")
+        if source.truth is not None:
+            values = source.truth.values
+        else:
+            values = judge(source, space.all_or_many(stream(0, "full space", space.name)))
+        ground = cls(source, Yardstick.of(space), values)
+        _ = ground.threshold
+        return ground
+
+    @property
+    def space(self) -> Space:
+        """The space that is shrunk."""
+        return self.source.space
+
+    @property
+    def full_size(self) -> int:
+        """How many networks the space has."""
+        return self.space.size()
+
+    @cached_property
+    def threshold(self) -> float:
+        """What good networks exceed, the same for every method."""
+        return good_threshold(self.values)
+
+    @cached_property
+    def window(self) -> float:
+        """Where the error window of AUCs ends, the same for every method."""
+        return error_window(self.values)
+
+    def judge(self, archs: Archs, threads: int = 0) -> FloatArray:
+        """Return `(n,)` values by the table, or by the surrogate."""
+        return judge(self.source, archs, threads)
+
+    def measure(
+        self, archs: Archs, seed: int, values: FloatArray | None = None, size: int | None = None
+    ) -> dict[str, Any]:
+        """Return every metric of a part of the space that its members alone decide.
+
+        `values` are theirs, where they are known. Where `archs` are a sample, `size` is that of the part.
+        Without a table, whose best is known, what is measured against the best is left out.
+        """
+        full, truth = self.values, self.source.truth
+        values = self.judge(archs) if values is None else values
+        p, p_full = share_good(values, self.threshold), share_good(full, self.threshold)
+        low, high = share_interval(values, self.threshold)
+        statistic, p_value = ks(values, full)
+        costs = self.space.costs(archs)
+        found: dict[str, Any] = {
+            "size": len(archs) if size is None else size,
+            "mean_true": float(values.mean()),
+            "median_true": float(np.median(values)),
+            "max_true": float(values.max()),
+            "top10_mean": top_mean(values, 10),
+        }
+        if truth is not None:
+            found |= {"kept_best": bool(values.max() == truth.best), "top10_kept": top_kept(values, full)}
+        found |= {
+            "p_good": p,
+            "p_good_low": low,
+            "p_good_high": high,
+            "shrink_index": shrink_index(p, p_full),
+            "shrink_index_10_2": shrink_index(p, p_full, 10, 2),
+        }
+        if truth is not None:
+            found["edf_auc"] = edf_auc(values, truth.best, self.window)
+        found |= {"ks": statistic, "ks_p": p_value}
+        if truth is not None and "flops" in costs:
+            weights = complexity_weights(costs["flops"], self.yardstick.edges("flops"))
+            found["edf_auc_by_flops"] = edf_auc(values, truth.best, self.window, weights)
+        return found | self.yardstick.measure(archs, stream(seed, "diversity"))
+
+
+def source_of(given: Benchmark | Source) -> Source:
+    """Return what a comparison is on; raises UserError where nobody knows, or says at once, how good a network is."""
+    source = given if isinstance(given, Source) else Source.of(given)
+    if source.truth is None and source.scorer is None:
+        raise UserError(
+            f"{source.name} has neither a table of true values nor a surrogate that is asked directly, so methods "
+            "can't be compared on it: give --benchmark, --space ofa_mobilenetv3, or --oracle-model with your own"
+        )
+    return source
+
+
+def judge(source: Source, archs: Archs, threads: int = 0) -> FloatArray:
+    """Return `(n,)` values of architectures by a source's table, or by its surrogate."""
+    if source.truth is not None:
+        return source.truth(archs)
+    assert source.scorer is not None
+    return source.scorer.value(source.scorer.score(archs, threads))
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One seed's common ground: the predictor that all ask, and what our method made of it."""
+
+    ground: Ground
+    params: ShrinkParams
+    paper: PaperConfig
+    predictor: Scorer
+    ours: ShrinkResult
+    seconds: float
+    threads: int
+    _measured: dict[int, dict[str, Any]] = field(default_factory=dict, repr=False)
+
+    @property
+    def budget(self) -> int:
+        """Queries that every method has: what ours used."""
+        return self.ours.state.queries
+
+    @property
+    def target(self) -> int:
+        """The size that every method is asked for."""
+        assert self.ours.state.target is not None
+        return self.ours.state.target
+
+    def ours_at(self, size: int) -> dict[str, Any]:
+        """Return the metrics of ours cut to a size; measured once, since many methods have the same."""
+        if size not in self._measured:
+            rows = cut(self.ours, size)
+            values = self.ground.judge(rows, self.threads)
+            self._measured[size] = self.ground.measure(rows, self.params.seed, values)
+        return self._measured[size]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method's row, and keys and values of its shrunk space, best first where the method ranks.
+
+    Of a product that is not listed they are those of a uniform sample.
+    """
+
+    row: Mapping[str, Any]
+    keys: Keys
+    values: FloatArray
+
+
+def contest_params(params: Params, given: Benchmark | Source, seed: int) -> ShrinkParams:
+    """Return the parameters of our method in a comparison; raises ConfigError where they don't fit the space."""
+    source = source_of(given)
+    elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
+    known = None if source.truth is not None else 0
+    p = shrink_params(elite, source.name, seed, source.space.size(), source.digest, known)
+    if source.truth is None and (p.target_size is None or p.target_size > LISTABLE):
+        raise UserError(f"target_size: a comparison on {source.name} needs one of at most {LISTABLE:,}")
+    return p
+
+
+def open_contest(ground: Ground, params: Params, seed: int, threads: int = 0) -> Contest:
+    """Draw the labels uniformly, fit the predictor that all methods ask, and run ours on it.
+
+    Without a table all ask the surrogate, which nobody labels.
+    """
+    source, space = ground.source, ground.space
+    p = contest_params(params, source, seed)
+    if source.truth is None:
+        assert source.scorer is not None
+        predictor = source.scorer
+    else:
+        rows = space.sample_distinct(p.labels, stream(seed, "compare", "labels"))
+        values = source.truth(rows)
+        predictor = Predictor.fit(space, rows, values, p.predictor, seed, threads)
+        if p.target_size is None:
+            size, _ = target_size(space, rows, values, p.predictor, seed, stream(seed, "target"), threads)
+            p = p.model_copy(update={"target_size": size})
+    started = time.perf_counter()
+    ours = shrink(Problem(space, source.truth, p, source.truth, source.point, threads, predictor))
+    seconds = time.perf_counter() - started
+    return Contest(ground, p, params.shrink.paper, predictor, ours, seconds, threads)
+
+
+def run_method(contest: Contest, name: str) -> Entry:
+    """Run a method, and measure what it returned; ours at the same size stands beside it."""
+    started = time.perf_counter()
+    rows, queries, part = shrunk(contest, name)
+    seconds = time.perf_counter() - started + (contest.seconds if name == "lissnas" else 0)
+    ground, seed = contest.ground, contest.params.seed
+    if not len(rows):
+        raise UserError(f"{name} returned an empty space of {ground.source.name}")
+    values = ground.judge(rows, contest.threads)
+    ours = contest.ours_at(part.size())
+    tabled = ground.source.truth is not None
+    row: dict[str, Any] = {
+        "method": name,
+        "seed": seed,
+        "size": part.size(),
+        "queries": queries,
+        "labels": 0 if name in FREE else contest.params.labels,
+        "kind": part.kind,
+        **({} if tabled else {"judged": len(rows)}),
+        **ground.measure(rows, seed, values, part.size()),
+        "seconds": seconds,
+    }
+    beside = ("size", "mean_true", "kept_best" if tabled else "max_true", "flops_coverage")
+    row |= {f"ours_{c}": ours[c] for c in beside if c in ours}
+    return Entry(row, ground.space.key(rows), values)
+
+
+def diversity_curve(contest: Contest, diversities: Sequence[float], sizes: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return ours at each `diversity`, cut to each method's size: mean against FLOPs coverage."""
+    out = []
+    for diversity in diversities:
+        method = contest.params.method.model_copy(update={"diversity": diversity})
+        problem = replace(contest.ours.problem, params=contest.params.model_copy(update={"method": method}))
+        result = contest.ours if method == contest.params.method else shrink(problem)
+        measured: dict[int, dict[str, Any]] = {}
+        for size in dict.fromkeys(sizes.values()):
+            rows = cut(result, size)
+            mean = float(contest.ground.judge(rows, contest.threads).mean())
+            measured[size] = {"size": len(rows), "mean_true": mean} | contest.ground.yardstick.cost_coverage(rows)
+        about = {"seed": contest.params.seed, "diversity": diversity}
+        out += [{"method": name, **about, **measured[size]} for name, size in sizes.items()]
+    return out
+
+
+def shrunk(contest: Contest, name: str) -> tuple[Archs, int, Subspace]:
+    """Return the members of a method's shrunk space, how many queries it took, and the space.
+
+    Of a product that is not listed a uniform sample stands for the members.
+    """
+    part, queries = _shrunk(contest, name)
+    listed = part.kind == "set" or contest.ground.space.size() <= LISTABLE
+    rows = part.members if listed else part.sample(JUDGED, stream(contest.params.seed, "judge", name))
+    return rows, queries, part
+
+
+def _shrunk(contest: Contest, name: str) -> tuple[Subspace, int]:
+    problem, space, seed = contest.ours.problem, contest.ground.space, contest.params.seed
+    if name not in OURS:
+        everything = name == "score_all"
+        oracle = CountedOracle(_scores(contest), space, space.size() if everything else contest.budget)
+        found = shrinkers.get(name)(space, oracle, contest.target, stream(seed, "compare", name))
+        return found, oracle.queries
+    result, limited = contest.ours, contest.params.model_copy(update={"max_queries": contest.budget})
+    if name == "lissnas_collect":
+        result = shrink(replace(problem, params=limited, predictor=None))
+    elif name == "no_locality":
+        result = shrink(replace(problem, params=limited, locality=False))
+    elif name == "lissnas_paper":
+        result = shrink(replace(problem, params=_paper_params(contest)))
+        # Of the two sizes around the target, the nearer one.
+        sizes = {len(at): at for at in (result.state.previous, result.members) if len(at)}
+        nearest = min(sizes, key=lambda size: abs(np.log(size / contest.target)))
+        if result.state.stop.startswith("the target size"):
+            result = replace(result, members=sizes[nearest])
+    return result.subspace, result.state.queries
+
+
+def _paper_params(contest: Contest) -> ShrinkParams:
+    """Return the paper's loop under the same budget: a smaller first sample, and the target as a stop."""
+    first = min(contest.paper.first_size or contest.budget, round(PAPER_FIRST * contest.budget))
+    method = contest.paper.model_copy(update={"first_size": max(first, min(contest.target + 1, contest.budget))})
+    return contest.params.model_copy(update={"variant": "paper", "method": method, "max_queries": contest.budget})
+
+
+def _scores(contest: Contest) -> Callable[[Archs], FloatArray]:
+    return lambda archs: contest.predictor.score(archs, contest.threads)
+
+
+def against_best_known(ground: Ground, entries: Sequence[Entry]) -> tuple[list[Mapping[str, Any]], float]:
+    """Return the rows of all methods and seeds, and the error window.
+
+    Without a table the best of all is not known; the best that the sample or any method has takes its place, and
+    `edf_auc` is measured against that.
+    """
+    rows = [e.row for e in entries]
+    if ground.source.truth is not None:
+        return rows, ground.window
+    best = max(float(v.max()) for v in (ground.values, *(e.values for e in entries)))
+    window = ground.window + best - float(ground.values.max())
+    full = {
+        "full_size": float(ground.full_size),
+        "full_mean": float(ground.values.mean()),
+        "full_best": float(ground.values.max()),
+        "best_known": best,
+    }
+    return [{**e.row, "edf_auc": edf_auc(e.values, best, window), **full} for e in entries], window
+
+
+# -- over seeds ------------------------------------------------------------------------------------
+def summarise(rows: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row a method: means over seeds with 95 % intervals, and ours at the same size beside it.
+
+    `p` is the Wilcoxon signed-rank test, paired by seed, of ours against the method at its size, and
+    `p_holm` the same corrected for the number of rivals; with fewer than six seeds it can't fall
+    under .05. `curve_mean` is the mean of our diversity curve at the method's FLOPs coverage,
+    `above_curve` whether the method's point lies above it.
+    """
+    out: list[dict[str, Any]] = []
+    for name in dict.fromkeys(r["method"] for r in rows):
+        own = [r for r in rows if r["method"] == name]
+        column = {c: np.array([float(r[c]) for r in own]) for c in own[0] if isinstance(own[0][c], (int, float))}
+        low, high = interval(column["mean_true"])
+        gap = column["ours_mean_true"] - column["mean_true"]
+        row: dict[str, Any] = {
+            "method": name,
+            "seeds": len(own),
+            **{c: float(v.mean()) for c, v in column.items() if c not in ("seed", "seconds")},
+            "mean_true_low": low,
+            "mean_true_high": high,
+            "ours_minus": float(gap.mean()),
+            "ours_ahead": int((gap > 0).sum()),
+            "p": None if name == "lissnas" else paired_p(gap),
+        }
+        if "flops_coverage" in column:
+            mean = curve_at([c for c in curve if c["method"] == name], row["flops_coverage"])
+            row["curve_mean"] = mean
+            row["above_curve"] = None if name in APART else bool(mean is None or row["mean_true"] > mean)
+        out.append(row)
+    rivals = [r for r in out if r["method"] not in APART]
+    for row, p in zip(rivals, holm([r["p"] for r in rivals]), strict=True):
+        row["p_holm"] = p
+    return [{**row, "p_holm": row.get("p_holm")} for row in out]
+
+
+def interval(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
+    """Return Student's interval of the mean over seeds; of one seed the value itself."""
+    mean, n = float(values.mean()), len(values)
+    if n < 2:
+        return mean, mean
+    half = float(student.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    return mean - half, mean + half
+
+
+def paired_p(gaps: FloatArray) -> float:
+    """Return the two-sided p of the Wilcoxon signed-rank test; 1 where nothing differs."""
+    gaps = np.round(gaps, 12)  # what rounding leaves is no difference
+    return float(wilcoxon(gaps).pvalue) if np.any(gaps) else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected by Holm's step-down method."""
+    order = np.argsort(p_values, kind="stable")
+    scaled = np.array(p_values, np.float64)[order] * np.arange(len(p_values), 0, -1)
+    out = np.empty(len(p_values))
+    out[order] = np.minimum(np.maximum.accumulate(scaled), 1) if len(p_values) else scaled
+    return [float(p) for p in out]
+
+
+def curve_at(curve: Iterable[Mapping[str, Any]], coverage: float) -> float | None:
+    """Return the mean that a diversity curve has at a FLOPs coverage, None where it doesn't reach so far.
+
+    Points are means over seeds, joined by lines; at less than its least coverage the curve's best
+    mean counts, since more coverage at that mean is better still.
+    """
+    by_diversity: dict[float, list[tuple[float, float]]] = {}
+    for point in curve:
+        by_diversity.setdefault(point["diversity"], []).append((point["flops_coverage"], point["mean_true"]))
+    points = np.array([np.mean(p, axis=0) for p in by_diversity.values()]).reshape(-1, 2)
+    if not len(points) or coverage > points[:, 0].max() + 1e-9:
+        return None
+    best = [float(m) for c, m in points if c >= coverage - 1e-9]
+    for (c0, m0), (c1, m1) in pairwise(points):
+        if min(c0, c1) < coverage < max(c0, c1):
+            best.append(float(m0 + (m1 - m0) * (coverage - c0) / (c1 - c0)))
+    return max(best)

@@ -1,0 +1,417 @@
+"""A user's own product space: positions, narrowed by constraints, with inactive positions and exchanges."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+from numpy.random import Generator
+from scipy.special import betaincinv
+
+from lissnas.core.errors import InvalidArchitecture, UserError, short, unknown_name
+from lissnas.spaces.base import (
+    LISTABLE,
+    MUTATE_TRIES,
+    Archs,
+    BoolArray,
+    Features,
+    IntArray,
+    Keys,
+    Space,
+    distinct_children,
+    first_of,
+    first_of_each,
+    is_in,
+    raise_first,
+)
+from lissnas.spaces.choices import MUTATE_CHUNK, ChoiceSpace
+from lissnas.spaces.declared.exchanges import Exchanges
+from lissnas.spaces.declared.records import Declaration, Metric
+from lissnas.spaces.declared.rules import Rules
+from lissnas.spaces.declared.yaml import Checked
+
+CHUNK, CELLS = 1 << 18, 1 << 24
+"""Rows that are drawn or listed at once; fewer where they have so many positions that they hold more choices."""
+MOST_FEATURE = float(np.finfo(np.float32).max)
+"""Features are single-precision numbers; a choice may be a larger one."""
+SAMPLE_TRIES = 1_000_000
+"""Uniform rows without a single network after which a space counts as empty."""
+STALE = 5
+"""How many times as many networks as are known are drawn without a new one before there count as no more."""
+INTERVAL_TRIES = 100_000
+"""Uniform rows from which the size of a space is estimated that is too large to list."""
+MOST_FILLINGS = 256
+"""Ways to fill the positions that one edit makes matter, up to which all of them are one edit away."""
+
+
+class Declared:
+    """What every declared space knows beside a `Space`: the metric of its labels, and its own text."""
+
+    metric_name: str
+    maximize: bool
+    """False where less of the metric is better; labels are then negated as they are read."""
+    text: str
+    """The YAML that declares the space."""
+
+    def declare(self, metric: Metric, text: str) -> None:
+        """Keep what was declared."""
+        self.metric_name, self.maximize, self.text = metric.name, metric.maximize, text
+
+
+class DeclaredSpace(Declared, ChoiceSpace):
+    """A product of positions, narrowed by constraints, with inactive positions and exchanges.
+
+    A row is *valid* when it breaks no constraint. Rows are the same network when exchanges and the
+    values of inactive positions are all they differ in; the form that is kept has the first choice
+    at inactive positions and is the least under exchanges that breaks no constraint. Costs are
+    those of that form. `|` stands between choices in the notation.
+
+    Distance is the least number of positions that differ between any two forms. Where one edit
+    makes so many positions matter that they can be filled in more than 256 ways, they start out at
+    their first choice instead (`fills` is False), and any other choice of theirs is one more edit.
+    """
+
+    def __init__(
+        self, declaration: Declaration, source: str = "", text: str = "", checked: Checked | None = None
+    ) -> None:
+        positions = declaration.positions
+        super().__init__(declaration.name, [len(p.choices) for p in positions], source)
+        self.declare(declaration.metric, text)
+        self.positions = tuple(p.name for p in positions)
+        self.choices = tuple(p.choices for p in positions)
+        self.rules = Rules(declaration)
+        checked = checked or Checked(source)
+        self._exchanges = Exchanges(declaration, self.rules, checked)
+        checked.raise_any()
+        self.cost_names = tuple(declaration.costs)  # type: ignore[misc]  # known only to the instance
+        self.descriptions = math.prod(map(int, self.radix))
+        self.size_exact = self.free or self.descriptions <= LISTABLE
+        self._numbers = {i: p.numbers for i, p in enumerate(positions) if p.numbers is not None}
+        every = [choice for choices in self.choices for choice in choices]
+        self._shared = [choice for choice, n in Counter(every).items() if n > 1]
+        self.n_features = len(every) + len(self._shared) + len(self._numbers) + len(self.cost_names)
+
+    # -- identity ----------------------------------------------------------------------------
+    @property
+    def free(self) -> bool:
+        """Whether every row is a network of its own: no rule narrows the product."""
+        d = self.rules.declaration
+        return not (d.constraints or d.inactive or d.exchanges)
+
+    def valid(self, rows: Archs) -> BoolArray:
+        """Return which rows break no constraint."""
+        return self.rules.satisfied(rows)
+
+    def canonical(self, rows: Archs) -> Archs:
+        """Return the form that is kept of each row's network."""
+        return rows if self.free else self._exchanges.settle(rows)[0]
+
+    def networks(self, rows: Archs) -> tuple[Archs, BoolArray]:
+        """Return the form that is kept of each row's network: one of its forms breaks no constraint, if not the row."""
+        return self._exchanges.settle(rows)
+
+    @cached_property
+    def _may_sleep(self) -> list[int]:
+        """The positions that may be inactive."""
+        return sorted({p for rule in self.rules.declaration.inactive for p in rule.positions})
+
+    @cached_property
+    def _fillings(self) -> Archs:
+        """Every way to fill them."""
+        return np.array(list(itertools.product(*(range(self.radix[p]) for p in self._may_sleep))), np.int8)
+
+    @property
+    def n_forms(self) -> int:
+        """How many forms `variants` gives of a network."""
+        return self._exchanges.count() * math.prod(int(self.radix[p]) for p in self._may_sleep)
+
+    def variants(self, rows: Archs) -> Archs:
+        """Return every order of exchanged groups with every filling of positions that don't matter."""
+        forms = [self.centre_forms(rows[:, permutation]) for permutation in self._exchanges.permutations()]
+        return np.concatenate(forms, axis=1)
+
+    def centre_forms(self, rows: Archs) -> Archs:
+        """Return every filling of positions that don't matter: orders are the other network's to try."""
+        at = self._may_sleep
+        active = self.rules.active(rows)[:, None, at]
+        filled = np.repeat(rows[:, None, :], len(self._fillings), axis=1)
+        filled[:, :, at] = np.where(active, filled[:, :, at], self._fillings)
+        return filled
+
+    def _is_canonical(self, rows: Archs) -> BoolArray:
+        settled, ok = self._exchanges.settle(rows)
+        return np.asarray(ok & (settled == rows).all(axis=1))
+
+    def key(self, archs: Archs) -> Keys:
+        """Return the mixed-radix number (or hash, see `exact_keys`) of the form that is kept."""
+        self.check_rows(archs)
+        raise_first(((archs < 0) | (archs >= self.radix)).any(axis=1), "a choice is out of range")
+        self._refuse(archs)
+        return self._raw_key(self.canonical(archs))
+
+    def _refuse(self, rows: Archs) -> None:
+        bad = ~self.valid(rows)
+        if bad.any():
+            at = int(np.argmax(bad))
+            raise InvalidArchitecture(at, self.why_not(rows[at]))
+
+    def why_not(self, row: Archs) -> str:
+        """Say which constraint a row breaks."""
+        return self._why_not(row[None])[0]
+
+    def _why_not(self, rows: Archs) -> list[str]:
+        return [
+            f"breaks the constraint of line {broken.line}" if broken else "breaks no constraint"
+            for broken in self.rules.broken(rows)
+        ]
+
+    # -- size, listing, samples ----------------------------------------------------------------
+    def size(self) -> int:
+        """Return the number of networks, or, where `size_exact` is False, of descriptions."""
+        return len(self._listing) if self.size_exact and not self.free else self.descriptions
+
+    def size_interval(self, rng: Generator, confidence: float = 0.99) -> tuple[int, int, float]:
+        """Return bounds of the number of networks and their confidence, 1 where the size is exact.
+
+        Clopper and Pearson's interval, from the share of uniform rows that are networks in the form
+        that is kept.
+        """
+        if self.size_exact:
+            return self.size(), self.size(), 1.0
+        hits = int(self._is_canonical(self._uniform(INTERVAL_TRIES, rng)).sum())
+        low, high = clopper_pearson(hits, INTERVAL_TRIES, confidence)
+        total = self.descriptions
+        return math.floor(Fraction(low) * total), math.ceil(Fraction(high) * total), confidence
+
+    @cached_property
+    def _listing(self) -> Archs:
+        if self.descriptions > LISTABLE:
+            return Space.enumerate(self)
+        found = []
+        for lo in range(0, self.descriptions, CHUNK):
+            rows = self.unkey(np.arange(lo, min(lo + CHUNK, self.descriptions), dtype=np.uint64))
+            found.append(rows if self.free else rows[self._is_canonical(rows)])
+        return np.concatenate(found)
+
+    def _uniform(self, n: int, rng: Generator) -> Archs:
+        return rng.integers(0, self.radix, (n, self.genome_len)).astype(np.int8)
+
+    def sample(self, n: int, rng: Generator) -> Archs:
+        """Draw from the listing, or uniform rows by rejection; raises UserError where nothing turns up."""
+        if self.free:
+            return self._uniform(n, rng)
+        if self.size_exact:
+            return self._listing[rng.integers(0, self.size(), n)]
+        return self.reject(n, rng)
+
+    def reject(self, n: int, rng: Generator) -> Archs:
+        """Draw by rejection: uniform rows, of which networks in the form that is kept are kept."""
+        found, tries, got = [np.empty((0, self.genome_len), np.int8)], 0, 0
+        most = min(CHUNK, CELLS // self.genome_len)
+        while got < n:
+            share = max(got, 1) / max(tries, 1)
+            rows = self._uniform(int(min(max(1.1 * (n - got) / share, 1024), most)), rng)
+            tries += len(rows)
+            found.append(rows[self._is_canonical(rows)])
+            got += len(found[-1])
+            if not got and tries >= SAMPLE_TRIES:
+                raise UserError(
+                    f"space {self.name}: constraints leave (next to) nothing, no network among {tries:,} uniform rows"
+                )
+        return np.concatenate(found)[:n]
+
+    def sample_distinct(self, n: int, rng: Generator, without: Keys | None = None) -> Archs:
+        """Draw `n` different networks; raises UserError where so many don't turn up."""
+        if self.size_exact:
+            return super().sample_distinct(n, rng, without)
+        taken = np.sort(without) if without is not None else np.empty(0, np.uint64)
+        if n > self.descriptions:
+            raise UserError(
+                f"asked for {n:,} architectures of {self.name}, which has {self.descriptions:,} descriptions"
+            )
+        rows, keys, stale = np.empty((0, self.genome_len), np.int8), np.empty(0, np.uint64), 0
+        while len(rows) < n:
+            more = self.sample(min(n - len(rows) + 16, CHUNK), rng)
+            before = len(rows)
+            rows, keys = np.concatenate([rows, more]), np.concatenate([keys, self.key(more)])
+            first = first_of_each(keys)
+            first = first[~is_in(keys[first], taken)]
+            rows, keys = rows[first], keys[first]
+            stale = 0 if len(rows) > before else stale + len(more)
+            if stale >= STALE * len(rows) + 1000:
+                raise UserError(
+                    f"asked for {n:,} more architectures of {self.name}, of which {len(rows):,} turned up; "
+                    f"{stale:,} further draws gave none"
+                )
+        return rows[:n]
+
+    # -- edits ---------------------------------------------------------------------------------
+    @cached_property
+    def _woken(self) -> list[list[int]]:
+        """For each position, those that an edit of it can make matter, through any chain of rules."""
+        woken: list[set[int]] = [set() for _ in self.positions]
+        for rule in reversed(self.rules.declaration.inactive):
+            for p, _ in rule.match:
+                woken[p] |= set(rule.positions).union(*(woken[q] for q in rule.positions))
+        return [sorted(s) for s in woken]
+
+    @cached_property
+    def fills(self) -> bool:
+        """Whether positions that an edit makes matter take any choice by that same edit."""
+        return all(math.prod(int(self.radix[q]) for q in woken) <= MOST_FILLINGS for woken in self._woken)
+
+    def distance(self, a: Archs, b: Archs) -> IntArray:
+        """Return the exact edit distance from row i of `a` to row i of `b`."""
+        a, b = self.canonical(a), self.canonical(b)
+        seen = self.rules.active(b)
+        return self._exchanges.distance(a, b, self.rules.active(a) if self.fills else np.ones_like(seen), seen)
+
+    def neighbors(self, archs: Archs) -> tuple[Archs, IntArray]:
+        """Return all networks at one edit of each row, and each one's parent row."""
+        own = self.key(archs)
+        rows = self.canonical(archs)
+        active = self.rules.active(rows)
+        found, parents = [np.empty((0, self.genome_len), np.int8)], [np.empty(0, np.int64)]
+        for p, radix in enumerate(self.radix.tolist()):
+            woken = self._woken[p] if self.fills else []
+            fillings = np.array(list(itertools.product(*(range(self.radix[q]) for q in woken))), np.int8)
+            at = np.flatnonzero(active[:, p])
+            forms = np.repeat(rows[at, None], len(fillings), axis=1)
+            forms[:, :, woken] = np.where(active[at][:, None, woken], forms[:, :, woken], fillings)
+            forms = np.repeat(forms[:, :, None], radix - 1, axis=2)
+            forms[..., p] = (forms[..., p] + np.arange(1, radix)) % radix
+            settled, ok = self._exchanges.settle(forms.reshape(-1, self.genome_len))
+            found.append(settled[ok])
+            parents.append(np.repeat(at, len(fillings) * (radix - 1))[ok])
+        children, parent = np.concatenate(found), np.concatenate(parents)
+        keep = distinct_children(parent, self._raw_key(children), own)
+        return children[keep], parent[keep]
+
+    def mutate(self, archs: Archs, edits: IntArray, rng: Generator, kind: str | None = None) -> Archs:
+        """Return random networks at exactly `edits[i]` edits, positions with more choices drawn more often."""
+        self.check_rows(archs)
+        self.check_kind(kind)
+        if len(archs) > MUTATE_CHUNK:
+            chunks = [slice(lo, lo + MUTATE_CHUNK) for lo in range(0, len(archs), MUTATE_CHUNK)]
+            return np.concatenate([self.mutate(archs[c], edits[c], rng, kind) for c in chunks])
+        out = archs.copy()
+        todo = np.flatnonzero(edits > 0)
+        for _ in range(MUTATE_TRIES):
+            if not len(todo):
+                break
+            rows, ok = self._exchanges.settle(self._redraw(archs[todo], edits[todo], rng))
+            ok[ok] = self.distance(archs[todo[ok]], rows[ok]) == edits[todo[ok]]
+            out[todo[ok]] = rows[ok]
+            todo = todo[~ok]
+        return out
+
+    def _redraw(self, archs: Archs, edits: IntArray, rng: Generator) -> Archs:
+        """Change `edits[i]` positions of row i, those that don't matter filled at random first."""
+        rows, rate = self.canonical(archs), np.broadcast_to(self._n_steps, archs.shape)
+        if self.fills and self.rules.declaration.inactive:
+            active = self.rules.active(rows)
+            rows = np.where(active, rows, self._uniform(len(rows), rng))
+            rate = rate * active
+        with np.errstate(divide="ignore"):
+            race = rng.exponential(size=rows.shape) / rate
+        chosen = first_of(race, edits) & (rate > 0)
+        step = rng.integers(1, self.radix, rows.shape)
+        return np.where(chosen, (rows + step) % self.radix, rows).astype(np.int8)
+
+    # -- what is known of a network --------------------------------------------------------------
+    def slots(self, archs: Archs) -> Archs:
+        """Return the choice at each position, -1 where it doesn't matter."""
+        return np.where(self.rules.active(archs), archs, np.int8(-1))
+
+    def costs(self, archs: Archs) -> Mapping[str, IntArray]:
+        """Return the declared costs of the form that is kept, in their own units, rounded to whole ones."""
+        self.check_rows(archs)
+        rows = self.canonical(archs)
+        active = self.rules.active(rows)
+        return {name: self.rules.whole_cost(name, rows, active) for name in self.cost_names}
+
+    def encode(self, archs: Archs) -> Features:
+        """Return one-hot choices, counts of texts that several positions share, numbers, and costs.
+
+        All are 0 at positions that don't matter; costs have their decimals.
+        """
+        self.check_rows(archs)
+        position, choice = self._hot
+        active = self.rules.active(archs)
+        out = np.empty((len(archs), self.n_features), np.float32)
+        hot = (archs[:, position] == choice) & active[:, position]
+        out[:, : len(position)] = hot
+        texts = np.array([text for choices in self.choices for text in choices], object)
+        columns = [hot[:, texts == text].sum(axis=1) for text in self._shared]
+        for p, numbers in self._numbers.items():
+            values = np.clip([float(x) for x in numbers], -MOST_FEATURE, MOST_FEATURE)
+            columns.append(values[archs[:, p]] * active[:, p])
+        columns += [self.rules.cost(name, archs, active) for name in self.cost_names]
+        for i, column in enumerate(columns):
+            out[:, len(position) + i] = column
+        return out
+
+    # -- notation --------------------------------------------------------------------------------
+    def to_text(self, archs: Archs) -> list[list[str]]:
+        """Return for each position its choices, as typed."""
+        tables = [np.array(choices, object) for choices in self.choices]
+        return [table[column].tolist() for table, column in zip(tables, archs.T, strict=True)]
+
+    def from_text(self, columns: Sequence[Sequence[str]]) -> tuple[Archs, list[tuple[int, str]]]:
+        """Return rows from a column of texts for each position, and what is wrong with which row.
+
+        Rows with a problem are the first network's; the others are in the form that is kept.
+        """
+        rows = np.zeros((len(columns[0]), self.genome_len), np.int8)
+        problems = []
+        for p, column in enumerate(columns):
+            number = {text: i for i, text in enumerate(self.choices[p])}
+            found = np.fromiter((number.get(text, -1) for text in column), np.int8, len(column))
+            for i in np.flatnonzero(found < 0).tolist():
+                problems.append((i, unknown_name(f"choice of {self.positions[p]}", column[i], self.choices[p])))
+            rows[:, p] = found
+        known = (rows >= 0).all(axis=1)
+        rows[~known] = 0
+        bad = np.flatnonzero(known & ~self.valid(rows))
+        problems += zip(bad.tolist(), self._why_not(rows[bad]), strict=True)
+        return self.canonical(rows), sorted(problems)
+
+    def format(self, archs: Archs) -> list[str]:
+        """Return the choices of each row, joined by `|`."""
+        return ["|".join(choices) for choices in zip(*self.to_text(archs), strict=True)]
+
+    def split(self, names: Sequence[str]) -> tuple[list[list[str]], list[tuple[int, str]]]:
+        """Return a column of texts for each position, and which names don't have so many parts."""
+        parts = [name.split("|") for name in names]
+        problems = [
+            (i, f"expected {self.genome_len} choices joined by '|', found {len(part)} in {short(repr(names[i]))}")
+            for i, part in enumerate(parts)
+            if len(part) != self.genome_len
+        ]
+        first = [choices[0] for choices in self.choices]
+        for i, _ in problems:
+            parts[i] = first
+        return [[part[p] for part in parts] for p in range(self.genome_len)], problems
+
+    def parse(self, names: Sequence[str]) -> Archs:
+        """Read choices joined by `|`."""
+        columns, problems = self.split(names)
+        wrong = {i for i, _ in problems}
+        rows, more = self.from_text(columns)
+        problems = sorted(problems + [(i, what) for i, what in more if i not in wrong])
+        if problems:
+            raise InvalidArchitecture(*problems[0])
+        return rows
+
+
+def clopper_pearson(hits: int, tries: int, confidence: float) -> tuple[float, float]:
+    """Return the interval of a share of which `hits` of `tries` were seen (Clopper and Pearson, 1934)."""
+    tail = (1 - confidence) / 2
+    low = float(betaincinv(hits, tries - hits + 1, tail)) if hits else 0.0
+    high = float(betaincinv(hits + 1, tries - hits, 1 - tail)) if hits < tries else 1.0
+    return low, high

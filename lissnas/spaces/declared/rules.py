@@ -1,0 +1,110 @@
+"""What a declaration's rules say about whole matrices of rows."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from lissnas.spaces.base import Archs, BoolArray, FloatArray, IntArray
+from lissnas.spaces.declared.records import AtMost, Constraint, Declaration, Forbid, IfThen, Match, Ordered
+
+
+class Rules:
+    """Which positions of rows matter, which constraints rows break, and what rows cost.
+
+    A rule of `inactive` whose `when` asks about a position that is inactive itself doesn't apply.
+    Constraints pass over inactive positions: `ordered` compares the others, `forbid` and `if` don't
+    hold, and `then` asks nothing of them. They cost nothing.
+    """
+
+    def __init__(self, declaration: Declaration) -> None:
+        self.declaration = declaration
+        self.radix = np.array([len(p.choices) for p in declaration.positions])
+        self.constraints = declaration.constraints
+        self._ranks = {c: self._rank(c) for c in self.constraints if isinstance(c, Ordered)}
+        self._prices = {
+            name: {p: np.array([int(Fraction(x) * cost.scale) for x in prices]) for p, prices in cost.by_choice.items()}
+            for name, cost in declaration.costs.items()
+        }
+
+    def active(self, rows: Archs) -> BoolArray:
+        """Return `(n, positions)`: which positions of each row matter."""
+        active = np.ones(rows.shape, bool)
+        for rule in self.declaration.inactive:  # in such an order that `when` is settled when it is asked
+            off = self._holds(rule.match, rows, active)
+            active[:, list(rule.positions)] &= ~off[:, None]
+        return active
+
+    def satisfied(self, rows: Archs) -> BoolArray:
+        """Return which rows break no constraint."""
+        ok = np.ones(len(rows), bool)
+        if self.constraints:
+            active = self.active(rows)
+            for constraint in self.constraints:
+                ok &= self._keeps(constraint, rows, active)
+        return ok
+
+    def broken(self, rows: Archs) -> list[Constraint | None]:
+        """Return the first constraint that each row breaks, None where it breaks none."""
+        active, out = self.active(rows), np.full(len(rows), None, object)
+        for constraint in reversed(self.constraints):
+            out[~self._keeps(constraint, rows, active)] = constraint
+        return list(out)
+
+    def exact_cost(self, name: str, rows: Archs, active: BoolArray) -> IntArray:
+        """Return the cost of each row in units of 1 / scale, where it is a whole number."""
+        cost = self.declaration.costs[name]
+        total = np.full(len(rows), int(Fraction(cost.base) * cost.scale), np.int64)
+        for p, prices in self._prices[name].items():
+            total += prices[rows[:, p]] * active[:, p]
+        return total
+
+    def whole_cost(self, name: str, rows: Archs, active: BoolArray) -> IntArray:
+        """Return the cost of each row, a half rounded up."""
+        scale = self.declaration.costs[name].scale
+        whole, rest = np.divmod(self.exact_cost(name, rows, active), scale)
+        rounded: IntArray = whole + (rest >= scale - rest)
+        return rounded
+
+    def cost(self, name: str, rows: Archs, active: BoolArray) -> FloatArray:
+        """Return the cost of each row with its decimals."""
+        return self.exact_cost(name, rows, active) / self.declaration.costs[name].scale
+
+    def _holds(self, match: Match, rows: Archs, active: BoolArray) -> BoolArray:
+        holds = np.ones(len(rows), bool)
+        for p, choices in match:
+            holds &= active[:, p] & self._among(p, choices, rows)
+        return holds
+
+    def _among(self, p: int, choices: frozenset[int], rows: Archs) -> BoolArray:
+        table = np.isin(np.arange(self.radix[p]), list(choices))
+        among: BoolArray = table[rows[:, p]]
+        return among
+
+    def _keeps(self, constraint: Constraint, rows: Archs, active: BoolArray) -> BoolArray:
+        if isinstance(constraint, Forbid):
+            return ~self._holds(constraint.match, rows, active)
+        if isinstance(constraint, AtMost):
+            limit = math.floor(Fraction(constraint.value) * self.declaration.costs[constraint.cost].scale)
+            return np.asarray(self.exact_cost(constraint.cost, rows, active) <= min(limit, 2**62))
+        ok = np.ones(len(rows), bool)
+        if isinstance(constraint, IfThen):
+            asked = self._holds(constraint.match, rows, active)
+            for p, choices in constraint.then:
+                ok &= ~asked | ~active[:, p] | self._among(p, choices, rows)
+            return ok
+        highest = np.full(len(rows), -1)
+        for p, rank in self._ranks[constraint]:
+            here = rank[rows[:, p]]
+            ok &= ~active[:, p] | (here >= highest)
+            highest = np.where(active[:, p], here, highest)
+        return ok
+
+    def _rank(self, constraint: Ordered) -> list[tuple[int, IntArray]]:
+        """Return each position with its choices as ranks among all numbers compared: decimals stay exact."""
+        positions = self.declaration.positions
+        numbers = sorted({n for p in constraint.positions for n in positions[p].numbers or ()})
+        rank = {n: i for i, n in enumerate(numbers)}
+        return [(p, np.array([rank[n] for n in positions[p].numbers or ()])) for p in constraint.positions]

@@ -1,0 +1,197 @@
+"""The label curve: how good the shrunk space is by the number of labels, drawn uniformly or collected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from lissnas.plots.figures import BLUE, ORANGE, plain
+from lissnas.shrinkers.comparison import interval
+from lissnas.spaces import FloatArray
+from lissnas.stages.report.page import Picture
+from lissnas.stages.report.tables import Table, count, num
+
+Row = Mapping[str, Any]
+UNIFORM, COLLECTED, SIX_ROUNDS = "uniform", "collected", "six rounds"
+COLOURS = {UNIFORM: ORANGE, COLLECTED: BLUE}
+SHARES = (0.9, 0.95, 0.98, 0.99)
+"""Shares of the most that was reached, which the labels are counted for."""
+FEW, MANY = 300, 1_000
+"""Collected labels that are to do what so many uniform ones do."""
+COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class Point:
+    """A budget of one benchmark and mode, over seeds; `gain` in standard deviations of the full space."""
+
+    benchmark: str
+    mode: str
+    budget: int
+    labels: float
+    """Those spent: a shrunk space may have fewer unlabelled members than labels are left."""
+    mean: float
+    half: float
+    """Half of the mean's 95 % interval (Student's)."""
+    gain: FloatArray
+    """By seed."""
+    possible: float
+    """The gain of as many networks, truly the best."""
+    kept: float
+
+    @property
+    def share(self) -> tuple[float, float, float]:
+        """The share of the possible gain, and its 95 % interval."""
+        low, high = interval(self.gain)
+        return float(self.gain.mean()) / self.possible, low / self.possible, high / self.possible
+
+
+def points(rows: Sequence[Row]) -> list[Point]:
+    """Return the points of a study's rows, in their order."""
+    own: dict[tuple[str, str, int], list[Row]] = {}
+    for r in rows:
+        own.setdefault((r["benchmark"], r["mode"], r["budget"]), []).append(r)
+    out = []
+    for (benchmark, mode, budget), some in own.items():
+        mean = np.array([r["mean_true"] for r in some])
+        low, high = interval(mean)
+        gain = np.array([r["gain"] for r in some])
+        labels, kept = (float(np.mean([r[name] for r in some])) for name in ("labels", "kept_best"))
+        possible = float(some[0]["possible"])
+        point = Point(benchmark, mode, budget, labels, float(mean.mean()), (high - low) / 2, gain, possible, kept)
+        out.append(point)
+    return out
+
+
+def label_tables(rows: Sequence[Row]) -> list[Table]:
+    """Return the curve, the labels that reach a share of the most, and few collected against many uniform labels."""
+    found = points(rows)
+    return [_curve(found), _needed(found), _few_for_many(found), _six_rounds(found)] if found else []
+
+
+def label_pictures(rows: Sequence[Row]) -> list[Picture]:
+    """Return the picture of the curve, none without rows."""
+    caption = (
+        "Gain of the shrunk space over the full one, as a share of the gain of as many networks, truly the best, by "
+        "the labels spent: all uniform, or 40 % uniform and the rest collected as the space shrinks. Bands are "
+        f"Student's 95 % intervals over {max((len(p.gain) for p in points(rows)), default=0)} seeds."
+    )
+    return [Picture("The label curve", caption, label_figure(rows))] if rows else []
+
+
+def _of(found: Sequence[Point]) -> dict[tuple[str, str, int], Point]:
+    return {(p.benchmark, p.mode, p.budget): p for p in found}
+
+
+def _names(found: Sequence[Point]) -> list[str]:
+    return list(dict.fromkeys(p.benchmark for p in found))
+
+
+def _curve(found: Sequence[Point]) -> Table:
+    by, rows = _of(found), []
+    for name, budget in dict.fromkeys((p.benchmark, p.budget) for p in found):
+        both = [by.get((name, mode, budget)) for mode in COLOURS]
+        cells = [name, count(budget)]
+        for p in both:
+            cells += ["", "", ""] if p is None else [_mean(p), f"{100 * p.share[0]:.1f} %", f"{100 * p.kept:.0f} %"]
+        rows.append([*cells, *(count(p.labels) if p and p.mode == COLLECTED else "" for p in both[1:])])
+    columns = ["benchmark", "labels"]
+    for mode in COLOURS:
+        columns += [f"{mode}: mean", f"{mode}: of the possible gain", f"{mode}: best kept"]
+    seeds = max((len(p.gain) for p in found), default=0)
+    remark = (
+        f"Means of the true values of the shrunk space over {seeds} seeds, ± half of Student's 95 % interval. The "
+        "possible gain is that of as many networks, truly the best. Collected: the default, of which the last column "
+        "says how many were spent where a space had no more unlabelled members."
+    )
+    return Table("Labels", "The label curve", [*columns, "spent"], rows, [remark])
+
+
+def _needed(found: Sequence[Point]) -> Table:
+    rows = []
+    for name in _names(found):
+        own = [p for p in found if p.benchmark == name]
+        most = max(float(p.gain.mean()) for p in own)
+        for mode in COLOURS:
+            curve = [p for p in own if p.mode == mode]
+            cells = []
+            for share in SHARES:
+                enough = [p.budget for p in curve if p.gain.mean() >= share * most]
+                cells.append(count(min(enough)) if enough else f"> {count(max(p.budget for p in curve))}")
+            if curve:
+                rows.append([name, mode, num(most, 3), f"{100 * most / curve[0].possible:.0f} %", *cells])
+    columns = ["benchmark", "labels drawn", "most, SD", "of the possible gain", *(f"{100 * s:g} %" for s in SHARES)]
+    remark = (
+        "The smallest measured number of labels with which the mean gain reaches a share of the most that any number "
+        "reached; budgets were 50, 100, 200, ..., so it is known to within a factor of about two."
+    )
+    return Table("Labels, needed", "Labels that reach a share of the most", columns, rows, [remark])
+
+
+def _few_for_many(found: Sequence[Point]) -> Table:
+    by, rows = _of(found), []
+    for name in _names(found):
+        few, many = by.get((name, COLLECTED, FEW)), by.get((name, UNIFORM, MANY))
+        same = by.get((name, UNIFORM, FEW))
+        if few is None or many is None or same is None or len(few.gain) != len(many.gain):
+            continue
+        rows.append([name, _mean(same), _mean(few), _mean(many), *_ahead(few, many)])
+    columns = ["benchmark", f"{FEW} uniform", f"{FEW} collected", f"{MANY:,} uniform", "collected ahead, SD/1000", ""]
+    title = f"{FEW} collected labels against {MANY:,} uniform ones"
+    return Table("Labels, few for many", title, columns, rows)
+
+
+def _six_rounds(found: Sequence[Point]) -> Table:
+    by, rows = _of(found), []
+    for p in found:
+        other = by.get((p.benchmark, COLLECTED, p.budget))
+        if p.mode == SIX_ROUNDS and other is not None and len(p.gain) == len(other.gain):
+            rows.append([p.benchmark, count(p.budget), _mean(other), _mean(p), *_ahead(p, other)])
+    columns = ["benchmark", "labels", "the default", "six rounds", "ahead, SD/1000", ""]
+    title = "A quarter of the labels uniform and six rounds, against the default's two fifths and three"
+    return Table("Labels, rounds", title, columns, rows)
+
+
+def _ahead(p: Point, other: Point) -> list[str]:
+    """Return how far a point is ahead of another over the same seeds, and what that says."""
+    ahead = 1000 * (p.gain - other.gain)
+    low, high = interval(ahead)
+    verdict = "more" if low > 0 else "less" if high < 0 else "can't be told apart"
+    return [f"{ahead.mean():+.1f} ({low:+.1f} to {high:+.1f})", verdict]
+
+
+def _mean(p: Point) -> str:
+    return f"{num(p.mean, 5)} ± {num(p.half, 2)}"
+
+
+def label_figure(rows: Sequence[Row]) -> Figure:
+    """Draw the share of the possible gain by labels spent, a panel a benchmark; bands are 95 % intervals."""
+    found = [p for p in points(rows) if p.mode in COLOURS]
+    names = _names(found)
+    columns = min(COLUMNS, len(names))
+    lines = -(-len(names) // columns)
+    figure = Figure(figsize=(3.6 * columns, 2.6 * lines + 0.4), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False)
+    for axes, name in zip(panels.flat, names, strict=False):
+        for mode, colour in COLOURS.items():
+            own = [p for p in found if (p.benchmark, p.mode) == (name, mode)]
+            at = [p.labels for p in own]
+            share, low, high = (100 * np.array([p.share[i] for p in own]) for i in range(3))
+            axes.plot(at, share, color=colour, marker="o", markersize=4, label=mode)
+            axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_title(name, loc="left", fontsize=10)
+        plain(axes)
+    for axes in panels.flat[len(names) :]:
+        axes.set_visible(False)
+    figure.supxlabel("labels (networks whose true value was asked for)", fontsize=10)
+    figure.supylabel("share of the possible gain, %", fontsize=10)
+    figure.suptitle("The shrunk space by the number of labels", x=0.01, ha="left", fontweight="bold")
+    return figure

@@ -1,0 +1,123 @@
+"""The paper's Figure 1 made real: a map of a space, its accuracies, and each method's shrunk space on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from lissnas.benchmarks import Benchmark
+from lissnas.core.rng import stream
+from lissnas.metrics.diversity import Yardstick
+from lissnas.plots.comparison import colours
+from lissnas.spaces import Archs, FloatArray, Keys
+
+LANDMARKS = 2_000
+"""Uniform networks that t-SNE lays out, and that show the full space."""
+SHOWN = 400
+"""Members of each shrunk space that are shown, drawn uniformly."""
+NEAREST = 3
+PERPLEXITY = 30.0
+
+
+def layout(space_features: FloatArray) -> FloatArray:
+    """Return `(n, 2)` places by t-SNE, the same ones for any number of threads."""
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        centred = space_features - space_features.mean(axis=0)
+        _, _, axes = np.linalg.svd(centred, full_matrices=False)
+        first = centred @ axes[:2].T
+        first *= 1e-4 / max(float(first[:, 0].std()), 1e-12)
+        perplexity = min(PERPLEXITY, (len(first) - 1) / 3)
+        model = TSNE(2, perplexity=perplexity, init=first, learning_rate="auto", random_state=0, n_jobs=1)
+        return np.asarray(model.fit_transform(space_features), np.float64)
+
+
+def place(features: FloatArray, landmarks: FloatArray, at: FloatArray) -> FloatArray:
+    """Return where networks lie: among their three nearest landmarks, nearer ones weighing more."""
+    distance, which = cKDTree(landmarks).query(features, k=min(NEAREST, len(landmarks)))
+    weight = 1 / (distance.reshape(len(features), -1) + 1e-9) ** 2
+    weight /= weight.sum(axis=1, keepdims=True)
+    return np.asarray((weight[:, :, None] * at[which.reshape(len(features), -1)]).sum(axis=1))
+
+
+def space_map(benchmark: Benchmark, yardstick: Yardstick, spaces: Mapping[str, Keys]) -> dict[str, Any]:
+    """Return a plotly figure (as JSON data) of a space and the shrunk spaces on it.
+
+    Hovering a point names the architecture, its accuracy and FLOPs; the legend switches methods.
+    """
+    space = benchmark.space
+    landmarks = space.sample_distinct(min(LANDMARKS, space.size()), stream(0, "map", benchmark.name))
+    features = yardstick.embed(landmarks)
+    at = layout(features)
+    values = benchmark(landmarks)
+    # Colours span the better part, where the differences are; failed networks are all the darkest.
+    low, high = float(np.quantile(values, 0.1)), float(values.max())
+    traces = [
+        _trace(benchmark, "full space", landmarks, at)
+        | {
+            "marker": {
+                "size": 5,
+                "color": np.round(values, 4).tolist(),
+                "cmin": low,
+                "cmax": high,
+                "colorscale": "Viridis",
+                "opacity": 0.65,
+                "colorbar": {"title": {"text": benchmark.metric.partition(",")[0], "side": "right"}, "thickness": 12},
+            }
+        }
+    ]
+    every = space.enumerate()
+    sorted_keys = space.key(every)
+    shown = colours(list(spaces))
+    for name, keys in spaces.items():
+        rng = stream(0, "map", benchmark.name, name)
+        few = keys[np.sort(rng.permutation(len(keys))[:SHOWN])]
+        rows = every[np.searchsorted(sorted_keys, few)]
+        marker = {"size": 6, "color": _css(shown[name]), "symbol": "circle-open", "line": {"width": 1.3}}
+        title = f"{name} ({len(keys):,})"
+        visible: bool | str = True if name == "lissnas" else "legendonly"
+        spots = place(yardstick.embed(rows), features, at)
+        traces.append(_trace(benchmark, title, rows, spots) | {"marker": marker, "visible": visible})
+    best = every[np.searchsorted(sorted_keys, benchmark.keys[np.argsort(-benchmark.values, kind="stable")[:3]])]
+    star = {"size": 13, "color": "#d62728", "symbol": "star", "line": {"width": 1, "color": "white"}}
+    spots = place(yardstick.embed(best), features, at)
+    traces.append(_trace(benchmark, "the three best", best, spots) | {"marker": star})
+    axis = {"visible": False}
+    layout_ = {
+        "xaxis": axis,
+        "yaxis": {**axis, "scaleanchor": "x"},
+        "height": 620,
+        "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+        "legend": {"itemsizing": "constant", "x": 1.12},
+        "hovermode": "closest",
+        "plot_bgcolor": "white",
+    }
+    return {"data": traces, "layout": layout_}
+
+
+def _trace(benchmark: Benchmark, name: str, rows: Archs, at: FloatArray) -> dict[str, Any]:
+    values = benchmark(rows)
+    flops = benchmark.space.costs(rows).get("flops")
+    cost = [""] * len(rows) if flops is None else [f"<br>{f / 1e6:,.1f} M FLOPs" for f in flops.tolist()]
+    names = benchmark.space.format(rows)
+    text = [f"{a}<br>{v:.4g}{c}" for a, v, c in zip(names, values.tolist(), cost, strict=True)]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": np.round(at[:, 0], 2).tolist(),
+        "y": np.round(at[:, 1], 2).tolist(),
+        "text": text,
+        "hovertemplate": "%{text}<extra>" + name + "</extra>",
+    }
+
+
+def _css(colour: Any) -> str:
+    if isinstance(colour, str):
+        return colour
+    return "#" + "".join(f"{round(255 * c):02x}" for c in colour[:3])

@@ -1,0 +1,3 @@
+"""Conformance suites that the spaces and shrinkers of a user inherit."""
+
+from __future__ import annotations

@@ -1,0 +1,383 @@
+"""MLflow, imported only when something is logged. A result never depends on it."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import filelock
+
+from lissnas import artifacts
+from lissnas.artifacts.stage_run import PARAMETERS, Outcome
+from lissnas.core.redaction import redacted, sign_mlflow_apart
+from lissnas.tracking import model_registry
+from lissnas.tracking.system_metrics import Sample
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+EXPERIMENT = "lissnas"
+PARENT = "lissnas.parent"
+BATCH = 1000
+"""Most metrics that MLflow takes at once."""
+SIDE_BY_SIDE = ("lissnas", "padnas", "dds", "abs", "nse")
+"""Methods that a comparison's page in MLflow links to, next to each other; others where one has fewer of them."""
+BY_ITERATION = (
+    "size",
+    "seen",
+    "labels",
+    "mean_predicted",
+    "best_predicted",
+    "turnover",
+    "p_good",
+    "mean_true",
+    "max_true",
+)
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Where a run was logged."""
+
+    run_id: str
+    experiment_id: str
+    uri: str
+    registered: str = ""
+    """What the registry of models made of it."""
+
+    def __str__(self) -> str:
+        """Return the place in words that a person can follow."""
+        if self.uri.startswith("http"):
+            return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"run {self.run_id} in {self.uri} (see it with `make ui`)"
+
+
+def log_stage(
+    stage: str,
+    outcome: Outcome,
+    seed: int | None = None,
+    group: str | None = None,
+    busy: Sequence[Sample] = (),
+    load_network: Callable[[Path], Any] | None = None,
+) -> Logged:
+    """Log a stage's folder as a child run under its benchmark's parent run; logged once, then found.
+
+    A parent run gathers what was made from the same parameters of one benchmark, across processes; with
+    a `group`, a name, what belongs to one run of the whole method. `busy` says how busy the machine was.
+    `load_network` reads an exported network from its folder; without it none is logged as a model.
+    """
+    import mlflow
+
+    client, experiment = _client()
+    parameters = json.loads((outcome.folder / PARAMETERS).read_bytes())
+    benchmark = parameters.get("benchmark", parameters.get("space", "all benchmarks"))
+    shared = {k: v for k, v in parameters.items() if k != "seed"}
+    digest = artifacts.digest(shared)[:12]
+    what = "method" if stage == "shrink" else stage
+    key = f"{what} {benchmark} {digest}" if group is None else group
+    parent = _parent(client, experiment, benchmark, f"{what} {benchmark}" if group is None else group, key, digest)
+    manifest = artifacts.sha256((outcome.folder / artifacts.MANIFEST).read_bytes())
+    tags = {
+        "mlflow.parentRunId": parent.info.run_id,
+        "stage": stage,
+        "benchmark": benchmark,
+        "method": str(parameters.get("variant", stage)),
+        "params_digest": digest,
+        "manifest_sha256": manifest,
+        **_account(),
+        **({} if seed is None else {"seed": str(seed)}),
+        **_revision(),
+    }
+    if (known := _find(client, experiment, manifest)) is not None:
+        return known
+    name = f"{stage} {benchmark}" + ("" if seed is None else f" seed {seed}")
+    # The parent is named by its tag: the fluent API nests only under a run of the same process.
+    with mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags) as run:
+        mlflow.log_params(_flat(parameters))
+        mlflow.log_metrics({k: float(v) for k, v in outcome.metrics.items() if isinstance(v, (int, float))})
+        for picture in sorted(outcome.folder.glob("*.png")):
+            mlflow.log_artifact(str(picture), "pictures")
+        for text in ("metrics.json", "manifest.json", PARAMETERS):
+            mlflow.log_artifact(str(outcome.folder / text))
+        _log_samples(client, run, busy)
+        if stage == "shrink":
+            _log_shrink(client, run, outcome)
+        if stage == "compare":
+            _log_comparison(client, run, outcome)
+        if stage == "supernet":
+            _log_training(client, run, outcome)
+        if stage == "search":
+            mlflow.log_artifact(str(outcome.folder / "top.json"))
+            mlflow.log_artifact(str(outcome.folder / "history.parquet"))
+        model = None
+        if stage == "predictor":
+            model = _log_predictor(outcome)
+        if stage == "retrain" and load_network is not None:
+            model = _log_network(outcome, load_network(outcome.folder))
+        if stage == "ranking":
+            _log_ranking(client, run, outcome)
+        if stage == "report":
+            for page in ("index.html", "report.md"):
+                client.log_artifact(parent.info.run_id, str(outcome.folder / page))
+        said = "" if model is None else model_registry.register(client, model, run.info.run_id, manifest)
+        return Logged(run.info.run_id, experiment, redacted(mlflow.get_tracking_uri()), said)
+
+
+def find(folder: Path) -> Logged | None:
+    """Return where a stage's folder was logged, None where it was not."""
+    client, experiment = _client()
+    return _find(client, experiment, artifacts.sha256((folder / artifacts.MANIFEST).read_bytes()))
+
+
+def _find(client: MlflowClient, experiment: str, manifest: str) -> Logged | None:
+    import mlflow
+
+    same = f"tags.manifest_sha256 = '{manifest}' and attributes.status = 'FINISHED'"
+    for run in client.search_runs([experiment], same, max_results=1):
+        return Logged(run.info.run_id, experiment, redacted(mlflow.get_tracking_uri()))
+    return None
+
+
+def _log_shrink(client: MlflowClient, run: Run, outcome: Outcome) -> None:
+    import mlflow
+    from mlflow.data.pandas_dataset import from_pandas
+    from mlflow.entities import Metric
+
+    records = outcome.table("iterations.parquet").to_pylist()
+    started = run.info.start_time
+    batch = [
+        Metric(f"iteration/{name}", float(record[name]), started, record["iteration"])
+        for record in records
+        for name in BY_ITERATION
+        if name in record
+    ]
+    client.log_batch(run.info.run_id, metrics=batch)
+    mlflow.log_artifact(str(outcome.folder / "iterations.parquet"))
+    if (model := outcome.folder / "predictor.ubj").exists():  # none where a surrogate was asked directly
+        _log_booster(model)
+    members = outcome.table("subspace.parquet").to_pandas()
+    source = str(outcome.folder / "subspace.parquet")
+    data = from_pandas(members, source=source, name=f"shrunk {outcome.metrics['benchmark']}")
+    mlflow.log_input(data, context="shrunk space")
+    mlflow.log_artifact(source)
+
+
+def _log_booster(file: Path) -> str:
+    """Log a predictor's model and its sidecar; return the model's id."""
+    import mlflow
+    import xgboost as xgb
+
+    requirements = [f"xgboost-cpu=={version('xgboost-cpu')}"]
+    booster = xgb.Booster(model_file=str(file))
+    logged = mlflow.xgboost.log_model(
+        booster, name="predictor", model_format="ubj", pip_requirements=requirements, tags=_account()
+    )
+    mlflow.log_artifact(str(file.with_suffix(".json")))
+    return str(logged.model_id)
+
+
+def _log_predictor(outcome: Outcome) -> model_registry.Model:
+    """Log the first seed's predictor, judged on what was held out of its labels."""
+    parameters, first = outcome.json(PARAMETERS), outcome.table("assessment.parquet").to_pylist()[0]
+    held_out = {
+        "table_sha256": parameters["table_sha256"],
+        **{name: first[name] for name in ("seed", "labels", "held_out")},
+    }
+    return model_registry.Model(
+        f"lissnas-predictor-{parameters['benchmark']}".replace("/", "-"),
+        _log_booster(outcome.folder / "models" / f"predictor-{first['seed']}.ubj"),
+        model_registry.Judgement("tau", first["tau"], held_out),
+        f"Predicts the values of networks of {parameters['benchmark']}; tau with those that were held out",
+    )
+
+
+def _log_comparison(client: MlflowClient, run: Run, outcome: Outcome) -> None:
+    """Log each method and seed as a run of its own, with the metric names of a shrink."""
+    for name in ("comparison.md", "comparison.csv", "summary.csv"):
+        client.log_artifact(run.info.run_id, str(outcome.folder / name))
+    benchmark = str(outcome.metrics["benchmark"])
+    rows = outcome.table("comparison.parquet").to_pylist()
+    methods = sorted(dict.fromkeys(row["method"] for row in rows), key=lambda name: name not in SIDE_BY_SIDE)
+    shown, side_by_side = methods[: len(SIDE_BY_SIDE)], []
+    for row in rows:
+        about = {"benchmark": benchmark, **{name: str(row.pop(name)) for name in ("method", "seed")}}
+        tags = {"mlflow.parentRunId": run.info.run_id, "stage": "method", "kind": row.pop("kind"), **about}
+        name = f"{about['method']} {benchmark} seed {about['seed']}"
+        # The compare page opens on the first metric.
+        child = _log_child(client, run, name, tags, about, {"mean_true": row["mean_true"], **row})
+        if about["method"] in shown:
+            side_by_side.append(child)
+    view = compare_view(run.info.experiment_id, side_by_side)
+    client.set_tag(run.info.run_id, "mlflow.note.content", f"[{', '.join(shown)} side by side]({view})")
+
+
+def compare_view(experiment: str, runs: Sequence[str]) -> str:
+    """Return the address of the page that compares runs, on the server's own where there is one."""
+    uri = redacted(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    asked = {"runs": json.dumps(runs, separators=(",", ":")), "experiments": f'["{experiment}"]'}
+    return f"{uri.rstrip('/') if uri.startswith('http') else ''}/#/compare-runs?{urlencode(asked)}"
+
+
+def _log_ranking(client: MlflowClient, run: Run, outcome: Outcome) -> None:
+    """Log each trained space and seed as a run of its own."""
+    for name in ("ranking.md", "ranking.csv", "summary.csv", "scores.parquet"):
+        client.log_artifact(run.info.run_id, str(outcome.folder / name))
+    benchmark = str(outcome.metrics["benchmark"])
+    rows = outcome.csv("ranking.csv")
+    for key in dict.fromkeys((r["method"], r["seed"]) for r in rows):
+        own = [r for r in rows if (r["method"], r["seed"]) == key]
+        about = {"benchmark": benchmark, "method": str(key[0]), "seed": str(key[1])}
+        tags = {"mlflow.parentRunId": run.info.run_id, "stage": "ranking", **about}
+        values = {f"{name}_{r['sample']}": r[name] for r in own for name in ("kendall", "spearman", "pearson")}
+        values |= {name: own[0][name] for name in ("found_true", "size", "space_mean_true")}
+        _log_child(client, run, f"{key[0]} {benchmark} seed {key[1]}", tags, about, values)
+
+
+def _log_child(
+    client: MlflowClient,
+    run: Run,
+    name: str,
+    tags: Mapping[str, str],
+    about: Mapping[str, str],
+    values: Mapping[str, Any],
+) -> str:
+    """Log a row of a stage's table as a finished run below the stage's; return its id."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    child: str = client.create_run(run.info.experiment_id, run_name=name, tags=dict(tags)).info.run_id
+    client.log_batch(
+        child,
+        metrics=[Metric(k, float(v), run.info.start_time, 0) for k, v in values.items() if v is not None],
+        params=[Param(k, v) for k, v in about.items()],
+        tags=[RunTag("params_digest", run.data.tags.get("params_digest", ""))],
+    )
+    client.set_terminated(child)
+    return child
+
+
+def _log_samples(client: MlflowClient, run: Run, busy: Sequence[Sample]) -> None:
+    from mlflow.entities import Metric
+
+    at = {time: step for step, time in enumerate(dict.fromkeys(s.at for s in busy))}
+    points = [Metric(s.name, s.value, s.at, at[s.at]) for s in busy]
+    for first in range(0, len(points), BATCH):
+        client.log_batch(run.info.run_id, metrics=points[first : first + BATCH])
+
+
+def _log_training(client: MlflowClient, run: Run, outcome: Outcome) -> None:
+    """Log the course of a training as metrics by step."""
+    from mlflow.entities import Metric
+
+    at = run.info.start_time
+    points = [
+        Metric(name, float(r[name]), at, int(r["step"]))
+        for r in outcome.csv("training.csv")
+        for name in ("loss", "rate")
+    ]
+    for first in range(0, len(points), BATCH):
+        client.log_batch(run.info.run_id, metrics=points[first : first + BATCH])
+
+
+def _log_network(outcome: Outcome, network: Any) -> model_registry.Model:
+    """Log the exported network as a model that loads without unpickling anything."""
+    import mlflow
+    import numpy as np
+
+    about = outcome.json("network.json")
+    for name in ("network.safetensors", "network.json", "retrained.csv"):
+        mlflow.log_artifact(str(outcome.folder / name))
+    example = np.zeros((2, 3, about["side"], about["side"]), np.float32)
+    requirements = [f"torch=={version('torch')}"]
+    logged = mlflow.pytorch.log_model(
+        network,
+        name="network",
+        input_example=example,
+        serialization_format="pt2",
+        pip_requirements=requirements,
+        tags=_account(),
+    )
+    parameters = outcome.json(PARAMETERS)
+    held_out = {"set": "test", **{name: parameters["images"][name] for name in ("source", "folder", "side")}}
+    return model_registry.Model(
+        f"lissnas-network-{about['space']}",
+        str(logged.model_id),
+        model_registry.Judgement("test accuracy, %", about["test"], held_out),
+        f"The best network that was found in {about['space']}, trained from scratch; test accuracy in percent",
+    )
+
+
+def _client() -> tuple[MlflowClient, str]:
+    """Return a client and the experiment's id, with the database made by one process alone."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{Path.cwd() / 'mlflow.db'}")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    # It would print the server's address as it is given; whoever logs says where it went.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    sign_mlflow_apart()
+    import mlflow
+    from mlflow import MlflowClient
+
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    with filelock.FileLock(Path.cwd() / ".mlflow.lock", timeout=120):
+        client = MlflowClient()
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            # The kind makes the experiment open on its table of runs.
+            tags = {"mlflow.note.content": NOTE, "mlflow.experimentKind": "custom_model_development"}
+            return client, client.create_experiment(EXPERIMENT, tags=tags)
+        return client, experiment.experiment_id
+
+
+NOTE = """One parent run for each benchmark and set of parameters, a child run for each stage and seed.
+
+Columns: `mean_true` and `max_true` are of the shrunk space, in the benchmark's unit, higher is better
+(`full_mean_true`, `full_max_true` of the full space); `top10_kept` of the ten best networks of all are in
+it; `p_good` is its share of networks above the full space's 80th percentile; `queries` were predicted,
+`labels` were asked for. `iteration/...` are curves."""
+
+
+def _parent(client: MlflowClient, experiment: str, benchmark: str, name: str, key: str, digest: str) -> Run:
+    with filelock.FileLock(Path.cwd() / ".mlflow.lock", timeout=120):
+        for run in client.search_runs([experiment], f"tags.`{PARENT}` = '{key}'", max_results=1):
+            return run
+        tags = {PARENT: key, "benchmark": benchmark, "params_digest": digest, **_revision()}
+        run = client.create_run(experiment, run_name=name, tags=tags)
+        client.set_terminated(run.info.run_id)
+        return run
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _account() -> dict[str, str]:
+    """Return the tag of who logs: MLflow would take MLFLOW_TRACKING_USERNAME, which can be a token."""
+    try:
+        return {"mlflow.user": getpass.getuser()}
+    except (KeyError, OSError):  # a container's user without a name
+        return {"mlflow.user": "unknown"}
+
+
+def _revision() -> dict[str, str]:
+    """Return the git commit, and whether the files differ from it; empty outside of a repository."""
+    try:
+        git = ["git", "rev-parse", "HEAD"]
+        commit = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        status = ["git", "status", "--porcelain", "--untracked-files=no"]
+        changed = subprocess.run(status, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"git_commit": commit, "git_dirty": str(bool(changed.strip())).lower()}

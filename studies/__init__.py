@@ -1,0 +1,1 @@
+"""Long, resumable experiments with the code of the pipeline, and their committed results."""

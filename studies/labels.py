@@ -1,0 +1,104 @@
+"""The study of labels: shrinks at growing budgets, all labels drawn uniformly against the default's collected ones.
+
+python -m studies --name labels     (or `make study NAME=labels`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+
+from lissnas import artifacts, benchmarks
+from lissnas.artifacts.stage_run import run
+from lissnas.config import Params, ShrinkParams, shrink_params
+from lissnas.core import process
+from lissnas.plots import figures
+from lissnas.shrinkers.lissnas import shrink
+from lissnas.shrinkers.problem import Problem, Source
+from lissnas.stages.report.label_curve import COLLECTED, SIX_ROUNDS, UNIFORM, label_figure, label_tables
+from lissnas.stages.shrink import shrink_metrics
+
+BUDGETS = (50, 100, 200, 300, 500, 1_000, 2_000, 10_000)
+MOST = 0.8
+"""Of a space may be labelled: more leaves nothing to predict."""
+SEEDS = 5
+METHODS = {
+    UNIFORM: {"first_labels": 1.0, "label_rounds": 0},
+    COLLECTED: {},
+    SIX_ROUNDS: {"first_labels": 0.25, "label_rounds": 6},
+}
+"""What each mode changes of the default."""
+ONLY = {SIX_ROUNDS: (100, 300, 1_000)}
+"""Budgets of a mode that is not run with all of them."""
+FIELDS = ("labels", "size", "queries", "mean_true", "kept_best", "top10_kept")
+PICTURE = Path("docs/pictures/label_curve.png")
+
+
+def chosen_params(params: Params, mode: str, budget: int) -> Params:
+    """Return the parameters of a shrink with so many labels, drawn as the mode says."""
+    elite = params.shrink.elite.model_copy(update=METHODS[mode])
+    chosen = params.shrink.model_copy(update={"labels": budget, "variant": "elite", "elite": elite})
+    return params.model_copy(update={"shrink": chosen})
+
+
+def label_rows(
+    params: Params, work: Path, names: Sequence[str], budgets: Sequence[int], seeds: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each benchmark, mode, budget that it can pay and seed, computed unless it is there already."""
+    tasks = [
+        (name, mode, budget, seed)
+        for name in names
+        for budget in budgets
+        if budget <= MOST * benchmarks.get(name).space.size()
+        for mode in METHODS
+        if budget in ONLY.get(mode, budgets)
+        for seed in seeds
+    ]
+    for name, mode, budget, seed in track(tasks, "shrinking", console=process.err):
+        source = Source.of(benchmarks.get(name))
+        p = shrink_params(chosen_params(params, mode, budget), name, seed, source.space.size(), source.digest)
+        out = work / name / f"{mode}-{budget}" / f"seed-{seed}"
+        metrics = run(out, p.model_dump(mode="json"), lambda p=p, s=source: _shrunk(p, s), False).metrics  # type: ignore[misc]
+        values = np.sort(benchmarks.get(name).values)
+        gain, possible = (
+            (mean - float(values.mean())) / float(values.std())
+            for mean in (metrics["mean_true"], float(values[-metrics["size"] :].mean()))
+        )
+        own = {c: metrics[c] for c in FIELDS}
+        yield {
+            "benchmark": name,
+            "mode": mode,
+            "budget": budget,
+            "seed": seed,
+            **own,
+            "gain": gain,
+            "possible": possible,
+        }
+
+
+def _shrunk(p: ShrinkParams, source: Source) -> dict[str, bytes]:
+    problem = Problem(source.space, source.oracle, p, source.truth, source.point, threads=1)
+    return {"metrics.json": artifacts.to_json(shrink_metrics(shrink(problem), source))}
+
+
+def labels_page(found: Sequence[Mapping[str, Any]], made_by: str) -> str:
+    """Return the study's page: how and when it was made, and its tables."""
+    lines = [f"{made_by} {datetime.now(UTC):%-d %B %Y}."]
+    for table in label_tables(found):
+        lines += ["", f"## {table.title}", ""]
+        lines += [f"| {' | '.join(cells)} |" for cells in (table.columns, ["---"] * len(table.columns), *table.rows)]
+        lines += ["", *table.remarks]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def label_study(params: Params, work: Path) -> list[dict[str, Any]]:
+    """Run the study and draw its picture; returns its rows."""
+    names, seeds = params.pipeline.benchmarks, params.pipeline.seeds[:SEEDS]
+    found = list(label_rows(params, work, names, BUDGETS, seeds))
+    artifacts.write(PICTURE, figures.png(label_figure(found)))
+    return found
