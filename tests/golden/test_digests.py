@@ -73,7 +73,7 @@ def shrunk(space: Space, target: int | None, **overrides: Any) -> dict[str, Any]
     sizes = [record["size"] for record in state.records]
     members = np.sort(state.keys[state.current])
     cost = {"queries": state.queries, "forgotten": state.forgotten}
-    return {"members": sha(members.tobytes()), "sizes": sizes, "stop": state.stop, **cost}
+    return {"members": sha(members.tobytes()), "sizes": sizes, **cost}
 
 
 def spaces_of() -> dict[str, Space]:
