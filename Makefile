@@ -12,8 +12,6 @@ SEED := 0
 ROBUSTNESS := faults races fuzz soak mutants
 
 export PATH := $(BIN):$(PATH)
-# Threads that wait by spinning bring XGBoost to a standstill on a busy machine.
-export OMP_WAIT_POLICY := PASSIVE
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false

@@ -26,7 +26,9 @@ from lissnas.cli.options import (
     with_source_options,
 )
 from lissnas.core import process
-from lissnas.shrinkers import comparison, description
+from lissnas.shrinkers import description
+from lissnas.shrinkers.comparison import source_of
+from lissnas.shrinkers.methods import chosen
 from lissnas.stages.compare import compare_stage
 
 SHOWN = ("method", "size", "queries", "mean_true", "ours_mean_true", "ours_minus", "p_holm", "kept_best")
@@ -63,7 +65,7 @@ def compare(
     outcome = compare_stage(
         checked,
         source,
-        comparison.chosen(checked.compare.methods, comparison.source_of(source)),
+        chosen(checked.compare.methods, source_of(source)),
         checked.pipeline.seeds,
         folder,
         run_named_step,
@@ -92,7 +94,7 @@ def command(
     overrides = {**overrides, **options.comparison_overrides(methods, seeds)}
     # A mistake ends here, before Prefect starts.
     checked, source = description.load_source(given, params, overrides, out or DATA / "compare")
-    comparison.chosen(checked.compare.methods, comparison.source_of(source))
+    chosen(checked.compare.methods, source_of(source))
     outcome, place = compare(**given, out=out, params=params, overrides=overrides, threads=threads, force=force)
     if "DVC_STAGE" not in os.environ:
         render.show_comparison(outcome)

@@ -27,7 +27,8 @@ from lissnas.cli.options import (
 )
 from lissnas.core import process
 from lissnas.shrinkers import description
-from lissnas.stages.one_shot import judge_of, read_members
+from lissnas.spaces.members import read_members
+from lissnas.stages.one_shot import judge_of
 from lissnas.stages.search import TOP, search_stage
 
 

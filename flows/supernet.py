@@ -20,7 +20,8 @@ from lissnas.cli.options import ForceOption, ParamsOption, SearchedOption, SeedO
 from lissnas.core import process
 from lissnas.nets import parallel
 from lissnas.shrinkers import description
-from lissnas.stages.one_shot import check, read_members
+from lissnas.spaces.members import read_members
+from lissnas.stages.one_shot import check
 from lissnas.stages.supernet import supernet_stage
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from lissnas import artifacts, benchmarks, config
-from lissnas.config import MIN_LABELS, Params, label_budget, shrink_params
+from lissnas.config import MIN_LABELS, Params, label_budget
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
 from lissnas.oracles.label_table import (
@@ -28,9 +28,10 @@ from lissnas.oracles.label_table import (
     rows_like,
     to_csv,
 )
-from lissnas.shrinkers.lissnas import SMALL, ShrinkResult, shrink
-from lissnas.shrinkers.problem import Problem
-from lissnas.shrinkers.selection import best
+from lissnas.shrinkers.lissnas import shrink
+from lissnas.shrinkers.problem import Problem, Source
+from lissnas.shrinkers.shrunk import Shrunk
+from lissnas.shrinkers.strategies import SMALL, strategy_of
 from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.base import is_in
 from lissnas.spaces.subspace import Subspace
@@ -101,7 +102,7 @@ def enough(space: Space, labels: Labels, n: int, params: Params) -> bool:
 
 def shrunk_by(
     space: Space, labels: Labels, params: Params, seed: int, threads: int = 0, size: int | None = None
-) -> ShrinkResult:
+) -> Shrunk:
     """Return what labels shrink a space to, by the variant `elite`; nobody is asked for more.
 
     To `size` networks, if given, in place of the target. Raises UserError where labels are too few to learn from, or
@@ -110,10 +111,11 @@ def shrunk_by(
     if len(labels.values) < MIN_LABELS:
         raise UserError(f"{len(labels.values)} networks of {space.name} have a label, at least {MIN_LABELS} are needed")
     elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
-    p = shrink_params(elite, space.name, seed, space.size(), _digest(space, labels), len(labels.values))
+    source = Source(space.name, space, labels.metric, _digest(space, labels), labels=labels)
+    problem = Problem.of(source, elite, seed, threads)
     if size is not None:
-        p = p.model_copy(update={"target_size": size})
-    return shrink(Problem(space, None, p, threads=threads, labels=(labels.archs, labels.values)))
+        problem = replace(problem, params=problem.params.model_copy(update={"target_size": size}))
+    return shrink(problem)
 
 
 def _drawn_from(space: Space, params: Params) -> int | None:
@@ -151,7 +153,7 @@ class Study:
         self.metric = metric_of(space, metric)
         self._params = params
         self._threads = threads
-        self._shrunk: dict[int | None, tuple[str, ShrinkResult]] = {}
+        self._shrunk: dict[int | None, tuple[str, Shrunk]] = {}
 
     @classmethod
     def open(
@@ -250,7 +252,7 @@ class Study:
         """Return the space that all labels so far shrink it to; raises UserError while they are too few."""
         return self._result(self.labels).subspace
 
-    def _result(self, labels: Labels, size: int | None = None) -> ShrinkResult:
+    def _result(self, labels: Labels, size: int | None = None) -> Shrunk:
         """Return the shrink by these labels, made once."""
         digest = _digest(self.space, labels)
         if size not in self._shrunk or self._shrunk[size][0] != digest:
@@ -279,7 +281,7 @@ class Study:
             artifacts.write(self.path, to_csv([*named, *({STATUS} - {*named})], [*rows, *more]))
 
 
-def _batch(space: Space, labels: Labels, n: int, seed: int, result: ShrinkResult | None) -> Batch:
+def _batch(space: Space, labels: Labels, n: int, seed: int, result: Shrunk | None) -> Batch:
     """Return `n` networks that were never labelled or asked for: uniform ones, or by a shrink."""
     if n < 1:
         raise UserError(f"n: expected at least one network, found {n}")
@@ -296,7 +298,7 @@ def _batch(space: Space, labels: Labels, n: int, seed: int, result: ShrinkResult
     archs, kinds = np.empty((0, space.genome_len), np.int8), list[str]()
     if result is not None:
         top, members = _chosen(result, taken, n, rng)
-        archs = result.state.rows[np.concatenate([top, members])]
+        archs = result.state.archive.rows[np.concatenate([top, members])]
         kinds = [LIKELY_BEST] * len(top) + [INFORMATIVE] * len(members)
     if more := n - len(archs):
         taken = np.concatenate([taken, space.key(archs)])
@@ -306,28 +308,22 @@ def _batch(space: Space, labels: Labels, n: int, seed: int, result: ShrinkResult
     return Batch(archs[order], space.format(archs[order]), [kinds[i] for i in order.tolist()])
 
 
-def _chosen(result: ShrinkResult, taken: Keys, n: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
+def _chosen(result: Shrunk, taken: Keys, n: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
     """Return up to `n` rows of a shrink's state that are not `taken`: likely best ones, and informative ones."""
-    state, elite = result.state, result.problem.params.elite
-    assert elite is not None
-    weight = state.strata.weight if state.strata is not None else np.ones(1)
-    diversity = elite.diversity if state.strata is not None else 0.0
-
-    def best_of(among: IntArray, k: int, strict: bool = False) -> IntArray:
-        return among[best(state.scores[among], state.stratum[among], weight, k, diversity, strict)]
-
-    free = ~is_in(state.keys, taken)
+    state, strategy = result.state, strategy_of(result.problem.params)
+    archive = state.archive
+    free = ~is_in(archive.keys, taken)
     members = result.members[free[result.members]]
     # Counted over all batches, so that one network at a time comes to the same mix as many.
     likely = (len(taken) + n) // BEST_EVERY - len(taken) // BEST_EVERY
-    top = best_of(members, likely)
+    top = strategy.top(state, members, likely)
     free[top] = False
-    wide = best_of(np.arange(len(state.rows)), WIDER * len(result.members), strict=True)
+    wide = strategy.top(state, np.arange(len(archive)), WIDER * len(result.members), strict=True)
     wide = wide[free[wide]]
-    others = _spread(wide, state.stratum[wide].astype(np.int64), min(n - len(top), len(wide)), rng)
+    others = _spread(wide, archive.stratum[wide].astype(np.int64), min(n - len(top), len(wide)), rng)
     if short := n - len(top) - len(others):  # that is used up: the best of the rest that was seen
         free[others] = False
-        others = np.concatenate([others, best_of(np.flatnonzero(free), short)])
+        others = np.concatenate([others, strategy.top(state, np.flatnonzero(free), short)])
     return top, others
 
 

@@ -17,7 +17,8 @@ from lissnas.cli import render
 from lissnas.config import Params
 from lissnas.core import process
 from lissnas.core.errors import UnknownName
-from lissnas.shrinkers import comparison, description
+from lissnas.shrinkers import description
+from lissnas.shrinkers.methods import chosen
 from lissnas.shrinkers.problem import Source
 from lissnas.stages.compare import compare_stage
 from lissnas.stages.locality import locality_stage
@@ -37,9 +38,9 @@ def shrink_rows(params: Params) -> Iterator[dict[str, Any]]:
     """Yield a row for each benchmark, variant and seed, computed unless it is there already."""
     tasks = [(n, v, seed) for n in benchmarks.names() for v in ("elite", "paper") for seed in params.pipeline.seeds]
     for name, variant, seed in track(tasks, "shrinking", console=process.err):
-        chosen = description.load_params(PARAMS, {"shrink.variant": variant})
+        checked = description.load_params(PARAMS, {"shrink.variant": variant})
         out = WORK / name / variant / f"seed-{seed}"
-        metrics = shrink_stage(chosen, Source.of(benchmarks.get(name)), seed, out).metrics
+        metrics = shrink_stage(checked, Source.of(benchmarks.get(name)), seed, out).metrics
         yield {"benchmark": name, "variant": variant, "seed": seed, **{c: metrics[c] for c in SHRINK_COLUMNS}}
 
 
@@ -78,7 +79,7 @@ def compare(params: Params) -> None:
     rows: list[dict[str, Any]] = []
     pages = [made_by("compare")]
     for name in params.pipeline.benchmarks:
-        methods = comparison.chosen(params.compare.methods)
+        methods = chosen(params.compare.methods)
         with render.lines(f"comparing on {name}") as on_progress:
             outcome = compare_stage(
                 params,

@@ -18,7 +18,8 @@ from lissnas.cli import render
 from lissnas.core import process as process_module
 from lissnas.core.errors import LissnasError
 from lissnas.plots.figures import big
-from lissnas.shrinkers import comparison, description
+from lissnas.shrinkers import description
+from lissnas.shrinkers.methods import METHODS, chosen
 from lissnas.shrinkers.problem import SUPERNETS, TRAINED, packaged
 from lissnas.stages.compare import compare_stage
 from lissnas.stages.report.huge_tables import COLUMNS
@@ -49,7 +50,7 @@ OFA_SETTINGS: dict[str, Any] = {
     "shrink.target_size": 100_000,
     "pipeline.seeds": [0, 1, 2],
     # Naive shares have no size of their own; those that need a table are left out.
-    "compare.methods": [m for m in comparison.METHODS if m not in comparison.TABLED and not m.startswith("top")],
+    "compare.methods": [m for m, one in METHODS.items() if not one.needs_table and not m.startswith("top")],
     "compare.diversities": [0.05, 0.5],
 }
 
@@ -144,7 +145,7 @@ def huge_page(found: Sequence[Mapping[str, Any]], made_by: str) -> str:
 def ofa_outcome(params: Path, out: Path, settings: Mapping[str, Any] = OFA_SETTINGS) -> Outcome:
     """Compare methods, at equal size, on Once-for-All MobileNetV3 by its predictor of ImageNet accuracy."""
     checked, source = description.load_params(params, settings), packaged(spaces.get(OFA))
-    methods = comparison.chosen(checked.compare.methods, source)
+    methods = chosen(checked.compare.methods, source)
     with render.lines(f"comparing on {OFA}") as line:
         return compare_stage(checked, source, methods, checked.pipeline.seeds, out, on_progress=line)
 

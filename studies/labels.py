@@ -20,8 +20,8 @@ from lissnas.core import process
 from lissnas.plots import figures
 from lissnas.shrinkers.lissnas import shrink
 from lissnas.shrinkers.problem import Problem, Source
+from lissnas.shrinkers.result import metrics_of
 from lissnas.stages.report.label_curve import COLLECTED, SIX_ROUNDS, UNIFORM, label_figure, label_tables
-from lissnas.stages.shrink import shrink_metrics
 
 BUDGETS = (50, 100, 200, 300, 500, 1_000, 2_000, 10_000)
 MOST = 0.8
@@ -82,8 +82,7 @@ def label_rows(
 
 
 def _shrunk(p: ShrinkParams, source: Source) -> dict[str, bytes]:
-    problem = Problem(source.space, source.oracle, p, source.truth, source.point, threads=1)
-    return {"metrics.json": artifacts.to_json(shrink_metrics(shrink(problem), source))}
+    return {"metrics.json": artifacts.to_json(metrics_of(shrink(Problem(source, p, threads=1))))}
 
 
 def labels_page(found: Sequence[Mapping[str, Any]], made_by: str) -> str:

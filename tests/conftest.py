@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from lissnas import benchmarks, config
-from lissnas.config import Params, shrink_params
-from lissnas.shrinkers.problem import Problem
+from lissnas.config import Params
+from lissnas.shrinkers.problem import Problem, Source
 
 # Nothing a test starts may reach out, or touch the servers and databases of the person who runs it.
 for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "MLFLOW_TRACKING_URI"):
@@ -40,8 +40,6 @@ def make_params() -> Callable[..., Params]:
 @pytest.fixture(scope="session")
 def make_problem(make_params: Callable[..., Params]) -> Callable[..., Problem]:
     def make(name: str = "nas_bench_macro", seed: int = 0, **overrides: Any) -> Problem:
-        b = benchmarks.get(name)
-        params = shrink_params(make_params(**overrides), name, seed, b.space.size(), b.sha256)
-        return Problem(b.space, b, params, b, b.point)
+        return Problem.of(Source.of(benchmarks.get(name)), make_params(**overrides), seed)
 
     return make

@@ -38,7 +38,9 @@ from lissnas.cli.options import (
 from lissnas.core import process
 from lissnas.core.errors import UserError, need_torch
 from lissnas.predictors.accuracy import predictor_in
-from lissnas.shrinkers import comparison, description
+from lissnas.shrinkers import description
+from lissnas.shrinkers.comparison import source_of
+from lissnas.shrinkers.methods import chosen
 from lissnas.stages.compare import compare_stage
 from lissnas.stages.locality import locality_stage
 from lissnas.stages.report.stage import report_stage
@@ -133,7 +135,7 @@ def _compare(
     """
     more = options.comparison_overrides(methods, seeds)
     checked, source = description.load_source(given, params, {**overrides, **more}, out)
-    names = comparison.chosen(checked.compare.methods, comparison.source_of(source))
+    names = chosen(checked.compare.methods, source_of(source))
     with render.lines(f"comparing on {source.name}") as on_progress:
         outcome = compare_stage(
             checked,

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from lissnas import config
 from lissnas.core.errors import UserError
-from lissnas.shrinkers import comparison
+from lissnas.shrinkers.methods import METHODS
 
 MOST_SEEDS = 10_000
 MOST_SUGGESTED = 1_000_000
@@ -36,7 +36,7 @@ LocalityOption = Annotated[
 ]
 MethodsOption = Annotated[
     str | None,
-    typer.Option(help=f"Methods, comma-separated, or all; else params.yaml's. Known: {', '.join(comparison.METHODS)}."),
+    typer.Option(help=f"Methods, comma-separated, or all; else params.yaml's. Known: {', '.join(METHODS)}."),
 ]
 SeedsOption = Annotated[str | None, typer.Option(help="Seeds, e.g. 0,1,2 or 0-9; else params.yaml's.")]
 SearchedOption = Annotated[

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,9 @@ from lissnas.core.errors import ConfigError, InvalidArchitecture, UserError, fir
 from lissnas.core.memory_limit import memory_for
 from lissnas.spaces.base import Archs, FloatArray, IntArray, Space
 from lissnas.spaces.declared import Declared, DeclaredSpace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ARCH, STATUS, FAILED = "arch", "status", "failed"
 """The column of whole architectures, the one of outcomes, and the outcome that gives no label."""
@@ -99,7 +103,15 @@ def read_labels(path: Path, space: Space, metric: str | None = None, least: int 
     empty metric, and those whose `status` is `failed`, are skipped and counted; repeated labels are
     averaged. Where less of the metric is better, its negative is returned.
     """
-    table = _read(path)
+    return _labels(_read(path), space, metric, least)
+
+
+def labels_of_frame(frame: pd.DataFrame, space: Space, metric: str | None = None) -> Labels:
+    """Return the labels of a data frame, as `read_labels` does those of a file; raises ConfigError."""
+    return _labels(_parquet(Path("the data frame"), frame.to_parquet(index=False)), space, metric, MIN_LABELS)
+
+
+def _labels(table: _Table, space: Space, metric: str | None, least: int) -> Labels:
     archs, named = _archs(table, space)
     name = _metric_column(table, space, metric, named)
     n = len(table.lines)

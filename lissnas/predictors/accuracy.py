@@ -29,6 +29,9 @@ from lissnas.spaces.base import Features
 
 CHUNK = 32_768
 """Rows encoded and predicted at once."""
+SMALL = 4_096
+"""Fits and batches of fewer rows use one thread: more cost as much as they gain, and wait for each other on a busy
+machine."""
 FOLDS = 5
 FEW = 120
 """With fewer labels than this a kernel regression has half of the say: trees need many labels to be smooth."""
@@ -82,6 +85,7 @@ class Predictor:
             raise UserError(f"label in row {int(np.argmax(bad))} is {values[np.argmax(bad)]}, not a number")
         if len(values) < 2 or values.min() == values.max():
             raise UserError(f"{len(values)} labels without two different values: nothing can be learnt from them")
+        threads = threads_for(len(values), threads)
         target = norm.ppf((rankdata(values) - 0.5) / len(values))
         parameters = {
             "tree_method": "hist",
@@ -101,7 +105,7 @@ class Predictor:
 
     def score(self, archs: Archs, threads: int = 0) -> FloatArray:
         """Return `(n,)` scores to rank by, in normal quantiles."""
-        threads = threads or os.cpu_count() or 1
+        threads = threads_for(len(archs), threads)
         starts = range(0, len(archs), CHUNK)
         out = np.empty(len(archs), np.float64)
 
@@ -166,6 +170,11 @@ class Predictor:
         labelled = np.array(own["labelled"], np.int8)
         kernel = KernelModel.at(space.encode(labelled), np.array(own["weights"]), own["length"])
         return cls(space, booster, quantiles, labelled, kernel)
+
+
+def threads_for(n_rows: int, threads: int) -> int:
+    """Return how many threads work on so many rows, if `threads` (0: all cores) are allowed."""
+    return 1 if n_rows < SMALL else threads or os.cpu_count() or 1
 
 
 @cache

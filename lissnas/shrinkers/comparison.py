@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,10 +13,9 @@ import numpy as np
 from scipy.stats import t as student
 from scipy.stats import wilcoxon
 
-from lissnas import shrinkers
 from lissnas.benchmarks import Benchmark
 from lissnas.config import PaperConfig, Params, ShrinkParams, shrink_params
-from lissnas.core.errors import UnknownName, UserError
+from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
 from lissnas.metrics.diversity import Yardstick
 from lissnas.metrics.quality import (
@@ -33,48 +32,17 @@ from lissnas.metrics.quality import (
 )
 from lissnas.oracles.base import CountedOracle
 from lissnas.predictors.accuracy import Predictor, Scorer
-from lissnas.shrinkers.lissnas import ShrinkResult, cut, shrink
+from lissnas.shrinkers.lissnas import cut, shrink
+from lissnas.shrinkers.methods import METHODS, REFERENCES
 from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.selection import target_size
+from lissnas.shrinkers.shrunk import Shrunk
 from lissnas.spaces import Archs, FloatArray, Keys, Space
 from lissnas.spaces.base import LISTABLE
 from lissnas.spaces.subspace import Subspace
 
-OURS = ("lissnas", "lissnas_paper", "no_locality", "lissnas_collect")
-"""Our own method, its variants, and the ablation that needs its loop."""
-METHODS = (
-    *("lissnas", "lissnas_paper", "abs", "nse", "padnas", "greedynas", "greedynas_v2", "dds"),
-    *("top30", "top20", "top10", "top5", "no_neighbors", "no_locality", "flops", "params", "score_all"),
-    "lissnas_collect",
-)
-"""All methods, in the order of tables."""
-APART = ("lissnas", "lissnas_paper", "lissnas_collect", "score_all")
-"""What is no rival: our own variants, and the ceiling of any method on the same predictor."""
-FREE = ("flops", "params")
-"""Methods that ask nobody, so that they need no labels."""
-TABLED = ("score_all", "lissnas_collect")
-"""Methods that need a table: they ask about every network, or for labels."""
 JUDGED = 10_000
 """Members of a product that is not listed that stand for all of it."""
-PAPER_FIRST = 0.55
-"""Share of the budget that is the paper variant's first sample: its loop asks about as much again."""
-
-
-def chosen(asked: Sequence[str] | str, source: Source | None = None) -> list[str]:
-    """Return the names of methods, in the order of the table; raises UnknownName.
-
-    All methods of a `source` are those that it allows; raises UserError where one is asked for that it doesn't.
-    """
-    asked = [asked] if isinstance(asked, str) else asked
-    tabled = source is None or source.truth is not None
-    if list(asked) == ["all"]:
-        return [name for name in METHODS if tabled or name not in TABLED]
-    for name in asked:
-        if name not in METHODS:
-            raise UnknownName("method", name, METHODS)
-        if source is not None and not tabled and name in TABLED:
-            raise UserError(f"{name} needs a table of true values, which {source.name} has not; leave it out")
-    return [name for name in METHODS if name in asked]
 
 
 @dataclass(frozen=True)
@@ -194,7 +162,7 @@ class Contest:
     params: ShrinkParams
     paper: PaperConfig
     predictor: Scorer
-    ours: ShrinkResult
+    ours: Shrunk
     seconds: float
     threads: int
     _measured: dict[int, dict[str, Any]] = field(default_factory=dict, repr=False)
@@ -260,7 +228,7 @@ def open_contest(ground: Ground, params: Params, seed: int, threads: int = 0) ->
             size, _ = target_size(space, rows, values, p.predictor, seed, stream(seed, "target"), threads)
             p = p.model_copy(update={"target_size": size})
     started = time.perf_counter()
-    ours = shrink(Problem(space, source.truth, p, source.truth, source.point, threads, predictor))
+    ours = shrink(Problem(source, p, threads, predictor))
     seconds = time.perf_counter() - started
     return Contest(ground, p, params.shrink.paper, predictor, ours, seconds, threads)
 
@@ -281,7 +249,7 @@ def run_method(contest: Contest, name: str) -> Entry:
         "seed": seed,
         "size": part.size(),
         "queries": queries,
-        "labels": 0 if name in FREE else contest.params.labels,
+        "labels": contest.params.labels if METHODS[name].needs_labels else 0,
         "kind": part.kind,
         **({} if tabled else {"judged": len(rows)}),
         **ground.measure(rows, seed, values, part.size()),
@@ -314,43 +282,19 @@ def shrunk(contest: Contest, name: str) -> tuple[Archs, int, Subspace]:
 
     Of a product that is not listed a uniform sample stands for the members.
     """
-    part, queries = _shrunk(contest, name)
-    listed = part.kind == "set" or contest.ground.space.size() <= LISTABLE
+    method, space = METHODS[name], contest.ground.space
+    if method.variant is not None:
+        result = method.variant(contest.ours, contest.paper)
+        part, queries = result.subspace, result.state.queries
+    else:
+        assert method.rival is not None
+        scores = partial(contest.predictor.score, threads=contest.threads)
+        oracle = CountedOracle(scores, space, space.size() if method.needs_table else contest.budget)
+        part = method.rival(space, oracle, contest.target, stream(contest.params.seed, "compare", name))
+        queries = oracle.queries
+    listed = part.kind == "set" or space.size() <= LISTABLE
     rows = part.members if listed else part.sample(JUDGED, stream(contest.params.seed, "judge", name))
     return rows, queries, part
-
-
-def _shrunk(contest: Contest, name: str) -> tuple[Subspace, int]:
-    problem, space, seed = contest.ours.problem, contest.ground.space, contest.params.seed
-    if name not in OURS:
-        everything = name == "score_all"
-        oracle = CountedOracle(_scores(contest), space, space.size() if everything else contest.budget)
-        found = shrinkers.get(name)(space, oracle, contest.target, stream(seed, "compare", name))
-        return found, oracle.queries
-    result, limited = contest.ours, contest.params.model_copy(update={"max_queries": contest.budget})
-    if name == "lissnas_collect":
-        result = shrink(replace(problem, params=limited, predictor=None))
-    elif name == "no_locality":
-        result = shrink(replace(problem, params=limited, locality=False))
-    elif name == "lissnas_paper":
-        result = shrink(replace(problem, params=_paper_params(contest)))
-        # Of the two sizes around the target, the nearer one.
-        sizes = {len(at): at for at in (result.state.previous, result.members) if len(at)}
-        nearest = min(sizes, key=lambda size: abs(np.log(size / contest.target)))
-        if result.state.stop.startswith("the target size"):
-            result = replace(result, members=sizes[nearest])
-    return result.subspace, result.state.queries
-
-
-def _paper_params(contest: Contest) -> ShrinkParams:
-    """Return the paper's loop under the same budget: a smaller first sample, and the target as a stop."""
-    first = min(contest.paper.first_size or contest.budget, round(PAPER_FIRST * contest.budget))
-    method = contest.paper.model_copy(update={"first_size": max(first, min(contest.target + 1, contest.budget))})
-    return contest.params.model_copy(update={"variant": "paper", "method": method, "max_queries": contest.budget})
-
-
-def _scores(contest: Contest) -> Callable[[Archs], FloatArray]:
-    return lambda archs: contest.predictor.score(archs, contest.threads)
 
 
 def against_best_known(ground: Ground, entries: Sequence[Entry]) -> tuple[list[Mapping[str, Any]], float]:
@@ -401,9 +345,9 @@ def summarise(rows: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, An
         if "flops_coverage" in column:
             mean = curve_at([c for c in curve if c["method"] == name], row["flops_coverage"])
             row["curve_mean"] = mean
-            row["above_curve"] = None if name in APART else bool(mean is None or row["mean_true"] > mean)
+            row["above_curve"] = None if name in REFERENCES else bool(mean is None or row["mean_true"] > mean)
         out.append(row)
-    rivals = [r for r in out if r["method"] not in APART]
+    rivals = [r for r in out if r["method"] not in REFERENCES]
     for row, p in zip(rivals, holm([r["p"] for r in rivals]), strict=True):
         row["p_holm"] = p
     return [{**row, "p_holm": row.get("p_holm")} for row in out]

@@ -20,7 +20,7 @@ from lissnas.oracles.label_table import read_labels
 from lissnas.oracles.training_worker import TrainingOracle
 from lissnas.predictors.accuracy import Scorer
 from lissnas.predictors.surrogate import SurrogateScorer, model_scorer
-from lissnas.shrinkers import comparison
+from lissnas.shrinkers.methods import METHODS
 from lissnas.shrinkers.problem import Source, from_space, get_space
 from lissnas.spaces import Space
 from lissnas.spaces.declared import Declared
@@ -128,7 +128,7 @@ def load_params(
     params: Path | None, overrides: Mapping[str, Any], asked: Sequence[tuple[str, str]] = ()
 ) -> config.Params:
     """Return parameters checked against all registries."""
-    return config.load(params, overrides, benchmarks.names(), asked, comparison.METHODS, spaces.names())
+    return config.load(params, overrides, benchmarks.names(), asked, METHODS, spaces.names())
 
 
 def check(params: Params, space: Space, program: str | None, option: str = "--program") -> None:

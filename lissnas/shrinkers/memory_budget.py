@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-PART, SPARE = 1 << 20, 4
-"""Most neighbours that are drawn at once, and the share of the memory's rows that they may be: one in so many."""
-
-
+PART = 1 << 20
+"""Maximum of neighbors that are drawn at once."""
+SPARE = 4
+"""They may be one in so many of the memory's rows."""
 ROW_BYTES = 40
 """Memory of a row beside its genome: its entries in the columns, and its places in the lists of indices."""
-
-
 COPIES = 3
 """How many times a row is in memory while rows are joined and sorted."""
-
-
 BASE_BYTES = 400 << 20
 """Memory of the libraries, and of a chunk of features."""
 

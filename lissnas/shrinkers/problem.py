@@ -12,7 +12,7 @@ import numpy as np
 
 from lissnas import benchmarks, spaces
 from lissnas.benchmarks import Benchmark, surrogates, tables
-from lissnas.config import ShrinkParams
+from lissnas.config import Params, ShrinkParams, shrink_params
 from lissnas.core.errors import UserError, unknown_name
 from lissnas.oracles.base import Oracle
 from lissnas.oracles.command import negative
@@ -20,7 +20,7 @@ from lissnas.oracles.label_table import Labels, less_is_better, metric_of, read_
 from lissnas.predictors.accuracy import Scorer
 from lissnas.predictors.surrogate import SurrogateScorer, scorer_values
 from lissnas.shrinkers.memory_budget import PART, SPARE, rows_in_memory
-from lissnas.spaces import Archs, FloatArray, Space
+from lissnas.spaces import FloatArray, Space
 from lissnas.spaces.declared import Declared, read_space
 
 TRAINED = ("shufflenetv2", "fairnas", "mobilenet", "anynetx")
@@ -78,7 +78,7 @@ def get_space(name: str) -> Space:
 
 def from_space(
     space: Space,
-    labels: Path | None = None,
+    labels: Path | Labels | None = None,
     metric: str | None = None,
     oracle: Oracle | None = None,
     scorer: Scorer | None = None,
@@ -92,7 +92,7 @@ def from_space(
     """
     if labels is None and oracle is None and scorer is None:
         return packaged(space)
-    found = None if labels is None else read_labels(labels, space, metric)
+    found = read_labels(labels, space, metric) if isinstance(labels, Path) else labels
     named = metric or (found.metric if found else metric_of(space))
     notes = () if found is None else (f"labels: {found.describe()}",)
     if less_is_better(space, named):
@@ -143,25 +143,47 @@ def _digest(space: Space, labels: Labels | None, judge: str = "") -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a shrink is given, the same for all its steps.
+    """What a shrink is given, the same for all its steps: a source, parameters, and how to run.
 
-    `oracle` gives labels, sparingly asked; without one there are those that are known, or none. `truth` is a
-    complete table, where there is one; it is only reported against, never read by the method.
+    `truth` is only reported against, never read by the method.
     """
 
-    space: Space
-    oracle: Oracle | None
+    source: Source
     params: ShrinkParams
-    truth: Benchmark | None = None
-    point: float = 1.0
-    """What a tolerance of one percent point is in the metric's unit."""
     threads: int = 0
-    predictor: Scorer | None = None
-    """One that is fitted already, or a surrogate; then no labels are asked for, and it stays as it is."""
-    labels: tuple[Archs, FloatArray] | None = None
-    """Distinct architectures whose true value is known from the start."""
+    fitted: Scorer | None = None
+    """A predictor that is fitted already; no labels are requested then."""
     locality: bool = True
-    """False is the ablation of Appendix H.2: uniform draws stand in for neighbours."""
+    """False is the ablation of Appendix H.2: uniform draws replace neighbors."""
+
+    @classmethod
+    def of(
+        cls, source: Source, params: Params, seed: int, threads: int = 0, locality_distance: int | None = None
+    ) -> Problem:
+        """Return the problem of a source, with what the parameters mean for it.
+
+        `locality_distance` caps the edits. Raises ConfigError for numbers that don't fit the space.
+        """
+        known = None if source.oracle is not None else 0 if source.labels is None else len(source.labels.values)
+        p = shrink_params(params, source.name, seed, source.space.size(), source.digest, known)
+        if locality_distance is not None:
+            p = p.model_copy(update={"locality_distance": locality_distance})
+        return cls(source, p, threads)
+
+    @property
+    def space(self) -> Space:
+        """The space that is shrunk."""
+        return self.source.space
+
+    @property
+    def truth(self) -> Benchmark | None:
+        """The complete table, if there is one."""
+        return self.source.truth
+
+    @property
+    def predictor(self) -> Scorer | None:
+        """The scorer that is there from the start: a fitted predictor, or a surrogate."""
+        return self.source.scorer if self.fitted is None else self.fitted
 
     @property
     def memory_rows(self) -> int:
@@ -170,5 +192,5 @@ class Problem:
 
     @property
     def at_once(self) -> int:
-        """Neighbours that are drawn and scored at once."""
+        """Neighbors that are drawn and scored at once."""
         return max(1, min(PART, self.memory_rows // SPARE))

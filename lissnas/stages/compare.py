@@ -18,7 +18,8 @@ from lissnas.core.errors import UserError
 from lissnas.plots import comparison as figures
 from lissnas.plots.figures import png
 from lissnas.shrinkers import comparison
-from lissnas.shrinkers.comparison import APART, Contest, Entry, Ground
+from lissnas.shrinkers.comparison import Contest, Entry, Ground
+from lissnas.shrinkers.methods import REFERENCES, chosen
 from lissnas.shrinkers.problem import Source
 from lissnas.spaces import FloatArray
 
@@ -58,7 +59,7 @@ def compare_stage(
     source = comparison.source_of(given)
     if not methods or not seeds:
         raise UserError("a comparison needs one method and one seed at least")
-    comparison.chosen(methods, source)  # what doesn't fit is said before anything is written
+    chosen(methods, source)  # what doesn't fit is said before anything is written
     comparison.contest_params(params, source, seeds[0])
     own = params.benchmarks.get(source.name, BenchmarkConfig())
     common = {
@@ -159,7 +160,7 @@ def _files(
             }
         ),
         "comparison.md": markdown(ground, summary).encode(),
-        "comparison.png": png(figures.means(summary, title, source.metric, float(ground.values.mean()), APART)),
+        "comparison.png": png(figures.means(summary, title, source.metric, float(ground.values.mean()), REFERENCES)),
         "edf.png": png(figures.edfs(values, window, title, source.metric)),
         "metrics.json": artifacts.to_json(_metrics(source.name, summary, len(seeds))),
     }
@@ -181,7 +182,7 @@ def quantiles(values: Mapping[str, FloatArray]) -> list[dict[str, Any]]:
 
 
 def _metrics(name: str, summary: Sequence[Mapping[str, Any]], seeds: int) -> dict[str, Any]:
-    rivals = [r for r in summary if r["method"] not in APART]
+    rivals = [r for r in summary if r["method"] not in REFERENCES]
     tabled = "kept_best" in summary[0]
     behind = {"rivals_behind_on_kept_best": sum(r["ours_kept_best"] >= r["kept_best"] for r in rivals if tabled)}
     return {
@@ -266,7 +267,7 @@ def _untabled_rows(summary: Sequence[Mapping[str, Any]], seeds: int) -> list[str
 
 def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return in plain words where ours does not lead, and what the numbers can't show."""
-    rivals = [r for r in summary if r["method"] not in APART]
+    rivals = [r for r in summary if r["method"] not in REFERENCES]
     behind = [r["method"] for r in rivals if r["ours_minus"] <= 0]
     lost = [r["method"] for r in rivals if "kept_best" in r and r["ours_kept_best"] < r["kept_best"]]
     tabled = not summary or "kept_best" in summary[0]

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from lissnas import artifacts
-from lissnas.artifacts.remote import fetched
 from lissnas.artifacts.stage_run import Outcome, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params, TrainingConfig
 from lissnas.config.resolve import recipe_of
-from lissnas.core.errors import InvalidArchitecture, UserError, first_line
-from lissnas.core.memory_limit import memory_for
+from lissnas.core.errors import UserError
 from lissnas.nets import images
 from lissnas.nets.evaluation import supernet_judge
 from lissnas.nets.training import Progress, check_batches, compute_on
@@ -27,13 +19,10 @@ from lissnas.oracles.base import Oracle
 from lissnas.predictors.accuracy import Predictor, predictor_in
 from lissnas.searchers.evolution import History
 from lissnas.spaces import Archs, Space
+from lissnas.spaces.members import read_members
 from lissnas.stages.retrain import retrain_stage
 from lissnas.stages.search import limits_of, search_stage
 from lissnas.stages.supernet import check_space, supernet_stage
-
-MEMBERS = "subspace.parquet"
-NAMES = 1 << 17
-"""Names that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -42,53 +31,6 @@ class Watch:
 
     on_training: Callable[[str, Progress], None] = lambda what, progress: None
     on_generation: Callable[[History], None] = lambda history: None
-
-
-def read_members(path: Path, space: Space) -> Archs:
-    """Return the members of a shrunk space from its `subspace.parquet`, or the folder that has it.
-
-    Verified where a manifest lies beside it. Raises UserError for another space's, or an empty one.
-    """
-    path = fetched(path)
-    path = path / MEMBERS if path.is_dir() else path
-    if not path.exists():
-        raise UserError(f"{path}: no such file; give the subspace.parquet of a finished shrink")
-    manifest = artifacts.read_manifest(path.parent) or {}
-    data = artifacts.read_verified(path.parent, path.name, manifest) if path.name in manifest else path.read_bytes()
-    if "subspace.json" in manifest:
-        about = json.loads(artifacts.read_verified(path.parent, "subspace.json", manifest))
-        if about["space"] != space.name:
-            raise UserError(f"{path} is a part of space {about['space']!r}, not of {space.name!r}")
-    try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-        kind = file.schema_arrow.field("arch").type
-        if not pa.types.is_string(kind):
-            raise UserError(f"{path} is no shrunk space: its column arch holds {kind}, not a name in each row")
-        parts = [np.empty((0, space.genome_len), np.int8)]
-        with memory_for(len(data)):
-            # Names take many times the memory of rows.
-            for batch in file.iter_batches(NAMES, columns=["arch"], use_threads=False):
-                if batch["arch"].null_count:
-                    raise UserError(f"{path} is no shrunk space: not every row of its column arch is a name")
-                parts.append(_parsed(space, batch["arch"].to_pylist(), sum(map(len, parts))))
-            members = np.concatenate(parts)
-    except InvalidArchitecture as error:
-        raise UserError(f"{path} is not of space {space.name}: {error}") from None
-    except MemoryError:
-        raise UserError(f"{path} is no shrunk space: it takes more memory than one of its size") from None
-    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no shrunk space ({first_line(error)})") from None
-    if not len(members):
-        raise UserError(f"{path} is empty: there is nothing to search")
-    return members
-
-
-def _parsed(space: Space, names: list[str], before: int) -> Archs:
-    """Return rows of names of which so many came before; raises InvalidArchitecture, counted from the first of all."""
-    try:
-        return space.parse(names)
-    except InvalidArchitecture as error:
-        raise InvalidArchitecture(before + error.row, error.reason) from None
 
 
 def trains(params: Params) -> bool:

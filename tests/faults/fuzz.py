@@ -29,7 +29,7 @@ with atheris.instrument_imports(include=["lissnas", "ruamel"]):
     from lissnas.oracles.label_table import read_labels
     from lissnas.spaces import Space
     from lissnas.spaces.declared import read_space
-    from lissnas.stages.one_shot import read_members
+    from lissnas.spaces.members import read_members
     from tests.faults.test_bad_input import LABELS, PRODUCT, known_spaces, small, yaml
     from tests.faults.test_foreign_files import convert, parquet, sound, table
     from tests.unit.test_official import tfrecord, values101

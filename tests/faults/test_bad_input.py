@@ -34,7 +34,7 @@ from lissnas.cli import app as app_module
 from lissnas.core import process
 from lissnas.core.errors import ConfigError, InvalidArchitecture, LissnasError, UserError
 from lissnas.oracles.label_table import read_labels
-from lissnas.shrinkers import comparison
+from lissnas.shrinkers.methods import METHODS
 from lissnas.spaces import Space
 from lissnas.spaces.declared import parse_space, read_space
 from tests.faults.harness import MARK, PAYLOAD, Case, peak, report, troubles
@@ -178,7 +178,7 @@ def wrong_values(annotation: Any) -> list[Raw]:
 
 def load_params(folder: Path) -> object:
     known = benchmarks.names()
-    return config.load(folder / "params.yaml", {}, known, (), comparison.METHODS, spaces.names())
+    return config.load(folder / "params.yaml", {}, known, (), METHODS, spaces.names())
 
 
 def of_params(name: str, text: str | bytes, says: str = "params.yaml", passes: bool | None = False) -> Case:

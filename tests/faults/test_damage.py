@@ -26,7 +26,7 @@ from lissnas.nets.evaluation import supernet_judge  # noqa: E402
 from lissnas.nets.images import Augmentation  # noqa: E402
 from lissnas.oracles.label_collection import LabelLog  # noqa: E402
 from lissnas.predictors.accuracy import predictor_in  # noqa: E402
-from lissnas.stages.one_shot import read_members  # noqa: E402
+from lissnas.spaces.members import read_members  # noqa: E402
 from lissnas.stages.retrain import retrain_stage  # noqa: E402
 from tests.faults.results import BENCHMARK, LOG_DEPENDS, Results, make  # noqa: E402
 

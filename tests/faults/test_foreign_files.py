@@ -974,10 +974,9 @@ def texts_of_gigabytes(column: str) -> bytes:
 @pytest.fixture(scope="module")
 def read_members() -> Callable[[Path, Space], object]:
     """The reader; importing it takes memory of its own, before a test's is measured."""
-    pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
-    from lissnas.stages import one_shot
+    from lissnas.spaces import members
 
-    return one_shot.read_members
+    return members.read_members
 
 
 def test_members_in_parquet(read_members: Callable[[Path, Space], object], tmp_path: Path) -> None:

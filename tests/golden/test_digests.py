@@ -15,8 +15,8 @@ import pytest
 
 from lissnas import artifacts, spaces
 from lissnas.core.rng import stream
-from lissnas.shrinkers import lissnas as method
-from lissnas.shrinkers import state as states
+from lissnas.shrinkers import problem as problems
+from lissnas.shrinkers import strategies
 from lissnas.shrinkers.lissnas import shrink
 from lissnas.spaces import Archs, ChoiceSpace, Space
 from lissnas.spaces.base import FloatArray, IntArray
@@ -71,7 +71,7 @@ def shrunk(space: Space, target: int | None, **overrides: Any) -> dict[str, Any]
     """What a shrink by a scorer returns, and what it cost."""
     state = shrink(make(space, target, scorer=truth, **overrides)).state
     sizes = [record["size"] for record in state.records]
-    members = np.sort(state.keys[state.current])
+    members = np.sort(state.archive.keys[state.current])
     cost = {"queries": state.queries, "forgotten": state.forgotten}
     return {"members": sha(members.tobytes()), "sizes": sizes, **cost}
 
@@ -111,10 +111,10 @@ def test_what_a_shrink_returns(name: str) -> None:
 
 def small_parts(set_to: Callable[[Any, str, Any], None]) -> dict[str, dict[str, Any]]:
     """Shrinks in little memory, and grown to their target, at sizes at which both take a second."""
-    set_to(method, "SMALL", 300)
+    set_to(strategies, "SMALL", 300)
     grown = shrunk(FREE, 1_500)
-    set_to(states, "PART", 300)
-    set_to(states, "rows_in_memory", lambda memory, length: 1_600)
+    set_to(problems, "PART", 300)
+    set_to(problems, "rows_in_memory", lambda memory, length: 1_600)
     return {"grown": grown, "bounded": shrunk(spaces.get("shufflenetv2"), 500)}
 
 

@@ -99,10 +99,10 @@ def test_killed_after_iteration_1_it_goes_on_to_the_same_bytes(
     shrunk: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
     slow = (
-        "import time\nfrom lissnas import store\nsave = store.Checkpoint.save\n"
+        "import time\nfrom lissnas import artifacts\nsave = artifacts.Checkpoint.save\n"
         "def saved(self, arrays, about):\n    save(self, arrays, about)\n"
         "    about['iteration'] == 1 and (print('saved', flush=True), time.sleep(60))\n"
-        "store.Checkpoint.save = saved\nfrom lissnas.cli.app import main\nmain()"
+        "artifacts.Checkpoint.save = saved\nfrom lissnas.cli.app import main\nmain()"
     )
     words = ["shrink", "--benchmark", "nas_bench_macro", "--seed", "3", "--out", "out"]
     child = subprocess.Popen([sys.executable, "-c", slow, *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True)

@@ -166,7 +166,7 @@ def said_in(path: Path) -> Iterator[str]:
 
 def test_every_message_is_in_the_tutorial() -> None:
     text = " ".join(DOC.read_text().split())
-    found = [m.strip() for p in (ROOT / "lissnas" / "spaces").glob("declared*.py") for m in said_in(p)]
+    found = [m.strip() for p in (ROOT / "lissnas" / "spaces" / "declared").glob("*.py") for m in said_in(p)]
     long = [m for m in found if len(m) > 9]
     assert len(long) > 40
     assert not [m for m in long if m not in text]

@@ -17,7 +17,7 @@ from lissnas.artifacts.stage_run import Outcome
 from lissnas.config import Params
 from lissnas.core.errors import DamagedFile, UserError
 from lissnas.shrinkers import description
-from lissnas.shrinkers.comparison import chosen
+from lissnas.shrinkers.methods import chosen
 from lissnas.shrinkers.problem import packaged
 from lissnas.stages.compare import compare_stage
 from lissnas.stages.locality import locality_stage

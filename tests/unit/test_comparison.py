@@ -20,14 +20,8 @@ from lissnas import artifacts, benchmarks, spaces
 from lissnas.benchmarks import Benchmark
 from lissnas.core.errors import ConfigError, DamagedFile, LissnasError, UnknownName, UserError
 from lissnas.oracles.base import BudgetSpent, CountedOracle
-from lissnas.shrinkers import RIVALS
 from lissnas.shrinkers.comparison import (
-    APART,
-    FREE,
-    METHODS,
-    OURS,
     Ground,
-    chosen,
     curve_at,
     holm,
     interval,
@@ -36,6 +30,7 @@ from lissnas.shrinkers.comparison import (
     run_method,
     summarise,
 )
+from lissnas.shrinkers.methods import METHODS, REFERENCES, chosen
 from lissnas.shrinkers.pruning import all_choices, droppable
 from lissnas.shrinkers.pruning import drop as drop_choices
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray
@@ -49,10 +44,11 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 # -- names -----------------------------------------------------------------------------------------
-def test_methods_are_ours_and_the_rivals() -> None:
-    assert {*OURS, *RIVALS} == set(METHODS)
-    assert len(set(METHODS)) == len(METHODS)
-    assert {*APART, *FREE} <= set(METHODS)
+def test_a_method_is_a_rival_or_a_variant_of_ours() -> None:
+    assert all((one.rival is None) != (one.variant is None) for one in METHODS.values())
+    assert [name for name, one in METHODS.items() if one.variant is not None] == [
+        *("lissnas", "lissnas_paper", "no_locality", "lissnas_collect")
+    ]
 
 
 def test_chosen_methods_come_in_the_order_of_the_table() -> None:
@@ -453,7 +449,7 @@ def compared(make_params: Callable[..., Any], tmp_path_factory: pytest.TempPathF
     out = tmp_path_factory.mktemp("compare") / "out"
     lines: list[str] = []
     table = benchmarks.get("nas_bench_macro")
-    outcome = compare_stage(make_params(), table, METHODS, [0, 1], out, on_progress=lines.append, threads=1)
+    outcome = compare_stage(make_params(), table, [*METHODS], [0, 1], out, on_progress=lines.append, threads=1)
     assert not outcome.reused
     assert len(lines) == 2 * len(METHODS)
     return out
@@ -476,7 +472,7 @@ def test_the_stage_writes_the_files_of_the_contract(compared: Path) -> None:
         assert untimed[name].to_pylist() == table[name].to_pylist()
     metrics = json.loads((compared / "metrics.json").read_bytes())
     assert (metrics["benchmark"], metrics["seeds"]) == ("nas_bench_macro", 2)
-    assert metrics["rivals"] == len(METHODS) - len(APART)
+    assert metrics["rivals"] == len(METHODS) - len(REFERENCES)
     page = (compared / "comparison.md").read_text()
     assert all(f"| {name} |" in page for name in METHODS)
     assert "Means over 2 seeds" in page
@@ -487,11 +483,11 @@ def test_methods_meet_on_equal_terms(compared: Path) -> None:
     budget = {r["seed"]: r["queries"] for r in rows if r["method"] == "lissnas"}
     for r in rows:
         assert r["ours_size"] == r["size"]
-        assert r["labels"] == (0 if r["method"] in FREE else 300)
+        assert r["labels"] == (0 if not METHODS[r["method"]].needs_labels else 300)
         assert r["seconds"] > 0
         if r["method"] != "score_all":
             assert r["queries"] <= budget[r["seed"]]
-        if r["method"] in FREE:
+        if not METHODS[r["method"]].needs_labels:
             assert r["queries"] == 0
         if not r["method"].startswith("top"):
             assert 0.7 <= r["size"] / 450 <= 1.4
@@ -527,13 +523,13 @@ def test_the_curve_reaches_every_method_at_its_size(compared: Path, make_params:
 def test_a_second_call_is_reused(compared: Path, make_params: Callable[..., Any]) -> None:
     table = benchmarks.get("nas_bench_macro")
     before = {p.name: p.read_bytes() for p in compared.iterdir()}
-    assert compare_stage(make_params(), table, METHODS, [0, 1], compared, threads=1).reused
+    assert compare_stage(make_params(), table, [*METHODS], [0, 1], compared, threads=1).reused
     assert {p.name: p.read_bytes() for p in compared.iterdir()} == before
     assert [p.name for p in compared.parent.iterdir() if p.suffix == ".tasks"] == []
     with pytest.raises(UserError, match=r"other parameters \(seeds differ\)"):
-        compare_stage(make_params(), table, METHODS, [0, 1, 2], compared)
+        compare_stage(make_params(), table, [*METHODS], [0, 1, 2], compared)
     with pytest.raises(UserError, match=r"other parameters \(methods differ\)"):
-        compare_stage(make_params(), table, METHODS[:3], [0, 1], compared)
+        compare_stage(make_params(), table, [*METHODS][:3], [0, 1], compared)
 
 
 def test_a_damaged_table_of_results_is_not_reused(compared: Path, make_params: Callable[..., Any]) -> None:
@@ -543,7 +539,7 @@ def test_a_damaged_table_of_results_is_not_reused(compared: Path, make_params: C
     path.write_bytes(data[:-1])
     try:
         with pytest.raises(DamagedFile, match=r"comparison\.parquet is damaged"):
-            compare_stage(make_params(), benchmarks.get("nas_bench_macro"), METHODS, [0, 1], compared)
+            compare_stage(make_params(), benchmarks.get("nas_bench_macro"), [*METHODS], [0, 1], compared)
     finally:
         path.write_bytes(data)
 

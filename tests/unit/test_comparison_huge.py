@@ -19,7 +19,8 @@ from lissnas.core.errors import LissnasError, UserError
 from lissnas.oracles.base import CountedOracle
 from lissnas.predictors.surrogate import SurrogateScorer
 from lissnas.shrinkers import comparison, dds, greedynas_v2, naive
-from lissnas.shrinkers.comparison import METHODS, TABLED, Ground, chosen, open_contest, run_method
+from lissnas.shrinkers.comparison import Ground, open_contest, run_method
+from lissnas.shrinkers.methods import METHODS, chosen
 from lissnas.shrinkers.problem import Source, from_space, packaged
 from lissnas.shrinkers.pruning import all_choices
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray, Space
@@ -28,6 +29,7 @@ from lissnas.spaces.subspace import Subspace
 from lissnas.stages.compare import compare_stage
 from lissnas.testing.suites import SyntheticOracle
 
+TABLED = [name for name, one in METHODS.items() if one.needs_table]
 OFA = spaces.get("ofa_mobilenetv3")
 MILLIONS = ("ofa_mobilenetv3", "anynetx", "anynetx_d", "anynetx_e", "shufflenetv2")
 

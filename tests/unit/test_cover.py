@@ -16,22 +16,23 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from lissnas import artifacts, spaces
-from lissnas.config import shrink_params
 from lissnas.core.errors import UserError
 from lissnas.predictors.surrogate import SurrogateScorer
 from lissnas.shrinkers import cover as cover_module
-from lissnas.shrinkers import description
-from lissnas.shrinkers import lissnas as method
+from lissnas.shrinkers import description, strategies
+from lissnas.shrinkers import shrunk as shrunk_module
 from lissnas.shrinkers.cover import cover, spaced
-from lissnas.shrinkers.lissnas import ShrinkResult, shrink
-from lissnas.shrinkers.problem import Problem, Source
+from lissnas.shrinkers.lissnas import shrink
+from lissnas.shrinkers.result import files_of, metrics_of
+from lissnas.shrinkers.shrunk import Shrunk
 from lissnas.shrinkers.state import State
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray, Space
 from lissnas.spaces import balls as balls_module
 from lissnas.spaces import subspace as subspace_module
 from lissnas.spaces.balls import Balls, ball_volume, distances
 from lissnas.spaces.base import BoolArray
-from lissnas.stages.shrink import shrink_files, shrink_metrics, shrink_stage
+from lissnas.stages.shrink import shrink_stage
+from tests.problems import problem_of
 
 SPACE = ChoiceSpace("made_up", [4] * 8)
 EVERY = SPACE.enumerate()
@@ -193,20 +194,12 @@ def test_a_ball_as_large_as_the_space_is_the_space() -> None:
 
 
 # -- the shrink ------------------------------------------------------------------------------------
-def problem_of(space: Space, target: int, **more: Any) -> Problem:
-    labels = more.pop("labels", None)
-    params = description.load_params(None, {"shrink.target_size": target, **more.pop("overrides", {})})
-    known = None if labels is None else len(labels[0])
-    own = shrink_params(params, space.name, 0, space.size(), "no table", known)
-    return Problem(space, None, own, None, 1.0, 1, more.pop("scorer", None), labels)
-
-
 @pytest.fixture
 def unlisted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spaces of more than 5,000 networks can't be listed."""
-    for module in (method, balls_module, subspace_module):
+    for module in (strategies, balls_module, subspace_module):
         monkeypatch.setattr(module, "LISTABLE", 5_000)
-    monkeypatch.setattr(method, "SMALL", 1_500)
+    monkeypatch.setattr(strategies, "SMALL", 1_500)
     monkeypatch.setattr(balls_module, "MOST_DRAWS", 20_000)
     monkeypatch.setattr(balls_module, "DRAWS", 1 << 23)
 
@@ -214,19 +207,14 @@ def unlisted(monkeypatch: pytest.MonkeyPatch) -> None:
 HUGE = ChoiceSpace("huge", [4] * 20)
 
 
-def source_of(problem: Problem) -> Source:
-    p = problem
-    return Source(p.space.name, p.space, "value", "x", p.point, None, None, None, p.predictor)
-
-
 @pytest.fixture
-def shrunk(unlisted: None) -> ShrinkResult:
+def shrunk(unlisted: None) -> Shrunk:
     archs = HUGE.sample_distinct(200, np.random.default_rng(0))
     return shrink(problem_of(HUGE, 1_000_000, labels=(archs, truth(archs))))
 
 
-def test_files_of_balls_read_back_to_the_same_space(shrunk: ShrinkResult) -> None:
-    files = shrink_files(shrunk, source_of(shrunk.problem))
+def test_files_of_balls_read_back_to_the_same_space(shrunk: Shrunk) -> None:
+    files = files_of(shrunk)
     table = pq.read_table(io.BytesIO(files["subspace.parquet"]))
     assert table.column_names == ["arch", "predicted", "radius"]
     assert shrunk.balls is not None
@@ -256,11 +244,11 @@ def test_files_of_balls_read_back_to_the_same_space(shrunk: ShrinkResult) -> Non
 
 
 def test_balls_are_the_same_bytes_after_an_interruption_and_with_threads(unlisted: None, tmp_path: Path) -> None:
-    problem = problem_of(HUGE, 50_000, scorer=SCORER)
-    source, saved = source_of(problem), list[Any]()
-    whole = shrink_files(shrink(problem, on_iteration=lambda s: saved.append(s.to_arrays())), source)
+    problem = problem_of(HUGE, 50_000, scorer=truth)
+    source, saved = problem.source, list[Any]()
+    whole = files_of(shrink(problem, on_iteration=lambda s: saved.append(s.to_arrays())))
     state = State.from_arrays(HUGE, *saved[len(saved) // 2])
-    assert shrink_files(shrink(replace(problem, threads=3), state=state), source) == whole
+    assert files_of(shrink(replace(problem, threads=3), state=state)) == whole
     overrides = {"shrink.target_size": 50_000}
     outcome = shrink_stage(
         description.load_params(None, overrides), replace(source, point=1.0), 0, tmp_path / "out", threads=2
@@ -275,15 +263,15 @@ def json_size(files: dict[str, bytes]) -> int:
     return int(json.loads(files["metrics.json"])["size"])
 
 
-def test_a_space_is_judged_by_a_sample_that_is_uniform(shrunk: ShrinkResult) -> None:
+def test_a_space_is_judged_by_a_sample_that_is_uniform(shrunk: Shrunk) -> None:
     values = shrunk.sampled_values
-    assert len(values) == method.JUDGED
+    assert len(values) == shrunk_module.N_SAMPLED
     assert shrunk.balls is not None
     model = shrunk.state.predictor
     assert model is not None
     other = model.value(model.score(shrunk.balls.sample(10_000, np.random.default_rng(9)), 1))
     assert abs(values.mean() - other.mean()) < 5 * other.std() / 100
-    metrics = shrink_metrics(shrunk, source_of(shrunk.problem))
+    metrics = metrics_of(shrunk)
     assert metrics["best_predicted"] <= metrics["full_best_predicted"] + np.ptp(values) * 100
 
 
@@ -299,4 +287,4 @@ def test_a_target_out_of_reach_is_refused_before_anything_is_asked(unlisted: Non
         raise AssertionError(f"{len(archs)} networks were asked about")
 
     with pytest.raises(UserError, match="target_size"):
-        shrink(problem_of(space, target, scorer=SurrogateScorer(values)))
+        shrink(problem_of(space, target, scorer=values))

@@ -21,8 +21,9 @@ from lissnas.predictors import accuracy as predictor
 from lissnas.predictors.accuracy import Predictor, assess
 from lissnas.predictors.kernel import KernelModel
 from lissnas.shrinkers import description
-from lissnas.shrinkers.lissnas import ShrinkResult, shrink
+from lissnas.shrinkers.lissnas import shrink
 from lissnas.shrinkers.problem import Problem
+from lissnas.shrinkers.shrunk import Shrunk
 from lissnas.stages.report.label_curve import (
     COLLECTED,
     SIX_ROUNDS,
@@ -140,7 +141,7 @@ def test_a_study_resumed_after_an_interruption_gives_the_same_file(
 
     asked = []
 
-    def ends_early(problem: Problem) -> ShrinkResult:
+    def ends_early(problem: Problem) -> Shrunk:
         asked.append(problem)
         if len(asked) == 4:
             raise KeyboardInterrupt

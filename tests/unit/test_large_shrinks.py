@@ -15,19 +15,20 @@ from lissnas import benchmarks
 from lissnas.config import shrink_params
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
-from lissnas.oracles.base import Oracle
-from lissnas.oracles.label_table import Labels
 from lissnas.predictors.accuracy import Predictor, out_of_fold, tau_interval
 from lissnas.predictors.surrogate import SurrogateScorer
-from lissnas.shrinkers import description
+from lissnas.shrinkers import description, strategies
 from lissnas.shrinkers import lissnas as method
-from lissnas.shrinkers import state as states
-from lissnas.shrinkers.lissnas import ShrinkResult, plain_call, shrink
+from lissnas.shrinkers import problem as problems
+from lissnas.shrinkers.archive import FAILED
+from lissnas.shrinkers.lissnas import plain_call, shrink
 from lissnas.shrinkers.problem import Problem, Source
+from lissnas.shrinkers.result import WEAK_TAU, files_of, metrics_of
 from lissnas.shrinkers.selection import best
-from lissnas.shrinkers.state import FAILED, State
+from lissnas.shrinkers.shrunk import Shrunk
+from lissnas.shrinkers.state import State
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray, Space
-from lissnas.stages.shrink import WEAK_TAU, shrink_files, shrink_metrics
+from tests.problems import problem_of
 
 SPACE = ChoiceSpace("made_up", [4] * 10)
 WORTH = np.random.default_rng(0).normal(size=(10, 4))
@@ -40,20 +41,8 @@ def truth(archs: Archs) -> FloatArray:
     return np.asarray(WORTH[np.arange(10), archs].sum(axis=1) + pairs.sum(axis=1))
 
 
-def make(
-    space: Space = SPACE,
-    target: int | None = 600,
-    oracle: Oracle | None = None,
-    labels: tuple[Archs, FloatArray] | None = None,
-    scorer: Callable[[Archs], FloatArray] | None = None,
-    seed: int = 0,
-    **overrides: Any,
-) -> Problem:
-    dotted = {name.replace("__", "."): value for name, value in overrides.items()}
-    params = description.load_params(None, {"shrink.target_size": target, **dotted})
-    known = None if oracle is not None else len(labels[0]) if labels is not None else 0
-    own = shrink_params(params, space.name, seed, space.size(), "no table", known)
-    return Problem(space, oracle, own, None, 1.0, 1, SurrogateScorer(scorer) if scorer else None, labels)
+def make(space: Space = SPACE, target: int | None = 600, **more: Any) -> Problem:
+    return problem_of(space, target, **more)
 
 
 def given(n: int, seed: int = 1) -> tuple[Archs, FloatArray]:
@@ -61,22 +50,13 @@ def given(n: int, seed: int = 1) -> tuple[Archs, FloatArray]:
     return archs, truth(archs)
 
 
-def source_of(problem: Problem) -> Source:
-    labels = None
-    if problem.labels is not None:
-        archs, values = problem.labels
-        labels = Labels(archs, values, np.ones(len(values), np.int64), "value", {})
-    p = problem
-    return Source(p.space.name, p.space, "value", "x", p.point, p.truth, p.oracle, labels, p.predictor)
-
-
 @pytest.fixture
 def bounded(monkeypatch: pytest.MonkeyPatch) -> Bound:
     """Set how many neighbours make a part, and how many rows fit in memory."""
 
     def set_to(part: int, rows: int) -> None:
-        monkeypatch.setattr(states, "PART", part)
-        monkeypatch.setattr(states, "rows_in_memory", lambda memory, length: rows)
+        monkeypatch.setattr(problems, "PART", part)
+        monkeypatch.setattr(problems, "rows_in_memory", lambda memory, length: rows)
 
     return set_to
 
@@ -93,23 +73,25 @@ PAPER: dict[str, Callable[[], Problem]] = {
 }
 
 
-def check(result: ShrinkResult) -> None:
+def check(result: Shrunk) -> None:
     """What holds of a state whatever was forgotten on the way."""
     state, space = result.state, result.problem.space
-    assert len(np.unique(state.keys)) == len(state.rows)
-    assert (space.key(state.rows) == state.keys).all()
+    assert len(np.unique(state.archive.keys)) == len(state.archive.rows)
+    assert (space.key(state.archive.rows) == state.archive.keys).all()
     assert isinstance(space, ChoiceSpace)
-    assert (space.distance(state.rows[state.seed], state.rows) == state.distance).all()
-    sampled = state.distance == 0
-    assert (state.seed[sampled] == np.flatnonzero(sampled)).all()
-    assert state.expanded[state.seed[~sampled]].all()
-    labelled = state.label_round >= 0
-    assert (np.isfinite(state.labels) == labelled).all()
-    assert (state.labels[labelled] == truth(state.rows[labelled])).all()
-    assert np.isfinite(state.scores).all()
+    assert (
+        space.distance(state.archive.rows[state.archive.parent], state.archive.rows) == state.archive.distance
+    ).all()
+    sampled = state.archive.distance == 0
+    assert (state.archive.parent[sampled] == np.flatnonzero(sampled)).all()
+    assert state.archive.expanded[state.archive.parent[~sampled]].all()
+    labelled = state.archive.label_round >= 0
+    assert (np.isfinite(state.archive.labels) == labelled).all()
+    assert (state.archive.labels[labelled] == truth(state.archive.rows[labelled])).all()
+    assert np.isfinite(state.archive.scores).all()
     assert state.predictor is not None
-    again = state.predictor.score(state.rows, 1).astype(np.float32)
-    assert (again == state.scores).all()
+    again = state.predictor.score(state.archive.rows, 1).astype(np.float32)
+    assert (again == state.archive.scores).all()
 
 
 # -- parts -----------------------------------------------------------------------------------------
@@ -124,8 +106,8 @@ def test_parts_draw_for_every_seed_once(bounded: Bound, kind: str, part: int) ->
     def call(step: Any, state: State, given: Problem) -> State:
         after = plain_call(step, state, given)
         if step is method.generate_neighbors:
-            grown.append((after.expanding - state.expanding, len(after.rows) - len(state.rows)))
-            made = after.seed[len(state.rows) :]
+            grown.append((after.expanding - state.expanding, len(after.archive.rows) - len(state.archive.rows)))
+            made = after.archive.parent[len(state.archive.rows) :]
             assert set(made.tolist()) <= set(state.seeds[state.expanding : after.expanding].tolist())
         if step is method.select_seeds:
             grown.append((0, 0))
@@ -136,7 +118,7 @@ def test_parts_draw_for_every_seed_once(bounded: Bound, kind: str, part: int) ->
     assert max(seeds for seeds, _ in grown) <= max(1, part // each)
     assert all(rows <= each * seeds for seeds, rows in grown)
     total = sum(seeds for seeds, _ in grown)
-    expanded = int(result.state.expanded.sum())
+    expanded = int(result.state.archive.expanded.sum())
     assert total == expanded if problem.params.elite is not None else total >= expanded
 
 
@@ -154,8 +136,8 @@ def test_the_paper_variant_loses_no_child_between_parts(bounded: Bound) -> None:
     seen: list[State] = []
     shrink(PAPER["paper oracle"](), on_iteration=seen.append)
     for state in seen[1:]:
-        made = np.flatnonzero(np.isin(state.seed, state.seeds) & (state.distance > 0))
-        fresh = made[made >= len(seen[state.iteration - 1].rows)]
+        made = np.flatnonzero(np.isin(state.archive.parent, state.seeds) & (state.archive.distance > 0))
+        fresh = made[made >= len(seen[state.iteration - 1].archive.rows)]
         assert set(fresh.tolist()) <= set(state.children.tolist())
         assert set(state.current.tolist()) == set(state.children.tolist()) | set(state.seeds.tolist())
 
@@ -166,16 +148,16 @@ def test_what_is_forgotten_leaves_the_rest_right(bounded: Bound, kind: str) -> N
     bounded(400, 2_400)
     problem = PROBLEMS[kind]()
     rows: list[int] = []
-    result = shrink(problem, on_iteration=lambda state: rows.append(len(state.rows)))
+    result = shrink(problem, on_iteration=lambda state: rows.append(len(state.archive.rows)))
     check(result)
     assert result.state.forgotten > 500
     assert max(rows) <= 2_400 + 400
     assert len(result.members) == 600
-    assert result.state.queries == len(result.state.rows) + result.state.forgotten
-    if problem.labels is not None:
-        archs, values = problem.labels
-        assert (result.state.rows[: len(archs)] == archs).all()
-        assert (result.state.labels[: len(archs)] == values).all()
+    assert result.state.queries == len(result.state.archive.rows) + result.state.forgotten
+    if (given_labels := problem.source.labels) is not None:
+        archs, values = given_labels.archs, given_labels.values
+        assert (result.state.archive.rows[: len(archs)] == archs).all()
+        assert (result.state.archive.labels[: len(archs)] == values).all()
     assert result.state.records[-1]["seen"] == result.state.queries
 
 
@@ -193,10 +175,10 @@ def test_nasbench101_in_little_memory(bounded: Bound) -> None:
     """Three times the target loses nothing: .002 to .01 percent points either way over three seeds."""
     table = benchmarks.get("nasbench101")
     params = shrink_params(description.load_params(None, {}), table.name, 0, table.space.size(), table.sha256)
-    problem = Problem(table.space, table, params, table, 1.0, 1)
+    problem = Problem(Source.of(table), params, threads=1)
     bounded(12_000, 40_000)
     result = shrink(problem)
-    values = table.look_up(result.state.keys[result.members])
+    values = table.look_up(result.state.archive.keys[result.members])
     assert result.state.forgotten > 10_000
     assert values.mean() > 93.26
     assert values.max() == table.best
@@ -226,14 +208,14 @@ def test_failed_labels_are_not_forgotten(bounded: Bound) -> None:
     bounded(300, 1_600)
     result = shrink(make(oracle=oracle, target=400, shrink__labels=600))
     assert len(asked) == len(set(asked)) <= 600  # a training that fails is paid for
-    assert (result.state.label_round == FAILED).sum() == sum(key % 2 == 0 for key in set(asked))
+    assert (result.state.archive.label_round == FAILED).sum() == sum(key % 2 == 0 for key in set(asked))
 
 
 def test_the_first_sample_stays_what_full_means(bounded: Bound) -> None:
     bounded(400, 2_400)
     problem = make(labels=given(150))
     first: list[Archs] = []
-    result = shrink(problem, on_iteration=lambda state: first.append(state.rows[state.reference]))
+    result = shrink(problem, on_iteration=lambda state: first.append(state.archive.rows[state.reference]))
     assert all((rows == first[0]).all() for rows in first)
     assert len(first[0]) == min(len(result.state.uniform), 10_000) == 300
     assert result.state.uniform[0] == 150
@@ -241,12 +223,12 @@ def test_the_first_sample_stays_what_full_means(bounded: Bound) -> None:
 
 def test_a_plateau_does_not_end_the_growth(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ties go by index, so that the best fifth of a small space is soon expanded; the larger one has others."""
-    monkeypatch.setattr(method, "SMALL", 1_000)
-    monkeypatch.setattr(method, "MOST_FIRST", 500)
+    monkeypatch.setattr(strategies, "SMALL", 1_000)
+    monkeypatch.setattr(strategies, "MAX_FIRST", 500)
     space = ChoiceSpace("flat", [4] * 12)
     problem = make(space, target=40_000, shrink__elite__diversity=0.0)
     flat = SurrogateScorer(lambda archs: (archs[:, 0] == 0).astype(np.float64))
-    assert shrink(replace(problem, predictor=flat)).size == 40_000
+    assert shrink(replace(problem, fitted=flat)).size == 40_000
 
 
 # -- interrupted -----------------------------------------------------------------------------------
@@ -255,7 +237,6 @@ def test_resumed_after_any_iteration_is_the_same_bytes(bounded: Bound, kind: str
     """In parts and in little memory; the state goes through a file, as a checkpoint does."""
     bounded(400, 2_400)
     problem = {**PROBLEMS, **PAPER}[kind]()
-    source = source_of(problem)
     saved: list[tuple[bytes, dict[str, Any]]] = []
 
     def save(state: State) -> None:
@@ -264,11 +245,11 @@ def test_resumed_after_any_iteration_is_the_same_bytes(bounded: Bound, kind: str
         np.savez(sink, **arrays)  # type: ignore[arg-type]
         saved.append((sink.getvalue(), about))
 
-    whole = shrink_files(shrink(problem, on_iteration=save), source)
+    whole = files_of(shrink(problem, on_iteration=save))
     for data, about in (saved[0], saved[len(saved) // 2], saved[-1]):
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             state = State.from_arrays(problem.space, dict(arrays), about)
-        again = shrink_files(shrink(problem, state=state), source)
+        again = files_of(shrink(problem, state=state))
         assert [name for name in whole if whole[name] != again[name]] == []
 
 
@@ -277,7 +258,7 @@ def test_threads_change_no_byte(bounded: Bound, kind: str, monkeypatch: pytest.M
     monkeypatch.setattr("lissnas.predictors.accuracy.CHUNK", 100)  # so that several threads have something to do
     bounded(400, 2_400)
     problem = PROBLEMS[kind]()
-    one, three = (shrink_files(shrink(replace(problem, threads=n)), source_of(problem)) for n in (1, 3))
+    one, three = (files_of(shrink(replace(problem, threads=n))) for n in (1, 3))
     assert one == three
 
 
@@ -303,8 +284,8 @@ def test_given_labels_are_entered_as_they_are_and_nobody_is_asked() -> None:
     result = shrink(problem)
     state = result.state
     assert (state.given, state.n_labels, state.rounds) == (150, 150, 1)
-    assert (state.label_round[150:] == -1).all()
-    assert state.queries == len(state.rows)
+    assert (state.archive.label_round[150:] == -1).all()
+    assert state.queries == len(state.archive.rows)
     assert len(state.uniform) == 300
     assert truth(result.subspace.members).mean() > np.quantile(
         truth(SPACE.sample(5_000, np.random.default_rng(0))), 0.9
@@ -323,7 +304,12 @@ def test_given_labels_count_towards_the_budget_of_an_oracle() -> None:
     assert result.state.n_labels == 150
     assert len(asked) == len(set(asked)) == 90
     assert not set(asked) & set(SPACE.key(labels[0]).tolist())
-    assert np.bincount(result.state.label_round[result.state.label_round >= 0]).tolist() == [60, 30, 30, 30]
+    assert np.bincount(result.state.archive.label_round[result.state.archive.label_round >= 0]).tolist() == [
+        60,
+        30,
+        30,
+        30,
+    ]
 
 
 @pytest.mark.parametrize("budget", [60, 100])
@@ -349,8 +335,8 @@ def test_labels_of_all_or_nearly_all_of_a_small_space(missing: int) -> None:
     problem = make(space, 40, labels=(archs, values))
     result = shrink(problem)
     assert len(result.members) == 40
-    assert len(result.state.rows) <= space.size()
-    metrics = shrink_metrics(result, source_of(problem))
+    assert len(result.state.archive.rows) <= space.size()
+    metrics = metrics_of(result)
     assert metrics["labels"] == 243 - missing
     assert metrics["tau"] > 0.5
     assert metrics["mean_predicted"] > metrics["full_mean_predicted"]
@@ -371,7 +357,7 @@ def test_labels_with_ties_make_a_space() -> None:
     problem = make(labels=(archs, np.round(values / 8)))
     result = shrink(problem)
     assert len(result.members) == 600
-    metrics = shrink_metrics(result, source_of(problem))
+    metrics = metrics_of(result)
     assert -1 <= metrics["tau_low"] <= metrics["tau"] <= metrics["tau_high"] <= 1
     assert truth(result.subspace.members).mean() > truth(SPACE.sample(5_000, np.random.default_rng(0))).mean() + 2
 
@@ -389,7 +375,7 @@ def test_the_full_space_is_judged_by_a_uniform_sample_whatever_is_labelled() -> 
     values = archs.sum(axis=1) + space.key(archs) % np.uint64(7) / 10
     upper = values > np.median(values)
     state = shrink(make(space, 40, labels=(archs[upper], values[upper]), shrink__elite__first_size=100)).state
-    reference = values[np.searchsorted(space.key(archs), state.keys[state.reference])]
+    reference = values[np.searchsorted(space.key(archs), state.archive.keys[state.reference])]
     assert abs(reference.mean() - values.mean()) < values.std() / 2
 
 
@@ -400,7 +386,7 @@ def test_noise_is_called_weak_and_knowledge_is_not(seed: int) -> None:
     said = []
     for labels in (values, noise):
         problem = make(labels=(archs, labels), shrink__elite__max_iterations=2)
-        metrics = shrink_metrics(shrink(problem), source_of(problem))
+        metrics = metrics_of(shrink(problem))
         said.append(any("too weak to trust" in note for note in metrics["notes"]))
         assert said[-1] == (metrics["tau_low"] < WEAK_TAU)
     assert said == [False, True]
@@ -447,8 +433,8 @@ def test_a_large_target_is_grown_to(monkeypatch: pytest.MonkeyPatch, kind: str) 
     problem = PROBLEMS[kind]()
     problem = replace(problem, params=problem.params.model_copy(update={"target_size": 20_000}))
     straight = shrink(problem)
-    monkeypatch.setattr(method, "SMALL", 1_000)
-    monkeypatch.setattr(method, "MOST_FIRST", 500)
+    monkeypatch.setattr(strategies, "SMALL", 1_000)
+    monkeypatch.setattr(strategies, "MAX_FIRST", 500)
     grown = shrink(problem)
     sizes = [r["size"] for r in grown.state.records]
     assert all(b <= max(1_000, 4 * a) for a, b in itertools.pairwise(sizes))
@@ -464,7 +450,7 @@ def test_a_target_that_is_not_reached_is_said(limit: dict[str, Any]) -> None:
     problem = make(scorer=truth, target=20_000, shrink__elite__first_size=1_000, **limit)
     result = shrink(problem)
     assert result.size < 20_000
-    assert any("target" in note for note in shrink_metrics(result, source_of(problem))["notes"])
+    assert any("target" in note for note in metrics_of(result)["notes"])
 
 
 @pytest.mark.parametrize("diversity", [0.0, 0.05, 1.0])
@@ -474,5 +460,5 @@ def test_what_is_kept_are_the_best_of_all(bounded: Bound, diversity: float) -> N
     result = shrink(make(scorer=truth, shrink__elite__diversity=diversity))
     state = result.state
     weight = state.strata.weight if state.strata is not None else np.ones(1)
-    chosen = best(state.scores, state.stratum, weight, 600, diversity, strict=True)
+    chosen = best(state.archive.scores, state.archive.stratum, weight, 600, diversity, strict=True)
     assert (chosen == result.members).all()

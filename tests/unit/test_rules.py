@@ -15,6 +15,7 @@ from lissnas import spaces
 from lissnas.core.errors import ConfigError, InvalidArchitecture, UserError
 from lissnas.shrinkers import lissnas as method
 from lissnas.shrinkers import selection
+from lissnas.shrinkers.archive import Archive
 from lissnas.shrinkers.lissnas import shrink
 from lissnas.shrinkers.memory_budget import memory_for, rows_in_memory
 from lissnas.shrinkers.problem import Problem
@@ -29,6 +30,7 @@ from lissnas.spaces.declared import DeclaredSpace, parse_space
 from lissnas.spaces.declared import exchanges as declared_exchanges
 from lissnas.spaces.declared import product as declared_product
 from lissnas.spaces.edge_cell import EdgeCellSpace
+from tests.problems import with_source
 
 Make = Callable[..., Problem]
 
@@ -47,10 +49,10 @@ def test_records_are_of_the_truth_where_it_is_known(make_problem: Make) -> None:
     truth = problem.truth
     assert truth is not None
     known = shrink(problem).state
-    values = truth(known.rows[known.current])
+    values = truth(known.archive.rows[known.current])
     assert known.records[-1]["mean_true"] == pytest.approx(values.mean())
     assert known.records[-1]["max_true"] == values.max()
-    unknown = shrink(replace(problem, truth=None)).state
+    unknown = shrink(with_source(problem, truth=None)).state
     assert "mean_true" not in unknown.records[-1]
     assert unknown.records[-1]["mean_predicted"] == known.records[-1]["mean_predicted"]
 
@@ -99,8 +101,8 @@ def test_strata_without_costs_are_the_nearest_centres_of_scaled_features() -> No
 @pytest.mark.parametrize(("given", "from_given"), [(8, 0), (500, 200 * 500 // 524), (1_024, REFERENCE)])
 def test_given_labels_stand_for_the_full_space_by_their_share(given: int, from_given: int, make_problem: Make) -> None:
     space = ChoiceSpace("made_up", [4] * 5)
-    state = replace(State.empty(space), given=given, n_first=given + 200)
-    reference = method._reference(state, replace(make_problem(), space=space))
+    state = replace(State(Archive.empty(space)), given=given, n_first=given + 200)
+    reference = method._reference(state, with_source(make_problem(), space=space))
     assert (reference < given).sum() == min(from_given, given)
     assert (reference >= given).sum() == 200
 

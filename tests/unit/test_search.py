@@ -37,7 +37,7 @@ from lissnas.searchers.evolution import evolutionary_search as search  # noqa: E
 from lissnas.shrinkers import description  # noqa: E402
 from lissnas.spaces import Archs, FloatArray, Space  # noqa: E402
 from lissnas.spaces.choices import ChoiceSpace  # noqa: E402
-from lissnas.stages.one_shot import read_members  # noqa: E402
+from lissnas.spaces.members import read_members  # noqa: E402
 
 MACRO = benchmarks.get("nas_bench_macro")
 CELLS = spaces.get("nasbench101")

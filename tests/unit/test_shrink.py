@@ -15,17 +15,20 @@ from hypothesis import strategies as st
 
 from lissnas import benchmarks
 from lissnas.core.errors import LissnasError, UserError
-from lissnas.shrinkers.lissnas import ShrinkResult, plain_call, shrink
+from lissnas.shrinkers.archive import FAILED
+from lissnas.shrinkers.lissnas import plain_call, shrink
 from lissnas.shrinkers.problem import Problem, Source
+from lissnas.shrinkers.result import files_of, metrics_of
 from lissnas.shrinkers.selection import Strata, best
-from lissnas.shrinkers.state import FAILED, State
+from lissnas.shrinkers.shrunk import Shrunk
+from lissnas.shrinkers.state import State
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray, IntArray
-from lissnas.stages.shrink import shrink_files, shrink_metrics
+from tests.problems import with_source
 
 Make = Callable[..., Problem]
 
 
-def run(problem: Problem, **given: Any) -> ShrinkResult:
+def run(problem: Problem, **given: Any) -> Shrunk:
     return shrink(problem, **given)
 
 
@@ -38,11 +41,11 @@ def test_elite_reaches_its_target_and_counts_what_it_asks(make_problem: Make) ->
         asked.append(len(archs))
         return table(archs)
 
-    result = run(replace(problem, oracle=oracle))
+    result = run(with_source(problem, oracle=oracle))
     assert len(result.members) == result.subspace.size() == 450
     assert asked == [120, 60, 60, 60]
     assert result.state.n_labels == 300
-    assert result.state.queries == len(result.state.rows) == len(np.unique(result.state.keys))
+    assert result.state.queries == len(result.state.archive.rows) == len(np.unique(result.state.archive.keys))
     last = result.state.records[-1]
     assert last["queries"] == result.state.queries
     assert table(result.subspace.members).mean() >= 92.45
@@ -91,20 +94,15 @@ def test_the_iteration_limit_stops(make_problem: Make) -> None:
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_resumed_is_the_same_bytes(make_problem: Make, variant: str, after: int) -> None:
     problem = make_problem(shrink__variant=variant)
-    table = benchmarks.get("nas_bench_macro")
     saved: list[Any] = []
-    whole = shrink_files(run(problem, on_iteration=lambda s: saved.append(s.to_arrays())), Source.of(table))
+    whole = files_of(run(problem, on_iteration=lambda s: saved.append(s.to_arrays())))
     arrays, about = saved[after]
     resumed = run(problem, state=State.from_arrays(problem.space, arrays, about))
-    assert shrink_files(resumed, Source.of(table)) == whole
+    assert files_of(resumed) == whole
 
 
 def test_threads_change_nothing(make_problem: Make) -> None:
-    table = benchmarks.get("nasbench101")
-    files = [
-        shrink_files(run(replace(make_problem("nasbench101", shrink__target_size=2_000), threads=n)), Source.of(table))
-        for n in (1, 2)
-    ]
+    files = [files_of(run(replace(make_problem("nasbench101", shrink__target_size=2_000), threads=n))) for n in (1, 2)]
     assert files[0] == files[1]
 
 
@@ -124,19 +122,19 @@ def test_steps_run_in_the_order_of_the_method(make_problem: Make) -> None:
 def test_provenance(make_problem: Make) -> None:
     """Each member was made from its seed with as many edits as it says; sampled ones are their own."""
     state = run(make_problem(shrink__variant="paper")).state
-    own = np.arange(len(state.rows))
+    own = np.arange(len(state.archive.rows))
     sampled = own < state.n_first
-    assert (state.seed[sampled] == own[sampled]).all()
-    assert (state.distance[sampled] == 0).all()
+    assert (state.archive.parent[sampled] == own[sampled]).all()
+    assert (state.archive.distance[sampled] == 0).all()
     space = benchmarks.get("nas_bench_macro").space
     assert isinstance(space, ChoiceSpace)
-    made = space.distance(state.rows[state.seed], state.rows)
-    assert (made == state.distance).all()
+    made = space.distance(state.archive.rows[state.archive.parent], state.archive.rows)
+    assert (made == state.archive.distance).all()
 
 
 def test_constant_labels_are_refused(make_problem: Make) -> None:
     with pytest.raises(UserError, match="without two different values"):
-        run(replace(make_problem(), oracle=lambda archs: np.ones(len(archs))))
+        run(with_source(make_problem(), oracle=lambda archs: np.ones(len(archs))))
 
 
 def test_a_label_that_is_no_number_names_the_architecture(make_problem: Make) -> None:
@@ -148,9 +146,9 @@ def test_a_label_that_is_no_number_names_the_architecture(make_problem: Make) ->
         return values
 
     with pytest.raises(LissnasError, match=r"inf for [012]{8}"):
-        run(replace(problem, oracle=oracle))
+        run(with_source(problem, oracle=oracle))
     with pytest.raises(LissnasError, match=r"shape \(1,\)"):
-        run(replace(problem, oracle=lambda archs: np.ones(1)))
+        run(with_source(problem, oracle=lambda archs: np.ones(1)))
 
 
 class NoCosts(ChoiceSpace):
@@ -166,7 +164,9 @@ def test_a_space_without_costs_or_table(make_problem: Make, diversity: float) ->
         return np.asarray(weights[np.arange(8), archs].sum(axis=1))
 
     params = make_problem("nas_bench_macro", shrink__elite__diversity=diversity).params
-    result = run(Problem(space, oracle, params.model_copy(update={"target_size": 500})))
+    result = run(
+        Problem(Source(space.name, space, "value", "x", oracle=oracle), params.model_copy(update={"target_size": 500}))
+    )
     full = oracle(space.sample(5_000, np.random.default_rng(1)))
     assert oracle(result.subspace.members).mean() > full.mean() + full.std()
     assert "mean_true" not in result.state.records[-1]
@@ -179,7 +179,7 @@ def test_target_by_rule_says_why_and_warns(make_problem: Make) -> None:
     assert 100 <= len(result.members) <= 3_969 // 4
     assert result.state.notes[0].startswith(f"target size {len(result.members):,}")
     noise = np.random.default_rng(0)
-    useless = run(replace(problem, oracle=lambda archs: noise.normal(size=len(archs))))
+    useless = run(with_source(problem, oracle=lambda archs: noise.normal(size=len(archs))))
     assert "say next to nothing" in useless.state.notes[0]
 
 
@@ -236,9 +236,10 @@ def test_metrics_count_equal_values_as_equally_good(make_problem: Make) -> None:
     problem = make_problem()
     result = run(problem)
     table = benchmarks.get("nas_bench_macro")
-    metrics: Mapping[str, Any] = shrink_metrics(result, Source.of(table))
+    metrics: Mapping[str, Any] = metrics_of(result)
     assert metrics["kept_best"] is True
-    metrics = shrink_metrics(result, Source.of(replace(table, values=np.where(table.values > 91, 5.0, 4.0))))
+    two_values = replace(table, values=np.where(table.values > 91, 5.0, 4.0))
+    metrics = metrics_of(replace(result, problem=with_source(result.problem, truth=two_values)))
     assert metrics["kept_best"] is True
     assert metrics["top10_kept"] == 10
 
@@ -246,15 +247,15 @@ def test_metrics_count_equal_values_as_equally_good(make_problem: Make) -> None:
 def test_networks_without_a_label_are_left_out_and_never_asked_for_again(make_problem: Make) -> None:
     asked: list[int] = []
     problem = make_problem()
-    truth = problem.oracle
+    truth = problem.source.oracle
     assert truth is not None
 
     def oracle(archs: Archs) -> FloatArray:
         asked.extend(problem.space.key(archs).tolist())
         return np.where(problem.space.key(archs) % np.uint64(5) == 0, np.nan, truth(archs))
 
-    result = shrink(replace(problem, oracle=oracle, truth=None))
+    result = shrink(with_source(problem, oracle=oracle, truth=None))
     assert len(asked) == len(set(asked))
-    failed = (result.state.label_round == FAILED).sum()
+    failed = (result.state.archive.label_round == FAILED).sum()
     assert failed == sum(key % 5 == 0 for key in asked) > 0
     assert result.state.n_labels == len(asked) - failed

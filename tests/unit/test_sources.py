@@ -12,6 +12,7 @@ import pytest
 from lissnas import benchmarks, spaces
 from lissnas.config import Params
 from lissnas.core.errors import ConfigError, LissnasError, UserError
+from lissnas.oracles import training_worker
 from lissnas.oracles.cache import Remembered
 from lissnas.oracles.label_collection import Attempt
 from lissnas.oracles.label_table import write_rows
@@ -31,7 +32,6 @@ from lissnas.shrinkers.problem import (
     packaged,
 )
 from lissnas.spaces import Archs, FloatArray, Space
-from lissnas.stages import label as label_stage
 from lissnas.stages.shrink import shrink_stage
 
 TEXT = """\
@@ -318,8 +318,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         train.close = lambda: None  # type: ignore[attr-defined]
         return train
 
-    monkeypatch.setattr(label_stage, "trainer_of", trainer_of)
-    monkeypatch.setattr(label_stage, "check", lambda *_: None)
+    monkeypatch.setattr(training_worker, "trainer_of", trainer_of)
+    monkeypatch.setattr(description, "check", lambda *_: None)
     return tried
 
 

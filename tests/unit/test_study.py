@@ -205,7 +205,7 @@ def test_the_order_of_rows_changes_nothing(quick: Params, tmp_path: Path) -> Non
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lissnas import spaces, store
+from lissnas import spaces
 from lissnas.study import Study
 study = Study.open(Path("s"), spaces.get("nas_bench_macro"))
 batch = study.ask(3)

@@ -16,16 +16,15 @@ import xgboost as xgb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lissnas.config import shrink_params
 from lissnas.core.errors import DamagedFile, LissnasError, UserError
 from lissnas.oracles.cache import Remembered
 from lissnas.oracles.command import CommandOracle, OracleFailed
-from lissnas.predictors.surrogate import SurrogateScorer, model_scorer
-from lissnas.shrinkers import description
+from lissnas.predictors.surrogate import model_scorer
 from lissnas.shrinkers.lissnas import shrink
 from lissnas.shrinkers.problem import Problem
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray
 from lissnas.spaces.base import Features
+from tests.problems import problem_of
 
 SPACE = ChoiceSpace("made_up", [4] * 12)
 ARCHS = SPACE.sample_distinct(40, np.random.default_rng(0))
@@ -364,7 +363,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from lissnas.spaces import ChoiceSpace
-from lissnas.user_oracles import Remembered
+from lissnas.oracles import Remembered
 import numpy as np
 space = ChoiceSpace("made_up", [4] * 12)
 def slow(archs):
@@ -474,9 +473,7 @@ def test_a_model_reads_features_in_parts(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def direct(values: Callable[[Archs], FloatArray], target: int = 500) -> Problem:
-    params = description.load_params(None, {"shrink.target_size": target})
-    own = shrink_params(params, SPACE.name, 0, SPACE.size(), "no table")
-    return Problem(SPACE, None, own, predictor=SurrogateScorer(values))
+    return problem_of(SPACE, target, scorer=values)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1.0])

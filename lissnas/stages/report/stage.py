@@ -16,7 +16,8 @@ from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
 from lissnas.core.errors import LissnasError, UserError
 from lissnas.plots import comparison, figures
-from lissnas.shrinkers.comparison import APART, Ground
+from lissnas.shrinkers.comparison import Ground
+from lissnas.shrinkers.methods import REFERENCES
 from lissnas.spaces import FloatArray, Keys
 from lissnas.stages.compare import remarks
 from lissnas.stages.report import huge_tables, label_curve, tables
@@ -277,7 +278,7 @@ def _pictures(f: Found, ground: Ground) -> list[Picture]:
             f"Means of all methods, {name}",
             f"Mean true value of each method's space over {f.compared.seeds} seeds with 95 % intervals, and of ours "
             "cut to the same size; the size is in brackets. Our own variants and the ceiling are in italics.",
-            comparison.means(f.compared.summary, name, metric, f.compared.full["mean"], APART),
+            comparison.means(f.compared.summary, name, metric, f.compared.full["mean"], REFERENCES),
         )
     )
     if "flops" in ground.yardstick.costs:

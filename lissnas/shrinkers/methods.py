@@ -1,0 +1,126 @@
+"""All methods of a comparison: one record each, in the order of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.random import Generator
+
+from lissnas.config import PaperConfig
+from lissnas.core.errors import UnknownName, UserError
+from lissnas.oracles.base import CountedOracle
+from lissnas.shrinkers import abs as abs_
+from lissnas.shrinkers import dds, greedynas, greedynas_v2, naive, nse, padnas
+from lissnas.shrinkers.lissnas import shrink
+from lissnas.shrinkers.problem import Source
+from lissnas.shrinkers.shrunk import Shrunk
+from lissnas.spaces import Space
+from lissnas.spaces.subspace import Subspace
+
+Shrinker: TypeAlias = Callable[[Space, CountedOracle, int, Generator], Subspace]
+"""The signature of the rivals: space, oracle, target size, generator."""
+Variant: TypeAlias = Callable[[Shrunk, PaperConfig], Shrunk]
+"""A variant of ours: what ours made with the comparison's predictor, and the settings of the paper's loop."""
+
+PAPER_FIRST = 0.55
+"""Share of the budget that is the paper variant's first sample: its loop queries about as much again."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method: a rival by the shared signature, or a variant of ours.
+
+    A `reference` is shown, and is no rival: our variants, and the ceiling of any method on the same predictor.
+    """
+
+    name: str
+    rival: Shrinker | None = None
+    variant: Variant | None = None
+    reference: bool = False
+    needs_labels: bool = True
+    needs_table: bool = False
+    """Whether it queries every architecture, or collects labels."""
+
+
+def _ours(ours: Shrunk, paper: PaperConfig) -> Shrunk:
+    return ours
+
+
+def _collect(ours: Shrunk, paper: PaperConfig) -> Shrunk:
+    """Return ours with labels collected as it goes, within the budget."""
+    problem = ours.problem
+    limited = problem.params.model_copy(update={"max_queries": ours.state.queries})
+    return shrink(replace(problem, params=limited, fitted=None))
+
+
+def _no_locality(ours: Shrunk, paper: PaperConfig) -> Shrunk:
+    """Return ours with uniform draws in place of neighbors (Appendix H.2), within the budget."""
+    limited = ours.problem.params.model_copy(update={"max_queries": ours.state.queries})
+    return shrink(replace(ours.problem, params=limited, locality=False))
+
+
+def _paper(ours: Shrunk, paper: PaperConfig) -> Shrunk:
+    """Return the paper's loop under the same budget: a smaller first sample, and the target as a stop."""
+    budget, target = ours.state.queries, ours.state.target
+    assert target is not None
+    first = min(paper.first_size or budget, round(PAPER_FIRST * budget))
+    config = paper.model_copy(update={"first_size": max(first, min(target + 1, budget))})
+    changed = {"variant": "paper", "method": config, "max_queries": budget}
+    result = shrink(replace(ours.problem, params=ours.problem.params.model_copy(update=changed)))
+    if not result.state.stop.startswith("the target size"):
+        return result
+    # Of the two sizes around the target, the nearer one.
+    sizes = {len(at): at for at in (result.state.previous, result.members) if len(at)}
+    return replace(result, members=sizes[min(sizes, key=lambda size: abs(np.log(size / target)))])
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("lissnas", variant=_ours, reference=True),
+        Method("lissnas_paper", variant=_paper, reference=True),
+        Method("abs", abs_.shrink),
+        Method("nse", nse.shrink),
+        Method("padnas", padnas.shrink),
+        Method("greedynas", greedynas.shrink),
+        Method("greedynas_v2", greedynas_v2.shrink),
+        Method("dds", dds.shrink),
+        *(Method(f"top{x}", naive.top_share(x)) for x in (30, 20, 10, 5)),
+        Method("no_neighbors", naive.no_neighbors),
+        Method("no_locality", variant=_no_locality),
+        Method("flops", naive.costliest("flops"), needs_labels=False),
+        Method("params", naive.costliest("params"), needs_labels=False),
+        Method("score_all", naive.score_all, reference=True, needs_table=True),
+        Method("lissnas_collect", variant=_collect, reference=True, needs_table=True),
+    )
+}
+"""All methods by name, in the order of tables."""
+REFERENCES = tuple(name for name, method in METHODS.items() if method.reference)
+"""Methods that are no rivals."""
+
+
+def get(name: str) -> Shrinker:
+    """Return the rival of that name; raises UnknownName."""
+    method = METHODS.get(name)
+    if method is None or method.rival is None:
+        raise UnknownName("method", name, [name for name, one in METHODS.items() if one.rival is not None])
+    return method.rival
+
+
+def chosen(names: Sequence[str] | str, source: Source | None = None) -> list[str]:
+    """Return the names of methods in the order of tables; `all` are those that a source allows.
+
+    Raises UnknownName, and UserError for a method that needs a table if the source has none.
+    """
+    names, table = [names] if isinstance(names, str) else names, source is None or source.truth is not None
+    if list(names) == ["all"]:
+        return [name for name, method in METHODS.items() if table or not method.needs_table]
+    for name in names:
+        if name not in METHODS:
+            raise UnknownName("method", name, METHODS)
+        if source is not None and not table and METHODS[name].needs_table:
+            raise UserError(f"{name} needs a table of true values, which {source.name} has not; leave it out")
+    return [name for name in METHODS if name in names]

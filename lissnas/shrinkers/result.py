@@ -1,0 +1,258 @@
+"""The result of a shrink for people and files: metrics, members, and everything that its folder holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lissnas import artifacts
+from lissnas.artifacts.stage_run import PARAMETERS, run
+from lissnas.benchmarks import Benchmark
+from lissnas.core.errors import UserError
+from lissnas.core.rng import stream
+from lissnas.metrics.quality import good_threshold, share_good, shrink_index, top_kept
+from lissnas.plots import figures
+from lissnas.predictors.accuracy import Predictor, Scorer, out_of_fold, predictor_in, tau_interval
+from lissnas.shrinkers.archive import FAILED
+from lissnas.shrinkers.problem import get_space
+from lissnas.shrinkers.shrunk import Shrunk
+from lissnas.shrinkers.state import ITERATION_COLUMNS, REFERENCE
+from lissnas.spaces import FloatArray, Space
+from lissnas.spaces.declared import Declared, DeclaredSpace, parse_space
+from lissnas.spaces.members import read_subspace
+from lissnas.spaces.subspace import Subspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WEAK_TAU = 0.2
+"""A predictor whose tau may be lower is reported as weak: 50 labels of NAS-Bench-101 give .45, noise 0."""
+ROW_GROUP = 1 << 20
+"""Members that are written at once."""
+
+
+def files_of(shrunk: Shrunk) -> dict[str, bytes]:
+    """Return the files of a shrink's folder by name, all functions of its parameters."""
+    state, source = shrunk.state, shrunk.problem.source
+    archive, labelled = state.archive, state.archive.labelled
+    sizes = f"{figures.big(source.space.size())} to {figures.big(shrunk.size)}"
+    title = f"{source.name}, seed {shrunk.problem.params.seed}: {sizes} architectures"
+    columns = {n: [r[n] for r in state.records] for n in ITERATION_COLUMNS if n in state.records[0]}
+    unit = source.metric if source.truth is not None else f"predicted {source.metric}"
+    labels = {
+        "arch": source.space.format(archive.rows[labelled]),
+        "value": archive.labels[labelled],
+        "round": archive.label_round[labelled].astype(np.int64),
+    }
+    files = {
+        "subspace.json": artifacts.to_json(shrunk.subspace.describe()),
+        "subspace.parquet": _members(shrunk),
+        "iterations.parquet": artifacts.to_parquet(columns),
+        "metrics.json": artifacts.to_json(metrics_of(shrunk)),
+        "labels.parquet": artifacts.to_parquet(labels),
+        "iterations.png": figures.png(figures.iterations(state.records, title, source.metric)),
+        "edf.png": figures.png(figures.error_distributions(_distributions(shrunk), title, unit)),
+    }
+    if isinstance(state.predictor, Predictor):
+        model, sidecar = state.predictor.dump()
+        files |= {"predictor.ubj": model, "predictor.json": artifacts.to_json(sidecar)}
+    if isinstance(source.space, Declared) and source.space.text:
+        files["space.yaml"] = source.space.text.encode()
+    return files
+
+
+def _members(shrunk: Shrunk) -> bytes:
+    """Return the table of the members, or of the centres of balls."""
+    state, space = shrunk.state, shrunk.problem.space
+    archive = state.archive
+    if shrunk.balls is not None:
+        assert state.predictor is not None
+        centers, radii = shrunk.balls.centres, shrunk.balls.radii
+        predicted = state.predictor.value(state.predictor.score(centers, shrunk.problem.threads))
+        return artifacts.to_parquet({"arch": space.format(centers), "predicted": predicted, "radius": radii})
+    parts = np.array_split(shrunk.members, max(1, -(-len(shrunk.members) // ROW_GROUP)))
+    return artifacts.to_parquet_parts(
+        {
+            "arch": space.format(archive.rows[part]),
+            "predicted": state.values(part),
+            "distance": archive.distance[part].astype(np.int64),
+            "seed": space.format(archive.rows[archive.parent[part]]),
+        }
+        for part in parts
+    )
+
+
+def _distributions(shrunk: Shrunk) -> dict[str, FloatArray]:
+    """Return the values of the full space, the first sample and the shrunk space: true where there is a table."""
+    state, truth = shrunk.state, shrunk.problem.truth
+    if truth is None:
+        values = np.sort(shrunk.sampled_values)
+        return {
+            "uniform sample": state.values(state.reference),
+            "shrunk space": values[:: -(-len(values) // REFERENCE)],
+        }
+    return {
+        "full space": truth.values,
+        "first sample": truth.look_up(state.archive.keys[state.reference]),
+        "shrunk space": truth.look_up(state.archive.keys[shrunk.members]),
+    }
+
+
+def metrics_of(shrunk: Shrunk) -> dict[str, Any]:
+    """Return what `metrics.json` says of a shrunk space: by the table where there is one, else by prediction."""
+    state, params, source = shrunk.state, shrunk.problem.params, shrunk.problem.source
+    size = source.space.size()
+    capped = []
+    if params.max_edits < params.method.max_edits:
+        capped = [f"neighbours are at most {params.max_edits} edits away, the threshold distance of this space"]
+    found: dict[str, Any] = {
+        "benchmark": source.name,
+        "seed": params.seed,
+        "variant": params.variant,
+        "size": shrunk.size,
+        "full_size": size,
+        "reduction": size / shrunk.size,
+        "queries": state.queries,
+        "labels": state.n_labels,
+        "iterations": state.iteration,
+        "stop": state.stop,
+    }
+    if source.truth is not None:
+        judged, notes = _by_table(shrunk, source.truth), list[str]()
+        found["mean_predicted"] = float(state.values(shrunk.members).mean())
+    else:
+        judged, notes = _by_prediction(shrunk)
+    return found | judged | {"notes": [*source.notes, *state.notes, *capped, *notes]}
+
+
+def _by_table(shrunk: Shrunk, truth: Benchmark) -> dict[str, Any]:
+    values = truth.look_up(shrunk.state.archive.keys[shrunk.members])
+    threshold = good_threshold(truth.values)
+    p, p_full = share_good(values, threshold), share_good(truth.values, threshold)
+    return {
+        "mean_true": float(values.mean()),
+        "max_true": float(values.max()),
+        "full_mean_true": float(truth.values.mean()),
+        "full_max_true": truth.best,
+        "kept_best": bool(values.max() == truth.best),
+        "top10_kept": top_kept(values, truth.values),
+        "p_good": p,
+        "shrink_index": p - p_full,
+        "shrink_index_10_2": shrink_index(p, p_full, 10, 2),
+    }
+
+
+def _by_prediction(shrunk: Shrunk) -> tuple[dict[str, Any], list[str]]:
+    """Return metrics where no table is, and notes on how far they can be trusted."""
+    state, problem = shrunk.state, shrunk.problem
+    archive, space = state.archive, problem.space
+    full, values = state.values(state.reference), shrunk.sampled_values
+    threshold = good_threshold(full)
+    p, p_full = share_good(values, threshold), share_good(full, threshold)
+    found: dict[str, Any] = {
+        "mean_predicted": float(values.mean()),
+        "best_predicted": float(values.max()),
+        "full_mean_predicted": float(full.mean()),
+        "full_best_predicted": float(full.max()),
+        "p_good": p,
+        "shrink_index": p - p_full,
+        "shrink_index_10_2": shrink_index(p, p_full, 10, 2),
+    }
+    notes = []
+    if isinstance(space, DeclaredSpace) and not space.size_exact:
+        fewest, most, confidence = space.size_interval(stream(0, "size", space.name))
+        found |= {"full_size_low": fewest, "full_size_high": most}
+        notes.append(
+            f"{space.size():,} is the number of descriptions; {fewest:.4g} to {most:.4g} of them are different "
+            f"networks ({100 * confidence:g} %)"
+        )
+    elif not space.size_exact:
+        notes.append(f"{space.size():,} is the number of descriptions; some are the same network, also in what is left")
+    if failed := int((archive.label_round == FAILED).sum()):
+        notes.append(f"{failed:,} networks were to be labelled and gave no value; they are left out")
+    labelled = archive.labelled
+    if len(labelled) and problem.predictor is None:
+        settings, seed = problem.params.predictor, problem.params.seed
+        rows, known, rng = archive.rows[labelled], archive.labels[labelled], stream(seed, "target")
+        scores = out_of_fold(space, rows, known, settings, seed, rng, problem.threads)
+        tau, low, high = tau_interval(scores, known)
+        found |= {"tau": tau, "tau_low": low, "tau_high": high}
+        if low < WEAK_TAU:
+            notes.append(
+                f"the predictor is too weak to trust: its cross-validated tau is {tau:.2f}, and may be as low as "
+                f"{low:.2f} (95 %); collect more labels (`lissnas suggest`), or look for what is wrong with them"
+            )
+    return found, notes
+
+
+@dataclass(frozen=True)
+class ShrinkResult:
+    """A shrunk space with all that is known of it; computed by a shrink, or read from its folder."""
+
+    space: Space
+    subspace: Subspace
+    predictor: Scorer
+    """Ranks architectures (`score`), and gives values in the metric's unit (`value`)."""
+    iterations: Sequence[Mapping[str, Any]]
+    """A row an iteration, with the columns of `iterations.parquet`."""
+    metrics: Mapping[str, Any]
+    """What `metrics.json` holds."""
+    parameters: Mapping[str, Any] = field(repr=False)
+    files: Callable[[], Mapping[str, bytes]] = field(repr=False)
+    """Makes, or reads, the files of the result's folder."""
+
+    @classmethod
+    def of(cls, shrunk: Shrunk) -> ShrinkResult:
+        """Return the result of a loop."""
+        assert shrunk.state.predictor is not None
+        return cls(
+            shrunk.problem.space,
+            shrunk.subspace,
+            shrunk.state.predictor,
+            shrunk.state.records,
+            metrics_of(shrunk),
+            shrunk.problem.params.model_dump(mode="json"),
+            lambda: files_of(shrunk),
+        )
+
+    @classmethod
+    def read(cls, folder: Path, space: Space | None = None) -> ShrinkResult:
+        """Return the result in a shrink's folder, once its files are verified.
+
+        `space` is only needed for a space defined in Python. Raises UserError for a folder of another kind, or one
+        that holds no predictor since a surrogate was queried directly; DamagedFile.
+        """
+        manifest = artifacts.verify(folder)
+        if "subspace.json" not in manifest:
+            raise UserError(f"{folder} holds no shrunk space; give the folder of a finished shrink")
+        name = artifacts.read_json(folder / "subspace.json")["space"]
+        if space is None and "space.yaml" in manifest:
+            space = parse_space((folder / "space.yaml").read_text(), str(folder / "space.yaml"))
+        space = get_space(name) if space is None else space
+        return cls(
+            space,
+            read_subspace(folder, space),
+            predictor_in(folder, space),
+            pq.read_table(folder / "iterations.parquet").to_pylist(),
+            artifacts.read_json(folder / "metrics.json"),
+            artifacts.read_json(folder / PARAMETERS),
+            lambda: {name: artifacts.read_verified(folder, name, manifest) for name in manifest if name != PARAMETERS},
+        )
+
+    def save(self, folder: Path | str, force: bool = False) -> Path:
+        """Write the result's files to `folder`, as `lissnas shrink` does, and return it.
+
+        Nothing is done if they are there already. Raises UserError for a folder with a result of other parameters,
+        which `force` replaces.
+        """
+        return run(Path(folder), self.parameters, lambda: dict(self.files()), force).folder
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the members as a data frame with the columns of `subspace.parquet`, best predicted first."""
+        return pq.read_table(pa.BufferReader(self.files()["subspace.parquet"])).to_pandas()
