@@ -6,6 +6,7 @@ import gc
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,8 @@ from flows import pools
 from flows.metrics import write_metrics
 from lissnas import tracking
 from lissnas.artifacts.stage_run import Outcome
-from lissnas.cli import options as options_module
 from lissnas.cli import render
+from lissnas.cli.options import SourceOptions
 from lissnas.core import process
 from lissnas.core.errors import LissnasError, first_line
 from lissnas.core.redaction import prefect_sign, redacted
@@ -120,8 +121,8 @@ def one_shot_group(benchmark: str, seed: int) -> str:
 
 
 def given_source(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return, of a flow's own parameters, those that say what its source is (`options.load_source`)."""
-    return {name: values[name] for name in options_module.SOURCE_OPTIONS}
+    """Return, of a flow's own parameters, those that say what its source is (`SourceOptions`)."""
+    return {field.name: values[field.name] for field in fields(SourceOptions)}
 
 
 def folder_of(stage: str, benchmark: str | None, space: str | None) -> Path:

@@ -19,12 +19,13 @@ from lissnas.cli import options, render
 from lissnas.cli.options import (
     ForceOption,
     MethodsOption,
-    ParamsOption,
     SeedsOption,
+    ShrinkSettings,
+    SourceOptions,
     ThreadsOption,
-    with_config_options,
-    with_source_options,
+    with_options,
 )
+from lissnas.config import ParamFiles
 from lissnas.core import process
 from lissnas.shrinkers import description
 from lissnas.shrinkers.comparison import source_of
@@ -44,7 +45,7 @@ def named() -> str:
 def compare(
     benchmark: str | None = None,
     out: Path | None = None,
-    params: Path | None = None,
+    params: ParamFiles = None,
     table: Path | None = None,
     overrides: dict[str, Any] | None = None,
     threads: int = 0,
@@ -54,7 +55,7 @@ def compare(
     metric: str | None = None,
     labels_from: Literal["training"] | None = None,
     oracle_command: str | None = None,
-    oracle_timeout: float = options.SOURCE_DEFAULTS["oracle_timeout"],
+    oracle_timeout: float = SourceOptions.oracle_timeout,
     oracle_supernet: Path | None = None,
     oracle_model: Path | None = None,
 ) -> tuple[Outcome, str]:
@@ -78,24 +79,22 @@ def compare(
     return outcome, log_to_mlflow("compare", outcome)
 
 
-@with_source_options
-@with_config_options("shrink")
+@with_options
 def command(
-    given: dict[str, Any],
-    overrides: dict[str, Any],
+    source: SourceOptions,
+    settings: ShrinkSettings,
     methods: MethodsOption = None,
     seeds: SeedsOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/compare/...")] = None,
-    params: ParamsOption = None,
     threads: ThreadsOption = 0,
     force: ForceOption = False,
 ) -> None:
     """Compare methods in a Prefect flow run, each method and seed logged to MLflow."""
-    overrides = {**overrides, **options.comparison_overrides(methods, seeds)}
+    params, overrides = settings.params, settings.overrides(options.comparison_overrides(methods, seeds))
     # A mistake ends here, before Prefect starts.
-    checked, source = description.load_source(given, params, overrides, out or DATA / "compare")
-    chosen(checked.compare.methods, source_of(source))
-    outcome, place = compare(**given, out=out, params=params, overrides=overrides, threads=threads, force=force)
+    checked, compared = description.load_source(vars(source), params, overrides, out or DATA / "compare")
+    chosen(checked.compare.methods, source_of(compared))
+    outcome, place = compare(**vars(source), out=out, params=params, overrides=overrides, threads=threads, force=force)
     if "DVC_STAGE" not in os.environ:
         render.show_comparison(outcome)
     process.out.print(place, soft_wrap=True)

@@ -23,8 +23,9 @@ from flows import pools
 from flows.common import as_task, folder_of, log_to_mlflow, main
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import render
-from lissnas.cli.options import ParamsOption, SeedOption, with_config_options
+from lissnas.cli.options import LabelSettings, SeedOption, with_options
 from lissnas.cli.render import attempt_lines
+from lissnas.config import ParamFiles
 from lissnas.core import process
 from lissnas.core.errors import UserError
 from lissnas.oracles import label_collection
@@ -92,7 +93,7 @@ def label(
     space: str,
     seed: int = 0,
     out: Path | None = None,
-    params: Path | None = None,
+    params: ParamFiles = None,
     overrides: dict[str, Any] | None = None,
     archs: list[str] | None = None,
     program: str | None = None,
@@ -107,16 +108,15 @@ def label(
     return outcome, log_to_mlflow("label", outcome, seed)
 
 
-@with_config_options("label")
+@with_options
 def command(
     space: Annotated[str, typer.Option(help="Space, e.g. shufflenetv2 (see `lissnas spaces`), or a space.yaml.")],
-    overrides: dict[str, Any],
+    settings: LabelSettings,
     archs: Annotated[
         Path | None, typer.Option(help="CSV file with the networks in a column arch; else --networks are drawn.")
     ] = None,
     seed: SeedOption = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/label/...")] = None,
-    params: ParamsOption = None,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes of a local cluster; 0: none, one after the other; else cores.")
     ] = None,
@@ -128,6 +128,7 @@ def command(
     """Collect labels by training, each kept as it arrives; the same command again goes on."""
     if scheduler is not None and workers is not None:
         raise UserError("--scheduler: that cluster has its own workers; leave --workers out")
+    params, overrides = settings.params, settings.overrides()
     checked, found = description.load_params(params, overrides), get_space(space)
     check(checked, found, program)
     names = None if archs is None else read_archs(archs, found)

@@ -17,11 +17,12 @@ from lissnas.cli import render
 from lissnas.cli.options import (
     BenchmarkOption,
     ForceOption,
-    ParamsOption,
+    Settings,
     TableOption,
     ThreadsOption,
-    with_config_options,
+    with_options,
 )
+from lissnas.config import ParamFiles
 from lissnas.core import process
 from lissnas.shrinkers import description
 from lissnas.stages.locality import locality_stage
@@ -31,7 +32,7 @@ from lissnas.stages.locality import locality_stage
 def locality(
     benchmark: str,
     out: Path | None = None,
-    params: Path | None = None,
+    params: ParamFiles = None,
     table: Path | None = None,
     overrides: dict[str, Any] | None = None,
     threads: int = 0,
@@ -47,17 +48,17 @@ def locality(
     return outcome, log_to_mlflow("locality", outcome)
 
 
-@with_config_options("locality")
+@with_options
 def command(
     benchmark: BenchmarkOption,
-    overrides: dict[str, Any],
+    settings: Settings,
     out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/locality/...")] = None,
-    params: ParamsOption = None,
     table: TableOption = None,
     threads: ThreadsOption = 0,
     force: ForceOption = False,
 ) -> None:
     """Measure a benchmark's locality in a Prefect flow run, logged to MLflow."""
+    params, overrides = settings.params, settings.overrides()
     description.load(benchmark, params, overrides, table)
     outcome, place = locality(benchmark, out, params, table, overrides, threads, force)
     render.show_locality(outcome)

@@ -20,8 +20,8 @@ from flows.supernet import supernet
 from lissnas.artifacts.stage_run import Outcome, finished
 from lissnas.benchmarks import Benchmark
 from lissnas.cli import render
-from lissnas.cli.options import BenchmarkOption, ForceOption, ParamsOption, SeedOption, TableOption, with_config_options
-from lissnas.config import Params, sized
+from lissnas.cli.options import BenchmarkOption, ForceOption, SearchSettings, SeedOption, TableOption, with_options
+from lissnas.config import ParamFiles, Params, sized
 from lissnas.core import process
 from lissnas.shrinkers import description
 from lissnas.shrinkers.problem import Source
@@ -34,7 +34,7 @@ def nas(
     benchmark: str,
     seed: int = 0,
     out: Path | None = None,
-    params: Path | None = None,
+    params: ParamFiles = None,
     table: Path | None = None,
     overrides: dict[str, Any] | None = None,
     force: bool = False,
@@ -73,7 +73,7 @@ def nas(
 
 
 def _prepared(
-    benchmark: str, params: Path | None, table: Path | None, overrides: dict[str, Any]
+    benchmark: str, params: ParamFiles, table: Path | None, overrides: dict[str, Any]
 ) -> tuple[Params, Benchmark]:
     """Return parameters and benchmark; raises UserError for what training will not take, before anything is shrunk."""
     checked, source = description.load(benchmark, params, overrides, table)
@@ -83,17 +83,17 @@ def _prepared(
     return checked, source
 
 
-@with_config_options("search")
+@with_options
 def command(
     benchmark: BenchmarkOption,
-    overrides: dict[str, Any],
+    settings: SearchSettings,
     seed: SeedOption = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; else data/nas/...")] = None,
-    params: ParamsOption = None,
     table: TableOption = None,
     force: ForceOption = False,
 ) -> None:
     """Shrink, search and retrain in one Prefect flow run, logged to MLflow."""
+    params, overrides = settings.params, settings.overrides()
     _prepared(benchmark, params, table, overrides)
     found, best, places = nas(benchmark, seed, out, params, table, overrides, force)
     render.show_search(found, best)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import httpx
 from prefect import Flow, get_client, get_run_logger
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
+from pydantic_core import to_jsonable_python
 
 from lissnas.core.errors import LissnasError, UserError
 
@@ -45,7 +45,7 @@ def run_on_pool(flow: str, parameters: Mapping[str, Any]) -> None:
 
     Raises LissnasError where it does not complete, UserError where it is not deployed.
     """
-    given = {k: str(v) if isinstance(v, Path) else v for k, v in parameters.items()}
+    given = to_jsonable_python(parameters)
     name = f"{flow}/{POOL}"
     with get_client(sync_client=True) as client:
         try:

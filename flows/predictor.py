@@ -17,11 +17,12 @@ from lissnas.cli import render
 from lissnas.cli.options import (
     BenchmarkOption,
     ForceOption,
-    ParamsOption,
+    ShrinkSettings,
     TableOption,
     ThreadsOption,
-    with_config_options,
+    with_options,
 )
+from lissnas.config import ParamFiles
 from lissnas.core import process
 from lissnas.shrinkers import description
 from lissnas.stages.predictor import predictor_stage
@@ -31,7 +32,7 @@ from lissnas.stages.predictor import predictor_stage
 def predictor(
     benchmark: str,
     out: Path | None = None,
-    params: Path | None = None,
+    params: ParamFiles = None,
     table: Path | None = None,
     overrides: dict[str, Any] | None = None,
     threads: int = 0,
@@ -46,17 +47,17 @@ def predictor(
     return outcome, log_to_mlflow("predictor", outcome)
 
 
-@with_config_options("shrink")
+@with_options
 def command(
     benchmark: BenchmarkOption,
-    overrides: dict[str, Any],
+    settings: ShrinkSettings,
     out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/predictor/...")] = None,
-    params: ParamsOption = None,
     table: TableOption = None,
     threads: ThreadsOption = 0,
     force: ForceOption = False,
 ) -> None:
     """Fit and assess a benchmark's predictor in a Prefect flow run, logged to MLflow."""
+    params, overrides = settings.params, settings.overrides()
     description.load(benchmark, params, overrides, table)
     outcome, place = predictor(benchmark, out, params, table, overrides, threads, force)
     render.show_assessment(outcome)

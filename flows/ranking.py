@@ -19,11 +19,12 @@ from lissnas.cli.options import (
     BenchmarkOption,
     ForceOption,
     MethodsOption,
-    ParamsOption,
+    RankingSettings,
     SeedsOption,
     TableOption,
-    with_config_options,
+    with_options,
 )
+from lissnas.config import ParamFiles
 from lissnas.core import process
 from lissnas.shrinkers import description
 from lissnas.stages.ranking import COEFFICIENTS, ranking_stage
@@ -35,7 +36,7 @@ SHOWN = ("method", "sample", "size", "networks", *COEFFICIENTS, "found_true")
 def ranking(
     benchmark: str,
     out: Path | None = None,
-    params: Path | None = None,
+    params: ParamFiles = None,
     table: Path | None = None,
     overrides: dict[str, Any] | None = None,
     threads: int = 0,
@@ -59,19 +60,18 @@ def ranking(
     return outcome, log_to_mlflow("ranking", outcome)
 
 
-@with_config_options("ranking")
+@with_options
 def command(
     benchmark: BenchmarkOption,
-    overrides: dict[str, Any],
+    settings: RankingSettings,
     methods: MethodsOption = None,
     seeds: SeedsOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/ranking/...")] = None,
-    params: ParamsOption = None,
     table: TableOption = None,
     force: ForceOption = False,
 ) -> None:
     """Rank networks with supernets of several spaces in a Prefect flow run, logged to MLflow."""
-    overrides = {**overrides, **options.ranking_overrides(benchmark, methods, seeds)}
+    params, overrides = settings.params, settings.overrides(options.ranking_overrides(benchmark, methods, seeds))
     description.load(benchmark, params, overrides, table)
     outcome, place = ranking(benchmark, out, params, table, overrides, 0, force)
     render.show_ranking(outcome)

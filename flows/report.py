@@ -6,7 +6,7 @@ python -m flows.report
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from prefect import flow, get_run_logger
@@ -15,7 +15,8 @@ from prefect.artifacts import create_markdown_artifact
 from flows.common import DATA, log_to_mlflow, main
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import render
-from lissnas.cli.options import ForceOption, ParamsOption
+from lissnas.cli.options import ForceOption, Settings, with_options
+from lissnas.config import ParamFiles
 from lissnas.core import process
 from lissnas.shrinkers import description
 from lissnas.stages.report.stage import report_stage
@@ -25,9 +26,14 @@ REPORT = Path("report")
 
 
 @flow(name="report", flow_run_name="report", persist_result=False)
-def report(out: Path | None = None, params: Path | None = None, force: bool = False) -> tuple[Outcome, str]:
+def report(
+    out: Path | None = None,
+    params: ParamFiles = None,
+    overrides: dict[str, Any] | None = None,
+    force: bool = False,
+) -> tuple[Outcome, str]:
     """Make the report of the pipeline's benchmarks in `out`, log it to MLflow."""
-    checked = description.load_params(params, {})
+    checked = description.load_params(params, overrides or {})
     outcome = report_stage(checked, DATA, RESULTS, out or REPORT, get_run_logger().info, force)
     lines = (outcome.folder / "report.md").read_text().splitlines()
     first_picture = next((i for i, line in enumerate(lines) if line.startswith("![")), len(lines))
@@ -35,14 +41,16 @@ def report(out: Path | None = None, params: Path | None = None, force: bool = Fa
     return outcome, log_to_mlflow("report", outcome)
 
 
+@with_options
 def command(
+    settings: Settings,
     out: Annotated[Path | None, typer.Option(help="Folder for the report; else report/")] = None,
-    params: ParamsOption = None,
     force: ForceOption = False,
 ) -> None:
     """Make the report in a Prefect flow run, logged to MLflow."""
-    description.load_params(params, {})
-    outcome, place = report(out, params, force)
+    params, overrides = settings.params, settings.overrides()
+    description.load_params(params, overrides)
+    outcome, place = report(out, params, overrides, force)
     render.show_report(outcome)
     process.out.print(place, soft_wrap=True)
 

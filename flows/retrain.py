@@ -24,7 +24,8 @@ from flows.common import (
 )
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import render
-from lissnas.cli.options import ForceOption, ParamsOption, SearchedOption, SeedOption, TableOption, with_config_options
+from lissnas.cli.options import ForceOption, RetrainSettings, SearchedOption, SeedOption, TableOption, with_options
+from lissnas.config import ParamFiles
 from lissnas.core import process
 from lissnas.nets import parallel
 from lissnas.shrinkers import description
@@ -40,7 +41,7 @@ def retrain(
     found: Path,
     seed: int = 0,
     out: Path | None = None,
-    params: Path | None = None,
+    params: ParamFiles = None,
     table: Path | None = None,
     overrides: dict[str, Any] | None = None,
     force: bool = False,
@@ -64,18 +65,18 @@ def retrain(
     return outcome, log_to_mlflow("retrain", outcome, seed, group or one_shot_group(benchmark, seed))
 
 
-@with_config_options("retrain")
+@with_options
 def command(
     benchmark: SearchedOption,
     found: FoundOption,
-    overrides: dict[str, Any],
+    settings: RetrainSettings,
     seed: SeedOption = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/retrain/...")] = None,
-    params: ParamsOption = None,
     table: TableOption = None,
     force: ForceOption = False,
 ) -> None:
     """Retrain the best networks in a Prefect flow run, logged to MLflow; several processes by torchrun."""
+    params, overrides = settings.params, settings.overrides()
     checked, space, truth = description.load_searched(benchmark, params, overrides, table)
     check(checked, space)
     folder = out or DATA / "retrain" / benchmark

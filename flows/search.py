@@ -17,14 +17,15 @@ from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import render
 from lissnas.cli.options import (
     ForceOption,
-    ParamsOption,
     SearchedOption,
+    SearchSettings,
     SeedOption,
     SubspaceOption,
     SupernetOption,
     TableOption,
-    with_config_options,
+    with_options,
 )
+from lissnas.config import ParamFiles
 from lissnas.core import process
 from lissnas.shrinkers import description
 from lissnas.spaces.members import read_members
@@ -39,7 +40,7 @@ def search(
     supernet: Path | None = None,
     seed: int = 0,
     out: Path | None = None,
-    params: Path | None = None,
+    params: ParamFiles = None,
     table: Path | None = None,
     overrides: dict[str, Any] | None = None,
     force: bool = False,
@@ -68,19 +69,19 @@ def search(
     return outcome, log_to_mlflow("search", outcome, seed, group or one_shot_group(benchmark, seed))
 
 
-@with_config_options("search")
+@with_options
 def command(
     benchmark: SearchedOption,
     subspace: SubspaceOption,
-    overrides: dict[str, Any],
+    settings: SearchSettings,
     supernet: SupernetOption = None,
     seed: SeedOption = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/search/...")] = None,
-    params: ParamsOption = None,
     table: TableOption = None,
     force: ForceOption = False,
 ) -> None:
     """Search a shrunk space in a Prefect flow run, logged to MLflow."""
+    params, overrides = settings.params, settings.overrides()
     checked, space, truth = description.load_searched(benchmark, params, overrides, table)
     judge_of(checked, space, truth, read_members(subspace, space), subspace, supernet)
     outcome, place = search(benchmark, subspace, supernet, seed, out, params, table, overrides, force)

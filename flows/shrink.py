@@ -16,16 +16,17 @@ from prefect.runtime import flow_run
 
 from flows.common import DATA, as_task, folder_of, given_source, log_to_mlflow, main, table_artifact
 from lissnas.artifacts.stage_run import Outcome
-from lissnas.cli import options, render
+from lissnas.cli import render
 from lissnas.cli.options import (
     ForceOption,
     LocalityOption,
-    ParamsOption,
     SeedOption,
+    ShrinkSettings,
+    SourceOptions,
     ThreadsOption,
-    with_config_options,
-    with_source_options,
+    with_options,
 )
+from lissnas.config import ParamFiles
 from lissnas.core import process
 from lissnas.predictors.accuracy import Scorer
 from lissnas.shrinkers import description
@@ -71,7 +72,7 @@ def shrink(
     benchmark: str | None = None,
     seed: int = 0,
     out: Path | None = None,
-    params: Path | None = None,
+    params: ParamFiles = None,
     table: Path | None = None,
     overrides: dict[str, Any] | None = None,
     threads: int = 0,
@@ -82,7 +83,7 @@ def shrink(
     metric: str | None = None,
     labels_from: Literal["training"] | None = None,
     oracle_command: str | None = None,
-    oracle_timeout: float = options.SOURCE_DEFAULTS["oracle_timeout"],
+    oracle_timeout: float = SourceOptions.oracle_timeout,
     oracle_supernet: Path | None = None,
     oracle_model: Path | None = None,
 ) -> tuple[Outcome, str]:
@@ -117,23 +118,29 @@ def shrink(
     return outcome, log_to_mlflow("shrink", outcome, seed)
 
 
-@with_source_options
-@with_config_options("shrink")
+@with_options
 def command(
-    given: dict[str, Any],
-    overrides: dict[str, Any],
+    source: SourceOptions,
+    settings: ShrinkSettings,
     seed: SeedOption = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/shrunk/...")] = None,
-    params: ParamsOption = None,
     locality: LocalityOption = None,
     threads: ThreadsOption = 0,
     force: ForceOption = False,
 ) -> None:
     """Shrink a benchmark's space, or one of your own, in a Prefect flow run, logged to MLflow."""
     # A mistake ends here, before Prefect starts.
-    description.load_source(given, params, overrides, out or DATA / "shrunk")
+    params, overrides = settings.params, settings.overrides()
+    description.load_source(vars(source), params, overrides, out or DATA / "shrunk")
     outcome, place = shrink(
-        **given, seed=seed, out=out, params=params, overrides=overrides, threads=threads, force=force, locality=locality
+        **vars(source),
+        seed=seed,
+        out=out,
+        params=params,
+        overrides=overrides,
+        threads=threads,
+        force=force,
+        locality=locality,
     )
     if "DVC_STAGE" not in os.environ:  # a stage of a longer pipeline ends with a line, not a page
         render.show_shrink(outcome)

@@ -16,7 +16,8 @@ from prefect import flow
 from flows.common import DATA, limit_gpu_tasks, log_to_mlflow, main, one_shot_group, train_step, training_log
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import render
-from lissnas.cli.options import ForceOption, ParamsOption, SearchedOption, SeedOption, with_config_options
+from lissnas.cli.options import ForceOption, SearchedOption, SeedOption, TrainingSettings, with_options
+from lissnas.config import ParamFiles
 from lissnas.core import process
 from lissnas.nets import parallel
 from lissnas.shrinkers import description
@@ -31,7 +32,7 @@ def supernet(
     subspace: Path | None = None,
     seed: int = 0,
     out: Path | None = None,
-    params: Path | None = None,
+    params: ParamFiles = None,
     overrides: dict[str, Any] | None = None,
     force: bool = False,
     group: str | None = None,
@@ -53,20 +54,20 @@ def supernet(
     return outcome, log_to_mlflow("supernet", outcome, seed, group or one_shot_group(benchmark, seed))
 
 
-@with_config_options("supernet")
+@with_options
 def command(
     benchmark: SearchedOption,
-    overrides: dict[str, Any],
+    settings: TrainingSettings,
     subspace: Annotated[
         Path | None,
         typer.Option(help="subspace.parquet of a finished shrink, or its folder; else the whole space."),
     ] = None,
     seed: SeedOption = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/supernet/...")] = None,
-    params: ParamsOption = None,
     force: ForceOption = False,
 ) -> None:
     """Train a supernet on a shrunk or a whole space in a Prefect flow run, logged to MLflow; processes by torchrun."""
+    params, overrides = settings.params, settings.overrides()
     checked, space, _ = description.load_searched(benchmark, params, overrides, None)
     members = None if subspace is None else read_members(subspace, space)
     check(checked, space)

@@ -47,8 +47,15 @@ def scaling_rows(work: Path, queries: Sequence[int] = QUERIES) -> list[dict[str,
 
 def command(n: int) -> list[str]:
     """Return the command that shrinks with `n` queries."""
-    target = ["--target-size", str(n // PER_MEMBER), "--max-queries", str(n), "--max-iterations", "1000"]
-    return ["shrink", "--space", SPACE, "--memory", MEMORY, *target, "--min-turnover", "0"]
+    target = [
+        "--target-size",
+        str(n // PER_MEMBER),
+        "--max-queries",
+        str(n),
+        "--set",
+        "shrink.method.max_iterations=1000",
+    ]
+    return ["shrink", "--space", SPACE, "--memory", MEMORY, *target, "--set", "shrink.method.min_turnover=0"]
 
 
 def straight_line(rows: Sequence[Mapping[str, Any]], column: str) -> tuple[float, float, float]:

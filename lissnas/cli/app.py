@@ -23,17 +23,19 @@ from lissnas.cli.options import (
     ForceOption,
     LocalityOption,
     MethodsOption,
-    ParamsOption,
     PredictorOption,
     SearchedOption,
+    SearchSettings,
     SeedOption,
     SeedsOption,
+    Settings,
+    ShrinkSettings,
+    SourceOptions,
     SubspaceOption,
     SupernetOption,
     TableOption,
     ThreadsOption,
-    with_config_options,
-    with_source_options,
+    with_options,
 )
 from lissnas.core import process
 from lissnas.core.errors import UserError, need_torch
@@ -73,41 +75,38 @@ def _main(
 
 
 @app.command("shrink")
-@with_source_options
-@with_config_options("shrink")
+@with_options
 def _shrink(
-    given: dict[str, Any],
+    source: SourceOptions,
     out: OutOption,
-    overrides: dict[str, Any],
+    settings: ShrinkSettings,
     seed: SeedOption = 0,
-    params: ParamsOption = None,
     locality: LocalityOption = None,
     threads: ThreadsOption = 0,
     force: ForceOption = False,
 ) -> None:
     """Shrink a benchmark's space, or one of your own; interrupted, the same command goes on where it was."""
-    checked, source = description.load_source(given, params, overrides, out)
-    with render.progress(f"shrinking {source.name}") as after_iteration:
+    checked, shrunk = description.load_source(vars(source), settings.params, settings.overrides(), out)
+    with render.progress(f"shrinking {shrunk.name}") as after_iteration:
         outcome = shrink_stage(
-            checked, source, seed, out, on_iteration=after_iteration, force=force, threads=threads, locality=locality
+            checked, shrunk, seed, out, on_iteration=after_iteration, force=force, threads=threads, locality=locality
         )
     render.show_shrink(outcome)
 
 
 @app.command("locality")
-@with_config_options("locality")
+@with_options
 def _locality(
     benchmark: BenchmarkOption,
     out: OutOption,
-    overrides: dict[str, Any],
-    params: ParamsOption = None,
+    settings: Settings,
     table: TableOption = None,
     predictor: PredictorOption = None,
     threads: ThreadsOption = 0,
     force: ForceOption = False,
 ) -> None:
     """Measure how alike networks are that are few edits apart, and the threshold edit distance."""
-    checked, source = description.load(benchmark, params, overrides, table)
+    checked, source = description.load(benchmark, settings.params, settings.overrides(), table)
     model = None if predictor is None else predictor_in(predictor, source.space)
     with render.lines(f"locality of {benchmark}") as on_progress:
         outcome = locality_stage(
@@ -117,15 +116,13 @@ def _locality(
 
 
 @app.command("compare")
-@with_source_options
-@with_config_options("shrink")
+@with_options
 def _compare(
-    given: dict[str, Any],
+    source: SourceOptions,
     out: OutOption,
-    overrides: dict[str, Any],
+    settings: ShrinkSettings,
     methods: MethodsOption = None,
     seeds: SeedsOption = None,
-    params: ParamsOption = None,
     threads: ThreadsOption = 0,
     force: ForceOption = False,
 ) -> None:
@@ -133,13 +130,13 @@ def _compare(
 
     On a benchmark by its table, or on a space by a surrogate that is asked directly.
     """
-    more = options.comparison_overrides(methods, seeds)
-    checked, source = description.load_source(given, params, {**overrides, **more}, out)
-    names = chosen(checked.compare.methods, source_of(source))
-    with render.lines(f"comparing on {source.name}") as on_progress:
+    overrides = settings.overrides(options.comparison_overrides(methods, seeds))
+    checked, compared = description.load_source(vars(source), settings.params, overrides, out)
+    names = chosen(checked.compare.methods, source_of(compared))
+    with render.lines(f"comparing on {compared.name}") as on_progress:
         outcome = compare_stage(
             checked,
-            source,
+            compared,
             names,
             checked.pipeline.seeds,
             out,
@@ -151,15 +148,14 @@ def _compare(
 
 
 @app.command("search")
-@with_config_options("search")
+@with_options
 def _search(
     benchmark: SearchedOption,
     subspace: SubspaceOption,
     out: OutOption,
-    overrides: dict[str, Any],
+    settings: SearchSettings,
     seed: SeedOption = 0,
     supernet: SupernetOption = None,
-    params: ParamsOption = None,
     table: TableOption = None,
     force: ForceOption = False,
 ) -> None:
@@ -167,7 +163,7 @@ def _search(
     need_torch("lissnas search")
     from lissnas.stages.one_shot import Watch, one_shot
 
-    checked, space, truth = description.load_searched(benchmark, params, overrides, table)
+    checked, space, truth = description.load_searched(benchmark, settings.params, settings.overrides(), table)
     with render.lines(f"searching {benchmark}") as line:
         watch = Watch(lambda what, p: line(render.training_line(what, p)), lambda h: line(render.search_line(h)))
         found, best = one_shot(checked, space, truth, subspace, seed, out, supernet, watch=watch, force=force)
@@ -175,17 +171,18 @@ def _search(
 
 
 @app.command("report")
+@with_options
 def _report(
+    settings: Settings,
     out: OutOption = Path("report"),
     data: Annotated[Path, typer.Option(help="Folder that holds compare/ and locality/.")] = Path("data"),
     results: Annotated[Path, typer.Option(help="Folder of committed studies; may be absent.")] = Path(
         "studies/results"
     ),
-    params: ParamsOption = None,
     force: ForceOption = False,
 ) -> None:
     """Make the report: every table and figure of the paper that real data allows, ours beside the paper's."""
-    checked = description.load_params(params, {})
+    checked = description.load_params(settings.params, settings.overrides())
     with render.lines("making the report") as on_progress:
         outcome = report_stage(checked, data, results, out, on_progress, force)
     render.show_report(outcome)

@@ -1,96 +1,43 @@
-"""Command-line options made from the configuration, so that each of its fields has one."""
+"""The options that commands and flows share, each defined once. Nothing heavy is imported: `--help` shows them."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 import typer
-from pydantic import BaseModel
 
-from lissnas import config
 from lissnas.core.errors import UserError
-from lissnas.shrinkers.methods import METHODS
 
-MOST_SEEDS = 10_000
-MOST_SUGGESTED = 1_000_000
-
-PANEL = "Parameters (they override params.yaml)"
+MAX_SEEDS = 10_000
+MAX_SUGGESTED = 1_000_000
+MAX_THREADS = 4_096
+METHODS = (
+    "lissnas, lissnas_paper, abs, nse, padnas, greedynas, greedynas_v2, dds, top30, top20, top10, top5, "
+    "no_neighbors, no_locality, flops, params, score_all, lissnas_collect"
+)
+"""The names of `comparison.METHODS`, which takes a second to import."""
 
 SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every random draw.")]
 BenchmarkOption = Annotated[str, typer.Option(help="Benchmark, e.g. nasbench101 (see `lissnas spaces`).")]
-ParamsOption = Annotated[
-    Path | None,
-    typer.Option("--params", help="Parameter file; else ./params.yaml, else the built-in values."),
-]
 TableOption = Annotated[Path | None, typer.Option(help="Folder that `lissnas data` wrote; else the packaged table.")]
 ThreadsOption = Annotated[
-    int, typer.Option(min=0, max=config.MOST_THREADS, help="Threads; 0 takes all cores. Never changes a result.")
+    int, typer.Option(min=0, max=MAX_THREADS, help="Threads; 0 takes all cores. Never changes a result.")
 ]
 LocalityOption = Annotated[
     Path | None, typer.Option(help="Folder that `lissnas locality` wrote; its threshold distance caps the edits.")
 ]
 MethodsOption = Annotated[
-    str | None,
-    typer.Option(help=f"Methods, comma-separated, or all; else params.yaml's. Known: {', '.join(METHODS)}."),
+    str | None, typer.Option(help=f"Methods, comma-separated, or all; else params.yaml's. Known: {METHODS}.")
 ]
 SeedsOption = Annotated[str | None, typer.Option(help="Seeds, e.g. 0,1,2 or 0-9; else params.yaml's.")]
 SearchedOption = Annotated[
     str, typer.Option("--benchmark", help="Benchmark, or a space without one, e.g. fairnas (see `lissnas spaces`).")
 ]
-SOURCE = "What to shrink, and who judges it"
-SOURCE_OPTIONS: dict[str, Any] = {
-    "benchmark": Annotated[
-        str | None,
-        typer.Option(help="Benchmark, e.g. nasbench101 (see `lissnas spaces`).", rich_help_panel=SOURCE),
-    ],
-    "table": Annotated[
-        Path | None,
-        typer.Option(help="Folder that `lissnas data` wrote; else the packaged table.", rich_help_panel=SOURCE),
-    ],
-    "space": Annotated[
-        str | None,
-        typer.Option(help="Instead: a space.yaml of your own, or the name of a space.", rich_help_panel=SOURCE),
-    ],
-    "labels": Annotated[
-        Path | None,
-        typer.Option(help="Its labels, .csv or .parquet: architectures and their metric.", rich_help_panel=SOURCE),
-    ],
-    "metric": Annotated[
-        str | None, typer.Option(help="The labels' column to go by, where several could be.", rich_help_panel=SOURCE)
-    ],
-    "labels_from": Annotated[
-        Literal["training"] | None,
-        typer.Option(help="Collect labels while shrinking, by training networks.", rich_help_panel=SOURCE),
-    ],
-    "oracle_command": Annotated[
-        str | None,
-        typer.Option(
-            help="Collect labels from a program: an architecture a line in, a number a line out.",
-            rich_help_panel=SOURCE,
-        ),
-    ],
-    "oracle_timeout": Annotated[
-        float, typer.Option(help="Seconds that program may take for a batch of 64.", min=0.01, rich_help_panel=SOURCE)
-    ],
-    "oracle_supernet": Annotated[
-        Path | None,
-        typer.Option(help="Collect labels from a supernet of the whole space: its folder.", rich_help_panel=SOURCE),
-    ],
-    "oracle_model": Annotated[
-        Path | None,
-        typer.Option(
-            help="Score by an XGBoost model (.ubj, .json) of the space's features, or NAS-Bench-301's imported folder.",
-            rich_help_panel=SOURCE,
-        ),
-    ],
-}
-"""Options that say what to shrink, for the command and for the flow; `load_source` reads them."""
-SOURCE_DEFAULTS: dict[str, Any] = {"oracle_timeout": 600.0}
 PredictorOption = Annotated[
     Path | None, typer.Option("--predictor", help="Folder of a finished shrink: measure on its predictor instead.")
 ]
@@ -101,127 +48,203 @@ SupernetOption = Annotated[
     Path | None, typer.Option("--supernet", help="Folder of a trained supernet; else one is trained in OUT/supernet.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is in the folder.")]
+ParamsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--params", help="Parameter file, repeatable, later ones override earlier ones; else ./params.yaml."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a value of params.yaml, repeatable."),
+]
+NetworksOption = Annotated[int | None, typer.Option(help="Number of networks; else params.yaml's.")]
+
+SOURCE = "What to shrink, and what scores it"
 
 
-SECTIONS: dict[str, list[tuple[str, type[BaseModel]]]] = {
-    "shrink": [
-        ("shrink", config.ShrinkConfig),
-        ("shrink.method", config.EliteConfig),
-        ("shrink.method", config.PaperConfig),
-        ("predictor", config.PredictorConfig),
-    ],
-    "locality": [("locality", config.LocalityConfig)],
-    "supernet": [
-        ("supernet", config.SupernetConfig),
-        ("torch", config.TorchConfig),
-        ("images", config.ImagesConfig),
-    ],
-    "retrain": [
-        ("retrain", config.RetrainConfig),
-        ("supernet", config.SupernetConfig),
-        ("torch", config.TorchConfig),
-        ("images", config.ImagesConfig),
-    ],
-    "label": [
-        ("label", config.LabelConfig),
-        ("torch", config.TorchConfig),
-        ("images", config.ImagesConfig),
-    ],
-    "ranking": [
-        ("ranking", config.RankingConfig),
-        ("supernet", config.SupernetConfig),
-        ("torch", config.TorchConfig),
-        ("images", config.ImagesConfig),
-    ],
-    "search": [
-        ("search", config.SearchConfig),
-        ("torch", config.TorchConfig),
-        ("supernet", config.SupernetConfig),
-        ("retrain", config.RetrainConfig),
-        ("images", config.ImagesConfig),
-    ],
-}
-"""The sections of the configuration that a command's options override."""
+@dataclass(frozen=True)
+class SourceOptions:
+    """What to shrink: a benchmark by its table, or a space and what scores it."""
+
+    benchmark: Annotated[
+        str | None,
+        typer.Option(help="Benchmark, e.g. nasbench101 (see `lissnas spaces`).", rich_help_panel=SOURCE),
+    ] = None
+    table: Annotated[
+        Path | None,
+        typer.Option(help="Folder that `lissnas data` wrote; else the packaged table.", rich_help_panel=SOURCE),
+    ] = None
+    space: Annotated[
+        str | None,
+        typer.Option(help="Instead: a space.yaml of your own, or the name of a space.", rich_help_panel=SOURCE),
+    ] = None
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Its labels, .csv or .parquet: architectures and their metric.", rich_help_panel=SOURCE),
+    ] = None
+    metric: Annotated[
+        str | None, typer.Option(help="The labels' column to go by, where several could be.", rich_help_panel=SOURCE)
+    ] = None
+    labels_from: Annotated[
+        Literal["training"] | None,
+        typer.Option(help="Collect labels while shrinking, by training networks.", rich_help_panel=SOURCE),
+    ] = None
+    oracle_command: Annotated[
+        str | None,
+        typer.Option(
+            help="Collect labels from a program: an architecture a line in, a number a line out.",
+            rich_help_panel=SOURCE,
+        ),
+    ] = None
+    oracle_timeout: Annotated[
+        float, typer.Option(help="Seconds that program may take for a batch of 64.", min=0.01, rich_help_panel=SOURCE)
+    ] = 600.0
+    oracle_supernet: Annotated[
+        Path | None,
+        typer.Option(help="Collect labels from a supernet of the whole space: its folder.", rich_help_panel=SOURCE),
+    ] = None
+    oracle_model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Score by an XGBoost model (.ubj, .json) of the space's features, or NAS-Bench-301's imported folder.",
+            rich_help_panel=SOURCE,
+        ),
+    ] = None
 
 
-def config_options(stage: str) -> dict[str, tuple[str, Any]]:
-    """Return for each option of a stage its dotted path in the configuration, and its annotation."""
-    found: dict[str, tuple[str, Any]] = {}
-    for path, section in SECTIONS[stage]:
-        for own, field in section.model_fields.items():
-            name = config.option_name(f"{path}.{own}")
-            kind = _plain_type(field.annotation)
-            if kind is not None and name not in found:
-                option = typer.Option(help=f"{field.description} ({path}.{own})", rich_help_panel=PANEL)
-                found[name] = (f"{path}.{own}", Annotated[kind | None, option])
-    return found
+@dataclass(frozen=True)
+class Settings:
+    """Parameter files, and single values that override them."""
+
+    params: ParamsOption = None
+    assignments: SetOption = None
+    paths: ClassVar[tuple[str, ...]] = ()
+    """The parameters that have an option of their own here; `config.OPTIONS` has its name."""
+
+    def overrides(self, more: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return dotted path -> value: those of `--set`, of the options, and `more`; raises UserError."""
+        from lissnas.config import OPTIONS
+
+        given = {path: value for path in self.paths if (value := getattr(self, OPTIONS[path])) is not None}
+        return {**dict(map(_assignment, self.assignments or ())), **given, **(more or {})}
 
 
-def with_source_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command, which takes `given`, the options that say what to shrink."""
+@dataclass(frozen=True)
+class ShrinkSettings(Settings):
+    """How far to shrink, at what cost."""
+
+    target_size: Annotated[int | None, typer.Option(help="Architectures to shrink the space to.")] = None
+    label_budget: Annotated[int | None, typer.Option(help="True accuracies to request (shrink.labels).")] = None
+    max_queries: Annotated[int | None, typer.Option(help="Distinct architectures sent to the predictor.")] = None
+    variant: Annotated[str | None, typer.Option(help="Variant of the method: elite or paper.")] = None
+    diversity: Annotated[
+        float | None, typer.Option(help="Share reserved for each stratum of FLOPs (shrink.elite.diversity).")
+    ] = None
+    memory: Annotated[float | None, typer.Option(help="GiB that a shrink may take.")] = None
+    paths: ClassVar[tuple[str, ...]] = (
+        "shrink.target_size",
+        "shrink.labels",
+        "shrink.max_queries",
+        "shrink.variant",
+        "shrink.method.diversity",
+        "shrink.memory",
+    )
+
+
+@dataclass(frozen=True)
+class TrainingSettings(Settings):
+    """Where networks are trained, and on which images."""
+
+    device: Annotated[str | None, typer.Option(help="Device: cpu, cuda or auto.")] = None
+    threads: Annotated[int | None, typer.Option(help="Threads on a CPU; 0: one a core.")] = None
+    source: Annotated[str | None, typer.Option(help="Images: packaged, cifar10, cifar100 or folder.")] = None
+    folder: Annotated[str | None, typer.Option(help="Folder of CIFAR or of the images.")] = None
+    paths: ClassVar[tuple[str, ...]] = ("torch.device", "torch.threads", "images.source", "images.folder")
+
+
+@dataclass(frozen=True)
+class RetrainSettings(TrainingSettings):
+    """How many networks are retrained, and where."""
+
+    networks: NetworksOption = None
+    paths: ClassVar[tuple[str, ...]] = (*TrainingSettings.paths, "retrain.networks")
+
+
+@dataclass(frozen=True)
+class SearchSettings(RetrainSettings):
+    """What scores networks in a search, and the limits that they keep."""
+
+    oracle: Annotated[
+        str | None, typer.Option(help="What scores networks in the search: supernet, table or predictor.")
+    ] = None
+    max_mflops: Annotated[float | None, typer.Option(help="Maximum of multiply-adds, in millions.")] = None
+    max_mparams: Annotated[float | None, typer.Option(help="Maximum of parameters, in millions.")] = None
+    paths: ClassVar[tuple[str, ...]] = (
+        *RetrainSettings.paths,
+        "search.oracle",
+        "search.max_mflops",
+        "search.max_mparams",
+    )
+
+
+@dataclass(frozen=True)
+class LabelSettings(TrainingSettings):
+    """How many networks are labelled, and where."""
+
+    networks: NetworksOption = None
+    paths: ClassVar[tuple[str, ...]] = (*TrainingSettings.paths, "label.networks")
+
+
+@dataclass(frozen=True)
+class RankingSettings(TrainingSettings):
+    """How many networks are ranked, and where."""
+
+    networks: NetworksOption = None
+    paths: ClassVar[tuple[str, ...]] = (*TrainingSettings.paths, "ranking.networks")
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that are the fields of its dataclass parameters (`SourceOptions`, `Settings`)."""
     signature = inspect.signature(command, eval_str=True)
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    own = [p.replace(kind=keyword) for p in signature.parameters.values() if p.name != "given"]
-    more = [
-        inspect.Parameter(name, keyword, default=SOURCE_DEFAULTS.get(name), annotation=annotation)
-        for name, annotation in SOURCE_OPTIONS.items()
-    ]
+    groups: dict[str, Any] = {p.name: p.annotation for p in signature.parameters.values() if is_dataclass(p.annotation)}
+    flat = []
+    for own in signature.parameters.values():
+        if own.name not in groups:
+            flat.append(own.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        hints = get_type_hints(groups[own.name], include_extras=True)
+        flat += [
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+            for f in fields(groups[own.name])
+        ]
 
     def wrapper(**given: Any) -> None:
-        source = {name: given.pop(name) for name in SOURCE_OPTIONS}
-        command(**given, given=source)
+        made = {name: group(**{f.name: given.pop(f.name) for f in fields(group)}) for name, group in groups.items()}
+        command(**given, **made)
 
-    return _shaped(wrapper, command, [*more, *own])
-
-
-def _shaped(
-    wrapper: Callable[..., None], command: Callable[..., None], parameters: Sequence[inspect.Parameter]
-) -> Callable[..., None]:
-    """Give a wrapper the name and text of what it wraps, and its own parameters."""
     wrapper.__doc__ = command.__doc__
     wrapper.__name__ = command.__name__
-    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
     return wrapper
 
 
-def _plain_type(annotation: Any) -> type | None:
-    """Return int, float or str for a field that one word on the command line can set."""
-    if isinstance(annotation, type):
-        return annotation if annotation in (int, float, str) else None
-    if get_origin(annotation) in (Union, UnionType):
-        kinds = {_plain_type(a) for a in get_args(annotation)} - {None, type(None)}
-        return kinds.pop() if len(kinds) == 1 else None
-    if get_origin(annotation) is Annotated:
-        return _plain_type(get_args(annotation)[0])
-    return str if get_args(annotation) and all(isinstance(a, str) for a in get_args(annotation)) else None
+def _assignment(text: str) -> tuple[str, Any]:
+    """Return the dotted path and the value of `section.key=value`, the value read as YAML; raises UserError."""
+    from ruamel.yaml import YAML
 
-
-def with_config_options(stage: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command, which takes `overrides`, an option for every field of its stage's configuration."""
-    return lambda command: _with_options(command, config_options(stage))
-
-
-def _with_options(command: Callable[..., None], options: Mapping[str, tuple[str, Any]]) -> Callable[..., None]:
-    signature = inspect.signature(command, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.name != "overrides"]
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    extra = [
-        inspect.Parameter(name, keyword, default=None, annotation=annotation)
-        for name, (_, annotation) in options.items()
-    ]
-
-    def wrapper(**given: Any) -> None:
-        overrides = {path: given.pop(name) for name, (path, _) in options.items()}
-        command(**given, overrides={k: v for k, v in overrides.items() if v is not None})
-
-    return _shaped(wrapper, command, [p.replace(kind=keyword) for p in own] + extra)
+    path, _, value = text.partition("=")
+    if not value or not re.fullmatch(r"[^.\s]+(\.[^.\s]+)+", path):
+        raise UserError(f"--set {text!r}: expected section.key=value, e.g. --set shrink.elite.neighbors=12 (or =null)")
+    try:
+        return path, YAML(typ="safe", pure=True).load(value)
+    except Exception:
+        raise UserError(f"--set {text!r}: {value!r} is not YAML; quote a text that has special characters") from None
 
 
 def comparison_overrides(methods: str | None, seeds: str | None) -> dict[str, Any]:
     """Return what `--methods` and `--seeds` override; raises UserError for seeds that don't parse."""
     found: dict[str, Any] = {}
     if methods is not None:
-        names = [name.strip() for name in methods.split(",") if name.strip()]
+        names = _names(methods)
         found["compare.methods"] = "all" if names == ["all"] else names
     if seeds is not None:
         found["pipeline.seeds"] = seed_list(seeds)
@@ -232,10 +255,14 @@ def ranking_overrides(benchmark: str, methods: str | None, seeds: str | None) ->
     """Return what `--methods` and `--seeds` of a ranking override; raises UserError for seeds that don't parse."""
     found: dict[str, Any] = {}
     if methods is not None:
-        found["ranking.methods"] = [name.strip() for name in methods.split(",") if name.strip()]
+        found["ranking.methods"] = _names(methods)
     if seeds is not None:
         found[f"ranking.benchmarks.{benchmark}.seeds"] = seed_list(seeds)
     return found
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def seed_list(text: str) -> list[int]:
@@ -244,28 +271,7 @@ def seed_list(text: str) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,10})(?:\s*-\s*(\d{1,10}))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not first <= last < first + MOST_SEEDS:
+        if not first <= last < first + MAX_SEEDS:
             raise UserError(f"--seeds: {part.strip()!r} is neither a seed nor a range such as 0-9 (given {text!r})")
         seeds += range(first, last + 1)
     return list(dict.fromkeys(seeds))
-
-
-__all__ = [
-    "BenchmarkOption",
-    "ForceOption",
-    "LocalityOption",
-    "MethodsOption",
-    "ParamsOption",
-    "PredictorOption",
-    "SearchedOption",
-    "SeedOption",
-    "SeedsOption",
-    "SubspaceOption",
-    "SupernetOption",
-    "TableOption",
-    "ThreadsOption",
-    "comparison_overrides",
-    "ranking_overrides",
-    "with_config_options",
-    "with_source_options",
-]

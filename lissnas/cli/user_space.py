@@ -11,7 +11,7 @@ import typer
 
 from lissnas import artifacts
 from lissnas.cli import options, render
-from lissnas.cli.options import ParamsOption, SeedOption, ThreadsOption
+from lissnas.cli.options import SeedOption, Settings, ThreadsOption, with_options
 from lissnas.core import process
 from lissnas.core.errors import UserError
 from lissnas.oracles.label_table import read_labels, read_rows, write_rows
@@ -42,17 +42,18 @@ def _init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for
 
 
 @app.command("suggest")
+@with_options
 def _suggest(
     space: Annotated[str, typer.Option(help="A space.yaml of your own, or the name of a space.")],
     out: Annotated[Path, typer.Option(help="File for the suggestions, .csv: the columns of labels, the metric empty.")],
+    settings: Settings,
     labels: Annotated[
         Path | None,
         typer.Option(help="Labels so far, .csv or .parquet; rows without a metric wait for it. None: uniform ones."),
     ] = None,
-    n: Annotated[int, typer.Option(min=1, max=options.MOST_SUGGESTED, help="How many networks.")] = 50,
+    n: Annotated[int, typer.Option(min=1, max=options.MAX_SUGGESTED, help="How many networks.")] = 50,
     metric: Annotated[str | None, typer.Option(help="The labels' column to go by, where several could be.")] = None,
     seed: SeedOption = 0,
-    params: ParamsOption = None,
     threads: ThreadsOption = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
@@ -64,7 +65,7 @@ def _suggest(
     if out.exists() and not force:
         raise UserError(f"{out} exists; choose another file, or replace it with --force")
     found = get_space(space)
-    checked = description.for_space(description.load_params(params, {}), found)
+    checked = description.for_space(description.load_params(settings.params, settings.overrides()), found)
     known = no_labels(found, metric) if labels is None else read_labels(labels, found, metric, least=0)
     with render.lines(f"choosing networks of {found.name}"):
         batch = suggest(found, known, n, checked, seed, threads)

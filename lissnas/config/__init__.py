@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lissnas.config.loading import load, option_name
+from lissnas.config.loading import OPTIONS, ParamFiles, load
 from lissnas.config.resolve import (
     image_parameters,
     label_budget,
@@ -41,12 +41,14 @@ __all__ = [
     "LEAST_FIRST",
     "MIN_LABELS",
     "MOST_THREADS",
+    "OPTIONS",
     "BenchmarkConfig",
     "EliteConfig",
     "ImagesConfig",
     "LabelConfig",
     "LocalityConfig",
     "PaperConfig",
+    "ParamFiles",
     "Params",
     "PredictorConfig",
     "RankingConfig",
@@ -62,7 +64,6 @@ __all__ = [
     "label_images",
     "label_width",
     "load",
-    "option_name",
     "own_settings",
     "recipe_of",
     "shrink_params",

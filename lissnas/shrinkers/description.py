@@ -10,7 +10,7 @@ from lissnas import artifacts, benchmarks, config, spaces
 from lissnas.artifacts.remote import here
 from lissnas.benchmarks import Benchmark
 from lissnas.benchmarks.official import nasbench301_models
-from lissnas.config import Params, label_images
+from lissnas.config import ParamFiles, Params, label_images
 from lissnas.core.errors import Problems, UserError, need_torch
 from lissnas.core.redaction import without_passwords
 from lissnas.oracles.base import Oracle
@@ -27,7 +27,7 @@ from lissnas.spaces.declared import Declared
 
 
 def load(
-    benchmark: str, params: Path | None, overrides: Mapping[str, Any], table: Path | None
+    benchmark: str, params: ParamFiles, overrides: Mapping[str, Any], table: Path | None
 ) -> tuple[config.Params, Benchmark]:
     """Return checked parameters and the benchmark; raises with all that is wrong, writing nothing."""
     # NAME@METRIC is a metric of an imported table, which says itself what it doesn't have.
@@ -37,9 +37,9 @@ def load(
 
 
 def load_source(
-    given: Mapping[str, Any], params: Path | None, overrides: Mapping[str, Any], out: Path
+    given: Mapping[str, Any], params: ParamFiles, overrides: Mapping[str, Any], out: Path
 ) -> tuple[config.Params, Source]:
-    """Return checked parameters and what to shrink: a benchmark, or a space and who judges it (`SOURCE_OPTIONS`).
+    """Return checked parameters and what to shrink: a benchmark, or a space and who judges it (`SourceOptions`).
 
     `out` is the folder of the result; answers of a user's oracle are kept beside it. Raises with all that is
     wrong, writing nothing.
@@ -113,7 +113,7 @@ def for_space(params: config.Params, space: Space) -> config.Params:
 
 
 def load_searched(
-    name: str, params: Path | None, overrides: Mapping[str, Any], table: Path | None
+    name: str, params: ParamFiles, overrides: Mapping[str, Any], table: Path | None
 ) -> tuple[config.Params, Space, Benchmark | None]:
     """Return checked parameters, the space to search, and its table of true values where `name` is a benchmark."""
     if name in spaces.names() and name not in benchmarks.names():
@@ -125,7 +125,7 @@ def load_searched(
 
 
 def load_params(
-    params: Path | None, overrides: Mapping[str, Any], asked: Sequence[tuple[str, str]] = ()
+    params: ParamFiles, overrides: Mapping[str, Any], asked: Sequence[tuple[str, str]] = ()
 ) -> config.Params:
     """Return parameters checked against all registries."""
     return config.load(params, overrides, benchmarks.names(), asked, METHODS, spaces.names())

@@ -217,16 +217,10 @@ def batches() -> list[tuple[str, list[str]]]:
 
 
 def missing() -> list[tuple[str, list[str]]]:
-    """Every leaf left out, those of one section at once, and each whole section; unknown keys everywhere."""
+    """Unknown keys everywhere, and a recipe of the user's own without each of its leaves."""
     tree = small()
-    optional = {("benchmarks", "nas_bench_macro", name) for name in config.BenchmarkConfig.model_fields}
-    out = [(yaml(drop(tree, (section,))), [section]) for section in tree]
-    for section in tree:
-        gone = [path for path, _ in wrong_leaves() if path[0] == section and path not in optional]
-        less = tree
-        for path in gone:
-            less = drop(less, path)
-        out += [(yaml(less), [".".join(path) for path in gone])] if gone else []
+    recipe = tree["recipes"]["cpu"]
+    out = [(yaml(put(tree, ("recipes", "mine"), drop(recipe, (key,)))), [f"recipes.mine.{key}"]) for key in recipe]
     for holder in sorted({path[:-1] for path, _ in wrong_leaves()}):
         out.append((yaml(put(tree, (*holder, "zzz"), 1)), [".".join((*holder, "zzz"))]))
     return out
@@ -251,7 +245,6 @@ def whole_files() -> list[Case]:
     assert trees in good
     texts: dict[str, str | bytes] = {
         "bomb": bomb(30) + methods,
-        "bomb of merges": bomb(30, merge=True) + good,
         "bomb of keys": "a: &a [x, x]\n? [*a, *a]\n: 1\n" + good,
         "alias of itself": methods.replace("*a29", "&a29 [*a29]"),
         "merged with itself": good + "z: &z {<<: *z}\n",
@@ -1010,7 +1003,14 @@ PATHS = ("none", "file", "", "l" * 300, "loop", "file/x", "[/x]", "\udcff", "a\n
 """Paths at which nothing is that any option wants."""
 NO_FOLDERS = ("file", "file/x", "l" * 300, "loop/x", "", ".", "..", "/", "x/..")
 """Paths at which no result can be."""
-OF_KIND: dict[Any, tuple[str, ...]] = {int: INTEGERS, float: NUMBERS, str: WORDS_, Path: PATHS, Literal: WORDS_}
+OF_KIND: dict[Any, tuple[str, ...]] = {
+    int: INTEGERS,
+    float: NUMBERS,
+    str: WORDS_,
+    Path: PATHS,
+    Literal: WORDS_,
+    list: PATHS,
+}
 FREE = {"--metric", "--device", "--folder", "--out", "--to", "--results", "--data"}
 """Options of which nearly any value may be right; they have cases of their own."""
 
@@ -1218,6 +1218,14 @@ def other_commands() -> list[Case]:
         ),
         (*imports, "nasbench101", str(EXAMPLE / "labels.csv"), "--to", "file"),
         ("search", *TABLED, "--out", "out", "--subspace", "file", "--device", "nonsense"),
+        *(
+            (*tabled, "--set", word)
+            for word in ("shrink", "shrink=1", "=", ".=1", "srink.labels=30", "shrink.lables=30", "shrink.labels.x=1")
+        ),
+        *(
+            (*tabled, "--set", f"shrink.labels={word}")
+            for word in ("x", "", "[", "{", "1.5", "true", "-1", "*a", "!!python/name:os.system", "1" + "0" * 5_000)
+        ),
         ("search", "--benchmark", "nonsense", "--out", "out", "--subspace", "none"),
         ("search", "--benchmark", "fairnas", "--out", "out", "--subspace", "none", "--table", "none"),
     ]

@@ -205,10 +205,22 @@ def test_show(shrunk: Path, tmp_path: Path) -> None:
 
 # -- locality and compare -----------------------------------------------------------------------------
 def test_locality_on_a_table_and_on_a_predictor(shrunk: Path, tmp_path: Path) -> None:
-    done = lissnas(tmp_path, "locality", "--benchmark", "nas_bench_macro", "--pairs", "2000", "--out", "table")
+    done = lissnas(
+        tmp_path, "locality", "--benchmark", "nas_bench_macro", "--set", "locality.pairs=2000", "--out", "table"
+    )
     assert done.returncode == 0, done.stderr
     assert "Threshold edit distance: 2" in done.stdout
-    words = ("locality", "--benchmark", "nas_bench_macro", "--pairs", "2000", "--predictor", str(shrunk), "--out", "p")
+    words = (
+        "locality",
+        "--benchmark",
+        "nas_bench_macro",
+        "--set",
+        "locality.pairs=2000",
+        "--predictor",
+        str(shrunk),
+        "--out",
+        "p",
+    )
     assert lissnas(tmp_path, *words).returncode == 0
     about = [json.loads((tmp_path / f / "locality.json").read_text())["oracle"] for f in ("table", "p")]
     assert about == ["table", "predictor"]

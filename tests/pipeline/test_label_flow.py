@@ -131,7 +131,7 @@ def test_again_nothing_is_done_and_more_are_added_to_it(tmp_path: Path) -> None:
     text = (out / "labels.csv").read_bytes()
     assert "Nothing was done" in flow("--workers", "0", "--out", str(out), "--archs", "more.csv")
     flow("--workers", "0", "--out", str(out), "--seed", "1", code=2)
-    flow("--workers", "0", "--out", str(out), "--width", "0.5", code=2)
+    flow("--workers", "0", "--out", str(out), "--set", "label.width=0.5", code=2)
     assert (out / "labels.csv").read_bytes() == text
 
 
@@ -227,11 +227,11 @@ def test_one_that_takes_too_long_is_ended(tmp_path: Path) -> None:
         ("--archs", "empty.csv"),
         ("--archs", "column.csv"),
         ("--archs", "arch.csv"),
-        ("--label-recipe", "cpu_labell"),
+        ("--set", "label.recipe=cpu_labell"),
         ("--networks", "0"),
         ("--networks", "4000"),
         ("--scheduler", "tcp://127.0.0.1:1"),
-        ("--time-limit", "-1"),
+        ("--set", "label.time_limit=-1"),
         ("--space", "shufflenet"),
     ],
 )

@@ -251,7 +251,7 @@ def test_the_table_finds_the_best_under_a_limit(
 ) -> None:
     flops = MACRO.space.costs(members_of(shrunk))["flops"]
     limit = float(np.median(flops)) / 1e6
-    alone = ("--oracle", "table", "--networks", "0", "--population", "50", "--max-mflops", str(limit))
+    alone = ("--oracle", "table", "--networks", "0", "--set", "search.population=50", "--max-mflops", str(limit))
     done = lissnas(tmp_path, *words, *alone)
     assert done.code == 0, done.err
     assert {p.name for p in (tmp_path / "out").iterdir() if p.is_dir()} == set()
@@ -333,23 +333,23 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--benchmark", "nasbench101"], "a part of space 'nas_bench_macro', not of 'nasbench101'"),
         (["--benchmark", "nas_bench_makro"], "Did you mean 'nas_bench_macro'?"),
         (["--max-mflops", "0.01"], "no network of the shrunk space is within the limits; the smallest has"),
-        (["--supernet-recipe", "gpu"], "unknown recipe in supernet.recipe 'gpu'"),
-        (["--retrain-recipe", "cpu_retrained"], "Did you mean 'cpu_retrain'?"),
+        (["--set", "supernet.recipe=gpu"], "unknown recipe in supernet.recipe 'gpu'"),
+        (["--set", "retrain.recipe=cpu_retrained"], "Did you mean 'cpu_retrain'?"),
         (["--device", "cuda"], "cuda was asked for, and torch finds no GPU here"),
         (["--device", "gpu"], "device"),
         (["--oracle", "luck"], "search.oracle"),
-        (["--population", "0"], "search.population"),
+        (["--set", "search.population=0"], "search.population"),
         (["--subspace", "nowhere"], "nowhere: no such file"),
         (["--subspace", "{bare}/empty.parquet"], "empty.parquet is empty: there is nothing to search"),
         (["--subspace", "{bare}/transnas.parquet"], "is not of space nas_bench_macro"),
         (["--subspace", "{bare}/macro.parquet", "--oracle", "predictor"], "no run of lissnas was completed there"),
         (["--benchmark", "transnas_macro/jigsaw", "--subspace", "{bare}/transnas.parquet"], "space with networks"),
         (["--supernet", "nowhere"], "nowhere has no manifest.json"),
-        (["--side", "12"], "can't be reduced to 12"),
-        (["--side", "12", "--oracle", "table"], "can't be reduced to 12"),
+        (["--set", "images.side=12"], "can't be reduced to 12"),
+        (["--set", "images.side=12", "--oracle", "table"], "can't be reduced to 12"),
         (["--source", "folder"], "images.folder: needed for source folder"),
         (["--source", "cifar10", "--folder", "nowhere"], "CIFAR-10 is not in nowhere"),
-        (["--validation", "10000"], "can't be set apart"),
+        (["--set", "images.validation=10000"], "can't be set apart"),
     ],
     ids=lambda value: " ".join(value).replace("{bare}/", "") if isinstance(value, list) else "",
 )

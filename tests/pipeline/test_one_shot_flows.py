@@ -142,4 +142,13 @@ def test_again_nothing_is_done(home: Path) -> None:
 
 
 def test_other_images_are_another_search(home: Path) -> None:
-    flow("search", "--subspace", "shrunk", "--supernet", "data/supernet/nas_bench_macro", "--validation", "300", code=2)
+    flow(
+        "search",
+        "--subspace",
+        "shrunk",
+        "--supernet",
+        "data/supernet/nas_bench_macro",
+        "--set",
+        "images.validation=300",
+        code=2,
+    )

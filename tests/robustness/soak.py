@@ -73,7 +73,16 @@ def soak_labels(work: Path, labels: int) -> dict[str, Any]:
     program = work / "label.py"
     program.write_text(PROGRAM)
     words = ["--space", SPACE, "--program", f"{sys.executable} -S {program.absolute()}", "--out", str(work / "out")]
-    more = ["--networks", str(labels), "--attempts", "2", "--time-limit", str(LIMIT), "--workers", "0"]
+    more = [
+        "--networks",
+        str(labels),
+        "--set",
+        "label.attempts=2",
+        "--set",
+        f"label.time_limit={LIMIT}",
+        "--workers",
+        "0",
+    ]
     code = subprocess.run([sys.executable, "-m", "flows.label", *words, *more], stderr=subprocess.DEVNULL).returncode
     if code:
         raise LissnasError(f"the collecting ended with code {code}")

@@ -38,7 +38,6 @@ def test_all_problems_at_once_with_their_paths(tmp_path: Path) -> None:
         "predictor.eta",
         "shrink.elite.diversity",
         "shrink.elite.shrink_rat",
-        "shrink.elite.shrink_rate",
         "pipeline.seeds.0",
         "benchmarks.nas_bench_makro",
         "ranking.benchmarks.nas_bench_makro",
