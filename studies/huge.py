@@ -15,6 +15,7 @@ from rich.progress import track
 from lissnas import artifacts, spaces
 from lissnas.artifacts.stage_run import Outcome, finished
 from lissnas.cli import render
+from lissnas.config import ParamFiles
 from lissnas.core import process as process_module
 from lissnas.core.errors import LissnasError
 from lissnas.plots.figures import big
@@ -142,7 +143,7 @@ def huge_page(found: Sequence[Mapping[str, Any]], made_by: str) -> str:
 
 
 # -- compare_ofa: the methods on a space of 2e19 networks, judged by a surrogate -------------------------
-def ofa_outcome(params: Path, out: Path, settings: Mapping[str, Any] = OFA_SETTINGS) -> Outcome:
+def ofa_outcome(params: ParamFiles, out: Path, settings: Mapping[str, Any] = OFA_SETTINGS) -> Outcome:
     """Compare methods, at equal size, on Once-for-All MobileNetV3 by its predictor of ImageNet accuracy."""
     checked, source = description.load_params(params, settings), packaged(spaces.get(OFA))
     methods = chosen(checked.compare.methods, source)

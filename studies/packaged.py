@@ -17,7 +17,7 @@ from lissnas import artifacts, spaces
 from lissnas.artifacts.journal import LOG
 from lissnas.cli import render
 from lissnas.cli.render import attempt_lines
-from lissnas.config import label_width
+from lissnas.config import ParamFiles, label_width
 from lissnas.core.rng import stream
 from lissnas.oracles.label_table import read_labels
 from lissnas.predictors.accuracy import out_of_fold, tau_interval
@@ -29,9 +29,9 @@ NETWORKS = 150
 LOGS = Path("studies/results/label_logs")
 
 
-def packaged_rows(params_file: Path, work: Path) -> Iterator[dict[str, Any]]:
+def packaged_rows(params_files: ParamFiles, work: Path) -> Iterator[dict[str, Any]]:
     """Yield a row a space: its labels, trained unless they are there, and how well a predictor orders them."""
-    params = description.load_params(params_file, {"label.networks": NETWORKS})
+    params = description.load_params(params_files, {"label.networks": NETWORKS})
     for name in TRAINED:
         space, out, log = spaces.get(name), work / name, LOGS / f"{name}.jsonl"
         if log.exists() and not (out / LOG).exists():

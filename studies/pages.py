@@ -11,7 +11,7 @@ from typing import Any
 from lissnas import artifacts
 from lissnas.core import process
 
-PARAMS = Path("params.study.yaml")
+PARAMS = (Path("params.yaml"), Path("params.study.yaml"))
 WORK = Path("data/study")
 RESULTS = Path("studies/results")
 

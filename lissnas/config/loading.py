@@ -69,14 +69,15 @@ def load(
         path = _resolve(dotted, tree, overrides)
         given[path] = "--" + OPTIONS[dotted].replace("_", "-") if dotted in OPTIONS else "--set"
         problems += _put(tree, path, value)
-    if isinstance(tree["recipes"], dict):
-        tree["recipes"], wrong = inherited(tree["recipes"])
+    recipes = tree["recipes"]
+    if isinstance(recipes, dict):
+        tree["recipes"], wrong = inherited(recipes)
         problems += wrong
     params: Params | None = None
     try:
         params = Params.model_validate(tree)
     except ValidationError as error:
-        problems += [_line(e, given) for e in error.errors(include_url=False)]
+        problems += [_line(e, given) for e in error.errors(include_url=False) if not _of_base(e["loc"], recipes)]
     problems += _unknown_benchmarks(tree, known, list(spaces)) + _unknown_methods(tree, list(methods))
     if problems or params is None:
         raise ConfigError(source, problems)
@@ -159,6 +160,12 @@ def _put(tree: dict[str, Any], path: str, value: Any) -> list[str]:
             return [f"{path}: {'.'.join(sections[: i + 1])} is no section"]
     tree[key] = value
     return []
+
+
+def _of_base(path: Sequence[Any], recipes: Any) -> bool:
+    """Return whether an error is at a key that a recipe has from its base, which has the same error."""
+    own = recipes.get(path[1]) if path[0] == "recipes" and len(path) > 2 else None
+    return isinstance(own, dict) and "base" in own and path[2] not in own
 
 
 def _line(error: Any, given: Mapping[str, str]) -> str:

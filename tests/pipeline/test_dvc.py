@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ("nasbench101", "nas_bench_macro", "transnas/class_scene")
@@ -99,7 +100,7 @@ def test_the_committed_lock_is_in_step_with_code_and_parameters(clone: Path) -> 
         ),
         ("transnas/jigsaw: {target_size: 1000", "transnas/jigsaw: {target_size: 999", set()),
         ("labels: 300, width: 0.5", "labels: 300, width: 0.25", SUPERNET | RETRAIN | RANKING),
-        ("steps: 450", "steps: 451", SUPERNET | SEARCH | RANKING),
+        ("steps: 450", "steps: 451", ONE_SHOT),  # the base of the recipe that retrains
         ("steps: 60 ", "steps: 61 ", RETRAIN),
         ("threads: 1 ", "threads: 2 ", set()),
         ("side: 16", "side: 8", ONE_SHOT),
@@ -117,3 +118,17 @@ def test_a_leaf_reruns_what_uses_it(clone: Path, old: str, new: str, stages: set
         assert changed_by_params(clone) == stages
     finally:
         path.write_text(before)
+
+
+def test_a_stage_that_uses_a_recipe_depends_on_its_bases_too() -> None:
+    params = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+    stages = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
+    for stage in ("supernet", "search", "retrain"):
+        section = "retrain" if stage == "retrain" else "supernet"
+        assert f"recipes.${{{section}.recipe}}" in stages[stage]["params"]
+        recipe = params["recipes"][params[section]["recipe"]]
+        while base := recipe.get("base"):
+            assert f"recipes.{base}" in stages[stage]["params"], stage
+            recipe = params["recipes"][base]
+    for ranked in params["ranking"]["benchmarks"].values():
+        assert "base" not in params["recipes"][ranked["recipe"]]

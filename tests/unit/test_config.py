@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-import lissnas
 from lissnas import benchmarks, config, spaces
 from lissnas.core.errors import ConfigError
 
@@ -21,10 +20,6 @@ def problems(tmp_path: Path, text: str | bytes, **overrides: Any) -> list[str]:
         config.load(path, overrides, benchmarks.names(), spaces=spaces.names())
     assert caught.value.exit_code == 2
     return caught.value.problems
-
-
-def test_the_packaged_values_are_those_of_the_pipeline() -> None:
-    assert (Path(lissnas.__file__).parent / "params.yaml").read_text() == GOOD
 
 
 def test_all_problems_at_once_with_their_paths(tmp_path: Path) -> None:

@@ -140,3 +140,16 @@ def test_a_wrong_base_is_named(tmp_path: Path, text: str, lines: list[str]) -> N
     assert len(caught.value.problems) == len(lines)
     for found, line in zip(caught.value.problems, lines, strict=True):
         assert found.startswith(line)
+
+
+def test_what_is_wrong_in_a_base_is_reported_once(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(
+        "recipes: {a: {base: b}, b: {base: cpu, steps: x, stepz: 1}, c: {base: a, steps: y}}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        description.load_params(tmp_path / "r.yaml", {})
+    assert [line.split(":")[0] for line in caught.value.problems] == [
+        "recipes.b.steps",
+        "recipes.b.stepz",
+        "recipes.c.steps",
+    ]
