@@ -202,9 +202,7 @@ class ChoiceSpace(Space):
         for _ in range(MUTATE_TRIES):
             if not len(todo):
                 break
-            rows = self._redraw(archs[todo], edits[todo], rng)
-            ok = self.valid(rows)
-            rows[ok] = self.canonical(rows[ok])
+            rows, ok = self.networks(self._redraw(archs[todo], edits[todo], rng))
             ok[ok] = self.distance(archs[todo[ok]], rows[ok]) == edits[todo[ok]]
             out[todo[ok]] = rows[ok]
             todo = todo[~ok]

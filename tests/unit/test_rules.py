@@ -21,7 +21,7 @@ from lissnas.shrinkers.memory_budget import memory_for, rows_in_memory
 from lissnas.shrinkers.problem import Problem
 from lissnas.shrinkers.selection import Strata, target_size
 from lissnas.shrinkers.state import REFERENCE, State
-from lissnas.spaces import AnyNetX, ChoiceSpace, cell
+from lissnas.spaces import AnyNetX, ChoiceSpace, cell, choices
 from lissnas.spaces.base import IntArray
 from lissnas.spaces.cell import adjacency
 from lissnas.spaces.chain import ChainSpace, Layer, Skeleton, Stage, convolution
@@ -268,7 +268,7 @@ def test_many_rows_are_changed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
     assert isinstance(space, DeclaredSpace)
     rng = np.random.default_rng(0)
     archs, edits = space.sample(100, rng), np.arange(100) % 3
-    monkeypatch.setattr(declared_product, "MUTATE_CHUNK", 7)
+    monkeypatch.setattr(choices, "MUTATE_CHUNK", 7)
     for n in (6, 7, 8, 14, 100):
         assert (space.distance(archs[:n], space.mutate(archs[:n], edits[:n], rng)) == edits[:n]).all()
 
@@ -307,8 +307,8 @@ def test_mistakes_behind_a_position_without_a_name_are_named_too() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_space(text, "space.yaml")
     assert [problem.partition(",")[0] for problem in caught.value.problems] == [
-        "line 4: positions: the key 'name' is missing",
-        "line 7: position 'b' stands twice",
+        "line 4: positions.0: the key 'name' is missing",
+        "line 7: duplicate position 'b'",
     ]
 
 

@@ -10,9 +10,10 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from lissnas.spaces.base import Archs, BoolArray, IntArray
-from lissnas.spaces.declared.records import AtMost, Declaration, Exchange, Forbid, IfThen, Match
+from lissnas.spaces.declared.declaration import Exchange, ProductDeclaration
+from lissnas.spaces.declared.fields import Match
 from lissnas.spaces.declared.rules import Rules
-from lissnas.spaces.declared.yaml import Checked
+from lissnas.spaces.declared.yaml import problems_in
 
 MOST_FORMS = 5_040
 """Forms of a network that are tried one by one: seven positions in any order."""
@@ -134,7 +135,8 @@ class Exchanges:
     them are passed over: the form that is kept is the least that breaks none.
     """
 
-    def __init__(self, declaration: Declaration, rules: Rules, checked: Checked) -> None:
+    def __init__(self, declaration: ProductDeclaration, rules: Rules, source: str) -> None:
+        self.source = source
         self.rules = rules
         self.length = len(declaration.positions)
         self.parts: list[Part] = []
@@ -144,24 +146,38 @@ class Exchanges:
             swaps = [swap for entry in entries for swap in _swaps(entry, self.length)]
             broken = next((s for s in swaps if _inactive(declaration, s) != _inactive(declaration, None)), None)
             if broken is not None:
-                checked.say(entries[0].line, "exchange: the rules of `inactive` must stay the same under the exchange")
+                what = "exchange: the rules of `inactive` must stay the same under the exchange"
+                raise problems_in(source, [(entries[0].line, what)])
             part: Part = Sorted(entries[0].groups)
             if len(entries) > 1:
-                part = _generate(entries, swaps, self.length, checked)
+                part = self._generate(entries, swaps)
             same = all(_constraints(declaration, swap) == _constraints(declaration, None) for swap in swaps)
             self.parts.append(part)
             (blind if same else sighted).append(part)
         self._blind = blind
         self._tried: list[Permutation] = []
         if math.prod(part.count() for part in sighted) > MOST_FORMS:
-            checked.say(
-                declaration.exchanges[0].line,
+            what = (
                 f"exchange: constraints tell exchanged positions apart, so that more than {MOST_FORMS:,} forms of a "
-                "network would have to be tried; make the constraints alike for them, or exchange fewer",
+                "network would have to be tried; make the constraints alike for them, or exchange fewer"
             )
-        elif sighted:
+            raise problems_in(source, [(declaration.exchanges[0].line, what)])
+        if sighted:
             every = itertools.product(*(part.permutations(self.length) for part in sighted))
             self._tried = [_composed(chosen, self.length) for chosen in every]
+
+    def _generate(self, entries: list[Exchange], swaps: list[Permutation]) -> Part:
+        """Return everything that swaps generate; notes if that is too much."""
+        found = {tuple(range(self.length))}
+        fresh = list(found)
+        while fresh and len(found) <= MOST_FORMS:
+            fresh = list({_composed((p, swap), self.length) for p in fresh for swap in swaps} - found)
+            found.update(fresh)
+        if len(found) > MOST_FORMS:
+            what = f"exchange: together with others it makes more than {MOST_FORMS:,} forms of a network"
+            raise problems_in(self.source, [(entries[-1].line, what)])
+        support = sorted({p for entry in entries for group in entry.groups for p in group})
+        return Listed(tuple(support), tuple(sorted(found)))
 
     def count(self) -> int:
         """Return how many permutations all exchanges make together."""
@@ -239,44 +255,29 @@ def _composed(permutations: tuple[Permutation, ...], length: int) -> Permutation
     return row
 
 
-def _generate(entries: list[Exchange], swaps: list[Permutation], length: int, checked: Checked) -> Part:
-    """Return everything that swaps generate; says where that is too much."""
-    found = {tuple(range(length))}
-    fresh = list(found)
-    while fresh and len(found) <= MOST_FORMS:
-        fresh = list({_composed((p, swap), length) for p in fresh for swap in swaps} - found)
-        found.update(fresh)
-    if len(found) > MOST_FORMS:
-        checked.say(
-            entries[-1].line, f"exchange: together with others it makes more than {MOST_FORMS:,} forms of a network"
-        )
-    support = sorted({p for entry in entries for group in entry.groups for p in group})
-    return Listed(tuple(support), tuple(sorted(found)))
-
-
 def _moved(match: Match, swap: Permutation) -> Match:
     return tuple(sorted((swap[p], choices) for p, choices in match))
 
 
-def _inactive(declaration: Declaration, swap: Permutation | None) -> set[tuple[Match, int]]:
+def _inactive(declaration: ProductDeclaration, swap: Permutation | None) -> set[tuple[Match, int]]:
     """Return the rules of `inactive`, one a position, with positions exchanged."""
     to = swap or tuple(range(len(declaration.positions)))
     return {(_moved(rule.match, to), to[p]) for rule in declaration.inactive for p in rule.positions}
 
 
-def _constraints(declaration: Declaration, swap: Permutation | None) -> set[object]:
+def _constraints(declaration: ProductDeclaration, swap: Permutation | None) -> set[object]:
     """Return the constraints with positions exchanged, in a form that can be compared."""
     to = swap or tuple(range(len(declaration.positions)))
     out: set[object] = set()
     for c in declaration.constraints:
-        if isinstance(c, Forbid):
-            out.add(("forbid", _moved(c.match, to)))
-        elif isinstance(c, IfThen):
-            out |= {("if", _moved(c.match, to), _moved((then,), to)) for then in c.then}
-        elif isinstance(c, AtMost):
-            prices = declaration.costs[c.cost].by_choice
+        if c.forbid:
+            out.add(("forbid", _moved(c.forbid, to)))
+        elif c.if_:
+            out |= {("if", _moved(c.if_, to), _moved((then,), to)) for then in c.then}
+        elif c.at_most is not None:
+            prices = declaration.costs[c.at_most.cost].by_choice
             paid = frozenset((to[p], prices[p]) for p in prices if any(prices[p]))
-            out.add(("at_most", c.cost, c.value, paid))
+            out.add(("at_most", c.at_most.cost, c.at_most.value, paid))
         else:
-            out.add(("ordered", tuple(to[p] for p in c.positions)))
+            out.add(("ordered", tuple(to[p] for p in c.ordered)))
     return out

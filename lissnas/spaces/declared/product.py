@@ -11,12 +11,10 @@ from functools import cached_property
 
 import numpy as np
 from numpy.random import Generator
-from scipy.special import betaincinv
 
 from lissnas.core.errors import InvalidArchitecture, UserError, short, unknown_name
 from lissnas.spaces.base import (
     LISTABLE,
-    MUTATE_TRIES,
     Archs,
     BoolArray,
     Features,
@@ -29,11 +27,10 @@ from lissnas.spaces.base import (
     is_in,
     raise_first,
 )
-from lissnas.spaces.choices import MUTATE_CHUNK, ChoiceSpace
+from lissnas.spaces.choices import ChoiceSpace
+from lissnas.spaces.declared.declaration import Metric, ProductDeclaration
 from lissnas.spaces.declared.exchanges import Exchanges
-from lissnas.spaces.declared.records import Declaration, Metric
 from lissnas.spaces.declared.rules import Rules
-from lissnas.spaces.declared.yaml import Checked
 
 CHUNK, CELLS = 1 << 18, 1 << 24
 """Rows that are drawn or listed at once; fewer where they have so many positions that they hold more choices."""
@@ -60,7 +57,7 @@ class Declared:
 
     def declare(self, metric: Metric, text: str) -> None:
         """Keep what was declared."""
-        self.metric_name, self.maximize, self.text = metric.name, metric.maximize, text
+        self.metric_name, self.maximize, self.text = metric.name, metric.direction == "maximize", text
 
 
 class DeclaredSpace(Declared, ChoiceSpace):
@@ -76,18 +73,14 @@ class DeclaredSpace(Declared, ChoiceSpace):
     their first choice instead (`fills` is False), and any other choice of theirs is one more edit.
     """
 
-    def __init__(
-        self, declaration: Declaration, source: str = "", text: str = "", checked: Checked | None = None
-    ) -> None:
+    def __init__(self, declaration: ProductDeclaration, source: str = "", text: str = "") -> None:
         positions = declaration.positions
         super().__init__(declaration.name, [len(p.choices) for p in positions], source)
         self.declare(declaration.metric, text)
         self.positions = tuple(p.name for p in positions)
         self.choices = tuple(p.choices for p in positions)
         self.rules = Rules(declaration)
-        checked = checked or Checked(source)
-        self._exchanges = Exchanges(declaration, self.rules, checked)
-        checked.raise_any()
+        self._exchanges = Exchanges(declaration, self.rules, source)
         self.cost_names = tuple(declaration.costs)  # type: ignore[misc]  # known only to the instance
         self.descriptions = math.prod(map(int, self.radix))
         self.size_exact = self.free or self.descriptions <= LISTABLE
@@ -183,10 +176,12 @@ class DeclaredSpace(Declared, ChoiceSpace):
         """
         if self.size_exact:
             return self.size(), self.size(), 1.0
+        from scipy.stats import binomtest  # loads slowly, and few spaces need it
+
         hits = int(self._is_canonical(self._uniform(INTERVAL_TRIES, rng)).sum())
-        low, high = clopper_pearson(hits, INTERVAL_TRIES, confidence)
+        share = binomtest(hits, INTERVAL_TRIES).proportion_ci(confidence, "exact")
         total = self.descriptions
-        return math.floor(Fraction(low) * total), math.ceil(Fraction(high) * total), confidence
+        return math.floor(Fraction(share.low) * total), math.ceil(Fraction(share.high) * total), confidence
 
     @cached_property
     def _listing(self) -> Archs:
@@ -292,24 +287,6 @@ class DeclaredSpace(Declared, ChoiceSpace):
         keep = distinct_children(parent, self._raw_key(children), own)
         return children[keep], parent[keep]
 
-    def mutate(self, archs: Archs, edits: IntArray, rng: Generator, kind: str | None = None) -> Archs:
-        """Return random networks at exactly `edits[i]` edits, positions with more choices drawn more often."""
-        self.check_rows(archs)
-        self.check_kind(kind)
-        if len(archs) > MUTATE_CHUNK:
-            chunks = [slice(lo, lo + MUTATE_CHUNK) for lo in range(0, len(archs), MUTATE_CHUNK)]
-            return np.concatenate([self.mutate(archs[c], edits[c], rng, kind) for c in chunks])
-        out = archs.copy()
-        todo = np.flatnonzero(edits > 0)
-        for _ in range(MUTATE_TRIES):
-            if not len(todo):
-                break
-            rows, ok = self._exchanges.settle(self._redraw(archs[todo], edits[todo], rng))
-            ok[ok] = self.distance(archs[todo[ok]], rows[ok]) == edits[todo[ok]]
-            out[todo[ok]] = rows[ok]
-            todo = todo[~ok]
-        return out
-
     def _redraw(self, archs: Archs, edits: IntArray, rng: Generator) -> Archs:
         """Change `edits[i]` positions of row i, those that don't matter filled at random first."""
         rows, rate = self.canonical(archs), np.broadcast_to(self._n_steps, archs.shape)
@@ -407,11 +384,3 @@ class DeclaredSpace(Declared, ChoiceSpace):
         if problems:
             raise InvalidArchitecture(*problems[0])
         return rows
-
-
-def clopper_pearson(hits: int, tries: int, confidence: float) -> tuple[float, float]:
-    """Return the interval of a share of which `hits` of `tries` were seen (Clopper and Pearson, 1934)."""
-    tail = (1 - confidence) / 2
-    low = float(betaincinv(hits, tries - hits + 1, tail)) if hits else 0.0
-    high = float(betaincinv(hits + 1, tries - hits, 1 - tail)) if hits < tries else 1.0
-    return low, high

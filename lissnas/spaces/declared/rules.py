@@ -8,7 +8,8 @@ from fractions import Fraction
 import numpy as np
 
 from lissnas.spaces.base import Archs, BoolArray, FloatArray, IntArray
-from lissnas.spaces.declared.records import AtMost, Constraint, Declaration, Forbid, IfThen, Match, Ordered
+from lissnas.spaces.declared.declaration import Constraint, ProductDeclaration
+from lissnas.spaces.declared.fields import Match
 
 
 class Rules:
@@ -19,11 +20,11 @@ class Rules:
     hold, and `then` asks nothing of them. They cost nothing.
     """
 
-    def __init__(self, declaration: Declaration) -> None:
+    def __init__(self, declaration: ProductDeclaration) -> None:
         self.declaration = declaration
         self.radix = np.array([len(p.choices) for p in declaration.positions])
         self.constraints = declaration.constraints
-        self._ranks = {c: self._rank(c) for c in self.constraints if isinstance(c, Ordered)}
+        self._ranks = {c: self._rank(c) for c in self.constraints if c.ordered}
         self._prices = {
             name: {p: np.array([int(Fraction(x) * cost.scale) for x in prices]) for p, prices in cost.by_choice.items()}
             for name, cost in declaration.costs.items()
@@ -84,16 +85,17 @@ class Rules:
         return among
 
     def _keeps(self, constraint: Constraint, rows: Archs, active: BoolArray) -> BoolArray:
-        if isinstance(constraint, Forbid):
-            return ~self._holds(constraint.match, rows, active)
-        if isinstance(constraint, AtMost):
-            limit = math.floor(Fraction(constraint.value) * self.declaration.costs[constraint.cost].scale)
-            return np.asarray(self.exact_cost(constraint.cost, rows, active) <= min(limit, 2**62))
+        if constraint.forbid:
+            return ~self._holds(constraint.forbid, rows, active)
+        if constraint.at_most is not None:
+            name, value = constraint.at_most.cost, constraint.at_most.value
+            limit = math.floor(Fraction(value) * self.declaration.costs[name].scale)
+            return np.asarray(self.exact_cost(name, rows, active) <= min(limit, 2**62))
         ok = np.ones(len(rows), bool)
-        if isinstance(constraint, IfThen):
-            asked = self._holds(constraint.match, rows, active)
+        if constraint.if_:
+            concerned = self._holds(constraint.if_, rows, active)
             for p, choices in constraint.then:
-                ok &= ~asked | ~active[:, p] | self._among(p, choices, rows)
+                ok &= ~concerned | ~active[:, p] | self._among(p, choices, rows)
             return ok
         highest = np.full(len(rows), -1)
         for p, rank in self._ranks[constraint]:
@@ -102,9 +104,9 @@ class Rules:
             highest = np.where(active[:, p], here, highest)
         return ok
 
-    def _rank(self, constraint: Ordered) -> list[tuple[int, IntArray]]:
+    def _rank(self, constraint: Constraint) -> list[tuple[int, IntArray]]:
         """Return each position with its choices as ranks among all numbers compared: decimals stay exact."""
         positions = self.declaration.positions
-        numbers = sorted({n for p in constraint.positions for n in positions[p].numbers or ()})
+        numbers = sorted({n for p in constraint.ordered for n in positions[p].numbers or ()})
         rank = {n: i for i, n in enumerate(numbers)}
-        return [(p, np.array([rank[n] for n in positions[p].numbers or ()])) for p in constraint.positions]
+        return [(p, np.array([rank[n] for n in positions[p].numbers or ()])) for p in constraint.ordered]

@@ -9,10 +9,10 @@ import numpy as np
 from lissnas.core.errors import ConfigError, UserError
 from lissnas.spaces.base import Space
 from lissnas.spaces.cell import MOST_BYTES, CellSpace, table_bytes
+from lissnas.spaces.declared.declaration import CellDeclaration
 from lissnas.spaces.declared.grammar import read_declaration
 from lissnas.spaces.declared.product import SAMPLE_TRIES, Declared, DeclaredSpace
-from lissnas.spaces.declared.records import Cell, Declaration
-from lissnas.spaces.declared.yaml import Checked
+from lissnas.spaces.declared.yaml import MAX_BYTES, problems_in
 from lissnas.spaces.edge_cell import EdgeCellSpace
 
 __all__ = ["Declared", "DeclaredCell", "DeclaredEdgeCell", "DeclaredSpace", "parse_space", "read_space"]
@@ -21,7 +21,8 @@ __all__ = ["Declared", "DeclaredCell", "DeclaredEdgeCell", "DeclaredSpace", "par
 class DeclaredCell(Declared, CellSpace):
     """A declared space of cells with operations on vertices."""
 
-    def __init__(self, declaration: Declaration, cell: Cell, source: str, text: str) -> None:
+    def __init__(self, declaration: CellDeclaration, source: str, text: str) -> None:
+        cell = declaration.cell
         CellSpace.__init__(self, declaration.name, cell.ops, cell.max_edges, source, cell.vertices)
         self.declare(declaration.metric, text)
 
@@ -29,7 +30,8 @@ class DeclaredCell(Declared, CellSpace):
 class DeclaredEdgeCell(Declared, EdgeCellSpace):
     """A declared space of cells with operations on edges."""
 
-    def __init__(self, declaration: Declaration, cell: Cell, source: str, text: str) -> None:
+    def __init__(self, declaration: CellDeclaration, source: str, text: str) -> None:
+        cell = declaration.cell
         EdgeCellSpace.__init__(self, declaration.name, cell.ops, cell.vertices, cell.max_edges, source)
         self.declare(declaration.metric, text)
 
@@ -37,12 +39,13 @@ class DeclaredEdgeCell(Declared, EdgeCellSpace):
 def read_space(path: Path) -> Space:
     """Return the space that a YAML file declares; raises ConfigError with every problem in it."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1).decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(str(path), ["no such file"]) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError(str(path), [f"line {line}: byte {error.start} is not UTF-8; save it as UTF-8"]) from None
+        raise problems_in(str(path), [(line, f"byte {error.start} is not UTF-8; save it as UTF-8")]) from None
     except OSError as error:
         raise ConfigError(str(path), [f"can't be read: {error.strerror}"]) from None
     return parse_space(text, str(path))
@@ -50,35 +53,34 @@ def read_space(path: Path) -> Space:
 
 def parse_space(text: str, source: str) -> Space:
     """Return the space that a YAML text declares; `source` names it in messages."""
-    declaration, checked = read_declaration(text, source)
-    if declaration.cell is not None:
-        return _cell(declaration, declaration.cell, checked, text)
-    space = DeclaredSpace(declaration, source, text, checked)
-    _refuse_empty(space, checked)
+    declaration = read_declaration(text, source)
+    if isinstance(declaration, CellDeclaration):
+        return _cell(declaration, source, text)
+    space = DeclaredSpace(declaration, source, text)
+    _refuse_empty(space)
     return space
 
 
-def _cell(declaration: Declaration, cell: Cell, checked: Checked, text: str) -> Space:
-    """Return a space of cells; raises ConfigError where its tables or keys would be too large."""
-    if cell.on_edges:
+def _cell(declaration: CellDeclaration, source: str, text: str) -> Space:
+    """Return a space of cells; raises ConfigError if its tables or keys would be too large."""
+    cell = declaration.cell
+    if cell.ops_on == "edges":
         try:
-            return DeclaredEdgeCell(declaration, cell, checked.source, text)
+            return DeclaredEdgeCell(declaration, source, text)
         except UserError as error:
-            checked.say(cell.line, f"cell: {error}")
-            checked.raise_any()
+            raise problems_in(source, [(cell.line, f"cell: {error}")]) from None
     needed = table_bytes(len(cell.ops), cell.max_edges, cell.vertices)
     if needed > MOST_BYTES:
-        checked.say(
-            cell.line,
+        what = (
             f"cell: {len(cell.ops)} operations on vertices would need tables of {needed / 1e9:.1f} GB, at most "
-            f"{MOST_BYTES / 1e9:g} GB are allowed; take fewer operations, edges or vertices",
+            f"{MOST_BYTES / 1e9:g} GB are allowed; take fewer operations, edges or vertices"
         )
-        checked.raise_any()
-    return DeclaredCell(declaration, cell, checked.source, text)
+        raise problems_in(source, [(cell.line, what)])
+    return DeclaredCell(declaration, source, text)
 
 
-def _refuse_empty(space: DeclaredSpace, checked: Checked) -> None:
-    """Raise ConfigError for a space without networks: by counting where it can be listed, else by trying."""
+def _refuse_empty(space: DeclaredSpace) -> None:
+    """Raise ConfigError for a space without networks: by counting if it can be listed, else by trying."""
     constraints = space.rules.constraints
     if not constraints:
         return
@@ -90,5 +92,4 @@ def _refuse_empty(space: DeclaredSpace, checked: Checked) -> None:
             if space.size():
                 return
             what = f"constraints leave nothing: each of the {space.descriptions:,} rows breaks one of them"
-        checked.say(min(c.line for c in constraints), what)
-        checked.raise_any()
+        raise problems_in(space.source, [(min(c.line for c in constraints), what)]) from None
