@@ -1,4 +1,4 @@
-"""Files that are complete or absent: formats, atomic writes, locks, manifests, checkpoints, object storage."""
+"""Files that are complete or absent: formats, locks, manifests, checkpoints, journals, object storage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lissnas.artifacts.formats import (
     to_parquet,
     to_parquet_parts,
 )
-from lissnas.artifacts.journal import LOG
+from lissnas.artifacts.journal import LOG, TASKS, Journal
 from lissnas.artifacts.lock import locked
 from lissnas.artifacts.remote import anywhere, fetched, here, shown
 from lissnas.artifacts.stage_run import PARAMETERS, Outcome, finished, run, run_here
@@ -28,8 +28,10 @@ __all__ = [
     "PARAMETERS",
     "RUN",
     "STATE",
+    "TASKS",
     "WRITING",
     "Checkpoint",
+    "Journal",
     "Outcome",
     "anywhere",
     "digest",

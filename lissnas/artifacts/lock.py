@@ -20,8 +20,8 @@ from lissnas.core.errors import UserError
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` for writing; raises UserError that says who holds it.
+def locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
+    """Hold `folder` for writing; raises UserError that names who still holds it after `wait` seconds.
 
     The operating system releases the lock when its holder ends, however it ends.
     """
@@ -29,7 +29,7 @@ def locked(folder: Path) -> Iterator[None]:
     holder = path.with_suffix(".holder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path, timeout=0)
+        lock = filelock.FileLock(path, timeout=wait)
         lock.acquire()
     except filelock.Timeout:
         raise UserError(

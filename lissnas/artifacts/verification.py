@@ -1,4 +1,4 @@
-"""What lies on disk against the checksums that were written with it: results, checkpoints, logs of labels."""
+"""What lies on disk against the checksums that were written with it: results, checkpoints, journals."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from lissnas.artifacts import folder as folder_module
 from lissnas.artifacts.remote import fetched, is_remote
 from lissnas.core.errors import DamagedFile, LissnasError, UserError
 
-RESULT, CHECKPOINT, LABELS = "result", "checkpoint", "label log"
+RESULT, CHECKPOINT = "result", "checkpoint"
+JOURNALS = {journal.LOG: "label log", journal.TASKS: "task log"}
 FOREIGN = {".git", ".venv", ".dvc", "mlruns", "mlartifacts", "node_modules", "site-packages"}
 """Folders of other programs; MLflow keeps single files of a result."""
 
 
 @dataclass(frozen=True)
 class Verified:
-    """A result, a checkpoint or a log of labels; and what is wrong with it, nothing where it is sound."""
+    """A result, a checkpoint or a journal; and what is wrong with it, nothing where it is sound."""
 
     path: Path
     kind: str
@@ -59,8 +60,8 @@ def _of_file(path: Path) -> Iterator[Verified]:
         yield Verified(path.parent, RESULT, tuple(_result(path.parent)))
     elif path.name == checkpoint.STATE:
         yield Verified(path.parent, CHECKPOINT, tuple(checkpoint.checkpoint_damages(path.parent)))
-    elif path.name == journal.LOG:
-        yield Verified(path, LABELS, tuple(journal.damages(path)))
+    elif path.name in JOURNALS:
+        yield Verified(path, JOURNALS[path.name], tuple(journal.damages(path)))
     elif path.name in (manifest := folder_module.read_manifest(path.parent) or {}):
         yield Verified(path, RESULT, tuple(folder_module.damages(path.parent, {path.name: manifest[path.name]})))
 
@@ -69,7 +70,7 @@ def _below(top: Path) -> Iterator[Verified]:
     """Yield what is in a folder and below it, and the checkpoints of a run that would leave its result there."""
     for folder, folders, files in chain.from_iterable(os.walk(start) for start in (top, *checkpoint.kept_beside(top))):
         folders[:] = sorted(name for name in folders if name not in FOREIGN)
-        for name in (folder_module.MANIFEST, checkpoint.STATE, journal.LOG):
+        for name in (folder_module.MANIFEST, checkpoint.STATE, *JOURNALS):
             if name in files and (name != folder_module.MANIFEST or _is_ours(Path(folder))):
                 yield from _of_file(Path(folder) / name)
 

@@ -6,20 +6,16 @@ that was ended had collected is not collected again. A training that fails is a 
 
 from __future__ import annotations
 
-import errno
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from io import FileIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lissnas import artifacts
-from lissnas.artifacts.journal import _line, _record
-from lissnas.core.errors import LissnasError, UserError
+from lissnas.artifacts.journal import Journal
+from lissnas.core.errors import LissnasError
 from lissnas.core.redaction import redacted
 
 ERROR_LENGTH = 300
@@ -82,44 +78,25 @@ def one_by_one(label_one: Labeller, archs: Sequence[str]) -> Iterator[Attempt]:
 
 
 class LabelLog:
-    """Every attempt so far, by architecture; `append` adds one to the file before it returns.
+    """Every attempt so far, by architecture, on top of a journal; `append` adds one to the file before it returns."""
 
-    A line is a record, with a checksum; the first one says what labels are a function of. The system may
-    end a process, or the machine, within a write: what is left of that line is cut off at the next opening.
-    """
-
-    def __init__(self, file: FileIO, attempts: Sequence[Attempt]) -> None:
-        self._file = file
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
         self.attempts: dict[str, list[Attempt]] = {}
-        for one in attempts:
+        for record in journal.records:
+            one = Attempt(**record)
             self.attempts.setdefault(one.arch, []).append(one)
 
     @classmethod
     @contextmanager
     def opened(cls, path: Path, parameters: Any) -> Iterator[LabelLog]:
-        """Open the log of labels that are a function of `parameters`, for this process alone.
-
-        Raises UserError where another process has it, its labels are a function of others, or it is a folder;
-        DamagedFile where a line is not what was written.
-        """
-        if path.is_dir():
-            raise UserError(f"{path} is a folder, where a file of labels belongs; move it away")
-        with artifacts.locked(path):
-            attempts = _recovered(path, artifacts.digest(parameters))
-            with FileIO(path, "a") as file:
-                yield cls(file, attempts)
+        """Open the log of labels that are a function of `parameters`, for this process alone (`Journal.opened`)."""
+        with Journal.opened(path, parameters) as journal:
+            yield cls(journal)
 
     def append(self, one: Attempt) -> None:
         """Add an attempt; it is on disk when this returns."""
-        line, end = _line(asdict(one)), os.fstat(self._file.fileno()).st_size
-        try:
-            with artifacts.naming(str(self._file.name)):
-                if self._file.write(line) != len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(self._file.fileno())
-        except BaseException:
-            self._file.truncate(end)  # or the next line would begin within this one
-            raise
+        self._journal.append(asdict(one))
         self.attempts.setdefault(one.arch, []).append(one)
 
     def value(self, arch: str) -> float | None:
@@ -158,18 +135,3 @@ def collect(
             on_attempt(one)
         if sum(map(len, log.attempts.values())) == before:
             raise LabellerUnavailable(f"{len(left)} networks were to be labelled, and nothing came back")
-
-
-def _recovered(path: Path, parameters: str) -> list[Attempt]:
-    """Read all whole lines, cut a torn one off the end; begin a new log with what its labels depend on."""
-    data = path.read_bytes() if path.exists() else b""
-    whole = data.rfind(b"\n") + 1
-    if not whole:
-        artifacts.write(path, _line({"parameters": parameters}))
-        return []
-    if whole < len(data):
-        os.truncate(path, whole)
-    records = [_record(path, number, line) for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1)]
-    if records[0].get("parameters") != parameters:
-        raise UserError(f"{path} holds labels of other parameters; choose another folder, or delete this one")
-    return [Attempt(**record) for record in records[1:]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lissnas import artifacts
+from lissnas.artifacts.journal import TASKS, Journal
 from lissnas.artifacts.remote import anywhere
 from lissnas.artifacts.stage_run import Outcome, run
 from lissnas.benchmarks import Benchmark
@@ -73,9 +74,12 @@ def compare_stage(
     parameters = {**common, "methods": list(methods), "seeds": list(seeds)}
     # What a task gave doesn't depend on which others run, so it is kept under what it depends on.
     curve_of = f"curve-{artifacts.digest(list(methods))[:12]}"  # it is cut to the sizes of these methods
-    tasks = _Tasks(artifacts.tasks_of(out), common)
 
     def work() -> dict[str, bytes]:
+        with Journal.opened(artifacts.tasks_of(out) / TASKS, common, restart=True) as journal:
+            return compared(_Tasks(journal))
+
+    def compared(tasks: _Tasks) -> dict[str, bytes]:
         ground = Ground.of(source)
         entries: dict[tuple[str, int], Entry] = {}
         curve: list[dict[str, Any]] = []
@@ -107,23 +111,22 @@ def compare_stage(
 
 
 class _Tasks:
-    """Results of finished tasks, kept until the whole is published."""
+    """What finished tasks returned, kept in a journal until the whole is published."""
 
-    def __init__(self, folder: Path, parameters: Mapping[str, Any]) -> None:
-        self.folder = folder
-        self.parameters = parameters
-
-    def _checkpoint(self, name: str, seed: int) -> artifacts.Checkpoint:
-        return artifacts.Checkpoint(self.folder / f"{name}-{seed}", {**self.parameters, "task": [name, seed]})
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._known = {(r["method"], r["seed"]): r for r in journal.records}
 
     def load(self, name: str, seed: int) -> Entry | None:
-        saved = self._checkpoint(name, seed).load()
-        return None if saved is None else Entry(json.loads(saved[1]), saved[0]["keys"], saved[0]["values"])
+        if (record := self._known.get((name, seed))) is None:
+            return None
+        keys, values = (base64.b64decode(record[what]) for what in ("keys", "values"))
+        return Entry(record["row"], np.frombuffer(keys, np.uint64), np.frombuffer(values, np.float64))
 
     def save(self, name: str, seed: int, entry: Entry) -> None:
-        # As a text: JSON that is written sorted would come back with its columns in another order.
-        arrays = {"keys": entry.keys, "values": entry.values}
-        self._checkpoint(name, seed).save(arrays, json.dumps(dict(entry.row)))
+        arrays = {"keys": entry.keys.astype(np.uint64), "values": entry.values.astype(np.float64)}
+        texts = {what: base64.b64encode(array.tobytes()).decode("ascii") for what, array in arrays.items()}
+        self._journal.append({"method": name, "seed": seed, "row": dict(entry.row), **texts})
 
 
 def _line(row: Mapping[str, Any], done: int, total: int) -> str:

@@ -6,7 +6,6 @@ it then scores networks whose true accuracy is known.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from lissnas import artifacts
+from lissnas.artifacts.journal import TASKS, Journal
 from lissnas.artifacts.remote import anywhere
 from lissnas.artifacts.stage_run import Outcome, run
 from lissnas.benchmarks import Benchmark
@@ -68,18 +68,21 @@ def ranking_stage(
     tasks = artifacts.tasks_of(out)
 
     def work() -> dict[str, bytes]:
+        with Journal.opened(tasks / TASKS, common, restart=True) as journal:
+            return ranked(journal)
+
+    def ranked(journal: Journal) -> dict[str, bytes]:
+        finished = {(r["method"], r["seed"]): r["found"] for r in journal.records}
         rows: list[dict[str, Any]] = []
         scored: list[dict[str, Any]] = []
         total = len(seeds) * len(settings.methods)
         for seed in seeds:
             spaces: dict[str, Archs] = {}
             for method in settings.methods:
-                at = {**common, "task": [method, seed]}
-                done = artifacts.Checkpoint(tasks / f"{method}-{seed}", at)
-                if (saved := done.load()) is None:
+                if (found := finished.get((method, seed))) is None:
                     if not spaces:
                         spaces = call(f"shrink seed {seed}", shrunk_spaces, params, benchmark, seed, threads)
-                    training = artifacts.Checkpoint(tasks / f"{method}-{seed}-training", at)
+                    training = artifacts.Checkpoint(tasks / f"{method}-{seed}", {**common, "task": [method, seed]})
                     name_of_task = f"{method} seed {seed}"
                     found = call(
                         name_of_task,
@@ -94,10 +97,8 @@ def ranking_stage(
                         training,
                         partial(on_training, name_of_task),
                     )
-                    done.save({}, json.dumps(found))  # as a text, which keeps the order of columns
+                    journal.append({"method": method, "seed": seed, "found": found})
                     training.clear()
-                else:
-                    found = json.loads(saved[1])
                 rows += found["rows"]
                 scored += found["scored"]
                 on_progress(_line(found["rows"], len(rows) // 2, total))

@@ -1,19 +1,22 @@
-"""Results that MLflow could not be told of: kept in mind here, told by `lissnas sync`."""
+"""Results that could not be logged to MLflow, kept in a journal until `lissnas sync` logs them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lissnas import artifacts
+from lissnas.artifacts.journal import Journal
 from lissnas.artifacts.stage_run import finished
 from lissnas.core.errors import LissnasError, first_line
 from lissnas.tracking.mlflow import log_stage
 
-FOLDER = Path(".lissnas/unlogged")
-"""A small file for each result; the result itself stays in its own folder."""
+JOURNAL = Path(".lissnas/unlogged.jsonl")
+"""A record when a result begins to wait, and one when it no longer does; results stay in their own folders."""
+WAIT = 30.0
+"""Seconds to wait for another process that writes to the journal."""
 
 
 @dataclass(frozen=True)
@@ -25,29 +28,33 @@ class Unlogged:
     seed: int | None
     group: str | None
 
-    @property
-    def file(self) -> Path:
-        """Return where it is kept in mind: the same result once."""
-        return FOLDER / f"{artifacts.digest(asdict(self))[:16]}.json"
-
 
 def keep(stage: str, folder: Path, seed: int | None, group: str | None) -> None:
-    """Keep a result in mind."""
+    """Record that a result waits for MLflow, once."""
     one = Unlogged(stage, str(folder.absolute()), seed, group)
-    artifacts.write(one.file, artifacts.to_json(asdict(one)))
+    with _opened() as journal:
+        if one not in _waiting(journal):
+            _append(journal, one, True)
+
+
+def waiting() -> list[Unlogged]:
+    """Return the results that wait for MLflow, in the order in which they were kept."""
+    if not JOURNAL.exists():
+        return []
+    with _opened() as journal:
+        return list(_waiting(journal))
 
 
 def sync(load_network: Callable[[Path], Any] | None = None) -> Iterator[tuple[Unlogged, str, bool]]:
-    """Tell MLflow of each result; yield it, where it is now or why it is not, and whether it is.
+    """Log each waiting result to MLflow; yield it, where it is now or why it is not, and whether it is.
 
     A result that is gone, or is not what its manifest says, is forgotten. `load_network` as in `log_stage`.
     """
-    for file in sorted(FOLDER.glob("*.json")):
-        one = Unlogged(**artifacts.read_json(file))
+    for one in waiting():
         try:
             outcome = finished(Path(one.folder))
         except LissnasError as error:
-            file.unlink()
+            _done(one)
             yield one, f"forgotten: {error}", False
             continue
         try:
@@ -55,5 +62,23 @@ def sync(load_network: Callable[[Path], Any] | None = None) -> Iterator[tuple[Un
         except Exception as error:
             yield one, first_line(error), False
             continue
-        file.unlink()
+        _done(one)
         yield one, place, True
+
+
+def _opened() -> AbstractContextManager[Journal]:
+    return Journal.opened(JOURNAL, "results that wait for MLflow", wait=WAIT)
+
+
+def _waiting(journal: Journal) -> dict[Unlogged, bool]:
+    last = {Unlogged(**record["result"]): record["waits"] for record in journal.records}
+    return {one: waits for one, waits in last.items() if waits}
+
+
+def _done(one: Unlogged) -> None:
+    with _opened() as journal:
+        _append(journal, one, False)
+
+
+def _append(journal: Journal, one: Unlogged, waits: bool) -> None:
+    journal.append({"result": asdict(one), "waits": waits})

@@ -1,4 +1,4 @@
-"""The study of mutants tells a test that notices a change from one that does not."""
+"""The study of mutants finds them again in code that has moved, and tells tests that notice from those that do not."""
 
 from __future__ import annotations
 
@@ -6,58 +6,77 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("cosmic_ray", reason="cosmic-ray is not installed (the extra `dev`)")
+
 from lissnas.core.errors import LissnasError
-from tests.robustness.mutants import check_tests, mutants, mutants_page, trier
+from tests.robustness.mutants import Mutant, Reaching, found_again, mutants_page, tried
 
 CODE = """\
-from __future__ import annotations
+LIMIT = 1
 
 
-def longer(first: list[int] | None, second: list[int]) -> bool:
-    return len(first or []) + 1 > len(second)
+def longer(first: list[int], second: list[int]) -> bool:
+    return len(first) + 1 > len(second) + LIMIT + 1
 """
 NOTICES = """\
 from small import longer
 
 
 def test_longer() -> None:
-    assert longer([1], [2]) and longer(None, []) and not longer([], [1]) and not longer([1, 2], [1, 2, 3])
+    assert longer([1], [1]) is False
     assert longer([1, 2, 3], [1]) and not longer([1], [1, 2, 3, 4])
+
+
+def test_nothing() -> None:
+    import small
 """
-SLEEPS = "def test_nothing() -> None:\n    import small\n"
+ROWS = [
+    {
+        "file": "before/large.py",
+        "operator": "core/ReplaceBinaryOperator_Add_Sub",
+        "diff": f"--- before/large.py\n+++ \n@@ -7 +7 @@\n-  return len(one) + 1 > len(second) + LIMIT + 1\n+  {added}",
+    }
+    for added in ("return len(one) - 1 > len(second) + LIMIT + 1", "return len(one) + 1 > len(second) + LIMIT - 1")
+]
 
 
-@pytest.mark.parametrize(("test", "outcome"), [(NOTICES, "killed"), (SLEEPS, "survived")])
-def test_what_a_test_makes_of_a_change(tmp_path: Path, test: str, outcome: str) -> None:
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
     (tmp_path / "small.py").write_text(CODE)
-    (tmp_path / "test_small.py").write_text(test)
-    found = mutants(tmp_path, 1000, core=("small.py",))
-    assert {m.line for m in found} == {5}  # nothing evaluates the annotations of line 4
-    some = [m for m in found if m.operator in ("core/ReplaceBinaryOperator_Add_Sub", "core/ReplaceOrWithAnd")]
-    assert len(some) == 2
-    name = test.partition("def ")[2].partition("(")[0]
-    with trier(tmp_path) as tried:
-        rows = [tried(one, [f"test_small.py::{name}"], 1.0) for one in some]
-    assert [row["outcome"] for row in rows] == [outcome, outcome], rows
-    assert (tmp_path / "small.py").read_text() == CODE
-    page = mutants_page(rows, "Made here.")
-    assert f"| all | 2 | {2 if outcome == 'killed' else 0} |" in page
-    assert ("+    return len(first or []) - 1 > len(second)" in page) == (outcome == "survived")
+    (tmp_path / "test_small.py").write_text(NOTICES)
+    return tmp_path
 
 
-def test_a_line_that_no_test_runs_is_not_noticed(tmp_path: Path) -> None:
-    (tmp_path / "small.py").write_text(CODE)
-    with trier(tmp_path) as tried:
-        row = tried(mutants(tmp_path, 1, core=("small.py",))[0], [], 0.0)
+def test_mutants_are_found_again_by_the_text_of_their_line(project: Path) -> None:
+    gone = {**ROWS[0], "diff": "-    yield None + nothing.at_all\n+    yield None - nothing.at_all"}
+    found = found_again(project, [*ROWS, gone], core=("small.py",))
+    operator = "core/ReplaceBinaryOperator_Add_Sub"
+    assert found == [Mutant("small.py", operator, 0, 5), Mutant("small.py", operator, 2, 5)]
+
+
+@pytest.mark.parametrize(("test", "outcome"), [("test_longer", "killed"), ("test_nothing", "survived")])
+def test_what_a_test_makes_of_a_change(project: Path, test: str, outcome: str) -> None:
+    (mutant, *_) = found_again(project, ROWS, core=("small.py",))
+    row = tried(project, mutant, [f"test_small.py::{test}"])
+    assert (row["outcome"], row["tests"]) == (outcome, 1), row
+    assert (project / "small.py").read_text() == CODE
+    page = mutants_page([row], "Made here.")
+    assert f"| all | 1 | {1 if outcome == 'killed' else 0} |" in page
+    assert ("+    return len(first) - 1 > len(second) + LIMIT + 1" in page) == (outcome == "survived")
+
+
+def test_a_line_that_no_test_runs_is_not_noticed(project: Path) -> None:
+    row = tried(project, Mutant("small.py", "core/NumberReplacer", 0, 1), [])
     assert (row["outcome"], row["tests"]) == ("survived", 0)
 
 
-def test_tests_that_are_not_there_are_an_error(tmp_path: Path) -> None:
+def test_tests_that_are_not_there_are_an_error(project: Path) -> None:
     """Otherwise pytest's code would say that they had noticed something."""
-    (tmp_path / "test_small.py").write_text(
-        "import pytest\n\n\n@pytest.mark.parametrize('name', ['1x8|2x16'])\ndef test_it(name):\n    pass\n"
-    )
-    check_tests(tmp_path, [])
-    check_tests(tmp_path, ["test_small.py::test_it[1x8|2x16]"])
-    with pytest.raises(LissnasError, match=r"tests that are not there: .*test_small.py::test_it"):
-        check_tests(tmp_path, ["test_small.py::test_it[1x8|2x16]", "test_small.py::test_it[1x8"])
+    (mutant, *_) = found_again(project, ROWS, core=("small.py",))
+    with pytest.raises(LissnasError, match=r"(?s)tests that are not there: .*test_small.py::test_other"):
+        tried(project, mutant, ["test_small.py::test_other"])
+
+
+def test_the_tests_of_a_line(project: Path) -> None:
+    reaching = Reaching(project, project, ["-p", "no:xdist", "test_small.py"])
+    assert reaching.tests(Mutant("small.py", "core/NumberReplacer", 0, 5)) == ["test_small.py::test_longer"]

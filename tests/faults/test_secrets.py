@@ -28,6 +28,7 @@ from lissnas import artifacts
 from lissnas.artifacts import remote
 from lissnas.cli import app
 from lissnas.core.errors import LissnasError, UserError
+from lissnas.tracking import pending
 from tests.pipeline.harness import served
 
 ROOT = Path(__file__).parents[2]
@@ -293,7 +294,7 @@ def test_both_servers_away(home: Home, here: Here) -> None:
     said = here(*SHRINK, PREFECT_API_URL=PLANTED["PREFECT_API_URL"])
     assert f"PREFECT_API_URL=http://{AWAY}/api does not answer" in said
     assert f"not logged to MLflow (API request to http://{AWAY}/" in said
-    assert list(home.folder.glob(".lissnas/unlogged/*.json"))
+    assert (home.folder / pending.JOURNAL).exists()
     home.check()
 
 

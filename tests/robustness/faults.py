@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lissnas import artifacts, benchmarks, config
-from lissnas.artifacts.journal import LOG, add_to, rows_in
+from lissnas.artifacts.journal import LOG, TASKS, Journal
 from lissnas.artifacts.verification import verified
 from lissnas.core.errors import LissnasError
 from lissnas.core.rng import stream
@@ -72,7 +72,7 @@ PROGRESS = re.compile(r"iteration +\d|generation +\d|\d+/\d+ ")
 """How a line of progress begins."""
 SAID = "said.log"
 """What a job prints, in its folder."""
-SAVED = (artifacts.STATE, artifacts.MANIFEST, LOG)
+SAVED = (artifacts.STATE, artifacts.MANIFEST, LOG, TASKS)
 """Files that are written when there is something to go on from."""
 PATIENCE = 600.0
 """Seconds after which a command hangs."""
@@ -129,7 +129,7 @@ def started(job: Job, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
     Whatever is left of it at the end is killed.
     """
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, "COLUMNS": "200"}
     environment["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), environment["PATH"]))
     for name in ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI"):
@@ -210,7 +210,7 @@ def saved_at(folder: Path) -> int:
     """
     last = 0
     for path in (folder / "data").rglob("*"):
-        if path.name in SAVED or (path.parent.name.endswith(".tasks") and artifacts.WRITING not in path.name):
+        if path.name in SAVED:
             with suppress(FileNotFoundError):
                 last = max(last, path.stat().st_mtime_ns)
     return last
@@ -334,17 +334,16 @@ Make = Callable[[Job, Path, int, int], Iterator[dict[str, Any]]]
 
 def _kept(place: Path, name: str, count: int, make: Make, on_trial: Callable[[str], None]) -> list[dict[str, Any]]:
     """Return a job's rows from its journal, and those that it lacks from trials made now."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    journal, folder = place.with_suffix(".jsonl"), place.parent / "trials"
-    rows = rows_in(journal)
-    shutil.rmtree(folder, ignore_errors=True)
-    if len(rows) < count:
-        for row in make(JOBS[name], folder, count - len(rows), len(rows)):
-            rows.append(row)
-            add_to(journal, row)
-            on_trial(f"{len(rows)}/{count} {name}: {'sound' if row['sound'] else row}")
-    shutil.rmtree(folder, ignore_errors=True)
-    return rows
+    folder = place.parent / "trials"
+    with Journal.opened(place.with_suffix(".jsonl"), count) as journal:
+        rows = journal.records
+        shutil.rmtree(folder, ignore_errors=True)
+        if len(rows) < count:
+            for row in make(JOBS[name], folder, count - len(rows), len(rows)):
+                journal.append(row)
+                on_trial(f"{len(rows)}/{count} {name}: {'sound' if row['sound'] else row}")
+        shutil.rmtree(folder, ignore_errors=True)
+        return rows
 
 
 def _killed(job: Job, folder: Path, count: int, seed: int) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lissnas.artifacts.journal import add_to, rows_in
+from lissnas.artifacts.journal import Journal
 
 READERS = (
     *("params", "space", "labels", "parquet", "members", "notations", "manifest", "run"),
@@ -28,7 +28,7 @@ SECONDS = 120
 def fuzz(reader: str, work: Path, seconds: int, module: str = FUZZER) -> dict[str, Any]:
     """Fuzz a reader for so many seconds; return how many inputs were tried, and what harm one did, if any."""
     work.mkdir(parents=True, exist_ok=True)
-    root, said, harmful = Path(__file__).parents[1], work / f"{reader}.log", work / f"{reader}.harmful"
+    root, said, harmful = Path(__file__).parents[2], work / f"{reader}.log", work / f"{reader}.harmful"
     options = [f"-max_total_time={seconds}", f"-exact_artifact_path={harmful.absolute()}"]
     with said.open("w") as log:
         done = subprocess.run(
@@ -63,16 +63,13 @@ def _harm(said: str, harmful: Path) -> str:
 
 def fuzz_study(work: Path, on_reader: Callable[[str], None], seconds: int = SECONDS) -> list[dict[str, Any]]:
     """Return a row for each reader; those of an earlier run are kept."""
-    journal = work / "fuzz.jsonl"
-    rows = rows_in(journal)
-    done = {row["reader"] for row in rows}
-    for reader in READERS:
-        if reader in done:
-            continue
-        rows.append(fuzz(reader, work, seconds))
-        add_to(journal, rows[-1])
-        on_reader(f"{len(rows)}/{len(READERS)} {reader}: {rows[-1]['inputs']:,} inputs {rows[-1]['harm']}")
-    return rows
+    with Journal.opened(work / "fuzz.jsonl", seconds) as journal:
+        rows = journal.records
+        done = {row["reader"] for row in rows}
+        for reader in (one for one in READERS if one not in done):
+            journal.append(fuzz(reader, work, seconds))
+            on_reader(f"{len(rows)}/{len(READERS)} {reader}: {rows[-1]['inputs']:,} inputs {rows[-1]['harm']}")
+        return rows
 
 
 def fuzz_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:

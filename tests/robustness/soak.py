@@ -45,7 +45,7 @@ def soak_runs(work: Path, runs: int, on_run: Callable[[str], None]) -> dict[str,
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     environment = {**os.environ, "PREFECT_HOME": str((work / "prefect").absolute()), "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{(work / 'mlflow.db').absolute()}"
     environment.pop("PREFECT_API_URL", None)
     command = [sys.executable, "-m", "tests.robustness.soak", str(runs)]

@@ -245,7 +245,7 @@ def test_whatever_is_appended_is_read_back(tmp_path: Path, made: list[Attempt], 
 
 KILLED = """
 import sys, time, pathlib
-from lissnas.labelling import LabelLog, collect
+from lissnas.oracles import LabelLog, collect
 def label_one(arch):
     time.sleep(0.002)
     with open(sys.argv[2], "a") as file: print(arch, file=file)

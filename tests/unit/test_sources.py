@@ -348,7 +348,7 @@ def test_labels_of_another_recipe_are_another_oracle(trained: list[str], tmp_pat
     assert plain.about != wider.about
     assert plain.about == patient.about
     plain(archs)
-    with pytest.raises(UserError, match="labels of other parameters"):
+    with pytest.raises(UserError, match="records of other parameters"):
         wider(archs)
     patient(archs)
 

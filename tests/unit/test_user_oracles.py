@@ -280,7 +280,7 @@ def test_answers_of_another_are_refused_before_anybody_is_asked(tmp_path: Path, 
     Remembered(Counting(), SPACE, path, "me")(ARCHS[:2])
     space = ChoiceSpace("another", [4] * 12) if other == "space" else SPACE
     oracle = Counting()
-    with pytest.raises(UserError, match="answers holds labels of other parameters"):
+    with pytest.raises(UserError, match="answers holds records of other parameters"):
         Remembered(oracle, space, path, "me" if other == "space" else "you")(ARCHS)
     assert oracle.asked == []
     assert (Remembered(oracle, SPACE, path, "me")(ARCHS[:2]) == truth(ARCHS[:2])).all()
@@ -363,7 +363,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from lissnas.spaces import ChoiceSpace
-from lissnas.oracles import Remembered
+from lissnas.oracles.cache import Remembered
 import numpy as np
 space = ChoiceSpace("made_up", [4] * 12)
 def slow(archs):
