@@ -10,7 +10,8 @@ from lissnas import config
 from lissnas.cli import options
 from lissnas.cli.options import SearchSettings, Settings, ShrinkSettings
 from lissnas.core.errors import ConfigError, UserError
-from lissnas.shrinkers import comparison, description
+from lissnas.shrinkers import description
+from lissnas.shrinkers.methods import METHODS
 
 
 def test_assignments_are_yaml_and_the_options_of_a_command_are_dotted_paths() -> None:
@@ -75,7 +76,7 @@ def test_every_option_of_a_parameter_has_a_path_of_the_schema() -> None:
 
 
 def test_the_methods_of_the_help_are_those_of_the_comparison() -> None:
-    assert options.METHODS.split(", ") == list(comparison.METHODS)
+    assert options.METHODS.split(", ") == list(METHODS)
     assert options.MAX_THREADS == config.MOST_THREADS
 
 
