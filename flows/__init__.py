@@ -1,17 +1,31 @@
-"""The pipeline as Prefect flows. Importing this sets what Prefect and MLflow must not do by themselves."""
+"""The pipeline as Prefect flows. Importing this sets what Prefect and MLflow print and send; a user's own settings win.
+
+Import it before Prefect and MLflow, which read these variables once.
+"""
 
 import os
+import warnings
 from pathlib import Path
 
 from lissnas.core.redaction import sign_prefect_apart
 
-os.environ.setdefault("DO_NOT_TRACK", "1")
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-# A busy machine takes longer than the 20 s that Prefect waits for its own server.
-os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+DEFAULTS = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    # A busy machine takes longer than the 20 s that Prefect waits for its own server.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+}
+for _name, _value in DEFAULTS.items():
+    os.environ.setdefault(_name, _value)
+if not {"PREFECT_LOGGING_LEVEL", "PREFECT_LOGGING_SETTINGS_PATH"} & os.environ.keys():
+    # A line for each task run hides the flow's own lines, which `flows.common.say` prints.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
 if not {"PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_HOME"} & os.environ.keys():
     # With no server of the user's own, keep the embedded one's database in the checkout.
     os.environ["PREFECT_HOME"] = str(Path.cwd() / ".prefect")
+# MLflow's hints about schemas and sources ask nothing of a user.
+warnings.filterwarnings("ignore", module=r"mlflow\.", append=True)
 sign_prefect_apart()

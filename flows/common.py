@@ -1,19 +1,23 @@
-"""What the flows share: steps run as tasks, tables become artifacts, results are logged to MLflow."""
+"""What the flows share: a command line, steps as tasks, progress, artifacts, and the record in MLflow."""
 
 from __future__ import annotations
 
 import gc
+import inspect
+import logging
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import fields
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 import httpx
 import typer
-from prefect import get_client, get_run_logger, task
+from prefect import Flow, Task, get_client, get_run_logger, task
 from prefect.artifacts import (
     create_image_artifact,
     create_link_artifact,
@@ -23,50 +27,58 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import ObjectNotFound
+from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_HOME,
     PREFECT_SERVER_DATABASE_CONNECTION_URL,
     temporary_settings,
 )
+from rich.text import Text
 
 from flows import pools
 from flows.metrics import write_metrics
 from lissnas import tracking
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import render
-from lissnas.cli.options import SourceOptions
+from lissnas.cli.options import Settings, SourceOptions, with_options
 from lissnas.core import process
 from lissnas.core.errors import LissnasError, first_line
 from lissnas.core.redaction import prefect_sign, redacted
+from lissnas.shrinkers.description import Description
 from lissnas.tracking import pending
 from lissnas.tracking.system_metrics import Sample, sampled
 
 if TYPE_CHECKING:
     from lissnas.nets.training import Progress
+    from lissnas.searchers.evolution import History
 
 GPU = "gpu"
 """The tag of tasks that a GPU serves."""
-STAGE_OF = {"train_supernet": "supernet", "evolutionary_search": "search", "retrain": "retrain"}
 BUSY: dict[str, list[Sample]] = {}
 """How busy the machine was in the stages of this process that are not logged yet."""
 AWAY_AFTER = 10.0
 """Seconds without an answer after which the Prefect server is taken to be away."""
 DATA = Path("data")
 """Where the pipeline keeps its artifacts; dvc.yaml names the same folders."""
+LINES = 4
+"""Lines about a training or a search that are printed evenly over its steps; more if it is slow."""
+QUIET_SECONDS = 60.0
+"""Seconds after which a slow training or search prints another line."""
+
+OutOption = Annotated[Path | None, typer.Option(help="Folder for the result; else one in data/.")]
 
 
-def as_task(step: Callable[..., Any]) -> Callable[..., Any]:
+def as_task(step: Callable[..., Any]) -> Task[..., Any]:
     """Return the step as a task of the same name; DVC caches results, so Prefect keeps none."""
     doc = (step.__doc__ or "").partition("\n")[0]
-    decorate = task(name=step.__name__, description=doc, cache_policy=NO_CACHE, persist_result=False)
-    named: Callable[..., Any] = decorate(step)
+    named: Task[..., Any] = task(name=step.__name__, description=doc, cache_policy=NO_CACHE, persist_result=False)(step)
     return named
 
 
 def run_step(step: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Run a step as a task, with options such as its run's name or tags."""
-    return as_task(step).with_options(**options)(*args)  # type: ignore[attr-defined]
+    return as_task(step).with_options(**options)(*args)
 
 
 def run_named_step(name: str, step: Callable[..., Any], *args: Any, tags: Sequence[str] = ()) -> Any:
@@ -74,10 +86,14 @@ def run_named_step(name: str, step: Callable[..., Any], *args: Any, tags: Sequen
     return run_step(step, *args, task_run_name=name, tags=list(tags))
 
 
-def train_step(step: Callable[..., Any], *args: Any) -> Any:
-    """Run a step that trains or judges networks as a task that is tagged for the GPU; watch the machine."""
-    with sampled(BUSY.setdefault(STAGE_OF[step.__name__], [])):
-        return run_step(step, *args, tags=[GPU])
+def train_step(stage: str) -> Callable[..., Any]:
+    """Return what runs a step that trains or evaluates networks: a task that is tagged for the GPU, watched."""
+
+    def call(step: Callable[..., Any], *args: Any) -> Any:
+        with sampled(BUSY.setdefault(stage, [])):
+            return run_step(step, *args, tags=[GPU])
+
+    return call
 
 
 def limit_gpu_tasks() -> None:
@@ -100,12 +116,39 @@ def limit_gpu_tasks() -> None:
             client.create_concurrency_limit(GPU, max(1, torch.cuda.device_count()))
 
 
+# -- progress --------------------------------------------------------------------------------------
+def say(line: str) -> None:
+    """Log a line to the run, and print it on the error stream unless Prefect prints the run's log there."""
+    logger, line = get_run_logger(), redacted(line)
+    logger.info(line)
+    consoles = [h for h in logging.getLogger().handlers if isinstance(h, PrefectConsoleHandler)]
+    if not (logger.isEnabledFor(logging.INFO) and any(h.level <= logging.INFO for h in consoles)):
+        process.err.print(Text(line), soft_wrap=True)
+
+
+@dataclass
+class Sparse:
+    """Chooses the steps of a long job that get a line: each quarter of it, and one a minute."""
+
+    shown: int = -1
+    last: float = 0.0
+
+    def due(self, step: int, steps: int) -> bool:
+        """Return whether the step gets a line."""
+        part, now = LINES * step // max(1, steps), time.monotonic()
+        if part == self.shown and now - self.last < QUIET_SECONDS:
+            return False
+        self.shown, self.last = part, now
+        return True
+
+
 def training_log() -> Callable[[str, Progress], None]:
-    """Return who tells the flow run's log how far a training is, and shows it on its page."""
-    line, bars = render.training_lines(get_run_logger().info), dict[str, Any]()
+    """Return what says how far a training is, and shows it on the flow run's page."""
+    sparse, bars = dict[str, Sparse](), dict[str, Any]()
 
     def seen(what: str, progress: Progress) -> None:
-        line(what, progress)
+        if sparse.setdefault(what, Sparse()).due(progress.step, progress.steps):
+            say(render.training_line(what, progress))
         share = 100 * progress.step / progress.steps
         if what not in bars:
             bars[what] = on_page(create_progress_artifact, share, key=key_of(f"training {what}"), description=what)
@@ -120,14 +163,9 @@ def one_shot_group(benchmark: str, seed: int) -> str:
     return f"one-shot {benchmark} seed {seed}"
 
 
-def given_source(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return, of a flow's own parameters, those that say what its source is (`SourceOptions`)."""
-    return {field.name: values[field.name] for field in fields(SourceOptions)}
-
-
-def folder_of(stage: str, benchmark: str | None, space: str | None) -> Path:
+def folder_of(stage: str, name: str) -> Path:
     """Return where a stage leaves what it made of a benchmark, or of a space by its name or file."""
-    return DATA / stage / (benchmark or Path(space or "").stem)
+    return DATA / stage / (Path(name).stem if name.endswith((".yaml", ".yml")) else name)
 
 
 def key_of(name: str) -> str:
@@ -135,6 +173,18 @@ def key_of(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
+def search_log(generations: int) -> Callable[[History], None]:
+    """Return what says how far a search of so many generations is."""
+    sparse = Sparse()
+
+    def seen(history: History) -> None:
+        if sparse.due(int(history.generation[-1]) + 1, generations):
+            say(render.search_line(history))
+
+    return seen
+
+
+# -- records ---------------------------------------------------------------------------------------
 def table_artifact(name: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
     """Show rows on the flow run's page; floats with the digits that matter."""
     shown = [{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
@@ -187,6 +237,62 @@ def log_to_mlflow(stage: str, outcome: Outcome, seed: int | None = None, group: 
     if logged.registered:
         get_run_logger().info(logged.registered)
     return place
+
+
+# -- the command line ------------------------------------------------------------------------------
+def command_of(
+    flow: Flow[..., tuple[Outcome, str]],
+    check: Callable[..., Any],
+    show: Callable[[Outcome], None],
+    settings: type[Settings] = Settings,
+    join: Callable[..., Any] | None = None,
+) -> Callable[..., None]:
+    """Return the command line of a stage's flow.
+
+    Its options are the flow's parameters whose annotation has one, the fields of a `Description`, and `settings`,
+    which become the flow's `params` and `overrides`. `check` and `join` get those parameters that they name. `check`
+    raises for mistakes before Prefect starts. `join` is what processes of `torchrun` do that don't lead.
+    """
+    groups: dict[str, type[Settings] | type[SourceOptions]] = {"settings": settings}
+    own = list(inspect.signature(flow.fn, eval_str=True).parameters.values())
+    groups |= {p.name: SourceOptions for p in own if p.annotation is Description}
+    options = [p for p in own if get_origin(p.annotation) is Annotated]
+
+    def command(**given: Any) -> None:
+        chosen: Settings = given.pop("settings")
+        given |= {name: Description(**vars(given[name])) for name in groups.keys() & given.keys()}
+        given |= {"params": chosen.params, "overrides": chosen.overrides()}
+        _with_named(check, given)
+        with _process_group() if join else nullcontext(True) as leads:
+            if not leads:
+                assert join is not None
+                _with_named(join, given)
+                return
+            outcome, place = flow(**given)
+        if "DVC_STAGE" not in os.environ:  # a stage of a longer pipeline ends with a line, not a page
+            show(outcome)
+        process.out.print(place, soft_wrap=True)
+
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [p.replace(kind=kind) for p in options]
+    parameters += [inspect.Parameter(name, kind, annotation=group) for name, group in groups.items()]
+    command.__doc__ = f"{(flow.fn.__doc__ or '').partition('.')[0].replace('`', '')}, in a Prefect flow run."
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return with_options(command)
+
+
+def _with_named(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+    """Call a function with those of the values that it names."""
+    return function(**{name: given[name] for name in inspect.signature(function).parameters if name in given})
+
+
+@contextmanager
+def _process_group() -> Iterator[bool]:
+    """Join the processes of `torchrun`, if there are any; yield whether this one leads."""
+    from lissnas.nets import parallel  # torch takes seconds to load
+
+    with parallel.process_group():
+        yield parallel.leads()
 
 
 def main(command: Callable[..., None]) -> None:

@@ -15,12 +15,12 @@ from typing import Annotated, Any
 
 import typer
 from distributed.scheduler import KilledWorker
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.futures import as_completed
 from prefect_dask.task_runners import DaskTaskRunner
 
 from flows import pools
-from flows.common import as_task, folder_of, log_to_mlflow, main
+from flows.common import OutOption, as_task, folder_of, log_to_mlflow, main, say
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import render
 from lissnas.cli.options import LabelSettings, SeedOption, with_options
@@ -36,7 +36,7 @@ from lissnas.shrinkers.description import check
 from lissnas.shrinkers.problem import get_space
 from lissnas.stages.label import label_stage
 
-TRAIN = as_task(label_collection.attempt).with_options(name="train_label")  # type: ignore[attr-defined]
+TRAIN = as_task(label_collection.attempt).with_options(name="train_label")
 
 
 def cluster(workers: int | None, scheduler: str | None) -> Any:
@@ -99,12 +99,11 @@ def label(
     program: str | None = None,
 ) -> tuple[Outcome, str]:
     """Label networks of `space`, a name or a file, into `out`, log the result to MLflow."""
-    checked, found = description.load_params(params, overrides or {}), get_space(space)
-    logger = get_run_logger()
+    checked, found = description.load_params(params, overrides), get_space(space)
     if program is None:
         pools.warn_without_gpu()
-    folder = out or folder_of("label", None, space)
-    outcome = label_stage(checked, found, seed, folder, archs, on_dask, attempt_lines(logger.info), program)
+    folder = out or folder_of("label", space)
+    outcome = label_stage(checked, found, seed, folder, archs, on_dask, attempt_lines(say), program)
     return outcome, log_to_mlflow("label", outcome, seed)
 
 
@@ -116,7 +115,7 @@ def command(
         Path | None, typer.Option(help="CSV file with the networks in a column arch; else --networks are drawn.")
     ] = None,
     seed: SeedOption = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/label/...")] = None,
+    out: OutOption = None,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes of a local cluster; 0: none, one after the other; else cores.")
     ] = None,
@@ -132,7 +131,7 @@ def command(
     checked, found = description.load_params(params, overrides), get_space(space)
     check(checked, found, program)
     names = None if archs is None else read_archs(archs, found)
-    folder = out or folder_of("label", None, space)
+    folder = out or folder_of("label", space)
     if workers == 0:
         with render.lines(f"labels of {space}") as line:
             outcome = label_stage(checked, found, seed, folder, names, on_attempt=attempt_lines(line), program=program)

@@ -6,16 +6,15 @@ python -m flows.nas --benchmark nas_bench_macro
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, NamedTuple
 
-import typer
-from prefect import flow, get_run_logger
+from prefect import Flow, flow
 
 from flows import pools
-from flows.common import DATA, log_to_mlflow, main
+from flows.common import DATA, OutOption, log_to_mlflow, main
 from flows.retrain import retrain
 from flows.search import search
-from flows.shrink import run_as_task
+from flows.shrink import run_as_task, say_iteration
 from flows.supernet import supernet
 from lissnas.artifacts.stage_run import Outcome, finished
 from lissnas.benchmarks import Benchmark
@@ -29,6 +28,13 @@ from lissnas.stages.one_shot import check, check_settings, trains
 from lissnas.stages.shrink import shrink_stage
 
 
+class Made(NamedTuple):
+    """What each stage left, and where it was logged."""
+
+    stages: dict[str, Outcome]
+    places: list[str]
+
+
 @flow(name="nas", flow_run_name="nas {benchmark} seed {seed}", persist_result=False)
 def nas(
     benchmark: str,
@@ -38,44 +44,35 @@ def nas(
     table: Path | None = None,
     overrides: dict[str, Any] | None = None,
     force: bool = False,
-) -> tuple[Outcome, Outcome | None, list[str]]:
-    """Shrink `benchmark`, search in what is left, retrain the best; return what search and retraining left."""
-    checked, source = _prepared(benchmark, params, table, overrides or {})
-    folder = out or DATA / "nas" / benchmark / f"seed-{seed}"
-    logger, group = get_run_logger(), f"nas {benchmark} seed {seed}"
-    shrunk = shrink_stage(
-        checked,
-        Source.of(source),
-        seed,
-        folder / "shrunk",
-        call=run_as_task,
-        on_iteration=lambda state: logger.info(render.iteration_line(state)),
-        force=force,
-    )
-    stages = [("shrink", shrunk)]
+) -> Made:
+    """Shrink `benchmark`, search in what is left, retrain the best; log each stage to MLflow."""
+    checked, source = prepared(benchmark, params, table, overrides)
+    folder, group = out or DATA / "nas" / benchmark / f"seed-{seed}", f"nas {benchmark} seed {seed}"
+    subspace, searched, supernet_in = folder / "shrunk", folder / "search", None
     given = {"benchmark": benchmark, "seed": seed, "params": params, "overrides": overrides, "force": force}
-    subspace, searched, trained = folder / "shrunk", folder / "search", None
+    stages: dict[str, Outcome] = {}
+
+    def trained(stage: Flow[..., Any], out: Path, **more: Any) -> None:
+        pools.run_training(stage, {**given, **more, "out": out, "group": group})
+        stages[stage.name] = finished(out)
+
+    stages["shrink"] = shrink_stage(
+        checked, Source.of(source), seed, subspace, call=run_as_task, on_iteration=say_iteration, force=force
+    )
     if checked.search.oracle == "supernet":
-        trained = searched / "supernet"
-        pools.run_training(supernet, {**given, "subspace": subspace, "out": trained, "group": group})
-        stages.append(("supernet", finished(trained)))
-    asked = {"subspace": subspace, "supernet": trained, "table": table}
-    pools.run_training(search, {**given, **asked, "out": searched, "group": group})
-    found, best = finished(searched), None
-    stages.append(("search", found))
+        supernet_in = searched / "supernet"
+        trained(supernet, supernet_in, subspace=subspace)
+    trained(search, searched, subspace=subspace, supernet=supernet_in, table=table)
     if checked.retrain.networks:
-        asked = {"found": searched, "table": table}
-        pools.run_training(retrain, {**given, **asked, "out": searched / "best", "group": group})
-        best = finished(searched / "best")
-        stages.append(("retrain", best))
+        trained(retrain, searched / "best", found=searched, table=table)
     # What a training flow has logged is found here, and linked to from this run's page too.
-    return found, best, [log_to_mlflow(stage, outcome, seed, group) for stage, outcome in stages]
+    return Made(stages, [log_to_mlflow(stage, outcome, seed, group) for stage, outcome in stages.items()])
 
 
-def _prepared(
-    benchmark: str, params: ParamFiles, table: Path | None, overrides: dict[str, Any]
+def prepared(
+    benchmark: str, params: ParamFiles, table: Path | None, overrides: dict[str, Any] | None
 ) -> tuple[Params, Benchmark]:
-    """Return parameters and benchmark; raises UserError for what training will not take, before anything is shrunk."""
+    """Return parameters and benchmark; raises UserError for what can't be trained, before anything is shrunk."""
     checked, source = description.load(benchmark, params, overrides, table)
     own = sized(checked, benchmark)
     if trains(own):
@@ -88,17 +85,16 @@ def command(
     benchmark: BenchmarkOption,
     settings: SearchSettings,
     seed: SeedOption = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for the results; else data/nas/...")] = None,
+    out: OutOption = None,
     table: TableOption = None,
     force: ForceOption = False,
 ) -> None:
     """Shrink, search and retrain in one Prefect flow run, logged to MLflow."""
     params, overrides = settings.params, settings.overrides()
-    _prepared(benchmark, params, table, overrides)
-    found, best, places = nas(benchmark, seed, out, params, table, overrides, force)
-    render.show_search(found, best)
-    for place in places:
-        process.out.print(place, soft_wrap=True)
+    prepared(benchmark, params, table, overrides)
+    process.err.print("shrink, supernet, search, retrain: starting Prefect (`make up` keeps a server running)")
+    made = nas(benchmark, seed, out, params, table, overrides, force)
+    render.show_method(made.stages, made.places)
 
 
 if __name__ == "__main__":

@@ -17,14 +17,17 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from pydantic_core import to_jsonable_python
 
+from infra.settings import GPU_POOL, POOL_OF
 from lissnas.core.errors import LissnasError, UserError
 
-POOL = "gpu"
-"""The pool, and the name of the deployments on it."""
-CONFIGURED, EXPECTED = "GPU_POOL", "GPU_EXPECTED"
-"""Variables: that there is such a pool; that this process is a job of it, and should have a GPU."""
-EVERY, GRACE = 2.0, 30.0
-"""Seconds between two looks at a run; in which a crashed one must be scheduled again (infra/automations.yaml)."""
+CONFIGURED = "GPU_POOL"
+"""The variable that says that the GPU pool has workers."""
+EXPECTED = "GPU_EXPECTED"
+"""The variable that says that this process is a job of that pool, and should have a GPU."""
+EVERY = 2.0
+"""Seconds between two looks at a run."""
+GRACE = 30.0
+"""Seconds in which a crashed run must be scheduled again (infra/automations.yaml)."""
 
 
 def configured() -> bool:
@@ -32,9 +35,14 @@ def configured() -> bool:
     return bool(os.environ.get(CONFIGURED))
 
 
-def run_training(flow: Flow[Any, Any], parameters: Mapping[str, Any]) -> None:
-    """Run a training flow and wait for it: on the GPU pool where there is one, else in this process."""
-    if configured():
+def goes_to_gpus(flow: str) -> bool:
+    """Return whether a flow, or the stage of dvc.yaml that it runs, goes to the GPU pool."""
+    return configured() and POOL_OF.get(flow) == GPU_POOL
+
+
+def run_training(flow: Flow[..., Any], parameters: Mapping[str, Any]) -> None:
+    """Run a flow and wait for it: on the GPU pool if it belongs there, else in this process."""
+    if goes_to_gpus(flow.name):
         run_on_pool(flow.name, parameters)
     else:
         flow(**parameters)
@@ -46,13 +54,13 @@ def run_on_pool(flow: str, parameters: Mapping[str, Any]) -> None:
     Raises LissnasError where it does not complete, UserError where it is not deployed.
     """
     given = to_jsonable_python(parameters)
-    name = f"{flow}/{POOL}"
+    name = f"{flow}/{GPU_POOL}"
     with get_client(sync_client=True) as client:
         try:
             sent: Any = run_deployment(name, parameters=given, timeout=0)
         except ObjectNotFound:
             raise UserError(f"{CONFIGURED} is set, and {name} is not deployed: `make deploy`, or unset it") from None
-        get_run_logger().info("%s on the pool %s: flow run %s", flow, POOL, sent.id)
+        get_run_logger().info("%s on the pool %s: flow run %s", flow, GPU_POOL, sent.id)
         crashed = 0.0
         while True:
             try:
@@ -69,7 +77,7 @@ def run_on_pool(flow: str, parameters: Mapping[str, Any]) -> None:
             time.sleep(EVERY)
     if not run.state.is_completed():
         said = run.state.message or ""
-        raise LissnasError(f"{run.name} on the pool {POOL} ended {run.state.name}: {said} (flow run {run.id})")
+        raise LissnasError(f"{run.name} on the pool {GPU_POOL} ended {run.state.name}: {said} (flow run {run.id})")
 
 
 def warn_without_gpu() -> None:
@@ -82,5 +90,5 @@ def warn_without_gpu() -> None:
         get_run_logger().warning(
             "this run asked for a GPU and finds none: it trains on the CPU. Is the worker of the pool %s on a machine "
             "with a GPU, and does its job template ask for one? (infra/runbook.md)",
-            POOL,
+            GPU_POOL,
         )

@@ -5,13 +5,9 @@ python -m flows.prepare --benchmark nasbench101
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
 from prefect import flow
 
-from flows.common import DATA, main, run_step
+from flows.common import DATA, OutOption, main, run_step
 from lissnas import benchmarks
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.benchmarks import Benchmark
@@ -27,17 +23,13 @@ def load(benchmark: str) -> Benchmark:
 
 
 @flow(name="prepare", flow_run_name="prepare {benchmark}", persist_result=False)
-def prepare(benchmark: str, out: Path | None = None, force: bool = False) -> Outcome:
+def prepare(benchmark: BenchmarkOption, out: OutOption = None, force: ForceOption = False) -> Outcome:
     """Write the table of `benchmark` to `out`."""
     source = run_step(load, benchmark)
     return data_stage(source, out or DATA / "prepared" / benchmark, force, call=run_step)
 
 
-def command(
-    benchmark: BenchmarkOption,
-    out: Annotated[Path | None, typer.Option(help="Folder for the table; else data/prepared/...")] = None,
-    force: ForceOption = False,
-) -> None:
+def command(benchmark: BenchmarkOption, out: OutOption = None, force: ForceOption = False) -> None:
     """Write a benchmark's table in a Prefect flow run."""
     description.load(benchmark, None, {}, None)
     render.show_data(prepare(benchmark, out, force))

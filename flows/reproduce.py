@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from prefect import flow, get_run_logger, task
+from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
@@ -22,7 +22,7 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import pools
-from flows.common import main, table_artifact
+from flows.common import main, say, table_artifact
 from lissnas import artifacts
 from lissnas.core import process as process_module
 from lissnas.core.errors import LissnasError, UserError
@@ -35,8 +35,6 @@ SHOWN = 30
 DVC = (sys.executable, "-m", "dvc")
 PARAMS = Path("params.yaml")
 CHANGED = f"{PARAMS} changed while this run was going on: start another, which keeps what is done"
-TRAINING = ("supernet", "search", "retrain", "ranking")
-"""Stages that go to the pool of GPUs where there is one."""
 
 
 def stages_in_order(targets: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -65,7 +63,7 @@ def stages_in_order(targets: Sequence[str] = ()) -> dict[str, list[str]]:
 def run_stage(name: str, params_digest: str) -> State[str]:
     """Run one stage unless DVC finds it unchanged; raises LissnasError with the end of what it said."""
     _check_unchanged(params_digest)
-    if name.partition("@")[0] in TRAINING and pools.configured():
+    if pools.goes_to_gpus(name.partition("@")[0]):
         pools.run_on_pool("reproduce_stage", {"name": name, "params_digest": params_digest})
         return Completed(message="DVC ran it on the pool gpu", data=name)
     return reproduced(name)
@@ -102,9 +100,8 @@ def reproduce(targets: list[str] | None = None, to_remote: bool = True) -> list[
 
     A failed stage fails alone: those that depend on it are not started, all others are. The next run goes on there.
     """
-    logger, digest = get_run_logger(), _digest()
-    graph = stages_in_order(targets or ())
-    logger.info("%s stages, in the order of DVC", len(graph))
+    digest, graph = _digest(), stages_in_order(targets or ())
+    say(f"{len(graph)} stages, in the order of DVC")
     futures: dict[str, PrefectFuture[Any]] = {}
     for name, needs in graph.items():
         futures[name] = run_stage.submit(name, digest, wait_for=[futures[n] for n in needs])  # type: ignore[call-overload]
@@ -113,7 +110,7 @@ def reproduce(targets: list[str] | None = None, to_remote: bool = True) -> list[
         future.wait()
         ended = future.state.name or future.state.type.value
         rows.append({"stage": name, "state": ended, "message": (future.state.message or "")[:200]})
-        logger.info("%s: %s", name, ended)
+        say(f"{name}: {ended}")
     table_artifact("stages", rows, "What DVC made of each stage")
     failed = [r["stage"] for r in rows if r["state"] in ("Failed", "Crashed")]
     if failed:
@@ -137,7 +134,6 @@ def _has_remote() -> bool:
 
 def _dvc(*arguments: str) -> str:
     """Run DVC, its lines in the log of the run; returns what it said. Raises LissnasError with the end of that."""
-    logger = get_run_logger()
     process = subprocess.Popen(
         [*DVC, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
@@ -147,7 +143,7 @@ def _dvc(*arguments: str) -> str:
         for line in map(redacted, process.stdout):
             lines.append(line)
             if line.strip():
-                logger.info(line.rstrip())
+                say(line.rstrip())
         code = process.wait()
     except BaseException:
         process.terminate()

@@ -1,151 +1,98 @@
-"""Shrink a benchmark's space: the steps of the method as tasks.
+"""Shrink a space: the steps of the method as tasks, its loop as a flow.
 
 python -m flows.shrink --benchmark nasbench101 --seed 0
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import typer
-from prefect import flow, get_run_logger
-from prefect.runtime import flow_run
+from prefect import flow
 
-from flows.common import DATA, as_task, folder_of, given_source, log_to_mlflow, main, table_artifact
+from flows.common import OutOption, as_task, command_of, folder_of, log_to_mlflow, main, say, table_artifact
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import render
-from lissnas.cli.options import (
-    ForceOption,
-    LocalityOption,
-    SeedOption,
-    ShrinkSettings,
-    SourceOptions,
-    ThreadsOption,
-    with_options,
-)
-from lissnas.config import ParamFiles
-from lissnas.core import process
+from lissnas.cli.options import ForceOption, LocalityOption, SeedOption, ShrinkSettings, ThreadsOption
+from lissnas.config import ParamFiles, Params
 from lissnas.predictors.accuracy import Scorer
-from lissnas.shrinkers import description
 from lissnas.shrinkers import lissnas as method
-from lissnas.shrinkers.problem import Problem
+from lissnas.shrinkers.description import Description
+from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.state import State
 from lissnas.stages.shrink import shrink_stage
 
-STEPS = (
-    method.adopt,
-    method.enter_labels,
-    method.sample,
-    method.predict,
-    method.select_seeds,
-    method.generate_neighbors,
-    method.check_convergence,
-    method.label,
-)
-TASKS = {step.__name__: as_task(step) for step in STEPS}
 HELD: deque[Scorer] = deque(maxlen=16)
 """The last predictors, of this run and of some before it: XGBoost frees what it gave out for a model only in the thread
 that it gave it to, and one of Prefect's threads would be the last to let go of a state."""
 
 
+# -- the steps of the method, each a task ----------------------------------------------------------
+sample = as_task(method.sample)
+adopt = as_task(method.adopt)
+enter_labels = as_task(method.enter_labels)
+predict = as_task(method.predict)
+select_seeds = as_task(method.select_seeds)
+generate_neighbors = as_task(method.generate_neighbors)
+check_convergence = as_task(method.check_convergence)
+label = as_task(method.label)
+TASKS: dict[str, Any] = {
+    step.name: step
+    for step in (
+        *(sample, adopt, enter_labels, predict),
+        *(select_seeds, generate_neighbors, check_convergence, label),
+    )
+}
+
+
 def run_as_task(step: method.Step, state: State, problem: Problem) -> State:
     """Run a step of the method as a task, named after it and the iteration."""
     iteration = max(state.iteration, 0) + (step.__name__ == "select_seeds")
-    named = TASKS[step.__name__].with_options(task_run_name=f"{step.__name__} {iteration}")  # type: ignore[attr-defined]
-    result: State = named(state, problem)
+    result: State = TASKS[step.__name__].with_options(task_run_name=f"{step.__name__} {iteration}")(state, problem)
     if result.predictor is not None and not any(one is result.predictor for one in HELD):
         HELD.append(result.predictor)
     return result
 
 
-def named() -> str:
-    """Return the name of this flow run: what is shrunk, and the seed."""
-    given = flow_run.parameters
-    return f"shrink {given['benchmark'] or given['space']} seed {given['seed']}"
+# -- the flow: `shrink_stage` runs the loop, saves its state after each iteration, and publishes --------
+def prepared(
+    what: Description, seed: int, out: Path | None, params: ParamFiles, overrides: dict[str, Any] | None
+) -> tuple[Params, Source, Path]:
+    """Return checked parameters, the source and the result's folder; raises UserError for any mistake."""
+    folder = out or folder_of("shrunk", what.name) / f"seed-{seed}"
+    return *what.load(params, overrides, folder), folder
 
 
-@flow(name="shrink", flow_run_name=named, persist_result=False)
+@flow(name="shrink", flow_run_name="shrink {what.name} seed {seed}", persist_result=False)
 def shrink(
-    benchmark: str | None = None,
-    seed: int = 0,
-    out: Path | None = None,
+    what: Description,
+    seed: SeedOption = 0,
+    out: OutOption = None,
     params: ParamFiles = None,
-    table: Path | None = None,
     overrides: dict[str, Any] | None = None,
-    threads: int = 0,
-    force: bool = False,
-    locality: Path | None = None,
-    space: str | None = None,
-    labels: Path | None = None,
-    metric: str | None = None,
-    labels_from: Literal["training"] | None = None,
-    oracle_command: str | None = None,
-    oracle_timeout: float = SourceOptions.oracle_timeout,
-    oracle_supernet: Path | None = None,
-    oracle_model: Path | None = None,
+    locality: LocalityOption = None,
+    threads: ThreadsOption = 0,
+    force: ForceOption = False,
 ) -> tuple[Outcome, str]:
-    """Shrink `benchmark`, or a `space` and who judges it, into `out`, and log it to MLflow.
+    """Shrink a benchmark's space, or one of your own, into `out`, and log it to MLflow.
 
     Returns the outcome, and where it was logged.
     """
-    given = given_source(locals())
-    folder = out or folder_of("shrunk", benchmark, space) / f"seed-{seed}"
-    checked, source = description.load_source(given, params, overrides or {}, folder)
-    what = source.name
-    logger = get_run_logger()
-    outcome = shrink_stage(
-        checked,
-        source,
-        seed,
-        folder,
-        call=run_as_task,
-        on_iteration=lambda state: logger.info(render.iteration_line(state)),
-        force=force,
-        threads=threads,
-        locality=locality,
-    )
-    m = outcome.metrics
-    judged = "true" if "mean_true" in m else "predicted"
+    checked, source, folder = prepared(what, seed, out, params, overrides)
+    outcome = shrink_stage(checked, source, seed, folder, run_as_task, say_iteration, force, threads, locality)
     table_artifact(
-        f"iterations {what} seed {seed}",
+        f"iterations {source.name} seed {seed}",
         outcome.table("iterations.parquet").to_pylist(),
-        f"{what}, seed {seed}: {m['full_size']:,} architectures to {m['size']:,}, {source.metric}: "
-        f"{judged} mean {m[f'full_mean_{judged}']:.4g} to {m[f'mean_{judged}']:.4g}",
+        f"{source.name}, seed {seed}: {render.shrink_line(outcome.metrics, source.metric)}",
     )
     return outcome, log_to_mlflow("shrink", outcome, seed)
 
 
-@with_options
-def command(
-    source: SourceOptions,
-    settings: ShrinkSettings,
-    seed: SeedOption = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for the result; else data/shrunk/...")] = None,
-    locality: LocalityOption = None,
-    threads: ThreadsOption = 0,
-    force: ForceOption = False,
-) -> None:
-    """Shrink a benchmark's space, or one of your own, in a Prefect flow run, logged to MLflow."""
-    # A mistake ends here, before Prefect starts.
-    params, overrides = settings.params, settings.overrides()
-    description.load_source(vars(source), params, overrides, out or DATA / "shrunk")
-    outcome, place = shrink(
-        **vars(source),
-        seed=seed,
-        out=out,
-        params=params,
-        overrides=overrides,
-        threads=threads,
-        force=force,
-        locality=locality,
-    )
-    if "DVC_STAGE" not in os.environ:  # a stage of a longer pipeline ends with a line, not a page
-        render.show_shrink(outcome)
-    process.out.print(place, soft_wrap=True)
+def say_iteration(state: State) -> None:
+    """Log a line about the last iteration."""
+    say(render.iteration_line(state))
 
 
 if __name__ == "__main__":
-    main(command)
+    main(command_of(shrink, prepared, render.show_shrink, ShrinkSettings))

@@ -18,7 +18,7 @@ from lissnas.core.errors import LissnasError, UserError
 
 DEPLOYMENT = "shrink/cpu"
 DEMO = "demo"
-PARAMETERS = {"benchmark": "nas_bench_macro", "out": "data/demo/nas_bench_macro", "force": True}
+PARAMETERS = {"what": {"benchmark": "nas_bench_macro"}, "out": "data/demo/nas_bench_macro", "force": True}
 AHEAD, PATIENCE = 15, 240
 """Seconds until the schedule fires, and in which its run must end."""
 

@@ -22,6 +22,14 @@ FOLDER = "SERVICES"
 """The variable that names the folder of the servers' databases, logs and ports; `.services` without it."""
 ADDRESSES = "services.json"
 SECRETS = "secrets.json"
+CPU_POOL = "cpu"
+GPU_POOL = "gpu"
+POOL_OF = {
+    **dict.fromkeys(("prepare", "predictor", "locality", "shrink", "compare", "report", "nas", "reproduce"), CPU_POOL),
+    **dict.fromkeys(("supernet", "search", "retrain", "ranking", "label", "reproduce_stage"), GPU_POOL),
+}
+"""The work pool of each flow: those that train networks go to the GPUs. prefect.yaml deploys them there."""
+POOLS = (CPU_POOL, GPU_POOL)
 PORTS = {"prefect": 4200, "mlflow": 5000, "storage": 9000, "database": 5432}
 """Servers with a port: the one tried first. PREFECT_PORT and so on name another."""
 BUCKET = "lissnas"

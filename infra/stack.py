@@ -29,7 +29,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from infra import database
 from infra import storage as bucket
-from infra.settings import HOST, METRICS_FOLDER, Addresses, choose, load, save, services_folder, socket_path
+from infra.settings import HOST, METRICS_FOLDER, POOLS, Addresses, choose, load, save, services_folder, socket_path
 from lissnas import artifacts
 from lissnas.core import process as process_module
 from lissnas.core.errors import LissnasError
@@ -38,7 +38,6 @@ from lissnas.core.redaction import redacted
 MARK = "LISSNAS_STARTED_BY"
 """In the environment of all that was started here: the services' folder."""
 CONF = Path(__file__).with_name("supervisord.conf")
-POOLS = ("cpu", "gpu")
 PATIENCE = 180.0
 """Seconds in which a server must be healthy."""
 LAST_LINES = 15

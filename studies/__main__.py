@@ -153,7 +153,7 @@ def ranking(params: Params) -> None:
                 benchmarks.get(name),
                 WORK / "ranking" / name,
                 on_progress=line,
-                on_training=render.training_lines(line),
+                on_training=lambda what, p: line(render.training_line(what, p)),
             )
         rows += [
             {"benchmark": name, "recipe": params.ranking.benchmarks[name].recipe, **row} for row in outcome.csv(SUMMARY)

@@ -42,6 +42,7 @@ from lissnas.core.errors import UserError, need_torch
 from lissnas.predictors.accuracy import predictor_in
 from lissnas.shrinkers import description
 from lissnas.shrinkers.comparison import source_of
+from lissnas.shrinkers.description import Description
 from lissnas.shrinkers.methods import chosen
 from lissnas.stages.compare import compare_stage
 from lissnas.stages.locality import locality_stage
@@ -86,7 +87,7 @@ def _shrink(
     force: ForceOption = False,
 ) -> None:
     """Shrink a benchmark's space, or one of your own; interrupted, the same command goes on where it was."""
-    checked, shrunk = description.load_source(vars(source), settings.params, settings.overrides(), out)
+    checked, shrunk = Description(**vars(source)).load(settings.params, settings.overrides(), out)
     with render.progress(f"shrinking {shrunk.name}") as after_iteration:
         outcome = shrink_stage(
             checked, shrunk, seed, out, on_iteration=after_iteration, force=force, threads=threads, locality=locality
@@ -131,7 +132,7 @@ def _compare(
     On a benchmark by its table, or on a space by a surrogate that is asked directly.
     """
     overrides = settings.overrides(options.comparison_overrides(methods, seeds))
-    checked, compared = description.load_source(vars(source), settings.params, overrides, out)
+    checked, compared = Description(**vars(source)).load(settings.params, overrides, out)
     names = chosen(checked.compare.methods, source_of(compared))
     with render.lines(f"comparing on {compared.name}") as on_progress:
         outcome = compare_stage(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 from lissnas.core.process import err, out, say
 from lissnas.oracles.label_collection import Attempt
+
+NEXT = (
+    ("make ui", "see the runs in MLflow: metrics, curves, models"),
+    ("make shrink", "shrink NAS-Bench-101 from 423,624 cells to 13,000 on real accuracies"),
+    ("make report", "compare all methods, ours next to the paper's figures"),
+)
+"""Commands to try after a whole run, and what each does."""
 
 
 def iteration_line(state: State) -> str:
@@ -48,6 +55,16 @@ def lines(title: str) -> Iterator[Callable[[str], None]]:
     """Show a spinner, and each line of progress, on the error stream."""
     with err.status(Text(title)):
         yield lambda line: err.print(Text(line, style="dim"), soft_wrap=True)
+
+
+def shrink_line(metrics: Mapping[str, Any], unit: str) -> str:
+    """Return one line about the sizes and means of the full and the shrunk space."""
+    m = metrics
+    kind = "true" if "mean_true" in m else "predicted"
+    return (
+        f"{m['full_size']:,} architectures to {m['size']:,}, {unit}: "
+        f"{kind} mean {m[f'full_mean_{kind}']:.4g} to {m[f'mean_{kind}']:.4g}"
+    )
 
 
 def shrink_table(metrics: Mapping[str, Any]) -> Table:
@@ -179,11 +196,6 @@ def training_line(what: str, p: Progress) -> str:
     return f"{what}: step {p.step:,} of {p.steps:,}  loss {p.loss:.3f}  rate {p.rate:.3g}"
 
 
-def training_lines(line: Callable[[str], None]) -> Callable[[str, Progress], None]:
-    """Return who tells `line` about a training."""
-    return lambda what, p: line(training_line(what, p))
-
-
 def search_line(history: History) -> str:
     """Return one line about a search."""
     return f"generation {int(history.generation[-1])}: {len(history.rows):,} evaluated, best {history.scores.max():.4g}"
@@ -206,6 +218,28 @@ def show_search(search: Outcome, best: Outcome | None) -> None:
     if best is not None:
         say(exported_line(best))
     _tail(search)
+
+
+def show_method(stages: Mapping[str, Outcome], places: Sequence[str]) -> None:
+    """Print one summary of a whole run: both spaces, the best network, files, and what to do next.
+
+    `stages` has `shrink` and `search`, and `supernet` and `retrain` if they ran; `places` are of their logs.
+    """
+    shrunk, found, best = stages["shrink"], stages["search"], stages.get("retrain")
+    out.print(shrink_table(shrunk.metrics))
+    m = found.metrics
+    top = found.json("top.json")[0]
+    rank = f", number {m['best_rank']:,} of {m['full_size']:,} in the real table" if "best_rank" in m else ""
+    say(f"Best of {m['evaluated']:,} evaluated networks: {top['arch']}, score {top['score']:.4g}{rank}.")
+    if best is not None:
+        say(exported_line(best))
+    for name, outcome in stages.items():
+        pictures = ", ".join(sorted(path.name for path in outcome.folder.glob("*.png")))
+        say(f"{name.capitalize():<9} {outcome.place}" + (f"  ({pictures})" if pictures else ""))
+    say(f"MLflow    {len(places)} runs" if all(p.startswith("MLflow: run ") for p in places) else "\n".join(places))
+    say("Next:")
+    for command, why in NEXT:
+        say(f"  {command:<13} {why}")
 
 
 def show_supernet(outcome: Outcome) -> None:

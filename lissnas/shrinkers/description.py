@@ -1,10 +1,11 @@
-"""What the command line, a flow or Python describes to shrink, made into checked parameters and a source."""
+"""What the command line, a flow or Python describes to shrink, and the checked parameters and source it becomes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lissnas import artifacts, benchmarks, config, spaces
 from lissnas.artifacts.remote import here
@@ -25,10 +26,13 @@ from lissnas.shrinkers.problem import Source, from_space, get_space
 from lissnas.spaces import Space
 from lissnas.spaces.declared import Declared
 
+ORACLES = ("labels_from", "oracle_command", "oracle_supernet", "oracle_model")
+"""Fields of a description that name what gives true values; one is enough."""
+
 
 def load(
-    benchmark: str, params: ParamFiles, overrides: Mapping[str, Any], table: Path | None
-) -> tuple[config.Params, Benchmark]:
+    benchmark: str, params: ParamFiles, overrides: Mapping[str, Any] | None, table: Path | None
+) -> tuple[Params, Benchmark]:
     """Return checked parameters and the benchmark; raises with all that is wrong, writing nothing."""
     # NAME@METRIC is a metric of an imported table, which says itself what it doesn't have.
     checked = load_params(params, overrides, [] if "@" in benchmark else [("--benchmark", benchmark)])
@@ -36,65 +40,98 @@ def load(
     return checked, source
 
 
-def load_source(
-    given: Mapping[str, Any], params: ParamFiles, overrides: Mapping[str, Any], out: Path
-) -> tuple[config.Params, Source]:
-    """Return checked parameters and what to shrink: a benchmark, or a space and who judges it (`SourceOptions`).
+@dataclass(frozen=True)
+class Description:
+    """What to shrink and what scores it: a benchmark by its table, or a space by labels, an oracle or a model.
 
-    `out` is the folder of the result; answers of a user's oracle are kept beside it. Raises with all that is
-    wrong, writing nothing.
+    The command line, a flow's parameters and Python describe it by the same names; `load` reads what it names.
     """
-    asked = {name: value for name, value in given.items() if value is not None}
-    if ("benchmark" in asked) == ("space" in asked):
-        raise UserError("give either --benchmark, a table of true accuracies, or --space, a space and --labels")
-    if "benchmark" in asked:
-        if extra := sorted(asked.keys() - {"benchmark", "table", "oracle_timeout"}):
-            raise UserError(f"--{extra[0].replace('_', '-')} belongs to --space; a benchmark is judged by its table")
-        checked, benchmark = load(asked["benchmark"], params, overrides, asked.get("table"))
-        return checked, Source.of(benchmark)
-    if "table" in asked:
-        raise UserError("--table belongs to --benchmark; a space is judged by --labels or an oracle")
-    judges = [name for name in ("labels_from", "oracle_command", "oracle_supernet", "oracle_model") if name in asked]
-    if len(judges) > 1:
-        raise UserError(f"--{judges[0].replace('_', '-')} and --{judges[1].replace('_', '-')}: one oracle is enough")
-    if "oracle_model" in asked and "labels" in asked:
-        raise UserError(
-            "--labels: a model is asked directly and learns from none; leave --labels or --oracle-model out"
-        )
-    problems = Problems()
-    read_params = problems.of(lambda: load_params(params, overrides))
-    read_space = problems.of(lambda: get_space(asked["space"]))
-    if read_params is None and read_space is not None and "labels" in asked:
-        problems.of(lambda: read_labels(asked["labels"], read_space, asked.get("metric")))
-    problems.raise_any()
-    assert read_params is not None
-    assert read_space is not None
-    checked, space = for_space(read_params, read_space), read_space
-    oracle, scorer, judge = _judge_of(asked, checked, space, here(out))
-    return checked, from_space(space, asked.get("labels"), asked.get("metric"), oracle, scorer, judge)
+
+    benchmark: str | None = None
+    """A benchmark, e.g. `nasbench101`; all below but `table` belong to a space."""
+    table: Path | None = None
+    """Folder that `lissnas data` wrote; else the packaged table."""
+    space: str | None = None
+    """Instead of a benchmark: a space.yaml, or the name of a space."""
+    labels: Path | None = None
+    metric: str | None = None
+    """The labels' column, if several could be meant."""
+    labels_from: Literal["training"] | None = None
+    oracle_command: str | None = None
+    oracle_timeout: float = 600.0
+    """Seconds that the command may take for a batch of 64."""
+    oracle_supernet: Path | None = None
+    oracle_model: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The benchmark, or the space by its name or file."""
+        return self.benchmark or self.space or ""
+
+    def check(self) -> None:
+        """Raise UserError for parts that don't fit together; reads nothing."""
+        if (self.benchmark is None) == (self.space is None):
+            raise UserError("give either --benchmark, a table of true accuracies, or --space, a space and --labels")
+        given = {f.name for f in fields(self) if getattr(self, f.name) is not None} - {"oracle_timeout"}
+        if self.benchmark is not None:
+            if extra := sorted(given - {"benchmark", "table"}):
+                raise UserError(f"{_option(extra[0])} belongs to --space; a benchmark is judged by its table")
+            return
+        if self.table is not None:
+            raise UserError("--table belongs to --benchmark; a space is judged by --labels or an oracle")
+        oracles = [name for name in ORACLES if name in given]
+        if len(oracles) > 1:
+            raise UserError(f"{_option(oracles[0])} and {_option(oracles[1])}: one oracle is enough")
+        if self.oracle_model is not None and self.labels is not None:
+            raise UserError(
+                "--labels: a model is asked directly and learns from none; leave --labels or --oracle-model out"
+            )
+
+    def load(self, params: ParamFiles, overrides: Mapping[str, Any] | None, out: Path) -> tuple[Params, Source]:
+        """Return checked parameters and the source; raises with all that is wrong, writing nothing.
+
+        `out` is the folder of the result; answers of a user's oracle are kept next to it.
+        """
+        self.check()
+        if self.benchmark is not None:
+            checked, benchmark = load(self.benchmark, params, overrides, self.table)
+            return checked, Source.of(benchmark)
+        problems = Problems()
+        read_params = problems.of(lambda: load_params(params, overrides))
+        space = problems.of(lambda: get_space(self.name))
+        if read_params is None and space is not None and self.labels is not None:
+            labels = self.labels
+            problems.of(lambda: read_labels(labels, space, self.metric))
+        problems.raise_any()
+        assert read_params is not None
+        assert space is not None
+        checked = for_space(read_params, space)
+        oracle, scorer, about = self._oracle(checked, space, here(out))
+        return checked, from_space(space, self.labels, self.metric, oracle, scorer, about)
+
+    def _oracle(self, checked: Params, space: Space, out: Path) -> tuple[Oracle | None, Scorer | None, str]:
+        """Return the oracle or the scorer, and its identity; neither if there are only labels."""
+        if self.oracle_command is not None:
+            about = f"command {without_passwords(self.oracle_command)}"
+            command = CommandOracle.parse(space, self.oracle_command, self.oracle_timeout)
+            return Remembered(command, space, out.parent / f".{out.name}.answers", about), None, about
+        if self.oracle_model is not None:
+            return None, *_model_of(self.oracle_model, space)
+        if self.oracle_supernet is not None:
+            need_torch("a supernet")
+            from lissnas.nets.evaluation import supernet_judge  # torch takes seconds to load
+
+            oracle, digest = supernet_judge(checked, space, None, self.oracle_supernet)
+            asked_with = checked.search.model_dump(include={"images", "batch_size", "recalibration_batches"})
+            return oracle, None, f"supernet {artifacts.digest({'supernet': digest, **asked_with})}"
+        if self.labels_from is not None:
+            trained = training_oracle(checked, space, out.parent / f".{out.name}.training")
+            return trained, None, trained.about
+        return None, None, ""
 
 
-def _judge_of(
-    asked: Mapping[str, Any], checked: config.Params, space: Space, out: Path
-) -> tuple[Oracle | None, Scorer | None, str]:
-    """Return the oracle or the scorer that was asked for, and a word on who it is; neither where labels are all."""
-    if "oracle_command" in asked:
-        judge = f"command {without_passwords(asked['oracle_command'])}"
-        command = CommandOracle.parse(space, asked["oracle_command"], asked["oracle_timeout"])
-        return Remembered(command, space, out.parent / f".{out.name}.answers", judge), None, judge
-    if "oracle_model" in asked:
-        return None, *_model_of(asked["oracle_model"], space)
-    if "oracle_supernet" in asked:
-        need_torch("a supernet")
-        from lissnas.nets.evaluation import supernet_judge  # torch takes seconds to load
-
-        oracle, digest = supernet_judge(checked, space, None, asked["oracle_supernet"])
-        asked_with = checked.search.model_dump(include={"images", "batch_size", "recalibration_batches"})
-        return oracle, None, f"supernet {artifacts.digest({'supernet': digest, **asked_with})}"
-    if "labels_from" in asked:
-        trained = training_oracle(checked, space, out.parent / f".{out.name}.training")
-        return trained, None, trained.about
-    return None, None, ""
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _model_of(path: Path, space: Space) -> tuple[Scorer, str]:
@@ -107,14 +144,14 @@ def _model_of(path: Path, space: Space) -> tuple[Scorer, str]:
     return SurrogateScorer(values), f"models {artifacts.sha256((path / artifacts.MANIFEST).read_bytes())}"
 
 
-def for_space(params: config.Params, space: Space) -> config.Params:
+def for_space(params: Params, space: Space) -> Params:
     """Return the parameters without what benchmarks have of their own, as one of which a user's space may be called."""
     return params.model_copy(update={"benchmarks": {}}) if isinstance(space, Declared) else params
 
 
 def load_searched(
-    name: str, params: ParamFiles, overrides: Mapping[str, Any], table: Path | None
-) -> tuple[config.Params, Space, Benchmark | None]:
+    name: str, params: ParamFiles, overrides: Mapping[str, Any] | None, table: Path | None
+) -> tuple[Params, Space, Benchmark | None]:
     """Return checked parameters, the space to search, and its table of true values where `name` is a benchmark."""
     if name in spaces.names() and name not in benchmarks.names():
         if table is not None:
@@ -125,10 +162,10 @@ def load_searched(
 
 
 def load_params(
-    params: ParamFiles, overrides: Mapping[str, Any], asked: Sequence[tuple[str, str]] = ()
-) -> config.Params:
+    params: ParamFiles, overrides: Mapping[str, Any] | None, asked: Sequence[tuple[str, str]] = ()
+) -> Params:
     """Return parameters checked against all registries."""
-    return config.load(params, overrides, benchmarks.names(), asked, METHODS, spaces.names())
+    return config.load(params, overrides or {}, benchmarks.names(), asked, METHODS, spaces.names())
 
 
 def check(params: Params, space: Space, program: str | None, option: str = "--program") -> None:

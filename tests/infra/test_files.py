@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import subprocess
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from infra.deploy import ROOT, automations, declared, problems
+from infra.settings import POOL_OF, POOLS
 
 INFRA = ROOT / "infra"
 MANIFESTS = sorted((INFRA / "kubernetes").glob("*.yaml"))
@@ -117,6 +119,17 @@ def test_every_flow_is_deployed() -> None:
         for name in re.findall(r"^@flow\((?:.|\n)*?^def (\w+)\(", path.read_text(), re.MULTILINE)
     }
     assert entrypoints == flows
+    assert {entrypoint.partition(":")[2] for entrypoint in entrypoints} == set(POOL_OF)
+    assert set(POOL_OF.values()) == set(POOLS)
+    assert {f"worker-{pool}" for pool in POOLS} <= set(supervised())
+
+
+def test_parameters_of_schedules_are_those_of_their_flows() -> None:
+    for one in declared()["deployments"]:
+        file, _, name = one["entrypoint"].partition(":")
+        flow = getattr(import_module(f"flows.{Path(file).stem}"), name)
+        for schedule in one.get("schedules", ()):
+            flow.validate_parameters(schedule.get("parameters", {}))
 
 
 def test_deployments_are_prefects() -> None:
@@ -127,7 +140,7 @@ def test_deployments_are_prefects() -> None:
         assert one.description
         assert one.tags
         assert one.work_pool is not None
-        assert one.work_pool.name in ("cpu", "gpu")
+        assert one.work_pool.name == POOL_OF[str(one.entrypoint).partition(":")[2]] == one.name
     names = [(d.entrypoint, d.name) for d in model.deployments]
     assert len(names) == len(set(names))
 

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.stack
 NO_POSTGRESQL = pytest.mark.skipif(database.programs() is None, reason="PostgreSQL is not installed (`make system`)")
 DATABASES = ["sqlite", pytest.param("postgresql", marks=NO_POSTGRESQL)]
 SERVICES = {"storage", "prefect", "mlflow", "worker-cpu", "worker-gpu"}
-LONG: dict[str, Any] = {"benchmark": "nasbench101", "overrides": {"shrink.target_size": 13000}}
+LONG: dict[str, Any] = {"what": {"benchmark": "nasbench101"}, "overrides": {"shrink.target_size": 13000}}
 """A shrink of half a minute: long enough to be killed in the middle."""
 
 
@@ -182,7 +182,7 @@ def test_two_runs_at_once_on_two_workers(stack: Stack, tmp_path: Path) -> None:
         # The first is long, so that the second has begun before it ends: workers look for runs every few seconds.
         runs = [
             stack.begin("shrink/cpu", {**parameters, "out": str(tmp_path / str(i))})
-            for i, parameters in enumerate((LONG, {"benchmark": "nas_bench_macro"}))
+            for i, parameters in enumerate((LONG, {"what": {"benchmark": "nas_bench_macro"}}))
         ]
         for run in runs:
             stack.until(run, lambda state: state == "Completed", 180)
@@ -263,7 +263,7 @@ def test_a_flow_that_fails_is_tried_again_and_then_told_of(sqlite: Stack) -> Non
         command = [sys.executable, "-c", BLOCK, f"http://127.0.0.1:{server.server_port}/"]
         subprocess.run(command, env=given, check=True, capture_output=True, timeout=120)
         sqlite.run("deploy", NOTIFY="custom-webhook/told")
-        run = sqlite.begin("shrink/cpu", {"benchmark": "nothing"})
+        run = sqlite.begin("shrink/cpu", {"what": {"benchmark": "nothing"}})
         states = sqlite.until(run, lambda state: state == "Failed", 300)
         assert "AwaitingRetry" in states
         assert sqlite.api("GET", f"flow_runs/{run}")["run_count"] == 3

@@ -19,11 +19,13 @@ from lissnas import artifacts, benchmarks
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.predictors.accuracy import Predictor
 from lissnas.shrinkers import description
+from lissnas.shrinkers.description import Description
 from lissnas.shrinkers.problem import Source
 from lissnas.stages.shrink import shrink_stage
 from tests.pipeline.harness import served
 
 ROOT = Path(__file__).parents[2]
+MACRO = Description("nas_bench_macro")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def shrink_outcome(server: Path) -> Outcome:
     from flows.shrink import shrink
 
-    outcome, place = shrink("nas_bench_macro", 5, params=ROOT / "params.yaml")
+    outcome, place = shrink(MACRO, 5, params=ROOT / "params.yaml")
     assert place.startswith("MLflow: run ")
     return outcome
 
@@ -112,7 +114,7 @@ def test_mlflow_has_the_run(shrink_outcome: Outcome) -> None:
 def test_a_second_run_reuses_result_and_log(shrink_outcome: Outcome) -> None:
     from flows.shrink import shrink
 
-    again, place = shrink("nas_bench_macro", 5, params=ROOT / "params.yaml")
+    again, place = shrink(MACRO, 5, params=ROOT / "params.yaml")
     assert again.reused
     assert place.startswith("MLflow: run ")
 
@@ -123,7 +125,7 @@ def test_mlflow_away_loses_nothing(server: Path, tmp_path: Path, monkeypatch: py
     secret = "http://someone:hunter2@127.0.0.1:9"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", secret)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    outcome, place = shrink("nas_bench_macro", 6, out=tmp_path / "r", params=ROOT / "params.yaml")
+    outcome, place = shrink(MACRO, 6, out=tmp_path / "r", params=ROOT / "params.yaml")
     assert "not logged" in place
     assert "hunter2" not in place
     assert artifacts.verify(outcome.folder)
@@ -190,9 +192,7 @@ def test_locality_feeds_shrink(server: Path, tmp_path: Path) -> None:
     assert place.startswith("MLflow: run ")
     assert measured.metrics["threshold_distance"] == 2
     overrides = {"shrink.elite.max_edits": 4}
-    outcome, _ = shrink(
-        "nas_bench_macro", 7, tmp_path / "r", ROOT / "params.yaml", overrides=overrides, locality=measured.folder
-    )
+    outcome, _ = shrink(MACRO, 7, tmp_path / "r", ROOT / "params.yaml", overrides=overrides, locality=measured.folder)
     assert outcome.table("subspace.parquet")["distance"].to_numpy().max() == 2
     assert "at most 2 edits" in outcome.metrics["notes"][-1]
 
@@ -203,8 +203,8 @@ def test_compare_is_a_task_and_a_run_for_each_method_and_seed(server: Path) -> N
     from flows.compare import compare
 
     methods = ["lissnas", "abs", "flops"]
-    overrides = {"compare.methods": methods, "pipeline.seeds": [0, 1]}
-    outcome, place = compare("nas_bench_macro", params=ROOT / "params.yaml", overrides=overrides)
+    given: dict[str, Any] = {"params": ROOT / "params.yaml", "methods": ",".join(methods), "seeds": "0-1"}
+    outcome, place = compare(MACRO, **given)
     assert outcome.metrics["rivals_behind_on_mean"] == 2
     names = {run.name for run in client_call("read_task_runs")}
     assert {f"{m} seed {s}" for m in methods for s in (0, 1)} <= names
@@ -222,7 +222,7 @@ def test_compare_is_a_task_and_a_run_for_each_method_and_seed(server: Path) -> N
     rows = {(r["method"], str(r["seed"])): r for r in outcome.table("comparison.parquet").to_pylist()}
     for r in runs:
         assert r.data.metrics["mean_true"] == rows[r.data.params["method"], r.data.params["seed"]]["mean_true"]
-    again, place = compare("nas_bench_macro", params=ROOT / "params.yaml", overrides=overrides)
+    again, place = compare(MACRO, **given)
     assert again.reused
     assert parent in place
     assert len(client.search_runs([experiment.experiment_id], "tags.stage = 'method'")) == len(runs)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
 import json
 import multiprocessing
 import os
-import runpy
 import shutil
 import signal
 import subprocess
@@ -368,20 +365,23 @@ def test_mistakes_end_with_2_and_write_nothing(
 def flow_run(params: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """`python -m flows.nas` against a Prefect server and an MLflow database of this module's own."""
     home = tmp_path_factory.mktemp("flow")
-    argv, threads = sys.argv, torch.get_num_threads()
     with served(home):
+        from prefect.settings import PREFECT_API_URL
+
         given = ["--benchmark", "nas_bench_macro", "--params", str(params), "--seed", "1", "--networks", "1"]
-        sys.argv = ["flows.nas", *given]
-        torch.set_num_threads(1)
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as ended:
-            runpy.run_module("flows.nas", run_name="__main__")  # what `python -m flows.nas` does
-        assert ended.value.code == 0
-        assert "Retrained and exported: " in said.getvalue()
-        assert said.getvalue().count("MLflow: run ") >= 3
+        own = {"PREFECT_API_URL": str(PREFECT_API_URL.value()), "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+        done = subprocess.run(
+            [sys.executable, "-m", "flows.nas", *given],
+            cwd=home,
+            env={**os.environ, **own},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stdout
+        (home / "said").write_text(done.stdout)
         yield home
-    sys.argv = argv
-    torch.set_num_threads(threads)
 
 
 def client_call(method: str) -> Any:
@@ -392,6 +392,19 @@ def client_call(method: str) -> Any:
             return await getattr(client, method)()
 
     return asyncio.run(call())
+
+
+def test_a_whole_run_prints_its_progress_and_one_summary(flow_run: Path) -> None:
+    said = (flow_run / "said").read_text()
+    assert len(said.splitlines()) <= 60
+    for noise in ("Completed()", "Warning", "INFO", "Task run"):
+        assert noise not in said
+    for progress in ("iteration  1 ", "supernet: step ", "generation 1: "):
+        assert progress in said
+    summary = said[said.index("full space") :]
+    for part in ("kept", "Best of ", "Retrained and exported: ", "iterations.png", "history.png", "MLflow    4 runs"):
+        assert part in summary
+    assert summary.rstrip().splitlines()[-4] == "Next:"
 
 
 def test_the_flow_shrinks_searches_and_retrains(flow_run: Path) -> None:

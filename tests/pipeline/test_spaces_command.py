@@ -21,7 +21,7 @@ import xgboost as xgb
 from lissnas import spaces
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.oracles.label_table import write_rows
-from lissnas.shrinkers import description
+from lissnas.shrinkers.description import Description
 from lissnas.shrinkers.problem import get_space
 from lissnas.spaces import Archs, FloatArray
 from lissnas.stages.shrink import shrink_stage
@@ -317,10 +317,10 @@ def both(out: Path, overrides: dict[str, Any], **given: Any) -> tuple[Outcome, O
     from flows.shrink import shrink
 
     params = ROOT / "params.yaml"
-    flow, place = shrink(out=out / "flow", params=params, overrides=overrides, threads=1, **given)
-    source = {"oracle_timeout": 600.0, **given}
-    checked, what = description.load_source(source, params, overrides, out / "plain")
-    return flow, shrink_stage(checked, what, 0, out / "plain", threads=1), place
+    what = Description(**given)
+    flow, place = shrink(what, out=out / "flow", params=params, overrides=overrides, threads=1)
+    checked, source = what.load(params, overrides, out / "plain")
+    return flow, shrink_stage(checked, source, 0, out / "plain", threads=1), place
 
 
 @pytest.mark.parametrize(
@@ -339,20 +339,8 @@ def test_the_flow_gives_the_bytes_of_the_command(server: Path, tmp_path: Path, g
     assert place.startswith("MLflow: run ")
 
 
-@pytest.fixture
-def all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make tasks of the steps that are none yet, to see what lies behind."""
-    from flows import shrink as flow
-    from flows.common import as_task
-    from lissnas.shrinkers import lissnas as method
-
-    for step in (method.adopt, method.enter_labels):
-        if step.__name__ not in flow.TASKS:
-            monkeypatch.setitem(flow.TASKS, step.__name__, as_task(step))
-
-
 def test_balls_go_through_the_flow_and_into_mlflow(
-    server: Path, tmp_path: Path, all_steps: None, monkeypatch: pytest.MonkeyPatch
+    server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
 

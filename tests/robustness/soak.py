@@ -117,10 +117,11 @@ def soak_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
 def main(runs: int) -> None:
     """Run the flow in this process; print what it takes after each run."""
     from flows.shrink import shrink
+    from lissnas.shrinkers.description import Description
 
     me = psutil.Process()
     for run in range(runs):
-        shrink(benchmark=TASK, seed=run % 5, out=Path("out"), overrides={"shrink.target_size": 100}, force=True)
+        shrink(Description(TASK), seed=run % 5, out=Path("out"), overrides={"shrink.target_size": 100}, force=True)
         below = me.children(recursive=True)
         sample = {
             "run": run + 1,

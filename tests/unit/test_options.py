@@ -8,9 +8,10 @@ import pytest
 
 from lissnas import config
 from lissnas.cli import options
-from lissnas.cli.options import SearchSettings, Settings, ShrinkSettings
+from lissnas.cli.options import SearchSettings, Settings, ShrinkSettings, SourceOptions
 from lissnas.core.errors import ConfigError, UserError
 from lissnas.shrinkers import description
+from lissnas.shrinkers.description import Description
 from lissnas.shrinkers.methods import METHODS
 
 
@@ -154,3 +155,7 @@ def test_what_is_wrong_in_a_base_is_reported_once(tmp_path: Path) -> None:
         "recipes.b.stepz",
         "recipes.c.steps",
     ]
+
+
+def test_the_options_of_a_source_are_the_fields_of_a_description() -> None:
+    assert vars(SourceOptions()) == vars(Description())

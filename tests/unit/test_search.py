@@ -668,8 +668,8 @@ def test_a_shrink_learns_from_a_supernet(tmp_path: Path) -> None:
         "images.side": 16,
         "torch.device": "cpu",
     }
-    given = {"space": "fairnas", "oracle_supernet": tmp_path / "supernet"}
-    params, source = description.load_source(given, None, settings, tmp_path / "out")
+    given = description.Description(space="fairnas", oracle_supernet=tmp_path / "supernet")
+    params, source = given.load(None, settings, tmp_path / "out")
     metrics = shrink_stage(params, source, 0, tmp_path / "out", threads=1).metrics
     assert (metrics["size"], metrics["labels"]) == (300, 40)
     model = SupernetOracle.of(
@@ -679,7 +679,7 @@ def test_a_shrink_learns_from_a_supernet(tmp_path: Path) -> None:
     )
     labels = pq.read_table(tmp_path / "out" / "labels.parquet").to_pydict()
     assert model(space.parse(labels["arch"][:5])).tolist() == pytest.approx(labels["value"][:5])
-    _, other = description.load_source(given, None, {**settings, "search.images": 400}, tmp_path / "out")
+    _, other = given.load(None, {**settings, "search.images": 400}, tmp_path / "out")
     assert other.digest != source.digest
 
 

@@ -68,8 +68,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def load(**given: Any) -> tuple[Params, Source]:
     overrides = given.pop("overrides", {})
-    paths = {k: Path(v) if k in ("labels", "oracle_model", "table") else v for k, v in given.items()}
-    return description.load_source({"oracle_timeout": 600.0, **paths}, None, overrides, Path("out"))
+    paths: dict[str, Any] = {k: Path(v) if k in ("labels", "oracle_model", "table") else v for k, v in given.items()}
+    return description.Description(**paths).load(None, overrides, Path("out"))
 
 
 # -- spaces ----------------------------------------------------------------------------------------
@@ -294,9 +294,8 @@ def test_a_command_of_answers_beside_the_result(folder: Path) -> None:
     _, source = load(space="space.yaml", oracle_command="cat -u")
     assert isinstance(source.oracle, Remembered)
     assert source.oracle.path == Path(".out.answers")
-    _, slower = description.load_source(
-        {"space": "space.yaml", "oracle_command": "cat -u", "oracle_timeout": 3.0}, None, {}, Path("elsewhere")
-    )
+    slower_command = description.Description(space="space.yaml", oracle_command="cat -u", oracle_timeout=3.0)
+    _, slower = slower_command.load(None, {}, Path("elsewhere"))
     assert slower.digest == source.digest
     assert load(space="space.yaml", oracle_command="cat")[1].digest != source.digest
 
