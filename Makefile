@@ -19,68 +19,53 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system run shrink reproduce report test lint bench test-slow test-faults test-stack study ui up down status deploy schedule-demo audit sbom clean
+.PHONY: help setup run shrink ui clean reproduce report study up down status deploy schedule-demo audit sbom system \
+	test lint bench test-faults test-stack test-slow test-all stale
 
+##@ Everybody
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## Make .venv with the tested versions (nothing to do when it is up to date)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
 	touch $@
 
-system: ## Install the Debian packages that some tests use (needs root)
-	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium git postgresql
-
 run: $(READY) ## The whole method on NAS-Bench-Macro and real images: shrink, supernet, search, retrain
-	python -m flows.nas --benchmark $(SEARCHED) --seed $(SEED)
+	@python -m flows.nas --benchmark $(SEARCHED) --seed $(SEED)
 
 shrink: $(READY) ## Shrink NAS-Bench-101 from 423,624 cells to 13,000 on real accuracies
-	dvc repro shrink@$(MAIN)-$(SEED)
-	@lissnas show data/shrunk/$(MAIN)/seed-$(SEED)
+	python -m dvc repro shrink@$(MAIN)-$(SEED)
+	@"$(BIN)/lissnas" show data/shrunk/$(MAIN)/seed-$(SEED)
 
+ui: $(READY) ## Open MLflow on the runs logged here (UI_PORT, default 5000)
+	python -m mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(or $(UI_PORT),5000)
+
+clean: ## Remove what the pipeline made, and .venv
+	rm -rf $(VENV) data report .services .lissnas mlflow.db mlruns mlartifacts .prefect .mlflow.lock .dvc/cache .dvc/tmp build dist *.egg-info sbom.json .audit
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+##@ Researchers
 reproduce: $(READY) ## Run the whole pipeline of dvc.yaml: every benchmark and seed of params.yaml
-	dvc repro
+	python -m dvc repro
 
-test: $(READY) lint ## Lint, type-check and run the tests
-	OMP_NUM_THREADS=1 pytest -n auto --dist loadfile
-
-lint: $(READY) ## ruff, ruff format, mypy --strict
-	ruff check .
-	ruff format --check .
-	mypy
-
-bench: $(READY) ## Speed, as ratios to a reference in the same run
-	OMP_NUM_THREADS=1 pytest -m bench tests/bench
-
-test-slow: $(READY) ## The acceptance figures on all benchmarks, ten seeds
-	OMP_NUM_THREADS=1 pytest -m slow
-
-test-faults: $(READY) ## Kills, damage, bad input, secrets: the faults of tests/faults alone
-	OMP_NUM_THREADS=1 pytest -n auto --dist loadfile tests/faults
-
-test-stack: $(READY) ## Servers and workers of make up on SQLite and PostgreSQL, killed and mended (20 minutes)
-	OMP_NUM_THREADS=1 pytest -m stack tests/infra/test_stack.py
-
-report: $(READY) ## Compare all methods and make report/index.html, ours beside the paper's
-	dvc repro report
+report: $(READY) ## Compare all methods and make report/index.html, ours next to the paper's
+	python -m dvc repro report
 
 study: $(READY) ## NAME=shrink, compare, compare_ofa, huge, scaling, labels, packaged_labels, locality, ranking, faults, races, fuzz, soak or mutants: more seeds and benchmarks; resumable (studies/results/)
 	python -m $(if $(filter $(NAME),$(ROBUSTNESS)),tests.robustness,studies) --name $(or $(NAME),shrink)
 
-ui: $(READY) ## Open MLflow on the runs logged here (UI_PORT, default 5000)
-	mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(or $(UI_PORT),5000)
-
+##@ Platform engineers
 up: $(READY) ## Start Prefect, MLflow, object storage and workers (PREFECT_PORT, MLFLOW_PORT, DATABASE=postgresql)
 	@python -m infra.stack up
 
-down: $(READY) ## End all that `make up` started
+down: $(READY) ## Stop everything that `make up` started
 	@python -m infra.stack down
 
-status: $(READY) ## Show what is up, and where
+status: $(READY) ## Show what is up, and its addresses
 	@python -m infra.stack status
 
 deploy: $(READY) ## Apply prefect.yaml: deployments, schedules, pools, automations
@@ -89,23 +74,52 @@ deploy: $(READY) ## Apply prefect.yaml: deployments, schedules, pools, automatio
 schedule-demo: $(READY) ## Set a schedule seconds ahead, and follow its run
 	@python -m infra.schedule_demo
 
-audit: $(READY) ## Look up what is installed among the published vulnerabilities (needs the network)
+audit: $(READY) ## Look up the installed packages among the published vulnerabilities (needs the network)
 	@rm -f .audit
 	@pip-audit --local --skip-editable --progress-spinner off --timeout 30 --output .audit; code=$$?; \
 	if [ -s .audit ]; then cat .audit; \
 	elif [ $$code -ne 0 ]; then echo 'audit: the advisory service of PyPI did not answer: nothing was looked up' >&2; fi; \
 	exit $$code
 
-# Apart: with it comes a grammar of addresses that jsonschema, and so Prefect, would read at each start for 3 s.
+# A venv of its own: with it comes a grammar of addresses that jsonschema, and so Prefect, would read at each start for 3 s.
 $(SBOM)/.ready: constraints.txt
 	$(PYTHON) -m venv $(SBOM)
 	$(SBOM)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt cyclonedx-bom
 	touch $@
 
 # Its own check of the file takes a minute.
-sbom: $(READY) $(SBOM)/.ready ## List what is installed, with versions and licences, in FILE (sbom.json; CycloneDX)
-	$(SBOM)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible --no-validate --output-file $(FILE) $(BIN)/python
+sbom: $(READY) $(SBOM)/.ready ## List the installed packages, with versions and licences, in FILE (sbom.json; CycloneDX)
+	$(SBOM)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible --no-validate --output-file "$(FILE)" "$(BIN)/python"
 
-clean: ## Remove what the pipeline made, and .venv
-	rm -rf $(VENV) data report .services .lissnas mlflow.db mlruns mlartifacts .prefect .mlflow.lock .dvc/cache .dvc/tmp build dist *.egg-info sbom.json .audit
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+system: ## Install the Debian packages that some tests use (needs root)
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium git postgresql
+
+##@ Developers
+test: $(READY) lint ## Lint, type-check and run the tests
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile
+
+lint: $(READY) ## ruff, ruff format, mypy --strict
+	python -m ruff check .
+	python -m ruff format --check .
+	python -m mypy
+
+bench: $(READY) ## Speed, as ratios to a reference in the same run
+	OMP_NUM_THREADS=1 python -m pytest -m bench tests/bench
+
+test-faults: $(READY) ## Kills, damage, bad input, secrets: the faults of tests/faults alone
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile tests/faults
+
+test-stack: $(READY) ## Servers and workers of make up on SQLite and PostgreSQL, killed and restarted (20 minutes)
+	OMP_NUM_THREADS=1 python -m pytest -m stack tests/infra/test_stack.py
+
+test-slow: $(READY) ## The acceptance figures on all benchmarks, ten seeds
+	OMP_NUM_THREADS=1 python -m pytest -m slow
+
+test-all: test test-faults test-stack test-slow ## All of these tests
+
+stale: $(READY) ## Name the stages of dvc.yaml whose recorded result is of other code or parameters
+	@python -m dvc repro --allow-missing --dry --keep-going 2>&1 | awk -F "'" ' \
+		/^Running stage / {found = found "\n  " $$2} /^ERROR/ {wrong = wrong "\n  " $$0} \
+		END {if (found wrong == "") exit; \
+			print "dvc.lock is stale:" found wrong "\nrun `dvc repro`; if no output changes, `dvc commit -f`" > "/dev/stderr"; exit 1}'

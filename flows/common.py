@@ -242,16 +242,17 @@ def log_to_mlflow(stage: str, outcome: Outcome, seed: int | None = None, group: 
 # -- the command line ------------------------------------------------------------------------------
 def command_of(
     flow: Flow[..., tuple[Outcome, str]],
-    check: Callable[..., Any],
+    prepared: Callable[..., Any],
     show: Callable[[Outcome], None],
     settings: type[Settings] = Settings,
-    join: Callable[..., Any] | None = None,
+    joins: bool = False,
 ) -> Callable[..., None]:
     """Return the command line of a stage's flow.
 
     Its options are the flow's parameters whose annotation has one, the fields of a `Description`, and `settings`,
-    which become the flow's `params` and `overrides`. `check` and `join` get those parameters that they name. `check`
-    raises for mistakes before Prefect starts. `join` is what processes of `torchrun` do that don't lead.
+    which become the flow's `params` and `overrides`. `prepared` gets those parameters that it names, and raises for
+    mistakes before Prefect starts. If the stage `joins` trainings, `prepared` returns it: processes of `torchrun` that
+    don't lead call it, and take part in the leader's trainings.
     """
     groups: dict[str, type[Settings] | type[SourceOptions]] = {"settings": settings}
     own = list(inspect.signature(flow.fn, eval_str=True).parameters.values())
@@ -262,11 +263,10 @@ def command_of(
         chosen: Settings = given.pop("settings")
         given |= {name: Description(**vars(given[name])) for name in groups.keys() & given.keys()}
         given |= {"params": chosen.params, "overrides": chosen.overrides()}
-        _with_named(check, given)
-        with _process_group() if join else nullcontext(True) as leads:
+        stage = prepared(**{name: given[name] for name in inspect.signature(prepared).parameters if name in given})
+        with _process_group() if joins else nullcontext(True) as leads:
             if not leads:
-                assert join is not None
-                _with_named(join, given)
+                stage()
                 return
             outcome, place = flow(**given)
         if "DVC_STAGE" not in os.environ:  # a stage of a longer pipeline ends with a line, not a page
@@ -279,11 +279,6 @@ def command_of(
     command.__doc__ = f"{(flow.fn.__doc__ or '').partition('.')[0].replace('`', '')}, in a Prefect flow run."
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return with_options(command)
-
-
-def _with_named(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
-    """Call a function with those of the values that it names."""
-    return function(**{name: given[name] for name in inspect.signature(function).parameters if name in given})
 
 
 @contextmanager

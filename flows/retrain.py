@@ -6,6 +6,8 @@ torchrun --nproc-per-node 8 -m flows.retrain ...     (one process a GPU, each ba
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,12 +27,10 @@ from flows.common import (
     training_log,
 )
 from lissnas.artifacts.stage_run import Outcome
-from lissnas.benchmarks import Benchmark
 from lissnas.cli import render
 from lissnas.cli.options import ForceOption, RetrainSettings, SearchedOption, SeedOption, TableOption
-from lissnas.config import ParamFiles, Params
+from lissnas.config import ParamFiles
 from lissnas.shrinkers import description
-from lissnas.spaces import Space
 from lissnas.stages.one_shot import check
 from lissnas.stages.retrain import retrain_stage
 
@@ -38,15 +38,6 @@ FoundOption = Annotated[Path, typer.Option(help="Folder of a finished search.")]
 
 
 def prepared(
-    benchmark: str, params: ParamFiles, table: Path | None, overrides: dict[str, Any] | None
-) -> tuple[Params, Space, Benchmark | None]:
-    """Return checked parameters, the space, and its table if it has one; raises UserError for any mistake."""
-    checked, space, truth = description.load_searched(benchmark, params, overrides, table)
-    check(checked, space)
-    return checked, space, truth
-
-
-def join(
     benchmark: str,
     found: Path,
     seed: int,
@@ -54,10 +45,11 @@ def join(
     params: ParamFiles,
     table: Path | None,
     overrides: dict[str, Any] | None,
-) -> None:
-    """Take part in the trainings that the first process of `torchrun` leads."""
-    checked, space, truth = prepared(benchmark, params, table, overrides)
-    retrain_stage(checked, space.name, found, seed, out or DATA / "retrain" / benchmark, truth)
+) -> Callable[..., Outcome]:
+    """Return the stage, checked; raises UserError for any mistake."""
+    checked, space, truth = description.load_searched(benchmark, params, overrides, table)
+    check(checked, space)
+    return partial(retrain_stage, checked, space.name, found, seed, out or DATA / "retrain" / benchmark, truth)
 
 
 @flow(name="retrain", flow_run_name="retrain {benchmark} seed {seed}", persist_result=False)
@@ -73,13 +65,12 @@ def retrain(
     group: str | None = None,
 ) -> tuple[Outcome, str]:
     """Retrain the best of the search in `found` into `out`, log it to MLflow."""
-    checked, space, truth = prepared(benchmark, params, table, overrides)
+    stage = prepared(benchmark, found, seed, out, params, table, overrides)
     limit_gpu_tasks()
-    folder, call = out or DATA / "retrain" / benchmark, train_step("retrain")
-    outcome = retrain_stage(checked, space.name, found, seed, folder, truth, call, training_log(), force)
+    outcome = stage(train_step("retrain"), training_log(), force)
     table_artifact(f"retrained {benchmark} seed {seed}", outcome.csv("retrained.csv"), "Networks trained from scratch")
     return outcome, log_to_mlflow("retrain", outcome, seed, group or one_shot_group(benchmark, seed))
 
 
 if __name__ == "__main__":
-    main(command_of(retrain, prepared, render.show_retrained, RetrainSettings, join))
+    main(command_of(retrain, prepared, render.show_retrained, RetrainSettings, joins=True))

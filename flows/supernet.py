@@ -7,6 +7,8 @@ torchrun --nproc-per-node 8 -m flows.supernet ...     (one process a GPU, each b
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,9 +29,8 @@ from flows.common import (
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import render
 from lissnas.cli.options import ForceOption, SearchedOption, SeedOption, TrainingSettings
-from lissnas.config import ParamFiles, Params
+from lissnas.config import ParamFiles
 from lissnas.shrinkers import description
-from lissnas.spaces import Archs, Space
 from lissnas.spaces.members import read_members
 from lissnas.stages.one_shot import check
 from lissnas.stages.supernet import supernet_stage
@@ -40,24 +41,18 @@ WholeOption = Annotated[
 
 
 def prepared(
-    benchmark: str, subspace: Path | None, params: ParamFiles, overrides: dict[str, Any] | None
-) -> tuple[Params, Space, Archs | None]:
-    """Return checked parameters, the space, and the members that paths are drawn from; None for all."""
-    checked, space, _ = description.load_searched(benchmark, params, overrides, None)
-    check(checked, space)
-    return checked, space, None if subspace is None else read_members(subspace, space)
-
-
-def join(
     benchmark: str,
     subspace: Path | None,
     seed: int,
     out: Path | None,
     params: ParamFiles,
     overrides: dict[str, Any] | None,
-) -> None:
-    """Take part in the training that the first process of `torchrun` leads."""
-    supernet_stage(*prepared(benchmark, subspace, params, overrides), seed, out or DATA / "supernet" / benchmark)
+) -> Callable[..., Outcome]:
+    """Return the stage, checked; raises UserError for any mistake."""
+    checked, space, _ = description.load_searched(benchmark, params, overrides, None)
+    check(checked, space)
+    members = None if subspace is None else read_members(subspace, space)
+    return partial(supernet_stage, checked, space, members, seed, out or DATA / "supernet" / benchmark)
 
 
 @flow(name="supernet", flow_run_name="supernet {benchmark} seed {seed}", persist_result=False)
@@ -72,14 +67,12 @@ def supernet(
     group: str | None = None,
 ) -> tuple[Outcome, str]:
     """Train a supernet on the space in `subspace`, or the whole one, into `out`; log it to MLflow."""
-    given = prepared(benchmark, subspace, params, overrides)
+    stage = prepared(benchmark, subspace, seed, out, params, overrides)
     limit_gpu_tasks()
-    log, folder = training_log(), out or DATA / "supernet" / benchmark
-    outcome = supernet_stage(
-        *given, seed, folder, train_step("supernet"), lambda progress: log("supernet", progress), force
-    )
+    log = training_log()
+    outcome = stage(train_step("supernet"), lambda progress: log("supernet", progress), force)
     return outcome, log_to_mlflow("supernet", outcome, seed, group or one_shot_group(benchmark, seed))
 
 
 if __name__ == "__main__":
-    main(command_of(supernet, prepared, render.show_supernet, TrainingSettings, join=join))
+    main(command_of(supernet, prepared, render.show_supernet, TrainingSettings, joins=True))

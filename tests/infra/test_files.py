@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
+import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -168,3 +172,50 @@ def test_mistakes_in_deployments_are_named_together() -> None:
     for line, part in zip(found, ("no such flow", "'every night'", "Mars/Olympus", "limit:soon"), strict=True):
         assert line.startswith("deployments[3] (flows/shrink.py:shrunk): ")
         assert part in line
+
+
+# -- make ------------------------------------------------------------------------------------------
+def test_targets_run_in_a_folder_with_a_space(tmp_path: Path) -> None:
+    home = tmp_path / "a b"
+    programs = home / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, home)
+    (home / ".venv" / ".ready").touch()
+    for name in ("python", "lissnas", "pip-audit"):
+        (programs / name).write_text('#!/bin/sh\necho "ran $0 $*"\n')
+        (programs / name).chmod(0o755)
+    for target in ("run", "shrink", "report", "ui", "up", "audit", "lint", "bench"):
+        done = subprocess.run(["make", target], cwd=home, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert f"ran {programs}/" in done.stdout
+
+
+def test_make_help_lists_every_target_under_who_needs_it() -> None:
+    said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    groups = [line for line in said.splitlines() if line and not line.startswith(" ")]
+    assert groups == ["Everybody", "Researchers", "Platform engineers", "Developers"]
+    declared = re.search(r"^\.PHONY: ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert declared is not None
+    listed = re.findall(r"^  make ([a-z-]+) ", said, re.MULTILINE)
+    assert sorted(listed) == sorted(declared[1].replace("\\", "").split())
+
+
+def test_stale_stages_are_named(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".ready").touch()
+    run = partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    run(["git", "init", "-q"])
+    run([sys.executable, "-m", "dvc", "init", "-q"])
+    (tmp_path / "dvc.yaml").write_text("stages:\n  made: {cmd: cp given made, deps: [given], outs: [made]}\n")
+    (tmp_path / "given").write_text("1")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    run([sys.executable, "-m", "dvc", "repro", "-q"])
+    assert run(["make", "stale"], env={**os.environ, "PATH": path}).returncode == 0
+    (tmp_path / "given").write_text("2")
+    done = run(["make", "stale"], env={**os.environ, "PATH": path})
+    assert done.returncode == 2
+    assert "dvc.lock is stale:\n  made\n" in done.stderr
