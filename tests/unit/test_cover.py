@@ -85,7 +85,10 @@ def test_centres_are_apart_where_rows_are_the_same_network() -> None:
 
 
 # -- the union -------------------------------------------------------------------------------------
-@pytest.mark.parametrize("target", [500, 2_000, 8_000, 20_000])
+@pytest.mark.parametrize(
+    "target",
+    [500, 2_000, pytest.param(8_000, marks=pytest.mark.slow), pytest.param(20_000, marks=pytest.mark.slow)],
+)
 def test_a_cover_has_its_size_and_holds_the_better_ones(target: int) -> None:
     found = cover(SPACE, RANKED[:4_000], target, SCORER, np.random.default_rng(0), 1)
     inside = found.contains(EVERY)
@@ -244,12 +247,12 @@ def test_files_of_balls_read_back_to_the_same_space(shrunk: Shrunk) -> None:
 
 
 def test_balls_are_the_same_bytes_after_an_interruption_and_with_threads(unlisted: None, tmp_path: Path) -> None:
-    problem = problem_of(HUGE, 50_000, scorer=truth)
+    problem = problem_of(HUGE, 12_000, scorer=truth)
     source, saved = problem.source, list[Any]()
     whole = files_of(shrink(problem, on_iteration=lambda s: saved.append(s.to_arrays())))
     state = State.from_arrays(HUGE, *saved[len(saved) // 2])
     assert files_of(shrink(replace(problem, threads=3), state=state)) == whole
-    overrides = {"shrink.target_size": 50_000}
+    overrides = {"shrink.target_size": 12_000}
     outcome = shrink_stage(
         description.load_params(None, overrides), replace(source, point=1.0), 0, tmp_path / "out", threads=2
     )
