@@ -1,17 +1,40 @@
-"""Servers of one test module's own."""
+"""Commands run in this process, and servers of one test module's own."""
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
+import pytest
+
+from lissnas.cli import app
+from lissnas.core import process
+
+
+class Done(NamedTuple):
+    """How a command ended, and what it printed."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+def lissnas_here(folder: Path, *words: str) -> Done:
+    """Run the command in this process, in a folder."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace", write_through=True) for _ in range(2))
+    with chdir(folder), redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        process.run(lambda: app.app(args=list(words), prog_name="lissnas"))
+    printed = [stream.buffer.getvalue().decode() for stream in (out, err)]
+    return Done(int(ended.value.code or 0), *printed)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import shutil
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -16,14 +17,15 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
+from PIL import Image  # noqa: E402
+from scipy.stats import ks_2samp  # noqa: E402
 from torchvision import datasets  # noqa: E402
-from torchvision.io import write_png  # noqa: E402
-from torchvision.transforms import v2  # noqa: E402
+from torchvision.transforms import RandomResizedCrop, v2  # noqa: E402
 
 from lissnas.config import Params  # noqa: E402
 from lissnas.core.errors import DamagedFile, UserError  # noqa: E402
 from lissnas.nets import images  # noqa: E402
-from lissnas.nets.images import Augmentation, FolderData, MemoryData, augment, indices, normalise  # noqa: E402
+from lissnas.nets.images import Augmentation, FolderData, MemoryData, augment, crop_box, indices, normalise  # noqa: E402
 
 PLAIN = Augmentation(padding=0, flip=False, cutout=0)
 SPLITS = ("train", "validation", "test")
@@ -190,7 +192,7 @@ def test_an_image_is_changed_otherwise_every_time_it_is_seen() -> None:
 @settings(max_examples=40)
 @given(st.integers(1, 5), st.integers(1, 8), st.integers(0, 30), st.booleans())
 def test_ranks_share_the_batch_of_one(world: int, each: int, step: int, changed: bool) -> None:
-    data = memory(60, augmentation=Augmentation(2, True, 4) if changed else PLAIN)
+    data = memory(60, augmentation=Augmentation(2, True, 4, 0.4) if changed else PLAIN)
     size = each * world
     whole, labels = data.train_batch(step, size)
     parts = [data.train_batch(step, size, rank, world) for rank in range(world)]
@@ -280,6 +282,60 @@ def test_a_cutout_is_one_square_of_the_side_asked_for(cutout: int) -> None:
         assert ((line.int().diff(dim=1).abs().sum(dim=1)) <= 2).all()
         assert int(line.sum(dim=1).max()) == cutout
     assert len({g.numpy().tobytes() for g in gone}) > 50
+
+
+# -- jitter ------------------------------------------------------------------------------------------
+def test_jitter_multiplies_brightness_contrast_and_saturation_of_bytes() -> None:
+    x = random_pixels(1, 6)[0]
+    before = x.clone()
+    assert torch.equal(images.jitter(x, [1, 1, 1]), x)
+    assert torch.equal(images.jitter(x, [0.5, 1, 1]), (x.float() * 0.5).to(torch.uint8))
+    flat = torch.full((3, 4, 4), 200, dtype=torch.uint8)
+    assert torch.equal(images.jitter(flat, [1.4, 1, 1]), torch.full_like(flat, 255))  # and doesn't wrap around
+    grey = x[:1].expand(3, -1, -1)
+    changed = images.jitter(grey, [0.8, 1.3, 1.4])
+    assert changed.dtype == torch.uint8
+    assert torch.equal(changed[0], changed[1])
+    assert not torch.equal(changed, grey)
+    assert torch.equal(x, before)
+
+
+def test_each_image_of_a_batch_has_its_own_jitter() -> None:
+    same = random_pixels(1, 4).expand(20, -1, -1, -1)
+    how = Augmentation(0, False, 0, 0.4)
+    y = augment(same, how, rng(0))
+    assert len({image.numpy().tobytes() for image in y}) == 20
+    assert torch.equal(y, augment(same, how, rng(0)))
+
+
+# -- crops -------------------------------------------------------------------------------------------
+def box_of(width: int, height: int, seed: int) -> tuple[int, int, int, int]:
+    return crop_box(width, height, np.random.default_rng(seed))
+
+
+@settings(max_examples=200)
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 2**31))
+def test_a_crop_lies_within_the_image(width: int, height: int, seed: int) -> None:
+    top, left, h, w = box_of(width, height, seed)
+    assert 0 <= top < top + h <= height
+    assert 0 <= left < left + w <= width
+
+
+def test_crops_are_drawn_as_torchvision_draws_them() -> None:
+    """Shares of the area, ratios of the sides and places have the distribution of RandomResizedCrop's."""
+    ours = np.array([box_of(400, 300, seed) for seed in range(1_500)])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        image = torch.zeros(3, 300, 400)
+        theirs = np.array([RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(1_500)])
+    for column in range(4):
+        assert ks_2samp(ours[:, column], theirs[:, column]).pvalue > 1e-3
+    assert ks_2samp(ours[:, 3] / ours[:, 2], theirs[:, 3] / theirs[:, 2]).pvalue > 1e-3
+
+
+def test_of_an_image_that_no_ratio_fits_the_middle_is_taken() -> None:
+    assert box_of(1001, 10, 3) == (0, 495, 10, 10)
+    assert box_of(10, 1001, 3) == (495, 0, 10, 10)
 
 
 # -- configuration -----------------------------------------------------------------------------------
@@ -373,13 +429,20 @@ def write_folder(folder: Path, packaged: MemoryData) -> Path:
             (folder / part / name).mkdir(parents=True)
             for j in range(each):
                 at = 100 * (part == "val") + 10 * i + j
-                write_png(packaged.pixels["train"][at], str(folder / part / name / f"{j}.png"))
+                image = Image.fromarray(packaged.pixels["train"][at].permute(1, 2, 0).numpy())
+                # Not all images of the world are RGB: grey ones, and ones with a palette.
+                mode = {0: "L", 1: "P"}.get(j, "RGB") if part == "train" else "RGB"
+                image.convert(mode).save(folder / part / name / f"{j}.png")
     return folder
 
 
 @pytest.fixture(scope="module")
 def folder(packaged: MemoryData, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_folder(tmp_path_factory.mktemp("folder"), packaged)
+
+
+def folder_data(folder: Path, strength: float = 0.4, seed: int = 0) -> FolderData:
+    return FolderData(folder, seed, 6, 16, Augmentation(0, True, 0, strength))
 
 
 def sample_names(data: FolderData, split: str) -> list[str]:
@@ -397,28 +460,58 @@ def test_a_folder_has_classes_and_splits(folder: Path) -> None:
     assert set(sample_names(other, "validation")) != validation
 
 
-def test_batches_of_a_folder_are_a_function_of_seed_and_step(folder: Path) -> None:
-    data, twin, other = (FolderData(folder, seed, 6, 16) for seed in (0, 0, 1))
-    forth = [data.train_batch(step, 8) for step in range(3)]
+@pytest.mark.parametrize("strength", [0.0, 0.4])
+def test_batches_of_a_folder_are_a_function_of_seed_and_step(folder: Path, strength: float) -> None:
+    data, twin, other = (folder_data(folder, strength, seed) for seed in (0, 0, 1))
+    forth = [data.train_batch(step, 6) for step in range(3)]
     torch.manual_seed(99)
-    back = [twin.train_batch(step, 8) for step in (2, 1, 0)][::-1]
+    state = torch.get_rng_state()
+    back = [twin.train_batch(step, 6) for step in (2, 1, 0)][::-1]
+    assert torch.equal(torch.get_rng_state(), state)
     for (x, y), (x2, y2) in zip(forth, back, strict=True):
-        assert x.shape == (8, 3, 16, 16)
+        assert x.shape == (6, 3, 16, 16)
         assert x.dtype == torch.float32
         assert torch.equal(x, x2)
         assert torch.equal(y, y2)
-    assert not torch.equal(forth[0][0], other.train_batch(0, 8)[0])
-    seen = torch.cat([data.train_batch(step, 6)[1] for step in range(3)])
+    assert not torch.equal(forth[0][0], other.train_batch(0, 6)[0])
+    seen = torch.cat([y for _, y in forth])
     assert sorted(seen.tolist()) == sorted(label for _, label in data._samples["train"])
 
 
-@pytest.mark.parametrize("world", [2, 4])
-def test_ranks_share_the_batch_of_a_folder(folder: Path, world: int) -> None:
-    data = FolderData(folder, 0, 6, 16)
-    whole, labels = data.train_batch(1, 8)
-    parts = [data.train_batch(1, 8, rank, world) for rank in range(world)]
+def test_images_of_a_folder_are_mirrored_and_jittered_as_the_recipe_says(folder: Path) -> None:
+    """The same stream draws the same place with and without a flip, and the same flip with and without jitter."""
+    plain, flipped, jittered = (
+        torch.cat([FolderData(folder, 0, 6, 16, how).train_batch(step, 18)[0] for step in range(8)])
+        for how in (Augmentation(0, False), Augmentation(0, True), Augmentation(0, True, 0, 0.4))
+    )
+    same, mirrored = ((flipped == other).flatten(1).all(dim=1) for other in (plain, plain.flip(3)))
+    assert (same ^ mirrored).all()
+    assert 45 < int(mirrored.sum()) < 99
+    assert not torch.isclose(jittered, flipped).flatten(1).all(dim=1).any()
+
+
+@pytest.mark.parametrize(("world", "strength"), [(2, 0.0), (3, 0.4)])
+def test_ranks_share_the_batch_of_a_folder(folder: Path, world: int, strength: float) -> None:
+    data = folder_data(folder, strength)
+    whole, labels = data.train_batch(1, 6)
+    parts = [data.train_batch(1, 6, rank, world) for rank in range(world)]
     assert torch.equal(torch.cat([y for _, y in parts]), labels)
     assert torch.equal(torch.cat([x for x, _ in parts]), whole)
+
+
+def test_a_folder_s_image_that_is_no_image_is_named(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "broken")
+    data = folder_data(tmp_path / "broken", 0.0)
+    bad = Path(data._samples["train"][int(indices(18, 0, 0, 18)[5])][0])
+    bad.write_bytes(b"no image")
+    with pytest.raises(UserError, match=f"{bad.name} can't be read as an image"):
+        data.train_batch(0, 18)
+
+
+@pytest.mark.parametrize("how", [Augmentation(0, True, 4), Augmentation(2, True)])
+def test_padding_and_cutout_are_refused_for_a_folder(folder: Path, how: Augmentation) -> None:
+    with pytest.raises(UserError, match="padding and cutout must be 0"):
+        FolderData(folder, 0, 6, 16, how)
 
 
 def test_plain_images_of_a_folder_are_cut_from_the_middle_in_order(folder: Path) -> None:

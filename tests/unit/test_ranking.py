@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ MACRO = benchmarks.get("nas_bench_macro")
 METHODS = ["full", "full_balanced", "lissnas", "abs"]
 TINY: dict[str, Any] = {
     **SECONDS,
+    "torch.threads": 1,
     "search.recalibration_batches": 1,
     "ranking.methods": METHODS,
     "ranking.benchmarks": {"nas_bench_macro": {"recipe": "cpu", "seeds": [0]}},
@@ -52,14 +53,6 @@ TINY: dict[str, Any] = {
     "recipes.cpu.report_every": 1,
     "recipes.cpu.warmup": 1,
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def params_of(**changes: Any) -> Params:

@@ -18,7 +18,7 @@ pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)"
 from lissnas import spaces
 from lissnas.core.errors import UserError
 from lissnas.nets import samplers
-from lissnas.nets.samplers import Curriculum, Sampler
+from lissnas.nets.samplers import Sampler
 from lissnas.spaces import Archs
 from lissnas.spaces.base import BoolArray
 from lissnas.spaces.choices import ChoiceSpace
@@ -60,7 +60,7 @@ SAMPLERS: dict[str, Callable[[int], Sampler]] = {
     "fair_product": lambda seed: samplers.fair_product(SQUARE, everything(SQUARE), seed),
     "fair_set": lambda seed: samplers.fair_set(MACRO, members(40), 3, seed),
     "balanced": lambda seed: samplers.balanced(members(40), np.arange(1.0, 41), seed),
-    "curriculum": lambda seed: Curriculum.of(
+    "curriculum": lambda seed: samplers.curriculum(
         MACRO, members(40), members(40)[:1], samplers.over_set(members(40), seed), 40, 0.5, seed
     ),
 }
@@ -221,8 +221,8 @@ def test_balanced_draws_need_positive_parameters(bad: float) -> None:
 STEPS, SHARE = 100, 0.6
 
 
-def curriculum(seed: int, some: Archs, first: Archs) -> Curriculum:
-    return Curriculum.of(MACRO, some, first, samplers.over_set(some, seed), STEPS, SHARE, seed)
+def curriculum(seed: int, some: Archs, first: Archs) -> Sampler:
+    return samplers.curriculum(MACRO, some, first, samplers.over_set(some, seed), STEPS, SHARE, seed)
 
 
 def reachable(step: int, some: Archs, first: Archs) -> set[tuple[int, ...]]:
@@ -261,16 +261,16 @@ def test_the_curriculum_widens_from_near_to_far_until_it_has_all() -> None:
 def test_after_the_curriculum_its_sampler_draws() -> None:
     some = members(30)
     sampler = samplers.fair_set(MACRO, some, 3, 0)
-    widening = Curriculum.of(MACRO, some, some[:1], sampler, STEPS, SHARE, 0)
+    widening = samplers.curriculum(MACRO, some, some[:1], sampler, STEPS, SHARE, 0)
     assert len(widening(59)) == 1
     assert all((widening(step) == sampler(step)).all() for step in range(60, 100))
-    at_once = Curriculum.of(MACRO, some, some[:1], sampler, STEPS, 0.0, 0)
+    at_once = samplers.curriculum(MACRO, some, some[:1], sampler, STEPS, 0.0, 0)
     assert (at_once(0) == sampler(0)).all()
 
 
 def test_a_curriculum_of_all_steps_ends_nearly_everywhere() -> None:
     some = members(30)
-    whole = Curriculum.of(MACRO, some, some[:1], samplers.over_set(some, 0), STEPS, 1.0, 0)
+    whole = samplers.curriculum(MACRO, some, some[:1], samplers.over_set(some, 0), STEPS, 1.0, 0)
     assert (whole(0) == some[:1]).all()
     counts(drawn(whole, STEPS), some)
 
@@ -282,7 +282,7 @@ def test_a_curriculum_of_all_steps_ends_nearly_everywhere() -> None:
         lambda none: samplers.over_set(none, 0),
         lambda none: samplers.fair_set(MACRO, none, 3, 0),
         lambda none: samplers.balanced(none, np.empty(0), 0),
-        lambda none: Curriculum.of(MACRO, none, members(1), samplers.uniform(MACRO, 0), 10, 0.5, 0),
+        lambda none: samplers.curriculum(MACRO, none, members(1), samplers.uniform(MACRO, 0), 10, 0.5, 0),
     ],
 )
 def test_an_empty_set_has_no_path_to_train(make: Callable[[Archs], Sampler]) -> None:

@@ -38,18 +38,10 @@ from lissnas.shrinkers import description  # noqa: E402
 from lissnas.spaces import Archs, FloatArray, Space  # noqa: E402
 from lissnas.spaces.choices import ChoiceSpace  # noqa: E402
 from lissnas.spaces.members import read_members  # noqa: E402
+from tests.small_nets import SMALL, images  # noqa: E402
 
 MACRO = benchmarks.get("nas_bench_macro")
 CELLS = spaces.get("nasbench101")
-SMALL: dict[str, Any] = {"width": 0.25, "stem_stride": 1, "classes": 10}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @contextmanager
@@ -451,15 +443,11 @@ def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
 
 
 # -- networks on disk --------------------------------------------------------------------------------
-def images(n: int, seed: int = 0) -> Any:
-    return torch.randn(n, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
-
-
 def used(model: Any, *path: Any) -> Any:
     """Give a model statistics and weights of its own."""
     model.train()
     for seed in range(2):
-        model(images(8, seed), *path)
+        model(images(8, seed=seed), *path)
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.01 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
@@ -609,6 +597,7 @@ def train_stage(folder: Path, space: Space, members: Archs | None, **changes: An
         "images.side": 8,
         "supernet.width": 0.25,
         "torch.device": "cpu",
+        "torch.threads": 1,
         "recipes.cpu.steps": 3,
         "recipes.cpu.batch_size": 8,
         "recipes.cpu.report_every": 2,

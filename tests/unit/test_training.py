@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
 from lissnas import (  # noqa: E402
     artifacts,
-    benchmarks,
-    config,
     nets,
     spaces,
 )
@@ -29,56 +24,17 @@ from lissnas.core.errors import DamagedFile, UserError  # noqa: E402
 from lissnas.nets import images, samplers  # noqa: E402
 from lissnas.nets.blocks import BatchNorm  # noqa: E402
 from lissnas.nets.evaluation import SupernetOracle, accuracy, recalibrate  # noqa: E402
-from lissnas.nets.images import Augmentation, MemoryData  # noqa: E402
-from lissnas.nets.recipes import MovingAverage, learning_rate, optimizer, use_ghost_batches  # noqa: E402
+from lissnas.nets.images import Augmentation  # noqa: E402
+from lissnas.nets.recipes import optimizer, scheduler, use_ghost_batches  # noqa: E402
 from lissnas.nets.training import NotFinite, Progress, device_of, train  # noqa: E402
-from lissnas.spaces import Archs  # noqa: E402
+from tests import small_nets  # noqa: E402
+from tests.small_nets import MACRO, SMALL, Changed, Interrupted, equal, packaged_params, stop_at  # noqa: E402
 
 nn = torch.nn
-SMALL: dict[str, Any] = {"width": 0.25, "stem_stride": 1, "classes": 10}
-MACRO = spaces.get("nas_bench_macro")
 PATH = (1, 0, 0, 1, 0, 0, 1, 0)
-FORK = multiprocessing.get_context("forkserver")
-"""Children that have torch loaded before they start, and none of this process' threads."""
-FORK.set_forkserver_preload(["lissnas.nets.training", "tests.unit.test_training"])
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def recipe(**changes: Any) -> TrainingConfig:
-    small = {
-        "steps": 12,
-        "batch_size": 16,
-        "rate": 0.05,
-        "warmup": 2,
-        "curriculum": 0.0,
-        "padding": 1,
-        "checkpoint_every": 4,
-        "report_every": 4,
-    }
-    params = config.load(None, {}, benchmarks.names())
-    return TrainingConfig.model_validate({**params.recipes["cpu"].model_dump(), **small, **changes})
-
-
-def noise(n: int = 64, validation: int = 40, side: int = 8, classes: int = 10) -> MemoryData:
-    """Return random images that are as good as any for all but learning."""
-    generator = torch.Generator().manual_seed(0)
-    sizes = {"train": n, "validation": validation, "test": 20}
-    pixels = {
-        k: torch.randint(0, 256, (m, 3, side, side), generator=generator).to(torch.uint8) for k, m in sizes.items()
-    }
-    labels = {k: torch.randint(0, classes, (m,), generator=generator) for k, m in sizes.items()}
-    return MemoryData(pixels, labels, classes, 0, Augmentation(1, True, 0))
-
-
-def members() -> Archs:
-    return MACRO.sample_distinct(6, np.random.default_rng(0))
+recipe = partial(small_nets.recipe, steps=12, batch_size=16, warmup=2, checkpoint_every=4, report_every=4)
+noise = partial(small_nets.noise, n=64, validation=40)
+members = partial(small_nets.members, n=6)
 
 
 def a_network(seed: int = 0) -> Any:
@@ -91,12 +47,6 @@ def a_supernet(seed: int = 0) -> Any:
 
 def fair_paths() -> samplers.Sampler:
     return samplers.fair_set(MACRO, members(), 2, 0)
-
-
-def equal(a: Any, b: Any) -> bool:
-    """Return whether two models are the same to the bit, statistics and counts included."""
-    one, other = a.state_dict(), b.state_dict()
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
 # -- learning ----------------------------------------------------------------------------------------
@@ -156,7 +106,7 @@ def test_progress_tells_the_mean_loss_since_the_last_report() -> None:
     assert [p.step for p in some] == [4, 8, 10]
     means = [np.mean([p.loss for p in every[a:b]]) for a, b in ((0, 4), (4, 8), (8, 10))]
     assert [p.loss for p in some] == pytest.approx(means)
-    assert [p.rate for p in every] == pytest.approx([learning_rate(recipe(steps=10), step) for step in range(10)])
+    assert [p.rate for p in every] == pytest.approx(rates_of(recipe(steps=10), 10)[:-1])
 
 
 # -- interruptions -----------------------------------------------------------------------------------
@@ -168,21 +118,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-class Interrupted(Exception):
-    pass
-
-
-def stop_at(step: int) -> Callable[[Progress], None]:
-    def watch(progress: Progress) -> None:
-        if progress.step == step:
-            raise Interrupted
-
-    return watch
-
-
-@pytest.mark.parametrize(("variant", "step"), [*((variant, 6) for variant in VARIANTS), ("momentum", 11)])
+@pytest.mark.parametrize(("variant", "step"), [*((variant, 6) for variant in VARIANTS), ("momentum", 7)])
 def test_interrupted_training_goes_on_to_the_same_weights(variant: str, step: int, tmp_path: Path) -> None:
-    settings = recipe(report_every=1, **VARIANTS[variant])
+    settings = recipe(steps=8, report_every=1, **VARIANTS[variant])
     whole = train(a_supernet(), noise(), settings, 0, fair_paths())
     checkpoint = artifacts.Checkpoint(tmp_path / "r", {})
     with pytest.raises(Interrupted):
@@ -228,45 +166,6 @@ def test_losses_are_reported_alike_after_an_interruption(tmp_path: Path) -> None
     assert after == whole[-len(after) :]
 
 
-def train_slowly(folder: Path, steps: int) -> None:
-    torch.set_num_threads(1)
-    train(
-        a_supernet(),
-        noise(),
-        recipe(report_every=1, ema=0.9),
-        0,
-        fair_paths(),
-        artifacts.Checkpoint(folder / "r", {}),
-        lambda p: time.sleep(60) if p.step == steps else None,
-    )
-
-
-def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    child = FORK.Process(target=train_slowly, args=(tmp_path, 6))
-    child.start()
-    saved = tmp_path / ".r.checkpoint" / "checkpoint.json"
-    for _ in range(600):
-        if saved.exists():
-            break
-        time.sleep(0.05)
-    child.kill()
-    child.join(30)
-    assert child.exitcode == -signal.SIGKILL
-    settings = recipe(report_every=1, ema=0.9)
-    steps: list[int] = []
-    goes_on = train(
-        a_supernet(),
-        noise(),
-        settings,
-        0,
-        fair_paths(),
-        artifacts.Checkpoint(tmp_path / "r", {}),
-        lambda p: steps.append(p.step),
-    )
-    assert steps[0] == 5
-    assert equal(goes_on, train(a_supernet(), noise(), settings, 0, fair_paths()))
-
-
 def saved_after_4(folder: Path) -> artifacts.Checkpoint:
     checkpoint = artifacts.Checkpoint(folder / "r", {"rate": 1})
     with pytest.raises(Interrupted):
@@ -294,17 +193,9 @@ def test_a_truncated_checkpoint_is_damaged(damage: Callable[[bytes], bytes], tmp
 
 
 # -- losses that are not finite ----------------------------------------------------------------------
-class Hurt(MemoryData):
-    """Images that hold no numbers from a step on."""
-
-    def __init__(self, at: int) -> None:
-        sound = noise()
-        super().__init__(sound.pixels, sound.labels, 10, 0, sound.augmentation)
-        self.at = at
-
-    def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> tuple[Any, Any]:
-        x, y = super().train_batch(step, size, rank, world)
-        return (x * float("nan") if step >= self.at else x), y
+def hurt(at: int) -> Changed:
+    """Return images that hold no numbers from a step on."""
+    return Changed(noise(), lambda step, rank, x: x * float("nan") if step >= at else x)
 
 
 def test_a_loss_that_is_no_number_ends_training_at_its_step_and_path(tmp_path: Path) -> None:
@@ -312,7 +203,7 @@ def test_a_loss_that_is_no_number_ends_training_at_its_step_and_path(tmp_path: P
     rows = members()
     path = "".join(map(str, samplers.over_set(rows, 0)(6)[0]))
     with pytest.raises(NotFinite, match=f"step 6 on path {path}: the loss is nan"):
-        train(a_supernet(), Hurt(6), recipe(), 0, samplers.over_set(rows, 0), checkpoint)
+        train(a_supernet(), hurt(6), recipe(), 0, samplers.over_set(rows, 0), checkpoint)
     saved = checkpoint.load()
     assert saved is not None
     assert saved[1]["step"] == 4
@@ -322,7 +213,7 @@ def test_a_loss_that_is_no_number_ends_training_at_its_step_and_path(tmp_path: P
 
 def test_a_loss_that_is_no_number_without_a_path() -> None:
     with pytest.raises(NotFinite, match="step 0: the loss is nan"):
-        train(a_network(), Hurt(0), recipe(), 0)
+        train(a_network(), hurt(0), recipe(), 0)
 
 
 class RootOfZero(nn.Module):  # type: ignore[name-defined, misc]
@@ -371,27 +262,34 @@ def test_a_batch_larger_than_the_images_is_a_mistake() -> None:
 
 
 # -- recipes -----------------------------------------------------------------------------------------
+def rates_of(settings: TrainingConfig, steps: int) -> list[float]:
+    """Return the rate of each step, and the one after the last."""
+    stepped = optimizer(nn.Linear(1, 1), settings)
+    schedule = scheduler(stepped, settings)
+    rates = []
+    for _ in range(steps + 1):
+        rates.append(float(stepped.param_groups[0]["lr"]))
+        stepped.step()
+        schedule.step()
+    return rates
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 def test_rates_warm_up_and_fall_to_zero(schedule: str) -> None:
-    settings = recipe(steps=110, warmup=10, rate=0.4, schedule=schedule)
-    rates = np.array([learning_rate(settings, step) for step in range(111)])
+    rates = np.array(rates_of(recipe(steps=110, warmup=10, rate=0.4, schedule=schedule), 110))
     assert rates[:10] == pytest.approx(0.04 * np.arange(1, 11))
-    assert rates[10] == pytest.approx(0.4)
-    assert (np.diff(rates[10:]) < 0).all()
-    assert rates[110] == pytest.approx(0, abs=1e-12)
-    assert rates[60] == pytest.approx(0.2)  # half way
-    quarter = 0.2 * (1 + np.cos(np.pi / 4)) if schedule == "cosine" else 0.3
-    assert rates[35] == pytest.approx(quarter)
+    done = np.arange(101) / 100
+    falls = (1 + np.cos(np.pi * done)) / 2 if schedule == "cosine" else 1 - done
+    assert rates[10:] == pytest.approx(0.4 * falls, abs=1e-12)
 
 
-@given(st.integers(1, 500), st.integers(0, 600), st.sampled_from(["cosine", "linear"]))
-def test_rates_are_positive_and_never_above_the_one_asked_for(steps: int, warmup: int, schedule: str) -> None:
-    settings = SETTINGS.model_copy(update={"steps": steps, "warmup": warmup, "schedule": schedule})
-    rates = [learning_rate(settings, step) for step in range(steps)]
-    assert all(0 < rate <= settings.rate * (1 + 1e-12) for rate in rates)
-
-
-SETTINGS = recipe()
+@settings(max_examples=30)
+@given(st.integers(1, 100), st.integers(0, 120), st.sampled_from(["cosine", "linear"]))
+def test_rates_are_positive_and_never_above_the_requested_one(steps: int, warmup: int, schedule: str) -> None:
+    made = recipe(steps=steps, warmup=warmup, schedule=schedule)
+    rates = rates_of(made, steps)
+    assert all(0 < rate <= made.rate * (1 + 1e-12) for rate in rates[:-1])
+    assert rates[0] == pytest.approx(made.rate / max(1, warmup))
 
 
 @pytest.mark.parametrize("name", nets.names())
@@ -438,8 +336,8 @@ def test_labels_are_smoothed() -> None:
     x, y = noise().train_batch(0, 16)
     log_p = torch.log_softmax(model(x), dim=1)
     hard, even = -log_p[torch.arange(16), y].mean(), -log_p.mean()
-    assert first_loss(0.0) == pytest.approx(float(hard), rel=1e-4)
-    assert first_loss(0.3) == pytest.approx(float(0.7 * hard + 0.3 * even), rel=1e-4)
+    assert first_loss(0.0) == pytest.approx(float(hard.detach()), rel=1e-4)
+    assert first_loss(0.3) == pytest.approx(float((0.7 * hard + 0.3 * even).detach()), rel=1e-4)
 
 
 # -- ghost batches -----------------------------------------------------------------------------------
@@ -474,82 +372,27 @@ def test_ghost_batches_do_nothing_in_evaluation_nor_when_they_are_off() -> None:
 
 
 # -- the moving average ------------------------------------------------------------------------------
-def test_the_moving_average_is_by_its_formula() -> None:
-    model = nn.Sequential(nn.Linear(2, 2), BatchNorm(2))
-    average = MovingAverage(model, 0.75)
-    expected = {k: v.clone() for k, v in model.state_dict().items()}
-    for step in range(5):
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(step + 1.0)
-        model[1].running_mean += 1
-        model[1].num_batches_tracked += 1
-        average.update(model)
-        for k, v in model.state_dict().items():
-            expected[k] = 0.75 * expected[k] + 0.25 * v if v.dtype.is_floating_point else v.clone()
-    assert average.state.keys() == expected.keys()
-    for k, v in expected.items():
-        torch.testing.assert_close(average.state[k], v)
-    assert int(average.state["1.num_batches_tracked"]) == 5
-
-
 def test_training_returns_the_moving_average() -> None:
-    settings = recipe(steps=1, ema=0.9, warmup=0)
-    start, trained, averaged = a_network(), a_network(), a_network()
-    train(trained, noise(), settings.model_copy(update={"ema": 0.0}), 0)
-    train(averaged, noise(), settings, 0)
-    for a, b, c in zip(start.parameters(), trained.parameters(), averaged.parameters(), strict=True):
-        torch.testing.assert_close(c, 0.9 * a + 0.1 * b)
+    """It starts at the weights after the first step; running statistics are averaged with the weights."""
+    settings = recipe(steps=3, warmup=0)
+    seen: list[dict[str, Any]] = []
+    plain, averaged = a_network(), a_network()
+    train(
+        plain,
+        noise(),
+        settings.model_copy(update={"report_every": 1}),
+        0,
+        on_progress=lambda p: seen.append({k: v.clone() for k, v in plain.state_dict().items()}),
+    )
+    train(averaged, noise(), settings.model_copy(update={"ema": 0.75}), 0)
+    for name, found in averaged.state_dict().items():
+        if found.dtype.is_floating_point:
+            one, two, three = (state[name] for state in seen)
+            torch.testing.assert_close(found, 0.75 * (0.75 * one + 0.25 * two) + 0.25 * three, msg=name)
     assert not averaged.training
 
 
-# -- several processes -------------------------------------------------------------------------------
-class Precise(MemoryData):
-    """Images as doubles: sums in another order then move no activation over a ReLU's edge."""
-
-    def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> tuple[Any, Any]:
-        x, y = super().train_batch(step, size, rank, world)
-        return x.double(), y
-
-
-TOGETHER = recipe(steps=20, ghost_batch=8, checkpoint_every=7)
-
-
-def train_in_doubles(checkpoint: artifacts.Checkpoint | None = None) -> Any:
-    data = noise()
-    precise = Precise(data.pixels, data.labels, 10, 0, data.augmentation)
-    return train(a_supernet().double(), precise, TOGETHER, 0, fair_paths(), checkpoint)
-
-
-def train_together(rank: int, world: int, folder: Path) -> None:
-    import torch.distributed as dist
-
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    model = train_in_doubles(artifacts.Checkpoint(folder / "r", {}))
-    np.savez(folder / f"{rank}.npz", **{k: v.detach().numpy() for k, v in model.named_parameters()})
-    dist.destroy_process_group()
-
-
-def test_two_processes_train_the_weights_of_one(tmp_path: Path) -> None:
-    """Each takes half of every batch; ghost batches of that half make the statistics those of one process."""
-    children = [FORK.Process(target=train_together, args=(rank, 2, tmp_path)) for rank in range(2)]
-    for child in children:
-        child.start()
-    alone = train_in_doubles()
-    for child in children:
-        child.join(60)
-        assert child.exitcode == 0
-    a, b = (np.load(tmp_path / f"{rank}.npz") for rank in range(2))
-    moved = 0.0
-    for name, p in a_supernet().named_parameters():
-        assert (a[name] == b[name]).all()
-        assert np.abs(a[name] - alone.get_parameter(name).detach().numpy()).max() < 1e-5
-        moved = max(moved, np.abs(a[name] - p.detach().numpy()).max())
-    assert moved > 1e-2
-
-
+# -- several processes (more in test_parallel) ---------------------------------------------------------
 def test_a_batch_that_processes_cannot_share_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
@@ -587,14 +430,13 @@ def test_recalibration_of_leading_channels_is_the_same_average() -> None:
 
 
 def judge(model: Any, **changes: Any) -> SupernetOracle:
-    params = config.load(None, {}, benchmarks.names())
+    params = packaged_params()
     settings = params.search.model_copy(update={"images": 40, "batch_size": 20, **changes})
     return SupernetOracle.of(model, noise(), settings)
 
 
 @pytest.fixture(scope="module")
 def trained() -> Any:
-    torch.set_num_threads(1)
     return train(a_supernet(), noise(), recipe(steps=30, rate=0.1), 0, samplers.over_set(members(), 0))
 
 
@@ -612,7 +454,7 @@ def test_recalibration_leaves_weights_and_settings_alone(trained: Any) -> None:
 def test_a_path_is_judged_alike_whatever_was_judged_before(name: str) -> None:
     rows = spaces.get(name).sample_distinct(4, np.random.default_rng(1))
     model = nets.supernet(name, rows, **SMALL)
-    train(model, noise(), recipe(steps=6, rate=0.1), 0, samplers.over_set(rows, 0))
+    train(model, noise(), recipe(steps=3, rate=0.1), 0, samplers.over_set(rows, 0))
     x = noise().plain("validation", 0, 40)[0]
 
     def logits(path: Any) -> Any:
@@ -667,12 +509,12 @@ def test_more_recalibration_batches_than_there_are_change_nothing(trained: Any) 
 
 
 def test_images_of_other_classes_than_the_supernet_s_are_refused(trained: Any) -> None:
-    params = config.load(None, {}, benchmarks.names())
+    params = packaged_params()
     with pytest.raises(UserError, match="classes"):
         SupernetOracle.of(trained, noise(classes=4), params.search)
 
 
 def test_no_validation_images_are_a_mistake(trained: Any) -> None:
-    params = config.load(None, {}, benchmarks.names())
+    params = packaged_params()
     with pytest.raises(UserError, match="no images are set apart to judge on"):
         SupernetOracle.of(trained, noise(validation=0), params.search)
