@@ -30,7 +30,7 @@ SHRINK = JOBS["compare"]
 def limited(folder: Path, kind: int, most: int, *words: str) -> subprocess.CompletedProcess[str]:
     """Run `lissnas` under a limit of the system's."""
     return subprocess.run(
-        [sys.executable, "-c", "from lissnas.cli.app import main; main()", *words],
+        [sys.executable, "-m", "lissnas.cli", *words],
         cwd=folder,
         capture_output=True,
         text=True,
