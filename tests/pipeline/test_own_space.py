@@ -28,7 +28,7 @@ from lissnas.spaces.base import Features, distinct_children, raise_first
 from lissnas.spaces.declared import DeclaredSpace, parse_space, read_space
 from lissnas.stages.shrink import shrink_stage
 from lissnas.study import Study
-from lissnas.testing.suites import SpaceSuite
+from lissnas.testing import SpaceSuite
 
 ROOT = Path(__file__).parents[2]
 DOC = ROOT / "docs" / "own_space.md"

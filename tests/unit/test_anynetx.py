@@ -22,7 +22,7 @@ from lissnas import artifacts, spaces
 from lissnas.core.errors import InvalidArchitecture, UnknownName, UserError
 from lissnas.spaces import AnyNetX, Space
 from lissnas.spaces.anynetx import STEPS, VALUES, Described, Values, fitted, non_decreasing, stage_costs
-from lissnas.testing.suites import SpaceSuite
+from lissnas.testing import SpaceSuite
 
 REGNETX_200MF = "1x24b1g8|1x56b1g8|4x152b1g8|7x368b1g8"
 SMALL: dict[str, Any] = {"width": 0.25, "stem_stride": 1, "classes": 10}

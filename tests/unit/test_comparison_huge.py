@@ -27,7 +27,7 @@ from lissnas.spaces import Archs, ChoiceSpace, FloatArray, Space
 from lissnas.spaces.anynetx import AnyNetX, Values
 from lissnas.spaces.subspace import Subspace
 from lissnas.stages.compare import compare_stage
-from lissnas.testing.suites import SyntheticOracle
+from lissnas.testing import SyntheticOracle
 
 TABLED = [name for name, one in METHODS.items() if one.needs_table]
 OFA = spaces.get("ofa_mobilenetv3")

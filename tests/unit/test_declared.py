@@ -23,7 +23,7 @@ from lissnas.core.errors import ConfigError, InvalidArchitecture, UserError
 from lissnas.spaces import CellSpace, Space
 from lissnas.spaces.declared import DeclaredSpace, parse_space, read_space
 from lissnas.spaces.edge_cell import EdgeCellSpace
-from lissnas.testing.suites import SpaceSuite
+from lissnas.testing import SpaceSuite
 
 EXAMPLE = """\
 name: my_space

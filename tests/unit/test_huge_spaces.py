@@ -20,7 +20,7 @@ from lissnas.core.errors import DamagedFile, InvalidArchitecture, UserError
 from lissnas.spaces import Archs, NASBench301, OFAMobileNetV3, Space
 from lissnas.spaces import nasbench301_cells as cells
 from lissnas.spaces.subspace import Subspace
-from lissnas.testing.suites import SpaceSuite
+from lissnas.testing import SpaceSuite
 
 OFA = OFAMobileNetV3()
 NB301 = NASBench301()

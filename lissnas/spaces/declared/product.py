@@ -23,8 +23,6 @@ from lissnas.spaces.base import (
     Space,
     distinct_children,
     first_of,
-    first_of_each,
-    is_in,
     raise_first,
 )
 from lissnas.spaces.choices import ChoiceSpace
@@ -38,8 +36,6 @@ MOST_FEATURE = float(np.finfo(np.float32).max)
 """Features are single-precision numbers; a choice may be a larger one."""
 SAMPLE_TRIES = 1_000_000
 """Uniform rows without a single network after which a space counts as empty."""
-STALE = 5
-"""How many times as many networks as are known are drawn without a new one before there count as no more."""
 INTERVAL_TRIES = 100_000
 """Uniform rows from which the size of a space is estimated that is too large to list."""
 MOST_FILLINGS = 256
@@ -219,31 +215,6 @@ class DeclaredSpace(Declared, ChoiceSpace):
                     f"space {self.name}: constraints leave (next to) nothing, no network among {tries:,} uniform rows"
                 )
         return np.concatenate(found)[:n]
-
-    def sample_distinct(self, n: int, rng: Generator, without: Keys | None = None) -> Archs:
-        """Draw `n` different networks; raises UserError where so many don't turn up."""
-        if self.size_exact:
-            return super().sample_distinct(n, rng, without)
-        taken = np.sort(without) if without is not None else np.empty(0, np.uint64)
-        if n > self.descriptions:
-            raise UserError(
-                f"asked for {n:,} architectures of {self.name}, which has {self.descriptions:,} descriptions"
-            )
-        rows, keys, stale = np.empty((0, self.genome_len), np.int8), np.empty(0, np.uint64), 0
-        while len(rows) < n:
-            more = self.sample(min(n - len(rows) + 16, CHUNK), rng)
-            before = len(rows)
-            rows, keys = np.concatenate([rows, more]), np.concatenate([keys, self.key(more)])
-            first = first_of_each(keys)
-            first = first[~is_in(keys[first], taken)]
-            rows, keys = rows[first], keys[first]
-            stale = 0 if len(rows) > before else stale + len(more)
-            if stale >= STALE * len(rows) + 1000:
-                raise UserError(
-                    f"asked for {n:,} more architectures of {self.name}, of which {len(rows):,} turned up; "
-                    f"{stale:,} further draws gave none"
-                )
-        return rows[:n]
 
     # -- edits ---------------------------------------------------------------------------------
     @cached_property
