@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, TypeAlias
 
 import numpy as np
@@ -169,6 +169,18 @@ class Space(ABC):
 
     def __repr__(self) -> str:
         return f"<Space {self.name}: {self.size():,} architectures>"
+
+
+def retry_edits(edits: IntArray, draw: Callable[[IntArray], BoolArray]) -> None:
+    """Call `draw` with the rows that have edits, until it has returned True for each or the tries are used up.
+
+    `draw` takes the `(m,)` rows that are left, and returns for which of them it kept an edited architecture.
+    """
+    todo = np.flatnonzero(edits > 0)
+    for _ in range(MUTATE_TRIES):
+        if not len(todo):
+            break
+        todo = todo[~draw(todo)]
 
 
 def distinct_children(parents: IntArray, keys: Keys, own: Keys) -> IntArray:

@@ -18,18 +18,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from lissnas.spaces.base import (
-    MUTATE_TRIES,
-    Archs,
-    BoolArray,
-    Features,
-    IntArray,
-    Keys,
-    Space,
-    distinct_children,
-    first_of,
-    raise_first,
-)
+from lissnas.spaces import base
+from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, Keys, Space
 from lissnas.spaces.cell_features import cell_features, n_cell_features
 from lissnas.spaces.cell_notation import EDGE, HEAD, INTERIOR, N_EDGES, TAIL, V, format_cells, parse_cells
 from lissnas.spaces.edge_cell_parts import Bits, prune
@@ -164,8 +154,8 @@ class CellSpace(Space):
         """Return edge sets and labellings of rows; raises InvalidArchitecture for bad digits."""
         self.check_rows(archs)
         bits, ops = archs[:, :N_EDGES], archs[:, N_EDGES:]
-        raise_first((bits.view(np.uint8) > 1).any(axis=1), "an edge is neither 0 nor 1")
-        raise_first((ops.view(np.uint8) >= self.n_ops).any(axis=1), f"an operation is not 0 to {self.n_ops - 1}")
+        base.raise_first((bits.view(np.uint8) > 1).any(axis=1), "an edge is neither 0 nor 1")
+        base.raise_first((ops.view(np.uint8) >= self.n_ops).any(axis=1), f"an operation is not 0 to {self.n_ops - 1}")
         packed = np.packbits(bits.view(np.uint8), axis=1, bitorder="little").astype(np.uint32)
         edges = packed[:, 0] | packed[:, 1] << np.uint32(8) | packed[:, 2] << np.uint32(16)
         labels = np.zeros(len(archs), np.int64)
@@ -200,7 +190,7 @@ class CellSpace(Space):
         edges, labels = self._pack(archs)
         keys, ok = self._look_up(edges, labels)
         if not ok.all():
-            raise_first(~ok, self._reason(int(edges[np.argmin(ok)])))
+            base.raise_first(~ok, self._reason(int(edges[np.argmin(ok)])))
         return keys.astype(np.uint64)
 
     def _reason(self, edges: int) -> str:
@@ -268,7 +258,7 @@ class CellSpace(Space):
         keys, ok = self._look_up(edges[:, None] ^ flips, self._shift[labels[:, None], steps])
         parents = np.repeat(parent, len(flips)).reshape(ok.shape)[ok]
         found = keys[ok].astype(np.uint64)
-        keep = distinct_children(parents, found, own)
+        keep = base.distinct_children(parents, found, own)
         return self.unkey(found[keep]), parents[keep]
 
     def _nearer(self, own: Keys, children: Keys, edits: IntArray) -> BoolArray:
@@ -291,14 +281,14 @@ class CellSpace(Space):
         self.check_kind(kind)
         own = self.key(archs)
         keys = own.copy()
-        todo = np.flatnonzero(edits > 0)
-        for _ in range(MUTATE_TRIES):
-            if not len(todo):
-                break
+
+        def draw(todo: IntArray) -> BoolArray:
             found, ok = self._random_edit(own[todo], edits[todo], rng, kind)
             ok[ok] = ~self._nearer(own[todo[ok]], found[ok], edits[todo[ok]])
             keys[todo[ok]] = found[ok]
-            todo = todo[~ok]
+            return ok
+
+        base.retry_edits(edits, draw)
         return self.unkey(keys)
 
     def _random_edit(self, own: Keys, edits: IntArray, rng: Generator, kind: str | None) -> tuple[Keys, BoolArray]:
@@ -318,7 +308,7 @@ class CellSpace(Space):
             rate[slice(None, N_EDGES) if kind == "operation" else slice(N_EDGES, None)] = 0
         with np.errstate(divide="ignore"):
             race = rng.exponential(size=(len(own), len(rate))) / rate
-        chosen = first_of(race, edits) & (rate > 0)
+        chosen = base.first_of(race, edits) & (rate > 0)
         flips = (chosen[:, :N_EDGES] << np.arange(N_EDGES)).sum(axis=1).astype(np.uint32)
         step = rng.integers(1, max(self.n_ops, 2), (len(own), INTERIOR)) * chosen[:, N_EDGES:]
         keys, ok = self._look_up(edges ^ flips, self._shift[labels, step @ self._place])

@@ -155,23 +155,11 @@ class TransNAS(ChoiceSpace):
         rows = np.empty((len(names), self.genome_len), np.int8)
         rows[:, 0] = is_macro
         for at, part in ((np.flatnonzero(~is_macro), micro), (np.flatnonzero(is_macro), macro)):
-            with _rows_of(at):
+            try:
                 rows[at, 1:] = part.parse([names[int(i)] for i in at])
+            except InvalidArchitecture as error:
+                raise InvalidArchitecture(int(at[error.row]), error.reason) from None
         return rows
-
-
-class _rows_of:
-    """Turn the row of an InvalidArchitecture in a selection into the row in the whole."""
-
-    def __init__(self, at: IntArray) -> None:
-        self.at = at
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if isinstance(error, InvalidArchitecture):
-            raise InvalidArchitecture(int(self.at[error.row]), error.reason) from None
 
 
 def _macro_valid(rows: Archs) -> BoolArray:

@@ -13,18 +13,8 @@ import numpy as np
 from numpy.random import Generator
 
 from lissnas.core.errors import InvalidArchitecture, UserError, short, unknown_name
-from lissnas.spaces.base import (
-    LISTABLE,
-    Archs,
-    BoolArray,
-    Features,
-    IntArray,
-    Keys,
-    Space,
-    distinct_children,
-    first_of,
-    raise_first,
-)
+from lissnas.spaces import base
+from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, Keys, Space
 from lissnas.spaces.choices import ChoiceSpace
 from lissnas.spaces.declared.declaration import Metric, ProductDeclaration
 from lissnas.spaces.declared.exchanges import Exchanges
@@ -79,7 +69,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
         self._exchanges = Exchanges(declaration, self.rules, source)
         self.cost_names = tuple(declaration.costs)  # type: ignore[misc]  # known only to the instance
         self.descriptions = math.prod(map(int, self.radix))
-        self.size_exact = self.free or self.descriptions <= LISTABLE
+        self.size_exact = self.free or self.descriptions <= base.LISTABLE
         self._numbers = {i: p.numbers for i, p in enumerate(positions) if p.numbers is not None}
         every = [choice for choices in self.choices for choice in choices]
         self._shared = [choice for choice, n in Counter(every).items() if n > 1]
@@ -139,7 +129,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
     def key(self, archs: Archs) -> Keys:
         """Return the mixed-radix number (or hash, see `exact_keys`) of the form that is kept."""
         self.check_rows(archs)
-        raise_first(((archs < 0) | (archs >= self.radix)).any(axis=1), "a choice is out of range")
+        base.raise_first(((archs < 0) | (archs >= self.radix)).any(axis=1), "a choice is out of range")
         self._refuse(archs)
         return self._raw_key(self.canonical(archs))
 
@@ -181,7 +171,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
 
     @cached_property
     def _listing(self) -> Archs:
-        if self.descriptions > LISTABLE:
+        if self.descriptions > base.LISTABLE:
             return Space.enumerate(self)
         found = []
         for lo in range(0, self.descriptions, CHUNK):
@@ -255,7 +245,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
             found.append(settled[ok])
             parents.append(np.repeat(at, len(fillings) * (radix - 1))[ok])
         children, parent = np.concatenate(found), np.concatenate(parents)
-        keep = distinct_children(parent, self._raw_key(children), own)
+        keep = base.distinct_children(parent, self._raw_key(children), own)
         return children[keep], parent[keep]
 
     def _redraw(self, archs: Archs, edits: IntArray, rng: Generator) -> Archs:
@@ -267,7 +257,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
             rate = rate * active
         with np.errstate(divide="ignore"):
             race = rng.exponential(size=rows.shape) / rate
-        chosen = first_of(race, edits) & (rate > 0)
+        chosen = base.first_of(race, edits) & (rate > 0)
         step = rng.integers(1, self.radix, rows.shape)
         return np.where(chosen, (rows + step) % self.radix, rows).astype(np.int8)
 
