@@ -17,7 +17,10 @@ from tests.robustness.faults import JOBS, Job, races_page, races_study, trials
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT)
 
 
-@pytest.mark.parametrize(("name", "kills"), [("shrink", 3), ("compare", 2), ("search", 2), ("label", 1)])
+LONG = [pytest.param(*case, marks=pytest.mark.faults) for case in (("compare", 2), ("search", 2), ("label", 1))]
+
+
+@pytest.mark.parametrize(("name", "kills"), [("shrink", 1), pytest.param("shrink", 3, marks=pytest.mark.faults), *LONG])
 def test_killed_at_random_it_goes_on_to_the_same_bytes(name: str, kills: int, tmp_path: Path) -> None:
     found = list(trials(JOBS[name], tmp_path, kills, SIGNALS))
     assert len(found) == kills

@@ -282,6 +282,7 @@ def here(
     return run
 
 
+@pytest.mark.faults
 def test_a_flow_and_its_servers(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     with mlflow_server(home.folder / "mlflow-server", monkeypatch) as where:
         said = home.run(*SHRINK, MLFLOW_TRACKING_URI=address("http", "MLFLOW_TRACKING_URI", where))
@@ -298,6 +299,7 @@ def test_both_servers_away(home: Home, here: Here) -> None:
     home.check()
 
 
+@pytest.mark.faults
 def test_prefect_lets_nobody_in(home: Home, here: Here) -> None:
     with refusing() as (where, signed):
         said = here(*SHRINK, code=1, PREFECT_API_URL=address("http", "PREFECT_API_URL", f"{where}/api"))
@@ -311,6 +313,7 @@ def is_signed(name: str, header: str) -> bool:
     return header == f"Basic {base64.b64encode(f'someone:{secret(name)}'.encode()).decode()}"
 
 
+@pytest.mark.faults
 def test_mlflow_in_every_way(home: Home, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `test_both_servers_away` left untold."""
     import mlflow.store.db.utils as databases
@@ -331,12 +334,14 @@ def test_mlflow_in_every_way(home: Home, here: Here, monkeypatch: pytest.MonkeyP
     home.check()
 
 
+@pytest.mark.faults
 def test_the_plain_command(home: Home, here: Here) -> None:
     here("lissnas", "shrink", "--benchmark", "nas_bench_macro", *SMALL, "--out", "plain")
     here("lissnas", "doctor", code=1)
     home.check()
 
 
+@pytest.mark.faults
 def test_object_storage_away_and_refusing(home: Home, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "TRIES", 1)
     to_bucket = ("lissnas", "shrink", "--benchmark", "nas_bench_macro", *SMALL, "--out", "s3://bucket/shrunk")
@@ -354,6 +359,7 @@ def test_object_storage_away_and_refusing(home: Home, here: Here, monkeypatch: p
     home.check()
 
 
+@pytest.mark.faults
 def test_programs_that_fail_and_tell_all(home: Home, here: Here) -> None:
     program, told = f"{sys.executable} judge.py", "asked with *** no answer from https://judge.example"
     label = ("flows.label", "--space", "nas_bench_macro", "--networks", "2", "--out", "labels", "--workers", "0")
@@ -364,6 +370,7 @@ def test_programs_that_fail_and_tell_all(home: Home, here: Here) -> None:
     home.check()
 
 
+@pytest.mark.faults
 def test_a_password_in_a_command_is_in_no_record_of_it(home: Home, here: Here) -> None:
     (home.folder / "one.py").write_text("import sys\nfor _ in sys.stdin: print(1)")
     program = f"{sys.executable} one.py {address('https', 'ORACLE_TOKEN', 'judge.example')}"
@@ -374,6 +381,7 @@ def test_a_password_in_a_command_is_in_no_record_of_it(home: Home, here: Here) -
     home.check()
 
 
+@pytest.mark.faults
 def test_a_push_that_fails(home: Home, here: Here) -> None:
     from prefect import flow
 
@@ -392,6 +400,7 @@ def test_a_push_that_fails(home: Home, here: Here) -> None:
     home.check()
 
 
+@pytest.mark.faults
 def test_what_prefect_was_told(home: Home) -> None:
     """Last of the flows: logs reach the server a while later."""
     from prefect.logging.handlers import APILogHandler
@@ -404,6 +413,7 @@ def test_what_prefect_was_told(home: Home) -> None:
 
 
 # -- infra -----------------------------------------------------------------------------------------
+@pytest.mark.faults
 def test_what_make_up_keeps(home: Home, here: Here, capfd: pytest.CaptureFixture[str]) -> None:
     folder = home.folder / "services"
     folder.mkdir()
@@ -420,6 +430,7 @@ def test_what_make_up_keeps(home: Home, here: Here, capfd: pytest.CaptureFixture
     home.check()
 
 
+@pytest.mark.faults
 def test_make_deploy(home: Home, here: Here) -> None:
     deploy.find_servers()
     with pytest.raises(LissnasError, match=f"PREFECT_API_URL=http://{AWAY}/api does not answer") as away:

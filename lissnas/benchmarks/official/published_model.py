@@ -1,4 +1,4 @@
-"""XGBoost models of others: tried in a process of their own first, since a damaged one can end it."""
+"""XGBoost models in official files: tried in a process of their own first, since a damaged one can end it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import xgboost as xgb
 
+from lissnas.benchmarks.official import published_model_check
 from lissnas.core.errors import UserError, short
 from lissnas.core.memory_limit import most_for
-from lissnas.predictors import imported_model_check
 
 SECONDS = 120.0
 
@@ -20,9 +20,9 @@ def load_model(data: bytes) -> xgb.Booster:
     """Return a model from UBJSON or JSON; raises UserError, whose text is the reason, where XGBoost can't load it.
 
     XGBoost 3.2 reads beyond the end of UBJSON that is cut off, and of trees whose nodes lead elsewhere, which can be
-    a segmentation fault. What is loaded here is what XGBoost itself wrote once the model was tried (`model_trial`).
+    a segmentation fault. What is loaded here is what XGBoost itself wrote after its trial.
     """
-    trial = [sys.executable, "-P", str(Path(imported_model_check.__file__)), str(most_for(len(data)))]
+    trial = [sys.executable, "-P", str(Path(published_model_check.__file__)), str(most_for(len(data)))]
     alone = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # threads take memory
     try:
         tried = subprocess.run(trial, input=data, capture_output=True, timeout=SECONDS, env=alone)
