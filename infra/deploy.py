@@ -107,7 +107,7 @@ def _make_pools(client: Any, said: dict[str, Any]) -> None:
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectNotFound
 
-    for name in sorted({d["work_pool"]["name"] for d in said["deployments"]}):
+    for name in pools(said):
         try:
             client.read_work_pool(name)
         except ObjectNotFound:
@@ -120,6 +120,11 @@ def declared() -> dict[str, Any]:
 
     said: dict[str, Any] = YAML(typ="safe").load((ROOT / "prefect.yaml").read_text())
     return said
+
+
+def pools(said: dict[str, Any]) -> list[str]:
+    """Return the names of the work pools that deployments run on."""
+    return sorted({d["work_pool"]["name"] for d in said["deployments"]})
 
 
 def problems(said: dict[str, Any]) -> list[str]:

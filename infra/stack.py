@@ -29,6 +29,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from infra import database
 from infra import storage as bucket
+from infra.deploy import declared, pools
 from infra.settings import HOST, METRICS_FOLDER, Addresses, choose, load, save, services_folder, socket_path
 from lissnas import artifacts
 from lissnas.core import process as process_module
@@ -38,7 +39,6 @@ from lissnas.core.redaction import redacted
 MARK = "LISSNAS_STARTED_BY"
 """In the environment of all that was started here: the services' folder."""
 CONF = Path(__file__).with_name("supervisord.conf")
-POOLS = ("cpu", "gpu")
 PATIENCE = 180.0
 """Seconds in which a server must be healthy."""
 LAST_LINES = 15
@@ -210,7 +210,7 @@ def _services(addresses: Addresses, folder: Path) -> list[dict[str, Callable[[],
     if not addresses.endpoint:
         servers["storage"] = lambda: _answers(f"{urls['storage']}/moto-api/") and bucket.ready(addresses, folder)
     workers: dict[str, Callable[[], bool]] = {
-        f"worker-{pool}": partial(_online, urls["prefect"], pool) for pool in POOLS
+        f"worker-{pool}": partial(_online, urls["prefect"], pool) for pool in pools(declared())
     }
     return [first, servers, workers]
 

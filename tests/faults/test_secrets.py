@@ -18,7 +18,6 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import pytest
-from werkzeug.serving import BaseWSGIServer, make_server
 
 pytest.importorskip("prefect", reason="prefect is not installed (the extra `pipeline`)")
 pytest.importorskip("supervisor", reason="supervisor is not installed (the extra `pipeline`)")
@@ -29,7 +28,7 @@ from lissnas.artifacts import remote
 from lissnas.cli import app
 from lissnas.core.errors import LissnasError, UserError
 from lissnas.tracking import pending
-from tests.pipeline.harness import served
+from tests.pipeline.harness import mlflow_server, served
 
 ROOT = Path(__file__).parents[2]
 AWAY = "127.0.0.1:9"
@@ -157,7 +156,7 @@ class Refuses(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def listening(server: BaseWSGIServer | HTTPServer) -> Iterator[str]:
+def listening(server: HTTPServer) -> Iterator[str]:
     """Yield where a server listens, in a thread."""
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -179,20 +178,6 @@ def refusing() -> Iterator[tuple[str, set[str]]]:
 
     with listening(HTTPServer(("127.0.0.1", 0), Handler)) as where:
         yield where, asked
-
-
-@contextmanager
-def mlflow_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Yield where MLflow's own server listens; its database is in a folder."""
-    from mlflow.server import app, constants
-
-    folder.mkdir()
-    monkeypatch.setenv(constants.BACKEND_STORE_URI_ENV_VAR, f"sqlite:///{folder}/server.db")
-    monkeypatch.setenv(constants.SERVE_ARTIFACTS_ENV_VAR, "true")
-    monkeypatch.setenv(constants.ARTIFACTS_DESTINATION_ENV_VAR, str(folder / "artifacts"))
-    monkeypatch.setenv(constants.ARTIFACT_ROOT_ENV_VAR, "mlflow-artifacts:/")
-    with listening(make_server("127.0.0.1", 0, app, threaded=True)) as where:
-        yield where
 
 
 @dataclass(frozen=True)
@@ -283,8 +268,9 @@ def here(
 
 
 @pytest.mark.faults
-def test_a_flow_and_its_servers(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    with mlflow_server(home.folder / "mlflow-server", monkeypatch) as where:
+def test_a_flow_and_its_servers(home: Home) -> None:
+    with mlflow_server(home.folder / "mlflow-server") as url:
+        where = url.removeprefix("http://")
         said = home.run(*SHRINK, MLFLOW_TRACKING_URI=address("http", "MLFLOW_TRACKING_URI", where))
     assert f"MLflow: http://{where}/#/experiments/" in said
     assert "View at http://127.0.0.1" in said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -36,6 +35,8 @@ def lissnas_here(folder: Path, *words: str) -> Done:
     printed = [stream.buffer.getvalue().decode() for stream in (out, err)]
     return Done(int(ended.value.code or 0), *printed)
 
+from infra.settings import free_port
+
 
 @contextmanager
 def served(home: Path) -> Iterator[None]:
@@ -59,9 +60,7 @@ def served(home: Path) -> Iterator[None]:
 def mlflow_server(folder: Path) -> Iterator[str]:
     """Start MLflow's server, as `make up` does, with database and artifacts in a folder; yield its address."""
     folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     where, stores = f"http://127.0.0.1:{port}", f"sqlite:///{folder}/mlflow.db"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     more = ["--backend-store-uri", stores, "--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
 
+from infra.settings import free_port  # noqa: E402
 from lissnas import (  # noqa: E402
     artifacts,
     nets,
@@ -133,12 +133,6 @@ def announce_some(rank: int, folder: Path, port: int, fails: bool) -> None:
     assert not torch.distributed.is_initialized()
     assert parallel.leads()
     (folder / f"{rank}.json").write_text(json.dumps(heard))
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def test_followers_hear_every_training_and_the_end(tmp_path: Path) -> None:
