@@ -38,7 +38,7 @@ from lissnas.oracles.label_table import read_labels
 from lissnas.spaces import Space
 from tests.faults.harness import MARK, Case, peak, report, troubles
 from tests.faults.test_bad_input import LABELS, PRODUCT, known_spaces
-from tests.unit.test_official import (
+from tests.unit.benchmarks.test_official import (
     MICRO,
     bz2_pickle,
     infos201,

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 
+from infra.settings import free_port
 from lissnas.cli import app
 from lissnas.core import process
 
@@ -34,8 +35,6 @@ def lissnas_here(folder: Path, *words: str) -> Done:
         process.run(lambda: app.app(args=list(words), prog_name="lissnas"))
     printed = [stream.buffer.getvalue().decode() for stream in (out, err)]
     return Done(int(ended.value.code or 0), *printed)
-
-from infra.settings import free_port
 
 
 @contextmanager

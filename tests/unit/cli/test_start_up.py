@@ -11,7 +11,7 @@ import lissnas
 from lissnas.benchmarks import official
 from lissnas.cli import data
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WORKERS = ("numpy", "scipy", "xgboost", "pyarrow", "matplotlib", "torch", "mlflow", "prefect", "pandas")
 HEAVY = (*WORKERS, "sklearn", "ruamel")
 HELP = f"""

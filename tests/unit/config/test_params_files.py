@@ -15,7 +15,7 @@ from lissnas import artifacts
 from lissnas.config import BenchmarkConfig, Params
 from lissnas.shrinkers import description
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OVERLAYS = ("params.study.yaml", "params.imagenet.yaml")
 RESOLVED = {
     "params.yaml": "3548e90a547281978be8ca1b77fa7ffdd0463c3dccf16a725d055a2b7044d9e7",

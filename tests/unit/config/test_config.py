@@ -9,7 +9,7 @@ import pytest
 from lissnas import benchmarks, config, spaces
 from lissnas.core.errors import ConfigError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GOOD = (ROOT / "params.yaml").read_text()
 
 

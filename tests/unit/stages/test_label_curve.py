@@ -40,7 +40,7 @@ NAME = "nas_bench_macro"
 
 @pytest.fixture(scope="module")
 def params() -> Params:
-    return description.load_params(Path(__file__).parents[2] / "params.study.yaml", {})
+    return description.load_params(Path(__file__).parents[3] / "params.study.yaml", {})
 
 
 def made(gains: dict[tuple[str, int], Sequence[float]], name: str = "a") -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ from lissnas.nets.training import NotFinite, check_batches, train  # noqa: E402
 from tests.small_nets import MACRO, SMALL, Changed, members, noise, recipe  # noqa: E402
 
 FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(["lissnas.nets.training", "tests.unit.test_parallel"])
+FORK.set_forkserver_preload(["lissnas.nets.training", "tests.unit.nets.test_parallel"])
 
 
 def a_supernet(shots: int = 1) -> Any:
