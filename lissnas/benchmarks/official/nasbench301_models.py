@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import xgboost as xgb
 
 from lissnas.benchmarks.official.nasbench301 import verified
 from lissnas.core.errors import UserError
 from lissnas.predictors.accuracy import placed, predicted
+from lissnas.predictors.boosting import xgb
 from lissnas.spaces import Archs, FloatArray
 from lissnas.spaces.base import Features
 from lissnas.spaces.nasbench301_cells import CELL, INPUT_CHOICES, INPUTS, N_SLOTS, PAIRS, SLOT, tails_of

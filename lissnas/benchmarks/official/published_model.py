@@ -7,11 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import xgboost as xgb
-
 from lissnas.benchmarks.official import published_model_check
 from lissnas.core.errors import UserError, short
 from lissnas.core.memory_limit import most_for
+from lissnas.predictors.boosting import xgb
 
 SECONDS = 120.0
 

@@ -7,6 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import lissnas
 from lissnas.benchmarks import official
 from lissnas.cli import data
@@ -57,3 +59,31 @@ def test_the_command_is_a_module_too_and_the_version_is_in_one_place() -> None:
 
 def test_the_kinds_of_official_files_in_the_help_are_those_that_are_read() -> None:
     assert data.KINDS.split(", ") == list(official.KINDS)
+
+
+SHRINK = """
+import sys
+from lissnas.cli.app import app
+app(args=["shrink", "--space", {space!r}, "--labels", {labels!r}, "--out", "r"], standalone_mode=False)
+names = ["sklearn", "scipy.stats", "scipy.cluster", "torch", "mlflow", "prefect"]
+print(*(name for name in names if name in sys.modules), "end", "xgboost" in sys.modules)
+"""
+AFTER = """
+import sys
+from lissnas.predictors.boosting import xgb
+assert "sklearn" not in sys.modules and xgb.Booster
+from sklearn.manifold import TSNE
+print(TSNE.__name__)
+"""
+
+
+def test_a_shrink_imports_no_library_that_it_has_no_use_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    example = Path(lissnas.__file__).parent / "example"
+    script = SHRINK.format(space=str(example / "space.yaml"), labels=str(example / "labels.csv"))
+    assert python("-c", script).splitlines()[-1] == "end True"
+
+
+def test_scikit_learn_imports_after_xgboost_was_imported_without_it() -> None:
+    pytest.importorskip("sklearn")
+    assert python("-c", AFTER) == "TSNE\n"
