@@ -7,11 +7,10 @@ a small shrink. They are hidden only while XGBoost is imported.
 from __future__ import annotations
 
 import sys
-from types import ModuleType
 from typing import Any, cast
 
 
-def _without_sklearn() -> ModuleType:
+def _without_sklearn() -> Any:
     """Return XGBoost; unless scikit-learn is loaded already, XGBoost takes it to be missing."""
     hidden = "sklearn" not in sys.modules and "xgboost" not in sys.modules
     if hidden:
@@ -21,7 +20,7 @@ def _without_sklearn() -> ModuleType:
     finally:
         if hidden:
             del sys.modules["sklearn"]
-    return cast(ModuleType, xgboost)
+    return xgboost
 
 
 xgb: Any = _without_sklearn()
