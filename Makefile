@@ -107,8 +107,8 @@ lint: $(READY) ## ruff, ruff format, mypy --strict
 bench: $(READY) ## Speed, as ratios to a reference in the same run
 	OMP_NUM_THREADS=1 python -m pytest -m bench tests/bench
 
-test-faults: $(READY) ## Kills, damage, bad input, secrets: the faults of tests/faults alone
-	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile tests/faults
+test-faults: $(READY) ## Kills, damage, bad input, secrets at length: all of tests/faults, mutants and fuzzing included
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile -m "not slow and not bench and not stack" tests/faults
 
 test-stack: $(READY) ## Servers and workers of make up on SQLite and PostgreSQL, killed and restarted (20 minutes)
 	OMP_NUM_THREADS=1 python -m pytest -m stack tests/infra/test_stack.py

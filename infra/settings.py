@@ -151,6 +151,11 @@ def _port(name: str, first: int, before: Addresses | None) -> int:
     for tried in ([before.ports[name]] if before else []) + [first]:
         if free(tried):
             return tried
+    return free_port()
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nothing listens on."""
     with socket.socket() as any_free:
         any_free.bind((HOST, 0))
         return int(any_free.getsockname()[1])

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 # set before a library loads its runtime; a setting of the user's own wins.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-__version__ = "0.1.0"
+from lissnas.version import __version__
 
 if TYPE_CHECKING:
     from lissnas.api import (

@@ -43,7 +43,7 @@ JUDGES = {
     "ofa_mobilenetv3": "a predictor of ImageNet accuracy, %",
 }
 
-LISSNAS = ("-c", "from lissnas.cli.app import main; main()")
+LISSNAS = ("-m", "lissnas.cli")
 """What Python is given to be the command `lissnas`."""
 OFA = "ofa_mobilenetv3"
 OFA_SETTINGS: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The `lissnas` command: the stages as plain Python calls."""
+"""The `lissnas` command: the stages as plain Python calls. Each command imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Column, Table
 
-from lissnas import __version__, benchmarks, spaces, tracking
-from lissnas.artifacts.stage_run import finished
-from lissnas.artifacts.verification import verified
 from lissnas.cli import data as data_module
-from lissnas.cli import options, render, user_space
-from lissnas.cli.doctor import check_all
+from lissnas.cli import options, user_space
 from lissnas.cli.options import (
     BenchmarkOption,
     ForceOption,
@@ -39,16 +33,7 @@ from lissnas.cli.options import (
 )
 from lissnas.core import process
 from lissnas.core.errors import UserError, need_torch
-from lissnas.predictors.accuracy import predictor_in
-from lissnas.shrinkers import description
-from lissnas.shrinkers.comparison import source_of
-from lissnas.shrinkers.description import Description
-from lissnas.shrinkers.methods import chosen
-from lissnas.stages.compare import compare_stage
-from lissnas.stages.locality import locality_stage
-from lissnas.stages.report.stage import report_stage
-from lissnas.stages.shrink import shrink_stage
-from lissnas.tracking import pending
+from lissnas.version import __version__
 
 app = typer.Typer(
     help="Shrink a neural-architecture search space to a small, diverse one that is dense in good networks.",
@@ -87,6 +72,10 @@ def _shrink(
     force: ForceOption = False,
 ) -> None:
     """Shrink a benchmark's space, or one of your own; interrupted, the same command goes on where it was."""
+    from lissnas.cli import render
+    from lissnas.shrinkers.description import Description
+    from lissnas.stages.shrink import shrink_stage
+
     checked, shrunk = Description(**vars(source)).load(settings.params, settings.overrides(), out)
     with render.progress(f"shrinking {shrunk.name}") as after_iteration:
         outcome = shrink_stage(
@@ -107,6 +96,11 @@ def _locality(
     force: ForceOption = False,
 ) -> None:
     """Measure how alike networks are that are few edits apart, and the threshold edit distance."""
+    from lissnas.cli import render
+    from lissnas.predictors.accuracy import predictor_in
+    from lissnas.shrinkers import description
+    from lissnas.stages.locality import locality_stage
+
     checked, source = description.load(benchmark, settings.params, settings.overrides(), table)
     model = None if predictor is None else predictor_in(predictor, source.space)
     with render.lines(f"locality of {benchmark}") as on_progress:
@@ -131,6 +125,12 @@ def _compare(
 
     On a benchmark by its table, or on a space by a surrogate that is asked directly.
     """
+    from lissnas.cli import render
+    from lissnas.shrinkers.comparison import source_of
+    from lissnas.shrinkers.description import Description
+    from lissnas.shrinkers.methods import chosen
+    from lissnas.stages.compare import compare_stage
+
     overrides = settings.overrides(options.comparison_overrides(methods, seeds))
     checked, compared = Description(**vars(source)).load(settings.params, overrides, out)
     names = chosen(checked.compare.methods, source_of(compared))
@@ -161,6 +161,9 @@ def _search(
     force: ForceOption = False,
 ) -> None:
     """Search a shrunk space by evolution, and retrain the best: supernet, table or predictor as the judge."""
+    from lissnas.cli import render
+    from lissnas.shrinkers import description
+
     need_torch("lissnas search")
     from lissnas.stages.one_shot import Watch, one_shot
 
@@ -183,6 +186,10 @@ def _report(
     force: ForceOption = False,
 ) -> None:
     """Make the report: every table and figure of the paper that real data allows, ours beside the paper's."""
+    from lissnas.cli import render
+    from lissnas.shrinkers import description
+    from lissnas.stages.report.stage import report_stage
+
     checked = description.load_params(settings.params, settings.overrides())
     with render.lines("making the report") as on_progress:
         outcome = report_stage(checked, data, results, out, on_progress, force)
@@ -196,12 +203,18 @@ app.add_typer(user_space.app)
 @app.command("show")
 def _show(folder: Annotated[Path, typer.Argument(help="Folder of a finished shrink.")]) -> None:
     """Show a finished shrink, once its files are verified, and where MLflow has it."""
+    from lissnas.artifacts.stage_run import finished
+    from lissnas.cli import render
+
     outcome = finished(folder)
     if not (outcome.folder / "subspace.json").exists():
         raise UserError(f"{outcome.place} holds no shrunk space; `lissnas verify` checks results of every kind")
     render.show_shrink(outcome)
-    if find_spec("mlflow") and (place := tracking.find(outcome.folder)) is not None:
-        process.say(f"MLflow: {place}")
+    if find_spec("mlflow"):
+        from lissnas import tracking
+
+        if (place := tracking.find(outcome.folder)) is not None:
+            process.say(f"MLflow: {place}")
 
 
 @app.command("verify")
@@ -209,6 +222,8 @@ def _verify(
     path: Annotated[Path, typer.Argument(help="A result, a file of one, a folder with many, or s3://bucket/prefix.")],
 ) -> None:
     """Hold results, checkpoints and logs of labels against their checksums; exit code 1 where one is damaged."""
+    from lissnas.artifacts.verification import verified
+
     count, damaged = Counter[str](), False
     for one in verified(path):
         count[one.kind] += not one.damages
@@ -227,6 +242,8 @@ def _sync() -> None:
     """Tell MLflow of the results that it could not be told of when they were made."""
     if not find_spec("mlflow"):
         raise UserError("lissnas sync needs MLflow: pip install 'lissnas[pipeline]'")
+    from lissnas.tracking import pending
+
     logged = []
     for one, said, well in pending.sync(_load_network if find_spec("torch") else None):
         process.say(f"{'logged' if well else 'not logged'}: {one.stage} in {one.folder}: {said}")
@@ -248,6 +265,10 @@ def _spaces(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
 ) -> None:
     """List the spaces, their sizes (exact; of AnyNetX that of descriptions), and the benchmarks over them."""
+    from rich.table import Column, Table
+
+    from lissnas import benchmarks, spaces
+
     rows = [
         {
             "name": s.name,
@@ -273,6 +294,11 @@ def _spaces(
 @app.command("doctor")
 def _doctor() -> None:
     """Check the installation, the packaged data, servers and disk, and say how to fix what is wrong."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from lissnas.cli.doctor import check_all
+
     table = Table("", "check", "found", "what to do")
     mark = {True: "[green]ok[/]", False: "[red]wrong[/]", None: "[yellow]missing[/]"}
     checks = check_all()

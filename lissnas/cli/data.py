@@ -7,21 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Column, Table
 
-from lissnas import artifacts, benchmarks
-from lissnas.artifacts.stage_run import run
-from lissnas.benchmarks import official
-from lissnas.benchmarks.official import layout
-from lissnas.benchmarks.official.select import about
-from lissnas.cli import render
 from lissnas.cli.options import ForceOption
 from lissnas.core import process
 from lissnas.core.errors import LissnasError
-from lissnas.shrinkers import description
-from lissnas.stages.prepare import data_stage
 
 app = typer.Typer(invoke_without_command=True)
+KINDS = "nasbench101, nasbench201, transnas, nasbench301"
+"""The names of `official.KINDS`, which takes a second to import."""
 
 FolderOption = Annotated[
     Path | None, typer.Option("--to", help="Folder of imported data; else $LISSNAS_DATA, else the user's data folder.")
@@ -45,12 +38,16 @@ def _data(
         return
     if benchmark is None or out is None:
         context.fail(f"Missing option '--{next(name for name, value in given.items() if value is None)}'.")
+    from lissnas.cli import render
+    from lissnas.shrinkers import description
+    from lissnas.stages.prepare import data_stage
+
     render.show_data(data_stage(description.load(benchmark, None, {}, None)[1], out, force))
 
 
 @app.command("import")
 def _import(
-    kind: Annotated[str, typer.Argument(metavar="BENCHMARK", help=f"One of {', '.join(official.KINDS)}.")],
+    kind: Annotated[str, typer.Argument(metavar="BENCHMARK", help=f"One of {KINDS}.")],
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="The official file, or the folder that it was unpacked to.")
     ],
@@ -58,6 +55,11 @@ def _import(
     force: ForceOption = False,
 ) -> None:
     """Convert an official benchmark file, so that all of its metrics can be selected."""
+    from lissnas.artifacts.stage_run import run
+    from lissnas.benchmarks import official
+    from lissnas.benchmarks.official import layout
+    from lissnas.cli import render
+
     layout.check_kind(kind, official.KINDS)
     root = to or official.data_root()
     with render.lines(f"reading {file}") as line:
@@ -87,6 +89,9 @@ def _list(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
 ) -> None:
     """List packaged tables, imported files, and where to get the others."""
+    from lissnas import artifacts, benchmarks
+    from lissnas.benchmarks import official
+
     root = to or official.data_root()
     packaged = [
         {"name": b.name, "networks": len(b.keys), "metric": b.metric, "licence": b.licence}
@@ -118,6 +123,8 @@ def _list(
 
 def _imported(folder: Path) -> dict[str, Any]:
     """Return what was imported to a folder, or what is wrong with it."""
+    from lissnas.benchmarks.official.select import about
+
     try:
         return {"path": str(folder), **about(folder)}
     except LissnasError as error:
@@ -126,6 +133,8 @@ def _imported(folder: Path) -> dict[str, Any]:
 
 def _contents(said: dict[str, Any]) -> list[str]:
     """Return a line about each table of an import, or its models."""
+    from lissnas.benchmarks.official import layout
+
     if "models" in said:
         return [f"{said['models']} models of {said['features']} features"]
     alike: dict[str, list[str]] = {}
@@ -137,6 +146,8 @@ def _contents(said: dict[str, Any]) -> list[str]:
 def _show(
     packaged: list[dict[str, Any]], found: list[dict[str, Any]], obtainable: list[dict[str, str]], root: Path
 ) -> None:
+    from rich.table import Column, Table
+
     table = Table(
         Column("packaged", no_wrap=True), Column("networks", justify="right", no_wrap=True), "metric", "licence"
     )

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
@@ -21,6 +22,11 @@ METHODS = (
     "no_neighbors, no_locality, flops, params, score_all, lissnas_collect"
 )
 """The names of `comparison.METHODS`, which takes a second to import."""
+
+
+def _option(text: str, **more: Any) -> Any:
+    return typer.Option(help=text, **more)
+
 
 SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every random draw.")]
 BenchmarkOption = Annotated[str, typer.Option(help="Benchmark, e.g. nasbench101 (see `lissnas spaces`).")]
@@ -58,56 +64,31 @@ SetOption = Annotated[
 ]
 NetworksOption = Annotated[int | None, typer.Option(help="Number of networks; else params.yaml's.")]
 
-SOURCE = "What to shrink, and what scores it"
+_source = partial(_option, rich_help_panel="What to shrink, and what scores it")
 
 
 @dataclass(frozen=True)
 class SourceOptions:
     """What to shrink: a benchmark by its table, or a space and what scores it."""
 
-    benchmark: Annotated[
-        str | None,
-        typer.Option(help="Benchmark, e.g. nasbench101 (see `lissnas spaces`).", rich_help_panel=SOURCE),
-    ] = None
-    table: Annotated[
-        Path | None,
-        typer.Option(help="Folder that `lissnas data` wrote; else the packaged table.", rich_help_panel=SOURCE),
-    ] = None
-    space: Annotated[
-        str | None,
-        typer.Option(help="Instead: a space.yaml of your own, or the name of a space.", rich_help_panel=SOURCE),
-    ] = None
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="Its labels, .csv or .parquet: architectures and their metric.", rich_help_panel=SOURCE),
-    ] = None
-    metric: Annotated[
-        str | None, typer.Option(help="The labels' column to go by, where several could be.", rich_help_panel=SOURCE)
-    ] = None
+    benchmark: Annotated[str | None, _source("Benchmark, e.g. nasbench101 (see `lissnas spaces`).")] = None
+    table: Annotated[Path | None, _source("Folder that `lissnas data` wrote; else the packaged table.")] = None
+    space: Annotated[str | None, _source("Instead: a space.yaml of your own, or the name of a space.")] = None
+    labels: Annotated[Path | None, _source("Its labels, .csv or .parquet: architectures and their metric.")] = None
+    metric: Annotated[str | None, _source("The labels' column to go by, where several could be.")] = None
     labels_from: Annotated[
-        Literal["training"] | None,
-        typer.Option(help="Collect labels while shrinking, by training networks.", rich_help_panel=SOURCE),
+        Literal["training"] | None, _source("Collect labels while shrinking, by training networks.")
     ] = None
     oracle_command: Annotated[
-        str | None,
-        typer.Option(
-            help="Collect labels from a program: an architecture a line in, a number a line out.",
-            rich_help_panel=SOURCE,
-        ),
+        str | None, _source("Collect labels from a program: an architecture a line in, a number a line out.")
     ] = None
-    oracle_timeout: Annotated[
-        float, typer.Option(help="Seconds that program may take for a batch of 64.", min=0.01, rich_help_panel=SOURCE)
-    ] = 600.0
+    oracle_timeout: Annotated[float, _source("Seconds that program may take for a batch of 64.", min=0.01)] = 600.0
     oracle_supernet: Annotated[
-        Path | None,
-        typer.Option(help="Collect labels from a supernet of the whole space: its folder.", rich_help_panel=SOURCE),
+        Path | None, _source("Collect labels from a supernet of the whole space: its folder.")
     ] = None
     oracle_model: Annotated[
         Path | None,
-        typer.Option(
-            help="Score by an XGBoost model (.ubj, .json) of the space's features, or NAS-Bench-301's imported folder.",
-            rich_help_panel=SOURCE,
-        ),
+        _source("Score by an XGBoost model (.ubj, .json) of the space's features, or NAS-Bench-301's imported folder."),
     ] = None
 
 

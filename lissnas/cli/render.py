@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from lissnas.artifacts.stage_run import Outcome
-from lissnas.shrinkers.state import State
-from lissnas.stages.compare import remarks
+from lissnas.core.process import err, out, say
 
 if TYPE_CHECKING:
+    from lissnas.artifacts.stage_run import Outcome
     from lissnas.nets.training import Progress
+    from lissnas.oracles.label_collection import Attempt
     from lissnas.searchers.evolution import History
-
-from lissnas.core.process import err, out, say
-from lissnas.oracles.label_collection import Attempt
+    from lissnas.shrinkers.state import State
 
 NEXT = (
     ("make ui", "see the runs in MLflow: metrics, curves, models"),
@@ -161,6 +159,8 @@ def show_comparison(outcome: Outcome) -> None:
         say((outcome.folder / "comparison.md").read_text())
         say(f"Files: {outcome.place}")
         return
+    from lissnas.stages.compare import remarks  # draws figures, which no other command shows
+
     rows = outcome.csv("summary.csv")
     table = Table(title=f"methods on {outcome.metrics['benchmark']}, {rows[0]['seeds']} seeds", title_justify="left")
     for name in ("method", "size", "queries", "mean", "ours", "best kept", "ours", "FLOPs"):

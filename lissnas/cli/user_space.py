@@ -9,15 +9,10 @@ from typing import Annotated
 
 import typer
 
-from lissnas import artifacts
-from lissnas.cli import options, render
+from lissnas.cli import options
 from lissnas.cli.options import SeedOption, Settings, ThreadsOption, with_options
 from lissnas.core import process
 from lissnas.core.errors import UserError
-from lissnas.oracles.label_table import read_labels, read_rows, write_rows
-from lissnas.shrinkers import description
-from lissnas.shrinkers.problem import get_space
-from lissnas.study import UNIFORM, no_labels, suggest
 
 app = typer.Typer()
 
@@ -28,6 +23,8 @@ EXAMPLE = ("space.yaml", "labels.csv")
 @app.command("init")
 def _init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the two files.")]) -> None:
     """Write an example of a space of your own, space.yaml and labels.csv, that runs at once."""
+    from lissnas import artifacts
+
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; choose a folder")
     if there := [name for name in EXAMPLE if (folder / name).exists()]:
@@ -58,6 +55,13 @@ def _suggest(
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Suggest the next networks worth training: some likely best, most informative, never one that is labelled."""
+    from lissnas import artifacts
+    from lissnas.cli import render
+    from lissnas.oracles.label_table import read_labels, read_rows, write_rows
+    from lissnas.shrinkers import description
+    from lissnas.shrinkers.problem import get_space
+    from lissnas.study import UNIFORM, no_labels, suggest
+
     if out.suffix.lower() != ".csv" or out.is_dir():
         raise UserError(f"--out: expected a file that ends in .csv, found {out}")
     if labels is not None and out.exists() and labels.exists() and out.samefile(labels):

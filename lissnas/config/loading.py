@@ -164,7 +164,7 @@ def _put(tree: dict[str, Any], path: str, value: Any) -> list[str]:
 
 def _of_base(path: Sequence[Any], recipes: Any) -> bool:
     """Return whether an error is at a key that a recipe has from its base, which has the same error."""
-    own = recipes.get(path[1]) if path[0] == "recipes" and len(path) > 2 else None
+    own = recipes.get(path[1]) if len(path) > 2 and path[0] == "recipes" else None
     return isinstance(own, dict) and "base" in own and path[2] not in own
 
 

@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 from numpy.random import Generator
 from scipy.spatial.distance import pdist, squareform
-from scipy.stats import ks_2samp
 
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
@@ -112,6 +111,8 @@ class Yardstick:
             "distance_mean": _ratio(distance, self.distance_mean),
             "distance_nearest": _ratio(nearest, self.nearest_mean),
         }
+        from scipy.stats import ks_2samp  # takes longer to import than a small shrink
+
         costs = self.space.costs(archs)
         histograms = {name: self.histogram(name, own) for name, own in costs.items()}
         found |= self._coverage(histograms)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from scipy.stats import ks_2samp
 
 from lissnas.config import LocalityConfig
 from lissnas.core.errors import UserError
@@ -156,6 +155,8 @@ def sample_check(space: Space, oracle: Oracle, settings: LocalityConfig, rng: Ge
     listed): the share that a Kolmogorov-Smirnov test at 5 % does not reject, and the largest gap
     between the error EDFs.
     """
+    from scipy.stats import ks_2samp  # takes longer to import than a small shrink
+
     full = np.sort(ask(oracle, space, space.all_or_many(rng)))
     errors, share = error_edf(full, full[-1])
     n = min(settings.sample, space.size())

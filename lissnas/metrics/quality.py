@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import binom, binomtest, kendalltau, ks_2samp, pearsonr, spearmanr
+from scipy.special import betainc
 
 from lissnas.core.errors import UserError
 from lissnas.spaces import FloatArray, IntArray
@@ -38,6 +38,8 @@ def share_good(values: FloatArray, threshold: float) -> float:
 
 def share_interval(values: FloatArray, threshold: float, level: float = 0.95) -> tuple[float, float]:
     """Return the Clopper-Pearson interval of the share of good networks, the values being a sample."""
+    from scipy.stats import binomtest  # takes longer to import than a small shrink
+
     good = int((_some(values, "an interval") > threshold).sum())
     interval = binomtest(good, len(values)).proportion_ci(level, "exact")
     return float(interval.low), float(interval.high)
@@ -47,7 +49,7 @@ def prob_good(p: float, n: int, k: int) -> float:
     """Return the probability that at least `k` of `n` uniform draws are good (Theorem 1)."""
     if not (0 <= p <= 1 and 0 <= k <= n):
         raise UserError(f"prob_good needs 0 <= p <= 1 and 0 <= k <= n, found p={p}, n={n}, k={k}")
-    return float(binom.sf(k - 1, n, p))
+    return float(betainc(k, n - k + 1, p)) if k else 1.0
 
 
 def shrink_index(p: float, p_full: float, n: int = 1, k: int = 1) -> float:
@@ -110,6 +112,8 @@ def complexity_weights(costs: IntArray, edges: FloatArray) -> FloatArray:
 
 def ks(values: FloatArray, full: FloatArray) -> tuple[float, float]:
     """Return the two-sample Kolmogorov-Smirnov statistic and its p-value."""
+    from scipy.stats import ks_2samp  # takes longer to import than a small shrink
+
     with np.errstate(divide="ignore"):  # scipy's formula at one value a side
         result = ks_2samp(_some(values, "a comparison"), _some(full, "a comparison"), method="asymp")
     p = float(result.pvalue)
@@ -118,6 +122,8 @@ def ks(values: FloatArray, full: FloatArray) -> tuple[float, float]:
 
 def correlations(a: FloatArray, b: FloatArray) -> dict[str, float]:
     """Return Pearson, Spearman and Kendall correlation; raises UserError where they are undefined."""
+    from scipy.stats import kendalltau, pearsonr, spearmanr  # takes longer to import than a small shrink
+
     if len(a) != len(b) or len(a) < 2:
         raise UserError(f"a correlation needs two or more pairs, found {len(a):,} and {len(b):,} values")
     for name, values in (("first", a), ("second", b)):

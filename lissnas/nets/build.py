@@ -18,7 +18,6 @@ from lissnas.nets.kshot import KShotSupernet
 from lissnas.nets.nasbench101 import NASBench101Supernet
 from lissnas.nets.transnas_micro import TransNASMicroSupernet
 from lissnas.spaces import AnyNetX, Archs, CellSpace, ChainSpace, Space, anynetx
-from lissnas.spaces.base import BoolArray
 from lissnas.spaces.nasbench101 import CLASSES
 
 PUBLISHED = {"nasbench101": Scale(1.0, 1, CLASSES), "transnas_micro": Scale(1.0, 4, 75)}
@@ -50,7 +49,6 @@ def published_scale(space_name: str) -> Scale:
 def supernet(
     space_name: str,
     archs: Archs | None = None,
-    allowed: BoolArray | None = None,
     *,
     width: float = 1.0,
     stem_stride: int | None = None,
@@ -59,10 +57,9 @@ def supernet(
     shots: int = 1,
     seed: int = 0,
 ) -> Supernet:
-    """Return a supernet with the operations that a part of a space uses, of the whole space by default.
+    """Return a supernet with the operations that `archs`, canonical rows, use; all of the space's by default.
 
-    The part is either `archs`, canonical rows, or `allowed`, `(n_slots, most choices)` as in
-    `Subspace`. `width` multiplies all channels; `stem_stride` (1 for small images) and `classes` are
+    `width` multiplies all channels; `stem_stride` (1 for small images) and `classes` are
     the published ones if not given. `affine` says whether norms have weights and biases; if not given,
     they do where the literature of the space has it so. With `shots` above 1 every weight is mixed from
     so many (`KShotSupernet`). The weights are a function of `seed` and of what is built. Raises UserError
@@ -72,23 +69,24 @@ def supernet(
     space = spaces.get(space_name)
     if space_name in UNSHARED:
         raise UserError(f"no supernet of {space_name} exists: its networks share no weights, build them one by one")
-    allowed = _allowed(space, archs, allowed)
+    if archs is not None:
+        if not len(archs):
+            raise UserError(f"supernet: an empty set of architectures of {space.name} has no supernet")
+        space.key(archs)  # raises for rows that are no architectures
     if affine is None:
         affine = DESIGNS[space_name].shared_affine if space_name in DESIGNS else True
     if shots < 1:
         raise UserError(f"shots: expected one supernet or more, found {shots}")
     if shots == 1:
-        return _build(space, archs, allowed, scale, affine, seed)
-    return k_shot(space, archs, allowed, scale, affine, seed, shots)
+        return _build(space, archs, scale, affine, seed)
+    return k_shot(space, archs, scale, affine, seed, shots)
 
 
-def k_shot(
-    space: Space, archs: Archs | None, allowed: BoolArray, scale: Scale, affine: bool, seed: int, shots: int
-) -> KShotSupernet:
+def k_shot(space: Space, archs: Archs | None, scale: Scale, affine: bool, seed: int, shots: int) -> KShotSupernet:
     """Return a dictionary of supernets, the first with the weights that a single one of that seed has."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return KShotSupernet(lambda k: _build(space, archs, allowed, scale, affine, seed + k), space, shots)
+        return KShotSupernet(lambda k: _build(space, archs, scale, affine, seed + k), space, shots)
 
 
 def network(
@@ -109,7 +107,7 @@ def network(
     row = np.array([list(arch)], np.int8)
     space.key(row)
     row = space.parse(space.format(row))
-    body = _build(space, row, used_choices(space, row), scale, True, seed)
+    body = _build(space, row, scale, True, seed)
     return Network(body, tuple(row[0].tolist()))
 
 
@@ -125,29 +123,8 @@ def _scale(space_name: str, width: float, stem_stride: int | None, classes: int 
     return scale
 
 
-def _allowed(space: Space, archs: Archs | None, allowed: BoolArray | None) -> BoolArray:
-    """Return the choices to build, whichever way they were given."""
-    possible = space.possible()
-    if archs is not None and allowed is not None:
-        raise UserError("supernet: give either architectures or allowed choices, not both")
-    if archs is not None:
-        if not len(archs):
-            raise UserError(f"supernet: an empty set of architectures of {space.name} has no supernet")
-        space.key(archs)
-        return used_choices(space, archs)
-    if allowed is None:
-        return possible
-    if allowed.shape != possible.shape or (allowed & ~possible).any():
-        raise UserError(
-            f"allowed: expected the choices of {space.name}, a matrix of shape {possible.shape}, "
-            f"found shape {allowed.shape}"
-        )
-    if not (allowed.any(axis=1).all() or isinstance(space, CellSpace)):
-        raise UserError(f"allowed: position {int(np.argmin(allowed.any(axis=1)))} of {space.name} has no choice left")
-    return allowed
-
-
-def _build(space: Space, archs: Archs | None, allowed: BoolArray, scale: Scale, affine: bool, seed: int) -> Supernet:
+def _build(space: Space, archs: Archs | None, scale: Scale, affine: bool, seed: int) -> Supernet:
+    allowed = space.possible() if archs is None else used_choices(space, archs)
     norm = partial(BatchNorm, affine=affine)
     # torch draws initial weights from its global generator: seed it here, and leave it as it was.
     with torch.random.fork_rng(devices=[]):

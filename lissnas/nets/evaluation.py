@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from lissnas import artifacts
 from lissnas.config import Params, SearchConfig
 from lissnas.config.resolve import image_parameters, recipe_of
 from lissnas.core.errors import UserError
 from lissnas.nets import images
-from lissnas.nets.base import Supernet
-from lissnas.nets.files import SUPERNET_ABOUT, load_supernet
+from lissnas.nets.base import Network, Supernet
+from lissnas.nets.files import load_supernet, supernet_manifest
 from lissnas.nets.images import Data
 from lissnas.nets.training import compute_on
 from lissnas.oracles.base import Oracle
@@ -79,22 +79,11 @@ class SupernetOracle:
         return 100 * hits / sum(len(y) for y in self.labels)
 
 
-@torch.inference_mode()
 def recalibrate(model: nn.Module, path: Sequence[int] | None, batches: Sequence[Tensor]) -> None:
     """Replace a path's running statistics by the plain average over `batches` (Guo et al., 2020)."""
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    momenta = [m.momentum for m in norms]
-    for m in norms:
-        m.reset_running_stats()
-        m.momentum = None
-    dropouts = [m for m in model.modules() if isinstance(m, nn.Dropout)]
-    model.train()
-    for dropout in dropouts:
-        dropout.eval()
-    for x in batches:
-        _ = model(x) if path is None else model(x, path)
-    for m, momentum in zip(norms, momenta, strict=True):
-        m.momentum = momentum
+    network = Network(model, tuple(path)) if path is not None and isinstance(model, Supernet) else model
+    with torch.random.fork_rng(devices=[]):  # dropout before the classifier draws, and changes no statistics
+        update_bn(batches, network)
     model.eval()
 
 
@@ -116,20 +105,15 @@ def supernet_judge(params: Params, space: Space, members: Archs | None, folder: 
     Its accuracies are recalibrated, by the settings of `search`; of the digest are its files and the images, not
     those settings. Raises UserError, DamagedFile.
     """
-    judged: dict[str, SupernetOracle] = {}
 
-    def judge(archs: Archs) -> Any:
-        # Made when it is first asked: a search that is there already asks nobody.
-        if "judge" not in judged:
-            data = images.load(params.images, recipe_of(params, params.supernet.recipe, "supernet.recipe"))
-            model, device = load_supernet(folder, members), compute_on(params.torch)
-            judged["judge"] = SupernetOracle.of(model, data, params.search, device)
-        return judged["judge"](archs)
+    @cache  # made when it is first asked: a search that is there already asks nobody
+    def oracle() -> SupernetOracle:
+        data = images.load(params.images, recipe_of(params, params.supernet.recipe, "supernet.recipe"))
+        model, device = load_supernet(folder, members), compute_on(params.torch)
+        return SupernetOracle.of(model, data, params.search, device)
 
-    manifest = artifacts.verify(folder)
-    if SUPERNET_ABOUT not in manifest:
-        raise UserError(f"{folder} holds no supernet")
-    trained = json.loads(artifacts.read_verified(folder, SUPERNET_ABOUT, manifest))["space"]
-    if trained != space.name or isinstance(space, Declared):
-        raise UserError(f"the supernet in {folder} is one of {trained}; it can't judge networks of {space.name}")
-    return judge, artifacts.digest({"supernet": manifest, "images": image_parameters(params)})
+    manifest, about = supernet_manifest(folder)
+    if about["space"] != space.name or isinstance(space, Declared):
+        raise UserError(f"the supernet in {folder} is one of {about['space']}; it can't judge networks of {space.name}")
+    digest = artifacts.digest({"supernet": manifest, "images": image_parameters(params)})
+    return (lambda archs: oracle()(archs)), digest

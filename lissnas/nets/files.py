@@ -87,16 +87,21 @@ def describe_supernet(model: Supernet, members: Archs | None) -> dict[str, Any]:
     }
 
 
+def supernet_manifest(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the checksums of a trained supernet's files, and its description; raises UserError, DamagedFile."""
+    manifest = artifacts.verify(folder)
+    if SUPERNET_ABOUT not in manifest:
+        raise UserError(f"{folder} holds no supernet")
+    return manifest, json.loads(artifacts.read_verified(folder, SUPERNET_ABOUT, manifest))
+
+
 def load_supernet(folder: Path, members: Archs | None) -> Supernet:
     """Return the supernet of a training, in evaluation mode, which was trained on `members` or on the whole space.
 
     `members` None asks for one of the whole space. Raises UserError when it was trained on others, DamagedFile
     where a file was changed.
     """
-    manifest = artifacts.verify(folder)
-    if SUPERNET_WEIGHTS not in manifest:
-        raise UserError(f"{folder} holds no supernet")
-    about = json.loads(artifacts.read_verified(folder, SUPERNET_ABOUT, manifest))
+    manifest, about = supernet_manifest(folder)
     space = spaces.get(about["space"])
     if about["networks_sha256"] == WHOLE:
         members = None

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -35,11 +37,9 @@ SUBSET_SHA256 = "c384370cc47a7f579c20096a36536e64083c2ddf45f67b0de1d2465f572c311
 """12,000 images of CIFAR-10 (Krizhevsky, 2009), 1,000 a class from its training, 200 from its test images."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """By channel, as usual for natural images."""
-GREY = (0.299, 0.587, 0.114)
-"""How bright each channel looks (ITU-R BT.601)."""
 
 
-class Data(Protocol):
+class Data(ABC):
     """Where a training gets its batches: normalised float images `(n, 3, side, side)` and labels `(n,)`."""
 
     classes: int
@@ -48,13 +48,17 @@ class Data(Protocol):
     @property
     def n_train(self) -> int:
         """How many images there are to train on."""
+        return self.n_of("train")
 
+    @abstractmethod
     def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
         """Return the augmented batch of a step; of several processes each gets its part of it."""
 
+    @abstractmethod
     def plain(self, split: str, first: int, size: int) -> tuple[Tensor, Tensor]:
         """Return images `first` to `first + size` of a split in order, not augmented, fewer at its end."""
 
+    @abstractmethod
     def n_of(self, split: str) -> int:
         """Return how many images `train`, `validation` or `test` has."""
 
@@ -82,17 +86,25 @@ def _epoch(n: int, seed: int, epoch: int) -> Indices:
 
 def indices(n: int, seed: int, step: int, size: int) -> Indices:
     """Return the images of a step's batch: epoch after epoch, each in its own order."""
-    out: list[Indices] = []
-    at, need = step * size, size
-    while need:
-        epoch, first = divmod(at, n)
-        part = _epoch(n, seed, epoch)[first : first + need]
-        out.append(part)
-        at, need = at + len(part), need - len(part)
-    return np.concatenate(out)
+    start, stop = step * size, (step + 1) * size
+    epochs = range(start // n, (stop - 1) // n + 1)
+    return np.concatenate([_epoch(n, seed, e)[max(0, start - e * n) : stop - e * n] for e in epochs])
 
 
-class MemoryData:
+def share(size: int, rank: int, world: int) -> slice:
+    """Return which images of a batch a process gets."""
+    return slice(rank * size // world, (rank + 1) * size // world)
+
+
+def split(n: int, validation: int, seed: int) -> dict[str, Indices]:
+    """Return which of `n` training images are trained on, and which are held out for validation; raises UserError."""
+    if not 0 < validation < n:
+        raise UserError(f"validation: {validation} of {n:,} training images can't be set apart")
+    order = stream(seed, "split").permutation(n)
+    return {"train": order[validation:], "validation": order[:validation]}
+
+
+class MemoryData(Data):
     """Small images, all in memory as bytes; whole batches are augmented at once."""
 
     def __init__(
@@ -114,11 +126,6 @@ class MemoryData:
         self.seed, self.augmentation = seed, augmentation
         self.side = int(pixels["train"].shape[-1])
 
-    @property
-    def n_train(self) -> int:
-        """How many images there are to train on."""
-        return len(self.labels["train"])
-
     def n_of(self, split: str) -> int:
         """Return how many images a split has."""
         return len(self.labels[split])
@@ -128,8 +135,7 @@ class MemoryData:
         chosen = torch.from_numpy(indices(self.n_train, self.seed, step, size))
         images, labels = self.pixels["train"][chosen], self.labels["train"][chosen]
         generator = torch.Generator().manual_seed(int(stream(self.seed, "augment", step).integers(1 << 62)))
-        images = jitter(augment(images, self.augmentation, generator), self.augmentation.jitter, generator)
-        part = slice(rank * size // world, (rank + 1) * size // world)
+        images, part = augment(images, self.augmentation, generator), share(size, rank, world)
         return normalise(images[part]), labels[part]
 
     def plain(self, split: str, first: int, size: int) -> tuple[Tensor, Tensor]:
@@ -139,47 +145,36 @@ class MemoryData:
 
 
 def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Crop, flip and cut `(n, 3, side, side)` bytes, each image by draws of its own."""
+    """Change `(n, 3, side, side)` bytes, each image by draws of its own.
+
+    torchvision's transforms draw once for a whole batch; image by image they would take several times as long.
+    """
     n, _, side, _ = images.shape
-    rows = torch.arange(side)
     if how.padding:
-        wide = F.pad(images, [how.padding] * 4)
-        shift = torch.randint(0, 2 * how.padding + 1, (2, n), generator=generator)
-        y = (shift[0][:, None] + rows)[:, None, :, None]
-        x = (shift[1][:, None] + rows)[:, None, None, :]
-        images = wide[torch.arange(n)[:, None, None, None], torch.arange(3)[None, :, None, None], y, x]
+        windows = F.pad(images, [how.padding] * 4).unfold(2, side, 1).unfold(3, side, 1)
+        down, right = torch.randint(0, 2 * how.padding + 1, (2, n), generator=generator)
+        images = windows[torch.arange(n), :, down, right]
     if how.flip:
         turned = torch.rand(n, generator=generator) < 0.5
         images = torch.where(turned[:, None, None, None], images.flip(3), images)
     if how.cutout:
-        corner = torch.randint(0, side, (2, n), generator=generator) - how.cutout // 2
-        y, x = rows[None, :, None] - corner[0][:, None, None], rows[None, None, :] - corner[1][:, None, None]
-        inside = (y >= 0) & (y < how.cutout) & (x >= 0) & (x < how.cutout)
-        images = images.masked_fill(inside[:, None], 0)
+        corner = torch.randint(0, side, (2, n, 1), generator=generator) - how.cutout // 2
+        rows, columns = (torch.arange(side) >= corner) & (torch.arange(side) < corner + how.cutout)
+        images = images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+    if how.jitter:
+        factors = 1 + how.jitter * (2 * torch.rand(n, 3, generator=generator) - 1)
+        images = torch.stack([jitter(*pair) for pair in zip(images, factors.tolist(), strict=True)])
     return images
 
 
-def jitter(
-    images: Tensor, strength: float, generator: torch.Generator, of: int | None = None, first: int = 0
-) -> Tensor:
-    """Change brightness, contrast and saturation of `(n, 3, side, side)` bytes, each image by its own factors.
+def jitter(image: Tensor, factors: Sequence[float]) -> Tensor:
+    """Multiply brightness, contrast and saturation of an image, `(3, height, width)` bytes, by three factors."""
+    from torchvision.transforms.v2 import functional as change  # seconds of import, which few recipes need
 
-    The images may be a part of a batch `of` so many that begins at `first`: they get the batch's factors.
-    """
-    if not strength:
-        return images
-    drawn = torch.rand(3, of or len(images), 1, 1, 1, generator=generator)[:, first : first + len(images)]
-    factors = 1 + strength * (2 * drawn - 1)
-    changed = (images.float() * factors[0]).clamp_(0, 255)
-    grey = _grey(changed).mean(dim=(2, 3), keepdim=True)
-    changed = (grey + (changed - grey) * factors[1]).clamp_(0, 255)
-    grey = _grey(changed)
-    changed = (grey + (changed - grey) * factors[2]).clamp_(0, 255)
-    return changed.round().to(torch.uint8)
-
-
-def _grey(images: Tensor) -> Tensor:
-    return (images * torch.tensor(GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    brightness, contrast, saturation = factors
+    image = change.adjust_contrast(change.adjust_brightness(image, brightness), contrast)
+    changed: Tensor = change.adjust_saturation(image, saturation)
+    return changed
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -241,12 +236,10 @@ def _split(
     side: int,
     augmentation: Augmentation,
 ) -> MemoryData:
-    """Part the training images by seed; the test images stay as they are."""
-    train, test = np.flatnonzero(is_train), np.flatnonzero(~is_train)
-    if not 0 < validation < len(train):
-        raise UserError(f"validation: {validation} of {len(train):,} training images can't be set apart")
-    order = train[stream(seed, "split").permutation(len(train))]
-    at = {"train": order[validation:], "validation": order[:validation], "test": test}
+    """Split the training images by seed; the test images stay as they are."""
+    train = np.flatnonzero(is_train)
+    at = {name: train[chosen] for name, chosen in split(len(train), validation, seed).items()}
+    at["test"] = np.flatnonzero(~is_train)
     if side != pixels.shape[-1]:
         if pixels.shape[-1] % side:
             raise UserError(f"side: images of {pixels.shape[-1]} pixels can't be reduced to {side}")
@@ -262,7 +255,7 @@ def _split(
     )
 
 
-class FolderData:
+class FolderData(Data):
     """Large images in folders by class (`train/`, `val/`, as ImageNet has them), read as they are needed.
 
     Training images are cropped at random to a part of 8 to 100 % of the image, as is usual on ImageNet, and
@@ -287,17 +280,13 @@ class FolderData:
             raise UserError(f"{folder}: {error}; expected {{train,val}}/CLASS/IMAGE") from None
         if train.classes != test.classes:
             raise UserError(f"{folder}: train/ and val/ have different classes")
-        order = stream(seed, "split").permutation(len(train.samples))
-        if not 0 < validation < len(order):
-            raise UserError(f"validation: {validation} of {len(order):,} training images can't be set apart")
-        self._samples = {
-            "train": [train.samples[i] for i in order[validation:]],
-            "validation": [train.samples[i] for i in order[:validation]],
-            "test": list(test.samples),
-        }
+        at = split(len(train.samples), validation, seed)
+        self._samples = {name: [train.samples[i] for i in chosen] for name, chosen in at.items()}
+        self._samples["test"] = list(test.samples)
         self._loader = train.loader
         self._pool = ThreadPoolExecutor(os.cpu_count())
         self.classes, self.seed, self.side, self.augmentation = len(train.classes), seed, side, augmentation
+        self._change = v2.functional
         self._centre = v2.Compose([v2.Resize(round(side * 8 / 7), antialias=True), v2.CenterCrop(side), v2.ToImage()])
 
     def _load(self, path: str) -> Image.Image:
@@ -308,29 +297,30 @@ class FolderData:
             raise UserError(f"{path} can't be read as an image: {first_line(error)}") from None
         return image
 
-    @property
-    def n_train(self) -> int:
-        """How many images there are to train on."""
-        return len(self._samples["train"])
-
     def n_of(self, split: str) -> int:
         """Return how many images a split has."""
         return len(self._samples[split])
 
     def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
         """Return the augmented batch of a step, a process's part of it."""
-        first = rank * size // world
-        chosen = indices(self.n_train, self.seed, step, size)[first : (rank + 1) * size // world]
-        samples = [self._samples["train"][at] for at in chosen]
+        part = share(size, rank, world)
+        samples = [self._samples["train"][at] for at in indices(self.n_train, self.seed, step, size)[part]]
 
         def one(place: int) -> Tensor:
-            rng = stream(self.seed, "augment", step, first + place)
-            return random_crop(self._load(samples[place][0]), self.side, self.augmentation.flip, rng)
+            # A stream for each image, whichever thread or process changes it.
+            return self._changed(self._load(samples[place][0]), stream(self.seed, "augment", step, part.start + place))
 
         images = torch.stack(list(self._pool.map(one, range(len(samples)))))
-        generator = torch.Generator().manual_seed(int(stream(self.seed, "jitter", step).integers(1 << 62)))
-        images = jitter(images, self.augmentation.jitter, generator, size, first)
         return normalise(images), torch.tensor([label for _, label in samples])
+
+    def _changed(self, image: Image.Image, rng: Generator) -> Tensor:
+        """Return a random part of an image, `(3, side, side)` bytes, mirrored and jittered as the recipe says."""
+        box = crop_box(*image.size, rng)
+        pixels = self._change.pil_to_tensor(self._change.resized_crop(image, *box, [self.side, self.side]))
+        if self.augmentation.flip and rng.random() < 0.5:
+            pixels = pixels.flip(2)
+        strength = self.augmentation.jitter
+        return jitter(pixels, rng.uniform(1 - strength, 1 + strength, 3).tolist()) if strength else pixels
 
     def plain(self, split: str, first: int, size: int) -> tuple[Tensor, Tensor]:
         """Return images of a split in order: resized, and cut out of the middle."""
@@ -341,29 +331,29 @@ class FolderData:
         return normalise(images), torch.tensor([label for _, label in part])
 
 
-AREA, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
+AREA = (0.08, 1.0)
+"""Smallest and largest share of an image that a random crop takes."""
+RATIO = (3 / 4, 4 / 3)
+"""Smallest and largest ratio of a random crop's width to its height."""
+TRIES = 10
 
 
-def random_crop(image: Image.Image, side: int, flip: bool, rng: Generator) -> Tensor:
-    """Return a random part of an image at `side` pixels, `(3, side, side)` bytes (Szegedy et al., 2015).
+def crop_box(width: int, height: int, rng: Generator) -> tuple[int, int, int, int]:
+    """Return a random part of an image as top, left, height and width (Szegedy et al., 2015).
 
-    Its share of the area is uniform, its ratio of sides log-uniform; where ten tries don't fit, it is the
-    middle. Draws from `rng` alone, so that threads can crop.
+    Its share of the area is uniform, its ratio of sides log-uniform; if none of ten tries fits, it is the middle.
+    The distribution is that of torchvision's RandomResizedCrop, which draws from torch's global generator: batches
+    are made in threads while a training step draws from that one.
     """
-    width, height = image.size
-    for _ in range(TRIES):
-        area = width * height * rng.uniform(*AREA)
-        ratio = np.exp(rng.uniform(*np.log(RATIO)))
-        w, h = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            left, top = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
-            break
-    else:
-        w = h = min(width, height)
-        left, top = (width - w) // 2, (height - h) // 2
-    part = image.resize((side, side), Image.Resampling.BILINEAR, (left, top, left + w, top + h))
-    pixels = torch.from_numpy(np.asarray(part).copy()).permute(2, 0, 1)
-    return pixels.flip(2) if flip and rng.random() < 0.5 else pixels
+    area = width * height * rng.uniform(*AREA, TRIES)
+    ratio = np.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1]), TRIES))
+    sides = np.rint(np.sqrt([area / ratio, area * ratio])).astype(int)
+    fits = np.flatnonzero(((sides > 0) & (sides <= [[height], [width]])).all(axis=0))
+    if len(fits):
+        h, w = sides[:, fits[0]].tolist()
+        return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+    side = min(width, height)
+    return (height - side) // 2, (width - side) // 2, side, side
 
 
 def load(settings: ImagesConfig, recipe: TrainingConfig) -> Data:

@@ -42,6 +42,10 @@ class Simplex(nn.Module):
         nn.init.zeros_(last.bias)
         self.weights = torch.full((k,), 1 / k)
 
+    def __getstate__(self) -> dict[str, object]:
+        """Return what a copy needs; tensors of a gradient's history can't be copied (a moving average copies)."""
+        return {**self.__dict__, "weights": self.weights.detach()}
+
     def forward(self, path: tuple[int, ...]) -> Tensor:
         """Set and return the weights `(k,)` of a path."""
         slots = self.space.slots(np.array([path], np.int8))[0]

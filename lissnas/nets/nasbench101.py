@@ -14,7 +14,8 @@ from lissnas.nets.base import Scale, Supernet, pick
 from lissnas.nets.blocks import LeadingConvolution, Norm, convolve, relu, start_like_nasbench
 from lissnas.spaces import Archs, CellSpace, IntArray
 from lissnas.spaces.base import BoolArray
-from lissnas.spaces.cell import INTERIOR, N_EDGES, V, adjacency
+from lissnas.spaces.cell import adjacency
+from lissnas.spaces.cell_notation import INTERIOR, N_EDGES, V
 from lissnas.spaces.nasbench101 import OPS, STEM, channels
 
 STACKS, CELLS_PER_STACK = 3, 3

@@ -7,7 +7,6 @@ parameters (Luo et al., 2019); and a curriculum that starts on one path and wide
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -107,41 +106,27 @@ def balanced(members: Archs, params: FloatArray, seed: int) -> Sampler:
     return paths
 
 
-@dataclass(frozen=True)
-class Curriculum:
-    """Widen from one path to all of a sampler's over the first `share` of the steps.
+def curriculum(
+    space: Space, members: Archs, first: Archs, sampler: Sampler, steps: int, share: float, seed: int
+) -> Sampler:
+    """Widen from one path, the row `first`, to all of a sampler's over the first `share` of the steps.
 
     A supernet that is trained on random paths from the start stays on a plateau for a thousand steps; one
     that knows one path first leaves it at once. Members are ordered by how many decisions they differ
     in from the first path; at step t those nearest are drawn from, uniformly, their number growing
     linearly to all.
     """
+    _some(members)
+    distance = (space.slots(members) != space.slots(first)).sum(axis=1)
+    ordered, until = members[np.argsort(distance, kind="stable")], share * steps
 
-    members: Archs
-    slots: Archs
-    sampler: Sampler
-    steps: int
-    share: float
-    seed: int
-
-    def __call__(self, step: int) -> Archs:
-        """Return the paths of a step."""
-        until = self.share * self.steps
+    def paths(step: int) -> Archs:
         if step >= until:
-            return self.sampler(step)
-        width = max(1, round(len(self.members) * step / until))
-        return self.members[stream(self.seed, "path", "curriculum", step).integers(0, width, 1)]
+            return sampler(step)
+        width = max(1, round(len(ordered) * step / until))
+        return ordered[stream(seed, "path", "curriculum", step).integers(0, width, 1)]
 
-    @classmethod
-    def of(
-        cls, space: Space, members: Archs, first: Archs, sampler: Sampler, steps: int, share: float, seed: int
-    ) -> Curriculum:
-        """Order `members` by their distance from `first`, one row."""
-        _some(members)
-        slots = space.slots(members)
-        distance = (slots != space.slots(first)).sum(axis=1)
-        order = np.argsort(distance, kind="stable")
-        return cls(members[order], slots[order], sampler, steps, share, seed)
+    return paths
 
 
 class _Draws:

@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lissnas.artifacts import Checkpoint
 from lissnas.config import TorchConfig, TrainingConfig
@@ -26,7 +27,7 @@ from lissnas.core.rng import stream
 from lissnas.nets import parallel
 from lissnas.nets.base import Supernet
 from lissnas.nets.images import Data
-from lissnas.nets.recipes import MovingAverage, learning_rate, optimizer, use_ghost_batches
+from lissnas.nets.recipes import optimizer, scheduler, use_ghost_batches
 from lissnas.nets.samplers import Sampler
 
 
@@ -89,23 +90,19 @@ def train(
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)
     use_ghost_batches(model, settings.ghost_batch)
-    stepper = optimizer(model, settings)
-    average = MovingAverage(model, settings.ema) if settings.ema else None
+    state = _State(model, settings)
     course = [] if course is None else course
-    first, losses, course[:] = _restore(checkpoint, model, stepper, average)
+    first, losses, course[:] = state.restore(checkpoint)
     model.train()
     batches = _prefetched(data, range(first, settings.steps), settings.batch_size, rank, world)
     for step, (images, labels) in zip(range(first, settings.steps), batches, strict=True):
-        rate = learning_rate(settings, step)
-        for group in stepper.param_groups:
-            group["lr"] = rate
         images, labels = images.to(device), labels.to(device)
         if settings.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         if isinstance(model, Supernet):
             model.take_turn(step)
         paths = [None] if sampler is None else list(sampler(step))
-        stepper.zero_grad(set_to_none=True)
+        state.optimizer.zero_grad()
         for place, path in enumerate(paths):
             torch.manual_seed(int(stream(seed, "dropout", step, place, rank).integers(1 << 62)))
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.mixed_precision):
@@ -124,10 +121,7 @@ def train(
             parallel.average([p.grad for p in model.parameters() if p.grad is not None])
         if settings.clip:
             nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        stepper.step()
-        if average is not None:
-            average.update(model)
-        done = step + 1
+        rate, done = state.step(), step + 1
         if done % settings.report_every == 0 or done == settings.steps:
             course.append(Progress(done, settings.steps, float(np.mean(losses)), rate))
             on_progress(course[-1])
@@ -137,9 +131,9 @@ def train(
             _check_weights(model, step)
         # The last one too: of several trainings, those that are finished need not be done again.
         if checkpoint is not None and rank == 0 and (keep or done == settings.steps):
-            _save(checkpoint, done, losses, course, model, stepper, average)
-    if average is not None:
-        model.load_state_dict(average.state)
+            state.save(checkpoint, done, losses, course)
+    if state.average is not None:
+        model.load_state_dict(state.average.module.state_dict())
     return model.requires_grad_(True).eval()
 
 
@@ -174,43 +168,59 @@ def _check_weights(model: nn.Module, step: int) -> None:
             raise NotFinite(f"step {step}: {name} is not finite after it; lower the rate or clip gradients")
 
 
-# -- checkpoints -------------------------------------------------------------------------------------
-def _save(
-    checkpoint: Checkpoint,
-    step: int,
-    losses: list[float],
-    course: list[Progress],
-    model: nn.Module,
-    stepper: torch.optim.SGD,
-    average: MovingAverage | None,
-) -> None:
-    arrays = {f"model.{k}": v.detach().cpu().numpy() for k, v in model.state_dict().items()}
-    if average is not None:
-        arrays |= {f"average.{k}": v.cpu().numpy() for k, v in average.state.items()}
-    for i, state in stepper.state_dict()["state"].items():
-        if state.get("momentum_buffer") is not None:
-            arrays[f"momentum.{i}"] = state["momentum_buffer"].cpu().numpy()
-    about = {"step": step, "losses": losses, "reports": [vars(r) for r in course]}
-    checkpoint.save(arrays, about)
+class _State:
+    """What a step changes: the model, its optimizer and schedule, its moving average if one is kept."""
 
+    def __init__(self, model: nn.Module, settings: TrainingConfig) -> None:
+        self.optimizer = optimizer(model, settings)
+        self.scheduler = scheduler(self.optimizer, settings)
+        self.average: AveragedModel | None = None
+        if settings.ema:
+            # Running statistics are averaged too: they belong to the averaged weights.
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
+        self.model = model
+        self.modules = {"model": model} if self.average is None else {"model": model, "average": self.average}
 
-def _restore(
-    checkpoint: Checkpoint | None, model: nn.Module, stepper: torch.optim.SGD, average: MovingAverage | None
-) -> tuple[int, list[float], list[Progress]]:
-    """Put the last checkpoint in; return the step to go on with, the losses since the last report, and all reports."""
-    saved = None if checkpoint is None else checkpoint.load()
-    if saved is None:
-        return 0, [], []
-    arrays, about = saved
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "momentum": {}}
-    for name, value in arrays.items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = torch.from_numpy(np.array(value))
-    model.load_state_dict(parts["model"])
-    if average is not None:
-        for name, kept in parts["average"].items():
-            average.state[name].copy_(kept)
-    state: dict[str, Any] = stepper.state_dict()
-    state["state"] = {int(i): {"momentum_buffer": value} for i, value in parts["momentum"].items()}
-    stepper.load_state_dict(state)
-    return int(about["step"]), list(about["losses"]), [Progress(**r) for r in about["reports"]]
+    def step(self) -> float:
+        """Move the weights by their gradients; return the learning rate of this step."""
+        (rate, *_) = self.scheduler.get_last_lr()
+        self.optimizer.step()
+        self.scheduler.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        return float(rate)
+
+    def save(self, checkpoint: Checkpoint, step: int, losses: list[float], course: list[Progress]) -> None:
+        """Save the state after a step, the losses since the last report, and all reports."""
+        arrays = {f"{part}.{k}": v for part, module in self.modules.items() for k, v in module.state_dict().items()}
+        stepped = self.optimizer.state_dict()
+        for i, kept in stepped["state"].items():
+            arrays |= {f"optimizer.{i}.{name}": value for name, value in kept.items() if value is not None}
+        about = {
+            "step": step,
+            "losses": losses,
+            "reports": [vars(r) for r in course],
+            "groups": stepped["param_groups"],
+            "schedule": self.scheduler.state_dict(),
+        }
+        checkpoint.save({name: v.detach().cpu().numpy() for name, v in arrays.items()}, about)
+
+    def restore(self, checkpoint: Checkpoint | None) -> tuple[int, list[float], list[Progress]]:
+        """Load the last checkpoint; return the next step, the losses since the last report, and all reports."""
+        saved = None if checkpoint is None else checkpoint.load()
+        if saved is None or "schedule" not in saved[1]:  # of a version with its own schedules
+            return 0, [], []
+        arrays, about = saved
+        parts: dict[str, dict[str, Any]] = {"model": {}, "average": {}, "optimizer": {}}
+        for name, value in arrays.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = torch.from_numpy(np.array(value))
+        for part, module in self.modules.items():
+            module.load_state_dict(parts[part])
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in parts["optimizer"].items():
+            i, _, kept = name.partition(".")
+            state.setdefault(int(i), {})[kept] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": about["groups"]})
+        self.scheduler.load_state_dict(about["schedule"])
+        return int(about["step"]), list(about["losses"]), [Progress(**r) for r in about["reports"]]

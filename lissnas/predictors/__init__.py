@@ -1,9 +1,8 @@
-"""Cheap scores of architectures: fitted models, kernels, surrogates, models of a user."""
+"""Cheap scores of architectures: fitted models, kernels, surrogates, XGBoost models of a user."""
 
 from __future__ import annotations
 
 from lissnas.predictors.accuracy import Predictor, Scorer, assess, out_of_fold, placed, predicted, tau_interval
-from lissnas.predictors.imported_model import load_model
 from lissnas.predictors.surrogate import SurrogateScorer, model_scorer, scorer_values
 
 __all__ = [
@@ -11,7 +10,6 @@ __all__ = [
     "Scorer",
     "SurrogateScorer",
     "assess",
-    "load_model",
     "model_scorer",
     "out_of_fold",
     "placed",

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import xgboost as xgb
 from numpy.random import Generator
-from scipy.special import ndtr
-from scipy.stats import kendalltau, norm, rankdata, spearmanr
+from scipy.special import ndtr, ndtri
 
 from lissnas import artifacts
 from lissnas.config import PredictorConfig
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
+from lissnas.predictors.boosting import xgb
 from lissnas.predictors.kernel import KernelModel
+from lissnas.predictors.ranks import average_ranks, kendall
 from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.spaces.base import Features
 
@@ -86,7 +86,7 @@ class Predictor:
         if len(values) < 2 or values.min() == values.max():
             raise UserError(f"{len(values)} labels without two different values: nothing can be learnt from them")
         threads = threads_for(len(values), threads)
-        target = norm.ppf((rankdata(values) - 0.5) / len(values))
+        target = ndtri((average_ranks(values) - 0.5) / len(values))
         parameters = {
             "tree_method": "hist",
             "max_depth": settings.depth,
@@ -226,14 +226,16 @@ def out_of_fold(
 
 def tau_interval(scores: FloatArray, values: FloatArray) -> tuple[float, float, float]:
     """Return Kendall's tau and its 95 % interval: Fisher's transform, variance .437 / (n - 4) (Fieller, 1957)."""
-    tau = _defined(kendalltau(scores, values).statistic)
-    error = norm.ppf(0.975) * math.sqrt(0.437 / max(1, len(values) - 4))
+    tau = _defined(kendall(scores, values))
+    error = float(ndtri(0.975)) * math.sqrt(0.437 / max(1, len(values) - 4))
     z = math.atanh(min(max(tau, -0.999999), 0.999999))
     return tau, math.tanh(z - error), math.tanh(z + error)
 
 
 def assess(predictor: Predictor, archs: Archs, values: FloatArray, threads: int = 0) -> dict[str, float]:
     """Return tau, Spearman, R2, and tau on the better half, on architectures held out from the fit."""
+    from scipy.stats import kendalltau, spearmanr  # takes longer to import than a small shrink, which needs neither
+
     scores = predictor.score(archs, threads)
     better = values >= np.median(values)
     error = np.mean((predictor.value(scores) - values) ** 2)

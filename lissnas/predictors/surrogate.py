@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import xgboost as xgb
 
-from lissnas.core.errors import LissnasError, UserError
+from lissnas.core.errors import LissnasError, UserError, first_line, short
 from lissnas.core.rng import stream
 from lissnas.predictors.accuracy import Scorer, placed, predicted
-from lissnas.predictors.imported_model import load_model
 from lissnas.spaces import Archs, FloatArray, Space
 
 Values: TypeAlias = Callable[[Archs], FloatArray]
@@ -53,9 +53,9 @@ def model_scorer(path: Path, space: Space) -> SurrogateScorer:
     if path.suffix not in (".ubj", ".json") or not path.is_file():
         raise UserError(f"{path}: expected an XGBoost model in a file that ends in .ubj or .json")
     try:
-        booster = load_model(path.read_bytes())
-    except UserError as error:
-        raise UserError(f"{path} is no XGBoost model: {str(error)[:200]}") from None
+        booster = _booster(path.read_bytes())
+    except (ValueError, xgb.core.XGBoostError) as error:
+        raise UserError(f"{path} is no XGBoost model: {short(first_line(error), 200)}") from None
     if booster.num_features() != space.n_features:
         raise UserError(f"{path} reads {booster.num_features()} features, {space.name} has {space.n_features}")
 
@@ -68,3 +68,12 @@ def model_scorer(path: Path, space: Space) -> SurrogateScorer:
     if (shape := values(space.sample(2, stream(0, "probe", space.name))).shape) != (2,):
         raise UserError(f"{path} gives values of shape {shape} for two architectures: one number each is expected")
     return SurrogateScorer(values)
+
+
+def _booster(data: bytes) -> xgb.Booster:
+    """Return a model from UBJSON or JSON; raises ValueError, XGBoostError."""
+    if data[:1] != b"{" or data.rstrip()[-1:] != b"}":  # XGBoost 3.2 reads beyond the end of UBJSON that is cut off
+        raise ValueError("it is cut off, or neither UBJSON nor JSON")
+    booster = xgb.Booster()
+    booster.load_model(bytearray(data))
+    return booster

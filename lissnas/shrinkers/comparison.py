@@ -10,8 +10,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
-from scipy.stats import wilcoxon
 
 from lissnas.benchmarks import Benchmark
 from lissnas.config import PaperConfig, Params, ShrinkParams, shrink_params
@@ -355,6 +353,8 @@ def summarise(rows: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, An
 
 def interval(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
     """Return Student's interval of the mean over seeds; of one seed the value itself."""
+    from scipy.stats import t as student  # takes longer to import than a small shrink
+
     mean, n = float(values.mean()), len(values)
     if n < 2:
         return mean, mean
@@ -364,6 +364,8 @@ def interval(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
 
 def paired_p(gaps: FloatArray) -> float:
     """Return the two-sided p of the Wilcoxon signed-rank test; 1 where nothing differs."""
+    from scipy.stats import wilcoxon  # takes longer to import than a small shrink
+
     gaps = np.round(gaps, 12)  # what rounding leaves is no difference
     return float(wilcoxon(gaps).pvalue) if np.any(gaps) else 1.0
 

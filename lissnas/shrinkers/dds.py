@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
-from scipy.stats import ks_2samp
 
 from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers.pruning import best_first
@@ -130,6 +129,8 @@ def _best_range(
         mean = float(values[held].mean())
         if mean < values.mean() or (best is not None and mean <= best[0]):
             continue
+        from scipy.stats import ks_2samp  # takes longer to import than a small shrink
+
         # `greater`: the restricted values' distribution function lies above, so they are worse.
         worse = ks_2samp(values[held], values, alternative="greater", method="asymp").pvalue
         if worse >= NOT_WORSE:

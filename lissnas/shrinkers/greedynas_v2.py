@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import xgboost as xgb
 from numpy.random import Generator
 from scipy.special import expit
 
 from lissnas.core.errors import UserError
 from lissnas.oracles.base import CountedOracle
+from lissnas.predictors.boosting import xgb
 from lissnas.shrinkers.pruning import best_first, uniform_sample
 from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.spaces.base import LISTABLE

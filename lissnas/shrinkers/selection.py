@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.cluster.vq import kmeans2
 from scipy.spatial.distance import cdist
 
 from lissnas.config import PredictorConfig
@@ -51,6 +50,8 @@ class Strata:
             deciles = np.quantile(flops, np.arange(1, 10) / 10)
             strata = cls(np.empty(0), edges=np.sort(np.concatenate([deciles, width])))
         else:
+            from scipy.cluster.vq import kmeans2  # few spaces have no FLOPs
+
             features = space.encode(first).astype(np.float64)
             scale = np.maximum(features.std(axis=0), 1e-9)
             clusters = min(N_CLUSTERS, len(first))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, TypeAlias
 
 import numpy as np
@@ -24,6 +24,9 @@ LISTABLE = 10_000_000
 
 UNLISTED = 100_000
 """Networks that stand for a space too large to list."""
+
+STALE = 5
+"""How many times as many architectures as are known are drawn without a new one before there count as no more."""
 
 MUTATE_TRIES = 64
 """Redraws of a random edit that gave an invalid network or one that is nearer than asked."""
@@ -125,7 +128,8 @@ class Space(ABC):
     def sample_distinct(self, n: int, rng: Generator, without: Keys | None = None) -> Archs:
         """Draw `n` different architectures, uniform over such sets, none of them in `without`.
 
-        The rows come in random order, so that each prefix is a uniform sample too.
+        The rows come in random order, so that each prefix is a uniform sample too. Raises UserError
+        if there aren't as many, or, in a space that can't be counted, if they don't turn up.
         """
         taken = np.sort(without) if without is not None else np.empty(0, np.uint64)
         room = self.size() - len(taken)
@@ -135,14 +139,20 @@ class Space(ABC):
             rows = self.enumerate()
             rows = rows[~is_in(self.key(rows), taken)]
             return rows[rng.permutation(len(rows))[:n]]
-        rows, keys = np.empty((0, self.genome_len), np.int8), np.empty(0, np.uint64)
+        rows, keys, stale = np.empty((0, self.genome_len), np.int8), np.empty(0, np.uint64), 0
         while len(rows) < n:
             more = self.sample(n - len(rows) + 16, rng)
-            rows = np.concatenate([rows, more])
-            keys = np.concatenate([keys, self.key(more)])
+            before = len(rows)
+            rows, keys = np.concatenate([rows, more]), np.concatenate([keys, self.key(more)])
             first = first_of_each(keys)
             first = first[~is_in(keys[first], taken)]
             rows, keys = rows[first], keys[first]
+            stale = 0 if len(rows) > before else stale + len(more)
+            if not self.size_exact and stale >= STALE * len(rows) + 1000:
+                raise UserError(
+                    f"asked for {n:,} more architectures of {self.name}, of which {len(rows):,} turned up; "
+                    f"{stale:,} further draws gave none"
+                )
         return rows[:n]
 
     def check_rows(self, archs: Archs) -> None:
@@ -159,6 +169,18 @@ class Space(ABC):
 
     def __repr__(self) -> str:
         return f"<Space {self.name}: {self.size():,} architectures>"
+
+
+def retry_edits(edits: IntArray, draw: Callable[[IntArray], BoolArray]) -> None:
+    """Call `draw` with the rows that have edits, until it has returned True for each or the tries are used up.
+
+    `draw` takes the `(m,)` rows that are left, and returns for which of them it kept an edited architecture.
+    """
+    todo = np.flatnonzero(edits > 0)
+    for _ in range(MUTATE_TRIES):
+        if not len(todo):
+            break
+        todo = todo[~draw(todo)]
 
 
 def distinct_children(parents: IntArray, keys: Keys, own: Keys) -> IntArray:

@@ -18,36 +18,18 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from lissnas.core.errors import short
-from lissnas.spaces.base import (
-    MUTATE_TRIES,
-    Archs,
-    BoolArray,
-    Features,
-    IntArray,
-    Keys,
-    Space,
-    as_bytes,
-    distinct_children,
-    first_of,
-    raise_first,
-)
+from lissnas.spaces import base
+from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, Keys, Space
 from lissnas.spaces.cell_features import cell_features, n_cell_features
+from lissnas.spaces.cell_notation import EDGE, HEAD, INTERIOR, N_EDGES, TAIL, V, format_cells, parse_cells
+from lissnas.spaces.edge_cell_parts import Bits, prune
 
-V = 7
-"""Vertices of the padded cell: input 0, interior 1 to 5, output 6."""
-INTERIOR = V - 2
-TAIL, HEAD = np.triu_indices(V, 1)
-N_EDGES = len(TAIL)
-"""21 slots for edges, row by row of the upper triangle; bit e of an edge set is slot e."""
 CHUNK = 1 << 22
 """Look-ups made at once when all edits of many cells are tried."""
 
 MOST_BYTES = 1_000_000_000
 """Memory that the tables of a space of cells may take."""
 
-_EDGE = {(int(i), int(j)): e for e, (i, j) in enumerate(zip(TAIL, HEAD, strict=True))}
-Bits = NDArray[np.uint32]
 Packed = NDArray[np.unsignedinteger[Any]]
 """Edge set times labellings, plus labelling: 32 bits where that is enough."""
 
@@ -134,7 +116,7 @@ class CellSpace(Space):
     # -- the tables ------------------------------------------------------------------------------
     @cached_property
     def _tables(self) -> _Tables:
-        kept, vertices = _prune(np.arange(1 << N_EDGES, dtype=np.uint32))
+        kept, vertices = prune(np.arange(1 << N_EDGES, dtype=np.uint32), V)
         few = np.bitwise_count(kept) <= self.max_edges
         valid = (vertices & 1 != 0) & (vertices >> (V - 1) & 1 != 0) & few
         valid &= np.bitwise_count(vertices) <= self.vertices
@@ -172,8 +154,8 @@ class CellSpace(Space):
         """Return edge sets and labellings of rows; raises InvalidArchitecture for bad digits."""
         self.check_rows(archs)
         bits, ops = archs[:, :N_EDGES], archs[:, N_EDGES:]
-        raise_first((bits.view(np.uint8) > 1).any(axis=1), "an edge is neither 0 nor 1")
-        raise_first((ops.view(np.uint8) >= self.n_ops).any(axis=1), f"an operation is not 0 to {self.n_ops - 1}")
+        base.raise_first((bits.view(np.uint8) > 1).any(axis=1), "an edge is neither 0 nor 1")
+        base.raise_first((ops.view(np.uint8) >= self.n_ops).any(axis=1), f"an operation is not 0 to {self.n_ops - 1}")
         packed = np.packbits(bits.view(np.uint8), axis=1, bitorder="little").astype(np.uint32)
         edges = packed[:, 0] | packed[:, 1] << np.uint32(8) | packed[:, 2] << np.uint32(16)
         labels = np.zeros(len(archs), np.int64)
@@ -208,11 +190,11 @@ class CellSpace(Space):
         edges, labels = self._pack(archs)
         keys, ok = self._look_up(edges, labels)
         if not ok.all():
-            raise_first(~ok, self._reason(int(edges[np.argmin(ok)])))
+            base.raise_first(~ok, self._reason(int(edges[np.argmin(ok)])))
         return keys.astype(np.uint64)
 
     def _reason(self, edges: int) -> str:
-        (kept,), (vertices,) = _prune(np.array([edges], np.uint32))
+        (kept,), (vertices,) = prune(np.array([edges], np.uint32), V)
         if not vertices & 1:
             return "no path leads from the input to the output"
         if int(vertices).bit_count() > self.vertices:
@@ -276,7 +258,7 @@ class CellSpace(Space):
         keys, ok = self._look_up(edges[:, None] ^ flips, self._shift[labels[:, None], steps])
         parents = np.repeat(parent, len(flips)).reshape(ok.shape)[ok]
         found = keys[ok].astype(np.uint64)
-        keep = distinct_children(parents, found, own)
+        keep = base.distinct_children(parents, found, own)
         return self.unkey(found[keep]), parents[keep]
 
     def _nearer(self, own: Keys, children: Keys, edits: IntArray) -> BoolArray:
@@ -299,14 +281,14 @@ class CellSpace(Space):
         self.check_kind(kind)
         own = self.key(archs)
         keys = own.copy()
-        todo = np.flatnonzero(edits > 0)
-        for _ in range(MUTATE_TRIES):
-            if not len(todo):
-                break
+
+        def draw(todo: IntArray) -> BoolArray:
             found, ok = self._random_edit(own[todo], edits[todo], rng, kind)
             ok[ok] = ~self._nearer(own[todo[ok]], found[ok], edits[todo[ok]])
             keys[todo[ok]] = found[ok]
-            todo = todo[~ok]
+            return ok
+
+        base.retry_edits(edits, draw)
         return self.unkey(keys)
 
     def _random_edit(self, own: Keys, edits: IntArray, rng: Generator, kind: str | None) -> tuple[Keys, BoolArray]:
@@ -326,7 +308,7 @@ class CellSpace(Space):
             rate[slice(None, N_EDGES) if kind == "operation" else slice(N_EDGES, None)] = 0
         with np.errstate(divide="ignore"):
             race = rng.exponential(size=(len(own), len(rate))) / rate
-        chosen = first_of(race, edits) & (rate > 0)
+        chosen = base.first_of(race, edits) & (rate > 0)
         flips = (chosen[:, :N_EDGES] << np.arange(N_EDGES)).sum(axis=1).astype(np.uint32)
         step = rng.integers(1, max(self.n_ops, 2), (len(own), INTERIOR)) * chosen[:, N_EDGES:]
         keys, ok = self._look_up(edges ^ flips, self._shift[labels, step @ self._place])
@@ -351,49 +333,11 @@ class CellSpace(Space):
     def format(self, archs: Archs) -> list[str]:
         """Return `<bits>-<ops>` of the canonical form without its unused vertices."""
         rows = self.unkey(self.key(archs))
-        used = self._tables.vertices[self._tables.index[self._pack(rows)[0]]]
-        out = np.empty(len(rows), object)
-        for vertices in np.unique(used):
-            at = np.flatnonzero(used == vertices)
-            keep = [v for v in range(V) if vertices >> v & 1]
-            columns = [_EDGE[pair] for pair in itertools.combinations(keep, 2)]
-            columns += [N_EDGES + v - 1 for v in keep[1:-1]]
-            digits = rows[at][:, columns].astype(np.uint8) + np.uint8(ord("0"))
-            text = np.insert(digits, len(keep) * (len(keep) - 1) // 2, ord("-"), axis=1)
-            out[at] = [s.decode() for s in np.ascontiguousarray(text).view(f"S{text.shape[1]}").ravel()]
-        return list(out)
+        return format_cells(rows, self._tables.vertices[self._tables.index[self._pack(rows)[0]]])
 
     def parse(self, names: Sequence[str]) -> Archs:
         """Read `<bits>-<ops>`: any labelling whose edges lead forward, pruned or not."""
-        codes, lengths = as_bytes(names, N_EDGES + 1 + INTERIOR)
-        rows = np.zeros((len(codes), self.genome_len), np.int8)
-        known = np.zeros(len(codes), bool)
-        bad_edge, bad_op = np.zeros(len(codes), bool), np.zeros(len(codes), bool)
-        for n in range(2, V + 1):
-            n_edges = n * (n - 1) // 2
-            at = np.flatnonzero((lengths == n_edges + n - 1) & (codes[:, n_edges] == ord("-")))
-            known[at] = True
-            place = [*range(n - 1), V - 1]
-            slots = [_EDGE[place[i], place[j]] for i, j in itertools.combinations(range(n), 2)]
-            digits = codes[at].astype(np.int16) - ord("0")
-            edges, ops = digits[:, :n_edges], digits[:, n_edges + 1 : n_edges + n - 1]
-            bad_edge[at] = ((edges < 0) | (edges > 1)).any(axis=1)
-            bad_op[at] = ((ops < 0) | (ops >= self.n_ops)).any(axis=1)
-            rows[at[:, None], slots] = edges
-            rows[at, N_EDGES : N_EDGES + n - 2] = ops
-        bad = ~known | bad_edge | bad_op
-        if bad.any():
-            first = int(np.argmax(bad))
-            reason = (
-                "expected <bits>-<ops>: 1, 3, 6, 10, 15 or 21 upper-triangle bits, "
-                "then a digit for each of the 0 to 5 interior vertices"
-                if not known[first]
-                else "an edge is neither 0 nor 1"
-                if bad_edge[first]
-                else f"an operation is not 0 to {self.n_ops - 1} ({', '.join(self.ops)})"
-            )
-            raise_first(bad, f"{reason}, found {short(repr(names[first]))}")
-        return self.unkey(self.key(rows))
+        return self.unkey(self.key(parse_cells(names, self.ops)))
 
 
 def adjacency(archs: Archs) -> NDArray[np.int8]:
@@ -406,33 +350,13 @@ def adjacency(archs: Archs) -> NDArray[np.int8]:
 def table_bytes(n_ops: int, max_edges: int, vertices: int) -> int:
     """Return about how much memory the tables of such a space take while they are made."""
     edges = np.arange(1 << N_EDGES, dtype=np.uint32)
-    kept, used = _prune(edges)
+    kept, used = prune(edges, V)
     fits = (kept == edges) & (used & 1 != 0) & (np.bitwise_count(kept) <= max_edges)
     sets = int((fits & (np.bitwise_count(used) <= vertices)).sum())
     labellings = n_ops**INTERIOR
     word = 4 if labellings << N_EDGES <= 1 << 32 else 8
     total: int = sets * (labellings * word + 120 * 4) + 3 * 4 * labellings**2 + 250 * 8 * labellings
     return total
-
-
-def _prune(edges: Bits) -> tuple[Bits, Bits]:
-    """Return what pruning leaves of edge sets: edges, and vertices (without the input if disconnected)."""
-    successors = []
-    for i in range(V - 1):
-        first, width = _EDGE[i, i + 1], V - 1 - i
-        successors.append((edges >> np.uint32(first) & np.uint32((1 << width) - 1)) << np.uint32(i + 1))
-    ahead = np.ones_like(edges)
-    for i in range(V - 1):
-        ahead |= successors[i] * (ahead >> np.uint32(i) & 1)
-    back = np.full_like(edges, 1 << (V - 1))
-    for i in reversed(range(V - 1)):
-        back |= (successors[i] & back != 0).astype(np.uint32) << np.uint32(i)
-    used = ahead & back
-    inside = np.array(
-        [sum(1 << e for (i, j), e in _EDGE.items() if s >> i & 1 and s >> j & 1) for s in range(1 << V)],
-        np.uint32,
-    )
-    return edges & inside[used], used
 
 
 def _relabel_edges(edges: Bits, orders: IntArray) -> Bits:
@@ -444,9 +368,9 @@ def _relabel_edges(edges: Bits, orders: IntArray) -> Bits:
     for q, order in enumerate(orders):
         to = [0, *(int(v) for v in order), V - 1]
         backward = np.uint32(0)
-        for (i, j), e in _EDGE.items():
+        for (i, j), e in EDGE.items():
             if to[i] < to[j]:
-                out[q] |= (edges >> np.uint32(e) & 1) << np.uint32(_EDGE[to[i], to[j]])
+                out[q] |= (edges >> np.uint32(e) & 1) << np.uint32(EDGE[to[i], to[j]])
             else:
                 backward |= np.uint32(1 << e)
         out[q][edges & backward != 0] = np.iinfo(np.uint32).max

@@ -133,8 +133,10 @@ def half(side: int, stride: int) -> int:
     return -(-side // stride)
 
 
-def convolution(kernel: int, inputs: int, outputs: int, side: int, groups: int = 1) -> IntArray:
-    """Return multiply-adds and parameters of a convolution without bias and its batch norm.
+def convolution(
+    kernel: int, inputs: int | IntArray, outputs: int | IntArray, side: int | IntArray, groups: int = 1
+) -> IntArray:
+    """Return multiply-adds and parameters of a convolution without bias and its batch norm, `(2,)` or `(2, n)`.
 
     `side` is that of its output; the norm has two parameters a channel and no multiply-adds.
     """

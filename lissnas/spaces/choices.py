@@ -10,20 +10,8 @@ import numpy as np
 from numpy.random import Generator
 
 from lissnas.core.errors import InvalidArchitecture
-from lissnas.spaces.base import (
-    LISTABLE,
-    MUTATE_TRIES,
-    Archs,
-    BoolArray,
-    Features,
-    IntArray,
-    Keys,
-    Space,
-    as_bytes,
-    distinct_children,
-    first_of,
-    raise_first,
-)
+from lissnas.spaces import base
+from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, Keys, Space
 
 MUTATE_CHUNK = 1 << 17
 """Rows edited at once."""
@@ -89,7 +77,7 @@ class ChoiceSpace(Space):
     @cached_property
     def _listing(self) -> Archs:
         total = math.prod(map(int, self.radix))
-        if total > LISTABLE:
+        if total > base.LISTABLE:
             return super().enumerate()
         rows = self.unkey(np.arange(total, dtype=np.uint64))
         return rows[self._is_canonical(rows)]
@@ -146,8 +134,8 @@ class ChoiceSpace(Space):
     def key(self, archs: Archs) -> Keys:
         """Return the mixed-radix number of each row's canonical form."""
         self.check_rows(archs)
-        raise_first(((archs < 0) | (archs >= self.radix)).any(axis=1), "a choice is out of range")
-        raise_first(~self.valid(archs), f"not a network of {self.name}")
+        base.raise_first(((archs < 0) | (archs >= self.radix)).any(axis=1), "a choice is out of range")
+        base.raise_first(~self.valid(archs), f"not a network of {self.name}")
         return self._raw_key(self.canonical(archs))
 
     @cached_property
@@ -177,7 +165,7 @@ class ChoiceSpace(Space):
         parents = np.repeat(np.arange(n), k * len(position))
         ok = self.valid(rows)
         rows, parents = self.canonical(rows[ok]), parents[ok]
-        keep = distinct_children(parents, self._raw_key(rows), own)
+        keep = base.distinct_children(parents, self._raw_key(rows), own)
         return rows[keep], parents[keep]
 
     def distance(self, a: Archs, b: Archs) -> IntArray:
@@ -198,14 +186,14 @@ class ChoiceSpace(Space):
             chunks = [slice(lo, lo + MUTATE_CHUNK) for lo in starts]
             return np.concatenate([self.mutate(archs[c], edits[c], rng, kind) for c in chunks])
         out = archs.copy()
-        todo = np.flatnonzero(edits > 0)
-        for _ in range(MUTATE_TRIES):
-            if not len(todo):
-                break
+
+        def draw(todo: IntArray) -> BoolArray:
             rows, ok = self.networks(self._redraw(archs[todo], edits[todo], rng))
             ok[ok] = self.distance(archs[todo[ok]], rows[ok]) == edits[todo[ok]]
             out[todo[ok]] = rows[ok]
-            todo = todo[~ok]
+            return ok
+
+        base.retry_edits(edits, draw)
         return out
 
     def _redraw(self, archs: Archs, edits: IntArray, rng: Generator) -> Archs:
@@ -215,7 +203,7 @@ class ChoiceSpace(Space):
         # Uniform over single edits: a position with more choices is drawn more often.
         with np.errstate(divide="ignore"):
             race = rng.exponential(size=rows.shape) / self._n_steps
-        chosen = first_of(race, edits) & (self._n_steps > 0)
+        chosen = base.first_of(race, edits) & (self._n_steps > 0)
         step = rng.integers(1, np.maximum(self.radix, 2), rows.shape)
         at = np.nonzero(chosen)
         rows[at] = (rows[at] + step[at]) % self.radix[at[1]]
@@ -259,8 +247,8 @@ class ChoiceSpace(Space):
 
     def parse(self, names: Sequence[str]) -> Archs:
         """Read rows of digits."""
-        codes, lengths = as_bytes(names, self.genome_len)
-        raise_first(lengths != self.genome_len, f"expected {self.genome_len} digits")
+        codes, lengths = base.as_bytes(names, self.genome_len)
+        base.raise_first(lengths != self.genome_len, f"expected {self.genome_len} digits")
         return self.from_digits(codes)
 
     def from_digits(self, codes: np.ndarray[tuple[int, int], np.dtype[np.uint8]]) -> Archs:
@@ -272,7 +260,7 @@ class ChoiceSpace(Space):
             text, top = chr(codes[row, at]), int(self.radix[at]) - 1
             raise InvalidArchitecture(row, f"position {at} is {text!r}, expected 0 to {top}")
         rows = (codes - ord("0")).astype(np.int8)
-        raise_first(~self.valid(rows), f"not a network of {self.name}")
+        base.raise_first(~self.valid(rows), f"not a network of {self.name}")
         return self.canonical(rows)
 
 

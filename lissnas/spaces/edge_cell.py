@@ -18,20 +18,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from lissnas.core.errors import UserError
-from lissnas.spaces.base import (
-    LISTABLE,
-    MUTATE_TRIES,
-    Archs,
-    BoolArray,
-    Features,
-    IntArray,
-    Keys,
-    Space,
-    as_bytes,
-    distinct_children,
-    first_of,
-    raise_first,
-)
+from lissnas.spaces import base
+from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, Keys, Space
 from lissnas.spaces.edge_cell_parts import Bits, distance, edge_features, n_edge_features, prune
 
 DIGITS = b"0123456789abcdefghijklmnopqrstuvwxyz"
@@ -174,12 +162,12 @@ class EdgeCellSpace(Space):
 
     def _settled(self, archs: Archs) -> tuple[Archs, Keys]:
         self.check_rows(archs)
-        raise_first(((archs < 0) | (archs > self.n_ops)).any(axis=1), f"an edge is not 0 to {self.n_ops}")
+        base.raise_first(((archs < 0) | (archs > self.n_ops)).any(axis=1), f"an edge is not 0 to {self.n_ops}")
         rows, keys, ok = self.settle(archs)
         if not ok.all():
             kept, used = prune(self._edge_sets(archs[~ok][:1]), self.vertices)
             few = f"{int(kept[0]).bit_count()} edges after pruning, at most {self.max_edges} allowed"
-            raise_first(~ok, few if used[0] & 1 else "no path leads from the input to the output")
+            base.raise_first(~ok, few if used[0] & 1 else "no path leads from the input to the output")
         return rows, keys
 
     @cached_property
@@ -225,7 +213,7 @@ class EdgeCellSpace(Space):
 
     def enumerate(self) -> Archs:
         """Return every cell once, in the order of keys."""
-        return self.unkey(self._listing) if self.size() <= LISTABLE else super().enumerate()
+        return self.unkey(self._listing) if self.size() <= base.LISTABLE else super().enumerate()
 
     @cached_property
     def _shares(self) -> NDArray[np.float64]:
@@ -273,7 +261,7 @@ class EdgeCellSpace(Space):
             parents.append(np.repeat(at, self.n_ops))
         children, keys, ok = self.settle(np.concatenate(found))
         parent = np.concatenate(parents)[ok]
-        keep = distinct_children(parent, keys[ok], own)
+        keep = base.distinct_children(parent, keys[ok], own)
         return children[ok][keep], parent[keep]
 
     def distance(self, a: Archs, b: Archs) -> IntArray:
@@ -285,16 +273,16 @@ class EdgeCellSpace(Space):
         self.check_kind(kind)
         own, own_keys = self._settled(archs)
         out = own.copy()
-        todo = np.flatnonzero(edits > 0)
-        for _ in range(MUTATE_TRIES):
-            if not len(todo):
-                break
+
+        def draw(todo: IntArray) -> BoolArray:
             rows, keys, ok = self.settle(self._random_edit(own[todo], edits[todo], rng, kind))
             ok &= keys != own_keys[todo]
             far = np.flatnonzero(ok & (edits[todo] > 1))  # one edit that changed the cell is at distance 1
             ok[far] = distance(own[todo[far]], rows[far], self._orders, edits[todo[far]]) == edits[todo[far]]
             out[todo[ok]] = rows[ok]
-            todo = todo[~ok]
+            return ok
+
+        base.retry_edits(edits, draw)
         return out
 
     def _random_edit(self, rows: Archs, edits: IntArray, rng: Generator, kind: str | None) -> Archs:
@@ -307,7 +295,7 @@ class EdgeCellSpace(Space):
         rate = np.where(there, clear * 1.0 + change * (self.n_ops - 1), clear * float(self.n_ops))
         with np.errstate(divide="ignore"):
             race = rng.exponential(size=rate.shape) / rate
-        chosen = first_of(race, edits) & (rate > 0)
+        chosen = base.first_of(race, edits) & (rate > 0)
         # A step to another digit, 0 included or not, as the kind of edit has it.
         new = (forms + rng.integers(1, self.n_ops + 1, rate.shape)) % (self.n_ops + 1)
         if kind == "operation":
@@ -329,13 +317,13 @@ class EdgeCellSpace(Space):
 
     def parse(self, names: Sequence[str]) -> Archs:
         """Read a character a slot: any labelling whose edges lead forward, pruned or not."""
-        codes, lengths = as_bytes(names, self.genome_len)
-        raise_first(lengths != self.genome_len, f"expected {self.genome_len} characters, one a pair of vertices")
+        codes, lengths = base.as_bytes(names, self.genome_len)
+        base.raise_first(lengths != self.genome_len, f"expected {self.genome_len} characters, one a pair of vertices")
         number = np.full(256, -1, np.int8)
         number[np.frombuffer(DIGITS, np.uint8)[: self.n_ops + 1]] = np.arange(self.n_ops + 1)
         rows = number[codes]
         known = ", ".join(f"{DIGITS[i + 1 : i + 2].decode()} {op}" for i, op in enumerate(self.ops))
-        raise_first((rows < 0).any(axis=1), f"an edge is not 0 (none), {known}")
+        base.raise_first((rows < 0).any(axis=1), f"an edge is not 0 (none), {known}")
         return self.canonical(rows)
 
 

@@ -16,20 +16,21 @@ NO_PATH = 99
 
 
 def prune(edges: Bits, vertices: int) -> tuple[Bits, Bits]:
-    """Return what pruning leaves of edge sets, and the vertices used (none where nothing connects)."""
+    """Return what pruning leaves of edge sets, and the vertices used as bits (none if nothing connects)."""
     slots = [(e, int(i), int(j)) for e, (i, j) in enumerate(zip(*np.triu_indices(vertices, 1), strict=True))]
-    one = np.uint32(1)
-    there = [edges >> np.uint32(e) & one for e, _, _ in slots]
+    successors, first = [], 0
+    for i in range(vertices - 1):  # the slots of a vertex's edges lie side by side
+        width = vertices - 1 - i
+        successors.append((edges >> np.uint32(first) & np.uint32((1 << width) - 1)) << np.uint32(i + 1))
+        first += width
     ahead, back = np.ones_like(edges), np.full_like(edges, 1 << (vertices - 1))
-    for e, i, j in slots:
-        ahead |= (there[e] & ahead >> np.uint32(i)) << np.uint32(j)
-    for e, i, j in reversed(slots):
-        back |= (there[e] & back >> np.uint32(j)) << np.uint32(i)
+    for i in range(vertices - 1):
+        ahead |= successors[i] * (ahead >> np.uint32(i) & 1)
+    for i in reversed(range(vertices - 1)):
+        back |= (successors[i] & back != 0).astype(np.uint32) << np.uint32(i)
     used = ahead & back
-    kept = np.zeros_like(edges)
-    for e, i, j in slots:
-        kept |= (there[e] & used >> np.uint32(i) & used >> np.uint32(j)) << np.uint32(e)
-    return kept, used
+    inside = [sum(1 << e for e, i, j in slots if s >> i & 1 and s >> j & 1) for s in range(1 << vertices)]
+    return edges & np.array(inside, np.uint32)[used], used
 
 
 def distance(a: Archs, b: Archs, orders: IntArray, limit: IntArray | None = None) -> IntArray:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from lissnas.spaces.base import Archs, IntArray
-from lissnas.spaces.cell import INTERIOR, N_EDGES, CellSpace, V, adjacency
+from lissnas.spaces.cell import CellSpace, adjacency
+from lissnas.spaces.cell_notation import INTERIOR, N_EDGES, V
+from lissnas.spaces.chain import convolution
 
 OPS = ("conv3x3", "conv1x1", "maxpool3x3")
 STEM, CLASSES, IMAGE = 128, 10, 32
@@ -27,7 +29,7 @@ class NASBench101(CellSpace):
         self.check_rows(archs)
         matrix = adjacency(archs).astype(np.int64)
         kernel = np.array([9, 1, 0])[archs[:, N_EDGES:]]  # weights a channel pair; pooling has none
-        flops, params = (np.full(len(archs), c, np.int64) for c in _convolution(9, 3, STEM, IMAGE))
+        flops, params = (np.full(len(archs), c, np.int64) for c in convolution(3, 3, STEM, IMAGE))
         width, side = STEM, IMAGE
         for stack in range(3):
             out, side = (width, side) if stack == 0 else (2 * width, side // 2)
@@ -36,12 +38,6 @@ class NASBench101(CellSpace):
                 flops, params = flops + times * f, params + times * p
             width = out
         return {"flops": flops + width * CLASSES, "params": params + (width + 1) * CLASSES}
-
-
-def _convolution(kernel: int, inputs: int, outputs: int, side: int) -> tuple[int, int]:
-    """Multiply-adds and parameters (with batch norm's two a channel) of one convolution."""
-    weights = kernel * inputs * outputs
-    return weights * side**2, weights + 2 * outputs
 
 
 def channels(matrix: IntArray, out: int) -> IntArray:

@@ -10,17 +10,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from lissnas.core.errors import InvalidArchitecture, UserError, short
-from lissnas.spaces.base import (
-    MUTATE_TRIES,
-    Archs,
-    Features,
-    IntArray,
-    Keys,
-    Space,
-    distinct_children,
-    first_of,
-    raise_first,
-)
+from lissnas.spaces import base
+from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, Keys, Space
 from lissnas.spaces.nasbench301_cells import (
     CELL,
     DESCRIBED,
@@ -89,7 +80,7 @@ class NASBench301(Space):
         """Return the `(n, 2)` numbers of the canonical cells; raises InvalidArchitecture."""
         self.check_rows(archs)
         choices = np.array(self.slot_choices, np.uint8)
-        raise_first((archs.view(np.uint8) >= choices).any(axis=1), "a choice is out of range")
+        base.raise_first((archs.view(np.uint8) >= choices).any(axis=1), "a choice is out of range")
         cells = archs.reshape(-1, CELL)
         return least(codes_of(cells[:, :3]), cells[:, 3:]).reshape(-1, 2)
 
@@ -135,7 +126,7 @@ class NASBench301(Space):
                 both[:, cell, :, cell] = moved.reshape(-1, 2, len(steps))[:, cell]
             parent, which, step = np.nonzero((both >= 0).all(axis=3))
             found = both[parent, which, step]
-            keep = distinct_children(parent, _joined(found), _joined(part))
+            keep = base.distinct_children(parent, _joined(found), _joined(part))
             rows.append(self._rows(found[keep]))
             parents.append(lo + parent[keep])
         return np.concatenate(rows), np.concatenate(parents)
@@ -149,18 +140,18 @@ class NASBench301(Space):
         self.check_kind(kind)
         own = self._numbers(archs)
         out = own.copy()
-        todo = np.flatnonzero(edits > 0)
-        for _ in range(MUTATE_TRIES):
-            if not len(todo):
-                break
+
+        def draw(todo: IntArray) -> BoolArray:
             found = own[todo]
             touched, steps = _random_steps(edits[todo], rng, kind)
             found.reshape(-1)[touched] = edited(cells_of(found.reshape(-1)[touched]), steps)
-            ok = (found >= 0).all(axis=1) & (found != own[todo]).any(axis=1)
+            ok: BoolArray = (found >= 0).all(axis=1) & (found != own[todo]).any(axis=1)
             far = np.flatnonzero(ok & (edits[todo] > 1))
             ok[far] = _distance(own[todo[far]], found[far]) == edits[todo[far]]
             out[todo[ok]] = found[ok]
-            todo = todo[~ok]
+            return ok
+
+        base.retry_edits(edits, draw)
         return self._rows(out)
 
     def encode(self, archs: Archs) -> Features:
@@ -215,10 +206,10 @@ class NASBench301(Space):
     def _from_edges(self, edges: NDArray[np.int64]) -> Archs:
         """Return canonical rows from `(n, 2, 8, 2)` inputs and operations; raises InvalidArchitecture."""
         tails, ops = edges[..., 0], edges[..., 1]
-        raise_first(((ops < 0) | (ops >= N_OPS)).any(axis=(1, 2)), f"an operation is not 0 to {N_OPS - 1}")
-        raise_first(((tails < 0) | (tails >= NODE)).any(axis=(1, 2)), "a node reads no vertex before it")
+        base.raise_first(((ops < 0) | (ops >= N_OPS)).any(axis=(1, 2)), f"an operation is not 0 to {N_OPS - 1}")
+        base.raise_first(((tails < 0) | (tails >= NODE)).any(axis=(1, 2)), "a node reads no vertex before it")
         a, b = tails[..., ::2], tails[..., 1::2]
-        raise_first((a == b).any(axis=(1, 2)), "a node reads the same vertex twice")
+        base.raise_first((a == b).any(axis=(1, 2)), "a node reads the same vertex twice")
         order = np.stack([a > b, a < b], axis=-1).reshape(ops.shape).astype(np.int64) + (NODE - INPUTS) * 2
         cells = np.concatenate([pair_codes()[a, b][..., 1:], np.take_along_axis(ops, order, -1)], axis=-1)
         return self.canonical(cells.reshape(-1, self.genome_len).astype(np.int8))
@@ -252,7 +243,7 @@ def _random_steps(edits: IntArray, rng: Generator, kind: str | None) -> tuple[In
     rate = np.tile(rate, 2).astype(np.float64)
     with np.errstate(divide="ignore"):
         race = rng.exponential(size=(len(more), len(rate))) / rate
-    chosen = first_of(race, edits[more]) & (rate > 0)
+    chosen = base.first_of(race, edits[more]) & (rate > 0)
     top = np.tile(np.repeat([OP_STEPS, INPUT_STEPS], EDGES), 2)
     many = (rng.integers(1, top + 1, chosen.shape) * chosen).astype(np.int8)
     both = (2 * more[:, None] + np.arange(2)).ravel()

@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 
 from lissnas.core.errors import InvalidArchitecture
 from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, as_bytes, raise_first
+from lissnas.spaces.chain import convolution
 from lissnas.spaces.choices import ChoiceSpace
 
 SOURCE = "TransNAS-Bench-101 (Duan et al., 2021)"
 BASE, IMAGE = 64, 256
 """Channels after the stem, and the side of the images that costs are counted for."""
+STEM = convolution(3, 3, BASE // 2, IMAGE // 2) + convolution(3, BASE // 2, BASE, IMAGE // 4)
+"""Multiply-adds and parameters of what comes before the modules."""
 MICRO_MODULES = (4, 1, 4, 1, 4)
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """The six edges of a micro cell, in the order of its digits: a, b c, d e f."""
@@ -152,46 +155,11 @@ class TransNAS(ChoiceSpace):
         rows = np.empty((len(names), self.genome_len), np.int8)
         rows[:, 0] = is_macro
         for at, part in ((np.flatnonzero(~is_macro), micro), (np.flatnonzero(is_macro), macro)):
-            with _rows_of(at):
+            try:
                 rows[at, 1:] = part.parse([names[int(i)] for i in at])
+            except InvalidArchitecture as error:
+                raise InvalidArchitecture(int(at[error.row]), error.reason) from None
         return rows
-
-
-def function_classes(cells: Archs) -> IntArray:
-    """Return `(n,)` numbers, equal for micro cells that compute the same family of functions.
-
-    Zero edges and what only they feed vanish, skips pass their input on, and sums don't know the
-    order of their terms. A skip out of node 0 is an identity in a cell that keeps the resolution and
-    a convolution of its own in one that halves it; cells are equal when they are in both.
-    """
-    forms = [(_expression(row, halves=False), _expression(row, halves=True)) for row in cells.tolist()]
-    number: dict[tuple[str, str], int] = {}
-    return np.array([number.setdefault(form, len(number)) for form in forms])
-
-
-def _expression(row: Sequence[int], halves: bool) -> str:
-    """Return a normal form of a cell's output as a sum of terms; `x` is the input, empty is zero."""
-    terms: list[list[str]] = [["x"], [], [], []]
-    for digit, (i, j) in zip(row, EDGES, strict=True):
-        if digit == 0 or not terms[i]:
-            continue
-        plain = digit == 1 and not (halves and i == 0)
-        terms[j] += terms[i] if plain else [f"{digit}({'+'.join(sorted(terms[i]))})"]
-    return "+".join(sorted(terms[3]))
-
-
-class _rows_of:
-    """Turn the row of an InvalidArchitecture in a selection into the row in the whole."""
-
-    def __init__(self, at: IntArray) -> None:
-        self.at = at
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if isinstance(error, InvalidArchitecture):
-            raise InvalidArchitecture(int(self.at[error.row]), error.reason) from None
 
 
 def _macro_valid(rows: Archs) -> BoolArray:
@@ -211,20 +179,8 @@ def _macro_valid(rows: Archs) -> BoolArray:
     )
 
 
-def _convolution(kernel: int, inputs: IntArray, outputs: IntArray, side: IntArray) -> tuple[IntArray, IntArray]:
-    """Multiply-adds and parameters (batch norm included) of a convolution with outputs of `side`²."""
-    weights = kernel * kernel * inputs * outputs
-    return weights * side**2, weights + 2 * outputs
-
-
-def _stem() -> tuple[IntArray, IntArray]:
-    f1, p1 = _convolution(3, np.int64(3), np.int64(BASE // 2), np.int64(IMAGE // 2))  # type: ignore[arg-type]
-    f2, p2 = _convolution(3, np.int64(BASE // 2), np.int64(BASE), np.int64(IMAGE // 4))  # type: ignore[arg-type]
-    return f1 + f2, p1 + p2
-
-
 def _micro_costs(rows: Archs) -> dict[str, IntArray]:
-    flops, params = (np.full(len(rows), c) for c in _stem())
+    flops, params = (np.full(len(rows), c) for c in STEM)
     width, side = np.full(len(rows), BASE), np.full(len(rows), IMAGE // 4)
     zero = np.zeros(len(rows), np.int64)
     for module in MICRO_MODULES:
@@ -233,12 +189,12 @@ def _micro_costs(rows: Archs) -> dict[str, IntArray]:
             inputs, width, side = width, width * (1 + halves), side // (1 + halves)
             for position, (tail, _) in enumerate(EDGES):
                 cin = inputs if tail == 0 else width
-                skip = _convolution(1, cin, width, side) if halves and tail == 0 else (zero, zero)
+                skip = convolution(1, cin, width, side) if halves and tail == 0 else (zero, zero)
                 by_digit = (
                     (zero, zero),
                     skip,
-                    _convolution(1, cin, width, side),
-                    _convolution(3, cin, width, side),
+                    convolution(1, cin, width, side),
+                    convolution(3, cin, width, side),
                 )
                 for digit, (f, p) in enumerate(by_digit):
                     here = rows[:, position] == digit
@@ -247,16 +203,16 @@ def _micro_costs(rows: Archs) -> dict[str, IntArray]:
 
 
 def _macro_costs(rows: Archs) -> dict[str, IntArray]:
-    flops, params = (np.full(len(rows), c) for c in _stem())
+    flops, params = (np.full(len(rows), c) for c in STEM)
     width, side = np.full(len(rows), BASE), np.full(len(rows), IMAGE // 4)
     for position in range(MACRO_LENGTH):
         digit = rows[:, position]
         used = digit > 0
         wide, small = (digit == 2) | (digit == 4), (digit == 3) | (digit == 4)
         inputs, width, side = width, np.where(wide, 2 * width, width), np.where(small, side // 2, side)
-        main = _convolution(3, inputs, width, side)
-        same = _convolution(3, width, width, side)
-        shortcut = _convolution(1, inputs, width, side)
+        main = convolution(3, inputs, width, side)
+        same = convolution(3, width, width, side)
+        shortcut = convolution(1, inputs, width, side)
         for i, total in enumerate((flops, params)):
             total += used * (main[i] + 3 * same[i] + (wide | small) * shortcut[i])
     return {"flops": flops, "params": params}

@@ -127,6 +127,5 @@ def _labelled_alike(out: Path, depends: Mapping[str, Any]) -> dict[str, Any]:
     manifest = artifacts.read_manifest(out) or {}
     if PARAMETERS not in manifest:
         return {}
-    remedy = f"Delete {out / artifacts.MANIFEST}: labels are in {LOG}, and none is trained again."
-    theirs: dict[str, Any] = json.loads(artifacts.read_verified(out, PARAMETERS, manifest, remedy))
+    theirs: dict[str, Any] = json.loads(artifacts.read_verified(out, PARAMETERS, manifest))
     return theirs if all(theirs.get(name) == value for name, value in depends.items()) else {}

@@ -120,7 +120,7 @@ def fit_supernet(
         if members is None:
             members = space.sample_distinct(min(CURRICULUM, space.size()), stream(seed, "curriculum"))
         middle = members[np.argsort(_size(space, members), kind="stable")[len(members) // 2]][None]
-        sampler = samplers.Curriculum.of(space, members, middle, sampler, recipe.steps, recipe.curriculum, seed)
+        sampler = samplers.curriculum(space, members, middle, sampler, recipe.steps, recipe.curriculum, seed)
     course: list[Progress] = []
     parallel.announce(0)
     train(model, data, recipe, seed, sampler, checkpoint, watch, compute_on(params.torch), course)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from lissnas.testing.suites import ShrinkerSuite, SpaceSuite, SyntheticOracle
+from lissnas.testing.shrinker_suite import ShrinkerSuite, SyntheticOracle
+from lissnas.testing.space_suite import SpaceSuite
 
 __all__ = ["ShrinkerSuite", "SpaceSuite", "SyntheticOracle"]

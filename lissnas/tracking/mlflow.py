@@ -174,7 +174,8 @@ def _log_shrink(client: MlflowClient, run: Run, outcome: Outcome) -> None:
 def _log_booster(file: Path) -> str:
     """Log a predictor's model and its sidecar; return the model's id."""
     import mlflow
-    import xgboost as xgb
+
+    from lissnas.predictors.boosting import xgb
 
     requirements = [f"xgboost-cpu=={version('xgboost-cpu')}"]
     booster = xgb.Booster(model_file=str(file))

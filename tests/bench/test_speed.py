@@ -23,7 +23,8 @@ from lissnas.predictors.accuracy import Predictor
 from lissnas.shrinkers.comparison import Ground, open_contest
 from lissnas.shrinkers.problem import Source
 from lissnas.spaces import Archs, FloatArray
-from lissnas.spaces.cell import N_EDGES, V, adjacency
+from lissnas.spaces.cell import adjacency
+from lissnas.spaces.cell_notation import N_EDGES, V
 from lissnas.spaces.nasbench101 import NASBench101
 from lissnas.stages.shrink import shrink_stage
 

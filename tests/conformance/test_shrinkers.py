@@ -10,7 +10,7 @@ from lissnas.core.errors import UnknownName, UserError
 from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers import Shrinker
 from lissnas.spaces import ChoiceSpace, Space
-from lissnas.testing.suites import ShrinkerSuite, SyntheticOracle
+from lissnas.testing import ShrinkerSuite, SyntheticOracle
 
 TOP = ("top30", "top20", "top10", "top5")
 COSTS = ("flops", "params")

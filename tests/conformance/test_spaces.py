@@ -4,7 +4,7 @@ import pytest
 
 from lissnas import spaces
 from lissnas.spaces import Space
-from lissnas.testing.suites import SpaceSuite
+from lissnas.testing import SpaceSuite
 
 
 class TestNASBench101(SpaceSuite):

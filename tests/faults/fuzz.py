@@ -32,7 +32,7 @@ with atheris.instrument_imports(include=["lissnas", "ruamel"]):
     from lissnas.spaces.members import read_members
     from tests.faults.test_bad_input import LABELS, PRODUCT, known_spaces, small, yaml
     from tests.faults.test_foreign_files import convert, parquet, sound, table
-    from tests.unit.test_official import tfrecord, values101
+    from tests.unit.benchmarks.test_official import tfrecord, values101
 
 TIMEOUT, MEMORY = 60, 4_096
 """Seconds and MiB that an input may take."""

@@ -27,23 +27,26 @@ SMALL: dict[str, Any] = {
     **LOCALITY,
     "pipeline.seeds": [0],
 }
+TABLED = ("prepared", "predictor", "locality", "compare", "shrunk")
+TRAINED = ("search/supernet", "search", "search/best")
 LOG_DEPENDS = {"space": BENCHMARK}
 
 
 @dataclass(frozen=True)
 class Results:
-    """Folders by stage; a checkpoint of a run that was interrupted, and a log of labels."""
+    """Folders by stage, of `kinds`; a checkpoint of a run that was interrupted, and a log of labels."""
 
     folder: Path
     params: config.Params
     checkpoint: artifacts.Checkpoint
+    kinds: tuple[str, ...]
 
     def stage(self, name: str) -> Path:
         return self.folder / name
 
 
-def make(folder: Path) -> Results:
-    """Run every stage once, small."""
+def make(folder: Path, networks: bool) -> Results:
+    """Run every stage once, small; those that train networks with `networks` only."""
     params = config.load(None, SMALL, benchmarks.names())
     benchmark = benchmarks.get(BENCHMARK)
     data_stage(benchmark, folder / "prepared")
@@ -51,10 +54,11 @@ def make(folder: Path) -> Results:
     locality_stage(params, benchmark, folder / "locality", threads=1)
     compare_stage(params, benchmark, ("lissnas", "top10"), [0], folder / "compare", threads=1)
     shrink_stage(params, Source.of(benchmark), 0, folder / "shrunk", threads=1)
-    one_shot(params, benchmark.space, benchmark, folder / "shrunk", 0, folder / "search")
+    if networks:
+        one_shot(params, benchmark.space, benchmark, folder / "shrunk", 0, folder / "search")
     with LabelLog.opened(folder / "labels" / journal.LOG, LOG_DEPENDS) as log:
         for i, arch in enumerate(benchmark.space.format(benchmark.space.enumerate()[:12])):
             log.append(Attempt(arch, None if i == 5 else 80.0 + i, "out of memory" if i == 5 else None, 1.5))
     checkpoint = artifacts.Checkpoint(folder / "interrupted", {"seed": 0})
     checkpoint.save({"archs": benchmark.space.enumerate()[:500], "scores": np.arange(500.0)}, {"iteration": 3})
-    return Results(folder, params, checkpoint)
+    return Results(folder, params, checkpoint, (*TABLED, *(TRAINED if networks else ())))

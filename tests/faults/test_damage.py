@@ -32,15 +32,16 @@ from tests.faults.results import BENCHMARK, LOG_DEPENDS, Results, make  # noqa: 
 
 SPACE = benchmarks.get(BENCHMARK).space
 CASES = 500
-RESULTS = ("prepared", "predictor", "locality", "compare", "shrunk", "search/supernet", "search", "search/best")
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+@pytest.fixture(
+    scope="module", params=[False, pytest.param(True, marks=pytest.mark.faults)], ids=["tables", "networks"]
+)
+def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Results:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return make(tmp_path_factory.mktemp("results"))
+        return make(tmp_path_factory.mktemp("results"), request.param)
     finally:
         torch.set_num_threads(threads)
 
@@ -53,23 +54,26 @@ def users(results: Results) -> dict[str, list[Callable[[], object]]]:
             return log
 
     readers: dict[str, list[Callable[[], object]]] = {
-        name: [partial(finished, results.stage(name))] for name in RESULTS
+        name: [partial(finished, results.stage(name))] for name in results.kinds
     }
     readers["prepared"].append(lambda: benchmarks.read_prepared(BENCHMARK, results.stage("prepared")))
     shrunk, search = results.stage("shrunk"), results.stage("search")
     readers["shrunk"].append(lambda: predictor_in(shrunk, SPACE))
+    readers |= {"interrupted": [results.checkpoint.load], "labels": [open_log]}
+    if "search" not in readers:
+        return readers
     readers["search/supernet"].append(lambda: files.load_supernet(search / "supernet", read_members(shrunk, SPACE)))
     readers["search/supernet"].append(lambda: supernet_judge(results.params, SPACE, None, search / "supernet"))
     again = results.folder / "again"
     readers["search"].append(lambda: retrain_stage(results.params, SPACE.name, search, 0, again))
     readers["search/best"].append(lambda: files.load(search / "best"))
-    return {**readers, "interrupted": [results.checkpoint.load], "labels": [open_log]}
+    return readers
 
 
 def vouched(results: Results) -> list[tuple[str, Path]]:
     """Every file that a checksum vouches for, with the kind it is of."""
     found = []
-    for name in RESULTS:
+    for name in results.kinds:
         folder = results.stage(name)
         own = [folder / file for file in (*artifacts.verify(folder), artifacts.MANIFEST, artifacts.RUN)]
         found += [(name, file) for file in own]
@@ -173,7 +177,7 @@ def lissnas(*words: str) -> tuple[int, str]:
 def test_sound_damaged_and_misused(results: Results) -> None:
     code, said = lissnas(str(results.folder))
     assert code == 0
-    assert re.search(r"sound: 1 checkpoint, 8 results, 1 label log$", said)
+    assert re.search(rf"sound: 1 checkpoint, {len(results.kinds)} results, 1 label log$", said)
     assert lissnas(str(results.folder / "interrupted"))[1].endswith("sound: 1 checkpoint\n")
     path = results.stage("shrunk") / "subspace.parquet"
     whole = path.read_bytes()

@@ -12,6 +12,8 @@ pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)"
 
 from tests.robustness.fuzz import fuzz, fuzz_page
 
+pytestmark = pytest.mark.faults
+
 
 def test_a_reader_of_labels_bears_what_a_fuzzer_makes(tmp_path: Path) -> None:
     row = fuzz("parquet", tmp_path, 10)

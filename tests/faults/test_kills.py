@@ -12,14 +12,18 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
 from tests.robustness import faults as study_faults
-from tests.robustness.faults import JOBS, Job, races_page, races_study, trials
+from tests.robustness.faults import JOBS, QUICK, Job, races_page, races_study, trials
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT)
 
 
-@pytest.mark.parametrize(("name", "kills"), [("shrink", 3), ("compare", 2), ("search", 2), ("label", 1)])
-def test_killed_at_random_it_goes_on_to_the_same_bytes(name: str, kills: int, tmp_path: Path) -> None:
-    found = list(trials(JOBS[name], tmp_path, kills, SIGNALS))
+KILLS = (("shrink", 3), ("compare", 2), ("search", 2), ("label", 1))
+LONG = [pytest.param(JOBS[name], kills, marks=pytest.mark.faults, id=name) for name, kills in KILLS]
+
+
+@pytest.mark.parametrize(("job", "kills"), [pytest.param(QUICK, 1, id="quick"), *LONG])
+def test_killed_at_random_it_goes_on_to_the_same_bytes(job: Job, kills: int, tmp_path: Path) -> None:
+    found = list(trials(job, tmp_path, kills, SIGNALS))
     assert len(found) == kills
     assert [one for one in found if not one.sound] == []
     for one in found:

@@ -21,16 +21,16 @@ import pytest
 from lissnas import artifacts
 from lissnas.artifacts.stage_run import Outcome, run
 from lissnas.core.errors import UserError
-from tests.robustness.faults import JOBS, left_in, leftovers, prepare, race, undisturbed
+from tests.robustness.faults import JOBS, QUICK, Job, left_in, leftovers, prepare, race, undisturbed
 
 FORK = multiprocessing.get_context("fork")
-SHRINK = JOBS["compare"]
+LONG = pytest.mark.faults
 
 
 def limited(folder: Path, kind: int, most: int, *words: str) -> subprocess.CompletedProcess[str]:
     """Run `lissnas` under a limit of the system's."""
     return subprocess.run(
-        [sys.executable, "-c", "from lissnas.cli.app import main; main()", *words],
+        [sys.executable, "-m", "lissnas.cli", *words],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -47,7 +47,7 @@ def clean(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.rglob("*") if not p.name.endswith(".lock"))
 
 
-@pytest.mark.parametrize("most", [0, 4096, 20_000])
+@pytest.mark.parametrize("most", [pytest.param(0, marks=LONG), 4096, pytest.param(20_000, marks=LONG)])
 def test_a_disk_that_is_full_is_named_and_nothing_is_torn(tmp_path: Path, most: int) -> None:
     done = limited(tmp_path, resource.RLIMIT_FSIZE, most, *WORDS)
     assert done.returncode == 1, done.stderr
@@ -63,6 +63,7 @@ def test_a_disk_that_is_full_is_named_and_nothing_is_torn(tmp_path: Path, most: 
     assert [name for name in clean(tmp_path) if name.startswith(".")] == []
 
 
+@pytest.mark.faults
 def test_memory_that_ends_is_said(tmp_path: Path) -> None:
     words = ("shrink", "--benchmark", "nasbench101", "--target-size", "13000", "--threads", "1", "--out", "out")
     done = limited(tmp_path, resource.RLIMIT_AS, 900 << 20, *words)
@@ -123,12 +124,13 @@ def test_a_clock_that_goes_back_changes_nothing(tmp_path: Path, monkeypatch: pyt
 
 
 # -- two at once -----------------------------------------------------------------------------------
-def test_two_at_once_one_works_the_other_says_who_holds_the_lock(tmp_path: Path) -> None:
-    expected, _ = undisturbed(SHRINK, tmp_path / "undisturbed")
-    for i in range(3):
+@pytest.mark.parametrize(("job", "races"), [(QUICK, 1), pytest.param(JOBS["compare"], 3, marks=LONG)])
+def test_two_at_once_one_works_the_other_says_who_holds_the_lock(job: Job, races: int, tmp_path: Path) -> None:
+    expected, _ = undisturbed(job, tmp_path / "undisturbed")
+    for i in range(races):
         folder = tmp_path / str(i)
-        prepare(SHRINK, folder)
-        assert race(SHRINK, folder) == ""
+        prepare(job, folder)
+        assert race(job, folder) == ""
         assert left_in(folder) == expected
         assert leftovers(folder) == []
 

@@ -11,6 +11,8 @@ pytest.importorskip("cosmic_ray", reason="cosmic-ray is not installed (the extra
 from lissnas.core.errors import LissnasError
 from tests.robustness.mutants import Mutant, Reaching, found_again, mutants_page, tried
 
+pytestmark = pytest.mark.faults
+
 CODE = """\
 LIMIT = 1
 

@@ -20,6 +20,7 @@ from lissnas.stages.shrink import shrink_stage
 from tests.small import LOCALITY
 
 BENCHMARK = "transnas/class_scene"
+LONG = pytest.mark.faults
 SMALL: dict[str, Any] = {
     "shrink.target_size": 200,
     "shrink.labels": 100,
@@ -62,7 +63,9 @@ def made_apart(*words: str, **environment: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("hash_seed", "threads"), [("0", 2), ("1", 1), ("4294967295", 2)])
+@pytest.mark.parametrize(
+    ("hash_seed", "threads"), [("0", 2), pytest.param("1", 1, marks=LONG), pytest.param("4294967295", 2, marks=LONG)]
+)
 def test_hash_seeds_and_threads(
     expected: dict[str, dict[str, str]], hash_seed: str, threads: int, tmp_path: Path
 ) -> None:
@@ -70,6 +73,7 @@ def test_hash_seeds_and_threads(
     assert manifests(tmp_path) == expected
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_start_methods(expected: dict[str, dict[str, str]], method: str, tmp_path: Path) -> None:
     made_apart(str(tmp_path), "1", method)

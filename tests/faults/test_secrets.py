@@ -18,7 +18,6 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import pytest
-from werkzeug.serving import BaseWSGIServer, make_server
 
 pytest.importorskip("prefect", reason="prefect is not installed (the extra `pipeline`)")
 pytest.importorskip("supervisor", reason="supervisor is not installed (the extra `pipeline`)")
@@ -29,7 +28,7 @@ from lissnas.artifacts import remote
 from lissnas.cli import app
 from lissnas.core.errors import LissnasError, UserError
 from lissnas.tracking import pending
-from tests.pipeline.harness import served
+from tests.pipeline.harness import mlflow_server, served
 
 ROOT = Path(__file__).parents[2]
 AWAY = "127.0.0.1:9"
@@ -157,7 +156,7 @@ class Refuses(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def listening(server: BaseWSGIServer | HTTPServer) -> Iterator[str]:
+def listening(server: HTTPServer) -> Iterator[str]:
     """Yield where a server listens, in a thread."""
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -179,20 +178,6 @@ def refusing() -> Iterator[tuple[str, set[str]]]:
 
     with listening(HTTPServer(("127.0.0.1", 0), Handler)) as where:
         yield where, asked
-
-
-@contextmanager
-def mlflow_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Yield where MLflow's own server listens; its database is in a folder."""
-    from mlflow.server import app, constants
-
-    folder.mkdir()
-    monkeypatch.setenv(constants.BACKEND_STORE_URI_ENV_VAR, f"sqlite:///{folder}/server.db")
-    monkeypatch.setenv(constants.SERVE_ARTIFACTS_ENV_VAR, "true")
-    monkeypatch.setenv(constants.ARTIFACTS_DESTINATION_ENV_VAR, str(folder / "artifacts"))
-    monkeypatch.setenv(constants.ARTIFACT_ROOT_ENV_VAR, "mlflow-artifacts:/")
-    with listening(make_server("127.0.0.1", 0, app, threaded=True)) as where:
-        yield where
 
 
 @dataclass(frozen=True)
@@ -282,8 +267,10 @@ def here(
     return run
 
 
-def test_a_flow_and_its_servers(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    with mlflow_server(home.folder / "mlflow-server", monkeypatch) as where:
+@pytest.mark.faults
+def test_a_flow_and_its_servers(home: Home) -> None:
+    with mlflow_server(home.folder / "mlflow-server") as url:
+        where = url.removeprefix("http://")
         said = home.run(*SHRINK, MLFLOW_TRACKING_URI=address("http", "MLFLOW_TRACKING_URI", where))
     assert f"MLflow: http://{where}/#/experiments/" in said
     assert "View at http://127.0.0.1" in said
@@ -298,6 +285,7 @@ def test_both_servers_away(home: Home, here: Here) -> None:
     home.check()
 
 
+@pytest.mark.faults
 def test_prefect_lets_nobody_in(home: Home, here: Here) -> None:
     with refusing() as (where, signed):
         said = here(*SHRINK, code=1, PREFECT_API_URL=address("http", "PREFECT_API_URL", f"{where}/api"))
@@ -311,6 +299,7 @@ def is_signed(name: str, header: str) -> bool:
     return header == f"Basic {base64.b64encode(f'someone:{secret(name)}'.encode()).decode()}"
 
 
+@pytest.mark.faults
 def test_mlflow_in_every_way(home: Home, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `test_both_servers_away` left untold."""
     import mlflow.store.db.utils as databases
@@ -331,12 +320,14 @@ def test_mlflow_in_every_way(home: Home, here: Here, monkeypatch: pytest.MonkeyP
     home.check()
 
 
+@pytest.mark.faults
 def test_the_plain_command(home: Home, here: Here) -> None:
     here("lissnas", "shrink", "--benchmark", "nas_bench_macro", *SMALL, "--out", "plain")
     here("lissnas", "doctor", code=1)
     home.check()
 
 
+@pytest.mark.faults
 def test_object_storage_away_and_refusing(home: Home, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "TRIES", 1)
     to_bucket = ("lissnas", "shrink", "--benchmark", "nas_bench_macro", *SMALL, "--out", "s3://bucket/shrunk")
@@ -354,6 +345,7 @@ def test_object_storage_away_and_refusing(home: Home, here: Here, monkeypatch: p
     home.check()
 
 
+@pytest.mark.faults
 def test_programs_that_fail_and_tell_all(home: Home, here: Here) -> None:
     program, told = f"{sys.executable} judge.py", "asked with *** no answer from https://judge.example"
     label = ("flows.label", "--space", "nas_bench_macro", "--networks", "2", "--out", "labels", "--workers", "0")
@@ -364,6 +356,7 @@ def test_programs_that_fail_and_tell_all(home: Home, here: Here) -> None:
     home.check()
 
 
+@pytest.mark.faults
 def test_a_password_in_a_command_is_in_no_record_of_it(home: Home, here: Here) -> None:
     (home.folder / "one.py").write_text("import sys\nfor _ in sys.stdin: print(1)")
     program = f"{sys.executable} one.py {address('https', 'ORACLE_TOKEN', 'judge.example')}"
@@ -374,6 +367,7 @@ def test_a_password_in_a_command_is_in_no_record_of_it(home: Home, here: Here) -
     home.check()
 
 
+@pytest.mark.faults
 def test_a_push_that_fails(home: Home, here: Here) -> None:
     from prefect import flow
 
@@ -392,6 +386,7 @@ def test_a_push_that_fails(home: Home, here: Here) -> None:
     home.check()
 
 
+@pytest.mark.faults
 def test_what_prefect_was_told(home: Home) -> None:
     """Last of the flows: logs reach the server a while later."""
     from prefect.logging.handlers import APILogHandler
@@ -404,6 +399,7 @@ def test_what_prefect_was_told(home: Home) -> None:
 
 
 # -- infra -----------------------------------------------------------------------------------------
+@pytest.mark.faults
 def test_what_make_up_keeps(home: Home, here: Here, capfd: pytest.CaptureFixture[str]) -> None:
     folder = home.folder / "services"
     folder.mkdir()
@@ -420,6 +416,7 @@ def test_what_make_up_keeps(home: Home, here: Here, capfd: pytest.CaptureFixture
     home.check()
 
 
+@pytest.mark.faults
 def test_make_deploy(home: Home, here: Here) -> None:
     deploy.find_servers()
     with pytest.raises(LissnasError, match=f"PREFECT_API_URL=http://{AWAY}/api does not answer") as away:

@@ -10,6 +10,8 @@ pytest.importorskip("prefect", reason="Prefect is not installed (the extra `pipe
 
 from tests.robustness.soak import soak_labels, soak_page, soak_runs
 
+pytestmark = pytest.mark.faults
+
 
 def test_runs_in_a_row_leave_nothing_behind(tmp_path: Path) -> None:
     grown = soak_runs(tmp_path / "runs", 5, lambda line: None)

@@ -21,7 +21,7 @@ from lissnas.shrinkers.lissnas import shrink
 from lissnas.spaces import Archs, ChoiceSpace, Space
 from lissnas.spaces.base import FloatArray, IntArray
 from lissnas.spaces.declared import parse_space
-from tests.unit.test_large_shrinks import make
+from tests.unit.shrinkers.test_large_shrinks import make
 
 PLACE = Path(__file__).with_name("digests.json")
 EXAMPLE = Path(spaces.__file__).parents[1] / "example" / "space.yaml"

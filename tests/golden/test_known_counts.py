@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow.compute as pc
 import pytest
@@ -9,8 +11,8 @@ from scipy.stats import chisquare
 
 from lissnas import benchmarks, spaces
 from lissnas.benchmarks import tables
-from lissnas.spaces import CellSpace
-from lissnas.spaces.transnas import function_classes
+from lissnas.spaces import Archs, CellSpace, IntArray
+from lissnas.spaces.transnas import EDGES
 
 BY_VERTICES = {2: 1, 3: 6, 4: 84, 5: 2_441, 6: 62_010, 7: 359_082}
 BY_EDGES = {1: 1, 2: 3, 3: 12, 4: 60, 5: 339, 6: 2_134, 7: 13_984, 8: 78_822, 9: 328_269}
@@ -103,6 +105,29 @@ def test_published_networks(name: str, arch: str, published: float, params: int)
     costs = space.costs(space.parse([arch]))
     assert costs["flops"][0] == pytest.approx(published, rel=0.001)
     assert costs["params"][0] == params
+
+
+def function_classes(cells: Archs) -> IntArray:
+    """Return `(n,)` numbers, equal for micro cells that compute the same family of functions.
+
+    Zero edges and what only they feed vanish, skips pass their input on, and sums don't know the
+    order of their terms. A skip out of node 0 is an identity in a cell that keeps the resolution and
+    a convolution of its own in one that halves it; cells are equal when they are in both.
+    """
+    forms = [(_expression(row, halves=False), _expression(row, halves=True)) for row in cells.tolist()]
+    number: dict[tuple[str, str], int] = {}
+    return np.array([number.setdefault(form, len(number)) for form in forms])
+
+
+def _expression(row: Sequence[int], halves: bool) -> str:
+    """Return a normal form of a cell's output as a sum of terms; `x` is the input, empty is zero."""
+    terms: list[list[str]] = [["x"], [], [], []]
+    for digit, (i, j) in zip(row, EDGES, strict=True):
+        if digit == 0 or not terms[i]:
+            continue
+        plain = digit == 1 and not (halves and i == 0)
+        terms[j] += terms[i] if plain else [f"{digit}({'+'.join(sorted(terms[i]))})"]
+    return "+".join(sorted(terms[3]))
 
 
 def test_transnas_networks_distinct_by_function() -> None:

@@ -1,17 +1,40 @@
-"""Servers of one test module's own."""
+"""Commands run in this process, and servers of one test module's own."""
 
 from __future__ import annotations
 
+import io
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
+import pytest
+
+from infra.settings import free_port
+from lissnas.cli import app
+from lissnas.core import process
+
+
+class Done(NamedTuple):
+    """How a command ended, and what it printed."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+def lissnas_here(folder: Path, *words: str) -> Done:
+    """Run the command in this process, in a folder."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace", write_through=True) for _ in range(2))
+    with chdir(folder), redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        process.run(lambda: app.app(args=list(words), prog_name="lissnas"))
+    printed = [stream.buffer.getvalue().decode() for stream in (out, err)]
+    return Done(int(ended.value.code or 0), *printed)
 
 
 @contextmanager
@@ -36,9 +59,7 @@ def served(home: Path) -> Iterator[None]:
 def mlflow_server(folder: Path) -> Iterator[str]:
     """Start MLflow's server, as `make up` does, with database and artifacts in a folder; yield its address."""
     folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     where, stores = f"http://127.0.0.1:{port}", f"sqlite:///{folder}/mlflow.db"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     more = ["--backend-store-uri", stores, "--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")]

@@ -31,7 +31,7 @@ FILES = {
 
 
 def lissnas(cwd: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from lissnas.cli.app import main; main()", *words]
+    command = [sys.executable, "-m", "lissnas.cli", *words]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **env}, timeout=120)
 
 

@@ -110,16 +110,23 @@ def run(words: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
 
 
-def test_two_processes_under_torchrun_train_a_supernet_of_fairnas(params: Path, subspace: Path, tmp_path: Path) -> None:
+def launch(params: Path, subspace: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     words = ["-m", "flows.supernet", "--benchmark", "fairnas", "--subspace", str(subspace), "--params", str(params)]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    out = tmp_path / "together"
-    done = run([*launch, *words, "--out", str(out)], tmp_path)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = run([*torchrun, *words, "--out", str(cwd / "together")], cwd)
     assert done.returncode == 0, done.stderr[-2000:]
-    about = json.loads((out / "supernet.json").read_bytes())
+    return done
+
+
+def test_two_processes_under_torchrun_train_a_supernet_of_fairnas(params: Path, subspace: Path, tmp_path: Path) -> None:
+    launch(params, subspace, tmp_path)
+    about = json.loads((tmp_path / "together" / "supernet.json").read_bytes())
     assert (about["space"], about["networks"], about["classes"]) == ("fairnas", 8, CLASSES)
-    artifacts.verify(out)
-    # Again: the leader finds the result, and the other process has nothing to do.
-    again = run([*launch, *words, "--out", str(out)], tmp_path)
-    assert again.returncode == 0, again.stderr[-2000:]
-    assert "Nothing was done" in again.stdout
+    artifacts.verify(tmp_path / "together")
+
+
+@pytest.mark.slow
+def test_a_result_under_torchrun_is_found_again(params: Path, subspace: Path, tmp_path: Path) -> None:
+    """The leader finds the result, and the other process has nothing to do."""
+    launch(params, subspace, tmp_path)
+    assert "Nothing was done" in launch(params, subspace, tmp_path).stdout

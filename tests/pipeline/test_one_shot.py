@@ -33,17 +33,18 @@ from lissnas.nets.evaluation import accuracy  # noqa: E402
 from lissnas.nets.images import Augmentation  # noqa: E402
 from lissnas.shrinkers.problem import Source  # noqa: E402
 from lissnas.stages.shrink import shrink_stage  # noqa: E402
-from tests.pipeline.harness import served  # noqa: E402
+from tests.pipeline.harness import Done, lissnas_here, served  # noqa: E402
 from tests.robustness.faults import SECONDS  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 MACRO = benchmarks.get("nas_bench_macro")
 FORK = multiprocessing.get_context("forkserver")
-"""Every command is a process of its own, forked from one that has imported torch already."""
+"""A command that is killed is a process of its own, forked from one that has imported torch already."""
 FORK.set_forkserver_preload(["pytest", "lissnas.cli.app", "lissnas.stages.one_shot"])
 
 TINY: dict[str, Any] = {
     **SECONDS,
+    "torch.threads": 1,
     "search.generations": 3,
     "search.top": 4,
     "retrain.networks": 2,
@@ -56,15 +57,14 @@ STAGES = {"supernet": "supernet", "search": ".", "retrain": "best"}
 
 
 # -- commands ----------------------------------------------------------------------------------------
-def command(cwd: Path, words: list[str], log: Path, stop: tuple[str, int] | None) -> None:
-    """Run `lissnas`; with `stop`, stand still after a stage has saved its checkpoint so many times."""
+def command(cwd: Path, words: list[str], log: Path, stop: tuple[str, int]) -> None:
+    """Run `lissnas`; stand still after a stage has saved its checkpoint so many times."""
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(log / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     os.chdir(cwd)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.set_num_threads(1)
-    if stop is not None:
-        stand_still(*stop, log / "saved")
+    stand_still(*stop, log / "saved")
     sys.argv = ["lissnas", *words]
     from lissnas.cli.app import main
 
@@ -85,27 +85,23 @@ def stand_still(stage: str, times: int, marker: Path) -> None:
     artifacts.Checkpoint.save = saved  # type: ignore[method-assign]
 
 
-class Done:
-    def __init__(self, log: Path, code: int | None) -> None:
-        self.code, self.out, self.err = code, (log / "out").read_text(), (log / "err").read_text()
-
-
 Lissnas = Callable[..., Done]
 
 
 @pytest.fixture(scope="module")
 def lissnas(tmp_path_factory: pytest.TempPathFactory) -> Lissnas:
     def run(cwd: Path, *words: str, killed: tuple[str, int] | None = None) -> Done:
+        if killed is None:
+            return lissnas_here(cwd, *words)
         log = tmp_path_factory.mktemp("log")
         child = FORK.Process(target=command, args=(cwd, list(words), log, killed))
         child.start()
-        if killed:
-            until = time.monotonic() + 60
-            while child.is_alive() and not (log / "saved").exists() and time.monotonic() < until:
-                time.sleep(0.02)
-            child.kill()
+        until = time.monotonic() + 60
+        while child.is_alive() and not (log / "saved").exists() and time.monotonic() < until:
+            time.sleep(0.02)
+        child.kill()
         child.join(120)
-        return Done(log, child.exitcode)
+        return Done(child.exitcode, (log / "out").read_text(), (log / "err").read_text())
 
     return run
 
@@ -132,16 +128,14 @@ def words(shrunk: Path, params: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def found(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an undisturbed run leaves, in a process from scratch."""
+    """What an undisturbed run leaves."""
     cwd = tmp_path_factory.mktemp("found")
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    start = [sys.executable, "-c", "from lissnas.cli.app import main; main()"]
-    done = subprocess.run([*start, *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "supernet: step 12 of 12" in done.stderr
-    assert "generation 2: 18 evaluated" in done.stderr
-    assert "Retrained and exported: " in done.stdout
-    assert "in the real table" in done.stdout
+    done = lissnas_here(cwd, *words)
+    assert done.code == 0, done.err
+    assert "supernet: step 12 of 12" in done.err
+    assert "generation 2: 18 evaluated" in done.err
+    assert "Retrained and exported: " in done.out
+    assert "in the real table" in done.out
     assert sorted(p.name for p in cwd.iterdir() if not p.name.endswith(".lock")) == ["out"]
     return cwd / "out"
 
@@ -351,8 +345,15 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=lambda value: " ".join(value).replace("{bare}/", "") if isinstance(value, list) else "",
 )
 def test_mistakes_end_with_2_and_write_nothing(
-    more: list[str], message: str, words: list[str], bare: Path, lissnas: Lissnas, tmp_path: Path
+    more: list[str],
+    message: str,
+    words: list[str],
+    bare: Path,
+    lissnas: Lissnas,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     done = lissnas(tmp_path, *words, *(word.format(bare=bare) for word in more))
     assert done.code == 2, done.err
     assert message in done.err

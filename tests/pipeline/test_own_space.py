@@ -28,7 +28,7 @@ from lissnas.spaces.base import Features, distinct_children, raise_first
 from lissnas.spaces.declared import DeclaredSpace, parse_space, read_space
 from lissnas.stages.shrink import shrink_stage
 from lissnas.study import Study
-from lissnas.testing.suites import SpaceSuite
+from lissnas.testing import SpaceSuite
 
 ROOT = Path(__file__).parents[2]
 DOC = ROOT / "docs" / "own_space.md"
@@ -51,7 +51,7 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run every block of the tutorial, in order, as it stands; what it shows must have come out."""
     folder = tmp_path_factory.mktemp("tutorial")
     tools = tmp_path_factory.mktemp("bin")
-    for name, call in (("python", ""), ("lissnas", "-c 'from lissnas.cli.app import main; main()' ")):
+    for name, call in (("python", ""), ("lissnas", "-m lissnas.cli ")):
         (tools / name).write_text(f'#!/bin/sh\nexec {sys.executable} {call}"$@"\n')
         (tools / name).chmod(0o755)
     path = {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": f"{folder}:{ROOT}", "COLUMNS": "80"}

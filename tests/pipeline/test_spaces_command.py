@@ -84,7 +84,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def start(cwd: Path, *words: str, **env: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from lissnas.cli.app import main; main()", "shrink", *words]
+    command = [sys.executable, "-m", "lissnas.cli", "shrink", *words]
     given = {**os.environ, "COLUMNS": "500", "PYTHONPATH": str(ROOT), **env}
     return subprocess.Popen(command, cwd=cwd, env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

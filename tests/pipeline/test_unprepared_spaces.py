@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from lissnas.cli.app import app
 from lissnas.oracles.label_table import write_rows
 from lissnas.spaces.declared import read_space
-from lissnas.testing.suites import SyntheticOracle
+from lissnas.testing import SyntheticOracle
 
 OPERATIONS = "[none, skip_connect, nor_conv_1x1, nor_conv_3x3, avg_pool_3x3]"
 NAS_BENCH_201 = "name: cell_of_201\nmetric: {name: accuracy, direction: maximize}\npositions:\n" + "".join(

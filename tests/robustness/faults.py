@@ -104,6 +104,8 @@ JOBS = {
     )
 }
 SHRUNK = Job("given", (*LISSNAS, "shrink", *MAIN, "--out", "given"))
+QUICK = Job("quick", (*LISSNAS, "shrink", *MAIN, *OUT))
+"""What `make test` kills and starts twice."""
 KILLS = {"shrink": 25, "compare": 20, "search": 30, "label": 10, "nas": 8, "reproduce": 7}
 """How often the study kills each; `search` trains a supernet, searches, and retrains."""
 

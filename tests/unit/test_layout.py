@@ -25,7 +25,7 @@ FLOORS = (
     ("flows", "studies"),
 )
 """Rooms by floor, bottom up. A room imports from lower floors, and of its own floor from rooms before it."""
-FACE = ("lissnas",)
+FACE = ("lissnas", "lissnas.version")
 """Root modules that belong to no floor: importing them loads nothing else."""
 ORDER = [room for floor in FLOORS for room in floor]
 SINGLE = ("lissnas.study", "lissnas.api")

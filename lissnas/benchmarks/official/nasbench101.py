@@ -22,7 +22,7 @@ from lissnas.benchmarks.official.layout import MetricTable, run_columns
 from lissnas.benchmarks.official.tfrecord import records
 from lissnas.core.errors import InvalidArchitecture, first_line, short
 from lissnas.spaces import Archs, FloatArray, IntArray, get
-from lissnas.spaces.cell import N_EDGES, V
+from lissnas.spaces.cell_notation import N_EDGES, V
 from lissnas.spaces.nasbench101 import OPS
 
 OFFICIAL_OPS = {"conv3x3-bn-relu": 0, "conv1x1-bn-relu": 1, "maxpool3x3": 2}

@@ -16,10 +16,10 @@ from typing import Any
 
 from lissnas import artifacts
 from lissnas.benchmarks.official.files import UnreadableFile, inside
+from lissnas.benchmarks.official.published_model import load_model
 from lissnas.benchmarks.official.restricted import BROKEN_ZIP, NotPlainData, load_member
 from lissnas.core.errors import UserError, first_line
 from lissnas.core.memory_limit import most_for
-from lissnas.predictors.imported_model import load_model
 
 MODEL = "surrogate_model"
 PREFERRED = (f"{MODEL}.ubj", f"{MODEL}.json", f"{MODEL}.model")

@@ -13,20 +13,8 @@ import numpy as np
 from numpy.random import Generator
 
 from lissnas.core.errors import InvalidArchitecture, UserError, short, unknown_name
-from lissnas.spaces.base import (
-    LISTABLE,
-    Archs,
-    BoolArray,
-    Features,
-    IntArray,
-    Keys,
-    Space,
-    distinct_children,
-    first_of,
-    first_of_each,
-    is_in,
-    raise_first,
-)
+from lissnas.spaces import base
+from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, Keys, Space
 from lissnas.spaces.choices import ChoiceSpace
 from lissnas.spaces.declared.declaration import Metric, ProductDeclaration
 from lissnas.spaces.declared.exchanges import Exchanges
@@ -38,8 +26,6 @@ MOST_FEATURE = float(np.finfo(np.float32).max)
 """Features are single-precision numbers; a choice may be a larger one."""
 SAMPLE_TRIES = 1_000_000
 """Uniform rows without a single network after which a space counts as empty."""
-STALE = 5
-"""How many times as many networks as are known are drawn without a new one before there count as no more."""
 INTERVAL_TRIES = 100_000
 """Uniform rows from which the size of a space is estimated that is too large to list."""
 MOST_FILLINGS = 256
@@ -83,7 +69,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
         self._exchanges = Exchanges(declaration, self.rules, source)
         self.cost_names = tuple(declaration.costs)  # type: ignore[misc]  # known only to the instance
         self.descriptions = math.prod(map(int, self.radix))
-        self.size_exact = self.free or self.descriptions <= LISTABLE
+        self.size_exact = self.free or self.descriptions <= base.LISTABLE
         self._numbers = {i: p.numbers for i, p in enumerate(positions) if p.numbers is not None}
         every = [choice for choices in self.choices for choice in choices]
         self._shared = [choice for choice, n in Counter(every).items() if n > 1]
@@ -143,7 +129,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
     def key(self, archs: Archs) -> Keys:
         """Return the mixed-radix number (or hash, see `exact_keys`) of the form that is kept."""
         self.check_rows(archs)
-        raise_first(((archs < 0) | (archs >= self.radix)).any(axis=1), "a choice is out of range")
+        base.raise_first(((archs < 0) | (archs >= self.radix)).any(axis=1), "a choice is out of range")
         self._refuse(archs)
         return self._raw_key(self.canonical(archs))
 
@@ -185,7 +171,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
 
     @cached_property
     def _listing(self) -> Archs:
-        if self.descriptions > LISTABLE:
+        if self.descriptions > base.LISTABLE:
             return Space.enumerate(self)
         found = []
         for lo in range(0, self.descriptions, CHUNK):
@@ -219,31 +205,6 @@ class DeclaredSpace(Declared, ChoiceSpace):
                     f"space {self.name}: constraints leave (next to) nothing, no network among {tries:,} uniform rows"
                 )
         return np.concatenate(found)[:n]
-
-    def sample_distinct(self, n: int, rng: Generator, without: Keys | None = None) -> Archs:
-        """Draw `n` different networks; raises UserError where so many don't turn up."""
-        if self.size_exact:
-            return super().sample_distinct(n, rng, without)
-        taken = np.sort(without) if without is not None else np.empty(0, np.uint64)
-        if n > self.descriptions:
-            raise UserError(
-                f"asked for {n:,} architectures of {self.name}, which has {self.descriptions:,} descriptions"
-            )
-        rows, keys, stale = np.empty((0, self.genome_len), np.int8), np.empty(0, np.uint64), 0
-        while len(rows) < n:
-            more = self.sample(min(n - len(rows) + 16, CHUNK), rng)
-            before = len(rows)
-            rows, keys = np.concatenate([rows, more]), np.concatenate([keys, self.key(more)])
-            first = first_of_each(keys)
-            first = first[~is_in(keys[first], taken)]
-            rows, keys = rows[first], keys[first]
-            stale = 0 if len(rows) > before else stale + len(more)
-            if stale >= STALE * len(rows) + 1000:
-                raise UserError(
-                    f"asked for {n:,} more architectures of {self.name}, of which {len(rows):,} turned up; "
-                    f"{stale:,} further draws gave none"
-                )
-        return rows[:n]
 
     # -- edits ---------------------------------------------------------------------------------
     @cached_property
@@ -284,7 +245,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
             found.append(settled[ok])
             parents.append(np.repeat(at, len(fillings) * (radix - 1))[ok])
         children, parent = np.concatenate(found), np.concatenate(parents)
-        keep = distinct_children(parent, self._raw_key(children), own)
+        keep = base.distinct_children(parent, self._raw_key(children), own)
         return children[keep], parent[keep]
 
     def _redraw(self, archs: Archs, edits: IntArray, rng: Generator) -> Archs:
@@ -296,7 +257,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
             rate = rate * active
         with np.errstate(divide="ignore"):
             race = rng.exponential(size=rows.shape) / rate
-        chosen = first_of(race, edits) & (rate > 0)
+        chosen = base.first_of(race, edits) & (rate > 0)
         step = rng.integers(1, self.radix, rows.shape)
         return np.where(chosen, (rows + step) % self.radix, rows).astype(np.int8)
 

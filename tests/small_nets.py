@@ -1,0 +1,84 @@
+"""Networks, images and recipes with which a training takes a second."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from lissnas import benchmarks, config, spaces
+from lissnas.config import Params, TrainingConfig
+from lissnas.nets.images import Augmentation, MemoryData
+from lissnas.nets.training import Progress
+from lissnas.spaces import Archs
+
+SMALL: dict[str, Any] = {"width": 0.25, "stem_stride": 1, "classes": 10}
+MACRO = spaces.get("nas_bench_macro")
+
+
+@cache
+def packaged_params() -> Params:
+    return config.load(None, {}, benchmarks.names())
+
+
+def recipe(**changes: Any) -> TrainingConfig:
+    small = {
+        "steps": 6,
+        "batch_size": 8,
+        "rate": 0.05,
+        "warmup": 1,
+        "curriculum": 0.0,
+        "padding": 1,
+        "checkpoint_every": 2,
+        "report_every": 1,
+    }
+    return TrainingConfig.model_validate({**packaged_params().recipes["cpu"].model_dump(), **small, **changes})
+
+
+def noise(n: int = 32, validation: int = 24, classes: int = 10, how: Augmentation | None = None) -> MemoryData:
+    """Return random images of 8 pixels that are as good as any for all but learning."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = {"train": n, "validation": validation, "test": 8}
+    pixels = {k: torch.randint(0, 256, (m, 3, 8, 8), generator=generator).to(torch.uint8) for k, m in sizes.items()}
+    labels = {k: torch.randint(0, classes, (m,), generator=generator) for k, m in sizes.items()}
+    return MemoryData(pixels, labels, classes, 0, how or Augmentation(1, True, 0))
+
+
+def members(name: str = "nas_bench_macro", n: int = 4, seed: int = 0) -> Archs:
+    return spaces.get(name).sample_distinct(n, np.random.default_rng(seed))
+
+
+def images(n: int, side: int = 16, seed: int = 0) -> Any:
+    return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Return whether two models are the same to the bit, statistics and counts included."""
+    one, other = a.state_dict(), b.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+class Interrupted(Exception):
+    """What ends a training in the middle."""
+
+
+def stop_at(step: int) -> Any:
+    def watch(progress: Progress) -> None:
+        if progress.step == step:
+            raise Interrupted
+
+    return watch
+
+
+class Changed(MemoryData):
+    """Images that a function of step, rank and images changes."""
+
+    def __init__(self, sound: MemoryData, change: Any) -> None:
+        super().__init__(sound.pixels, sound.labels, sound.classes, 0, sound.augmentation)
+        self.change = change
+
+    def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> tuple[Any, Any]:
+        x, y = super().train_batch(step, size, rank, world)
+        return self.change(step, rank, x), y

@@ -1,0 +1,115 @@
+"""The committed parameter files: one schema, two copies of the defaults that are equal, overlays of what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+
+from lissnas import artifacts
+from lissnas.config import BenchmarkConfig, Params
+from lissnas.shrinkers import description
+
+ROOT = Path(__file__).parents[3]
+OVERLAYS = ("params.study.yaml", "params.imagenet.yaml")
+RESOLVED = {
+    "params.yaml": "3548e90a547281978be8ca1b77fa7ffdd0463c3dccf16a725d055a2b7044d9e7",
+    "params.study.yaml": "2a8515d6b7d40286cf945ded0a9918efea58e4ac1dd532a406bcba53e463730a",
+    "params.imagenet.yaml": "2f715ffcf7d1326e96f066e84e1ac1139085e55f1e458237d9c196020de75002",
+}
+"""Digests of all values that a file gives: when one changes on purpose, its digest does."""
+
+
+def tree_of(path: Path) -> dict[str, Any]:
+    tree: dict[str, Any] = YAML(typ="safe", pure=True).load(path.read_text())
+    return tree
+
+
+def paths_of(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the path of each leaf; those below `recipes`, `benchmarks` have names of the user's in them."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from paths_of(value, (*path, key))
+    else:
+        yield path
+
+
+def fields_of(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the path of each leaf of the schema, `*` for a name."""
+    for name, field in model.model_fields.items():
+        kind, own = field.annotation, (*path, name)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from fields_of(kind, own)
+        elif isinstance(inner := (get_args(kind) or (None,))[-1], type) and issubclass(inner, BaseModel):
+            yield from fields_of(inner, (*own, "*"))
+        else:
+            yield own
+
+
+def test_the_packaged_values_are_those_of_the_pipeline() -> None:
+    assert (files("lissnas") / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()
+
+
+def test_the_packaged_values_are_exactly_the_fields_of_the_schema() -> None:
+    values = description.load_params(ROOT / "params.yaml", {})
+    assert Params.model_validate(values.model_dump()) == values
+    named = {("recipes",): 1, ("benchmarks",): 1, ("ranking", "benchmarks"): 2}
+    found = set()
+    for path in paths_of(values.model_dump(mode="json")):
+        at = next((n for prefix, n in named.items() if path[: len(prefix)] == prefix), None)
+        found.add(path if at is None else (*path[:at], "*", *path[at + 1 :]))
+    assert found == set(fields_of(Params))
+    # In the file itself only what has a default of None, or comes from a base, is left out.
+    written = {path for path in paths_of(tree_of(ROOT / "params.yaml")) if path[0] not in ("recipes", "benchmarks")}
+    assert written == {path for path in paths_of(values.model_dump()) if path[0] not in ("recipes", "benchmarks")}
+    assert {n for one in tree_of(ROOT / "params.yaml")["benchmarks"].values() for n in one} == set(
+        BenchmarkConfig.model_fields
+    )
+
+
+@pytest.mark.parametrize("name", RESOLVED)
+def test_what_the_files_resolve_to(name: str) -> None:
+    layers = [ROOT / "params.yaml", ROOT / name]
+    values = description.load_params(layers[-1], {})
+    assert artifacts.digest(values.model_dump(mode="json")) == RESOLVED[name]
+    assert description.load_params(layers, {}) == values
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_an_overlay_holds_only_what_differs(name: str) -> None:
+    plain = tree_of(ROOT / "params.yaml")
+
+    def same(path: tuple[str, ...], value: Any) -> bool:
+        below: Any = plain
+        for key in path:
+            below = below.get(key, KeyError) if isinstance(below, dict) else KeyError
+        return bool(below == value)
+
+    overlay = tree_of(ROOT / name)
+    for path in paths_of(overlay):
+        value: Any = overlay
+        for key in path:
+            value = value[key]
+        assert not same(path, value), f"{name}: {'.'.join(path)} is that of params.yaml"
+
+
+def test_the_recipes_are_the_published_ones() -> None:
+    recipes = description.load_params(ROOT / "params.imagenet.yaml", {}).recipes
+    f = recipes["appendix_f_imagenet"]
+    assert (f.steps, f.batch_size, f.rate, f.schedule, f.ghost_batch, f.ema) == (
+        150_000,
+        1_024,
+        0.5,
+        "linear",
+        128,
+        0.9999,
+    )
+    assert recipes["imagenet_retrain"] == f.model_copy(update={"steps": 300_000, "ghost_batch": 0})
+    assert recipes["cpu_ranking"] == recipes["cpu"].model_copy(update={"steps": 2_500, "warmup": 50})
+    c = recipes["appendix_f_cifar"]
+    assert (c.steps, c.batch_size, c.ghost_batch, c.padding, c.cutout, c.flip) == (156_200, 64, 32, 4, 16, True)

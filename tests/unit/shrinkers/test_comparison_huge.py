@@ -1,0 +1,274 @@
+"""Spaces too large to list: products that are counted, rivals that list nothing, a comparison without a table."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lissnas import shrinkers, spaces
+from lissnas.artifacts.stage_run import Outcome
+from lissnas.benchmarks.surrogates import ofa_accuracy
+from lissnas.cli.render import show_comparison
+from lissnas.core.errors import LissnasError, UserError
+from lissnas.oracles.base import CountedOracle
+from lissnas.predictors.surrogate import SurrogateScorer
+from lissnas.shrinkers import comparison, dds, greedynas_v2, naive
+from lissnas.shrinkers.comparison import Ground, open_contest, run_method
+from lissnas.shrinkers.methods import METHODS, chosen
+from lissnas.shrinkers.problem import Source, from_space, packaged
+from lissnas.shrinkers.pruning import all_choices
+from lissnas.spaces import Archs, ChoiceSpace, FloatArray, Space
+from lissnas.spaces.anynetx import AnyNetX, Values
+from lissnas.spaces.subspace import Subspace
+from lissnas.stages.compare import compare_stage
+from lissnas.testing import SyntheticOracle
+
+TABLED = [name for name, one in METHODS.items() if one.needs_table]
+OFA = spaces.get("ofa_mobilenetv3")
+MILLIONS = ("ofa_mobilenetv3", "anynetx", "anynetx_d", "anynetx_e", "shufflenetv2")
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+# -- products of choices -----------------------------------------------------------------------------
+def some_choices(space: Space, keep: float, seed: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    return np.asarray(space.possible() & (rng(seed).random(space.possible().shape) < keep))
+
+
+@pytest.mark.parametrize("name", MILLIONS)
+def test_all_choices_are_the_whole_space(name: str) -> None:
+    space = spaces.get(name)
+    whole = all_choices(space)
+    assert whole.size() == space.size()
+    assert whole.contains(space.sample(100, rng())).all()
+
+
+@pytest.mark.parametrize("name", MILLIONS)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_count_is_the_share_of_a_uniform_sample(name: str, seed: int) -> None:
+    space = spaces.get(name)
+    part = Subspace(space, allowed=some_choices(space, 0.85, seed))
+    n = 100_000
+    inside = int(part.contains(space.sample(n, rng(9))).sum())
+    assert inside > 50
+    assert stats.binomtest(inside, n, part.size() / space.size()).pvalue > 1e-4
+    drawn = part.sample(2_000, rng(seed))
+    assert part.contains(drawn).all()
+    assert (space.parse(space.format(drawn)) == drawn).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_product_of_blocks_against_all_its_networks(seed: int) -> None:
+    """Few choices a block, so that all rows can be written down; a fourth block may not arise."""
+    draw = rng(seed)
+    allowed = np.zeros(OFA.possible().shape, bool)
+    for block in range(20):
+        allowed[block, draw.integers(0, 9)] = True
+    for block in (2, 3, 6, 7, 10, 14):
+        allowed[block, 9] = draw.random() < 0.7
+    part = Subspace(OFA, allowed=allowed)
+    # Where the third block is left out the fourth is too, allowed or not.
+    options = [[*np.flatnonzero(a), *([9] if i % 4 == 3 else [])] for i, a in enumerate(allowed)]
+    rows = np.unique(np.array(list(itertools.product(*map(set, options))), np.int8), axis=0)
+    assert isinstance(OFA, ChoiceSpace)
+    rows = rows[OFA.valid(rows)]
+    rows = rows[part.contains(rows)]
+    assert part.size() == len(rows)
+    drawn = part.sample(40 * len(rows), rng(seed))
+    _, count = np.unique(drawn, axis=0, return_counts=True)
+    assert len(count) == len(rows)
+    assert len(rows) == 1 or stats.chisquare(count).pvalue > 1e-4
+
+
+def test_ordered_positions_against_all_descriptions() -> None:
+    values = Values((1, 2, 3), (8, 16, 24, 32), (1, 2), (1, 2))
+    space = AnyNetX("tiny", frozenset({"bottleneck", "group"}), frozenset({"width", "depth"}), values, 3)
+    every = space.enumerate()
+    for seed in range(6):
+        allowed = some_choices(space, 0.8, seed)
+        expected = every[Subspace(space, allowed=allowed)._permits(every)]
+        assert space.count_product(allowed) == len(expected)
+        if len(expected):
+            drawn = space.key(space.sample_product(allowed, 50 * len(expected), rng(seed)))
+            keys, count = np.unique(drawn, return_counts=True)
+            assert (keys == np.sort(space.key(expected))).all()
+            assert len(keys) == 1 or stats.chisquare(count).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("method", ["abs", "nse", "padnas"])
+def test_a_space_whose_products_cannot_be_counted_is_refused(method: str) -> None:
+    space = spaces.get("nasbench301")
+    oracle = CountedOracle(SyntheticOracle(space), space, 100)
+    with pytest.raises(UserError, match=r"nasbench301 is too large to list, and products.*abs, nse, padnas"):
+        shrinkers.get(method)(space, oracle, 1_000, rng())
+
+
+# -- rivals ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [*itertools.product(("ofa_mobilenetv3", "anynetx_e"), ("abs", "nse", "padnas")), ("ofa_mobilenetv3", "dds")],
+)
+def test_large_spaces_with_rules_are_shrunk(name: str, method: str) -> None:
+    """Where a block may not arise, and where widths and depths don't decrease."""
+    space = spaces.get(name)
+    truth = SyntheticOracle(space)
+    oracle = CountedOracle(truth, space, 5_000)
+    part = shrinkers.get(method)(space, oracle, 2_000, rng())
+    assert 0.6 * 2_000 < part.size() < 2_000 / 0.6
+    rows = part.sample(500, rng())
+    assert part.contains(rows).all()
+    assert oracle.queries == len(truth.asked) <= 5_000
+    full = truth(space.sample(5_000, rng(1)))
+    assert truth(rows).mean() > full.mean() + full.std()
+
+
+def test_climbing_finds_the_costliest_of_all() -> None:
+    """Separable costs: the best of each layer is the best of all, and none left out is costlier than one kept."""
+    space = spaces.get("shufflenetv2")
+    rows = naive.climb(space, "params", 500, rng())
+    params = space.costs(rows)["params"]
+    layers = [space.costs(np.full((1, 20), c, np.int8))["params"][0] for c in range(4)]
+    assert params[0] >= max(layers)
+    assert (np.diff(params) <= 0).all()
+    assert len(np.unique(space.key(rows))) == 500
+    near, _ = space.neighbors(rows[:50])
+    costlier = near[space.costs(near)["params"] > params[-1]]
+    assert np.isin(space.key(costlier), space.key(rows)).mean() > 0.95
+
+
+def test_a_filter_asks_nobody_about_its_pool() -> None:
+    space = ChoiceSpace("large", [4] * 20)
+    truth = SyntheticOracle(space)
+    oracle = CountedOracle(truth, space, 3_000)
+    part = greedynas_v2.shrink(space, oracle, 400, rng())
+    assert len(truth.asked) == 3_000
+    assert part.size() == 400
+    assert np.isin(space.key(part.members), [*truth.asked]).mean() < 0.1
+    with pytest.raises(UserError, match=r"keeps 2,000,000 of a listed pool of 20,000,000"):
+        greedynas_v2.shrink(space, CountedOracle(truth, space, 50), 2_000_000, rng())
+    with pytest.raises(UserError, match="can't be listed"):
+        naive.climb(spaces.get("shufflenetv2"), "flops", 20_000_000, rng())
+
+
+def test_ranges_hold_for_every_member() -> None:
+    """A region's draws lie in its ranges, uniform among all that do, and their share of draws is its size."""
+    space = ChoiceSpace("large", [4] * 20)
+    n = len(dds.properties(space, space.sample(2, rng())))
+    region = dds._Region(space, n).bound(n - 20, 1, 2).bound(n - 1, 3, 3).bound(0, 2, 6)
+    rows, share = region.draw(5_000, rng())
+    assert region.whole == 4**18 * 2
+    assert set(np.unique(rows[:, 0])) == {1, 2}
+    assert (rows[:, 19] == 3).all()
+    zeros = (rows == 0).sum(axis=1)
+    assert set(np.unique(zeros)) == {2, 3, 4, 5, 6}
+    expected = stats.binom(18, 0.25)
+    assert share == pytest.approx(expected.cdf(6) - expected.cdf(1), abs=0.01)
+
+
+def test_a_region_that_is_hardly_hit_gives_fewer() -> None:
+    space = ChoiceSpace("large", [4] * 20)
+    n = len(dds.properties(space, space.sample(2, rng())))
+    rows, share = dds._Region(space, n).bound(0, 20, 20).draw(100, rng())
+    assert len(rows) == 0
+    assert share == 0
+
+
+# -- a comparison without a table ----------------------------------------------------------------------
+def test_methods_that_need_a_table_are_left_out_or_refused() -> None:
+    source = packaged(OFA)
+    assert chosen("all", source) == [m for m in METHODS if m not in TABLED]
+    assert chosen("all") == list(METHODS)
+    for method in TABLED:
+        with pytest.raises(UserError, match=f"{method} needs a table of true values, which ofa_mobilenetv3 has not"):
+            chosen([method, "abs"], source)
+
+
+def test_a_space_that_nobody_judges_at_once_is_refused() -> None:
+    with pytest.raises(UserError, match=r"nasbench301 has neither a table.*nor a surrogate"):
+        Ground.of(packaged(spaces.get("nasbench301")))
+
+
+@pytest.mark.parametrize("target", [None, 20_000_000])
+def test_a_target_that_can_be_listed_is_needed(target: int | None, make_params: Callable[..., Any]) -> None:
+    source = from_space(ChoiceSpace("large", [4] * 20), scorer=SurrogateScorer(lambda a: a.sum(axis=1)), judge="sum")
+    with pytest.raises(UserError, match="target_size: a comparison on large needs one of at most 10,000,000"):
+        comparison.contest_params(make_params(shrink__target_size=target), source, 0)
+
+
+@pytest.fixture(scope="module")
+def compared(make_params: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    params = make_params(shrink__target_size=300, compare__diversities=[0.05])
+    methods = ["lissnas", "abs", "greedynas", "no_neighbors", "flops"]
+    return compare_stage(params, packaged(OFA), methods, [0, 1], tmp_path_factory.mktemp("ofa") / "out", threads=1)
+
+
+def test_rows_have_real_sizes_and_nothing_that_is_not_known(compared: Outcome) -> None:
+    rows = compared.table("comparison.parquet").to_pylist()
+    assert len(rows) == 10
+    unknown = {"kept_best", "top10_kept", "ours_kept_best", "edf_auc_by_flops"}
+    best = max(r["max_true"] for r in rows)
+    for r in rows:
+        assert unknown.isdisjoint(r)
+        assert r["full_size"] == float(OFA.size())
+        assert r["best_known"] >= best
+        assert r["queries"] <= rows[r["seed"]]["queries"]
+        assert r["labels"] == 0
+        assert 0 <= r["edf_auc"] <= 1
+        assert r["judged"] == (10_000 if r["kind"] == "product" else r["size"])
+        assert r["mean_true"] > r["full_mean"]
+    assert {r["kind"] for r in rows if r["method"] == "abs"} == {"product"}
+    assert [r["ours_mean_true"] for r in rows[:2]] == [r["mean_true"] for r in rows[:2]]
+
+
+def test_the_page_says_who_judged(compared: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (compared.folder / "comparison.md").read_text()
+    assert f"{OFA.size():,} architectures" in page
+    assert "Once-for-All predictor" in page
+    assert "best kept" not in page
+    quantiles = compared.csv("edf.csv")
+    assert len(quantiles) == 201 * 6
+    show_comparison(compared)
+    assert "ours, same size" in capsys.readouterr().out
+
+
+def test_the_same_again_is_reused_and_a_task_alone_gives_the_same_row(
+    compared: Outcome, make_params: Callable[..., Any]
+) -> None:
+    params = make_params(shrink__target_size=300, compare__diversities=[0.05])
+    methods = ["lissnas", "abs", "greedynas", "no_neighbors", "flops"]
+    assert compare_stage(params, packaged(OFA), methods, [0, 1], compared.folder, threads=1).reused
+    contest = open_contest(Ground.of(packaged(OFA)), params, 1, 1)
+    row = run_method(contest, "no_neighbors").row
+    found = [r for r in compared.csv("comparison.csv") if (r["method"], r["seed"]) == ("no_neighbors", 1)]
+    for name in ("size", "queries", "mean_true", "max_true", "ks", "cosine_coverage", "ours_mean_true"):
+        assert row[name] == pytest.approx(found[0][name])
+    for name in ("abs", "flops"):  # a product by a sample, a set by all of it: values are the surrogate's
+        entry = run_method(contest, name)
+        rows, _, part = comparison.shrunk(contest, name)
+        assert entry.values == pytest.approx(ofa_accuracy(rows))
+        assert (entry.row["size"], entry.row["max_true"]) == (part.size(), entry.values.max())
+        assert len(rows) == (10_000 if part.kind == "product" else part.size())
+
+
+def test_a_surrogate_of_a_users_own(make_params: Callable[..., Any], tmp_path: Path) -> None:
+    """Without costs, too: what is measured on them is left out."""
+
+    def values(archs: Archs) -> FloatArray:
+        return np.asarray(archs @ np.linspace(-1, 1, 20))
+
+    source: Source = from_space(ChoiceSpace("large", [4] * 20), scorer=SurrogateScorer(values), judge="a line")
+    params = make_params(shrink__target_size=200, compare__diversities=[0.05])
+    outcome = compare_stage(params, source, ["lissnas", "padnas", "top10"], [3], tmp_path / "r", threads=1)
+    rows = {r["method"]: r for r in outcome.csv("summary.csv")}
+    assert "flops_coverage" not in rows["lissnas"]
+    assert rows["lissnas"]["mean_true"] > rows["top10"]["mean_true"]
+    with pytest.raises(LissnasError, match="knows no flops"):
+        compare_stage(params, source, ["flops"], [3], tmp_path / "s", threads=1)
