@@ -11,10 +11,9 @@ from typing import Any
 
 from prefect import flow
 
-from flows.common import OutOption, command_of, folder_of, log_to_mlflow, main, run_named_step, say, table_artifact
+from flows import common
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import options, render
-from lissnas.cli.options import ForceOption, MethodsOption, SeedsOption, ShrinkSettings, ThreadsOption
 from lissnas.config import ParamFiles, Params
 from lissnas.shrinkers.comparison import source_of
 from lissnas.shrinkers.description import Description
@@ -34,7 +33,7 @@ def prepared(
     seeds: str | None,
 ) -> tuple[Params, Source, Sequence[str], Path]:
     """Return checked parameters, the source, the methods and the result's folder; raises UserError for any mistake."""
-    folder = out or folder_of("compare", what.name)
+    folder = out or common.folder_of("compare", what.name)
     own = {**(overrides or {}), **options.comparison_overrides(methods, seeds)}
     checked, source = what.load(params, own, folder)
     return checked, source, chosen(checked.compare.methods, source_of(source)), folder
@@ -43,22 +42,24 @@ def prepared(
 @flow(name="compare", flow_run_name="compare {what.name}", persist_result=False)
 def compare(
     what: Description,
-    out: OutOption = None,
+    out: common.OutOption = None,
     params: ParamFiles = None,
     overrides: dict[str, Any] | None = None,
-    methods: MethodsOption = None,
-    seeds: SeedsOption = None,
-    threads: ThreadsOption = 0,
-    force: ForceOption = False,
+    methods: options.MethodsOption = None,
+    seeds: options.SeedsOption = None,
+    threads: options.ThreadsOption = 0,
+    force: options.ForceOption = False,
 ) -> tuple[Outcome, str]:
     """Compare methods on a benchmark, or a space and its surrogate, into `out`; log each row to MLflow."""
     checked, source, names, folder = prepared(what, out, params, overrides, methods, seeds)
     all_seeds = checked.pipeline.seeds
-    outcome = compare_stage(checked, source, names, all_seeds, folder, run_named_step, say, force, threads)
+    outcome = compare_stage(
+        checked, source, names, all_seeds, folder, common.run_named_step, common.say, force, threads
+    )
     rows = [{name: row[name] for name in SHOWN if name in row} for row in outcome.csv("summary.csv")]
-    table_artifact(f"comparison {source.name}", rows, f"Methods on {source.name}, means over seeds")
-    return outcome, log_to_mlflow("compare", outcome)
+    common.table_artifact(f"comparison {source.name}", rows, f"Methods on {source.name}, means over seeds")
+    return outcome, common.log_to_mlflow("compare", outcome)
 
 
 if __name__ == "__main__":
-    main(command_of(compare, prepared, render.show_comparison, ShrinkSettings))
+    common.main(common.command_of(compare, prepared, render.show_comparison, options.ShrinkSettings))

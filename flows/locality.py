@@ -9,10 +9,9 @@ from typing import Any
 
 from prefect import flow
 
-from flows.common import DATA, OutOption, command_of, log_to_mlflow, main, run_step, say, table_artifact
+from flows import common
 from lissnas.artifacts.stage_run import Outcome
-from lissnas.cli import render
-from lissnas.cli.options import BenchmarkOption, ForceOption, TableOption, ThreadsOption
+from lissnas.cli import options, render
 from lissnas.config import ParamFiles
 from lissnas.shrinkers import description
 from lissnas.stages.locality import locality_stage
@@ -20,22 +19,22 @@ from lissnas.stages.locality import locality_stage
 
 @flow(name="locality", flow_run_name="locality {benchmark}", persist_result=False)
 def locality(
-    benchmark: BenchmarkOption,
-    out: OutOption = None,
+    benchmark: options.BenchmarkOption,
+    out: common.OutOption = None,
     params: ParamFiles = None,
-    table: TableOption = None,
+    table: options.TableOption = None,
     overrides: dict[str, Any] | None = None,
-    threads: ThreadsOption = 0,
-    force: ForceOption = False,
+    threads: options.ThreadsOption = 0,
+    force: options.ForceOption = False,
 ) -> tuple[Outcome, str]:
     """Measure the locality of `benchmark` into `out`, log it to MLflow."""
     checked, source = description.load(benchmark, params, overrides, table)
-    folder = out or DATA / "locality" / benchmark
-    outcome = locality_stage(checked, source, folder, run_step, say, force=force, threads=threads)
+    folder = out or common.DATA / "locality" / benchmark
+    outcome = locality_stage(checked, source, folder, common.run_step, common.say, force=force, threads=threads)
     rows = outcome.table("locality.parquet").to_pylist()
-    table_artifact(f"locality {benchmark}", rows, f"Correlation at exact edit distance, {benchmark}")
-    return outcome, log_to_mlflow("locality", outcome)
+    common.table_artifact(f"locality {benchmark}", rows, f"Correlation at exact edit distance, {benchmark}")
+    return outcome, common.log_to_mlflow("locality", outcome)
 
 
 if __name__ == "__main__":
-    main(command_of(locality, description.load, render.show_locality))
+    common.main(common.command_of(locality, description.load, render.show_locality))

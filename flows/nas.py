@@ -10,16 +10,14 @@ from typing import Any, NamedTuple
 
 from prefect import Flow, flow
 
-from flows import pools
-from flows.common import DATA, OutOption, log_to_mlflow, main
+from flows import common, pools
 from flows.retrain import retrain
 from flows.search import search
 from flows.shrink import run_as_task, say_iteration
 from flows.supernet import supernet
 from lissnas.artifacts.stage_run import Outcome, finished
 from lissnas.benchmarks import Benchmark
-from lissnas.cli import render
-from lissnas.cli.options import BenchmarkOption, ForceOption, SearchSettings, SeedOption, TableOption, with_options
+from lissnas.cli import options, render
 from lissnas.config import ParamFiles, Params, sized
 from lissnas.core import process
 from lissnas.shrinkers import description
@@ -47,7 +45,7 @@ def nas(
 ) -> Made:
     """Shrink `benchmark`, search in what is left, retrain the best; log each stage to MLflow."""
     checked, source = prepared(benchmark, params, table, overrides)
-    folder, group = out or DATA / "nas" / benchmark / f"seed-{seed}", f"nas {benchmark} seed {seed}"
+    folder, group = out or common.DATA / "nas" / benchmark / f"seed-{seed}", f"nas {benchmark} seed {seed}"
     subspace, searched, supernet_in = folder / "shrunk", folder / "search", None
     given = {"benchmark": benchmark, "seed": seed, "params": params, "overrides": overrides, "force": force}
     stages: dict[str, Outcome] = {}
@@ -66,7 +64,7 @@ def nas(
     if checked.retrain.networks:
         trained(retrain, searched / "best", found=searched, table=table)
     # What a training flow has logged is found here, and linked to from this run's page too.
-    return Made(stages, [log_to_mlflow(stage, outcome, seed, group) for stage, outcome in stages.items()])
+    return Made(stages, [common.log_to_mlflow(stage, outcome, seed, group) for stage, outcome in stages.items()])
 
 
 def prepared(
@@ -80,14 +78,14 @@ def prepared(
     return checked, source
 
 
-@with_options
+@options.with_options
 def command(
-    benchmark: BenchmarkOption,
-    settings: SearchSettings,
-    seed: SeedOption = 0,
-    out: OutOption = None,
-    table: TableOption = None,
-    force: ForceOption = False,
+    benchmark: options.BenchmarkOption,
+    settings: options.SearchSettings,
+    seed: options.SeedOption = 0,
+    out: common.OutOption = None,
+    table: options.TableOption = None,
+    force: options.ForceOption = False,
 ) -> None:
     """Shrink, search and retrain in one Prefect flow run, logged to MLflow."""
     params, overrides = settings.params, settings.overrides()
@@ -98,4 +96,4 @@ def command(
 
 
 if __name__ == "__main__":
-    main(command)
+    common.main(command)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.common import DATA, OutOption, main, run_step
+from flows import common
 from lissnas import benchmarks
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.benchmarks import Benchmark
-from lissnas.cli import render
-from lissnas.cli.options import BenchmarkOption, ForceOption
+from lissnas.cli import options, render
 from lissnas.shrinkers import description
 from lissnas.stages.prepare import data_stage
 
@@ -23,17 +22,21 @@ def load(benchmark: str) -> Benchmark:
 
 
 @flow(name="prepare", flow_run_name="prepare {benchmark}", persist_result=False)
-def prepare(benchmark: BenchmarkOption, out: OutOption = None, force: ForceOption = False) -> Outcome:
+def prepare(
+    benchmark: options.BenchmarkOption, out: common.OutOption = None, force: options.ForceOption = False
+) -> Outcome:
     """Write the table of `benchmark` to `out`."""
-    source = run_step(load, benchmark)
-    return data_stage(source, out or DATA / "prepared" / benchmark, force, call=run_step)
+    source = common.run_step(load, benchmark)
+    return data_stage(source, out or common.DATA / "prepared" / benchmark, force, call=common.run_step)
 
 
-def command(benchmark: BenchmarkOption, out: OutOption = None, force: ForceOption = False) -> None:
+def command(
+    benchmark: options.BenchmarkOption, out: common.OutOption = None, force: options.ForceOption = False
+) -> None:
     """Write a benchmark's table in a Prefect flow run."""
     description.load(benchmark, None, {}, None)
     render.show_data(prepare(benchmark, out, force))
 
 
 if __name__ == "__main__":
-    main(command)
+    common.main(command)

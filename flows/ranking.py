@@ -11,23 +11,10 @@ from typing import Any
 
 from prefect import flow
 
-from flows.common import (
-    DATA,
-    GPU,
-    OutOption,
-    command_of,
-    limit_gpu_tasks,
-    log_to_mlflow,
-    main,
-    run_named_step,
-    say,
-    table_artifact,
-    training_log,
-)
+from flows import common
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.benchmarks import Benchmark
 from lissnas.cli import options, render
-from lissnas.cli.options import BenchmarkOption, ForceOption, MethodsOption, RankingSettings, SeedsOption, TableOption
 from lissnas.config import ParamFiles, Params
 from lissnas.shrinkers import description
 from lissnas.stages.ranking import COEFFICIENTS, ranking_stage
@@ -50,25 +37,25 @@ def prepared(
 
 @flow(name="ranking", flow_run_name="ranking {benchmark}", persist_result=False)
 def ranking(
-    benchmark: BenchmarkOption,
-    out: OutOption = None,
+    benchmark: options.BenchmarkOption,
+    out: common.OutOption = None,
     params: ParamFiles = None,
-    table: TableOption = None,
+    table: options.TableOption = None,
     overrides: dict[str, Any] | None = None,
-    methods: MethodsOption = None,
-    seeds: SeedsOption = None,
+    methods: options.MethodsOption = None,
+    seeds: options.SeedsOption = None,
     threads: int = 0,
-    force: ForceOption = False,
+    force: options.ForceOption = False,
 ) -> tuple[Outcome, str]:
     """Train and evaluate a supernet on each space into `out`, log it to MLflow."""
     checked, source = prepared(benchmark, params, table, overrides, methods, seeds)
-    limit_gpu_tasks()
-    folder, call = out or DATA / "ranking" / benchmark, partial(run_named_step, tags=[GPU])
-    outcome = ranking_stage(checked, source, folder, call, say, training_log(), force, threads)
+    common.limit_gpu_tasks()
+    folder, call = out or common.DATA / "ranking" / benchmark, partial(common.run_named_step, tags=[common.GPU])
+    outcome = ranking_stage(checked, source, folder, call, common.say, common.training_log(), force, threads)
     rows = [{name: row[name] for name in SHOWN} for row in outcome.csv("summary.csv")]
-    table_artifact(f"ranking {benchmark}", rows, f"Supernets ranking networks of {benchmark}, means over seeds")
-    return outcome, log_to_mlflow("ranking", outcome)
+    common.table_artifact(f"ranking {benchmark}", rows, f"Supernets ranking networks of {benchmark}, means over seeds")
+    return outcome, common.log_to_mlflow("ranking", outcome)
 
 
 if __name__ == "__main__":
-    main(command_of(ranking, prepared, render.show_ranking, RankingSettings))
+    common.main(common.command_of(ranking, prepared, render.show_ranking, options.RankingSettings))

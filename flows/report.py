@@ -11,10 +11,9 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.common import DATA, OutOption, command_of, log_to_mlflow, main, say
+from flows import common
 from lissnas.artifacts.stage_run import Outcome
-from lissnas.cli import render
-from lissnas.cli.options import ForceOption
+from lissnas.cli import options, render
 from lissnas.config import ParamFiles
 from lissnas.shrinkers import description
 from lissnas.stages.report.stage import report_stage
@@ -25,19 +24,19 @@ REPORT = Path("report")
 
 @flow(name="report", flow_run_name="report", persist_result=False)
 def report(
-    out: OutOption = None,
+    out: common.OutOption = None,
     params: ParamFiles = None,
     overrides: dict[str, Any] | None = None,
-    force: ForceOption = False,
+    force: options.ForceOption = False,
 ) -> tuple[Outcome, str]:
     """Make the report of the pipeline's benchmarks in `out`, log it to MLflow."""
     checked = description.load_params(params, overrides)
-    outcome = report_stage(checked, DATA, RESULTS, out or REPORT, say, force)
+    outcome = report_stage(checked, common.DATA, RESULTS, out or REPORT, common.say, force)
     lines = (outcome.folder / "report.md").read_text().splitlines()
     first_picture = next((i for i, line in enumerate(lines) if line.startswith("![")), len(lines))
     create_markdown_artifact("\n".join(lines[: first_picture - 2]), key="report", description="What the numbers say")
-    return outcome, log_to_mlflow("report", outcome)
+    return outcome, common.log_to_mlflow("report", outcome)
 
 
 if __name__ == "__main__":
-    main(command_of(report, description.load_params, render.show_report))
+    common.main(common.command_of(report, description.load_params, render.show_report))

@@ -14,21 +14,9 @@ from typing import Annotated, Any
 import typer
 from prefect import flow
 
-from flows.common import (
-    DATA,
-    OutOption,
-    command_of,
-    limit_gpu_tasks,
-    log_to_mlflow,
-    main,
-    one_shot_group,
-    table_artifact,
-    train_step,
-    training_log,
-)
+from flows import common
 from lissnas.artifacts.stage_run import Outcome
-from lissnas.cli import render
-from lissnas.cli.options import ForceOption, RetrainSettings, SearchedOption, SeedOption, TableOption
+from lissnas.cli import options, render
 from lissnas.config import ParamFiles
 from lissnas.shrinkers import description
 from lissnas.stages.one_shot import check
@@ -49,28 +37,30 @@ def prepared(
     """Return the stage, checked; raises UserError for any mistake."""
     checked, space, truth = description.load_searched(benchmark, params, overrides, table)
     check(checked, space)
-    return partial(retrain_stage, checked, space.name, found, seed, out or DATA / "retrain" / benchmark, truth)
+    return partial(retrain_stage, checked, space.name, found, seed, out or common.DATA / "retrain" / benchmark, truth)
 
 
 @flow(name="retrain", flow_run_name="retrain {benchmark} seed {seed}", persist_result=False)
 def retrain(
-    benchmark: SearchedOption,
+    benchmark: options.SearchedOption,
     found: FoundOption,
-    seed: SeedOption = 0,
-    out: OutOption = None,
+    seed: options.SeedOption = 0,
+    out: common.OutOption = None,
     params: ParamFiles = None,
-    table: TableOption = None,
+    table: options.TableOption = None,
     overrides: dict[str, Any] | None = None,
-    force: ForceOption = False,
+    force: options.ForceOption = False,
     group: str | None = None,
 ) -> tuple[Outcome, str]:
     """Retrain the best of the search in `found` into `out`, log it to MLflow."""
     stage = prepared(benchmark, found, seed, out, params, table, overrides)
-    limit_gpu_tasks()
-    outcome = stage(train_step("retrain"), training_log(), force)
-    table_artifact(f"retrained {benchmark} seed {seed}", outcome.csv("retrained.csv"), "Networks trained from scratch")
-    return outcome, log_to_mlflow("retrain", outcome, seed, group or one_shot_group(benchmark, seed))
+    common.limit_gpu_tasks()
+    outcome = stage(common.train_step("retrain"), common.training_log(), force)
+    common.table_artifact(
+        f"retrained {benchmark} seed {seed}", outcome.csv("retrained.csv"), "Networks trained from scratch"
+    )
+    return outcome, common.log_to_mlflow("retrain", outcome, seed, group or common.one_shot_group(benchmark, seed))
 
 
 if __name__ == "__main__":
-    main(command_of(retrain, prepared, render.show_retrained, RetrainSettings, joins=True))
+    common.main(common.command_of(retrain, prepared, render.show_retrained, options.RetrainSettings, joins=True))

@@ -11,30 +11,10 @@ from typing import Any
 
 from prefect import flow
 
-from flows.common import (
-    DATA,
-    OutOption,
-    command_of,
-    limit_gpu_tasks,
-    log_to_mlflow,
-    main,
-    one_shot_group,
-    search_log,
-    table_artifact,
-    train_step,
-)
+from flows import common
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.benchmarks import Benchmark
-from lissnas.cli import render
-from lissnas.cli.options import (
-    ForceOption,
-    SearchedOption,
-    SearchSettings,
-    SeedOption,
-    SubspaceOption,
-    SupernetOption,
-    TableOption,
-)
+from lissnas.cli import options, render
 from lissnas.config import ParamFiles, Params
 from lissnas.oracles.base import Oracle
 from lissnas.shrinkers import description
@@ -60,25 +40,31 @@ def prepared(
 
 @flow(name="search", flow_run_name="search {benchmark} seed {seed}", persist_result=False)
 def search(
-    benchmark: SearchedOption,
-    subspace: SubspaceOption,
-    supernet: SupernetOption = None,
-    seed: SeedOption = 0,
-    out: OutOption = None,
+    benchmark: options.SearchedOption,
+    subspace: options.SubspaceOption,
+    supernet: options.SupernetOption = None,
+    seed: options.SeedOption = 0,
+    out: common.OutOption = None,
     params: ParamFiles = None,
-    table: TableOption = None,
+    table: options.TableOption = None,
     overrides: dict[str, Any] | None = None,
-    force: ForceOption = False,
+    force: options.ForceOption = False,
     group: str | None = None,
 ) -> tuple[Outcome, str]:
     """Search the space in `subspace` into `out`, log it to MLflow."""
     checked, space, truth, members, oracle, digest = prepared(benchmark, subspace, supernet, params, table, overrides)
-    limit_gpu_tasks()
-    folder, call, log = out or DATA / "search" / benchmark, train_step("search"), search_log(checked.search.generations)
+    common.limit_gpu_tasks()
+    folder, call, log = (
+        out or common.DATA / "search" / benchmark,
+        common.train_step("search"),
+        common.search_log(checked.search.generations),
+    )
     outcome = search_stage(checked, space, members, oracle, digest, seed, folder, truth, call, log, force)
-    table_artifact(f"found {benchmark} seed {seed}", outcome.json(TOP), f"The best networks of {benchmark}")
-    return outcome, log_to_mlflow("search", outcome, seed, group or one_shot_group(benchmark, seed))
+    common.table_artifact(f"found {benchmark} seed {seed}", outcome.json(TOP), f"The best networks of {benchmark}")
+    return outcome, common.log_to_mlflow("search", outcome, seed, group or common.one_shot_group(benchmark, seed))
 
 
 if __name__ == "__main__":
-    main(command_of(search, prepared, lambda outcome: render.show_search(outcome, None), SearchSettings))
+    common.main(
+        common.command_of(search, prepared, lambda outcome: render.show_search(outcome, None), options.SearchSettings)
+    )

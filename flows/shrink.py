@@ -11,10 +11,9 @@ from typing import Any
 
 from prefect import flow
 
-from flows.common import OutOption, as_task, command_of, folder_of, log_to_mlflow, main, say, table_artifact
+from flows import common
 from lissnas.artifacts.stage_run import Outcome
-from lissnas.cli import render
-from lissnas.cli.options import ForceOption, LocalityOption, SeedOption, ShrinkSettings, ThreadsOption
+from lissnas.cli import options, render
 from lissnas.config import ParamFiles, Params
 from lissnas.predictors.accuracy import Scorer
 from lissnas.shrinkers import lissnas as method
@@ -29,14 +28,14 @@ that it gave it to, and one of Prefect's threads would be the last to let go of 
 
 
 # -- the steps of the method, each a task ----------------------------------------------------------
-sample = as_task(method.sample)
-adopt = as_task(method.adopt)
-enter_labels = as_task(method.enter_labels)
-predict = as_task(method.predict)
-select_seeds = as_task(method.select_seeds)
-generate_neighbors = as_task(method.generate_neighbors)
-check_convergence = as_task(method.check_convergence)
-label = as_task(method.label)
+sample = common.as_task(method.sample)
+adopt = common.as_task(method.adopt)
+enter_labels = common.as_task(method.enter_labels)
+predict = common.as_task(method.predict)
+select_seeds = common.as_task(method.select_seeds)
+generate_neighbors = common.as_task(method.generate_neighbors)
+check_convergence = common.as_task(method.check_convergence)
+label = common.as_task(method.label)
 TASKS: dict[str, Any] = {
     step.name: step
     for step in (
@@ -60,20 +59,20 @@ def prepared(
     what: Description, seed: int, out: Path | None, params: ParamFiles, overrides: dict[str, Any] | None
 ) -> tuple[Params, Source, Path]:
     """Return checked parameters, the source and the result's folder; raises UserError for any mistake."""
-    folder = out or folder_of("shrunk", what.name) / f"seed-{seed}"
+    folder = out or common.folder_of("shrunk", what.name) / f"seed-{seed}"
     return *what.load(params, overrides, folder), folder
 
 
 @flow(name="shrink", flow_run_name="shrink {what.name} seed {seed}", persist_result=False)
 def shrink(
     what: Description,
-    seed: SeedOption = 0,
-    out: OutOption = None,
+    seed: options.SeedOption = 0,
+    out: common.OutOption = None,
     params: ParamFiles = None,
     overrides: dict[str, Any] | None = None,
-    locality: LocalityOption = None,
-    threads: ThreadsOption = 0,
-    force: ForceOption = False,
+    locality: options.LocalityOption = None,
+    threads: options.ThreadsOption = 0,
+    force: options.ForceOption = False,
 ) -> tuple[Outcome, str]:
     """Shrink a benchmark's space, or one of your own, into `out`, and log it to MLflow.
 
@@ -81,18 +80,18 @@ def shrink(
     """
     checked, source, folder = prepared(what, seed, out, params, overrides)
     outcome = shrink_stage(checked, source, seed, folder, run_as_task, say_iteration, force, threads, locality)
-    table_artifact(
+    common.table_artifact(
         f"iterations {source.name} seed {seed}",
         outcome.table("iterations.parquet").to_pylist(),
         f"{source.name}, seed {seed}: {render.shrink_line(outcome.metrics, source.metric)}",
     )
-    return outcome, log_to_mlflow("shrink", outcome, seed)
+    return outcome, common.log_to_mlflow("shrink", outcome, seed)
 
 
 def say_iteration(state: State) -> None:
     """Log a line about the last iteration."""
-    say(render.iteration_line(state))
+    common.say(render.iteration_line(state))
 
 
 if __name__ == "__main__":
-    main(command_of(shrink, prepared, render.show_shrink, ShrinkSettings))
+    common.main(common.command_of(shrink, prepared, render.show_shrink, options.ShrinkSettings))

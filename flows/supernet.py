@@ -15,20 +15,9 @@ from typing import Annotated, Any
 import typer
 from prefect import flow
 
-from flows.common import (
-    DATA,
-    OutOption,
-    command_of,
-    limit_gpu_tasks,
-    log_to_mlflow,
-    main,
-    one_shot_group,
-    train_step,
-    training_log,
-)
+from flows import common
 from lissnas.artifacts.stage_run import Outcome
-from lissnas.cli import render
-from lissnas.cli.options import ForceOption, SearchedOption, SeedOption, TrainingSettings
+from lissnas.cli import options, render
 from lissnas.config import ParamFiles
 from lissnas.shrinkers import description
 from lissnas.spaces.members import read_members
@@ -52,27 +41,27 @@ def prepared(
     checked, space, _ = description.load_searched(benchmark, params, overrides, None)
     check(checked, space)
     members = None if subspace is None else read_members(subspace, space)
-    return partial(supernet_stage, checked, space, members, seed, out or DATA / "supernet" / benchmark)
+    return partial(supernet_stage, checked, space, members, seed, out or common.DATA / "supernet" / benchmark)
 
 
 @flow(name="supernet", flow_run_name="supernet {benchmark} seed {seed}", persist_result=False)
 def supernet(
-    benchmark: SearchedOption,
+    benchmark: options.SearchedOption,
     subspace: WholeOption = None,
-    seed: SeedOption = 0,
-    out: OutOption = None,
+    seed: options.SeedOption = 0,
+    out: common.OutOption = None,
     params: ParamFiles = None,
     overrides: dict[str, Any] | None = None,
-    force: ForceOption = False,
+    force: options.ForceOption = False,
     group: str | None = None,
 ) -> tuple[Outcome, str]:
     """Train a supernet on the space in `subspace`, or the whole one, into `out`; log it to MLflow."""
     stage = prepared(benchmark, subspace, seed, out, params, overrides)
-    limit_gpu_tasks()
-    log = training_log()
-    outcome = stage(train_step("supernet"), lambda progress: log("supernet", progress), force)
-    return outcome, log_to_mlflow("supernet", outcome, seed, group or one_shot_group(benchmark, seed))
+    common.limit_gpu_tasks()
+    log = common.training_log()
+    outcome = stage(common.train_step("supernet"), lambda progress: log("supernet", progress), force)
+    return outcome, common.log_to_mlflow("supernet", outcome, seed, group or common.one_shot_group(benchmark, seed))
 
 
 if __name__ == "__main__":
-    main(command_of(supernet, prepared, render.show_supernet, TrainingSettings, joins=True))
+    common.main(common.command_of(supernet, prepared, render.show_supernet, options.TrainingSettings, joins=True))
