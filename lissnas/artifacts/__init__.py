@@ -13,6 +13,7 @@ from lissnas.artifacts.formats import (
     sha256,
     to_csv,
     to_json,
+    to_markdown,
     to_parquet,
     to_parquet_parts,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "tasks_of",
     "to_csv",
     "to_json",
+    "to_markdown",
     "to_parquet",
     "to_parquet_parts",
     "to_record",

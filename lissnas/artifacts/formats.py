@@ -66,6 +66,12 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def to_markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table of texts, without an end of line after its last row."""
+    lines = [[cell.replace("|", "\\|") for cell in cells] for cells in (columns, ["---"] * len(columns), *rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
 def rows_to_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Return a parquet file of rows, null where a row lacks a column."""
     filled = _filled(rows)

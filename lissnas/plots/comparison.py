@@ -10,11 +10,13 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from lissnas.metrics.quality import error_edf
-from lissnas.plots.figures import BLUE, GREY, ORANGE, plain, wrap
+from lissnas.plots.figures import BLUE, GREY, ORANGE, grid, plain, sheet, wrap
 from lissnas.spaces import FloatArray
 
 STEPS = 2_000
 """Steps of an EDF that are drawn; more can't be seen."""
+LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 8, "bbox_to_anchor": (1.01, 1), "loc": "upper left"}
+"""Where many methods are named: to the right of the axes."""
 
 
 def colours(methods: Sequence[str]) -> dict[str, Any]:
@@ -29,8 +31,7 @@ def means(
     summary: Sequence[Mapping[str, Any]], title: str, metric: str, full_mean: float, references: Collection[str]
 ) -> Figure:
     """Draw each method's mean with its interval, and ours cut to the same size; names of `references` in italics."""
-    figure = Figure(figsize=(8, 0.9 + 0.32 * len(summary)), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = sheet(title, 8, 0.9 + 0.32 * len(summary))
     at = np.arange(len(summary))[::-1]
     mean = np.array([r["mean_true"] for r in summary])
     half = np.array([(r["mean_true_high"] - r["mean_true_low"]) / 2 for r in summary])
@@ -45,7 +46,6 @@ def means(
         text.set_fontstyle("italic" if r["method"] in references else "normal")
     axes.set_xlabel(f"mean of the shrunk space (of the full one {full_mean:.4g}):\n{metric}")
     plain(axes)
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     return figure
 
 
@@ -53,8 +53,7 @@ def diversity(
     summary: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]], title: str, metric: str
 ) -> Figure:
     """Draw each method's mean against its FLOPs coverage, and our curve over `diversity`."""
-    figure = Figure(figsize=(7.5, 5), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = sheet(title, 7.5, 5)
     shown = colours([r["method"] for r in summary])
     own = [c for c in curve if c["method"] == "lissnas"] or list(curve)
     points = []
@@ -70,15 +69,13 @@ def diversity(
     axes.set_xlabel("share of the full space's FLOPs bins that are occupied")
     axes.set_ylabel(f"mean of the shrunk space:\n{wrap(metric)}")
     plain(axes)
-    axes.legend(frameon=False, fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left")
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    axes.legend(**LEGEND)
     return figure
 
 
 def edfs(spaces: Mapping[str, FloatArray], window: float, title: str, metric: str) -> Figure:
     """Draw the error EDF of each space on the common window (the paper's Figures 4 and 8)."""
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = sheet(title, 7.5, 4.5)
     best = max(float(v.max()) for v in spaces.values())
     shown = colours(list(spaces))
     for name, values in spaces.items():
@@ -90,30 +87,22 @@ def edfs(spaces: Mapping[str, FloatArray], window: float, title: str, metric: st
     axes.set(xlim=(0, window), ylim=(0, 1.02), ylabel="share of architectures")
     axes.set_xlabel(f"distance to the best: {metric}")
     plain(axes)
-    axes.legend(frameon=False, fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left")
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    axes.legend(**LEGEND)
     return figure
 
 
 def cost_histograms(counts: Mapping[str, Sequence[int]], edges: Sequence[float], cost: str, title: str) -> Figure:
     """Draw how each space spreads over the full space's range of a cost (the paper's Figure 5), a panel each."""
     names = list(counts)
-    columns = 4
-    lines = -(-len(names) // columns)
-    figure = Figure(figsize=(11, 1.9 * lines), layout="constrained")
-    panels = np.atleast_2d(figure.subplots(lines, columns, sharex=True))
-    scale = 1e6
+    figure, panels = grid(title, len(names), 4, (2.75, 1.9), sharex=True)
     shown = colours(names)
-    for axes, name in zip(panels.ravel(), names, strict=False):
+    for axes, name in zip(panels, names, strict=True):
         share = np.array(counts[name]) / max(1, sum(counts[name]))
-        axes.stairs(share, np.array(edges) / scale, fill=True, color=shown[name], alpha=0.85)
+        axes.stairs(share, np.array(edges) / 1e6, fill=True, color=shown[name], alpha=0.85)
         occupied = sum(c > 0 for c in counts[name])
         axes.set_title(f"{name} ({occupied} of {len(share)} bins)", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
-    for axes in panels.ravel()[len(names) :]:
-        axes.set_visible(False)
     figure.supxlabel(f"{cost}, millions", fontsize=9)
     figure.supylabel("share of architectures", fontsize=9)
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     return figure

@@ -19,12 +19,13 @@ BLUE, ORANGE, GREY = "#2563a8", "#d1692a", "#8a8f98"
 WRITTEN_OUT = 10**10
 """Numbers of networks from here on are given to three digits."""
 COLOURS = (GREY, BLUE, ORANGE)
+ENDS = ("", "_low", "_high")
+"""Ends of the columns of a value and of its interval."""
 
 
 def iterations(records: Sequence[Mapping[str, Any]], title: str, metric: str) -> Figure:
     """Draw the size of the space and its mean, predicted and (with a table) true, by iteration."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    sizes, means = figure.subplots(1, 2)
+    figure, (sizes, means) = sheet(title, 9, 3.6, 2)
     at = [r["iteration"] for r in records]
     sizes.plot(at, [r["seen"] for r in records], color=GREY, marker="o", label="seen so far (queries)")
     sizes.plot(at, [r["size"] for r in records], color=BLUE, marker="o", label="size of the space")
@@ -38,15 +39,13 @@ def iterations(records: Sequence[Mapping[str, Any]], title: str, metric: str) ->
     for axes in (sizes, means):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         plain(axes)
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     return figure
 
 
 def error_distributions(spaces: Mapping[str, FloatArray], title: str, metric: str) -> Figure:
     """Draw the error EDF of each space; the error is the distance to the best value of them all."""
     top = max(float(values.max()) for values in spaces.values())
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = sheet(title, 6.4, 4)
     widest = 0.0
     for (name, values), colour in zip(spaces.items(), COLOURS, strict=False):
         errors, share = error_edf(values, top)
@@ -55,7 +54,6 @@ def error_distributions(spaces: Mapping[str, FloatArray], title: str, metric: st
     axes.set(xlim=(0, widest or 1), ylim=(0, 1.02), ylabel="share of architectures")
     axes.set_xlabel(f"distance to the best: {metric}")
     plain(axes)
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     return figure
 
 
@@ -63,21 +61,14 @@ def locality(
     rows: Sequence[Mapping[str, Any]], walks: Sequence[Mapping[str, Any]], threshold: int, title: str, metric: str
 ) -> Figure:
     """Draw correlation and accuracy difference by edit distance and kind of edit, and along walks (Figure 2)."""
-    figure = Figure(figsize=(12, 3.8), layout="constrained")
-    correlation, difference, along = figure.subplots(1, 3)
-    colours = (BLUE, ORANGE, GREY)
-    for change, colour in zip(dict.fromkeys(r["change"] for r in rows), colours, strict=False):
+    figure, (correlation, difference, along) = sheet(title, 12, 3.8, 3)
+    for change, colour in zip(dict.fromkeys(r["change"] for r in rows), (BLUE, ORANGE, GREY), strict=False):
         own = [r for r in rows if r["change"] == change]
         at = [r["distance"] for r in own]
         for axes, name in ((correlation, "correlation"), (difference, "aad")):
-            axes.plot(at, [r[name] for r in own], color=colour, marker="o", label=change)
-            low, high = ([r[f"{name}_{end}"] for r in own] for end in ("low", "high"))
-            axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
+            band(axes, at, [[r[f"{name}{end}"] for r in own] for end in ENDS], colour, change)
     lags = [w["lag"] for w in walks]
-    along.plot(lags, [w["rwa"] for w in walks], color=BLUE, marker="o", label="autocorrelation")
-    along.fill_between(
-        lags, [w["rwa_low"] for w in walks], [w["rwa_high"] for w in walks], color=BLUE, alpha=0.2, linewidth=0
-    )
+    band(along, lags, [[w[f"rwa{end}"] for w in walks] for end in ENDS], BLUE, "autocorrelation")
     for axes in (correlation, along):
         axes.axhline(0.3, color=GREY, linewidth=1, linestyle="--", label="weak below")
         axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1)
@@ -89,14 +80,12 @@ def locality(
     for axes in (correlation, difference, along):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         plain(axes)
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     return figure
 
 
 def differences(bins: Sequence[Mapping[str, Any]], title: str, metric: str) -> Figure:
     """Draw the distribution of the absolute difference by edit distance (the paper's Figure 7)."""
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = sheet(title, 6.4, 4)
     distances = list(dict.fromkeys(b["distance"] for b in bins))
     for distance, colour in zip(distances, (BLUE, ORANGE, GREY, "#3c8d5a", "#8656a8"), strict=False):
         own = [b for b in bins if b["distance"] == distance]
@@ -106,25 +95,21 @@ def differences(bins: Sequence[Mapping[str, Any]], title: str, metric: str) -> F
     axes.set(ylabel="share of pairs", xlim=(0, None))
     axes.set_xlabel(f"absolute difference: {wrap(metric)}")
     plain(axes)
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     return figure
 
 
 def training(curve: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """Draw the loss by step."""
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = sheet(title, 6.4, 3.6)
     axes.plot([p["step"] for p in curve], [p["loss"] for p in curve], color=BLUE, label="training loss")
     axes.set(xlabel="step", ylabel="cross-entropy")
     plain(axes)
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     return figure
 
 
 def history(columns: Mapping[str, Any], title: str) -> Figure:
     """Draw every evaluated network: its score against its multiply-adds, by generation."""
-    figure = Figure(figsize=(6.8, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = sheet(title, 6.8, 4)
     at = np.asarray(columns["flops"]) / 1e6 if "flops" in columns else np.arange(len(columns["score"]))
     points = axes.scatter(at, columns["score"], c=columns["generation"], s=14, cmap="viridis")
     best = int(np.argmax(columns["score"]))
@@ -132,30 +117,49 @@ def history(columns: Mapping[str, Any], title: str) -> Figure:
     axes.set(xlabel="multiply-adds, millions" if "flops" in columns else "evaluation", ylabel="score")
     figure.colorbar(points, ax=axes, label="generation")
     plain(axes)
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     return figure
 
 
 def ranking(scored: Sequence[Mapping[str, Any]], title: str, metric: str) -> Figure:
-    """Draw what supernets say of networks of our space against the truth, a panel a trained space, first seed."""
+    """Draw scores by supernets of networks of our space against true values, a panel a trained space, first seed."""
     first = scored[0]["seed"]
     chosen = [r for r in scored if r["seed"] == first and r["sample"] == "ours"]
     methods = list(dict.fromkeys(r["method"] for r in scored))
-    columns = min(4, len(methods))
-    rows = -(-len(methods) // columns)
-    figure = Figure(figsize=(3.1 * columns, 2.9 * rows + 0.3), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
-    for axes, method in zip(panels.flat, methods, strict=False):
+    figure, panels = grid(f"{title}, networks of ours", len(methods), 4, (3.1, 2.9), sharex=True)
+    for axes, method in zip(panels, methods, strict=True):
         own = [r for r in chosen if r["method"] == method]
         colour = BLUE if method == "lissnas" else GREY
         axes.scatter([r["true"] for r in own], [r["score"] for r in own], s=10, color=colour, label=method)
         plain(axes)
-    for axes in panels.flat[len(methods) :]:
-        axes.set_visible(False)
     figure.supxlabel(wrap(f"true {metric}"), fontsize=10)
     figure.supylabel("accuracy in the supernet, %", fontsize=10)
-    figure.suptitle(f"{title}, networks of ours", x=0.01, ha="left", fontweight="bold")
     return figure
+
+
+def sheet(
+    title: str, width: float, height: float, columns: int = 1, rows: int = 1, **shared: Any
+) -> tuple[Figure, list[Any]]:
+    """Return a figure of a size in inches with a bold title, and its axes row by row."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure, list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
+
+
+def grid(title: str, n: int, columns: int, size: tuple[float, float], **shared: Any) -> tuple[Figure, list[Any]]:
+    """Return a figure of `n` panels of a size in inches, at most `columns` in a row, and their axes."""
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    figure, axes = sheet(title, size[0] * columns, size[1] * rows + 0.3, columns, rows, **shared)
+    for unused in axes[n:]:
+        unused.set_visible(False)
+    return figure, axes[:n]
+
+
+def band(axes: Any, at: Any, values: Any, colour: str, label: str) -> None:
+    """Draw a line with the band of its interval; `values` are the line's, and the interval's low and high ends."""
+    middle, low, high = values
+    axes.plot(at, middle, color=colour, marker="o", label=label)
+    axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
 def plain(axes: Any) -> None:

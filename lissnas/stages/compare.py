@@ -202,124 +202,106 @@ def _metrics(name: str, summary: Sequence[Mapping[str, Any]], seeds: int) -> dic
 
 def markdown(ground: Ground, summary: Sequence[Mapping[str, Any]]) -> str:
     """Return the summary as a Markdown page: what was measured, a row a method, what stands out."""
-    values, source = ground.values, ground.source
-    seeds = int(summary[0]["seeds"])
-    plural = "s" if seeds > 1 else ""
-    over = f"Means over {seeds} seed{plural}; ± is half of the 95 % interval. All methods of a seed ask"
-    about = f"{source.metric}: mean {values.mean():.4g}, best {values.max():.4g}."
+    values, source, seeds = ground.values, ground.source, summary[0]["seeds"]
+    about = f"{source.metric}: mean {values.mean():.4g}, best {values.max():.4g}"
+    common = f"Means over {seeds} seed{'s' if seeds > 1 else ''}; ± is half of the 95 % interval. All methods of a seed"
+    ours = "*Ours* is the best of what `lissnas` saw, cut to the method's size"
     if source.truth is None:
-        said = [
-            f"{ground.full_size:,} architectures; in a uniform sample of {len(values):,} {about[:-1]};",
-            f"the best that is known has {summary[0]['best_known']:.5g}. {'. '.join(source.notes)}.",
-            "",
-            over,
-            "the same surrogate directly, within the query budget that `lissnas` used. Sets are judged by all of their",
-            f"members, products by a uniform sample of {comparison.JUDGED:,}, so their best is that of the sample.",
-            "*Ours* is the best of what `lissnas` saw, cut to the method's size.",
-        ]
-        table = _untabled_rows(summary, seeds)
+        text = (
+            f"{ground.full_size:,} architectures; in a uniform sample of {len(values):,} {about}; "
+            f"the best known value is {summary[0]['best_known']:.5g}. {'. '.join(source.notes)}.\n\n"
+            f"{common} query the same surrogate directly, within the query budget that `lissnas` used. Sets are "
+            f"evaluated by all of their members, products by a uniform sample of {comparison.JUDGED:,}, so their best "
+            f"is that of the sample. {ours}."
+        )
     else:
-        said = [
-            f"{len(values):,} architectures, {about}",
-            over,
-            "the same predictor, fitted once on uniform labels, within the query budget that `lissnas` used;",
-            "`lissnas_collect` alone collects its labels as it goes. "
-            "*Ours* is the best of what `lissnas` saw, cut to the",
-            "method's size; p is Wilcoxon's signed-rank test of the difference, Holm-corrected over the rivals.",
-        ]
-        table = _tabled_rows(summary, seeds)
-    return "\n".join([f"# Methods compared on {source.name}", "", *said, "", *table, "", *remarks(summary), ""])
-
-
-def _tabled_rows(summary: Sequence[Mapping[str, Any]], seeds: int) -> list[str]:
-    lines = [
-        "| method | size | queries | mean | ours, same size | difference | ahead | p | best kept | ours | of ten best "
-        "| good | FLOPs coverage | above our curve |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for r in summary:
-        half = (r["mean_true_high"] - r["mean_true_low"]) / 2
-        p = "" if r["p_holm"] is None else f"{r['p_holm']:.3f}"
-        above = {None: "", True: "**yes**", False: "no"}[r.get("above_curve")]
-        coverage = f"{r['flops_coverage']:.2f}" if "flops_coverage" in r else ""
-        lines.append(
-            f"| {r['method']} | {r['size']:,.0f} | {r['queries']:,.0f} | {r['mean_true']:.4g} ± {half:.2g} | "
-            f"{r['ours_mean_true']:.4g} | {r['ours_minus']:+.3g} | {r['ours_ahead']}/{seeds} | {p} | "
-            f"{seeds * r['kept_best']:.0f}/{seeds} | {seeds * r['ours_kept_best']:.0f}/{seeds} | "
-            f"{r['top10_kept']:.1f} | {100 * r['p_good']:.0f} % | {coverage} | {above} |"
+        text = (
+            f"{len(values):,} architectures, {about}. {common} query the same predictor, fitted once on uniform "
+            "labels, within the query budget that `lissnas` used; `lissnas_collect` alone collects its labels as it "
+            f"goes. {ours}; p is Wilcoxon's signed-rank test of the difference, Holm-corrected over the rivals."
         )
-    return lines
+    cells = [method_cells(r) for r in summary]
+    table = artifacts.to_markdown([*cells[0]], [[*row.values()] for row in cells])
+    return "\n".join([f"# Methods compared on {source.name}", "", text, "", table, "", *remarks(summary), ""])
 
 
-def _untabled_rows(summary: Sequence[Mapping[str, Any]], seeds: int) -> list[str]:
-    lines = [
-        "| method | size | queries | mean | ours, same size | difference | ahead | best | ours, same size | good "
-        "| EDF area | FLOPs coverage |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for r in summary:
-        half = (r["mean_true_high"] - r["mean_true_low"]) / 2
-        coverage = f"{r['flops_coverage']:.2f}" if "flops_coverage" in r else ""
-        lines.append(
-            f"| {r['method']} | {r['size']:,.0f} | {r['queries']:,.0f} | {r['mean_true']:.5g} ± {half:.2g} | "
-            f"{r['ours_mean_true']:.5g} | {r['ours_minus']:+.3g} | {r['ours_ahead']}/{seeds} | {r['max_true']:.5g} | "
-            f"{r['ours_max_true']:.5g} | {100 * r['p_good']:.0f} % | {r['edf_auc']:.3f} | {coverage} |"
-        )
-    return lines
+def method_cells(r: Mapping[str, Any]) -> dict[str, str]:
+    """Return what tables show of a method's summary, by column; other columns if there is no table of true values."""
+    seeds = r["seeds"]
+    cells = {
+        "method": r["method"],
+        "size": f"{r['size']:,.0f}",
+        "queries": f"{r['queries']:,.0f}",
+        "mean": f"{r['mean_true']:#.5g} ± {(r['mean_true_high'] - r['mean_true_low']) / 2:.2g}",
+        "ours, same size": f"{r['ours_mean_true']:#.5g}",
+        "difference": f"{r['ours_minus']:+.3g}",
+        "ahead": f"{r['ours_ahead']}/{seeds}",
+    }
+    if "kept_best" in r:
+        cells |= {
+            "p": "" if r["p_holm"] is None else f"{r['p_holm']:.3f}",
+            "best kept": f"{seeds * r['kept_best']:.0f}/{seeds}",
+            "ours keeps it": f"{seeds * r['ours_kept_best']:.0f}/{seeds}",
+            "of ten best": f"{r['top10_kept']:.1f}",
+        }
+    else:
+        cells |= {"best": f"{r['max_true']:#.5g}", "ours, same size's best": f"{r['ours_max_true']:#.5g}"}
+    coverage = r.get("flops_coverage")
+    return cells | {
+        "good": f"{100 * r['p_good']:.0f} %",
+        "EDF area": f"{r['edf_auc']:.3f}",
+        "FLOPs coverage": "" if coverage is None else f"{coverage:.2f}",
+        "above our curve": {None: "", True: "yes", False: "no"}[r.get("above_curve")],
+    }
 
 
 def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return in plain words where ours does not lead, and what the numbers can't show."""
+    by_name = {r["method"]: r for r in summary}
     rivals = [r for r in summary if r["method"] not in REFERENCES]
-    behind = [r["method"] for r in rivals if r["ours_minus"] <= 0]
-    lost = [r["method"] for r in rivals if "kept_best" in r and r["ours_kept_best"] < r["kept_best"]]
-    tabled = not summary or "kept_best" in summary[0]
-    above = [r["method"] for r in rivals if r.get("above_curve")]
-    unsure = [r["method"] for r in rivals if r["ours_minus"] > 0 and r["p_holm"] >= 0.05]
-    said = [
-        _remark(
+
+    def claim(good: str, bad: str, names: list[str]) -> str:
+        return f"- {good}." if not names else f"- Not so: {bad} {', '.join(names)}."
+
+    lines = [
+        claim(
             "On the mean at equal size ours is ahead of the listed rivals as implemented; a plain best-first search is "
             "on par (under study)",
             "not ahead of",
-            behind,
+            [r["method"] for r in rivals if r["ours_minus"] <= 0],
         )
     ]
-    if tabled:
-        said.append(
-            _remark("No rival keeps the best network more often", "the best network is kept more often by", lost)
+    if "kept_best" in summary[0]:
+        lost = [r["method"] for r in rivals if r["ours_kept_best"] < r["kept_best"]]
+        lines.append(
+            claim("No rival keeps the best network more often", "the best network is kept more often by", lost)
         )
     else:
         below = [r["method"] for r in rivals if r["ours_max_true"] < r["max_true"]]
-        said.append(_remark("No rival has a better best network at equal size", "a better best network has", below))
-    said.append(
-        _remark("Our curve of mean against FLOPs coverage lies above every listed rival", "above our curve lie", above)
+        lines.append(claim("No rival has a better best network at equal size", "a better best network has", below))
+    above = [r["method"] for r in rivals if r.get("above_curve")]
+    lines.append(
+        claim("Our curve of mean against FLOPs coverage lies above every listed rival", "above our curve lie", above)
     )
-    if unsure:
-        said.append(f"- Ahead, but not significantly at 5 %: {', '.join(unsure)}.")
-    if summary and summary[0]["seeds"] < 6:
-        said.append("- With fewer than six seeds no difference can be significant in a signed-rank test.")
-    by_name = {r["method"]: r for r in summary}
-    if "score_all" in by_name:
-        r = by_name["score_all"]
-        said.append(
+    if unsure := [r["method"] for r in rivals if r["ours_minus"] > 0 and r["p_holm"] >= 0.05]:
+        lines.append(f"- Ahead, but not significantly at 5 %: {', '.join(unsure)}.")
+    if summary[0]["seeds"] < 6:
+        lines.append("- With fewer than six seeds no difference can be significant in a signed-rank test.")
+    if (r := by_name.get("score_all")) is not None:
+        lines.append(
             f"- `score_all` is the ceiling of any method on this predictor: {r['mean_true']:.4g} for "
             f"{r['queries']:,.0f} queries, ours {r['ours_mean_true']:.4g} for "
             f"{by_name.get('lissnas', r)['queries']:,.0f}. On a space that can be listed the method saves queries, "
             "not quality."
         )
-    if "flops" in by_name and by_name["flops"].get("kept_best", 0) >= 0.5:
-        said.append(
+    if (kept := by_name.get("flops", {}).get("kept_best", 0)) >= 0.5:
+        lines.append(
             "- Keeping the best network is a weak test: the costliest networks, ranked without any label, pass it "
-            f"in {100 * by_name['flops']['kept_best']:.0f} % of the runs. Judge by the mean at equal size."
+            f"in {100 * kept:.0f} % of the runs. Compare by the mean at equal size."
         )
-    if "lissnas_paper" in by_name:
-        paper = by_name["lissnas_paper"]
-        said.append(
-            f"- `lissnas_paper` reaches {paper['mean_true']:.4g} at {paper['size']:,.0f} networks. It returns the "
+    if (r := by_name.get("lissnas_paper")) is not None:
+        lines.append(
+            f"- `lissnas_paper` reaches {r['mean_true']:.4g} at {r['size']:,.0f} networks. It returns the "
             "nearer of two sizes, often its uniform first sample: no verdict on the paper's loop (under study)."
         )
-    return said
-
-
-def _remark(good: str, bad: str, names: Sequence[str]) -> str:
-    return f"- {good}." if not names else f"- Not so: {bad} {', '.join(names)}."
+    return lines

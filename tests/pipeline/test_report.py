@@ -129,7 +129,7 @@ def test_spaces_too_large_to_list_are_shown_with_who_judged(
     outcome = report_stage(params, data, results, tmp_path / "out")
     five = [r for r in rows(outcome, "table-5") if r["from"] == "study, 1 seed"]
     assert [(r["method"], r["size"]) for r in five] == [("original", "221,504"), ("lissnas", "1,000")]
-    assert "Judged by somebody: mean 70.00 to 75.00" in five[1]["remark"]
+    assert "Evaluated by somebody: mean 70.00 to 75.00" in five[1]["remark"]
     methods = rows(outcome, "methods-on-ofa-mobilenetv3")
     assert [r["method"] for r in methods] == ["full space", "lissnas", "flops"]
     assert (outcome.folder / "figures" / "error-edf-ofa-mobilenetv3.svg").exists()

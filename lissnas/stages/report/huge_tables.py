@@ -1,32 +1,27 @@
-"""What the report says of spaces too large to list: Tables 5 and 6, and methods that a surrogate judged."""
+"""Tables of spaces too large to list: Tables 5 and 6, and methods evaluated by a surrogate."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from lissnas import artifacts
 from lissnas.core.errors import UserError
 from lissnas.plots.figures import big
 from lissnas.spaces import FloatArray
+from lissnas.stages.compare import method_cells
 from lissnas.stages.report import paper
-from lissnas.stages.report.tables import NOT_YET, STUDY, Compared, Table, between, count, named, num, printed_name
-
-HUGE = "huge.csv"
-"""Committed result of `make study NAME=huge`."""
-COLUMNS = (
-    *("space", "full_size", "full_size_exact", "size", "size_low", "size_high", "size_exact", "kind", "queries"),
-    *("seconds", "memory_gib", "mean_full", "mean_shrunk", "judged_by"),
-)
+from lissnas.stages.report.tables import FULL, NOT_YET, STUDY, Compared, Table, named, num, printed_name
 
 
-@dataclass(frozen=True)
-class Huge:
-    """A space that is too large to list, shrunk by our method."""
+class Huge(BaseModel):
+    """A space that is too large to list, shrunk by our method: a row of `huge.csv` (`make study NAME=huge`)."""
+
+    model_config = ConfigDict(frozen=True)
 
     space: str
     full_size: int
@@ -51,14 +46,25 @@ class Huge:
         return self.full_size / self.size
 
     @property
+    def shown_size(self) -> str:
+        """The size as text, with its interval if it is measured."""
+        return (
+            big(self.size) if self.size_exact else f"{big(self.size)} ({big(self.size_low)} to {big(self.size_high)})"
+        )
+
+    @property
     def note(self) -> str:
-        """Who judged, and what it took."""
+        """What evaluated the space, and what the shrink took."""
         full = "" if self.full_size_exact else "The full size counts descriptions, some of the same network. "
         return (
-            f"{full}Judged by {self.judged_by}: mean {num(self.mean_full)} to {num(self.mean_shrunk)}. "
+            f"{full}Evaluated by {self.judged_by}: mean {num(self.mean_full)} to {num(self.mean_shrunk)}. "
             f"{self.kind.capitalize()}; {self.queries:,} queries, {self.seconds / 60:,.0f} min, "
             f"{self.memory_gib:.1f} GiB."
         )
+
+
+COLUMNS = tuple(Huge.model_fields)
+WHERE = f"{STUDY}, 1 seed"
 
 
 def read_huge(path: Path) -> list[Huge]:
@@ -67,74 +73,47 @@ def read_huge(path: Path) -> list[Huge]:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise UserError(f"{path}: expected the columns {', '.join(COLUMNS)}; make it: make study NAME=huge")
-        return [
-            Huge(
-                r["space"],
-                int(r["full_size"]),
-                r["full_size_exact"] == "true",
-                int(r["size"]),
-                int(r["size_low"]),
-                int(r["size_high"]),
-                r["size_exact"] == "true",
-                r["kind"],
-                int(r["queries"]),
-                float(r["seconds"]),
-                float(r["memory_gib"]),
-                float(r["mean_full"]),
-                float(r["mean_shrunk"]),
-                r["judged_by"],
-            )
-            for r in reader
-        ]
-
-
-def _size(h: Huge) -> str:
-    return big(h.size) if h.size_exact else f"{big(h.size)} ({big(h.size_low)} to {big(h.size_high)})"
+        return [Huge.model_validate(row) for row in reader]
 
 
 def table_5(found: Sequence[Huge]) -> Table:
-    """Return Table 5: sizes on MobileNet and AnyNetX, ours from the study beside the paper's."""
+    """Return Table 5: sizes on MobileNet and AnyNetX, ours from the study next to the paper's."""
     by_name = {printed_name(h.space): h for h in found}
-    where = f"{STUDY}, 1 seed"
     rows = []
     for p in paper.TABLE_5:
         h = by_name.get(p.space)
-        ours, note = [NOT_YET, "", ""], ""
+        ours, remark = [NOT_YET, "", ""], p.remark
         if h is not None and p.method == "original":
-            ours = [where, big(h.full_size), ""]
+            ours = [WHERE, big(h.full_size), ""]
         elif h is not None and p.method == "lissnas":
-            ours, note = [where, _size(h), big(h.factor)], h.note
-        remark = " ".join(part for part in (note, p.remark) if part)
-        rows.append([p.space, p.method, *ours, p.values["size"], p.values["factor"], remark])
+            ours, remark = [WHERE, h.shown_size, big(h.factor)], f"{h.note} {p.remark}".strip()
+        rows.append([p.space, p.method, *ours, *p.values.values(), remark])
     columns = ["space", "method", "from", "size", "factor", *named(paper.TABLE_5), "remark"]
-    return Table("Table 5", "Size reduction on spaces that can't be listed", columns, rows, _judges(found))
+    return Table("Table 5", "Size reduction on spaces that can't be listed", columns, rows, _remarks(found))
 
 
 def table_6(listed: Table, found: Sequence[Huge]) -> Table:
     """Return Table 6 with a row more for each huge space that is not in Table 5."""
     shown = {p.space for p in paper.TABLE_5}
-    new = [h for h in found if printed_name(h.space) not in shown]
-    printed = {p.space: p for p in paper.TABLE_6}
-    names = {printed_name(h.space) for h in new}
-    rows = [row for row in listed.rows if not (row[2] == NOT_YET and row[0] in names)]
-    for h in new:
-        p = printed.get(printed_name(h.space))
-        theirs = list(p.values.values()) if p else [""] * len(paper.TABLE_6[0].values)
-        ours = [big(h.full_size), _size(h), big(h.factor)]
-        rows.append([h.space, "lissnas", f"{STUDY}, 1 seed", *ours, *theirs, h.note])
-    return Table(listed.name, listed.title, listed.columns, rows, [*listed.remarks, *_judges(new)])
+    new = {printed_name(h.space): h for h in found if printed_name(h.space) not in shown}
+    printed = {p.space: [*p.values.values()] for p in paper.TABLE_6}
+    rows = [row for row in listed.rows if not (row[2] == NOT_YET and row[0] in new)]
+    for name, h in new.items():
+        ours = [big(h.full_size), h.shown_size, big(h.factor)]
+        rows.append([h.space, "lissnas", WHERE, *ours, *printed.get(name, ["", "", ""]), h.note])
+    return Table(listed.name, listed.title, listed.columns, rows, [*listed.remarks, *_remarks([*new.values()])])
 
 
-def _judges(found: Sequence[Huge]) -> list[str]:
+def _remarks(found: Sequence[Huge]) -> list[str]:
     if not found:
         return []
     return [
-        "No table of trained networks is public for these spaces: each row says who judged instead, and no mean here "
-        "is the ImageNet accuracy of a trained network. The target sizes are the paper's."
+        "No table of trained networks is public for these spaces: each row names what evaluated it instead, and no "
+        "mean here is the ImageNet accuracy of a trained network. The target sizes are the paper's."
     ]
 
 
-# -- methods that a surrogate judged -----------------------------------------------------------------
+# -- methods evaluated by a surrogate ----------------------------------------------------------------
 def read_judged(path: Path) -> Compared:
     """Return the committed comparison on a space without a table."""
     rows = artifacts.read_csv(path)
@@ -144,27 +123,18 @@ def read_judged(path: Path) -> Compared:
 
 
 def judged_table(c: Compared) -> Table:
-    """Return the full space and all methods on a space that a surrogate judged, ours at the same size beside each."""
-    columns = [
-        *("method", "size", "queries", "mean", "95 %", "ours, same size", "ahead", "best", "ours, same size's best"),
-        *("good", "EDF area", "FLOPs coverage"),
-    ]
-    full = ["full space", big(c.full["size"]), "", num(c.full["mean"]), "", "", "", num(c.full["best"])]
-    rows = [[*full, *[""] * (len(columns) - len(full))]]
-    for r in c.summary:
-        rows.append(
-            [
-                *(r["method"], count(r["size"]), count(r["queries"]), num(r["mean_true"]), between(r, "mean_true")),
-                *(num(r["ours_mean_true"]), f"{r['ours_ahead']}/{c.seeds}", num(r["max_true"])),
-                *(num(r["ours_max_true"]), f"{100 * r['p_good']:.0f} %", num(r["edf_auc"], 3)),
-                num(r.get("flops_coverage"), 2),
-            ]
-        )
+    """Return the full space and all methods on a space evaluated by a surrogate, ours at the same size next to each."""
+    rows = [method_cells(r) for r in c.summary]
+    full = {"method": FULL, "size": big(c.full["size"]), "mean": num(c.full["mean"]), "best": num(c.full["best"])}
     remark = (
         "Values are predicted, not those of trained networks, and the full space's are of a uniform sample of 100,000. "
-        "Sets are judged by all of their members, products by 10,000, so the best of a product is that of the sample."
+        "Sets are evaluated by all members, products by 10,000, so the best of a product is that of the sample."
     )
-    return Table(f"Methods on {c.benchmark}", f"Judged by a surrogate ({c.where}): {c.metric}", columns, rows, [remark])
+    columns = list(rows[0])
+    cells = [[row.get(name, "") for name in columns] for row in (full, *rows)]
+    return Table(
+        f"Methods on {c.benchmark}", f"Evaluated by a surrogate ({c.where}): {c.metric}", columns, cells, [remark]
+    )
 
 
 def read_quantiles(path: Path) -> dict[str, FloatArray]:
@@ -177,5 +147,4 @@ def read_quantiles(path: Path) -> dict[str, FloatArray]:
 
 def window(values: Mapping[str, FloatArray]) -> float:
     """Return how far an error window reaches: from the best of all to the full space's quantile of .05."""
-    full = values["full space"]
-    return float(max(v.max() for v in values.values()) - np.quantile(full, 0.05))
+    return float(max(v.max() for v in values.values()) - np.quantile(values[FULL], 0.05))

@@ -10,19 +10,22 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from lissnas.plots.figures import BLUE, ORANGE, plain
+from lissnas.plots.figures import BLUE, ORANGE, band, grid, plain
 from lissnas.shrinkers.comparison import interval
 from lissnas.spaces import FloatArray
 from lissnas.stages.report.page import Picture
 from lissnas.stages.report.tables import Table, count, num
 
 Row = Mapping[str, Any]
-UNIFORM, COLLECTED, SIX_ROUNDS = "uniform", "collected", "six rounds"
+UNIFORM = "uniform"
+COLLECTED = "collected"
+SIX_ROUNDS = "six rounds"
 COLOURS = {UNIFORM: ORANGE, COLLECTED: BLUE}
 SHARES = (0.9, 0.95, 0.98, 0.99)
-"""Shares of the most that was reached, which the labels are counted for."""
-FEW, MANY = 300, 1_000
-"""Collected labels that are to do what so many uniform ones do."""
+"""Shares of the maximum gain, for which the labels are counted."""
+FEW = 300
+"""Collected labels that are compared with MANY uniform ones."""
+MANY = 1_000
 COLUMNS = 3
 
 
@@ -53,18 +56,17 @@ class Point:
 
 def points(rows: Sequence[Row]) -> list[Point]:
     """Return the points of a study's rows, in their order."""
-    own: dict[tuple[str, str, int], list[Row]] = {}
+    groups: dict[tuple[str, str, int], list[Row]] = {}
     for r in rows:
-        own.setdefault((r["benchmark"], r["mode"], r["budget"]), []).append(r)
+        groups.setdefault((r["benchmark"], r["mode"], r["budget"]), []).append(r)
     out = []
-    for (benchmark, mode, budget), some in own.items():
-        mean = np.array([r["mean_true"] for r in some])
+    for key, group in groups.items():
+        labels, mean, gain, kept = (
+            np.array([float(r[name]) for r in group]) for name in ("labels", "mean_true", "gain", "kept_best")
+        )
         low, high = interval(mean)
-        gain = np.array([r["gain"] for r in some])
-        labels, kept = (float(np.mean([r[name] for r in some])) for name in ("labels", "kept_best"))
-        possible = float(some[0]["possible"])
-        point = Point(benchmark, mode, budget, labels, float(mean.mean()), (high - low) / 2, gain, possible, kept)
-        out.append(point)
+        possible = float(group[0]["possible"])
+        out.append(Point(*key, labels.mean(), mean.mean(), (high - low) / 2, gain, possible, kept.mean()))
     return out
 
 
@@ -79,7 +81,7 @@ def label_pictures(rows: Sequence[Row]) -> list[Picture]:
     caption = (
         "Gain of the shrunk space over the full one, as a share of the gain of as many networks, truly the best, by "
         "the labels spent: all uniform, or 40 % uniform and the rest collected as the space shrinks. Bands are "
-        f"Student's 95 % intervals over {max((len(p.gain) for p in points(rows)), default=0)} seeds."
+        f"Student's 95 % intervals over {_seeds(points(rows))} seeds."
     )
     return [Picture("The label curve", caption, label_figure(rows))] if rows else []
 
@@ -92,45 +94,47 @@ def _names(found: Sequence[Point]) -> list[str]:
     return list(dict.fromkeys(p.benchmark for p in found))
 
 
+def _seeds(found: Sequence[Point]) -> int:
+    return max((len(p.gain) for p in found), default=0)
+
+
 def _curve(found: Sequence[Point]) -> Table:
     by, rows = _of(found), []
     for name, budget in dict.fromkeys((p.benchmark, p.budget) for p in found):
-        both = [by.get((name, mode, budget)) for mode in COLOURS]
         cells = [name, count(budget)]
-        for p in both:
+        for mode in COLOURS:
+            p = by.get((name, mode, budget))
             cells += ["", "", ""] if p is None else [_mean(p), f"{100 * p.share[0]:.1f} %", f"{100 * p.kept:.0f} %"]
-        rows.append([*cells, *(count(p.labels) if p and p.mode == COLLECTED else "" for p in both[1:])])
-    columns = ["benchmark", "labels"]
-    for mode in COLOURS:
-        columns += [f"{mode}: mean", f"{mode}: of the possible gain", f"{mode}: best kept"]
-    seeds = max((len(p.gain) for p in found), default=0)
+        collected = by.get((name, COLLECTED, budget))
+        rows.append([*cells, "" if collected is None else count(collected.labels)])
+    columns = [f"{mode}: {what}" for mode in COLOURS for what in ("mean", "of the possible gain", "best kept")]
     remark = (
-        f"Means of the true values of the shrunk space over {seeds} seeds, ± half of Student's 95 % interval. The "
-        "possible gain is that of as many networks, truly the best. Collected: the default, of which the last column "
-        "says how many were spent where a space had no more unlabelled members."
+        f"Means of the true values of the shrunk space over {_seeds(found)} seeds, ± half of Student's 95 % interval. "
+        "The possible gain is that of as many networks, truly the best. Collected: the default; the last column is "
+        "what was spent if a space had no more unlabelled members."
     )
-    return Table("Labels", "The label curve", [*columns, "spent"], rows, [remark])
+    return Table("Labels", "The label curve", ["benchmark", "labels", *columns, "spent"], rows, [remark])
 
 
 def _needed(found: Sequence[Point]) -> Table:
     rows = []
     for name in _names(found):
         own = [p for p in found if p.benchmark == name]
-        most = max(float(p.gain.mean()) for p in own)
+        top = max(float(p.gain.mean()) for p in own)
         for mode in COLOURS:
-            curve = [p for p in own if p.mode == mode]
+            if not (curve := [p for p in own if p.mode == mode]):
+                continue
             cells = []
             for share in SHARES:
-                enough = [p.budget for p in curve if p.gain.mean() >= share * most]
+                enough = [p.budget for p in curve if p.gain.mean() >= share * top]
                 cells.append(count(min(enough)) if enough else f"> {count(max(p.budget for p in curve))}")
-            if curve:
-                rows.append([name, mode, num(most, 3), f"{100 * most / curve[0].possible:.0f} %", *cells])
+            rows.append([name, mode, num(top, 3), f"{100 * top / curve[0].possible:.0f} %", *cells])
     columns = ["benchmark", "labels drawn", "most, SD", "of the possible gain", *(f"{100 * s:g} %" for s in SHARES)]
     remark = (
-        "The smallest measured number of labels with which the mean gain reaches a share of the most that any number "
-        "reached; budgets were 50, 100, 200, ..., so it is known to within a factor of about two."
+        "The smallest measured number of labels with which the mean gain reaches a share of the maximum over all "
+        "numbers; budgets were 50, 100, 200, ..., so it is known to within a factor of about two."
     )
-    return Table("Labels, needed", "Labels that reach a share of the most", columns, rows, [remark])
+    return Table("Labels, needed", "Labels that reach a share of the maximum gain", columns, rows, [remark])
 
 
 def _few_for_many(found: Sequence[Point]) -> Table:
@@ -173,25 +177,17 @@ def label_figure(rows: Sequence[Row]) -> Figure:
     """Draw the share of the possible gain by labels spent, a panel a benchmark; bands are 95 % intervals."""
     found = [p for p in points(rows) if p.mode in COLOURS]
     names = _names(found)
-    columns = min(COLUMNS, len(names))
-    lines = -(-len(names) // columns)
-    figure = Figure(figsize=(3.6 * columns, 2.6 * lines + 0.4), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False)
-    for axes, name in zip(panels.flat, names, strict=False):
+    figure, panels = grid("The shrunk space by the number of labels", len(names), COLUMNS, (3.6, 2.6))
+    for axes, name in zip(panels, names, strict=True):
         for mode, colour in COLOURS.items():
             own = [p for p in found if (p.benchmark, p.mode) == (name, mode)]
-            at = [p.labels for p in own]
-            share, low, high = (100 * np.array([p.share[i] for p in own]) for i in range(3))
-            axes.plot(at, share, color=colour, marker="o", markersize=4, label=mode)
-            axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
+            shares = 100 * np.array([p.share for p in own]).reshape(-1, 3).T
+            band(axes, [p.labels for p in own], shares, colour, mode)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_title(name, loc="left", fontsize=10)
         plain(axes)
-    for axes in panels.flat[len(names) :]:
-        axes.set_visible(False)
-    figure.supxlabel("labels (networks whose true value was asked for)", fontsize=10)
+    figure.supxlabel("labels (networks whose true value was queried)", fontsize=10)
     figure.supylabel("share of the possible gain, %", fontsize=10)
-    figure.suptitle("The shrunk space by the number of labels", x=0.01, ha="left", fontweight="bold")
     return figure

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +14,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from lissnas import artifacts
 from lissnas.plots.figures import png, svg
 from lissnas.stages.report.paper import PAPER
 from lissnas.stages.report.tables import Table
@@ -28,7 +31,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Words:
-    """What the numbers of one benchmark say."""
+    """What the numbers of one benchmark show."""
 
     title: str
     lines: Sequence[str]
@@ -49,8 +52,8 @@ def report_files(
     """Return the page, the Markdown file, every figure as PNG and SVG and every table as CSV."""
     out: dict[str, bytes] = {}
     for picture in pictures:
-        name = identifier(picture.title)
-        out[f"figures/{name}.png"], out[f"figures/{name}.svg"] = png(picture.figure), svg(picture.figure)
+        name = f"figures/{identifier(picture.title)}"
+        out[f"{name}.png"], out[f"{name}.svg"] = png(picture.figure), svg(picture.figure)
     for table in tables:
         out[f"tables/{identifier(table.name)}.csv"] = _csv(table)
     out["report.md"] = _markdown(words, tables, pictures, origin).encode()
@@ -76,7 +79,7 @@ def _html(
         name = identifier(picture.title)
         image = base64.b64encode(made[f"figures/{name}.png"]).decode()
         shown.append({"id": name, "title": picture.title, "caption": picture.caption, "png": image})
-    # "</" could end the script that the data stands in.
+    # "</" could end the script element that holds the data.
     data = json.dumps(list(maps.values()), separators=(",", ":")).replace("</", "<\\/")
     return environment.from_string(template).render(
         paper=PAPER,
@@ -91,21 +94,16 @@ def _html(
 
 
 def _markdown(words: Sequence[Words], tables: Sequence[Table], pictures: Sequence[Picture], origin: str) -> str:
-    lines = ["# Search spaces shrunk, measured, compared", "", f"lissnas beside the paper: {PAPER}. {origin}", ""]
+    lines = ["# Search spaces shrunk, measured, compared", "", f"lissnas next to the paper: {PAPER}. {origin}", ""]
     for section in words:
         lines += [f"## {section.title}", "", *(f"- {_plain(line)}" for line in section.lines), ""]
     for picture in pictures:
         name = identifier(picture.title)
         lines += [f"## {picture.title}", "", f"![{picture.title}](figures/{name}.png)", "", picture.caption, ""]
     for table in tables:
-        lines += [f"## {table.name}: {table.title}", "", _row(table.columns), _row(["---"] * len(table.columns))]
-        lines += [_row(row) for row in table.rows]
-        lines += ["", *(f"{remark}\n" for remark in table.remarks)]
+        lines += [f"## {table.name}: {table.title}", "", artifacts.to_markdown(table.columns, table.rows), ""]
+        lines += [f"{remark}\n" for remark in table.remarks]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _plain(line: str) -> str:
@@ -113,11 +111,6 @@ def _plain(line: str) -> str:
 
 
 def _csv(table: Table) -> bytes:
-    import csv
-    import io
-
     sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows(table.rows)
+    csv.writer(sink, lineterminator="\n").writerows([table.columns, *table.rows])
     return sink.getvalue().encode()

@@ -21,17 +21,15 @@ from lissnas.shrinkers.methods import REFERENCES
 from lissnas.spaces import FloatArray, Keys
 from lissnas.stages.compare import remarks
 from lissnas.stages.report import huge_tables, label_curve, tables
-from lissnas.stages.report.huge_tables import Huge, table_5, table_6
+from lissnas.stages.report.huge_tables import table_6
 from lissnas.stages.report.page import Picture, Words, report_files
 from lissnas.stages.report.space_map import space_map
-from lissnas.stages.report.tables import PIPELINE, STUDY, Compared, Table
+from lissnas.stages.report.tables import FULL, PIPELINE, STUDY, Compared, Row
 
-STUDY_COMPARE, STUDY_LOCALITY, STUDY_RANKING = "compare.csv", "locality.csv", "ranking.csv"
-STUDY_LABELS = "labels.csv"
-STUDY_OFA, STUDY_OFA_EDF, STUDY_HUGE = "compare_ofa.csv", "compare_ofa_edf.csv", "huge.csv"
-"""Committed results of the long studies, where there are any."""
-HISTOGRAMS = ("full space", "lissnas", "abs", "nse", "padnas", "greedynas_v2", "dds", "top10", "no_locality", "flops")
-"""Whose FLOPs are drawn beside each other."""
+STUDIES = ("compare", "locality", "ranking", "labels", "compare_ofa", "compare_ofa_edf", "huge")
+"""Names of the committed results of long studies, CSV files."""
+HISTOGRAMS = (FULL, "lissnas", "abs", "nse", "padnas", "greedynas_v2", "dds", "top10", "no_locality", "flops")
+"""Spaces in the figure of FLOPs histograms."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +38,12 @@ class Found:
 
     benchmark: Benchmark
     compared: Compared
-    curve: Sequence[Mapping[str, Any]]
+    curve: Sequence[Row]
     spaces: Mapping[str, Keys]
-    locality: Sequence[Mapping[str, Any]]
-    walk: Sequence[Mapping[str, Any]]
-    differences: Sequence[Mapping[str, Any]]
-    about: Mapping[str, Any]
+    locality: Sequence[Row]
+    walk: Sequence[Row]
+    differences: Sequence[Row]
+    about: Row
 
 
 @anywhere
@@ -68,50 +66,54 @@ def report_stage(
         if not (folder / artifacts.MANIFEST).exists():
             made = f"lissnas {stage} --benchmark {name} --out {folder}"
             raise UserError(f"{folder} holds no result. Make it: {made}, or all of them: dvc repro report")
-        artifacts.verify(folder)
+    # Supernets take torch and minutes: the page does without their ranking if it was not made.
     ranked = {f"ranking/{name}": data / "ranking" / name for name in params.ranking.benchmarks}
-    for key, folder in ranked.items():
-        if (folder / artifacts.MANIFEST).exists():  # supernets take torch and minutes: the page does without
-            artifacts.verify(folder)
-            folders[key] = folder
-    known_studies = (STUDY_COMPARE, STUDY_LOCALITY, STUDY_RANKING, STUDY_LABELS, STUDY_OFA, STUDY_OFA_EDF, STUDY_HUGE)
-    studies = {name: results / name for name in known_studies if (results / name).exists()}
+    ranked = {key: folder for key, folder in ranked.items() if (folder / artifacts.MANIFEST).exists()}
+    folders |= ranked
+    for folder in folders.values():
+        artifacts.verify(folder)
+    studies = {path.stem: path for name in STUDIES if (path := results / f"{name}.csv").exists()}
     parameters = {
         "benchmarks": names,
         "inputs": {key: artifacts.sha256((f / artifacts.MANIFEST).read_bytes()) for key, f in folders.items()},
-        "studies": {name: artifacts.sha256(path.read_bytes()) for name, path in studies.items()},
+        "studies": {path.name: artifacts.sha256(path.read_bytes()) for path in studies.values()},
     }
 
     def work() -> dict[str, bytes]:
         found = [_read(name, data) for name in names]
-        study = [] if STUDY_COMPARE not in studies else read_study(studies[STUDY_COMPARE])
-        known, about = _locality(found, studies.get(STUDY_LOCALITY))
-        compared = [c for name in _order(found, study) for c in _of(name, found, study)]
-        table_8 = [tables.table_8(f.locality, PIPELINE) for f in found if f.benchmark.name == "nasbench101"]
-        rankings = _rankings({k: f for k, f in folders.items() if k in ranked}, studies.get(STUDY_RANKING))
-        labelled = artifacts.read_csv(studies[STUDY_LABELS]) if STUDY_LABELS in studies else []
-        huge = huge_tables.read_huge(studies[STUDY_HUGE]) if STUDY_HUGE in studies else []
-        judged = [huge_tables.read_judged(studies[STUDY_OFA])] if STUDY_OFA in studies else []
+        study = read_study(studies["compare"]) if "compare" in studies else []
+        labelled = artifacts.read_csv(studies["labels"]) if "labels" in studies else []
+        huge = huge_tables.read_huge(studies["huge"]) if "huge" in studies else []
+        judged = [huge_tables.read_judged(studies["compare_ofa"])] if "compare_ofa" in studies else []
+        compared = [f.compared for f in found] + study
+        order = list(dict.fromkeys(c.benchmark for c in compared))
+        compared.sort(key=lambda c: order.index(c.benchmark))
+        best_known = _best_known(compared)
+        of_paper = [
+            tables.table_3(_rankings(ranked, studies.get("ranking"))),
+            huge_tables.table_5(huge),
+            *(tables.table_8(f.locality, PIPELINE) for f in found if f.benchmark.name == "nasbench101"),
+            *(table_6(t, huge) if t.name == "Table 6" else t for t in tables.comparison_tables(compared)),
+        ]
         everything = [
-            tables.locality_table(known, about),
-            *_with_huge(tables.comparison_tables(compared, table_8), huge),
-            tables.table_3(rankings),
+            tables.locality_table(*_locality(found, studies.get("locality"))),
+            *sorted(of_paper, key=lambda table: int(table.name.split()[1])),
             *label_curve.label_tables(labelled),
-            *(tables.methods_table(c) for c in _best_known(compared)),
+            *(tables.methods_table(c) for c in best_known),
             *(huge_tables.judged_table(c) for c in judged),
             tables.not_yet_table(["Table 5"] if huge else []),
         ]
-        words = [Words(f"{c.benchmark} ({c.where})", remarks(c.summary)) for c in (*_best_known(compared), *judged)]
+        words = [Words(f"{c.benchmark} ({c.where})", remarks(c.summary)) for c in (*best_known, *judged)]
         pictures, maps = [], {}
         for f in found:
             on_progress(f"drawing {f.benchmark.name}")
             ground = Ground.of(f.benchmark)
             pictures += _pictures(f, ground)
             maps[f.benchmark.name] = space_map(f.benchmark, ground.yardstick, f.spaces)
-        pictures += [_ranking_picture(folder) for key, folder in folders.items() if key in ranked]
+        pictures += [_ranking_picture(folder) for folder in ranked.values()]
         pictures += label_curve.label_pictures(labelled)
-        if judged and STUDY_OFA_EDF in studies:
-            pictures.append(_judged_picture(judged[0], huge_tables.read_quantiles(studies[STUDY_OFA_EDF])))
+        if judged and "compare_ofa_edf" in studies:
+            pictures.append(_judged_picture(judged[0], huge_tables.read_quantiles(studies["compare_ofa_edf"])))
         predicted = [*(c.benchmark for c in judged), *(h.space for h in huge)]
         made = report_files(words, everything, pictures, maps, _origin(found, study, predicted))
         metrics = {
@@ -160,38 +162,24 @@ def _read(name: str, data: Path) -> Found:
     )
 
 
-def _order(found: Sequence[Found], study: Sequence[Compared]) -> list[str]:
-    return list(dict.fromkeys([*(f.benchmark.name for f in found), *(c.benchmark for c in study)]))
-
-
-def _of(name: str, found: Sequence[Found], study: Sequence[Compared]) -> list[Compared]:
-    return [*(f.compared for f in found if f.benchmark.name == name), *(c for c in study if c.benchmark == name)]
-
-
 def _best_known(compared: Sequence[Compared]) -> list[Compared]:
-    """Return one comparison a benchmark: the one over most seeds."""
-    most: dict[str, Compared] = {}
-    for c in compared:
-        if c.benchmark not in most or c.seeds > most[c.benchmark].seeds:
-            most[c.benchmark] = c
-    return list(most.values())
+    """Return one comparison a benchmark: the first over most seeds."""
+    return [
+        max((c for c in compared if c.benchmark == name), key=lambda c: c.seeds)
+        for name in dict.fromkeys(c.benchmark for c in compared)
+    ]
 
 
-def _locality(
-    found: Sequence[Found], study: Path | None
-) -> tuple[dict[str, list[Mapping[str, Any]]], dict[str, dict[str, Any]]]:
+def _locality(found: Sequence[Found], study: Path | None) -> tuple[dict[str, Sequence[Row]], dict[str, Row]]:
     """Return rows and limits by benchmark: the pipeline's, and the study's for the others."""
-    rows: dict[str, list[Mapping[str, Any]]] = {f.benchmark.name: list(f.locality) for f in found}
-    about: dict[str, dict[str, Any]] = {}
-    for f in found:
-        check = f.about["sample_check"]["share_not_rejected"]
-        about[f.benchmark.name] = {**f.about, "share_not_rejected": check}
-    if study is not None:
-        others = artifacts.read_csv(study)
-        for name in dict.fromkeys(r["benchmark"] for r in others):
-            if name not in rows:
-                rows[name] = [r for r in others if r["benchmark"] == name]
-                about[name] = dict(rows[name][0])
+    rows = {f.benchmark.name: f.locality for f in found}
+    check = "share_not_rejected"
+    about: dict[str, Row] = {f.benchmark.name: {**f.about, check: f.about["sample_check"][check]} for f in found}
+    others = [] if study is None else artifacts.read_csv(study)
+    for name in dict.fromkeys(r["benchmark"] for r in others):
+        if name not in rows:
+            rows[name] = [r for r in others if r["benchmark"] == name]
+            about[name] = rows[name][0]
     return rows, about
 
 
@@ -204,14 +192,6 @@ def _rankings(folders: Mapping[str, Path], study: Path | None) -> list[dict[str,
     if study is not None:
         rows += [{"origin": STUDY, **r} for r in artifacts.read_csv(study)]
     return [{**r, "where": f"{r['origin']}, {r['seeds']} seed{'s' if r['seeds'] > 1 else ''}"} for r in rows]
-
-
-def _with_huge(listed: Sequence[Table], huge: Sequence[Huge]) -> list[Table]:
-    """Return tables with Table 5 before Table 6, and in both what is known of spaces too large to list."""
-    out: list[Table] = []
-    for table in listed:
-        out += [table_5(huge), table_6(table, huge)] if table.name == "Table 6" else [table]
-    return out
 
 
 def _judged_picture(c: Compared, values: Mapping[str, FloatArray]) -> Picture:
@@ -234,8 +214,8 @@ def _ranking_picture(folder: Path) -> Picture:
 
 
 def _pictures(f: Found, ground: Ground) -> list[Picture]:
-    name, metric = f.benchmark.name, f.benchmark.metric
-    values = {"full space": f.benchmark.values, **{m: f.benchmark.look_up(k) for m, k in f.spaces.items()}}
+    name, metric, c = f.benchmark.name, f.benchmark.metric, f.compared
+    values = {FULL: f.benchmark.values, **{m: f.benchmark.look_up(k) for m, k in f.spaces.items()}}
     out = [
         Picture(
             f"Figure 2: locality, {name}",
@@ -248,48 +228,37 @@ def _pictures(f: Found, ground: Ground) -> list[Picture]:
             "Share of each shrunk space within a distance of the best value of all; first seed.",
             comparison.edfs(values, ground.window, name, metric),
         ),
-    ]
-    if "flops" in ground.yardstick.costs:
-        space, full = f.benchmark.space, ground.yardstick.costs["flops"]
-        every = space.enumerate()
-        keys = space.key(every)
-        counts = {"full space": ground.yardstick.histogram("flops", full).tolist()}
-        for method, own in f.spaces.items():
-            flops = full[np.searchsorted(keys, own)]
-            counts[method] = ground.yardstick.histogram("flops", flops).tolist()
-        chosen = {m: counts[m] for m in HISTOGRAMS if m in counts}
-        edges = [float(full.min()), *ground.yardstick.edges("flops").tolist(), float(full.max())]
-        out.append(
-            Picture(
-                f"Figure 5: FLOPs kept, {name}",
-                "Share of each space in 20 equal bins of the full space's range of multiply-adds; first seed.",
-                comparison.cost_histograms(chosen, edges, "multiply-adds", name),
-            )
-        )
-    out.append(
         Picture(
             f"Figure 7: accuracy differences, {name}",
             "How far apart the values are of networks at an exact edit distance; the last bin holds the farthest 2 %.",
             figures.differences(f.differences, name, metric),
-        )
-    )
-    out.append(
+        ),
         Picture(
             f"Means of all methods, {name}",
-            f"Mean true value of each method's space over {f.compared.seeds} seeds with 95 % intervals, and of ours "
+            f"Mean true value of each method's space over {c.seeds} seeds with 95 % intervals, and of ours "
             "cut to the same size; the size is in brackets. Our own variants and the ceiling are in italics.",
-            comparison.means(f.compared.summary, name, metric, f.compared.full["mean"], REFERENCES),
-        )
-    )
-    if "flops" in ground.yardstick.costs:
-        out.append(
-            Picture(
-                f"Mean against FLOPs coverage, {name}",
-                "Our curve over the knob `diversity`, and every method's point; up and to the right is better.",
-                comparison.diversity(f.compared.summary, f.curve, name, metric),
-            )
-        )
-    return out
+            comparison.means(c.summary, name, metric, c.full["mean"], REFERENCES),
+        ),
+    ]
+    if "flops" not in ground.yardstick.costs:
+        return out
+    full, keys = ground.yardstick.costs["flops"], f.benchmark.space.key(f.benchmark.space.enumerate())
+    flops = {FULL: full, **{method: full[np.searchsorted(keys, own)] for method, own in f.spaces.items()}}
+    counts = {m: ground.yardstick.histogram("flops", flops[m]).tolist() for m in HISTOGRAMS if m in flops}
+    edges = [float(full.min()), *ground.yardstick.edges("flops").tolist(), float(full.max())]
+    return [
+        *out,
+        Picture(
+            f"Figure 5: FLOPs kept, {name}",
+            "Share of each space in 20 equal bins of the full space's range of multiply-adds; first seed.",
+            comparison.cost_histograms(counts, edges, "multiply-adds", name),
+        ),
+        Picture(
+            f"Mean against FLOPs coverage, {name}",
+            "Our curve over the knob `diversity`, and every method's point; up and to the right is better.",
+            comparison.diversity(c.summary, f.curve, name, metric),
+        ),
+    ]
 
 
 def _origin(found: Sequence[Found], study: Sequence[Compared], predicted: Sequence[str]) -> str:
@@ -301,5 +270,5 @@ def _origin(found: Sequence[Found], study: Sequence[Compared], predicted: Sequen
         text += f" Rows from the study: {len(study)} benchmarks, {study[0].seeds} seeds (make study NAME=compare)."
     text += " All values are real, tabulated accuracies"
     if not predicted:
-        return f"{text}; no row here stands on a surrogate."
-    return f"{text}, but those of {', '.join(dict.fromkeys(predicted))}, which are predicted: each table says by whom."
+        return f"{text}; no row is evaluated by a surrogate."
+    return f"{text}, but those of {', '.join(dict.fromkeys(predicted))}, which are predicted: each table names by what."

@@ -1,17 +1,22 @@
-"""The paper's tables with our numbers beside the paper's, made from the artifacts of the stages."""
+"""The paper's tables with our numbers next to the paper's, made from the artifacts of the stages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
+from lissnas.stages.compare import method_cells
 from lissnas.stages.report import paper
 from lissnas.stages.report.paper import Printed
 
-Row = Mapping[str, Any]
+Row: TypeAlias = Mapping[str, Any]
+Cell: TypeAlias = Callable[[Row], str]
 NOT_YET = "not yet"
 PIPELINE, STUDY = "pipeline", "study"
+FULL = "full space"
+DIVERSITY = ("cosine_coverage", "cosine_mean_coverage", "distance_nearest")
+"""Measures of Tables 7 and 11, ratios to the full space."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Table:
     title: str
     columns: list[str]
     rows: list[list[str]]
-    remarks: list[str] = field(default_factory=list)
+    remarks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,16 @@ class Compared:
 
     @property
     def where(self) -> str:
-        """Where the numbers come from, as a column says it."""
+        """Where the numbers come from, as printed in a column."""
         return f"{self.origin}, {self.seeds} seed{'s' if self.seeds > 1 else ''}"
 
     def of(self, method: str) -> Row | None:
-        """Return a method's row."""
-        return next((r for r in self.summary if r["method"] == method), None)
+        """Return a method's row with the full space's size, or the full space's own row."""
+        if method == FULL:
+            whole = {"size": self.full["size"], "mean_true": self.full["mean"], "max_true": self.full["best"]}
+            return whole | dict.fromkeys(DIVERSITY, 1.0)
+        row = next((r for r in self.summary if r["method"] == method), None)
+        return row and {**row, "full_size": self.full["size"]}
 
 
 SPACES = {
@@ -75,211 +84,146 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def comparison_tables(found: Sequence[Compared], table_8: Sequence[Table]) -> list[Table]:
-    """Return Tables 1, 4, 6, 7 with 11, 8 where there is one, 9 and 10, a block a benchmark and origin."""
-    return [
-        _table_1(found),
-        _table_4(found),
-        _table_6(found),
-        _table_7_and_11(found),
-        *table_8,
-        _table_9(found),
-        _table_10(found),
-    ]
+@dataclass(frozen=True)
+class Layout:
+    """One of the paper's tables of a comparison: a row a benchmark and method, our columns, then the paper's."""
+
+    name: str
+    title: str
+    printed: Sequence[Printed]
+    methods: Sequence[str]
+    cells: Mapping[str, Cell]
+    """Our columns by name."""
+    remarks: Sequence[str]
+
+    def fill(self, found: Sequence[Compared]) -> Table:
+        """Return the table of comparisons, with the paper's rows alone for spaces that are not among them."""
+        columns = ["benchmark", "method", "from", *self.cells, *named(self.printed), "remark"]
+        by_place = {(p.space, p.method): p for p in self.printed}
+        nothing = Printed("", "", dict.fromkeys(self.printed[0].values, ""))
+        rows = []
+        for c in found:
+            for method in self.methods:
+                if (row := c.of(method)) is not None:
+                    p = by_place.get((printed_name(c.benchmark), method), nothing)
+                    ours = [cell(row) for cell in self.cells.values()]
+                    rows.append([c.benchmark, method, c.where, *ours, *p.values.values(), p.remark])
+        here = {printed_name(c.benchmark) for c in found}
+        for p in self.printed:
+            if p.space not in here:
+                rows.append([p.space, p.method, NOT_YET, *[""] * len(self.cells), *p.values.values(), p.remark])
+        return Table(self.name, self.title, columns, rows, self.remarks)
 
 
-def _blocks(
-    found: Sequence[Compared],
-    printed: Sequence[Printed],
-    methods: Sequence[str],
-    cells: Callable[[Compared, str], list[str]],
-) -> Iterable[list[str]]:
-    """Yield rows: benchmark, method, where from, our cells, the paper's cells where it has this space, remark."""
-    columns = list(printed[0].values)
-    by_place = {(p.space, p.method): p for p in printed}
-    for c in found:
-        for method in methods:
-            ours = cells(c, method)
-            if ours:
-                p = by_place.get((printed_name(c.benchmark), method))
-                theirs = [p.values[name] for name in columns] if p else [""] * len(columns)
-                yield [c.benchmark, method, c.where, *ours, *theirs, p.remark if p else ""]
-    here = {printed_name(c.benchmark) for c in found}
-    for p in printed:
-        if p.space not in here:
-            n_ours = len(cells(found[0], methods[-1])) if found else len(columns)
-            yield [p.space, p.method, NOT_YET, *[""] * n_ours, *p.values.values(), p.remark]
+def _number(name: str, digits: int = 4) -> Cell:
+    return lambda row: num(row.get(name), digits)
+
+
+def _ratios_to_full(printed: Sequence[Printed]) -> list[Printed]:
+    """Return the paper's distances with a further column: their ratio to the full space's."""
+    whole = {p.space: float(p.values["distance"]) for p in printed if p.method == FULL}
+    ratio = [f"{float(p.values['distance']) / whole[p.space]:.3f}" for p in printed]
+    return [Printed(p.space, p.method, {**p.values, "ratio": r}) for p, r in zip(printed, ratio, strict=True)]
 
 
 def named(printed: Sequence[Printed]) -> list[str]:
-    """Return the paper's columns, as ours that stand beside them are named."""
+    """Return the names of the paper's columns next to ours."""
     return [f"paper: {name}" for name in printed[0].values]
 
 
-def _table_1(found: Sequence[Compared]) -> Table:
-    def cells(c: Compared, method: str) -> list[str]:
-        r = c.of(method)
-        return [] if r is None else [num(r["shrink_index"], 3), num(r["shrink_index_10_2"], 3)]
+OURS = ("lissnas_paper", "lissnas", "lissnas_collect")
+RIVALS = ("abs", "nse", "padnas", "greedynas", "greedynas_v2", "dds")
+VALUES: dict[str, Cell] = {
+    "size": lambda row: count(row["size"]),
+    "mean": _number("mean_true"),
+    "best": _number("max_true"),
+}
 
-    methods = ("greedynas", "abs", "nse", "padnas", "lissnas", "lissnas_collect")
-    columns = ["benchmark", "method", "from", "shrink index", "with n=10, k=2", *named(paper.TABLE_1), "remark"]
-    return Table(
+LAYOUTS = (
+    Layout(
         "Table 1",
         "Shrink index: how much likelier a draw is good",
-        columns,
-        list(_blocks(found, paper.TABLE_1, methods, cells)),
-        [
-            "Good means above the full space's 80th percentile, for every method. The paper's row is on ShuffleNetV2 "
-            "and ImageNet, of which no table is public, so it compares in kind only."
-        ],
-    )
+        paper.TABLE_1,
+        ("greedynas", "abs", "nse", "padnas", "lissnas", "lissnas_collect"),
+        {"shrink index": _number("shrink_index", 3), "with n=10, k=2": _number("shrink_index_10_2", 3)},
+        [paper.TABLE_1_REMARK],
+    ),
+    Layout(
+        "Table 4",
+        "Statistics of the shrunk spaces",
+        paper.TABLE_4,
+        (FULL, *RIVALS, *OURS, "score_all"),
+        VALUES,
+        [paper.TABLE_4_REMARK],
+    ),
+    Layout(
+        "Table 6",
+        "Size reduction",
+        paper.TABLE_6,
+        ("lissnas",),
+        {
+            "full": lambda row: count(row["full_size"]),
+            "size": lambda row: count(row["size"]),
+            "factor": lambda row: num(row["full_size"] / row["size"], 3),
+        },
+        [paper.TABLE_6_REMARK],
+    ),
+    Layout(
+        "Tables 7 and 11",
+        "Architectural diversity: cosine distances, as ratios to the full space",
+        _ratios_to_full([*paper.TABLE_7, *paper.TABLE_11]),
+        ("padnas", "abs", "nse", *OURS, FULL),
+        {
+            f"{name}, ratio": _number(column, 3)
+            for name, column in zip(
+                ("largest cosine distance", "mean cosine distance", "distance to the nearest"), DIVERSITY, strict=True
+            )
+        },
+        paper.COSINE_REMARKS,
+    ),
+    Layout(
+        "Table 9",
+        "Naive random shrinkage at equal queries",
+        paper.TABLE_9,
+        (FULL, "top30", "top20", "top10", "top5", "lissnas", "lissnas_collect"),
+        {**VALUES, "ours, same size": _number("ours_mean_true")},
+        [paper.TABLE_9_REMARK],
+    ),
+    Layout(
+        "Table 10",
+        "Neighbours, random draws instead of them, neither",
+        paper.TABLE_10,
+        ("no_neighbors", "no_locality", *OURS, "score_all"),
+        {
+            "queries": lambda row: count(row["queries"]),
+            **VALUES,
+            "best one kept": lambda row: f"{100 * row['kept_best']:.0f} %",
+        },
+        paper.TABLE_10_REMARKS,
+    ),
+)
+"""The paper's tables that a comparison fills."""
 
 
-def _sizes(c: Compared, method: str) -> list[str]:
-    if method == "full space":
-        return [count(c.full["size"]), num(c.full["mean"]), num(c.full["best"])]
-    r = c.of(method)
-    return [] if r is None else [count(r["size"]), num(r["mean_true"]), num(r["max_true"])]
-
-
-def _table_4(found: Sequence[Compared]) -> Table:
-    methods = (
-        "full space",
-        "abs",
-        "nse",
-        "padnas",
-        "greedynas",
-        "greedynas_v2",
-        "dds",
-        "lissnas_paper",
-        "lissnas",
-        "lissnas_collect",
-        "score_all",
-    )
-    columns = ["benchmark", "method", "from", "size", "mean", "best", *named(paper.TABLE_4), "remark"]
-    rows = list(_blocks(found, paper.TABLE_4, methods, _sizes))
-    return Table("Table 4", "Statistics of the shrunk spaces", columns, rows, [paper.TABLE_4_REMARK])
+def comparison_tables(found: Sequence[Compared]) -> list[Table]:
+    """Return Tables 1, 4, 6, 7 with 11, 9 and 10, a block a benchmark and origin."""
+    return [layout.fill(found) for layout in LAYOUTS]
 
 
 def table_3(found: Sequence[Row]) -> Table:
-    """Return how well supernets rank, a row a trained space and sample; `where` says where a row comes from."""
-    places = {(p.space, p.method): p for p in paper.TABLE_3}
-    columns = ["benchmark", "trained on", "from", "size", "ranked", "networks", "Pearson", "Spearman", "Kendall"]
+    """Return how well supernets rank, a row a trained space and sample; `where` is the origin of a row."""
+    places = {(p.space, p.method): [*p.values.values()] for p in paper.TABLE_3}
     rows = []
     for r in found:
-        printed = places.get((printed_name(str(r["benchmark"])), str(r["method"])))
-        theirs = list(printed.values.values()) if printed and r["sample"] == "own" else ["", ""]
+        theirs = places.get((printed_name(r["benchmark"]), r["method"])) if r["sample"] == "own" else None
+        about = [*(r[c] for c in ("benchmark", "method", "where")), count(r["size"]), r["sample"], count(r["networks"])]
         values = [num(r[c], 3) for c in ("pearson", "spearman", "kendall")]
-        about = [str(r[c]) for c in ("benchmark", "method", "where")]
-        rows.append(
-            [*about, count(r["size"]), str(r["sample"]), count(r["networks"]), *values, num(r["found_true"]), *theirs]
-        )
-    here = {printed_name(str(r["benchmark"])) for r in found}
-    for p in paper.TABLE_3:
-        if p.space not in here:
-            rows.append([p.space, p.method, NOT_YET, *[""] * 7, *p.values.values()])
+        rows.append([*about, *values, num(r["found_true"]), *(theirs or ["", ""])])
+    here = {printed_name(r["benchmark"]) for r in found}
+    rows += [[p.space, p.method, NOT_YET, *[""] * 7, *p.values.values()] for p in paper.TABLE_3 if p.space not in here]
+    columns = ["benchmark", "trained on", "from", "size", "ranked", "networks", "Pearson", "Spearman", "Kendall"]
     title = "One-shot search: how well a supernet of each space ranks networks"
     return Table("Table 3", title, [*columns, "Top-1", *named(paper.TABLE_3)], rows, [paper.TABLE_3_REMARK])
-
-
-def _table_6(found: Sequence[Compared]) -> Table:
-    def cells(c: Compared, method: str) -> list[str]:
-        r = c.of(method)
-        return [] if r is None else [count(c.full["size"]), count(r["size"]), num(c.full["size"] / r["size"], 3)]
-
-    columns = ["benchmark", "method", "from", "full", "size", "factor", *named(paper.TABLE_6), "remark"]
-    rows = list(_blocks(found, paper.TABLE_6, ("lissnas",), cells))
-    remark = (
-        "The sizes are asked for (params.yaml), the paper's; without a target a rule finds one from the first labels."
-    )
-    return Table("Table 6", "Size reduction", columns, rows, [remark])
-
-
-def _table_7_and_11(found: Sequence[Compared]) -> Table:
-    printed = [*paper.TABLE_7, *paper.TABLE_11]
-    whole = {p.space: float(p.values["distance"]) for p in printed if p.method == "full space"}
-    ratios = [
-        Printed(p.space, p.method, {**p.values, "ratio": f"{float(p.values['distance']) / whole[p.space]:.3f}"})
-        for p in printed
-    ]
-
-    def cells(c: Compared, method: str) -> list[str]:
-        if method == "full space":
-            return ["1", "1", "1"]
-        r = c.of(method)
-        names = ("cosine_coverage", "cosine_mean_coverage", "distance_nearest")
-        return [] if r is None else [num(r[name], 3) for name in names]
-
-    methods = ("padnas", "abs", "nse", "lissnas_paper", "lissnas", "lissnas_collect", "full space")
-    ours = ["largest cosine distance", "mean cosine distance", "distance to the nearest"]
-    columns = ["benchmark", "method", "from", *(f"{name}, ratio" for name in ours), *named(ratios), "remark"]
-    return Table(
-        "Tables 7 and 11",
-        "Architectural diversity: cosine distances, as ratios to the full space",
-        columns,
-        list(_blocks(found, ratios, methods, cells)),
-        [
-            paper.COSINE_REMARK,
-            "A shrunk space of good networks is less spread out than the full one by any measure; the "
-            "knob `diversity` buys spread with accuracy (Figure: mean against FLOPs coverage).",
-        ],
-    )
-
-
-def _table_9(found: Sequence[Compared]) -> Table:
-    def cells(c: Compared, method: str) -> list[str]:
-        own = _sizes(c, method)
-        r = c.of(method)
-        return [*own, num(r["ours_mean_true"]) if r else ""] if own else []
-
-    methods = ("full space", "top30", "top20", "top10", "top5", "lissnas", "lissnas_collect")
-    columns = [
-        "benchmark",
-        "method",
-        "from",
-        "size",
-        "mean",
-        "best",
-        "ours, same size",
-        *named(paper.TABLE_9),
-        "remark",
-    ]
-    rows = list(_blocks(found, paper.TABLE_9, methods, cells))
-    return Table("Table 9", "Naive random shrinkage at equal queries", columns, rows, [paper.TABLE_9_REMARK])
-
-
-def _table_10(found: Sequence[Compared]) -> Table:
-    def cells(c: Compared, method: str) -> list[str]:
-        r = c.of(method)
-        if r is None:
-            return []
-        return [
-            count(r["queries"]),
-            count(r["size"]),
-            num(r["mean_true"]),
-            num(r["max_true"]),
-            f"{100 * r['kept_best']:.0f} %",
-        ]
-
-    methods = ("no_neighbors", "no_locality", "lissnas_paper", "lissnas", "lissnas_collect", "score_all")
-    columns = [
-        "benchmark",
-        "method",
-        "from",
-        "queries",
-        "size",
-        "mean",
-        "best",
-        "best one kept",
-        *named(paper.TABLE_10),
-        "remark",
-    ]
-    rows = list(_blocks(found, paper.TABLE_10, methods, cells))
-    remarks = [
-        paper.TABLE_10_REMARK,
-        "`score_all` is H.3: the predictor asked about every network, where they can be listed.",
-    ]
-    return Table("Table 10", "Neighbours, random draws instead of them, neither", columns, rows, remarks)
 
 
 def table_8(rows: Sequence[Row], where: str) -> Table:
@@ -297,29 +241,15 @@ def table_8(rows: Sequence[Row], where: str) -> Table:
 
 def locality_table(found: Mapping[str, Sequence[Row]], about: Mapping[str, Row]) -> Table:
     """Return the numbers of Figure 2: correlation and difference at exact distance, on every benchmark."""
-    rows = []
-    for benchmark, own in found.items():
-        limits = about[benchmark]
-        for r in own:
-            if r["change"] == "any":
-                rows.append([benchmark, str(r["distance"]), _between(r, "correlation"), _between(r, "aad"),
-                             num(r["aad_median"], 3), str(limits["threshold_distance"]), str(limits["max_edits"] // 3),
-                             f"{100 * limits['share_not_rejected']:.0f} %"])  # fmt: skip
-    columns = [
-        "benchmark",
-        "edits",
-        "correlation",
-        "mean difference",
-        "median",
-        "threshold distance",
-        "a third of all",
-        "samples of 1,000 like the full space",
-    ]
-    remark = (
-        "The threshold is a third of the edits available, as in the paper, but at most the first distance with a "
-        "correlation under .3. The last column is Appendix G: samples that a Kolmogorov-Smirnov test does not reject."
-    )
-    return Table("Figure 2, numbers", "Locality at exact edit distance", columns, rows, [remark])
+    rows = [
+        [benchmark, str(r["distance"]), _between(r, "correlation"), _between(r, "aad"), num(r["aad_median"], 3),
+         str(about[benchmark]["threshold_distance"]), str(about[benchmark]["max_edits"] // 3),
+         f"{100 * about[benchmark]['share_not_rejected']:.0f} %"]
+        for benchmark, own in found.items() for r in own if r["change"] == "any"
+    ]  # fmt: skip
+    columns = ["benchmark", "edits", "correlation", "mean difference", "median", "threshold distance"]
+    columns += ["a third of all", "samples of 1,000 like the full space"]
+    return Table("Figure 2, numbers", "Locality at exact edit distance", columns, rows, [paper.LOCALITY_REMARK])
 
 
 def _between(row: Row, name: str) -> str:
@@ -327,38 +257,10 @@ def _between(row: Row, name: str) -> str:
 
 
 def methods_table(c: Compared) -> Table:
-    """Return all methods on one benchmark, ours at the same size beside each."""
-    columns = [
-        "method",
-        "size",
-        "queries",
-        "mean",
-        "95 %",
-        "ours, same size",
-        "ahead",
-        "p (Holm)",
-        "best kept",
-        "ours keeps it",
-        "of ten best",
-        "good",
-        "EDF area",
-        "FLOPs coverage",
-        "above our curve",
-    ]
-    rows = []
-    for r in c.summary:
-        rows.append([r["method"], count(r["size"]), count(r["queries"]), num(r["mean_true"]),
-                     between(r, "mean_true"), num(r["ours_mean_true"]),
-                     f"{r['ours_ahead']}/{c.seeds}", num(r["p_holm"], 2), f"{100 * r['kept_best']:.0f} %",
-                     f"{100 * r['ours_kept_best']:.0f} %", num(r["top10_kept"], 3), f"{100 * r['p_good']:.0f} %",
-                     num(r["edf_auc"], 3), num(r.get("flops_coverage"), 2),
-                     {None: "", True: "yes", False: "no"}[r.get("above_curve")]])  # fmt: skip
-    return Table(f"Methods on {c.benchmark}", f"All methods ({c.where}): {c.metric}", columns, rows)
-
-
-def between(row: Row, name: str) -> str:
-    """Return the interval of a value."""
-    return f"{num(row[f'{name}_low'])} to {num(row[f'{name}_high'])}"
+    """Return all methods on one benchmark, ours at the same size next to each."""
+    rows = [method_cells(r) for r in c.summary]
+    title = f"All methods ({c.where}): {c.metric}"
+    return Table(f"Methods on {c.benchmark}", title, list(rows[0]), [list(r.values()) for r in rows])
 
 
 def not_yet_table(shown: Collection[str] = ()) -> Table:

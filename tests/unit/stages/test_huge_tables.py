@@ -99,7 +99,7 @@ def test_table_5_has_ours_beside_the_papers(found: list[Huge]) -> None:
 
 
 def test_table_6_has_the_other_spaces(found: list[Huge]) -> None:
-    listed = next(t for t in tables.comparison_tables([], []) if t.name == "Table 6")
+    listed = next(t for t in tables.comparison_tables([]) if t.name == "Table 6")
     assert table_6(listed, []).rows == listed.rows
     table = table_6(listed, found)
     rows = {r[0]: dict(zip(table.columns, r, strict=True)) for r in table.rows}
@@ -153,7 +153,7 @@ def test_a_judged_comparison_is_read_and_shown(tmp_path: Path) -> None:
     assert [r[0] for r in table.rows] == ["full space", "lissnas", "abs"]
     assert all(len(r) == len(table.columns) for r in table.rows)
     assert table.rows[0][1] == "2.18e19"
-    assert table.rows[2][table.columns.index("best")] == "85.50"
+    assert table.rows[2][table.columns.index("best")] == "85.500"
     said = " ".join(remarks(c.summary))
     assert "ahead of the listed rivals" in said
     assert "a better best network has abs" in said
