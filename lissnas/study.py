@@ -184,7 +184,7 @@ class Study:
     @property
     def pending(self) -> list[str]:
         """Networks that were asked for and have neither a value nor failed yet, in the order they were asked for."""
-        return self.space.format(_waiting(self.space, self.labels))
+        return self.space.format(_pending(self.space, self.labels)[0])
 
     @property
     def best(self) -> tuple[str, float]:
@@ -290,8 +290,8 @@ def _batch(space: Space, labels: Labels, n: int, seed: int, result: Shrunk | Non
     taken = _taken(space, labels)
     left = space.size() - len(taken)
     if left < 1:
-        waiting, failed = len(_waiting(space, labels)), len(_failed(space, labels))
-        but = ", ".join(f"{k:,} {what}" for k, what in ((waiting, "wait for a label"), (failed, "failed")) if k)
+        counts = zip(map(len, _pending(space, labels)), ("wait for a label", "failed"), strict=True)
+        but = ", ".join(f"{n:,} {what}" for n, what in counts if n)
         raise UserError(f"every network of {space.name} is labelled" + (f", or was asked for ({but})" if but else ""))
     n = min(n, left)
     rng = stream(seed, "suggest", len(taken))
@@ -339,23 +339,17 @@ def _taken(space: Space, labels: Labels) -> Keys:
     return np.unique(np.concatenate([space.key(a) for a in (labels.archs, *labels.unlabelled.values())]))
 
 
-def _failed(space: Space, labels: Labels) -> Archs:
-    """Return the networks that failed and have no label."""
-    return _first_without(space, labels.unlabelled.get("failed", labels.archs[:0]), space.key(labels.archs))
-
-
-def _waiting(space: Space, labels: Labels) -> Archs:
-    """Return the networks that wait for a label, in the order of their rows."""
-    failed = labels.unlabelled.get("failed", labels.archs[:0])
-    told = np.concatenate([space.key(labels.archs), space.key(failed)])
-    return _first_without(space, labels.unlabelled.get("empty", labels.archs[:0]), told)
-
-
-def _first_without(space: Space, archs: Archs, keys: Keys) -> Archs:
-    own = space.key(archs)
-    first = np.zeros(len(own), bool)
-    first[np.unique(own, return_index=True)[1]] = True
-    return archs[first & ~is_in(own, np.sort(keys))]
+def _pending(space: Space, labels: Labels) -> tuple[Archs, Archs]:
+    """Return the networks that wait for a label, and those that failed, without a label, in the order of their rows."""
+    none, known = labels.archs[:0], space.key(labels.archs)
+    found = []
+    for archs in (labels.unlabelled.get("failed", none), labels.unlabelled.get("empty", none)):
+        keys = space.key(archs)
+        first = np.zeros(len(keys), bool)
+        first[np.unique(keys, return_index=True)[1]] = True
+        found.append(archs[first & ~is_in(keys, np.sort(known))])
+        known = np.concatenate([known, keys])
+    return found[1], found[0]
 
 
 def _digest(space: Space, labels: Labels) -> str:

@@ -3,33 +3,6 @@
 from __future__ import annotations
 
 from lissnas.metrics.diversity import Yardstick
-from lissnas.metrics.quality import (
-    complexity_weights,
-    correlations,
-    edf_auc,
-    error_edf,
-    error_window,
-    good_threshold,
-    ks,
-    share_good,
-    share_interval,
-    shrink_index,
-    top_kept,
-    top_mean,
-)
+from lissnas.metrics.quality import edf_auc, error_edf, good_threshold, share_good, shrink_index
 
-__all__ = [
-    "Yardstick",
-    "complexity_weights",
-    "correlations",
-    "edf_auc",
-    "error_edf",
-    "error_window",
-    "good_threshold",
-    "ks",
-    "share_good",
-    "share_interval",
-    "shrink_index",
-    "top_kept",
-    "top_mean",
-]
+__all__ = ["Yardstick", "edf_auc", "error_edf", "good_threshold", "share_good", "shrink_index"]

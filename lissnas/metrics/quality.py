@@ -61,6 +61,16 @@ def shrink_index(p: float, p_full: float, n: int = 1, k: int = 1) -> float:
     return prob_good(p, n, k) - prob_good(p_full, n, k)
 
 
+def good_metrics(values: FloatArray, full: FloatArray) -> dict[str, float]:
+    """Return the share of good values, and how much likelier a good draw is than from the full space.
+
+    `shrink_index` is of one draw, `shrink_index_10_2` of at least two good ones in ten (Theorem 1).
+    """
+    threshold = good_threshold(full)
+    p, p_full = share_good(values, threshold), share_good(full, threshold)
+    return {"p_good": p, "shrink_index": p - p_full, "shrink_index_10_2": shrink_index(p, p_full, 10, 2)}
+
+
 def top_mean(values: FloatArray, k: int) -> float:
     """Return the mean of the `k` highest values, of all where there are fewer."""
     if k < 1:

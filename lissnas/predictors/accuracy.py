@@ -38,7 +38,7 @@ FEW = 120
 
 
 class Scorer(Protocol):
-    """Whoever ranks architectures: a fitted predictor, or a surrogate that is asked directly."""
+    """What ranks architectures: a fitted predictor, or a surrogate that is queried directly."""
 
     def score(self, archs: Archs, threads: int = 0) -> FloatArray:
         """Return `(n,)` scores to rank by, higher is better."""
@@ -148,9 +148,8 @@ class Predictor:
         }
 
     @classmethod
-    def load(cls, space: Space, model: bytes, sidecar: Mapping[str, Any] | str | bytes) -> Predictor:
+    def load(cls, space: Space, model: bytes, about: Mapping[str, Any]) -> Predictor:
         """Read what `dump` gave; raises UserError for a model of another space or encoding."""
-        about = json.loads(sidecar) if isinstance(sidecar, (str, bytes)) else sidecar
         if about["space"] != space.name:
             raise UserError(f"the model was made for space {about['space']!r}, not for {space.name!r}")
         if about["encoding_sha256"] != encoding_digest(space):
@@ -258,4 +257,4 @@ def predictor_in(folder: Path, space: Space) -> Predictor:
     if "predictor.ubj" not in manifest:
         raise UserError(f"{folder} holds no predictor; give the folder of a finished shrink")
     model, sidecar = (artifacts.read_verified(folder, f"predictor.{end}", manifest) for end in ("ubj", "json"))
-    return Predictor.load(space, model, sidecar)
+    return Predictor.load(space, model, json.loads(sidecar))

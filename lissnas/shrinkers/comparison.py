@@ -40,14 +40,14 @@ from lissnas.spaces.base import LISTABLE
 from lissnas.spaces.subspace import Subspace
 
 JUDGED = 10_000
-"""Members of a product that is not listed that stand for all of it."""
+"""Members in the sample that represents a product that is not listed."""
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What is the same for all seeds: who judges, the values, thresholds and measures of the full space.
+    """What is the same for all seeds: the source, and values, thresholds and measures of the full space.
 
-    Where there is no table, a surrogate that is asked directly judges, and a uniform sample stands for the space.
+    Without a table a surrogate gives the values, and a uniform sample represents the space.
     """
 
     source: Source
@@ -65,7 +65,7 @@ class Ground:
         if source.truth is not None:
             values = source.truth.values
         else:
-            values = judge(source, space.all_or_many(stream(0, "full space", space.name)))
+            values = source.evaluate(space.all_or_many(stream(0, "full space", space.name)))
         ground = cls(source, Yardstick.of(space), values)
         _ = ground.threshold
         return ground
@@ -75,24 +75,15 @@ class Ground:
         """The space that is shrunk."""
         return self.source.space
 
-    @property
-    def full_size(self) -> int:
-        """How many networks the space has."""
-        return self.space.size()
-
     @cached_property
     def threshold(self) -> float:
-        """What good networks exceed, the same for every method."""
+        """Value that good networks exceed, the same for every method."""
         return good_threshold(self.values)
 
     @cached_property
     def window(self) -> float:
-        """Where the error window of AUCs ends, the same for every method."""
+        """End of the error window of AUCs, the same for every method."""
         return error_window(self.values)
-
-    def judge(self, archs: Archs, threads: int = 0) -> FloatArray:
-        """Return `(n,)` values by the table, or by the surrogate."""
-        return judge(self.source, archs, threads)
 
     def measure(
         self, archs: Archs, seed: int, values: FloatArray | None = None, size: int | None = None
@@ -103,7 +94,7 @@ class Ground:
         Without a table, whose best is known, what is measured against the best is left out.
         """
         full, truth = self.values, self.source.truth
-        values = self.judge(archs) if values is None else values
+        values = self.source.evaluate(archs) if values is None else values
         p, p_full = share_good(values, self.threshold), share_good(full, self.threshold)
         low, high = share_interval(values, self.threshold)
         statistic, p_value = ks(values, full)
@@ -134,7 +125,7 @@ class Ground:
 
 
 def source_of(given: Benchmark | Source) -> Source:
-    """Return what a comparison is on; raises UserError where nobody knows, or says at once, how good a network is."""
+    """Return what a comparison is on; raises UserError without a table or a surrogate that gives values at once."""
     source = given if isinstance(given, Source) else Source.of(given)
     if source.truth is None and source.scorer is None:
         raise UserError(
@@ -144,17 +135,9 @@ def source_of(given: Benchmark | Source) -> Source:
     return source
 
 
-def judge(source: Source, archs: Archs, threads: int = 0) -> FloatArray:
-    """Return `(n,)` values of architectures by a source's table, or by its surrogate."""
-    if source.truth is not None:
-        return source.truth(archs)
-    assert source.scorer is not None
-    return source.scorer.value(source.scorer.score(archs, threads))
-
-
 @dataclass(frozen=True)
 class Contest:
-    """One seed's common ground: the predictor that all ask, and what our method made of it."""
+    """What all methods of a seed share: the predictor that all query, and what our method made of it."""
 
     ground: Ground
     params: ShrinkParams
@@ -172,7 +155,7 @@ class Contest:
 
     @property
     def target(self) -> int:
-        """The size that every method is asked for."""
+        """The target size of every method."""
         assert self.ours.state.target is not None
         return self.ours.state.target
 
@@ -180,7 +163,7 @@ class Contest:
         """Return the metrics of ours cut to a size; measured once, since many methods have the same."""
         if size not in self._measured:
             rows = cut(self.ours, size)
-            values = self.ground.judge(rows, self.threads)
+            values = self.ground.source.evaluate(rows, self.threads)
             self._measured[size] = self.ground.measure(rows, self.params.seed, values)
         return self._measured[size]
 
@@ -209,9 +192,9 @@ def contest_params(params: Params, given: Benchmark | Source, seed: int) -> Shri
 
 
 def open_contest(ground: Ground, params: Params, seed: int, threads: int = 0) -> Contest:
-    """Draw the labels uniformly, fit the predictor that all methods ask, and run ours on it.
+    """Draw the labels uniformly, fit the predictor that all methods query, and run ours on it.
 
-    Without a table all ask the surrogate, which nobody labels.
+    Without a table all query the surrogate, which needs no labels.
     """
     source, space = ground.source, ground.space
     p = contest_params(params, source, seed)
@@ -239,7 +222,7 @@ def run_method(contest: Contest, name: str) -> Entry:
     ground, seed = contest.ground, contest.params.seed
     if not len(rows):
         raise UserError(f"{name} returned an empty space of {ground.source.name}")
-    values = ground.judge(rows, contest.threads)
+    values = ground.source.evaluate(rows, contest.threads)
     ours = contest.ours_at(part.size())
     tabled = ground.source.truth is not None
     row: dict[str, Any] = {
@@ -268,7 +251,7 @@ def diversity_curve(contest: Contest, diversities: Sequence[float], sizes: Mappi
         measured: dict[int, dict[str, Any]] = {}
         for size in dict.fromkeys(sizes.values()):
             rows = cut(result, size)
-            mean = float(contest.ground.judge(rows, contest.threads).mean())
+            mean = float(contest.ground.source.evaluate(rows, contest.threads).mean())
             measured[size] = {"size": len(rows), "mean_true": mean} | contest.ground.yardstick.cost_coverage(rows)
         about = {"seed": contest.params.seed, "diversity": diversity}
         out += [{"method": name, **about, **measured[size]} for name, size in sizes.items()]
@@ -307,7 +290,7 @@ def against_best_known(ground: Ground, entries: Sequence[Entry]) -> tuple[list[M
     best = max(float(v.max()) for v in (ground.values, *(e.values for e in entries)))
     window = ground.window + best - float(ground.values.max())
     full = {
-        "full_size": float(ground.full_size),
+        "full_size": float(ground.space.size()),
         "full_mean": float(ground.values.mean()),
         "full_best": float(ground.values.max()),
         "best_known": best,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.random import Generator
 from scipy.special import expit
@@ -45,26 +43,24 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
     labelled[rng.permutation(weak)[: len(weak) // 2]] = True
     prior = float((len(weak) - labelled.sum()) / max(1, (~labelled).sum()))
     data = xgb.DMatrix(space.encode(rows), labelled.astype(np.float32))
-    parameters: dict[str, Any] = {
+    parameters = {
         "max_depth": DEPTH,
         "eta": ETA,
         "subsample": 0.7,
         "colsample_bytree": 0.5,
         "base_score": 0.0,
+        "tree_method": "hist",
+        "disable_default_eval_metric": 1,
+        "seed": int(rng.integers(1 << 31)),
     }
-    parameters |= {"tree_method": "hist", "disable_default_eval_metric": 1, "seed": int(rng.integers(1 << 31))}
 
     def risk(margin: FloatArray, _: xgb.DMatrix) -> tuple[FloatArray, FloatArray]:
         return non_negative_risk(np.asarray(margin, np.float64), labelled, prior)
 
     filter_ = xgb.train(parameters, data, TREES, obj=risk)
     everything = candidates(space, target, rng)
-    margin = np.concatenate(
-        [
-            filter_.predict(xgb.DMatrix(space.encode(part)), output_margin=True)
-            for part in np.array_split(everything, max(1, len(everything) // 65_536))
-        ]
-    )
+    parts = np.array_split(everything, max(1, len(everything) // 65_536))
+    margin = np.concatenate([filter_.predict(xgb.DMatrix(space.encode(p)), output_margin=True) for p in parts])
     return Subspace(space, everything[best_first(-margin.astype(np.float64), target)])
 
 

@@ -20,7 +20,7 @@ from lissnas.oracles.label_table import Labels, less_is_better, metric_of, read_
 from lissnas.predictors.accuracy import Scorer
 from lissnas.predictors.surrogate import SurrogateScorer, scorer_values
 from lissnas.shrinkers.memory_budget import PART, SPARE, rows_in_memory
-from lissnas.spaces import FloatArray, Space
+from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.spaces.declared import Declared, read_space
 
 TRAINED = ("shufflenetv2", "fairnas", "mobilenet", "anynetx")
@@ -65,6 +65,13 @@ class Source:
         """Return the source that a complete table is."""
         b = benchmark
         return cls(b.name, b.space, b.metric, b.sha256, b.point, truth=b, oracle=b)
+
+    def evaluate(self, archs: Archs, threads: int = 0) -> FloatArray:
+        """Return `(n,)` values of architectures by the table, or by the surrogate."""
+        if self.truth is not None:
+            return self.truth(archs)
+        assert self.scorer is not None
+        return self.scorer.value(self.scorer.score(archs, threads))
 
 
 def get_space(name: str) -> Space:

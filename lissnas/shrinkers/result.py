@@ -16,7 +16,7 @@ from lissnas.artifacts.stage_run import PARAMETERS, run
 from lissnas.benchmarks import Benchmark
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
-from lissnas.metrics.quality import good_threshold, share_good, shrink_index, top_kept
+from lissnas.metrics.quality import good_metrics, top_kept
 from lissnas.plots import figures
 from lissnas.predictors.accuracy import Predictor, Scorer, out_of_fold, predictor_in, tau_interval
 from lissnas.shrinkers.archive import FAILED
@@ -133,8 +133,6 @@ def metrics_of(shrunk: Shrunk) -> dict[str, Any]:
 
 def _by_table(shrunk: Shrunk, truth: Benchmark) -> dict[str, Any]:
     values = truth.look_up(shrunk.state.archive.keys[shrunk.members])
-    threshold = good_threshold(truth.values)
-    p, p_full = share_good(values, threshold), share_good(truth.values, threshold)
     return {
         "mean_true": float(values.mean()),
         "max_true": float(values.max()),
@@ -142,27 +140,21 @@ def _by_table(shrunk: Shrunk, truth: Benchmark) -> dict[str, Any]:
         "full_max_true": truth.best,
         "kept_best": bool(values.max() == truth.best),
         "top10_kept": top_kept(values, truth.values),
-        "p_good": p,
-        "shrink_index": p - p_full,
-        "shrink_index_10_2": shrink_index(p, p_full, 10, 2),
+        **good_metrics(values, truth.values),
     }
 
 
 def _by_prediction(shrunk: Shrunk) -> tuple[dict[str, Any], list[str]]:
-    """Return metrics where no table is, and notes on how far they can be trusted."""
+    """Return metrics by prediction, and notes on how far they can be trusted."""
     state, problem = shrunk.state, shrunk.problem
     archive, space = state.archive, problem.space
     full, values = state.values(state.reference), shrunk.sampled_values
-    threshold = good_threshold(full)
-    p, p_full = share_good(values, threshold), share_good(full, threshold)
     found: dict[str, Any] = {
         "mean_predicted": float(values.mean()),
         "best_predicted": float(values.max()),
         "full_mean_predicted": float(full.mean()),
         "full_best_predicted": float(full.max()),
-        "p_good": p,
-        "shrink_index": p - p_full,
-        "shrink_index_10_2": shrink_index(p, p_full, 10, 2),
+        **good_metrics(values, full),
     }
     notes = []
     if isinstance(space, DeclaredSpace) and not space.size_exact:

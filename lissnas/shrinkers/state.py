@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lissnas.metrics.quality import good_threshold, share_good
+from lissnas.metrics.quality import good_metrics
 from lissnas.predictors.accuracy import Predictor, Scorer
 from lissnas.shrinkers.archive import Archive
 from lissnas.shrinkers.problem import Problem
@@ -138,7 +137,7 @@ class State:
         rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about.items() if k != "sidecar"}
         model = None
         if "predictor" in arrays:
-            model = Predictor.load(space, arrays["predictor"].tobytes(), json.dumps(about["sidecar"]))
+            model = Predictor.load(space, arrays["predictor"].tobytes(), about["sidecar"])
         parts = Strata.from_arrays(strata) if strata else None
         return cls(Archive(**columns), **indices, **rest, predictor=model, strata=parts)
 
@@ -151,8 +150,7 @@ def measure(state: State, problem: Problem, turnover: float) -> dict[str, Any]:
     predicted, truth = state.values(state.current), problem.truth
     full = truth.values if truth else state.values(state.reference)
     values = truth.look_up(state.archive.keys[state.current]) if truth else predicted
-    threshold = good_threshold(full)
-    p_good = share_good(values, threshold)
+    good = good_metrics(values, full)
     row: dict[str, Any] = {
         "iteration": state.iteration,
         "size": len(state.current),
@@ -162,8 +160,8 @@ def measure(state: State, problem: Problem, turnover: float) -> dict[str, Any]:
         "mean_predicted": float(predicted.mean()),
         "best_predicted": float(predicted.max()),
         "turnover": turnover,
-        "p_good": p_good,
-        "shrink_index": p_good - share_good(full, threshold),
+        "p_good": good["p_good"],
+        "shrink_index": good["shrink_index"],
     }
     if truth:
         row |= {"mean_true": float(values.mean()), "max_true": float(values.max())}

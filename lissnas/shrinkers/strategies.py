@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 
@@ -45,55 +46,56 @@ NO_RISE = "the mean prediction rose"
 """How the reason begins for which the paper's loop returns its last space but one."""
 
 
-class Strategy(Protocol):
+@dataclass(frozen=True)
+class Strategy(ABC):
     """What differs between the variants of the method; everything else is the loop's."""
 
-    collects_children: ClassVar[bool]
+    params: ShrinkParams
+    collects_children: ClassVar[bool] = False
     """Whether the next space is made of the neighbors, so that they have to be remembered."""
 
-    def check(self, problem: Problem) -> None:
+    def check(self, problem: Problem) -> None:  # noqa: B027  # accepts every problem unless overridden
         """Raise UserError for a target that can't be reached, before anything is drawn."""
-        ...
 
+    @abstractmethod
     def target(self, state: State, problem: Problem) -> State:
         """Return the state with the target size and, if a rule chose it, a note."""
-        ...
 
+    @abstractmethod
     def first_size(self, state: State, problem: Problem) -> int:
         """Return the size of the first sample."""
-        ...
 
     def strata(self, state: State, problem: Problem) -> State:
         """Return the state with strata made from its first sample, if the selection has quotas."""
-        ...
+        return state
 
+    @abstractmethod
     def top(self, state: State, among: IntArray, k: int, strict: bool = False) -> IntArray:
         """Return the `k` best rows of `among`, best first."""
-        ...
 
+    @abstractmethod
     def seeds(self, state: State) -> IntArray:
         """Return the seed architectures of the next iteration, best first."""
-        ...
 
     def forget(self, state: State, problem: Problem) -> State:
         """Return the state with room in memory for the next part of the neighbors."""
-        ...
+        return state
 
+    @abstractmethod
     def choose(self, state: State, problem: Problem, shrinking: bool = True) -> State:
         """Return the state with its next space; `shrinking` False keeps its size."""
-        ...
 
+    @abstractmethod
     def converged(self, state: State, problem: Problem, turnover: float) -> str:
         """Return why the method is done, or an empty text."""
-        ...
 
+    @abstractmethod
     def final(self, state: State, problem: Problem) -> tuple[IntArray, Balls | None]:
         """Return the rows of the shrunk space, or what its balls were chosen from, and those balls."""
-        ...
 
     def wanted(self, state: State) -> int | None:
         """Return the size that a result below is reported as too small; None if there is none."""
-        ...
+        return None
 
 
 def strategy_of(params: ShrinkParams) -> Strategy:
@@ -104,12 +106,10 @@ def strategy_of(params: ShrinkParams) -> Strategy:
 
 
 @dataclass(frozen=True)
-class Elite:
+class Elite(Strategy):
     """Keep the best of everything seen, with a quota for each stratum, down to a target size."""
 
-    params: ShrinkParams
     config: EliteConfig
-    collects_children: ClassVar[bool] = False
 
     @cached_property
     def unlisted(self) -> bool:
@@ -232,15 +232,11 @@ class Elite:
 
 
 @dataclass(frozen=True)
-class Paper:
+class Paper(Strategy):
     """Take the seeds and all their neighbors, while the mean prediction rises."""
 
-    params: ShrinkParams
     config: PaperConfig
     collects_children: ClassVar[bool] = True
-
-    def check(self, problem: Problem) -> None:
-        """Accept every problem."""
 
     def target(self, state: State, problem: Problem) -> State:
         """Return the state with the requested target, if there is one."""
@@ -251,10 +247,6 @@ class Paper:
         assert self.config.first_size is not None
         return self.config.first_size
 
-    def strata(self, state: State, problem: Problem) -> State:
-        """Return the state as it is: the paper has no quotas."""
-        return state
-
     def top(self, state: State, among: IntArray, k: int, strict: bool = False) -> IntArray:
         """Return the best `k` by score alone."""
         return state.archive.top(among, k, None, 0.0, strict)
@@ -262,10 +254,6 @@ class Paper:
     def seeds(self, state: State) -> IntArray:
         """Return the best of the current space."""
         return self.top(state, state.current, math.ceil(self.config.seed_fraction * len(state.current)))
-
-    def forget(self, state: State, problem: Problem) -> State:
-        """Return the state as it is: the next space is made of all neighbors."""
-        return state
 
     def choose(self, state: State, problem: Problem, shrinking: bool = True) -> State:
         """Return the state with seeds and neighbors as its next space."""
@@ -286,7 +274,3 @@ class Paper:
     def final(self, state: State, problem: Problem) -> tuple[IntArray, Balls | None]:
         """Return the last space whose mean rose."""
         return state.previous if state.stop.startswith(NO_RISE) else state.current, None
-
-    def wanted(self, state: State) -> int | None:
-        """Return None: the paper's loop stops by another rule than a size."""
-        return None

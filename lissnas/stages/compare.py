@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lissnas.core.errors import UserError
 from lissnas.plots import comparison as figures
 from lissnas.plots.figures import png
 from lissnas.shrinkers import comparison
-from lissnas.shrinkers.comparison import Contest, Entry, Ground
+from lissnas.shrinkers.comparison import Entry, Ground, open_contest
 from lissnas.shrinkers.methods import REFERENCES, chosen
 from lissnas.shrinkers.problem import Source
 from lissnas.spaces import FloatArray
@@ -30,7 +31,7 @@ TIMED = "comparison.parquet"
 """The contract's table, with seconds; `comparison.csv` is the same without, and always the same bytes."""
 
 QUANTILES = 201
-"""Shares at which a distribution is kept, where there is no table to look values up in."""
+"""Shares at which a distribution is kept if there is no table to look values up in."""
 
 Named = Callable[..., Any]
 """Runs `step(*args)` under a name: plain Python calls it, a flow makes it a task of that name."""
@@ -53,14 +54,14 @@ def compare_stage(
     force: bool = False,
     threads: int = 0,
 ) -> Outcome:
-    """Compare methods on a benchmark, or on a space that a surrogate judges.
+    """Compare methods on a benchmark, or on a space that a surrogate evaluates.
 
-    Interrupted, the same command goes on with the tasks that are left.
+    After an interruption the same command resumes with the tasks that are left.
     """
     source = comparison.source_of(given)
     if not methods or not seeds:
         raise UserError("a comparison needs one method and one seed at least")
-    chosen(methods, source)  # what doesn't fit is said before anything is written
+    chosen(methods, source)  # what doesn't fit raises before anything is written
     comparison.contest_params(params, source, seeds[0])
     own = params.benchmarks.get(source.name, BenchmarkConfig())
     common = {
@@ -84,27 +85,23 @@ def compare_stage(
         entries: dict[tuple[str, int], Entry] = {}
         curve: list[dict[str, Any]] = []
         for seed in seeds:
-            contest: Contest | None = None
-            for name in (*methods, curve_of):
-                known = entry = tasks.load(name, seed)
+            opened = cache(lambda seed=seed: call(f"open seed {seed}", open_contest, ground, params, seed, threads))
+            for name in methods:
+                entry = known = tasks.load(name, seed)
                 if entry is None:
-                    if contest is None:
-                        contest = call(f"open seed {seed}", comparison.open_contest, ground, params, seed, threads)
-                    if name == curve_of:
-                        sizes = {m: int(entries[m, seed].row["size"]) for m in methods}
-                        points = call(
-                            f"curve seed {seed}", comparison.diversity_curve, contest, params.compare.diversities, sizes
-                        )
-                        entry = Entry({"curve": points}, np.empty(0, np.uint64), np.empty(0))
-                    else:
-                        entry = call(f"{name} seed {seed}", comparison.run_method, contest, name)
+                    entry = call(f"{name} seed {seed}", comparison.run_method, opened(), name)
                     tasks.save(name, seed, entry)
-                if name == curve_of:
-                    curve += entry.row["curve"]
-                else:
-                    entries[name, seed] = entry
-                    line = _line(entry.row, len(entries), len(seeds) * len(methods))
-                    on_progress(line if known is None else f"{line}{BEFORE}")
+                entries[name, seed] = entry
+                line = _line(entry.row, len(entries), len(seeds) * len(methods))
+                on_progress(line if known is None else f"{line}{BEFORE}")
+            points = tasks.load(curve_of, seed)
+            if points is None:
+                sizes = {name: int(entries[name, seed].row["size"]) for name in methods}
+                arguments = opened(), params.compare.diversities, sizes
+                rows = call(f"curve seed {seed}", comparison.diversity_curve, *arguments)
+                points = Entry({"curve": rows}, np.empty(0, np.uint64), np.empty(0))
+                tasks.save(curve_of, seed, points)
+            curve += points.row["curve"]
         return _files(ground, methods, seeds, entries, curve)
 
     return run(out, parameters, work, force, timed=(TIMED,))
@@ -167,7 +164,7 @@ def _files(
         "edf.png": png(figures.edfs(values, window, title, source.metric)),
         "metrics.json": artifacts.to_json(_metrics(source.name, summary, len(seeds))),
     }
-    if source.truth is None:  # nobody can look the values up later
+    if source.truth is None:  # the values can't be looked up later
         files["edf.csv"] = artifacts.to_csv(quantiles(values))
     if "flops" in ground.yardstick.costs:
         files["diversity.png"] = png(figures.diversity(summary, curve, title, source.metric))
@@ -208,7 +205,7 @@ def markdown(ground: Ground, summary: Sequence[Mapping[str, Any]]) -> str:
     ours = "*Ours* is the best of what `lissnas` saw, cut to the method's size"
     if source.truth is None:
         text = (
-            f"{ground.full_size:,} architectures; in a uniform sample of {len(values):,} {about}; "
+            f"{ground.space.size():,} architectures; in a uniform sample of {len(values):,} {about}; "
             f"the best known value is {summary[0]['best_known']:.5g}. {'. '.join(source.notes)}.\n\n"
             f"{common} query the same surrogate directly, within the query budget that `lissnas` used. Sets are "
             f"evaluated by all of their members, products by a uniform sample of {comparison.JUDGED:,}, so their best "

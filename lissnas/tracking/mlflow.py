@@ -32,15 +32,8 @@ BATCH = 1000
 SIDE_BY_SIDE = ("lissnas", "padnas", "dds", "abs", "nse")
 """Methods that a comparison's page in MLflow links to, next to each other; others where one has fewer of them."""
 BY_ITERATION = (
-    "size",
-    "seen",
-    "labels",
-    "mean_predicted",
-    "best_predicted",
-    "turnover",
-    "p_good",
-    "mean_true",
-    "max_true",
+    *("size", "seen", "labels", "mean_predicted", "best_predicted"),
+    *("turnover", "p_good", "mean_true", "max_true"),
 )
 
 
@@ -106,18 +99,16 @@ def log_stage(
         mlflow.log_metrics({k: float(v) for k, v in outcome.metrics.items() if isinstance(v, (int, float))})
         for picture in sorted(outcome.folder.glob("*.png")):
             mlflow.log_artifact(str(picture), "pictures")
-        for text in ("metrics.json", "manifest.json", PARAMETERS):
-            mlflow.log_artifact(str(outcome.folder / text))
+        _log_files(outcome, "metrics.json", "manifest.json", PARAMETERS)
         _log_samples(client, run, busy)
         if stage == "shrink":
             _log_shrink(client, run, outcome)
         if stage == "compare":
             _log_comparison(client, run, outcome)
         if stage == "supernet":
-            _log_training(client, run, outcome)
+            _log_rows(client, run, outcome.csv("training.csv"), "step", {"loss": "loss", "rate": "rate"})
         if stage == "search":
-            mlflow.log_artifact(str(outcome.folder / "top.json"))
-            mlflow.log_artifact(str(outcome.folder / "history.parquet"))
+            _log_files(outcome, "top.json", "history.parquet")
         model = None
         if stage == "predictor":
             model = _log_predictor(outcome)
@@ -133,7 +124,7 @@ def log_stage(
 
 
 def find(folder: Path) -> Logged | None:
-    """Return where a stage's folder was logged, None where it was not."""
+    """Return where a stage's folder was logged, None if it was not."""
     client, experiment = _client()
     return _find(client, experiment, artifacts.sha256((folder / artifacts.MANIFEST).read_bytes()))
 
@@ -150,17 +141,9 @@ def _find(client: MlflowClient, experiment: str, manifest: str) -> Logged | None
 def _log_shrink(client: MlflowClient, run: Run, outcome: Outcome) -> None:
     import mlflow
     from mlflow.data.pandas_dataset import from_pandas
-    from mlflow.entities import Metric
 
     records = outcome.table("iterations.parquet").to_pylist()
-    started = run.info.start_time
-    batch = [
-        Metric(f"iteration/{name}", float(record[name]), started, record["iteration"])
-        for record in records
-        for name in BY_ITERATION
-        if name in record
-    ]
-    client.log_batch(run.info.run_id, metrics=batch)
+    _log_rows(client, run, records, "iteration", {name: f"iteration/{name}" for name in BY_ITERATION})
     mlflow.log_artifact(str(outcome.folder / "iterations.parquet"))
     if (model := outcome.folder / "predictor.ubj").exists():  # none where a surrogate was asked directly
         _log_booster(model)
@@ -202,19 +185,17 @@ def _log_predictor(outcome: Outcome) -> model_registry.Model:
 
 
 def _log_comparison(client: MlflowClient, run: Run, outcome: Outcome) -> None:
-    """Log each method and seed as a run of its own, with the metric names of a shrink."""
-    for name in ("comparison.md", "comparison.csv", "summary.csv"):
-        client.log_artifact(run.info.run_id, str(outcome.folder / name))
+    """Log each method and seed as a child run, with the metric names of a shrink."""
+    _log_files(outcome, "comparison.md", "comparison.csv", "summary.csv")
     benchmark = str(outcome.metrics["benchmark"])
     rows = outcome.table("comparison.parquet").to_pylist()
     methods = sorted(dict.fromkeys(row["method"] for row in rows), key=lambda name: name not in SIDE_BY_SIDE)
     shown, side_by_side = methods[: len(SIDE_BY_SIDE)], []
     for row in rows:
         about = {"benchmark": benchmark, **{name: str(row.pop(name)) for name in ("method", "seed")}}
-        tags = {"mlflow.parentRunId": run.info.run_id, "stage": "method", "kind": row.pop("kind"), **about}
-        name = f"{about['method']} {benchmark} seed {about['seed']}"
+        tags = {"stage": "method", "kind": row.pop("kind")}
         # The compare page opens on the first metric.
-        child = _log_child(client, run, name, tags, about, {"mean_true": row["mean_true"], **row})
+        child = _log_child(client, run, about, {"mean_true": row["mean_true"], **row}, tags)
         if about["method"] in shown:
             side_by_side.append(child)
     view = compare_view(run.info.experiment_id, side_by_side)
@@ -222,39 +203,33 @@ def _log_comparison(client: MlflowClient, run: Run, outcome: Outcome) -> None:
 
 
 def compare_view(experiment: str, runs: Sequence[str]) -> str:
-    """Return the address of the page that compares runs, on the server's own where there is one."""
+    """Return the address of the page that compares runs, on the server if there is one."""
     uri = redacted(os.environ.get("MLFLOW_TRACKING_URI", ""))
-    asked = {"runs": json.dumps(runs, separators=(",", ":")), "experiments": f'["{experiment}"]'}
-    return f"{uri.rstrip('/') if uri.startswith('http') else ''}/#/compare-runs?{urlencode(asked)}"
+    query = {"runs": json.dumps(runs, separators=(",", ":")), "experiments": f'["{experiment}"]'}
+    return f"{uri.rstrip('/') if uri.startswith('http') else ''}/#/compare-runs?{urlencode(query)}"
 
 
 def _log_ranking(client: MlflowClient, run: Run, outcome: Outcome) -> None:
-    """Log each trained space and seed as a run of its own."""
-    for name in ("ranking.md", "ranking.csv", "summary.csv", "scores.parquet"):
-        client.log_artifact(run.info.run_id, str(outcome.folder / name))
-    benchmark = str(outcome.metrics["benchmark"])
+    """Log each trained space and seed as a child run."""
+    _log_files(outcome, "ranking.md", "ranking.csv", "summary.csv", "scores.parquet")
     rows = outcome.csv("ranking.csv")
     for key in dict.fromkeys((r["method"], r["seed"]) for r in rows):
         own = [r for r in rows if (r["method"], r["seed"]) == key]
-        about = {"benchmark": benchmark, "method": str(key[0]), "seed": str(key[1])}
-        tags = {"mlflow.parentRunId": run.info.run_id, "stage": "ranking", **about}
+        about = {"benchmark": str(outcome.metrics["benchmark"]), "method": str(key[0]), "seed": str(key[1])}
         values = {f"{name}_{r['sample']}": r[name] for r in own for name in ("kendall", "spearman", "pearson")}
         values |= {name: own[0][name] for name in ("found_true", "size", "space_mean_true")}
-        _log_child(client, run, f"{key[0]} {benchmark} seed {key[1]}", tags, about, values)
+        _log_child(client, run, about, values, {"stage": "ranking"})
 
 
 def _log_child(
-    client: MlflowClient,
-    run: Run,
-    name: str,
-    tags: Mapping[str, str],
-    about: Mapping[str, str],
-    values: Mapping[str, Any],
+    client: MlflowClient, run: Run, about: Mapping[str, str], values: Mapping[str, Any], tags: Mapping[str, str]
 ) -> str:
-    """Log a row of a stage's table as a finished run below the stage's; return its id."""
+    """Log a method and seed of a stage's table as a finished run below the stage's; return its id."""
     from mlflow.entities import Metric, Param, RunTag
 
-    child: str = client.create_run(run.info.experiment_id, run_name=name, tags=dict(tags)).info.run_id
+    name = f"{about['method']} {about['benchmark']} seed {about['seed']}"
+    tags = {"mlflow.parentRunId": run.info.run_id, **about, **tags}
+    child: str = client.create_run(run.info.experiment_id, run_name=name, tags=tags).info.run_id
     client.log_batch(
         child,
         metrics=[Metric(k, float(v), run.info.start_time, 0) for k, v in values.items() if v is not None],
@@ -265,27 +240,33 @@ def _log_child(
     return child
 
 
+def _log_files(outcome: Outcome, *names: str) -> None:
+    """Log files of a stage's folder as artifacts of the run that is open."""
+    import mlflow
+
+    for name in names:
+        mlflow.log_artifact(str(outcome.folder / name))
+
+
 def _log_samples(client: MlflowClient, run: Run, busy: Sequence[Sample]) -> None:
-    from mlflow.entities import Metric
-
-    at = {time: step for step, time in enumerate(dict.fromkeys(s.at for s in busy))}
-    points = [Metric(s.name, s.value, s.at, at[s.at]) for s in busy]
-    for first in range(0, len(points), BATCH):
-        client.log_batch(run.info.run_id, metrics=points[first : first + BATCH])
+    steps = {time: step for step, time in enumerate(dict.fromkeys(s.at for s in busy))}
+    _log_points(client, run, [(s.name, s.value, s.at, steps[s.at]) for s in busy])
 
 
-def _log_training(client: MlflowClient, run: Run, outcome: Outcome) -> None:
-    """Log the course of a training as metrics by step."""
-    from mlflow.entities import Metric
-
+def _log_rows(
+    client: MlflowClient, run: Run, rows: Sequence[Mapping[str, Any]], by: str, names: dict[str, str]
+) -> None:
+    """Log columns of rows as metrics, a step a row; `names` are the metrics' by column, `by` is the step's column."""
     at = run.info.start_time
-    points = [
-        Metric(name, float(r[name]), at, int(r["step"]))
-        for r in outcome.csv("training.csv")
-        for name in ("loss", "rate")
-    ]
+    _log_points(client, run, [(names[c], float(r[c]), at, int(r[by])) for r in rows for c in names if c in r])
+
+
+def _log_points(client: MlflowClient, run: Run, points: Sequence[tuple[str, float, int, int]]) -> None:
+    """Log metrics, each a name, value, time and step, in as few requests as MLflow takes."""
+    from mlflow.entities import Metric
+
     for first in range(0, len(points), BATCH):
-        client.log_batch(run.info.run_id, metrics=points[first : first + BATCH])
+        client.log_batch(run.info.run_id, metrics=[Metric(*point) for point in points[first : first + BATCH]])
 
 
 def _log_network(outcome: Outcome, network: Any) -> model_registry.Model:
@@ -294,8 +275,7 @@ def _log_network(outcome: Outcome, network: Any) -> model_registry.Model:
     import numpy as np
 
     about = outcome.json("network.json")
-    for name in ("network.safetensors", "network.json", "retrained.csv"):
-        mlflow.log_artifact(str(outcome.folder / name))
+    _log_files(outcome, "network.safetensors", "network.json", "retrained.csv")
     example = np.zeros((2, 3, about["side"], about["side"]), np.float32)
     requirements = [f"torch=={version('torch')}"]
     logged = mlflow.pytorch.log_model(
@@ -322,7 +302,7 @@ def _client() -> tuple[MlflowClient, str]:
     os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{Path.cwd() / 'mlflow.db'}")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    # It would print the server's address as it is given; whoever logs says where it went.
+    # It would print the server's address as it is given; the caller reports where a run was logged.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     sign_mlflow_apart()
     import mlflow
@@ -344,7 +324,7 @@ NOTE = """One parent run for each benchmark and set of parameters, a child run f
 Columns: `mean_true` and `max_true` are of the shrunk space, in the benchmark's unit, higher is better
 (`full_mean_true`, `full_max_true` of the full space); `top10_kept` of the ten best networks of all are in
 it; `p_good` is its share of networks above the full space's 80th percentile; `queries` were predicted,
-`labels` were asked for. `iteration/...` are curves."""
+`labels` were requested. `iteration/...` are curves."""
 
 
 def _parent(client: MlflowClient, experiment: str, benchmark: str, name: str, key: str, digest: str) -> Run:

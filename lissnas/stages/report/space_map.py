@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import to_hex
 from scipy.spatial import cKDTree
 
 from lissnas.benchmarks import Benchmark
@@ -78,7 +79,7 @@ def space_map(benchmark: Benchmark, yardstick: Yardstick, spaces: Mapping[str, K
         rng = stream(0, "map", benchmark.name, name)
         few = keys[np.sort(rng.permutation(len(keys))[:SHOWN])]
         rows = every[np.searchsorted(sorted_keys, few)]
-        marker = {"size": 6, "color": _css(shown[name]), "symbol": "circle-open", "line": {"width": 1.3}}
+        marker = {"size": 6, "color": to_hex(shown[name]), "symbol": "circle-open", "line": {"width": 1.3}}
         title = f"{name} ({len(keys):,})"
         visible: bool | str = True if name == "lissnas" else "legendonly"
         spots = place(yardstick.embed(rows), features, at)
@@ -115,9 +116,3 @@ def _trace(benchmark: Benchmark, name: str, rows: Archs, at: FloatArray) -> dict
         "text": text,
         "hovertemplate": "%{text}<extra>" + name + "</extra>",
     }
-
-
-def _css(colour: Any) -> str:
-    if isinstance(colour, str):
-        return colour
-    return "#" + "".join(f"{round(255 * c):02x}" for c in colour[:3])

@@ -78,7 +78,7 @@ def test_every_option_of_a_parameter_has_a_path_of_the_schema() -> None:
 
 def test_the_methods_of_the_help_are_those_of_the_comparison() -> None:
     assert options.METHODS.split(", ") == list(METHODS)
-    assert options.MAX_THREADS == config.MOST_THREADS
+    assert options.MAX_THREADS == config.schema.MOST_THREADS
 
 
 def test_later_files_override_earlier_ones_over_the_built_in_values(tmp_path: Path, monkeypatch: Any) -> None:

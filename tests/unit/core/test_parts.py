@@ -144,7 +144,7 @@ def test_values_are_in_the_unit_of_the_labels(model: Predictor) -> None:
 
 def test_the_model_goes_to_disk_and_back(model: Predictor) -> None:
     data, sidecar = model.dump()
-    again = Predictor.load(model.space, data, json.dumps(sidecar))
+    again = Predictor.load(model.space, data, json.loads(json.dumps(sidecar)))
     rows = model.space.sample(100, np.random.default_rng(2))
     assert (again.score(rows) == model.score(rows)).all()
     with pytest.raises(UserError, match="made for space 'nas_bench_macro', not for 'nasbench101'"):

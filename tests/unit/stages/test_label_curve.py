@@ -203,7 +203,7 @@ def test_a_predictor_with_a_kernel_is_read_back_as_it_was(params: Params) -> Non
     model = few_labels(30, 1, params)
     every = model.space.enumerate()
     trees, sidecar = model.dump()
-    read = Predictor.load(model.space, trees, json.dumps(sidecar))
+    read = Predictor.load(model.space, trees, json.loads(json.dumps(sidecar)))
     np.testing.assert_array_equal(read.score(every, 1), model.score(every, 2))
     np.testing.assert_array_equal(model.score(every[5:9], 1), model.score(every, 1)[5:9])
 
