@@ -788,8 +788,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> None:
         booster.load_model(bytearray(data))
         return booster
 
-    for module in (nasbench301, nasbench301_models):
-        monkeypatch.setattr(module, "load_model", load)
+    monkeypatch.setattr(nasbench301, "load_model", load)
 
 
 def ensemble(folder: Path, boosters: Sequence[xgboost.Booster], ending: str = "json") -> Path:
