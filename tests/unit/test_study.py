@@ -52,7 +52,7 @@ def ms(names: list[str]) -> list[float]:
     return [float(sum(int(x) ** 2 for x in name.split("|"))) for name in names]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def quick(make_params: Callable[..., Params]) -> Params:
     return make_params(predictor__trees=30)
 
@@ -306,12 +306,14 @@ Round: TypeAlias = tuple[int, int, bool]
 
 @settings(max_examples=15)
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 5), st.booleans()), min_size=1, max_size=8))
-def test_nothing_is_ever_asked_for_twice(tmp_path_factory: pytest.TempPathFactory, rounds: list[Round]) -> None:
+def test_nothing_is_ever_asked_for_twice(
+    tmp_path_factory: pytest.TempPathFactory, quick: Params, rounds: list[Round]
+) -> None:
     folder = tmp_path_factory.mktemp("s")
     asked: set[str] = set()
     told = 0
     for n, tell, fails in rounds:
-        study = Study.open(folder, SMALL)
+        study = Study.open(folder, SMALL, params=quick)
         names = study.ask(min(n, 40 - len(asked))).names if len(asked) < 40 else []
         assert not asked & {*names}
         asked |= {*names}
@@ -321,7 +323,10 @@ def test_nothing_is_ever_asked_for_twice(tmp_path_factory: pytest.TempPathFactor
 
 
 # -- whether it helps --------------------------------------------------------------------------------
-@pytest.mark.parametrize(("name", "target"), [("nas_bench_macro", 450), ("transnas/class_scene", 1000)])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("nas_bench_macro", 450), pytest.param("transnas/class_scene", 1000, marks=pytest.mark.slow)],
+)
 def test_three_rounds_beat_uniform_labels(
     make_params: Callable[..., Params], tmp_path: Path, name: str, target: int
 ) -> None:

@@ -18,6 +18,7 @@ from scipy import stats
 
 from lissnas import artifacts, benchmarks, spaces
 from lissnas.benchmarks import Benchmark
+from lissnas.config import Params
 from lissnas.core.errors import ConfigError, DamagedFile, LissnasError, UnknownName, UserError
 from lissnas.oracles.base import BudgetSpent, CountedOracle
 from lissnas.shrinkers.comparison import (
@@ -577,9 +578,15 @@ def dying_after(rows: int) -> Callable[[str], None]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(make_params: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quick(make_params: Callable[..., Params]) -> Params:
+    """A weak predictor and a short curve: a tenth of the time, the same tasks."""
+    return make_params(predictor__trees=40, compare__diversities=[0.05, 0.5])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(quick: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("compare") / "whole"
-    return compare_stage(make_params(), benchmarks.get("nas_bench_macro"), FEW, [0, 1], out, threads=1).folder
+    return compare_stage(quick, benchmarks.get("nas_bench_macro"), FEW, [0, 1], out, threads=1).folder
 
 
 def same_files(a: Path, b: Path) -> None:
@@ -590,15 +597,15 @@ def same_files(a: Path, b: Path) -> None:
 
 @pytest.mark.parametrize("rows", [1, 6])
 def test_killed_between_tasks_it_goes_on_to_the_same_bytes(
-    rows: int, make_params: Callable[..., Any], uninterrupted: Path, tmp_path: Path
+    rows: int, quick: Params, uninterrupted: Path, tmp_path: Path
 ) -> None:
     table, out = benchmarks.get("nas_bench_macro"), tmp_path / "r"
     first, second = Calls(), Calls()
     with pytest.raises(Killed):
-        compare_stage(make_params(), table, FEW, [0, 1], out, first, dying_after(rows), threads=1)
+        compare_stage(quick, table, FEW, [0, 1], out, first, dying_after(rows), threads=1)
     assert not out.exists()
     lines: list[str] = []
-    compare_stage(make_params(), table, FEW, [0, 1], out, second, lines.append, threads=1)
+    compare_stage(quick, table, FEW, [0, 1], out, second, lines.append, threads=1)
     done = [name for name in first.names if not name.startswith("open")]
     redone = [name for name in second.names if not name.startswith("open")]
     assert not set(done) & set(redone)
@@ -609,51 +616,50 @@ def test_killed_between_tasks_it_goes_on_to_the_same_bytes(
     assert not list(tmp_path.glob(".*.tasks"))
 
 
-def test_a_seed_that_is_done_is_not_opened_again(make_params: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_seed_that_is_done_is_not_opened_again(quick: Params, tmp_path: Path) -> None:
     table, out, second = benchmarks.get("nas_bench_macro"), tmp_path / "r", Calls()
     with pytest.raises(Killed):
-        compare_stage(make_params(), table, FEW, [0, 1], out, Calls("lissnas seed 1"), threads=1)
-    compare_stage(make_params(), table, FEW, [0, 1], out, second, threads=1)
+        compare_stage(quick, table, FEW, [0, 1], out, Calls("lissnas seed 1"), threads=1)
+    compare_stage(quick, table, FEW, [0, 1], out, second, threads=1)
     assert "open seed 0" not in second.names
     assert "open seed 1" in second.names
 
 
-def test_finished_tasks_serve_a_run_of_more_methods(
-    make_params: Callable[..., Any], uninterrupted: Path, tmp_path: Path
-) -> None:
+def test_finished_tasks_serve_a_run_of_more_methods(quick: Params, uninterrupted: Path, tmp_path: Path) -> None:
     """What depends on which methods run (the curve at their sizes) is not taken from the smaller run."""
     table, out = benchmarks.get("nas_bench_macro"), tmp_path / "r"
     with pytest.raises(Killed):
-        compare_stage(make_params(), table, ["lissnas", "abs"], [0, 1], out, Calls("abs seed 1"), threads=1)
+        compare_stage(quick, table, ["lissnas", "abs"], [0, 1], out, Calls("abs seed 1"), threads=1)
     calls = Calls()
-    curve = compare_stage(make_params(), table, FEW, [0, 1], out, calls, threads=1).table("diversity.parquet")
+    curve = compare_stage(quick, table, FEW, [0, 1], out, calls, threads=1).table("diversity.parquet")
     assert "abs seed 0" not in calls.names
     assert {(p["method"], p["seed"]) for p in curve.to_pylist()} == {*itertools.product(FEW, [0, 1])}
     same_files(out, uninterrupted)
 
 
-def test_other_parameters_do_not_take_up_finished_tasks(make_params: Callable[..., Any], tmp_path: Path) -> None:
+def test_other_parameters_do_not_take_up_finished_tasks(quick: Params, tmp_path: Path) -> None:
     table, out, calls = benchmarks.get("nas_bench_macro"), tmp_path / "r", Calls()
+    other = quick.model_copy(update={"predictor": quick.predictor.model_copy(update={"trees": 41})})
     with pytest.raises(Killed):
-        compare_stage(make_params(), table, FEW, [0], out, Calls("flops seed 0"), threads=1)
-    compare_stage(make_params(predictor__trees=50), table, FEW, [0], out, calls, threads=1)
+        compare_stage(quick, table, FEW, [0], out, Calls("flops seed 0"), threads=1)
+    compare_stage(other, table, FEW, [0], out, calls, threads=1)
     assert "lissnas seed 0" in calls.names
 
 
-def test_force_does_everything_anew(make_params: Callable[..., Any], uninterrupted: Path) -> None:
+def test_force_does_everything_anew(quick: Params, uninterrupted: Path) -> None:
     calls = Calls()
     table = benchmarks.get("nas_bench_macro")
     before = artifacts.read_manifest(uninterrupted)
-    outcome = compare_stage(make_params(), table, FEW, [0, 1], uninterrupted, calls, force=True, threads=1)
+    outcome = compare_stage(quick, table, FEW, [0, 1], uninterrupted, calls, force=True, threads=1)
     assert not outcome.reused
     assert len([n for n in calls.names if not n.startswith("open")]) == 2 * (len(FEW) + 1)
     assert artifacts.read_manifest(uninterrupted) == before
 
 
 # -- other sizes of comparison ---------------------------------------------------------------------
-def test_one_seed_has_no_interval_and_no_significance(make_params: Callable[..., Any], tmp_path: Path) -> None:
+def test_one_seed_has_no_interval_and_no_significance(quick: Params, tmp_path: Path) -> None:
     table = benchmarks.get("nas_bench_macro")
-    outcome = compare_stage(make_params(), table, ["lissnas", "top10"], [7], tmp_path / "r", threads=1)
+    outcome = compare_stage(quick, table, ["lissnas", "top10"], [7], tmp_path / "r", threads=1)
     assert [r["seed"] for r in rows_of(outcome.folder)] == [7, 7]
     lissnas, top10 = csv.read_csv(outcome.folder / "summary.csv").to_pylist()
     assert top10["mean_true_low"] == top10["mean_true"] == top10["mean_true_high"]
