@@ -44,9 +44,10 @@ TINY = {
 }
 PLAIN = f"""
 from pathlib import Path
-from lissnas import options, spaces
+from lissnas import spaces
+from lissnas.shrinkers.description import load_params
 from lissnas.stages.label import label_stage
-label_stage(options.load_params(Path("params.yaml"), {{}}), spaces.get({SPACE!r}), 0, Path("out"))
+label_stage(load_params(Path("params.yaml"), {{}}), spaces.get({SPACE!r}), 0, Path("out"))
 """
 
 

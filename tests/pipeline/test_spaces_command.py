@@ -111,7 +111,7 @@ def test_labels_to_a_space_that_says_how_far_to_trust_it(folder: Path) -> None:
     metrics = json.loads((folder / "out/metrics.json").read_text())
     assert f"{metrics['tau']:.2f} ({metrics['tau_low']:.2f} to {metrics['tau_high']:.2f})" in done.stdout
     assert "too weak" not in done.stdout
-    assert set(manifest(folder / "out")) == FILES
+    assert set(manifest(folder / "out")) == FILES | {"space.yaml"}
     space = get_space(str(folder / "space.yaml"))
     members = pq.read_table(folder / "out/subspace.parquet")
     rows = space.parse(members["arch"].to_pylist())

@@ -36,6 +36,7 @@ SECONDS: Mapping[str, Any] = {
     "images.validation": 200,
     "supernet.width": 0.25,
     "torch.device": "cpu",
+    "torch.threads": 1,
     "search.population": 6,
     "search.parents": 3,
     "search.images": 60,
