@@ -7,7 +7,7 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -164,11 +164,14 @@ def less_is_better(space: Space, metric: str) -> bool:
 def _archs(table: _Table, space: Space) -> tuple[Archs, set[str]]:
     """Return the network of each row, and the columns that say it."""
     rows = np.zeros((len(table.lines), space.genome_len), np.int8)
-    found = _names(table.columns)
+    found = short(", ".join(table.columns), 300)
     if isinstance(space, DeclaredSpace) and ARCH not in table.columns:
         missing = [p for p in space.positions if p not in table.columns]
         if len(missing) == len(space.positions):
-            table.say(None, f"neither a column for each position ({_names(missing)}) nor {ARCH!r}; found {found}")
+            table.say(
+                None,
+                f"neither a column for each position ({short(', '.join(missing), 300)}) nor {ARCH!r}; found {found}",
+            )
         else:
             for p in missing:
                 table.say(None, f"the column {p!r} is missing; found {found}")
@@ -225,9 +228,9 @@ def _metric_column(table: _Table, space: Space, metric: str | None, named: set[s
             None, f"the column {asked!r}, the metric, is missing: {unknown_name('metric', asked, rest or ['none'])}"
         )
     elif len(rest) > 1:
-        table.say(None, f"the columns {_names(rest)} could be the metric; say which one it is")
+        table.say(None, f"the columns {short(', '.join(rest), 300)} could be the metric; say which one it is")
     elif not rest:
-        table.say(None, f"no column holds a metric; found {_names(table.columns)}")
+        table.say(None, f"no column holds a metric; found {short(', '.join(table.columns), 300)}")
     return rest[0] if asked is None and len(rest) == 1 else None
 
 
@@ -345,11 +348,6 @@ def _text(cell: object) -> str:
 def _twice(names: Sequence[str]) -> list[tuple[int, str]]:
     """Return problems about columns that stand more than once."""
     return [(1, f"the column {short(repr(name))} stands twice") for name, n in Counter(names).items() if n > 1]
-
-
-def _names(columns: Iterable[str]) -> str:
-    """Return the names of columns for a message."""
-    return short(", ".join(columns), 300)
 
 
 def write_rows(space: Space, archs: Archs, metric: str | None = None, header: Sequence[str] | None = None) -> bytes:

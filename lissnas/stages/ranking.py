@@ -23,7 +23,7 @@ from lissnas.config import FULL_SPACE, Params, TrainingConfig, sized
 from lissnas.config.resolve import image_parameters, recipe_of
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
-from lissnas.metrics.quality import correlations
+from lissnas.metrics.quality import correlations, good_threshold
 from lissnas.nets import images
 from lissnas.nets.base import Supernet
 from lissnas.nets.evaluation import SupernetOracle
@@ -32,6 +32,7 @@ from lissnas.oracles.base import CountedOracle
 from lissnas.plots import figures
 from lissnas.searchers.evolution import Limits, evolutionary_search
 from lissnas.shrinkers import comparison
+from lissnas.shrinkers.methods import chosen
 from lissnas.spaces import Archs
 from lissnas.stages.compare import Named, run_named
 from lissnas.stages.supernet import check_space, fit_supernet
@@ -60,7 +61,9 @@ def ranking_stage(
     check_space(benchmark.space)
     name, seeds = settings.benchmarks[benchmark.name].recipe, settings.benchmarks[benchmark.name].seeds
     recipe = recipe_of(params, name, f"ranking.benchmarks.{benchmark.name}.recipe")
+    chosen([method for method in settings.methods if method not in FULL_SPACE])  # refuses unknown ones
     comparison.contest_params(params, benchmark, seeds[0])
+    good_threshold(benchmark.values)  # refuses a table of equal values
     compute_on(params.torch)
     check_batches(recipe, images.load(params.images, recipe))
     common = task_parameters(params, benchmark, recipe)
