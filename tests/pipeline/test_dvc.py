@@ -104,7 +104,7 @@ def test_the_committed_lock_is_in_step_with_code_and_parameters(clone: Path) -> 
         ("steps: 60 ", "steps: 61 ", RETRAIN),
         ("threads: 1 ", "threads: 2 ", set()),
         ("side: 16", "side: 8", ONE_SHOT),
-        ("generations: 20", "generations: 21", SEARCH | RANKING),
+        ("generations: 6", "generations: 7", SEARCH | RANKING),
         ("networks: 5 ", "networks: 4 ", RETRAIN),
         ("networks: 60 ", "networks: 50 ", RANKING),
     ],

@@ -18,7 +18,7 @@ from lissnas.shrinkers import description
 ROOT = Path(__file__).parents[3]
 OVERLAYS = ("params.study.yaml", "params.imagenet.yaml")
 RESOLVED = {
-    "params.yaml": "3548e90a547281978be8ca1b77fa7ffdd0463c3dccf16a725d055a2b7044d9e7",
+    "params.yaml": "cf48da3e2038df40fb8461a8c932d37bd0584888cb93a37b5edf4a7896891bcf",
     "params.study.yaml": "2a8515d6b7d40286cf945ded0a9918efea58e4ac1dd532a406bcba53e463730a",
     "params.imagenet.yaml": "2f715ffcf7d1326e96f066e84e1ac1139085e55f1e458237d9c196020de75002",
 }
