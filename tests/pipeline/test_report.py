@@ -174,7 +174,9 @@ def test_no_text_becomes_a_part_of_the_page() -> None:
 
 def test_params_of_the_study_differ_in_what_runs_only() -> None:
     small, study = (description.load_params(ROOT / f, {}) for f in ("params.yaml", "params.study.yaml"))
-    assert small.model_copy(update={"pipeline": study.pipeline, "ranking": study.ranking}) == study
+    published = {"population": 50, "generations": 20, "recalibration_batches": 2}
+    search = small.search.model_copy(update=published)
+    assert small.model_copy(update={"pipeline": study.pipeline, "ranking": study.ranking, "search": search}) == study
     assert set(small.pipeline.benchmarks) <= set(study.pipeline.benchmarks)
 
 
