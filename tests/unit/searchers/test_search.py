@@ -74,7 +74,8 @@ class Asked:
 
 def how(**changes: Any) -> SearchConfig:
     shared = config.load(None, {}, benchmarks.names()).search
-    return SearchConfig.model_validate({**shared.model_dump(), **changes})
+    published = {"population": 50, "generations": 20, "recalibration_batches": 2}  # SPOS
+    return SearchConfig.model_validate({**shared.model_dump(), **published, **changes})
 
 
 DEFAULT = how()
