@@ -192,7 +192,9 @@ def test_targets_run_in_a_folder_with_a_space(tmp_path: Path) -> None:
 
 
 def test_make_help_lists_every_target_under_who_needs_it() -> None:
-    said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    said = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     groups = [line for line in said.splitlines() if line and not line.startswith(" ")]
     assert groups == ["Everybody", "Researchers", "Platform engineers", "Developers"]
     declared = re.search(r"^\.PHONY: ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)

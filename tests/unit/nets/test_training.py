@@ -476,7 +476,7 @@ def test_a_judged_path_is_as_good_as_its_recalibrated_network(trained: Any) -> N
     nets.copy_weights(trained, network)
     data = noise()
     recalibrate(network, None, [data.plain("train", first, 20)[0] for first in (0, 20)])
-    assert judge(trained).accuracy(row) == accuracy(network, data, "validation", 40)
+    assert judge(trained, recalibration_batches=2).accuracy(row) == accuracy(network, data, "validation", 40)
 
 
 def test_recalibration_can_be_switched_off() -> None:
