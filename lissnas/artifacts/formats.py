@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
@@ -34,17 +35,41 @@ def read_json(path: Path) -> Any:
 
 def to_parquet(columns: Mapping[str, Any]) -> bytes:
     """Return a parquet file of the columns, the same bytes for the same values."""
-    table = pa.table(dict(columns))
+    table = _table(columns)
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
+
+
+def _table(columns: Mapping[str, Any]) -> pa.Table:
+    return pa.table({name: _column(values) for name, values in columns.items()})
+
+
+def _column(values: Any) -> pa.Array:
+    """Return numbers or texts as an Arrow array.
+
+    `pa.array` imports pandas to recognize its series, which takes longer than writing the files of a small shrink.
+    """
+    if isinstance(values, list) and set(map(type, values)) == {str}:
+        texts = [value.encode() for value in values]
+        ends = np.cumsum([0, *map(len, texts)])
+        if ends[-1] <= np.iinfo(np.int32).max:
+            return pa.StringArray.from_buffers(
+                len(texts), pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(texts))
+            )
+    elif isinstance(values, list) and set(map(type, values)) in ({int}, {float}):
+        values = np.array(values)
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iuf":
+        buffer = pa.py_buffer(np.ascontiguousarray(values))
+        return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, buffer])
+    return pa.array(values)
 
 
 def to_parquet_parts(parts: Iterable[Mapping[str, Any]]) -> bytes:
     """Return a parquet file of parts with the same columns, written one after the other."""
     sink, writer = io.BytesIO(), None
     for part in parts:
-        table = pa.table(dict(part))
+        table = _table(part)
         writer = writer or pq.ParquetWriter(sink, table.schema, compression="zstd")
         writer.write_table(table)
     if writer is None:

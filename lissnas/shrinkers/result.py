@@ -18,7 +18,7 @@ from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
 from lissnas.metrics.quality import good_metrics, top_kept
 from lissnas.plots import figures
-from lissnas.predictors.accuracy import Predictor, Scorer, out_of_fold, predictor_in, tau_interval
+from lissnas.predictors.accuracy import Predictor, Scorer, predictor_in, tau_interval
 from lissnas.shrinkers.archive import FAILED
 from lissnas.shrinkers.problem import get_space
 from lissnas.shrinkers.shrunk import Shrunk
@@ -170,10 +170,8 @@ def _by_prediction(shrunk: Shrunk) -> tuple[dict[str, Any], list[str]]:
         notes.append(f"{failed:,} networks were to be labelled and gave no value; they are left out")
     labelled = archive.labelled
     if len(labelled) and problem.predictor is None:
-        settings, seed = problem.params.predictor, problem.params.seed
-        rows, known, rng = archive.rows[labelled], archive.labels[labelled], stream(seed, "target")
-        scores = out_of_fold(space, rows, known, settings, seed, rng, problem.threads)
-        tau, low, high = tau_interval(scores, known)
+        scores = state.cross_validate(problem).cross_validated
+        tau, low, high = tau_interval(scores, archive.labels[labelled])
         found |= {"tau": tau, "tau_low": low, "tau_high": high}
         if low < WEAK_TAU:
             notes.append(

@@ -13,8 +13,6 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from lissnas.config import PredictorConfig
-from lissnas.predictors.accuracy import out_of_fold
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
 from lissnas.spaces.base import BoolArray
 
@@ -157,27 +155,18 @@ def _ranked(scores: NDArray[np.floating[Any]], which: BoolArray) -> IntArray:
     return among[np.argsort(-scores[among], kind="stable")]
 
 
-def target_size(
-    space: Space,
-    archs: Archs,
-    values: FloatArray,
-    settings: PredictorConfig,
-    seed: int,
-    rng: Generator,
-    threads: int,
-) -> tuple[int, float]:
-    """Return how far to shrink a space, judged by the first labels, and the share of it that means.
+def target_size(space: Space, scores: FloatArray, values: FloatArray) -> tuple[int, float]:
+    """Return how far to shrink a space by its first labels, and the share of it that means.
 
-    By cross-validation: the smallest share of best-predicted labels that holds 90 % of the truly best
-    ones (5 %, at least 10). The size is that share of the space, within 100 and
+    `scores` are the labels' cross-validated predictions. The share is the smallest one of best-predicted labels
+    that holds 90 % of the truly best ones (5 %, at least 10). The size is that share of the space, within 100 and
     min(a quarter of the space, 10,000). A share of .84 or more means that the labels are useless.
     """
-    scores = out_of_fold(space, archs, values, settings, seed, rng, threads)
     n_best = min(len(values), max(10, math.ceil(0.05 * len(values))))
     top = np.argsort(-values, kind="stable")[:n_best]
-    place = np.empty(len(values), np.int64)
-    place[np.argsort(-scores, kind="stable")] = np.arange(1, len(values) + 1)
-    needed = np.sort(place[top])[math.ceil(0.9 * n_best) - 1]
+    rank = np.empty(len(values), np.int64)
+    rank[np.argsort(-scores, kind="stable")] = np.arange(1, len(values) + 1)
+    needed = np.sort(rank[top])[math.ceil(0.9 * n_best) - 1]
     share = float(needed / len(values))
     size = space.size()
     return int(min(max(share * size, 100), min(size // 4, 10_000))), share

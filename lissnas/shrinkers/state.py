@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lissnas.core.rng import stream
 from lissnas.metrics.quality import good_metrics
-from lissnas.predictors.accuracy import Predictor, Scorer
+from lissnas.predictors.accuracy import Predictor, Scorer, out_of_fold
 from lissnas.shrinkers.archive import Archive
 from lissnas.shrinkers.problem import Problem
 from lissnas.shrinkers.selection import Strata
@@ -31,6 +32,10 @@ REFERENCE = 10_000
 
 def _no_rows() -> IntArray:
     return np.empty(0, np.int64)
+
+
+def _no_scores() -> FloatArray:
+    return np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class State:
     records: tuple[Mapping[str, Any], ...] = ()
     predictor: Scorer | None = None
     strata: Strata | None = None
+    cross_validated: FloatArray = field(default_factory=_no_scores)
+    """Scores of the labelled rows by predictors that were not fitted to them; fewer if labels came since."""
 
     @property
     def queries(self) -> int:
@@ -100,6 +107,16 @@ class State:
         assert self.predictor is not None
         return self.predictor.value(self.archive.scores[at].astype(np.float64))
 
+    def cross_validate(self, problem: Problem) -> State:
+        """Return the state with the cross-validated scores of all its labels."""
+        labelled = self.archive.labelled
+        if len(labelled) == len(self.cross_validated):
+            return self
+        rows, values, params = self.archive.rows[labelled], self.archive.labels[labelled], problem.params
+        rng = stream(params.seed, "target")
+        scores = out_of_fold(problem.space, rows, values, params.predictor, params.seed, rng, problem.threads)
+        return replace(self, cross_validated=scores)
+
     def turnover(self) -> float:
         """Return the share of the current space that was not in the previous one."""
         return float(1 - np.isin(self.current, self.previous).mean())
@@ -132,7 +149,7 @@ class State:
     def from_arrays(cls, space: Space, arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> State:
         """Return the state that `to_arrays` was called on."""
         columns: dict[str, Any] = {f.name: arrays[f.name] for f in fields(Archive)}
-        indices: dict[str, Any] = {name: arrays[name] for name in INDICES}
+        indices: dict[str, Any] = {name: arrays[name] for name in (*INDICES, "cross_validated")}
         strata = {k.partition(".")[2]: v for k, v in arrays.items() if k.startswith("strata.")}
         rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about.items() if k != "sidecar"}
         model = None

@@ -142,10 +142,8 @@ class Elite(Strategy):
         """Return the state with the requested target, else the one that the first labels suggest."""
         if self.params.target_size is not None:
             return replace(state, target=self.listed_target)
-        have, seed = state.archive.labelled, self.params.seed
-        rows, values = state.archive.rows[have], state.archive.labels[have]
-        rng, settings = stream(seed, "target"), self.params.predictor
-        size, share = target_size(problem.space, rows, values, settings, seed, rng, problem.threads)
+        state = state.cross_validate(problem)
+        size, share = target_size(problem.space, state.cross_validated, state.archive.labels[state.archive.labelled])
         note = f"target size {size:,}: by cross-validation the best {100 * share:.0f} % hold 9 in 10 of the best"
         if share >= USELESS:
             note += "; the labels say next to nothing about this space, more or better ones are needed"

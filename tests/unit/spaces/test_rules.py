@@ -73,16 +73,12 @@ def test_all_may_be_contenders() -> None:
 
 
 @pytest.mark.parametrize(("positions", "size"), [(4, 64), (5, 100), (6, 184), (8, 2949), (10, 10_000)])
-def test_the_target_by_rule(positions: int, size: int, make_problem: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_target_by_rule(positions: int, size: int) -> None:
     """Of 400 labels that are predicted rightly 18 hold nine tenths of the best 20: a share of .045."""
     space = ChoiceSpace("made_up", [4] * positions)
-    archs = np.zeros((400, positions), np.int8)
     values = np.random.default_rng(0).permutation(400).astype(np.float64)
-    monkeypatch.setattr(selection, "out_of_fold", lambda *_: values)
-    settings = make_problem().params.predictor
-    assert target_size(space, archs, values, settings, 0, np.random.default_rng(0), 1) == (size, 0.045)
-    monkeypatch.setattr(selection, "out_of_fold", lambda *_: -values)
-    _, share = target_size(space, archs, values, settings, 0, np.random.default_rng(0), 1)
+    assert target_size(space, values, values) == (size, 0.045)
+    _, share = target_size(space, -values, values)
     assert share > selection.USELESS > 0.8
 
 
