@@ -411,6 +411,14 @@ def test_equal_accuracies_have_nothing_to_compare() -> None:
         Ground.of(made_up(FREE_SPACE, lambda rows: np.full(len(rows), 93.1)))
 
 
+def test_without_a_target_the_labels_choose_one_for_all(make_params: Callable[..., Any]) -> None:
+    """A space that nothing is prepared for has none in the parameters."""
+    ground = Ground.of(made_up(ChoiceSpace("unknown", [4] * 5), lambda rows: rows @ [1.0, 2.0, 4.0, 8.0, 16.0]))
+    contest = open_contest(ground, make_params(), 0, 1)
+    assert contest.params.target_size == contest.ours.size
+    assert 100 <= contest.ours.size <= 4**5 // 4
+
+
 def test_a_row_is_measured_on_the_truth(make_params: Callable[..., Any]) -> None:
     """Against a plain look-up of the members in the table."""
     table = benchmarks.get("nas_bench_macro")
