@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from lissnas.stages.report.stage import STUDIES
+
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ("nasbench101", "nas_bench_macro", "transnas/class_scene")
 
@@ -35,14 +37,19 @@ def dvc(cwd: Path, *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pipeline's files as they are here, in a repository without any cached output."""
+    """The pipeline's files as git has them: metrics and studies, none of the outputs that DVC caches."""
     where = tmp_path_factory.mktemp("dvc") / "clone"
     where.mkdir()
     for name in ("dvc.yaml", "dvc.lock", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, where / name)
-    for name in ("lissnas", "flows", ".dvc"):
+    for name in ("lissnas", "flows", ".dvc", "studies/results"):
         skip = shutil.ignore_patterns("__pycache__", "cache", "tmp")
         shutil.copytree(ROOT / name, where / name, ignore=skip)
+    for stage in YAML(typ="safe").load((ROOT / "dvc.lock").read_text())["stages"].values():
+        for out in stage["outs"]:
+            if out["path"].endswith("/metrics.json"):
+                (where / out["path"]).parent.mkdir(parents=True)
+                shutil.copy(ROOT / out["path"], where / out["path"])
     subprocess.run(["git", "init", "-q"], cwd=where, check=True)
     return where
 
@@ -66,6 +73,15 @@ def test_the_stages_are_those_of_the_matrix(clone: Path) -> None:
 
 def test_the_committed_lock_is_in_step_with_code_and_parameters(clone: Path) -> None:
     assert would_run(clone) == set()
+
+
+def test_the_report_depends_on_what_it_reads() -> None:
+    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    inputs = {f"data/{stage}/{b}" for stage in ("compare", "locality") for b in params["pipeline"]["benchmarks"]}
+    inputs |= {f"data/ranking/{b}" for b in params["ranking"]["benchmarks"]}
+    files = {f"{folder}/manifest.json" for folder in inputs} | {f"studies/results/{name}.csv" for name in STUDIES}
+    declared = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]["report"]["deps"]
+    assert {d for d in declared if not d.startswith("lissnas/")} == files
 
 
 @pytest.mark.parametrize(
