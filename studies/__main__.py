@@ -5,196 +5,171 @@ python -m studies --name compare     (or `make study NAME=compare`)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from itertools import groupby, product
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
-import typer
 from rich.progress import track
 
-from lissnas import artifacts, benchmarks
+from lissnas import artifacts, benchmarks, spaces
+from lissnas.artifacts import Outcome
 from lissnas.cli import render
-from lissnas.config import Params
 from lissnas.core import process
-from lissnas.core.errors import UnknownName
-from lissnas.shrinkers import description
-from lissnas.shrinkers.methods import chosen
-from lissnas.shrinkers.problem import Source
+from lissnas.shrinkers.methods import METHODS, chosen
+from lissnas.shrinkers.problem import Source, packaged
 from lissnas.stages.compare import compare_stage
 from lissnas.stages.locality import locality_stage
 from lissnas.stages.shrink import shrink_stage
-from studies import huge as huge_module
-from studies import labels as labels_module
-from studies import packaged
-from studies import scaling as scaling_module
-from studies.pages import PARAMS, RESULTS, WORK, leave, made_by
+from studies.huge import huge
+from studies.labels import labels
+from studies.packaged import packaged_labels
+from studies.run import RESULTS, WORK, Rows, run_study, study_params, table
+from studies.scaling import scaling
 
-SUMMARY = "summary.csv"
 SHRINK_COLUMNS = ("size", "queries", "labels", "mean_true", "kept_best", "top10_kept", "p_good", "shrink_index")
-
-
-# -- shrink: both variants of the method on all benchmarks ------------------------------------------
-def shrink_rows(params: Params) -> Iterator[dict[str, Any]]:
-    """Yield a row for each benchmark, variant and seed, computed unless it is there already."""
-    tasks = [(n, v, seed) for n in benchmarks.names() for v in ("elite", "paper") for seed in params.pipeline.seeds]
-    for name, variant, seed in track(tasks, "shrinking", console=process.err):
-        checked = description.load_params(PARAMS, {"shrink.variant": variant})
-        out = WORK / name / variant / f"seed-{seed}"
-        metrics = shrink_stage(checked, Source.of(benchmarks.get(name)), seed, out).metrics
-        yield {"benchmark": name, "variant": variant, "seed": seed, **{c: metrics[c] for c in SHRINK_COLUMNS}}
-
-
-def shrink_page(found: Sequence[Mapping[str, Any]]) -> str:
-    """Return a Markdown table: means over seeds for each benchmark and variant."""
-    lines = [
-        f"{made_by('shrink')} Means over {len({r['seed'] for r in found})} seeds;",
-        "gain is (mean of the shrunk space - mean of the full one) / standard deviation of the full one.",
-        "",
-        "| benchmark | variant | size | mean, full | mean, shrunk | least | gain | best kept "
-        "| of ten best | queries | labels |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name, variant in dict.fromkeys((r["benchmark"], r["variant"]) for r in found):
-        own = [r for r in found if (r["benchmark"], r["variant"]) == (name, variant)]
-        full = benchmarks.get(name).values
-        mean = {c: float(np.mean([r[c] for r in own])) for c in SHRINK_COLUMNS}
-        least = min(r["mean_true"] for r in own)
-        lines.append(
-            f"| {name} | {variant} | {mean['size']:,.0f} | {full.mean():.4g} | {mean['mean_true']:.4f} | {least:.4f} | "
-            f"{(mean['mean_true'] - full.mean()) / full.std():.3f} | {sum(r['kept_best'] for r in own)}/{len(own)} | "
-            f"{mean['top10_kept']:.1f} | {mean['queries']:,.0f} | {mean['labels']:,.0f} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def shrink(params: Params) -> None:
-    """Run both variants on every benchmark."""
-    found = list(shrink_rows(params))
-    leave("shrink", found, shrink_page(found))
-
-
-# -- compare: every method ---------------------------------------------------------------------------
-def compare(params: Params) -> None:
-    """Compare all methods on the study's benchmarks."""
-    rows: list[dict[str, Any]] = []
-    pages = [made_by("compare")]
-    for name in params.pipeline.benchmarks:
-        methods = chosen(params.compare.methods)
-        with render.lines(f"comparing on {name}") as on_progress:
-            outcome = compare_stage(
-                params,
-                benchmarks.get(name),
-                methods,
-                params.pipeline.seeds,
-                WORK / "compare" / name,
-                on_progress=on_progress,
-            )
-        rows += [{"benchmark": name, **row} for row in outcome.csv(SUMMARY)]
-        pages.append((outcome.folder / "comparison.md").read_text().replace("# Methods", "## Methods", 1))
-    leave("compare", rows, "\n".join(pages))
-
-
-# -- spaces too large to list: methods on one of them, and all of them shrunk -----------------------------
-def compare_ofa(_: Params) -> None:
-    """Compare methods on Once-for-All MobileNetV3, judged by a surrogate."""
-    outcome = huge_module.ofa_outcome(PARAMS, WORK / "compare" / huge_module.OFA)
-    leave("compare_ofa", list(huge_module.ofa_rows(outcome)), huge_module.ofa_page(outcome, made_by("compare_ofa")))
-    artifacts.write(RESULTS / "compare_ofa_edf.csv", (outcome.folder / "edf.csv").read_bytes())
-
-
-def huge(_: Params) -> None:
-    """Shrink every huge space to the paper's size, and measure what that takes."""
-    found = huge_module.huge_study(WORK / "huge")
-    leave("huge", found, huge_module.huge_page(found, made_by("huge")))
-
-
-def scaling(_: Params) -> None:
-    """Measure what shrinks cost, at more and more queries."""
-    found = scaling_module.scaling_study(WORK / "scaling")
-    leave("scaling", found, scaling_module.scaling_page(found, made_by("scaling")))
-
-
-# -- locality: every space with each of its tables ----------------------------------------------------
-def locality(params: Params) -> None:
-    """Measure locality on every benchmark."""
-    rows: list[dict[str, Any]] = []
-    for name in track(benchmarks.names(), "measuring", console=process.err):
-        outcome = locality_stage(params, benchmarks.get(name), WORK / "locality" / name)
-        about = artifacts.read_json(outcome.folder / "locality.json")
-        limits = {key: about[key] for key in ("threshold_distance", "max_edits")}
-        limits["share_not_rejected"] = about["sample_check"]["share_not_rejected"]
-        rows += [{"benchmark": name, **row, **limits} for row in outcome.table("locality.parquet").to_pylist()]
-    lines = [
-        f"{made_by('locality')} Correlation and mean absolute difference at exact edit distance (95 % interval).",
-        "",
-        "| benchmark | edits | kind | pairs | correlation | mean difference | median | threshold distance |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for r in rows:
-        lines.append(
-            f"| {r['benchmark']} | {r['distance']} | {r['change']} | {r['n']:,} | {r['correlation']:.3f} "
-            f"({r['correlation_low']:.3f} to {r['correlation_high']:.3f}) | {r['aad']:.4g} ({r['aad_low']:.4g} to "
-            f"{r['aad_high']:.4g}) | {r['aad_median']:.3g} | {r['threshold_distance']} |"
-        )
-    leave("locality", rows, "\n".join(lines) + "\n")
-
-
-# -- ranking: supernets on the full space, on ours, on the rivals' --------------------------------------
-def ranking(params: Params) -> None:
-    """Train and judge supernets on the study's benchmarks."""
-    from lissnas.stages.ranking import ranking_stage
-
-    rows: list[dict[str, Any]] = []
-    pages = [made_by("ranking")]
-    for name in params.ranking.benchmarks:
-        with render.lines(f"ranking on {name}") as line:
-            outcome = ranking_stage(
-                params,
-                benchmarks.get(name),
-                WORK / "ranking" / name,
-                on_progress=line,
-                on_training=lambda what, p: line(render.training_line(what, p)),
-            )
-        rows += [
-            {"benchmark": name, "recipe": params.ranking.benchmarks[name].recipe, **row} for row in outcome.csv(SUMMARY)
-        ]
-        pages.append((outcome.folder / "ranking.md").read_text().replace("# Supernets", "## Supernets", 1))
-    leave("ranking", rows, "\n".join(pages))
-
-
-# -- labels: how many a space needs -----------------------------------------------------------------------
-def labels(params: Params) -> None:
-    """Shrink at growing budgets, labels uniform and collected."""
-    found = labels_module.label_study(params, WORK / "labels")
-    leave("labels", found, labels_module.labels_page(found, made_by("labels")))
-
-
-# -- packaged labels: what stands for accuracies of spaces without a table ---------------------------------
-def packaged_labels(_: Params) -> None:
-    """Train small networks of the spaces without a table."""
-    found = list(packaged.packaged_rows(PARAMS, WORK / "packaged_labels"))
-    leave("packaged_labels", found, packaged.packaged_page(found, made_by("packaged_labels")))
-
-
-STUDIES = {
-    "labels": labels,
-    "ranking": ranking,
-    "shrink": shrink,
-    "compare": compare,
-    "compare_ofa": compare_ofa,
-    "huge": huge,
-    "scaling": scaling,
-    "locality": locality,
-    "packaged_labels": packaged_labels,
+OFA = "ofa_mobilenetv3"
+OFA_SETTINGS: dict[str, Any] = {
+    # The surrogate is asked 2.5 million times by each method as it is; a million networks take ten times that, hours.
+    "shrink.target_size": 100_000,
+    "pipeline.seeds": [0, 1, 2],
+    # Naive shares have no size of their own; those that need a table are left out.
+    "compare.methods": [m for m, one in METHODS.items() if not one.needs_table and not m.startswith("top")],
+    "compare.diversities": [0.05, 0.5],
 }
 
 
-def command(name: Annotated[str, typer.Option(help=f"Which study: {', '.join(STUDIES)}.")] = "shrink") -> None:
-    """Run a study, from where it was, and write studies/results/NAME.csv and NAME.md."""
-    if name not in STUDIES:
-        raise UnknownName("study", name, STUDIES)
-    STUDIES[name](description.load_params(PARAMS, {}))
+def shrink() -> tuple[Rows, str]:
+    """Run both variants of the method on every benchmark."""
+    rows: list[dict[str, Any]] = []
+    seeds = study_params().pipeline.seeds
+    tasks = list(product(benchmarks.names(), ("elite", "paper"), seeds))
+    for name, variant, seed in track(tasks, "shrinking", console=process.err):
+        out, params = WORK / name / variant / f"seed-{seed}", study_params({"shrink.variant": variant})
+        metrics = shrink_stage(params, Source.of(benchmarks.get(name)), seed, out).metrics
+        rows.append({"benchmark": name, "variant": variant, "seed": seed, **{c: metrics[c] for c in SHRINK_COLUMNS}})
+    cells = []
+    for (name, variant), group in groupby(rows, itemgetter("benchmark", "variant")):
+        own, full = list(group), benchmarks.get(name).values
+        mean = {c: float(np.mean([r[c] for r in own])) for c in SHRINK_COLUMNS}
+        cells.append(
+            {
+                "benchmark": name,
+                "variant": variant,
+                "size": f"{mean['size']:,.0f}",
+                "mean, full": f"{full.mean():.4g}",
+                "mean, shrunk": f"{mean['mean_true']:.4f}",
+                "least": f"{min(r['mean_true'] for r in own):.4f}",
+                "gain": f"{(mean['mean_true'] - full.mean()) / full.std():.3f}",
+                "best kept": f"{sum(r['kept_best'] for r in own)}/{len(own)}",
+                "of ten best": f"{mean['top10_kept']:.1f}",
+                "queries": f"{mean['queries']:,.0f}",
+                "labels": f"{mean['labels']:,.0f}",
+            }
+        )
+    said = (
+        f"Means over {len(seeds)} seeds; gain is (mean of the shrunk space - mean of the full one) / standard "
+        "deviation of the full one."
+    )
+    return rows, f"{said}\n\n{table(cells)}"
+
+
+def on_each(
+    names: Sequence[str], page: str, stage: Callable[[str, Callable[[str], None]], Outcome]
+) -> tuple[list[dict[str, Any]], str]:
+    """Run a stage on each benchmark, given a name and what takes lines of progress; return summaries and pages."""
+    rows, pages = [], []
+    for name in names:
+        with render.lines(name) as line:
+            outcome = stage(name, line)
+        rows += [{"benchmark": name, **row} for row in outcome.csv("summary.csv")]
+        pages.append((outcome.folder / page).read_text().replace("# ", "## ", 1))
+    return rows, "\n".join(pages)
+
+
+def compare() -> tuple[Rows, str]:
+    """Compare all methods on the study's benchmarks."""
+    params = study_params()
+
+    def stage(name: str, line: Callable[[str], None]) -> Outcome:
+        methods, seeds = chosen(params.compare.methods), params.pipeline.seeds
+        return compare_stage(params, benchmarks.get(name), methods, seeds, WORK / "compare" / name, on_progress=line)
+
+    return on_each(params.pipeline.benchmarks, "comparison.md", stage)
+
+
+def compare_ofa() -> tuple[Rows, str]:
+    """Compare methods, at equal size, on Once-for-All MobileNetV3 by its predictor of ImageNet accuracy."""
+    params, source, out = study_params(OFA_SETTINGS), packaged(spaces.get(OFA)), WORK / "compare" / OFA
+    methods, seeds = chosen(params.compare.methods, source), params.pipeline.seeds
+    rows, page = on_each(
+        [OFA],
+        "comparison.md",
+        lambda _, line: compare_stage(params, source, methods, seeds, out, on_progress=line),
+    )
+    artifacts.write(RESULTS / "compare_ofa_edf.csv", (out / "edf.csv").read_bytes())
+    rows = [{"benchmark": OFA, "metric": source.metric, **row} for row in rows]
+    return rows, f"Target {OFA_SETTINGS['shrink.target_size']:,}.\n\n{page}"
+
+
+def locality() -> tuple[Rows, str]:
+    """Measure locality on every benchmark."""
+    rows: list[dict[str, Any]] = []
+    for name in track(benchmarks.names(), "measuring", console=process.err):
+        outcome = locality_stage(study_params(), benchmarks.get(name), WORK / "locality" / name)
+        about = outcome.json("locality.json")
+        limits = {key: about[key] for key in ("threshold_distance", "max_edits")}
+        limits["share_not_rejected"] = about["sample_check"]["share_not_rejected"]
+        rows += [{"benchmark": name, **row, **limits} for row in outcome.table("locality.parquet").to_pylist()]
+    cells = [
+        {
+            "benchmark": r["benchmark"],
+            "edits": str(r["distance"]),
+            "kind": r["change"],
+            "pairs": f"{r['n']:,}",
+            "correlation": f"{r['correlation']:.3f} ({r['correlation_low']:.3f} to {r['correlation_high']:.3f})",
+            "mean difference": f"{r['aad']:.4g} ({r['aad_low']:.4g} to {r['aad_high']:.4g})",
+            "median": f"{r['aad_median']:.3g}",
+            "threshold distance": str(r["threshold_distance"]),
+        }
+        for r in rows
+    ]
+    said = "Correlation and mean absolute difference at exact edit distance (95 % interval)."
+    return rows, f"{said}\n\n{table(cells)}"
+
+
+def ranking() -> tuple[Rows, str]:
+    """Train supernets on the full space, on ours and on the rivals', and measure how well they rank networks."""
+    from lissnas.stages.ranking import ranking_stage  # torch takes seconds to load
+
+    params = study_params()
+
+    def stage(name: str, line: Callable[[str], None]) -> Outcome:
+        return ranking_stage(
+            params,
+            benchmarks.get(name),
+            WORK / "ranking" / name,
+            on_progress=line,
+            on_training=lambda what, p: line(render.training_line(what, p)),
+        )
+
+    rows, page = on_each([*params.ranking.benchmarks], "ranking.md", stage)
+    recipes = {name: one.recipe for name, one in params.ranking.benchmarks.items()}
+    return [{"benchmark": r["benchmark"], "recipe": recipes[r["benchmark"]], **r} for r in rows], page
 
 
 if __name__ == "__main__":
-    process.run(lambda: typer.run(command))
+    run_study(
+        {
+            "shrink": shrink,
+            "compare": compare,
+            "compare_ofa": compare_ofa,
+            "huge": huge,
+            "scaling": scaling,
+            "labels": labels,
+            "locality": locality,
+            "ranking": ranking,
+            "packaged_labels": packaged_labels,
+        }
+    )

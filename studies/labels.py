@@ -5,8 +5,9 @@ python -m studies --name labels     (or `make study NAME=labels`)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import numpy as np
 from rich.progress import track
 
 from lissnas import artifacts, benchmarks
-from lissnas.artifacts.stage_run import run
 from lissnas.config import Params, ShrinkParams, shrink_params
 from lissnas.core import process
 from lissnas.plots import figures
@@ -22,6 +22,7 @@ from lissnas.shrinkers.lissnas import shrink
 from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.result import metrics_of
 from lissnas.stages.report.label_curve import COLLECTED, SIX_ROUNDS, UNIFORM, label_figure, label_tables
+from studies.run import WORK, Rows, study_params
 
 BUDGETS = (50, 100, 200, 300, 500, 1_000, 2_000, 10_000)
 MOST = 0.8
@@ -46,58 +47,45 @@ def chosen_params(params: Params, mode: str, budget: int) -> Params:
     return params.model_copy(update={"shrink": chosen})
 
 
+def labels() -> tuple[Rows, str]:
+    """Shrink at growing budgets, labels uniform and collected, and draw the curve."""
+    params = study_params()
+    names, seeds = params.pipeline.benchmarks, params.pipeline.seeds[:SEEDS]
+    rows = list(label_rows(params, WORK / "labels", names, BUDGETS, seeds))
+    artifacts.write(PICTURE, figures.png(label_figure(rows)))
+    return rows, labels_page(rows)
+
+
 def label_rows(
     params: Params, work: Path, names: Sequence[str], budgets: Sequence[int], seeds: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each benchmark, mode, budget that it can pay and seed, computed unless it is there already."""
     tasks = [
         (name, mode, budget, seed)
-        for name in names
-        for budget in budgets
-        if budget <= MOST * benchmarks.get(name).space.size()
-        for mode in METHODS
-        if budget in ONLY.get(mode, budgets)
-        for seed in seeds
+        for name, budget, mode, seed in product(names, budgets, METHODS, seeds)
+        if budget <= MOST * benchmarks.get(name).space.size() and budget in ONLY.get(mode, budgets)
     ]
     for name, mode, budget, seed in track(tasks, "shrinking", console=process.err):
         source = Source.of(benchmarks.get(name))
         p = shrink_params(chosen_params(params, mode, budget), name, seed, source.space.size(), source.digest)
         out = work / name / f"{mode}-{budget}" / f"seed-{seed}"
-        metrics = run(out, p.model_dump(mode="json"), lambda p=p, s=source: _shrunk(p, s), False).metrics  # type: ignore[misc]
+        metrics = artifacts.run(out, p.model_dump(mode="json"), partial(_shrunk, p, source), False).metrics
         values = np.sort(benchmarks.get(name).values)
         gain, possible = (
             (mean - float(values.mean())) / float(values.std())
             for mean in (metrics["mean_true"], float(values[-metrics["size"] :].mean()))
         )
-        own = {c: metrics[c] for c in FIELDS}
-        yield {
-            "benchmark": name,
-            "mode": mode,
-            "budget": budget,
-            "seed": seed,
-            **own,
-            "gain": gain,
-            "possible": possible,
-        }
+        row = {"benchmark": name, "mode": mode, "budget": budget, "seed": seed, **{c: metrics[c] for c in FIELDS}}
+        yield {**row, "gain": gain, "possible": possible}
 
 
 def _shrunk(p: ShrinkParams, source: Source) -> dict[str, bytes]:
     return {"metrics.json": artifacts.to_json(metrics_of(shrink(Problem(source, p, threads=1))))}
 
 
-def labels_page(found: Sequence[Mapping[str, Any]], made_by: str) -> str:
-    """Return the study's page: how and when it was made, and its tables."""
-    lines = [f"{made_by} {datetime.now(UTC):%-d %B %Y}."]
-    for table in label_tables(found):
-        lines += ["", f"## {table.title}", ""]
-        lines += [f"| {' | '.join(cells)} |" for cells in (table.columns, ["---"] * len(table.columns), *table.rows)]
-        lines += ["", *table.remarks]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def label_study(params: Params, work: Path) -> list[dict[str, Any]]:
-    """Run the study and draw its picture; returns its rows."""
-    names, seeds = params.pipeline.benchmarks, params.pipeline.seeds[:SEEDS]
-    found = list(label_rows(params, work, names, BUDGETS, seeds))
-    artifacts.write(PICTURE, figures.png(label_figure(found)))
-    return found
+def labels_page(rows: Rows) -> str:
+    """Return the tables of the study, each with its title and remarks."""
+    return "\n\n".join(
+        "\n".join([f"## {one.title}", "", artifacts.to_markdown(one.columns, one.rows), "", *one.remarks]).rstrip()
+        for one in label_tables(rows)
+    )

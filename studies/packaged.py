@@ -7,72 +7,71 @@ Every training is kept in results/label_logs as it was logged, so that the study
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lissnas import artifacts, spaces
-from lissnas.artifacts.journal import LOG
 from lissnas.cli import render
-from lissnas.cli.render import attempt_lines
-from lissnas.config import ParamFiles, label_width
+from lissnas.config import label_width
 from lissnas.core.rng import stream
 from lissnas.oracles.label_table import read_labels
 from lissnas.predictors.accuracy import out_of_fold, tau_interval
-from lissnas.shrinkers import description
 from lissnas.shrinkers.problem import TRAINED
 from lissnas.stages.label import ATTEMPTS, LABELS, label_stage
+from studies.run import WORK, Rows, study_params, table
 
 NETWORKS = 150
 LOGS = Path("studies/results/label_logs")
 
 
-def packaged_rows(params_files: ParamFiles, work: Path) -> Iterator[dict[str, Any]]:
-    """Yield a row a space: its labels, trained unless they are there, and how well a predictor orders them."""
-    params = description.load_params(params_files, {"label.networks": NETWORKS})
+def packaged_labels() -> tuple[Rows, str]:
+    """Train small networks of the spaces without a table, unless that is done; say how well a predictor orders them."""
+    params, rows = study_params({"label.networks": NETWORKS}), []
     for name in TRAINED:
-        space, out, log = spaces.get(name), work / name, LOGS / f"{name}.jsonl"
-        if log.exists() and not (out / LOG).exists():
-            artifacts.write(out / LOG, log.read_bytes())
+        space, out, log = spaces.get(name), WORK / "packaged_labels" / name, LOGS / f"{name}.jsonl"
+        if log.exists() and not (out / artifacts.LOG).exists():
+            artifacts.write(out / artifacts.LOG, log.read_bytes())
         try:
             with render.lines(f"labels of {name}") as line:
-                outcome = label_stage(params, space, 0, out, on_attempt=attempt_lines(line))
+                outcome = label_stage(params, space, 0, out, on_attempt=render.attempt_lines(line))
         finally:
-            if (out / LOG).exists():
-                artifacts.write(log, (out / LOG).read_bytes())
+            if (out / artifacts.LOG).exists():
+                artifacts.write(log, (out / artifacts.LOG).read_bytes())
         labels = read_labels(out / LABELS, space)
         rng = stream(0, "packaged labels", name)
         scores = out_of_fold(space, labels.archs, labels.values, params.predictor, 0, rng, 1)
         tau, low, high = tau_interval(scores, labels.values)
-        yield {
-            "space": name,
-            "width": label_width(params, name),
-            "labels": len(labels.values),
-            "mean": outcome.metrics["mean"],
-            "sd": outcome.metrics["sd"],
-            "seconds": float(np.median([float(row["seconds"]) for row in outcome.csv(ATTEMPTS)])),
-            "tau": tau,
-            "tau_low": low,
-            "tau_high": high,
-            "sha256": artifacts.sha256((out / LABELS).read_bytes()),
+        rows.append(
+            {
+                "space": name,
+                "width": label_width(params, name),
+                "labels": len(labels.values),
+                "mean": outcome.metrics["mean"],
+                "sd": outcome.metrics["sd"],
+                "seconds": float(np.median([float(row["seconds"]) for row in outcome.csv(ATTEMPTS)])),
+                "tau": tau,
+                "tau_low": low,
+                "tau_high": high,
+                "sha256": artifacts.sha256((out / LABELS).read_bytes()),
+            }
+        )
+    cells = [
+        {
+            "space": r["space"],
+            "width": f"{r['width']:g}",
+            "labels": str(r["labels"]),
+            "accuracy, %": f"{r['mean']:.2f}",
+            "SD": f"{r['sd']:.2f}",
+            "seconds each (median)": f"{r['seconds']:.0f}",
+            "tau": f"{r['tau']:.2f} ({r['tau_low']:.2f} to {r['tau_high']:.2f})",
+            "sha256": f"`{r['sha256'][:16]}...`",
         }
-
-
-def packaged_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
-    """Return a Markdown table of what the labels are, and how far a predictor can go by them."""
-    lines = [
-        f"{made_by} {NETWORKS} networks of each space, uniform, trained by the recipe `cpu_label` of params.yaml",
-        "on the packaged images; accuracy on held-out images. tau: of a predictor out of fold, with its 95 % interval.",
-        "`lissnas/benchmarks/data/labels_SPACE.csv` are these labels, with this sha256.",
-        "",
-        "| space | width | labels | accuracy, % | SD | seconds each (median) | tau | sha256 |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r['space']} | {r['width']:g} | {r['labels']} | {r['mean']:.2f} | {r['sd']:.2f} | {r['seconds']:.0f} | "
-        f"{r['tau']:.2f} ({r['tau_low']:.2f} to {r['tau_high']:.2f}) | `{r['sha256'][:16]}...` |"
         for r in rows
     ]
-    return "\n".join(lines) + "\n"
+    said = (
+        f"{NETWORKS} networks of each space, uniform, trained by the recipe `cpu_label` of params.yaml on the packaged "
+        "images; accuracy on held-out images. tau: of a predictor out of fold, with its 95 % interval. "
+        "`lissnas/benchmarks/data/labels_SPACE.csv` are these labels, with this sha256."
+    )
+    return rows, f"{said}\n\n{table(cells)}"

@@ -18,8 +18,6 @@ from pathlib import Path
 
 import atheris
 
-from tests.robustness import fuzz
-
 # What is imported here tells the fuzzer which of its lines an input reaches.
 with atheris.instrument_imports(include=["lissnas", "ruamel"]):
     from lissnas import artifacts, config
@@ -32,6 +30,7 @@ with atheris.instrument_imports(include=["lissnas", "ruamel"]):
     from lissnas.spaces.members import read_members
     from tests.faults.test_bad_input import LABELS, PRODUCT, known_spaces, small, yaml
     from tests.faults.test_foreign_files import convert, parquet, sound, table
+    from tests.robustness import fuzz
     from tests.unit.benchmarks.test_official import tfrecord, values101
 
 TIMEOUT, MEMORY = 60, 4_096

@@ -10,20 +10,20 @@ import pytest
 pytest.importorskip("atheris", reason="there is no atheris for this system")
 pytest.importorskip("torch", reason="torch is not installed (the extra `torch`)")
 
-from tests.robustness.fuzz import fuzz, fuzz_page
+from tests.robustness.fuzz import fuzz_page, fuzzed
 
 pytestmark = pytest.mark.faults
 
 
 def test_a_reader_of_labels_bears_what_a_fuzzer_makes(tmp_path: Path) -> None:
-    row = fuzz("parquet", tmp_path, 10)
+    row = fuzzed("parquet", tmp_path, 10)
     assert row["harm"] == ""
     assert row["inputs"] > 100
     assert len(list((tmp_path / "parquet").iterdir())) > 1  # inputs that reached something new
-    assert f"| parquet | 10 | {row['inputs']:,} |" in fuzz_page([row], "Made here.")
+    assert f"| parquet | 10 | {row['inputs']:,} |" in fuzz_page([row])
 
 
 def test_harm_is_found_and_shown(tmp_path: Path) -> None:
-    row = fuzz("harmful", tmp_path, 60, "tests.faults.fuzz_harmful")
+    row = fuzzed("harmful", tmp_path, 60, "tests.faults.fuzz_harmful")
     assert re.fullmatch(r"RuntimeError: a dollar at b'.*\$.*'", row["harm"])
-    assert "RuntimeError: a dollar" in fuzz_page([row], "Made here.")
+    assert "RuntimeError: a dollar" in fuzz_page([row])

@@ -62,7 +62,7 @@ def test_what_a_test_makes_of_a_change(project: Path, test: str, outcome: str) -
     row = tried(project, mutant, [f"test_small.py::{test}"])
     assert (row["outcome"], row["tests"]) == (outcome, 1), row
     assert (project / "small.py").read_text() == CODE
-    page = mutants_page([row], "Made here.")
+    page = mutants_page([row])
     assert f"| all | 1 | {1 if outcome == 'killed' else 0} |" in page
     assert ("+    return len(first) - 1 > len(second) + LIMIT + 1" in page) == (outcome == "survived")
 

@@ -27,7 +27,7 @@ def test_labels_that_fail_and_hang_cost_no_other(tmp_path: Path) -> None:
     assert made["labels"] + made["failed"] == 40
     assert 0 < made["failed"] < 20
     assert made["processes_growth"] == 0
-    assert "40 networks" in soak_page([{**GROWN}, made], "")
+    assert "40 networks" in soak_page(GROWN, made)
 
 
 GROWN = {

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from lissnas import artifacts, benchmarks, config
-from lissnas.artifacts.journal import LOG, TASKS, Journal
-from lissnas.artifacts.verification import verified
+from lissnas.artifacts import LOG, TASKS, Journal, verified
+from lissnas.cli import render
 from lissnas.core.errors import LissnasError
 from lissnas.core.rng import stream
 from lissnas.stages.compare import BEFORE
 from studies.huge import LISSNAS
+from studies.run import WORK, Rows, table
 
 BENCHMARK = "nas_bench_macro"
 SECONDS: Mapping[str, Any] = {
@@ -43,6 +44,7 @@ SECONDS: Mapping[str, Any] = {
     "search.batch_size": 30,
 }
 """Parameters with which shrinks, trainings and searches take seconds; the tests begin with them too."""
+EVERY_FEW_STEPS = {"batch_size": 16, "checkpoint_every": 4, "report_every": 4, "warmup": 2}
 SMALL: Mapping[str, Any] = {
     **SECONDS,
     "search.generations": 6,
@@ -51,11 +53,11 @@ SMALL: Mapping[str, Any] = {
     "label.networks": 4,
     "pipeline.benchmarks": [BENCHMARK],
     "pipeline.seeds": [0],
-    **{f"recipes.{r}.batch_size": 16 for r in ("cpu", "cpu_retrain", "cpu_label")},
-    **{f"recipes.{r}.checkpoint_every": 4 for r in ("cpu", "cpu_retrain", "cpu_label")},
-    **{f"recipes.{r}.report_every": 4 for r in ("cpu", "cpu_retrain", "cpu_label")},
-    **{f"recipes.{r}.steps": steps for r, steps in (("cpu", 40), ("cpu_retrain", 20), ("cpu_label", 12))},
-    **{f"recipes.{r}.warmup": 2 for r in ("cpu", "cpu_retrain", "cpu_label")},
+    **{
+        f"recipes.{name}.{key}": value
+        for name, steps in (("cpu", 40), ("cpu_retrain", 20), ("cpu_label", 12))
+        for key, value in {**EVERY_FEW_STEPS, "steps": steps}.items()
+    },
 }
 """The same for the jobs here, with checkpoints every few steps."""
 STAGES = f"""
@@ -71,6 +73,8 @@ stages:
 """
 PROGRESS = re.compile(r"iteration +\d|generation +\d|\d+/\d+ ")
 """How a line of progress begins."""
+SERVERS = ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI")
+"""Variables that a job does without: it has servers of its own."""
 SAID = "said.log"
 """What a job prints, in its folder."""
 SAVED = (artifacts.STATE, artifacts.MANIFEST, LOG, TASKS)
@@ -109,6 +113,9 @@ QUICK = Job("quick", (*LISSNAS, "shrink", *MAIN, *OUT))
 """What `make test` kills and starts twice."""
 KILLS = {"shrink": 25, "compare": 20, "search": 30, "label": 10, "nas": 8, "reproduce": 7}
 """How often the study kills each; `search` trains a supernet, searches, and retrains."""
+RACE = "compare"
+RACES = 100
+"""A command that is started twice at once, and how often."""
 
 
 def prepare(job: Job, folder: Path) -> None:
@@ -132,11 +139,9 @@ def started(job: Job, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
     Whatever is left of it at the end is killed.
     """
-    root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, "COLUMNS": "200"}
-    environment["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), environment["PATH"]))
-    for name in ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI"):
-        environment.pop(name, None)
+    root, programs = str(Path(__file__).parents[2]), Path(sys.executable).parent
+    own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": root, "COLUMNS": "200", "PATH": f"{programs}:{os.environ['PATH']}"}
+    environment = {k: v for k, v in os.environ.items() if k not in SERVERS} | own
     with (folder / SAID).open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, *job.words], cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
@@ -144,7 +149,14 @@ def started(job: Job, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        _kill(process, signal.SIGKILL)
+        kill(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> int:
+    """Kill a process and all that it started; return its exit code."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait(PATIENCE)
 
 
 def run(job: Job, folder: Path) -> tuple[int, str]:
@@ -164,26 +176,9 @@ def said_in(folder: Path) -> str:
 def begun(job: Job, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Start a job; it has begun to write, or has ended, when this goes on."""
     with started(job, folder) as process:
-        while process.poll() is None and not works(folder):
+        while process.poll() is None and not any((folder / place).exists() for place in ("data", ".dvc/tmp/rwlock")):
             time.sleep(0.005)
         yield process
-
-
-def _kill(process: subprocess.Popen[bytes], how: signal.Signals) -> int:
-    """Send a signal to a process and, where it ends at once by it, to all that it started; return its exit code."""
-    try:
-        if how == signal.SIGKILL:
-            os.killpg(process.pid, how)
-        else:
-            process.send_signal(how)
-    except ProcessLookupError:
-        pass
-    return process.wait(PATIENCE)
-
-
-def works(folder: Path) -> bool:
-    """Return whether a job has begun to write."""
-    return any((folder / place).exists() for place in ("data", ".dvc/tmp/rwlock"))
 
 
 def left_in(folder: Path) -> dict[str, str]:
@@ -213,9 +208,8 @@ def saved_at(folder: Path) -> int:
     """
     last = 0
     for path in (folder / "data").rglob("*"):
-        if path.name in SAVED:
-            with suppress(FileNotFoundError):
-                last = max(last, path.stat().st_mtime_ns)
+        with suppress(FileNotFoundError):
+            last = max(last, path.stat().st_mtime_ns if path.name in SAVED else 0)
     return last
 
 
@@ -264,7 +258,10 @@ def trial(job: Job, folder: Path, seconds: float, how: signal.Signals, expected:
     with begun(job, folder) as process:
         if (printed := _watched(process, folder, seconds)) is None:
             return None
-        code, before = _kill(process, how), said_in(folder)
+        if how != signal.SIGKILL:
+            process.send_signal(how)
+            process.wait(PATIENCE)
+        code, before = kill(process), said_in(folder)
     again, said = run(job, folder)
     equal = again == 0 and left_in(folder) == expected
     twice, lost = (sum((steps(lines) & steps(said)).values()) for lines in (before, before[:printed]))
@@ -318,33 +315,54 @@ def race(job: Job, folder: Path) -> str:
 
 
 # -- the studies -----------------------------------------------------------------------------------------
-RACE, RACES = "compare", 100
-"""A command that is started twice at once, and how often."""
+def faults() -> tuple[Rows, str]:
+    """Kill commands at random instants, and run them again; kills of an earlier run count."""
+    rows, cells = [], []
+    for name, kills in KILLS.items():
+        own = _kept(WORK / "faults", name, kills, _killed)
+        rows += own
+        cells.append(
+            {
+                "command": name,
+                "trials": str(len(own)),
+                "went on by itself": str(sum(r["again"] == 0 for r in own)),
+                "same bytes": str(sum(r["equal"] for r in own)),
+                "nothing left behind": str(sum(not r["left"] for r in own)),
+                "lines of progress twice, most": str(max(r["repeated"] for r in own)),
+                "of them saved before": str(sum(r["lost"] for r in own)),
+            }
+        )
+    said = (
+        "Each command is killed (SIGKILL to it and all it started) at an instant drawn uniformly from the time in "
+        "which it writes, and run again; artifacts are compared by sha256 with those of an undisturbed run."
+    )
+    return rows, f"{said}\n\n{table(cells)}"
 
 
-def faults_study(work: Path, on_trial: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Return a row for each kill; those of an earlier run are kept."""
-    return [row for name, kills in KILLS.items() for row in _kept(work / name, name, kills, _killed, on_trial)]
-
-
-def races_study(work: Path, on_trial: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Return a row for each pair that was started at once; those of an earlier run are kept."""
-    return _kept(work / RACE, RACE, RACES, _raced, on_trial)
+def races() -> tuple[Rows, str]:
+    """Start a command twice at once, again and again; pairs of an earlier run count."""
+    rows = _kept(WORK / "races", RACE, RACES, _raced)
+    return rows, (
+        f"`{RACE}` was started twice at once {len(rows)} times. {sum(not r['wrong'] for r in rows)} times one did the "
+        "work, and the other said who holds the lock or found the work done; "
+        f"{sum(r['equal'] for r in rows)} times the artifacts were those of an undisturbed run, by sha256; "
+        f"{sum(not r['left'] for r in rows)} times nothing was left behind."
+    )
 
 
 Make = Callable[[Job, Path, int, int], Iterator[dict[str, Any]]]
 
 
-def _kept(place: Path, name: str, count: int, make: Make, on_trial: Callable[[str], None]) -> list[dict[str, Any]]:
+def _kept(work: Path, name: str, count: int, make: Make) -> list[dict[str, Any]]:
     """Return a job's rows from its journal, and those that it lacks from trials made now."""
-    folder = place.parent / "trials"
-    with Journal.opened(place.with_suffix(".jsonl"), count) as journal:
+    folder = work / "trials"
+    with Journal.opened(work / f"{name}.jsonl", count) as journal, render.lines(name) as line:
         rows = journal.records
         shutil.rmtree(folder, ignore_errors=True)
         if len(rows) < count:
             for row in make(JOBS[name], folder, count - len(rows), len(rows)):
                 journal.append(row)
-                on_trial(f"{len(rows)}/{count} {name}: {'sound' if row['sound'] else row}")
+                line(f"{len(rows)}/{count} {name}: {'sound' if row['sound'] else row}")
         shutil.rmtree(folder, ignore_errors=True)
         return rows
 
@@ -359,42 +377,6 @@ def _raced(job: Job, folder: Path, count: int, _: int) -> Iterator[dict[str, Any
     for i in range(count):
         own = folder / f"{i}"
         prepare(job, own)
-        wrong, left = race(job, own), leftovers(own)
-        equal = left_in(own) == expected
-        sound = not wrong and equal and not left
-        yield {"job": job.name, "wrong": wrong, "equal": equal, "left": " ".join(left), "sound": sound}
+        wrong, left, equal = race(job, own), " ".join(leftovers(own)), left_in(own) == expected
+        yield {"job": job.name, "wrong": wrong, "equal": equal, "left": left, "sound": equal and not wrong + left}
         shutil.rmtree(own)
-
-
-def faults_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
-    """Return a Markdown table: a row a job."""
-    lines = [
-        f"{made_by} Each command is killed (SIGKILL to it and all it started) at an instant drawn uniformly from the",
-        "time in which it writes, and run again; artifacts are compared by sha256 with those of an undisturbed run.",
-        "",
-        "| command | trials | went on by itself | same bytes | nothing left behind "
-        "| lines of progress twice, most | of them saved before |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name in dict.fromkeys(r["job"] for r in rows):
-        own = [r for r in rows if r["job"] == name]
-        lines.append(
-            f"| {name} | {len(own)} | {sum(r['again'] == 0 for r in own)} | {sum(r['equal'] for r in own)} | "
-            f"{sum(not r['left'] for r in own)} | {max(r['repeated'] for r in own)} | {sum(r['lost'] for r in own)} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def races_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
-    """Return in words what came of commands that were started twice at once."""
-    return "\n".join(
-        (
-            made_by,
-            "",
-            f"`{RACE}` was started twice at once {len(rows)} times. {sum(not r['wrong'] for r in rows)} times one did "
-            "the work, and the other said who holds the lock or found the work done; "
-            f"{sum(r['equal'] for r in rows)} times the artifacts were those of an undisturbed run, by sha256; "
-            f"{sum(not r['left'] for r in rows)} times nothing was left behind.",
-            "",
-        )
-    )

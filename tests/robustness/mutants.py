@@ -16,17 +16,19 @@ import sqlite3
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher, get_close_matches
+from operator import itemgetter
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from lissnas.artifacts.journal import Journal
+from lissnas.artifacts import Journal
+from lissnas.cli import render
 from lissnas.core.errors import LissnasError
-from studies.pages import RESULTS
+from studies.run import RESULTS, WORK, Rows, table
 
 ROOT = Path(__file__).parents[2]
 CORE = ("lissnas/spaces", "lissnas/artifacts", "lissnas/shrinkers")
@@ -48,6 +50,38 @@ class Mutant:
     operator: str
     occurrence: int
     line: int
+
+
+def mutants() -> tuple[Rows, str]:
+    """Change the committed core in small ways; changes that were tried on the same commit are not tried again."""
+    work, before = (WORK / "mutants").absolute(), list(csv.DictReader((RESULTS / "mutants.csv").open()))
+    roots, free = [work / f"project-{i}" for i in range(os.cpu_count() or 1)], SimpleQueue[Path]()
+    for root in roots:
+        shutil.rmtree(root, ignore_errors=True)  # one that was killed left a mutant there
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True)
+        free.put(root)
+
+    def run(mutant: Mutant, names: Sequence[str]) -> dict[str, Any]:
+        root = free.get()
+        try:
+            return tried(root, mutant, names)
+        finally:
+            free.put(root)
+
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    with (
+        Journal.opened(work / "mutants.jsonl", commit) as journal,
+        ThreadPoolExecutor(len(roots)) as pool,
+        render.lines("changing") as line,
+    ):
+        reaching, found = Reaching(roots[0], work), found_again(roots[0], before)
+        done = {(row["file"], row["operator"], row["occurrence"]) for row in journal.records}
+        left = [m for m in found if (m.file, m.operator, m.occurrence) not in done]
+        for row in pool.map(run, left, [reaching.tests(m) for m in left]):
+            journal.append(row)
+            line(f"{len(journal.records)}/{len(found)} {row['file']}:{row['line']} {row['outcome']}")
+        rows = sorted(journal.records, key=itemgetter("file", "line", "operator", "occurrence"))
+    return rows, mutants_page(rows)
 
 
 def changed(diff: str) -> list[str]:
@@ -159,48 +193,16 @@ def tried(root: Path, mutant: Mutant, names: Sequence[str]) -> dict[str, Any]:
     return {**row, "outcome": result.test_outcome.value, "code": code, "diff": diff}
 
 
-def mutants_study(work: Path, on_mutant: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Return a row for each mutant of the committed project; those of an earlier run on the same commit are kept."""
-    work, rows = work.absolute(), list(csv.DictReader((RESULTS / "mutants.csv").open()))
-    roots = [work / f"project-{i}" for i in range(os.cpu_count() or 1)]
-    for root in roots:
-        shutil.rmtree(root, ignore_errors=True)  # one that was killed left a mutant there
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    with Journal.opened(work / "mutants.jsonl", commit) as journal, ThreadPoolExecutor(len(roots)) as pool:
-        done = {(row["file"], row["operator"], row["occurrence"]) for row in journal.records}
-        reaching, mutants = Reaching(roots[0], work), found_again(roots[0], rows)
-        left = [m for m in mutants if (m.file, m.operator, m.occurrence) not in done]
-        free: SimpleQueue[Path] = SimpleQueue()
-        for root in roots:
-            free.put(root)
-
-        def run(mutant: Mutant, names: Sequence[str]) -> dict[str, Any]:
-            root = free.get()
-            try:
-                return tried(root, mutant, names)
-            finally:
-                free.put(root)
-
-        try:
-            for one in as_completed([pool.submit(run, m, reaching.tests(m)) for m in left]):
-                row = one.result()
-                journal.append(row)
-                on_mutant(f"{len(journal.records)}/{len(mutants)} {row['file']}:{row['line']} {row['outcome']}")
-        finally:
-            pool.shutdown(cancel_futures=True)
-        return sorted(journal.records, key=lambda row: (row["file"], row["line"], row["operator"], row["occurrence"]))
-
-
-def mutants_page(rows: Sequence[Mapping[str, Any]], made_by: str) -> str:
-    """Return a Markdown table, a row a file, and the mutants that no test noticed."""
-    lines = [f"{made_by} Each mutant is tried by tests of `make test` that run its line or file.", ""]
-    lines += ["| file | mutants | noticed | share |", "|---|---|---|---|"]
-    for name in [*sorted({r["file"] for r in rows}), ""]:
-        own = [r for r in rows if name in ("", r["file"])]
+def mutants_page(rows: Rows) -> str:
+    """Return a row a file, and the mutants that no test noticed."""
+    cells = []
+    for name in [*sorted({r["file"] for r in rows}), "all"]:
+        own = [r for r in rows if name in ("all", r["file"])]
         noticed = sum(r["outcome"] != "survived" for r in own)
-        lines.append(f"| {name or 'all'} | {len(own)} | {noticed} | {100 * noticed / len(own):.0f} % |")
+        share = f"{100 * noticed / len(own):.0f} %"
+        cells.append({"file": name, "mutants": str(len(own)), "noticed": str(noticed), "share": share})
+    lines = ["Each mutant is tried by tests of `make test` that run its line or file.", "", table(cells)]
     for row in (row for row in rows if row["outcome"] == "survived"):
         lines += ["", f"`{row['file']}:{row['line']}`, {row['operator']}, {row['tests']} tests:", ""]
         lines += ["```diff", row["diff"], "```"]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)

@@ -27,7 +27,6 @@ from lissnas.stages.report.huge_tables import (
     window,
 )
 from studies import huge
-from studies import huge as study_huge
 
 MADE: list[dict[str, Any]] = [
     {
@@ -182,14 +181,13 @@ def test_a_child_is_measured_and_its_failure_told(capfd: pytest.CaptureFixture[s
 
 def test_a_space_that_was_measured_is_not_shrunk_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     targets = {"ofa_mobilenetv3": 300}
-    rows = huge.huge_study(tmp_path, targets)
+    rows, page = huge.huge(tmp_path, targets)
     assert list(rows[0]) == list(COLUMNS)
     assert rows[0]["size"] == rows[0]["size_low"] == "300"
     assert rows[0]["mean_shrunk"] > rows[0]["mean_full"] + 1
     refused: Callable[..., Any] = lambda arguments: pytest.fail("measured again")  # noqa: E731
-    monkeypatch.setattr(study_huge, "measured", refused)
-    assert huge.huge_study(tmp_path, targets) == rows
-    page = huge.huge_page(rows, "Made here.")
+    monkeypatch.setattr(huge, "measured", refused)
+    assert huge.huge(tmp_path, targets) == (rows, page)
     assert "| ofa_mobilenetv3 | 2.18e19 | 300 | set |" in page
     artifacts.write(tmp_path / "huge.csv", artifacts.to_csv(rows))
     with (tmp_path / "huge.csv").open() as file:
