@@ -41,19 +41,12 @@ def environment() -> dict[str, str]:
 
 
 def prepare(folder: Path, addresses: Addresses) -> None:
-    """Make the cluster unless it is there; raises UserError where that can't be done."""
+    """Make the cluster unless it is there; raises UserError if that can't be done."""
     data, where = folder / DATA, programs()
     if where is None:
         raise UserError(NOT_THERE)
-    if (data / "PG_VERSION").exists():
-        made = (data / "PG_VERSION").read_text().strip()
-        if made != where.parent.name and where.parent.parent == DEBIAN:
-            raise UserError(
-                f"{data} is a cluster of PostgreSQL {made}, and {where} is {where.parent.name}: "
-                "install that version, or carry the data over with pg_upgrade"
-            )
+    if data.exists():
         return
-    shutil.rmtree(data, ignore_errors=True)  # of an initdb that was ended half-way
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         password, made_in = Path(temporary) / "password", Path(temporary) / DATA
         password.write_text(addresses.secrets["database"])

@@ -11,15 +11,16 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from infra.settings import load, services_folder
+from infra.settings import POOLS, load, services_folder, unreachable
 from lissnas.core import process
 from lissnas.core.errors import LissnasError, UserError
-from lissnas.core.redaction import prefect_sign, sign_prefect_apart
+from lissnas.core.redaction import sign_prefect_apart
 
 HOME = "LISSNAS_HOME"
 """The repository's folder where flows run; here, unless the variable says otherwise."""
@@ -28,10 +29,8 @@ AUTOMATIONS = Path(__file__).with_name("automations.yaml")
 NOTIFY = "NOTIFY"
 """The variable that names a notification block; in automations.yaml, where its id goes."""
 LIMIT = "limit:"
-"""Begins the tag of a deployment that says how long its runs may take."""
+"""How the tag of a deployment begins that has a time limit in automations.yaml."""
 NOBODY = "no Prefect server is known: `make up` starts one, or set PREFECT_API_URL to yours"
-
-app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 
 
 def find_servers() -> None:
@@ -46,7 +45,6 @@ def find_servers() -> None:
         os.environ.setdefault(name, value)
 
 
-@app.command()
 def deploy() -> None:
     """Apply prefect.yaml, the pools it names and the automations; prints each deployment."""
     find_servers()  # before Prefect is imported, which reads its settings then
@@ -54,42 +52,23 @@ def deploy() -> None:
     said = declared()
     if found := problems(said):
         raise UserError("prefect.yaml:\n" + "\n".join(f"  {line}" for line in found))
-    _answering()
+    if error := unreachable(url := os.environ["PREFECT_API_URL"]):
+        raise LissnasError(f"PREFECT_API_URL={url} does not answer ({error}): `make up`, or name yours")
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        _make_pools(client, said)
-        made = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
+        _make_pools(client)
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+        made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if made.returncode:
-            raise LissnasError(
-                f"prefect deploy ended with code {made.returncode}:\n{(made.stdout + made.stderr)[-3000:]}"
-            )
-        _apply_automations(client, said)
+            end = (made.stdout + made.stderr)[-3000:]
+            raise LissnasError(f"prefect deploy ended with code {made.returncode}:\n{end}")
+        _apply_automations(client)
         _drop_others(client, said)
         for one in sorted(client.read_deployments(), key=lambda d: (d.work_pool_name or "", d.entrypoint or "")):
             when = ", ".join(s.schedule.cron for s in one.schedules if s.active and hasattr(s.schedule, "cron"))
-            process.out.print(
-                f"{one.work_pool_name:<5} {one.entrypoint:<42} {when}".rstrip(), highlight=False, soft_wrap=True
-            )
-    process.out.print(f"next: [bold]make schedule-demo[/], or {os.environ['PREFECT_API_URL'].removesuffix('/api')}")
-
-
-def _answering() -> None:
-    """Raise LissnasError where the Prefect server does not answer."""
-    import httpx
-
-    url = os.environ["PREFECT_API_URL"]
-    try:
-        httpx.get(f"{url}/health", timeout=10, auth=prefect_sign()).raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise LissnasError(
-            f"PREFECT_API_URL={url} does not answer ({type(error).__name__}): `make up`, or name yours"
-        ) from None
+            process.say(f"{one.work_pool_name:<5} {one.entrypoint:<42} {when}".rstrip())
+    process.out.print(f"next: [bold]make schedule-demo[/], or {url.removesuffix('/api')}")
 
 
 def _drop_others(client: Any, said: dict[str, Any]) -> None:
@@ -102,31 +81,29 @@ def _drop_others(client: Any, said: dict[str, Any]) -> None:
             process.out.print(f"deleted {one.entrypoint} on {one.work_pool_name}: prefect.yaml no longer has it")
 
 
-def _make_pools(client: Any, said: dict[str, Any]) -> None:
-    """Make the work pools that prefect.yaml names, for processes, where they are not there."""
+def _make_pools(client: Any) -> None:
+    """Make the work pools that are not there, for processes."""
     from prefect.client.schemas.actions import WorkPoolCreate
-    from prefect.exceptions import ObjectNotFound
+    from prefect.exceptions import ObjectAlreadyExists
 
-    for name in sorted({d["work_pool"]["name"] for d in said["deployments"]}):
-        try:
-            client.read_work_pool(name)
-        except ObjectNotFound:
+    for name in POOLS:
+        with suppress(ObjectAlreadyExists):
             client.create_work_pool(WorkPoolCreate(name=name, type="process"))
 
 
-def declared() -> dict[str, Any]:
-    """Return what prefect.yaml says."""
+def declared(file: Path = ROOT / "prefect.yaml") -> dict[str, Any]:
+    """Return what prefect.yaml, or another file, declares."""
     from ruamel.yaml import YAML
 
-    said: dict[str, Any] = YAML(typ="safe").load((ROOT / "prefect.yaml").read_text())
+    said: dict[str, Any] = YAML(typ="safe").load(file.read_text())
     return said
 
 
 def problems(said: dict[str, Any]) -> list[str]:
-    """Return what is wrong with deployments: flows that are not there, schedules and limits that don't parse."""
+    """Return what is wrong with deployments: flows and time limits that are not there, schedules that don't parse."""
     from prefect.client.schemas.schedules import CronSchedule
 
-    found = []
+    found, limits = [], AUTOMATIONS.read_text()
     for i, one in enumerate(said["deployments"]):
         where = f"deployments[{i}] ({one['entrypoint']})"
         file, _, name = one["entrypoint"].partition(":")
@@ -141,58 +118,27 @@ def problems(said: dict[str, Any]) -> list[str]:
                     f"{where}: schedules[{j}]: {about} is no cron expression in a time zone, such as '0 2 * * *'"
                 )
         found += [
-            f"{where}: tag {tag!r}: expected {LIMIT}<hours>h, such as {LIMIT}6h"
+            f"{where}: tag {tag!r}: infra/automations.yaml has no time limit for it"
             for tag in one["tags"]
-            if tag.startswith(LIMIT) and not re.fullmatch(rf"{LIMIT}\d+h", tag)
+            if tag.startswith(LIMIT) and f'"prefect.tag.{tag}"' not in limits
         ]
     return found
 
 
-def automations(said: dict[str, Any], notify: str | None) -> list[dict[str, Any]]:
-    """Return the automations to apply: those of automations.yaml, and a time limit for each tag `limit:...` of `said`.
-
-    `notify` is the id of a notification block; without one those that notify are left out.
-    """
-    from ruamel.yaml import YAML
-
-    found = []
-    for one in YAML(typ="safe").load(AUTOMATIONS.read_text())["automations"]:
-        for action in one["actions"]:
-            if action.get("block_document_id") == NOTIFY:
-                action["block_document_id"] = notify
-        if all(action.get("block_document_id", "") is not None for action in one["actions"]):
-            found.append(one)
-    tags = {tag for d in said["deployments"] for tag in d["tags"] if tag.startswith(LIMIT)}
-    return [*found, *(time_limit(tag) for tag in sorted(tags))]
+def automations(notify: str | None) -> list[dict[str, Any]]:
+    """Return the automations to apply; `notify` is the id of a notification block, without one none notifies."""
+    found: list[dict[str, Any]] = declared(AUTOMATIONS)["automations"]
+    sending = [action for one in found for action in one["actions"] if action.get("block_document_id") == NOTIFY]
+    for action in sending:
+        action["block_document_id"] = notify
+    return [one for one in found if notify or not any(action in sending for action in one["actions"])]
 
 
-def time_limit(tag: str) -> dict[str, Any]:
-    """Return the automation that cancels a run with the tag, such as `limit:6h`, after so many hours."""
-    hours = tag.removeprefix(LIMIT).removesuffix("h")
-    ends = ("Completed", "Failed", "Cancelling", "Cancelled", "Crashed", "TimedOut")
-    return {
-        "name": f"time limit of {hours} h",
-        "description": f"Cancels runs of deployments with the tag {tag}.",
-        "trigger": {
-            "type": "event",
-            "posture": "Proactive",
-            "after": ["prefect.flow-run.Running"],
-            "expect": [f"prefect.flow-run.{state}" for state in ends],
-            "match": {"prefect.resource.id": "prefect.flow-run.*"},
-            "match_related": {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{tag}"},
-            "for_each": ["prefect.resource.id"],
-            "threshold": 1,
-            "within": 3600 * int(hours),
-        },
-        "actions": [{"type": "cancel-flow-run"}],
-    }
-
-
-def _apply_automations(client: Any, said: dict[str, Any]) -> None:
+def _apply_automations(client: Any) -> None:
     """Make or replace the automations, known by their names."""
     from prefect.events.schemas.automations import AutomationCore
 
-    for one in automations(said, _notification_block(client)):
+    for one in automations(_notification_block(client)):
         automation = AutomationCore.model_validate(one)
         for old in client.read_automations_by_name(automation.name):
             client.delete_automation(old.id)
@@ -216,4 +162,4 @@ def _notification_block(client: Any) -> str | None:
 
 
 if __name__ == "__main__":
-    process.run(app)
+    process.run(lambda: typer.run(deploy))

@@ -13,7 +13,7 @@ from typing import Any
 
 from lissnas import artifacts
 from lissnas.core.errors import UserError
-from lissnas.core.redaction import without_passwords
+from lissnas.core.redaction import prefect_sign
 
 METRICS_FOLDER = "METRICS_FOLDER"
 """The variable that names the folder of Prometheus text files; without it none are written."""
@@ -34,6 +34,8 @@ PORTS = {"prefect": 4200, "mlflow": 5000, "storage": 9000, "database": 5432}
 """Servers with a port: the one tried first. PREFECT_PORT and so on name another."""
 BUCKET = "lissnas"
 DATABASES = ("sqlite", "postgresql")
+AWAY_AFTER = 10.0
+"""Seconds without an answer after which a Prefect server is unreachable."""
 LONGEST_SOCKET = 100
 """Bytes of a socket's path that every system takes."""
 
@@ -108,7 +110,7 @@ def load(folder: Path) -> Addresses | None:
     except FileNotFoundError:
         return None
     kept = artifacts.read_json(folder / SECRETS)
-    return Addresses(**{**known, "endpoint": kept.pop("endpoint", known["endpoint"])}, secrets=kept)
+    return Addresses(**known | {"endpoint": kept.pop("endpoint", known.get("endpoint", "")), "secrets": kept})
 
 
 def choose(folder: Path) -> Addresses:
@@ -127,11 +129,9 @@ def choose(folder: Path) -> Addresses:
 
 
 def save(addresses: Addresses, folder: Path) -> None:
-    """Write the addresses, and apart from them, for their owner's eyes, the secrets of the local servers."""
-    known = {k: v for k, v in asdict(addresses).items() if k != "secrets"}
-    kept = dict(addresses.secrets)
-    if (shown := without_passwords(addresses.endpoint)) != addresses.endpoint:
-        known["endpoint"], kept["endpoint"] = shown, addresses.endpoint
+    """Write the addresses, and for their owner's eyes alone the secrets and an endpoint that may hold a password."""
+    known = asdict(addresses)
+    kept = {**known.pop("secrets"), "endpoint": known.pop("endpoint")}
     fresh = folder / f"{SECRETS}.new"
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(artifacts.to_json(kept))
@@ -140,18 +140,27 @@ def save(addresses: Addresses, folder: Path) -> None:
 
 
 def _port(name: str, first: int, before: Addresses | None) -> int:
+    """Return the port that the environment names, else the one before or the first if it is free, else any free one."""
     variable = f"{name.upper()}_PORT"
-    given = os.environ.get(variable)
-    if given:
+    if given := os.environ.get(variable):
         if not given.isdigit() or not 0 < int(given) < 1 << 16:
             raise UserError(f"{variable}={given}: expected a port, 1 to 65535")
         if not free(int(given)):
             raise UserError(f"{variable}={given}: the port is in use; name another, or none for a free one")
         return int(given)
-    for tried in ([before.ports[name]] if before else []) + [first]:
-        if free(tried):
-            return tried
-    return free_port()
+    tried = [before.ports[name], first] if before else [first]
+    return next(filter(free, tried), None) or free_port()
+
+
+def unreachable(prefect: str) -> str:
+    """Return why the Prefect server of an API address does not answer, empty if it does."""
+    import httpx
+
+    try:
+        httpx.get(f"{prefect}/health", timeout=AWAY_AFTER, auth=prefect_sign()).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return type(error).__name__
+    return ""
 
 
 def free_port() -> int:

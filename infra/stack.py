@@ -8,21 +8,20 @@ starts carries MARK in its environment, so that `down` finds what is left even a
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from http.client import HTTPException
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
 
+import httpx
 import psutil
 import typer
 from supervisor.xmlrpc import SupervisorTransport
@@ -31,7 +30,7 @@ from infra import database
 from infra import storage as bucket
 from infra.settings import HOST, METRICS_FOLDER, POOLS, Addresses, choose, load, save, services_folder, socket_path
 from lissnas import artifacts
-from lissnas.core import process as process_module
+from lissnas.core import process
 from lissnas.core.errors import LissnasError
 from lissnas.core.redaction import redacted
 
@@ -66,9 +65,7 @@ def up() -> None:
         for group in _services(addresses, folder):
             _start(supervisor, group, folder)
     _show(addresses, folder)
-    process_module.out.print(
-        "next: [bold]make deploy[/], then [bold]make schedule-demo[/]; [bold]make down[/] ends it all"
-    )
+    process.out.print("next: [bold]make deploy[/], then [bold]make schedule-demo[/]; [bold]make down[/] ends it all")
 
 
 @app.command()
@@ -76,7 +73,7 @@ def down() -> None:
     """End all that `up` started; nothing to do is fine."""
     folder = services_folder()
     if not folder.exists():
-        process_module.out.print("nothing is up")
+        process.out.print("nothing is up")
         return
     with artifacts.locked(folder / "stack"):
         supervisor, left = _supervisor(folder), list(_started_by(folder))
@@ -85,14 +82,14 @@ def down() -> None:
                 try:
                     bucket.keep(addresses, folder)
                 except LissnasError as error:
-                    process_module.err.print(f"[yellow]warning:[/] {error}", soft_wrap=True)
+                    process.err.print(f"[yellow]warning:[/] {error}", soft_wrap=True)
             with suppress(OSError, Fault, HTTPException):
                 supervisor.shutdown()
             psutil.wait_procs(left, timeout=40)
         left = list(_started_by(folder))
         _end(left)
         socket_path(folder).unlink(missing_ok=True)
-    process_module.out.print(f"all is down; databases, bucket and logs stay in {folder}")
+    process.out.print(f"all is down; databases, bucket and logs stay in {folder}")
 
 
 @app.command()
@@ -101,15 +98,14 @@ def status() -> None:
     folder = services_folder()
     supervisor, addresses = _supervisor(folder), load(folder)
     if supervisor is None or addresses is None:
-        process_module.out.print("nothing is up: [bold]make up[/]")
+        process.out.print("nothing is up: [bold]make up[/]")
         raise typer.Exit(1)
-    wanted = {name: healthy for group in _services(addresses, folder) for name, healthy in group.items()}
     states = {p["name"]: p for p in supervisor.getAllProcessInfo()}
     sound = True
-    for name, healthy in wanted.items():
+    for name, healthy in chain.from_iterable(group.items() for group in _services(addresses, folder)):
         well = states[name]["statename"] == "RUNNING" and healthy()
         sound &= well
-        process_module.out.print(
+        process.out.print(
             f"{name:<12} {'healthy' if well else '[red]not healthy[/]':<12} {states[name]['description']}"
         )
     _show(addresses, folder)
@@ -117,9 +113,8 @@ def status() -> None:
 
 
 def _show(addresses: Addresses, folder: Path) -> None:
-    for name, url in addresses.urls.items():
-        process_module.out.print(f"{name:<12} {redacted(url)}", soft_wrap=True)
-    process_module.out.print(f"{'logs':<12} {folder / 'logs'}", soft_wrap=True)
+    for name, place in {**addresses.urls, "logs": folder / "logs"}.items():
+        process.say(f"{name:<12} {redacted(str(place))}")
 
 
 # -- the supervisor --------------------------------------------------------------------------------
@@ -174,11 +169,11 @@ def _start(supervisor: Any, group: Mapping[str, Callable[[], bool]], folder: Pat
                 supervisor.startProcess(name, False)
     deadline, began = time.monotonic() + PATIENCE, dict[str, int]()
     for name, healthy in group.items():
-        with process_module.err.status(f"waiting for {name}"):
+        with process.err.status(f"waiting for {name}"):
             while (state := _state(supervisor, name)) != "RUNNING" or not healthy():
                 # The supervisor starts what ended again, under another number.
-                process = int(supervisor.getProcessInfo(name)["pid"])
-                ended = process and began.setdefault(name, process) != process
+                pid = int(supervisor.getProcessInfo(name)["pid"])
+                ended = pid and began.setdefault(name, pid) != pid
                 if state in ("FATAL", "EXITED") or ended or time.monotonic() > deadline:
                     raise _unhealthy(name, "ended" if ended else state.lower(), folder)
                 time.sleep(0.3)
@@ -216,18 +211,17 @@ def _services(addresses: Addresses, folder: Path) -> list[dict[str, Callable[[],
 
 # -- health ----------------------------------------------------------------------------------------
 def _answers(url: str) -> bool:
-    with suppress(OSError, HTTPException), urllib.request.urlopen(url, timeout=5) as answer:
-        return 200 <= int(answer.status) < 300
+    with suppress(httpx.HTTPError):
+        return httpx.get(url, timeout=5, trust_env=False).is_success
     return False
 
 
 def _online(prefect: str, pool: str) -> bool:
     """Return whether a worker of the pool has reported lately."""
-    asked = urllib.request.Request(
-        f"{prefect}/api/work_pools/{pool}/workers/filter", b"{}", {"Content-Type": "application/json"}
-    )
-    with suppress(OSError, HTTPException, ValueError), urllib.request.urlopen(asked, timeout=5) as answer:
-        return any(worker["status"] == "ONLINE" for worker in json.load(answer))
+    url = f"{prefect}/api/work_pools/{pool}/workers/filter"
+    with suppress(httpx.HTTPError, ValueError):
+        answer = httpx.post(url, json={}, timeout=5, trust_env=False).raise_for_status()
+        return any(worker["status"] == "ONLINE" for worker in answer.json())
     return False
 
 
@@ -235,23 +229,23 @@ def _online(prefect: str, pool: str) -> bool:
 def _started_by(folder: Path) -> Iterator[psutil.Process]:
     """Yield the processes that were started for this folder, by the mark in their environment."""
     me = {os.getpid(), *(p.pid for p in psutil.Process().parents())}
-    for process in psutil.process_iter():
+    for one in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.pid not in me and process.environ().get(MARK) == str(folder):
-                yield process
+            if one.pid not in me and one.environ().get(MARK) == str(folder):
+                yield one
 
 
 def _end(processes: list[psutil.Process]) -> None:
     """End processes, by force those that don't within ten seconds."""
-    for process in processes:
+    for one in processes:
         with suppress(psutil.Error):
-            process.terminate()
+            one.terminate()
     _, alive = psutil.wait_procs(processes, timeout=10)
-    for process in alive:
+    for one in alive:
         with suppress(psutil.Error):
-            process.kill()
+            one.kill()
     psutil.wait_procs(alive, timeout=10)
 
 
 if __name__ == "__main__":
-    process_module.run(app)
+    process.run(app)

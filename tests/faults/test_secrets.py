@@ -420,7 +420,7 @@ def test_what_make_up_keeps(home: Home, here: Here, capfd: pytest.CaptureFixture
 def test_make_deploy(home: Home, here: Here) -> None:
     deploy.find_servers()
     with pytest.raises(LissnasError, match=f"PREFECT_API_URL=http://{AWAY}/api does not answer") as away:
-        deploy._answering()
+        deploy.deploy()
     with pytest.raises(UserError, match="an address belongs in the block") as webhook:
         deploy._notification_block(None)
     home.keep(f"{away.value} {webhook.value}")

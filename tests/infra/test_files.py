@@ -152,13 +152,21 @@ def test_deployments_are_prefects() -> None:
 def test_automations_are_prefects() -> None:
     from prefect.events.schemas.automations import AutomationCore
 
-    every, quiet = automations(declared(), str(uuid4())), automations(declared(), None)
+    every, quiet = automations(str(uuid4())), automations(None)
     for said in every:
         AutomationCore.model_validate(said)
     assert {a["name"] for a in every} - {a["name"] for a in quiet} == {"tell of failed runs", "tell of late runs"}
-    limited = {tag for d in declared()["deployments"] for tag in d["tags"] if tag.startswith("limit:")}
-    assert len([a for a in every if a["name"].startswith("time limit")]) == len(limited) > 1
-    assert all(any(t in limited for t in d["tags"]) for d in declared()["deployments"])
+
+
+def test_every_deployment_has_a_time_limit() -> None:
+    limits = {}
+    for one in automations(None):
+        related = one["trigger"].get("match_related", {})
+        if related.get("prefect.resource.role") == "tag":
+            limits[related["prefect.resource.id"].removeprefix("prefect.tag.")] = one["trigger"]["within"] / 3600
+    assert limits == {"limit:1h": 1, "limit:6h": 6, "limit:24h": 24}
+    for one in declared()["deployments"]:
+        assert sum(tag in limits for tag in one["tags"]) == 1, one["entrypoint"]
 
 
 def test_mistakes_in_deployments_are_named_together() -> None:

@@ -26,7 +26,7 @@ import psutil
 import pytest
 
 from infra import database, storage
-from infra.deploy import ROOT, time_limit
+from infra.deploy import ROOT, automations
 from infra.settings import load
 from infra.stack import MARK
 from lissnas import artifacts
@@ -277,10 +277,11 @@ def test_a_flow_that_fails_is_tried_again_and_then_told_of(sqlite: Stack) -> Non
 
 
 def test_a_run_beyond_its_time_limit_is_cancelled(sqlite: Stack, tmp_path: Path) -> None:
-    limit = time_limit("limit:1h")
+    [limit] = [one for one in automations(None) if one["name"] == "time limit of 1 h"]
     limit["trigger"]["within"], limit["name"] = 10, "ten seconds"  # the least that Prefect takes
     made = sqlite.api("POST", "automations/", limit)
-    asked = {"space": "nas_bench_macro", "oracle_command": "sleep 290", "overrides": {"shrink.target_size": 300}}
+    what = {"space": "nas_bench_macro", "oracle_command": "sleep 290"}
+    asked = {"what": what, "overrides": {"shrink.target_size": 300}}
     try:
         run = sqlite.begin("shrink/cpu", {**asked, "out": str(tmp_path / "out")})
         states = sqlite.until(run, lambda state: state in ("Cancelled", "Completed", "Failed"), 240)
