@@ -8,12 +8,13 @@ import logging
 import os
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_origin
 
 import httpx
 import typer
@@ -38,13 +39,14 @@ from rich.text import Text
 
 from flows import pools
 from flows.metrics import write_metrics
+from infra.settings import unreachable
 from lissnas import tracking
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import render
 from lissnas.cli.options import Settings, SourceOptions, with_options
 from lissnas.core import process
 from lissnas.core.errors import LissnasError, first_line
-from lissnas.core.redaction import prefect_sign, redacted
+from lissnas.core.redaction import redacted
 from lissnas.shrinkers.description import Description
 from lissnas.tracking import pending
 from lissnas.tracking.system_metrics import Sample, sampled
@@ -57,8 +59,6 @@ GPU = "gpu"
 """The tag of tasks that a GPU serves."""
 BUSY: dict[str, list[Sample]] = {}
 """How busy the machine was in the stages of this process that are not logged yet."""
-AWAY_AFTER = 10.0
-"""Seconds without an answer after which the Prefect server is taken to be away."""
 DATA = Path("data")
 """Where the pipeline keeps its artifacts; dvc.yaml names the same folders."""
 LINES = 4
@@ -67,6 +67,8 @@ QUIET_SECONDS = 60.0
 """Seconds after which a slow training or search prints another line."""
 
 OutOption = Annotated[Path | None, typer.Option(help="Folder for the result; else one in data/.")]
+Overrides: TypeAlias = dict[str, Any] | None
+"""Values by their dotted paths in params.yaml."""
 
 
 def as_task(step: Callable[..., Any]) -> Task[..., Any]:
@@ -83,7 +85,7 @@ def run_step(step: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
 def run_named_step(name: str, step: Callable[..., Any], *args: Any, tags: Sequence[str] = ()) -> Any:
     """Run a step as a task run of that name, the same step under many."""
-    return run_step(step, *args, task_run_name=name, tags=list(tags))
+    return run_step(step, *args, task_run_name=name, tags=tags)
 
 
 def train_step(stage: str) -> Callable[..., Any]:
@@ -144,10 +146,10 @@ class Sparse:
 
 def training_log() -> Callable[[str, Progress], None]:
     """Return what says how far a training is, and shows it on the flow run's page."""
-    sparse, bars = dict[str, Sparse](), dict[str, Any]()
+    sparse, bars = defaultdict[str, Sparse](Sparse), dict[str, Any]()
 
     def seen(what: str, progress: Progress) -> None:
-        if sparse.setdefault(what, Sparse()).due(progress.step, progress.steps):
+        if sparse[what].due(progress.step, progress.steps):
             say(render.training_line(what, progress))
         share = 100 * progress.step / progress.steps
         if what not in bars:
@@ -257,15 +259,12 @@ def command_of(
     mistakes before Prefect starts. If the stage `joins` trainings, `prepared` returns it: processes of `torchrun` that
     don't lead call it, and take part in the leader's trainings.
     """
-    groups: dict[str, type[Settings] | type[SourceOptions]] = {"settings": settings}
-    own = list(inspect.signature(flow.fn, eval_str=True).parameters.values())
-    groups |= {p.name: SourceOptions for p in own if p.annotation is Description}
-    options = [p for p in own if get_origin(p.annotation) is Annotated]
+    own = inspect.signature(flow.fn, eval_str=True).parameters.values()
+    described = {p.name for p in own if p.annotation is Description}
 
-    def command(**given: Any) -> None:
-        chosen: Settings = given.pop("settings")
-        given |= {name: Description(**vars(given[name])) for name in groups.keys() & given.keys()}
-        given |= {"params": chosen.params, "overrides": chosen.overrides()}
+    def command(settings: Settings, **given: Any) -> None:
+        given |= {name: Description(**vars(given[name])) for name in described}
+        given |= {"params": settings.params, "overrides": settings.overrides()}
         stage = prepared(**{name: given[name] for name in inspect.signature(prepared).parameters if name in given})
         with _process_group() if joins else nullcontext(True) as leads:
             if not leads:
@@ -274,11 +273,12 @@ def command_of(
             outcome, place = flow(**given)
         if "DVC_STAGE" not in os.environ:  # a stage of a longer pipeline ends with a line, not a page
             show(outcome)
-        process.out.print(place, soft_wrap=True)
+        process.say(place)
 
     kind = inspect.Parameter.KEYWORD_ONLY
-    parameters = [p.replace(kind=kind) for p in options]
-    parameters += [inspect.Parameter(name, kind, annotation=group) for name, group in groups.items()]
+    parameters = [p.replace(kind=kind) for p in own if get_origin(p.annotation) is Annotated]
+    parameters.append(inspect.Parameter("settings", kind, annotation=settings))
+    parameters += [inspect.Parameter(name, kind, annotation=SourceOptions) for name in described]
     command.__doc__ = f"{(flow.fn.__doc__ or '').partition('.')[0].replace('`', '')}, in a Prefect flow run."
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return with_options(command)
@@ -294,15 +294,20 @@ def _process_group() -> Iterator[bool]:
 
 
 def main(command: Callable[..., None]) -> None:
-    """Run a flow's command line with the same errors as the `lissnas` command."""
+    """Run a flow's command line with the same errors as the `lissnas` command; without its server if that is away."""
+    url = PREFECT_API_URL.value()
+    away = unreachable(url) if url else ""
+    if away:
+        place = f"this run is recorded in {PREFECT_HOME.value()} instead"
+        process.err.print(f"PREFECT_API_URL={redacted(url)} does not answer ({away}): {place}", soft_wrap=True)
+    with temporary_settings({PREFECT_API_URL: None} if away else {}):
+        process.run(partial(_run, command))
+
+
+def _run(command: Callable[..., None]) -> None:
+    """Run a command; raises LissnasError if the server that Prefect starts for a run without one does not start."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
     app.command()(command)
-    with temporary_settings({} if _answers() else {PREFECT_API_URL: None}):
-        process.run(partial(_told, app))
-
-
-def _told(app: Callable[[], None]) -> None:
-    """Run a command; raises LissnasError where the server that Prefect starts for a run without one does not start."""
     try:
         app()
     except RuntimeError as error:
@@ -310,20 +315,7 @@ def _told(app: Callable[[], None]) -> None:
             raise
         database = PREFECT_SERVER_DATABASE_CONNECTION_URL.value()
         raise LissnasError(
-            "the server that Prefect starts for a run without one did not answer in time: mend or unset "
+            "the server that Prefect starts for a run without one did not answer in time: fix or unset "
             f"PREFECT_SERVER_DATABASE_CONNECTION_URL={redacted(database)}, or name a server in PREFECT_API_URL "
             "(`make up` starts one); PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS gives a slow machine longer"
         ) from None
-
-
-def _answers() -> bool:
-    """Return whether the Prefect server that is set answers, or none is; says so where it does not."""
-    if (url := PREFECT_API_URL.value()) is None:
-        return True
-    try:
-        httpx.get(f"{url}/health", timeout=AWAY_AFTER, auth=prefect_sign()).raise_for_status()
-        return True
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        said = f"PREFECT_API_URL={redacted(url)} does not answer ({type(error).__name__})"
-        process.err.print(f"{said}: this run is recorded in {PREFECT_HOME.value()} instead", soft_wrap=True)
-        return False

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 
@@ -28,7 +27,7 @@ def prepared(
     what: Description,
     out: Path | None,
     params: ParamFiles,
-    overrides: dict[str, Any] | None,
+    overrides: common.Overrides,
     methods: str | None,
     seeds: str | None,
 ) -> tuple[Params, Source, Sequence[str], Path]:
@@ -44,7 +43,7 @@ def compare(
     what: Description,
     out: common.OutOption = None,
     params: ParamFiles = None,
-    overrides: dict[str, Any] | None = None,
+    overrides: common.Overrides = None,
     methods: options.MethodsOption = None,
     seeds: options.SeedsOption = None,
     threads: options.ThreadsOption = 0,

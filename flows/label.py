@@ -20,11 +20,10 @@ from prefect.futures import as_completed
 from prefect_dask.task_runners import DaskTaskRunner
 
 from flows import pools
-from flows.common import OutOption, as_task, folder_of, log_to_mlflow, main, say
+from flows.common import OutOption, Overrides, as_task, folder_of, log_to_mlflow, main, say
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import render
 from lissnas.cli.options import LabelSettings, SeedOption, with_options
-from lissnas.cli.render import attempt_lines
 from lissnas.config import ParamFiles
 from lissnas.core import process
 from lissnas.core.errors import UserError
@@ -94,7 +93,7 @@ def label(
     seed: int = 0,
     out: Path | None = None,
     params: ParamFiles = None,
-    overrides: dict[str, Any] | None = None,
+    overrides: Overrides = None,
     archs: list[str] | None = None,
     program: str | None = None,
 ) -> tuple[Outcome, str]:
@@ -103,26 +102,33 @@ def label(
     if program is None:
         pools.warn_without_gpu()
     folder = out or folder_of("label", space)
-    outcome = label_stage(checked, found, seed, folder, archs, on_dask, attempt_lines(say), program)
+    outcome = label_stage(checked, found, seed, folder, archs, on_dask, render.attempt_lines(say), program)
     return outcome, log_to_mlflow("label", outcome, seed)
+
+
+SpaceOption = Annotated[str, typer.Option(help="Space, e.g. shufflenetv2 (see `lissnas spaces`), or a space.yaml.")]
+ArchsOption = Annotated[
+    Path | None, typer.Option(help="CSV file with the networks in a column arch; else --networks are drawn.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=0, help="Processes of a local cluster; 0: none, one after the other; else cores.")
+]
+SchedulerOption = Annotated[str | None, typer.Option(help="Address of a Dask scheduler: train on its cluster.")]
+ProgramOption = Annotated[
+    str | None, typer.Option(help="Who labels: given a network on its standard input, it answers with a number.")
+]
 
 
 @with_options
 def command(
-    space: Annotated[str, typer.Option(help="Space, e.g. shufflenetv2 (see `lissnas spaces`), or a space.yaml.")],
+    space: SpaceOption,
     settings: LabelSettings,
-    archs: Annotated[
-        Path | None, typer.Option(help="CSV file with the networks in a column arch; else --networks are drawn.")
-    ] = None,
+    archs: ArchsOption = None,
     seed: SeedOption = 0,
     out: OutOption = None,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes of a local cluster; 0: none, one after the other; else cores.")
-    ] = None,
-    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler: train on its cluster.")] = None,
-    program: Annotated[
-        str | None, typer.Option(help="Who labels: given a network on its standard input, it answers with a number.")
-    ] = None,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    program: ProgramOption = None,
 ) -> None:
     """Collect labels by training, each kept as it arrives; the same command again goes on."""
     if scheduler is not None and workers is not None:
@@ -131,26 +137,22 @@ def command(
     checked, found = description.load_params(params, overrides), get_space(space)
     check(checked, found, program)
     names = None if archs is None else read_archs(archs, found)
-    folder = out or folder_of("label", space)
+    folder, place = out or folder_of("label", space), ""
     if workers == 0:
         with render.lines(f"labels of {space}") as line:
-            outcome = label_stage(checked, found, seed, folder, names, on_attempt=attempt_lines(line), program=program)
-        show(outcome)
-        return
-    on_cluster = label.with_options(task_runner=cluster(workers, scheduler))
-    outcome, place = on_cluster(space, seed, folder, params, overrides, names, program)
-    show(outcome)
-    process.out.print(place, soft_wrap=True)
-
-
-def show(outcome: Outcome) -> None:
-    """Print what was collected."""
+            tell = render.attempt_lines(line)
+            outcome = label_stage(checked, found, seed, folder, names, on_attempt=tell, program=program)
+    else:
+        on_cluster = label.with_options(task_runner=cluster(workers, scheduler))
+        outcome, place = on_cluster(space, seed, folder, params, overrides, names, program)
     m = outcome.metrics
-    process.out.print(
+    process.say(
         f"{m['labels']:,} labels of {m['space']}: {m['min']:.4g} to {m['max']:.4g}, mean {m['mean']:.4g}; "
         f"{len(m['failed'])} failed{'. Nothing was done: they were there' if outcome.reused else ''}"
     )
-    process.out.print(f"Files: {outcome.folder}", soft_wrap=True)
+    process.say(f"Files: {outcome.folder}")
+    if place:
+        process.say(place)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ def write_metrics(stage: str, outcome: Outcome, seed: int | None) -> None:
         return
     from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
-    about = artifacts.read_json(outcome.folder / artifacts.RUN)
     benchmark = str(outcome.metrics.get("benchmark") or outcome.metrics.get("space") or "")
     labels = (stage, benchmark, "" if seed is None else str(seed))
     registry = CollectorRegistry()
@@ -27,9 +26,8 @@ def write_metrics(stage: str, outcome: Outcome, seed: int | None) -> None:
     for name, number in outcome.metrics.items():
         if isinstance(number, int | float):
             value.labels(*labels, name).set(number)
-    Gauge("lissnas_stage_seconds", "What the stage took", LABELS, registry=registry).labels(*labels).set(
-        about["seconds"]
-    )
+    seconds = Gauge("lissnas_stage_seconds", "What the stage took", LABELS, registry=registry)
+    seconds.labels(*labels).set(outcome.json(artifacts.RUN)["seconds"])
     done = Gauge("lissnas_stage_completed_timestamp_seconds", "When it was logged last", LABELS, registry=registry)
     done.labels(*labels).set_to_current_time()
     folder = Path(os.environ[METRICS_FOLDER])

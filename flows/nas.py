@@ -6,7 +6,7 @@ python -m flows.nas --benchmark nas_bench_macro
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from prefect import Flow, flow
 
@@ -26,13 +26,6 @@ from lissnas.stages.one_shot import check, check_settings, trains
 from lissnas.stages.shrink import shrink_stage
 
 
-class Made(NamedTuple):
-    """What each stage left, and where it was logged."""
-
-    stages: dict[str, Outcome]
-    places: list[str]
-
-
 @flow(name="nas", flow_run_name="nas {benchmark} seed {seed}", persist_result=False)
 def nas(
     benchmark: str,
@@ -40,10 +33,13 @@ def nas(
     out: Path | None = None,
     params: ParamFiles = None,
     table: Path | None = None,
-    overrides: dict[str, Any] | None = None,
+    overrides: common.Overrides = None,
     force: bool = False,
-) -> Made:
-    """Shrink `benchmark`, search in what is left, retrain the best; log each stage to MLflow."""
+) -> tuple[dict[str, Outcome], list[str]]:
+    """Shrink `benchmark`, search in what is left, retrain the best; log each stage to MLflow.
+
+    Returns the outcome of each stage, and where each was logged.
+    """
     checked, source = prepared(benchmark, params, table, overrides)
     folder, group = out or common.DATA / "nas" / benchmark / f"seed-{seed}", f"nas {benchmark} seed {seed}"
     subspace, searched, supernet_in = folder / "shrunk", folder / "search", None
@@ -64,11 +60,11 @@ def nas(
     if checked.retrain.networks:
         trained(retrain, searched / "best", found=searched, table=table)
     # What a training flow has logged is found here, and linked to from this run's page too.
-    return Made(stages, [common.log_to_mlflow(stage, outcome, seed, group) for stage, outcome in stages.items()])
+    return stages, [common.log_to_mlflow(stage, outcome, seed, group) for stage, outcome in stages.items()]
 
 
 def prepared(
-    benchmark: str, params: ParamFiles, table: Path | None, overrides: dict[str, Any] | None
+    benchmark: str, params: ParamFiles, table: Path | None, overrides: common.Overrides
 ) -> tuple[Params, Benchmark]:
     """Return parameters and benchmark; raises UserError for what can't be trained, before anything is shrunk."""
     checked, source = description.load(benchmark, params, overrides, table)
@@ -91,8 +87,7 @@ def command(
     params, overrides = settings.params, settings.overrides()
     prepared(benchmark, params, table, overrides)
     process.err.print("shrink, supernet, search, retrain: starting Prefect (`make up` keeps a server running)")
-    made = nas(benchmark, seed, out, params, table, overrides, force)
-    render.show_method(made.stages, made.places)
+    render.show_method(*nas(benchmark, seed, out, params, table, overrides, force))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -57,31 +58,23 @@ def run_on_pool(flow: str, parameters: Mapping[str, Any]) -> None:
     name = f"{flow}/{GPU_POOL}"
     with get_client(sync_client=True) as client:
         try:
-            sent: Any = run_deployment(name, parameters=given, timeout=0)
+            run: Any = run_deployment(name, parameters=given, timeout=0)
         except ObjectNotFound:
             raise UserError(f"{CONFIGURED} is set, and {name} is not deployed: `make deploy`, or unset it") from None
-        get_run_logger().info("%s on the pool %s: flow run %s", flow, GPU_POOL, sent.id)
+        get_run_logger().info("%s on the pool %s: flow run %s", flow, GPU_POOL, run.id)
         crashed = 0.0
-        while True:
-            try:
-                run = client.read_flow_run(sent.id)
-            except httpx.TransportError:  # the server is away; the run goes on without it
-                time.sleep(EVERY)
-                continue
-            if run.state is not None and run.state.is_final():
-                if not run.state.is_crashed() or crashed > GRACE:
-                    break
-                crashed += EVERY
-            else:
-                crashed = 0.0
+        while not run.state.is_final() or (run.state.is_crashed() and crashed <= GRACE):
             time.sleep(EVERY)
+            with suppress(httpx.TransportError):  # the server is away; the run goes on without it
+                run = client.read_flow_run(run.id)
+                crashed = crashed + EVERY if run.state.is_crashed() else 0.0
     if not run.state.is_completed():
         said = run.state.message or ""
         raise LissnasError(f"{run.name} on the pool {GPU_POOL} ended {run.state.name}: {said} (flow run {run.id})")
 
 
 def warn_without_gpu() -> None:
-    """Say in the run's log where a job that should have a GPU has none."""
+    """Log a warning if a job that should have a GPU has none."""
     if not os.environ.get(EXPECTED):
         return
     import torch

@@ -5,8 +5,6 @@ python -m flows.predictor --benchmark nasbench101
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefect import flow
 
 from flows import common
@@ -23,7 +21,7 @@ def predictor(
     out: common.OutOption = None,
     params: ParamFiles = None,
     table: options.TableOption = None,
-    overrides: dict[str, Any] | None = None,
+    overrides: common.Overrides = None,
     threads: options.ThreadsOption = 0,
     force: options.ForceOption = False,
 ) -> tuple[Outcome, str]:

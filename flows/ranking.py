@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 
@@ -26,7 +25,7 @@ def prepared(
     benchmark: str,
     params: ParamFiles,
     table: Path | None,
-    overrides: dict[str, Any] | None,
+    overrides: common.Overrides,
     methods: str | None,
     seeds: str | None,
 ) -> tuple[Params, Benchmark]:
@@ -41,7 +40,7 @@ def ranking(
     out: common.OutOption = None,
     params: ParamFiles = None,
     table: options.TableOption = None,
-    overrides: dict[str, Any] | None = None,
+    overrides: common.Overrides = None,
     methods: options.MethodsOption = None,
     seeds: options.SeedsOption = None,
     threads: int = 0,

@@ -6,7 +6,6 @@ python -m flows.report
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -26,7 +25,7 @@ REPORT = Path("report")
 def report(
     out: common.OutOption = None,
     params: ParamFiles = None,
-    overrides: dict[str, Any] | None = None,
+    overrides: common.Overrides = None,
     force: options.ForceOption = False,
 ) -> tuple[Outcome, str]:
     """Make the report of the pipeline's benchmarks in `out`, log it to MLflow."""

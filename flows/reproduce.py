@@ -34,7 +34,6 @@ SHOWN = 30
 """Last lines of a stage's output that its failure shows."""
 DVC = (sys.executable, "-m", "dvc")
 PARAMS = Path("params.yaml")
-CHANGED = f"{PARAMS} changed while this run was going on: start another, which keeps what is done"
 
 
 def stages_in_order(targets: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -134,23 +133,21 @@ def _has_remote() -> bool:
 
 def _dvc(*arguments: str) -> str:
     """Run DVC, its lines in the log of the run; returns what it said. Raises LissnasError with the end of that."""
-    process = subprocess.Popen(
-        [*DVC, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
     lines: list[str] = []
-    try:
-        assert process.stdout is not None
-        for line in map(redacted, process.stdout):
-            lines.append(line)
-            if line.strip():
-                say(line.rstrip())
-        code = process.wait()
-    except BaseException:
-        process.terminate()
-        process.wait(30)
-        raise
-    if code:
-        raise LissnasError(f"dvc {' '.join(arguments)} ended with code {code}:\n{''.join(lines[-SHOWN:]).strip()}")
+    with subprocess.Popen(
+        [*DVC, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        try:
+            for line in map(redacted, process.stdout or ()):
+                lines.append(line)
+                if line.strip():
+                    say(line.rstrip())
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        end = "".join(lines[-SHOWN:]).strip()
+        raise LissnasError(f"dvc {' '.join(arguments)} ended with code {process.returncode}:\n{end}")
     return "".join(lines)
 
 
@@ -159,17 +156,16 @@ def _digest() -> str:
 
 
 def _check_unchanged(params_digest: str) -> None:
-    """Raise UserError where params.yaml is no longer what the run began with."""
+    """Raise UserError if params.yaml is no longer what the run began with."""
     if _digest() != params_digest:
-        raise UserError(CHANGED)
+        raise UserError(f"{PARAMS} changed while this run was going on: start another, which keeps what is done")
 
 
-def command(
-    target: Annotated[
-        list[str] | None, typer.Option(help="A stage to make, with all it needs; else everything.")
-    ] = None,
-    push: Annotated[bool, typer.Option(help="Send what was made to the default remote, if there is one.")] = True,
-) -> None:
+TargetOption = Annotated[list[str] | None, typer.Option(help="A stage to make, with all it needs; else everything.")]
+PushOption = Annotated[bool, typer.Option(help="Send what was made to the default remote, if there is one.")]
+
+
+def command(target: TargetOption = None, push: PushOption = True) -> None:
     """Reproduce the pipeline in a Prefect flow run: a task a stage."""
     stages_in_order(target or ())  # a mistake ends here, before Prefect starts
     for row in reproduce(target, push):

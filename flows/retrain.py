@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from prefect import flow
@@ -32,7 +32,7 @@ def prepared(
     out: Path | None,
     params: ParamFiles,
     table: Path | None,
-    overrides: dict[str, Any] | None,
+    overrides: common.Overrides,
 ) -> Callable[..., Outcome]:
     """Return the stage, checked; raises UserError for any mistake."""
     checked, space, truth = description.load_searched(benchmark, params, overrides, table)
@@ -48,7 +48,7 @@ def retrain(
     out: common.OutOption = None,
     params: ParamFiles = None,
     table: options.TableOption = None,
-    overrides: dict[str, Any] | None = None,
+    overrides: common.Overrides = None,
     force: options.ForceOption = False,
     group: str | None = None,
 ) -> tuple[Outcome, str]:

@@ -7,7 +7,6 @@ python -m flows.search --benchmark nas_bench_macro --subspace data/shrunk/nas_be
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 
@@ -30,7 +29,7 @@ def prepared(
     supernet: Path | None,
     params: ParamFiles,
     table: Path | None,
-    overrides: dict[str, Any] | None,
+    overrides: common.Overrides,
 ) -> tuple[Params, Space, Benchmark | None, Archs, Oracle, str]:
     """Return checked parameters, the space, its table, the members, and the oracle with its digest."""
     checked, space, truth = description.load_searched(benchmark, params, overrides, table)
@@ -47,7 +46,7 @@ def search(
     out: common.OutOption = None,
     params: ParamFiles = None,
     table: options.TableOption = None,
-    overrides: dict[str, Any] | None = None,
+    overrides: common.Overrides = None,
     force: options.ForceOption = False,
     group: str | None = None,
 ) -> tuple[Outcome, str]:

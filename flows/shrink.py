@@ -56,7 +56,7 @@ def run_as_task(step: method.Step, state: State, problem: Problem) -> State:
 
 # -- the flow: `shrink_stage` runs the loop, saves its state after each iteration, and publishes --------
 def prepared(
-    what: Description, seed: int, out: Path | None, params: ParamFiles, overrides: dict[str, Any] | None
+    what: Description, seed: int, out: Path | None, params: ParamFiles, overrides: common.Overrides
 ) -> tuple[Params, Source, Path]:
     """Return checked parameters, the source and the result's folder; raises UserError for any mistake."""
     folder = out or common.folder_of("shrunk", what.name) / f"seed-{seed}"
@@ -69,7 +69,7 @@ def shrink(
     seed: options.SeedOption = 0,
     out: common.OutOption = None,
     params: ParamFiles = None,
-    overrides: dict[str, Any] | None = None,
+    overrides: common.Overrides = None,
     locality: options.LocalityOption = None,
     threads: options.ThreadsOption = 0,
     force: options.ForceOption = False,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from prefect import flow
@@ -30,12 +30,7 @@ WholeOption = Annotated[
 
 
 def prepared(
-    benchmark: str,
-    subspace: Path | None,
-    seed: int,
-    out: Path | None,
-    params: ParamFiles,
-    overrides: dict[str, Any] | None,
+    benchmark: str, subspace: Path | None, seed: int, out: Path | None, params: ParamFiles, overrides: common.Overrides
 ) -> Callable[..., Outcome]:
     """Return the stage, checked; raises UserError for any mistake."""
     checked, space, _ = description.load_searched(benchmark, params, overrides, None)
@@ -51,7 +46,7 @@ def supernet(
     seed: options.SeedOption = 0,
     out: common.OutOption = None,
     params: ParamFiles = None,
-    overrides: dict[str, Any] | None = None,
+    overrides: common.Overrides = None,
     force: options.ForceOption = False,
     group: str | None = None,
 ) -> tuple[Outcome, str]:
