@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.random import Generator
 
 from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers.pruning import best_first
-from lissnas.spaces import Archs, ChoiceSpace, FloatArray, IntArray, Space
+from lissnas.spaces import Archs, ChoiceSpace, FloatArray, Space
 from lissnas.spaces.base import LISTABLE, BoolArray, first_of_each
 from lissnas.spaces.subspace import Subspace
 
@@ -27,7 +28,7 @@ COVERAGES = (95, 75, 50, 25)
 """Central percentages of the best one's property that bound the range: 95 as published, less when none will do."""
 NOT_WORSE = 0.05
 POOL, REJECTED, CHUNK = 50_000, 50, 1 << 16
-"""Networks that stand for a space too large to list; draws that may be spent on one of them; draws at once."""
+"""Networks that represent a space too large to list; draws that may be spent on one of them; draws at once."""
 REDRAWS = 5
 """How many times the target is drawn for as many different members."""
 
@@ -45,47 +46,76 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
     Kolmogorov-Smirnov); of several, the one with the best mean. It ends when nothing is accepted, or
     with the range that passes the target, widened about its middle to the nearest size.
 
-    For a space too large to list see `_shrink_by_pools`.
+    A uniform pool represents a space too large to list. The share of it that a range leaves, times the size
+    before, is the size. A pool of which fewer than 500 are left is drawn again (`_Region.draw`), so a range is
+    accepted only while at least one in 50 draws is kept. The members are `target` networks drawn from what is
+    left, or as many different ones as turn up in a few draws each.
     """
     oracle.need_budget()
-    if space.size() > LISTABLE:
-        return _shrink_by_pools(space, oracle, target, rng)
-    rows = space.enumerate()
-    keys, columns = space.key(rows), properties(space, rows)
-    columns = columns[np.ptp(columns, axis=1) > 0]
-    inside = np.ones(len(rows), bool)
-    portion = max(SAMPLE, oracle.budget // ROUNDS)
-    for _ in range(4 * ROUNDS):
-        if inside.sum() <= target:
+    listed = space.size() <= LISTABLE
+    rounds = ROUNDS if listed else 4 * ROUNDS
+    pool = space.enumerate() if listed else space.sample(POOL, rng)
+    region, columns, size = _Region(space), properties(space, pool), float(space.size())
+    portion = max(SAMPLE, oracle.budget // rounds)
+
+    def drawable(column: int, low: float, high: float) -> bool:
+        share = float(((columns[column] >= low) & (columns[column] <= high)).mean())
+        return share > 0 and REJECTED * share * size >= region.bound(column, low, high).product()[0]
+
+    for _ in range(4 * rounds):
+        if size <= target:
             break
-        at = np.flatnonzero(inside)
+        if len(pool) < min(SAMPLE, size):
+            pool, share = region.draw(POOL, rng)
+            if not len(pool):
+                break
+            columns, size = properties(space, pool), share * region.product()[0]
         if oracle.left:
-            oracle(oracle.affordable(rows[rng.permutation(at)[:portion]]))
+            oracle(oracle.affordable(pool[rng.permutation(len(pool))[:portion]]))
         known, values = oracle.asked()
-        place = np.searchsorted(keys, space.key(known))
-        still = inside[place]
-        place, values = place[still], values[still]
-        chosen = _accepted(columns, place, values, rng)
+        inside = region.holds(known)
+        known_columns, values = properties(space, known[inside]), values[inside]
+        chosen = _accepted(known_columns, values, rng, None if listed else drawable) if len(values) else None
         if chosen is None:
             break
         column, low, high = chosen
-        smaller = inside & (columns[column] >= low) & (columns[column] <= high)
-        if smaller.sum() < target:
-            inside[at] = _nearest(columns[column][at], (low, high), target)
+        own, weight = columns[column], size / len(pool)
+        held = (own >= low) & (own <= high)
+        passed = held.sum() * weight < target
+        if passed:
+            held = _nearest(own, (low, high), target / weight)
+            low, high = float(own[held].min()), float(own[held].max())
+        region, pool, columns, size = region.bound(column, low, high), pool[held], columns[:, held], held.sum() * weight
+        if passed:
             break
-        inside = smaller
-    return Subspace(space, rows[inside])
+    return Subspace(space, pool if listed else _members(region, target, rng))
+
+
+def _members(region: _Region, target: int, rng: Generator) -> Archs:
+    """Return `target` different networks drawn from a region, fewer if few draws give them."""
+    rows = np.empty((0, region.space.genome_len), np.int8)
+    for _ in range(REDRAWS):
+        rows = np.concatenate([rows, region.draw(target, rng)[0]])
+        rows = rows[first_of_each(region.space.key(rows))]
+        if len(rows) >= target:
+            break
+    return rows[:target]
 
 
 def properties(space: Space, rows: Archs) -> FloatArray:
     """Return `(n_properties, n)`: costs, the count of each choice, and the choice of each decision."""
     number = _properties_of(space, rows)
-    n = len(space.cost_names) + max(space.slot_choices) + 1 + len(space.slot_choices)
+    n = _first_decision(space) + len(space.slot_choices)
     return np.stack([number(i) for i in range(n)])
 
 
+def _first_decision(space: Space) -> int:
+    """Return the number of the first property that is the choice of a decision."""
+    return len(space.cost_names) + max(space.slot_choices) + 1
+
+
 def _properties_of(space: Space, rows: Archs) -> Callable[[int], FloatArray]:
-    """Return who gives the values of a property by its number."""
+    """Return a function that gives the values of a property by its number."""
     slots, costs, n_choices = space.slots(rows), [*space.costs(rows).values()], max(space.slot_choices)
 
     def number(i: int) -> FloatArray:
@@ -102,26 +132,20 @@ def _properties_of(space: Space, rows: Archs) -> Callable[[int], FloatArray]:
 
 
 def _accepted(
-    columns: FloatArray, place: IntArray, values: FloatArray, rng: Generator, may: Allowed | None = None
+    columns: FloatArray, values: FloatArray, rng: Generator, may: Allowed | None
 ) -> tuple[int, float, float] | None:
     """Return the best range that is accepted, of the largest coverage that gives one; None if none does."""
-    return next(filter(None, (_best_range(columns, place, values, c, rng, may) for c in COVERAGES)), None)
+    return next(filter(None, (_best_range(columns, values, c, rng, may) for c in COVERAGES)), None)
 
 
 def _best_range(
-    columns: FloatArray,
-    place: IntArray,
-    values: FloatArray,
-    coverage: float,
-    rng: Generator,
-    may: Allowed | None = None,
+    columns: FloatArray, values: FloatArray, coverage: float, rng: Generator, may: Allowed | None
 ) -> tuple[int, float, float] | None:
     """Return the accepted range with the best mean, as property, least and most; None if there is none."""
     draws = rng.integers(0, len(values), (RESAMPLES, max(1, round(SHARE * len(values)))))
     winners = draws[np.arange(RESAMPLES), values[draws].argmax(axis=1)]
     best: tuple[float, int, float, float] | None = None
-    for i, column in enumerate(columns):
-        own = column[place]
+    for i, own in enumerate(columns):
         low, high = np.percentile(own[winners], [(100 - coverage) / 2, (100 + coverage) / 2])
         held = (own >= low) & (own <= high)
         if held.all() or not held.any() or (may is not None and not may(i, float(low), float(high))):
@@ -147,111 +171,45 @@ def _nearest(own: FloatArray, bounds: tuple[float, float], target: float) -> Boo
     return np.asarray(distance <= limit)
 
 
-# -- spaces too large to list ------------------------------------------------------------------------
 @dataclass(frozen=True)
 class _Region:
     """The networks of a space whose properties lie in ranges: property, least, most."""
 
     space: Space
-    n_properties: int
     ranges: tuple[tuple[int, float, float], ...] = ()
 
     def bound(self, column: int, low: float, high: float) -> _Region:
         return replace(self, ranges=(*self.ranges, (column, low, high)))
 
-    @property
-    def product(self) -> BoolArray:
-        """The choices that the ranges of decisions leave."""
+    def holds(self, rows: Archs) -> BoolArray:
+        """Return which rows lie in the ranges."""
+        number, held = _properties_of(self.space, rows), np.ones(len(rows), bool)
+        for column, low, high in self.ranges:
+            own = number(column)
+            held &= (own >= low) & (own <= high)
+        return held
+
+    def product(self) -> tuple[int, Callable[[Generator], Archs]]:
+        """Return the size of the product of the choices that ranges of decisions leave, and what draws from it.
+
+        If products can't be counted, they are those of the whole space.
+        """
         allowed = self.space.possible()
         choice = np.arange(allowed.shape[1])
-        first = self.n_properties - len(allowed)
+        first = _first_decision(self.space)
         for column, low, high in self.ranges:
             if column >= first:
                 allowed[column - first] &= (choice >= low) & (choice <= high)
-        return allowed
-
-    @property
-    def whole(self) -> int:
-        """How many networks draws come from: those of the product, where they can be counted, or all."""
-        counted = self.space.count_product(self.product) if isinstance(self.space, ChoiceSpace) else None
-        return self.space.size() if counted is None else counted
+        if isinstance(self.space, ChoiceSpace) and (counted := self.space.count_product(allowed)) is not None:
+            return counted, partial(self.space.sample_product, allowed, CHUNK)
+        return self.space.size(), partial(self.space.sample, CHUNK)
 
     def draw(self, n: int, rng: Generator) -> tuple[Archs, float]:
-        """Draw `n` members, uniform, fewer where 50 n draws don't give them; and the share of draws that are."""
-        product = self.product
-        counted = isinstance(self.space, ChoiceSpace) and self.space.count_product(product) is not None
+        """Draw `n` members, uniform, fewer if 50 n draws don't give them; and the share of draws that are."""
+        _, sample = self.product()
         parts, found, drawn = [np.empty((0, self.space.genome_len), np.int8)], 0, 0
         while found < n and drawn < REJECTED * n + CHUNK:
-            if counted:
-                assert isinstance(self.space, ChoiceSpace)
-                rows = self.space.sample_product(product, CHUNK, rng)
-            else:
-                rows = self.space.sample(CHUNK, rng)
-            number = _properties_of(self.space, rows)
-            held = np.ones(len(rows), bool)
-            for column, low, high in self.ranges:
-                own = number(column)
-                held &= (own >= low) & (own <= high)
-            rows = rows[held]
-            parts.append(rows)
-            found, drawn = found + len(rows), drawn + CHUNK
+            rows = sample(rng)
+            parts.append(rows[self.holds(rows)])
+            found, drawn = found + len(parts[-1]), drawn + CHUNK
         return np.concatenate(parts)[:n], found / max(1, drawn)
-
-
-def _shrink_by_pools(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> Subspace:
-    """Bound properties as `shrink` does, a uniform pool standing for what is left of a space.
-
-    The share of a pool that a range leaves, times the size before, is the size. A pool of which fewer than
-    500 are left is drawn anew: from the product of the choices that the decisions' ranges leave, where
-    that can be counted, and by rejection from there. So a range is accepted only while at least one in
-    50 draws is kept; a space whose products can't be counted shrinks no further than that. The members are
-    `target` networks drawn from what is left, or as many different ones as turn up in a few draws each.
-    """
-    n_rounds = 4 * ROUNDS
-    pool = space.sample(POOL, rng)
-    columns = properties(space, pool)
-    region, size = _Region(space, len(columns)), float(space.size())
-    asked = np.zeros(len(pool), bool)
-    known, values = columns[:, :0], np.empty(0)
-    portion = max(SAMPLE, oracle.budget // n_rounds)
-    done = False
-
-    def drawable(column: int, low: float, high: float) -> bool:
-        share = float(((columns[column] >= low) & (columns[column] <= high)).mean())
-        return share > 0 and REJECTED * share * size >= region.bound(column, low, high).whole
-
-    for _ in range(4 * n_rounds):
-        if done or size <= target:
-            break
-        if len(pool) < SAMPLE:
-            pool, share = region.draw(POOL, rng)
-            if not len(pool):
-                break
-            columns, size, asked = properties(space, pool), share * region.whole, np.zeros(len(pool), bool)
-        if oracle.left:
-            new = rng.permutation(np.flatnonzero(~asked))[:portion]
-            new = new[: len(oracle.affordable(pool[new]))]
-            values = np.concatenate([values, oracle(pool[new])])
-            known = np.concatenate([known, columns[:, new]], axis=1)
-            asked[new] = True
-        chosen = _accepted(known, np.arange(len(values)), values, rng, drawable) if len(values) else None
-        if chosen is None:
-            break
-        column, low, high = chosen
-        own = columns[column]
-        held = (own >= low) & (own <= high)
-        if size * held.mean() < target:
-            held = _nearest(own, (low, high), target / size * len(pool))
-            low, high, done = float(own[held].min()), float(own[held].max()), True
-        region, size = region.bound(column, low, high), size * float(held.mean())
-        pool, columns, asked = pool[held], columns[:, held], asked[held]
-        still = (known[column] >= low) & (known[column] <= high)
-        known, values = known[:, still], values[still]
-
-    rows = pool[:0]
-    for _ in range(REDRAWS):
-        rows = np.concatenate([rows, region.draw(target, rng)[0]])
-        rows = rows[first_of_each(space.key(rows))]
-        if len(rows) >= target:
-            break
-    return Subspace(space, rows[:target])
