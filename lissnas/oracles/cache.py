@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from lissnas.oracles.base import Oracle, ask
 from lissnas.oracles.command import OracleFailed
 from lissnas.oracles.label_collection import Attempt, LabelLog
@@ -34,19 +32,17 @@ class Remembered:
         """Return `(n,)` values, asking only about architectures that were never answered."""
         names = self.space.format(archs)
         with LabelLog.opened(self.path, {"oracle": self.about, "space": self.space.name}) as log:
-            new = {name: i for i, name in enumerate(names) if not log.attempts.get(name)}  # each name once
-            asked, at = list(new), np.array(list(new.values()), np.int64)
+            rows = {name: i for i, name in enumerate(names) if not log.attempts.get(name)}  # each name once
+            new, at = list(rows), [*rows.values()]
             for lo in range(0, len(new), self.at_once):
-                part = asked[lo : lo + self.at_once]
+                part = slice(lo, lo + self.at_once)
                 try:
-                    rows = archs[at[lo : lo + self.at_once]]
-                    values = ask(self.oracle, self.space, rows, may_fail=True).tolist()
+                    values = ask(self.oracle, self.space, archs[at[part]], may_fail=True).tolist()
                 except OracleFailed as failure:
-                    _note(log, part, failure.answered)
+                    _note(log, new[part], failure.answered)
                     raise
-                _note(log, part, values)
-            found = [log.value(name) for name in names]
-        return np.array([math.nan if value is None else value for value in found])
+                _note(log, new[part], values)
+            return log.values(names)
 
 
 def _note(log: LabelLog, names: Sequence[str], values: Sequence[float]) -> None:

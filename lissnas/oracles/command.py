@@ -8,12 +8,12 @@ import shlex
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from tempfile import TemporaryFile
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -24,9 +24,10 @@ from lissnas.spaces import Archs, FloatArray, Space
 
 BYTES_A_LINE = 1024
 """A program that answers more than so many bytes an architecture is ended."""
-PIPE_BYTES = 65_536
-LINGER = 1.0
-"""Seconds to wait for the pipes of a program that was ended: what it started may hold them for ever."""
+COMPLAINT_BYTES = 65_536
+"""Bytes at the end of a program's standard error that an error may cite."""
+POLL = 0.02
+"""Seconds between looks at a running program."""
 
 
 class OracleFailed(LissnasError):
@@ -73,22 +74,19 @@ def ask_program(command: Sequence[str], names: Sequence[str], seconds: float) ->
     no value it answers `failed`, which is a NaN here. Raises OracleFailed.
     """
     batch = f"the batch of {len(names)} from {names[0]} to {names[-1]}"
+    most = BYTES_A_LINE * (len(names) + 1)
     try:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-        )
+        said = _converse(command, "".join(f"{n}\n" for n in names).encode(), seconds, most)
     except OSError as error:
         raise OracleFailed(f"{command[0]} does not start for {batch}: {error.strerror or error}") from None
-    most = BYTES_A_LINE * (len(names) + 1)
-    said = _converse(process, "".join(f"{n}\n" for n in names).encode(), seconds, most)
-    if said.timed_out:
-        raise OracleFailed(f"{command[0]} took longer than {seconds:g} s for {batch}", _leading(command, said, names))
     if len(said.answer) > most:
         raise OracleFailed(f"{command[0]} answered more than {most:,} bytes for {batch}: one number a line is expected")
-    if process.returncode:
+    if said.code is None:
+        raise OracleFailed(f"{command[0]} took longer than {seconds:g} s for {batch}", _leading(command, said, names))
+    if said.code:
         last = " ".join(said.complaint.decode("utf-8", "replace").split())[-200:]
         raise OracleFailed(
-            f"{command[0]} ended with code {process.returncode} on {batch}: {last or 'no message'}",
+            f"{command[0]} ended with code {said.code} on {batch}: {last or 'no message'}",
             _leading(command, said, names),
         )
     lines = said.answer.decode("utf-8", "replace").splitlines()
@@ -120,68 +118,40 @@ def _number(command: Sequence[str], line: str, name: str) -> float:
 
 
 class Said(NamedTuple):
-    """What a program said: all of its answer, the end of its complaints, and whether its time was up."""
+    """What a program answered, the end of what it wrote to standard error, its exit code, None if it was stopped."""
 
     answer: bytes
     complaint: bytes
-    timed_out: bool
+    code: int | None
 
 
-def _converse(process: subprocess.Popen[bytes], question: bytes, seconds: float, most: int) -> Said:
-    """Return what a process says to a question once it has ended, or its time is up.
+def _converse(command: Sequence[str], question: bytes, seconds: float, most: int) -> Said:
+    """Return what a program answers to a question, when it ends, its time is up, or there are more than `most` bytes.
 
-    However this returns, the process and its group are ended. One that answers more than `most` bytes is ended at
-    once. A process that it started in a session of its own may hold the pipes: they are left to the threads that
-    read them, which end with it.
+    It talks through files: pipes are open, and hold up who reads them, for as long as any process that the program
+    started has them. However this returns, the program and its process group are ended. Raises OSError.
     """
-    pipes = process.stdin, process.stdout, process.stderr
-    asking, answering, complaining = (pipe for pipe in pipes if pipe is not None)
-    answer, complaint = bytearray(), bytearray()
-
-    def ask_it() -> None:
-        with suppress(BrokenPipeError), asking:  # closes it, which ends the question
-            asking.write(question)
-
-    def listen() -> None:
-        with answering:
-            while len(answer) <= most and (part := os.read(answering.fileno(), PIPE_BYTES)):
-                answer.extend(part)
-        if len(answer) > most:
-            _kill_all(process)
-
-    def note() -> None:
-        with complaining:
-            while part := os.read(complaining.fileno(), PIPE_BYTES):
-                complaint.extend(part)
-                del complaint[:-PIPE_BYTES]
-
-    threads = [threading.Thread(target=what, daemon=True) for what in (ask_it, listen, note)]
-    until = time.monotonic() + min(seconds, threading.TIMEOUT_MAX)
-    timed_out = False
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(max(0.0, until - time.monotonic()))
-        timed_out = any(thread.is_alive() for thread in threads)
-        if not timed_out:
-            process.wait(max(0.0, until - time.monotonic()))
-    except subprocess.TimeoutExpired:  # it closed its pipes and goes on
-        timed_out = True
-    finally:
-        _kill_all(process)
-        process.wait()
-        lingering = time.monotonic() + LINGER
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join(max(0.0, lingering - time.monotonic()))
-    return Said(bytes(answer), bytes(complaint), timed_out)
+    with TemporaryFile() as asking, TemporaryFile() as answering, TemporaryFile() as complaining:
+        asking.write(question)
+        asking.seek(0)
+        process = subprocess.Popen(command, stdin=asking, stdout=answering, stderr=complaining, start_new_session=True)
+        until = time.monotonic() + seconds
+        try:
+            while process.poll() is None and time.monotonic() < until and _size(answering) <= most:
+                time.sleep(POLL)
+            code = process.returncode
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        # By place, since a process that is left may still move the position that it shares.
+        answer = os.pread(answering.fileno(), most + 1, 0)
+        complaint = os.pread(complaining.fileno(), COMPLAINT_BYTES, max(0, _size(complaining) - COMPLAINT_BYTES))
+        return Said(answer, complaint, code)
 
 
-def _kill_all(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started in its group."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+def _size(file: IO[bytes]) -> int:
+    return os.fstat(file.fileno()).st_size
 
 
 def negative(oracle: Oracle) -> Oracle:

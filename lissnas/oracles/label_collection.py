@@ -14,9 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from lissnas.artifacts.journal import Journal
 from lissnas.core.errors import LissnasError
 from lissnas.core.redaction import redacted
+from lissnas.spaces import FloatArray
 
 ERROR_LENGTH = 300
 """Characters of an error that are kept."""
@@ -102,6 +105,10 @@ class LabelLog:
     def value(self, arch: str) -> float | None:
         """Return an architecture's label, None where there is none (yet)."""
         return next((one.value for one in self.attempts.get(arch, ()) if one.done), None)
+
+    def values(self, archs: Sequence[str]) -> FloatArray:
+        """Return `(n,)` labels of architectures, NaN where there is none (yet)."""
+        return np.array([self.value(arch) for arch in archs], np.float64)
 
     def failures(self, arch: str) -> int:
         """Return how many trainings of an architecture failed."""

@@ -6,7 +6,6 @@ No torch here: whoever waits for labels needs none.
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +16,6 @@ from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
 from typing import Any
-
-import numpy as np
 
 from lissnas import artifacts
 from lissnas.artifacts.journal import LOG
@@ -56,14 +53,7 @@ class Trainer:
         """Return a label; raises LabelFailed, or LabellerUnavailable when the process doesn't start."""
         if self._process is None:
             self._start()
-        try:
-            answer = self._ask(arch, self._limit)
-        except BaseException:
-            self.close()  # it may still be at it; the next one gets a fresh process
-            raise
-        if "error" in answer:
-            raise LabelFailed(str(answer["error"]))
-        return float(answer["value"])
+        return float(self._ask(arch, self._limit)["value"])
 
     def close(self) -> None:
         """End the process, whatever it does."""
@@ -85,32 +75,31 @@ class Trainer:
         self._process, self._answers = process, Queue()
         Thread(target=_listen, args=(process.stdout, self._answers), daemon=True).start()
         try:
-            answer = self._ask(self._setup, START)
+            self._ask(self._setup, START)
         except LabelFailed as failure:
             self.close()
             raise LabellerUnavailable(f"the process that trains does not start: {failure}") from None
-        except BaseException:
-            self.close()
-            raise
-        if "error" in answer:
-            self.close()
-            raise LabellerUnavailable(f"the process that trains can't: {answer['error']}")
 
     def _ask(self, question: Any, limit: float) -> dict[str, Any]:
+        """Return the answer to a question; raises LabelFailed, with the process ended if it may still be at it."""
         process = self._process
         assert process is not None
         assert process.stdin is not None
         try:
-            process.stdin.write(json.dumps(question) + "\n")
-            process.stdin.flush()
-            line = self._answers.get(timeout=limit)
+            with suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(question) + "\n")
+                process.stdin.flush()
+            if not (line := self._answers.get(timeout=limit)):
+                raise LabelFailed(f"the process that trained it ended with {process.wait()}")
         except Empty:
+            self.close()
             raise LabelFailed(f"it took longer than {limit:g} s and was ended") from None
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            raise LabelFailed(f"the process that trained it ended with {process.wait()}")
+        except BaseException:
+            self.close()
+            raise
         answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise LabelFailed(str(answer["error"]))
         return answer
 
 
@@ -191,8 +180,7 @@ class TrainingOracle:
         setup = setup_of(self.params, self.space.name, SEED, self.folder / "tasks", depends)
         with LabelLog.opened(self.folder / LOG, depends) as log:
             _train(setup, self.params.label.attempts, names, log, None, lambda one: None)
-            found = [log.value(name) for name in names]
-        return np.array([math.nan if value is None else value for value in found])
+            return log.values(names)
 
 
 def depends_on(params: Params, space: Space, seed: int, program: str | None = None) -> dict[str, Any]:

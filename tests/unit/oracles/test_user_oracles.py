@@ -152,22 +152,22 @@ open({pids!r}, "w").write(f"{{os.getpid()}} {{child}}")
 """
 
 
-@pytest.mark.parametrize("then", ["time.sleep(300)", SUM], ids=["hangs", "leaves a child that holds its output"])
-def test_one_that_hangs_is_ended_with_all_it_started(program: Write, tmp_path: Path, then: str) -> None:
+def test_one_that_hangs_is_ended_with_all_it_started(program: Write, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     started = time.monotonic()
     with pytest.raises(OracleFailed, match=r"took longer than 2 s for the batch of 40 from"):
-        program(FORK.format(pids=str(pids)) + then, 2)(ARCHS)
+        program(FORK.format(pids=str(pids)) + "time.sleep(300)", 2)(ARCHS)
     assert time.monotonic() - started < 20
     time.sleep(0.2)
     assert not any(alive(int(pid)) for pid in pids.read_text().split())
 
 
-def test_a_child_that_outlives_its_parent_is_ended_too(program: Write, tmp_path: Path) -> None:
+@pytest.mark.parametrize("closes", [False, True], ids=["holds its output", "closes its output"])
+def test_a_child_that_outlives_its_parent_is_ended_too(program: Write, tmp_path: Path, closes: bool) -> None:
     pids = tmp_path / "pids"
-    text = FORK.format(pids=str(pids)).replace(
-        "    time.sleep(300)", "    os.close(0), os.close(1), os.close(2)\n    time.sleep(300)"
-    )
+    text = FORK.format(pids=str(pids))
+    if closes:
+        text = text.replace("    time.sleep(300)", "    os.close(0), os.close(1), os.close(2)\n    time.sleep(300)")
     assert (program(text + SUM)(ARCHS) == truth(ARCHS)).all()
     time.sleep(0.2)
     assert not any(alive(int(pid)) for pid in pids.read_text().split())
@@ -327,11 +327,10 @@ def test_half_a_number_of_a_program_that_is_ended_is_no_answer(program: Write, t
 
 
 def test_a_program_that_leaves_a_daemon_behind_is_not_waited_for(program: Write) -> None:
-    """What has a session of its own can't be found to be ended, and may hold the pipes for ever."""
+    """What has a session of its own can't be found to be ended, and holds what it inherited."""
     daemon = "import subprocess\nsubprocess.Popen(['sleep', '30'], start_new_session=True)\n"
     started = time.monotonic()
-    with pytest.raises(OracleFailed, match="took longer than 2 s"):
-        program(daemon + SUM, 2)(ARCHS)
+    assert (program(daemon + SUM)(ARCHS) == truth(ARCHS)).all()
     assert time.monotonic() - started < 10
 
 
