@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from lissnas.oracles.label_table import (
     metric_of,
     read_labels,
     read_rows,
-    rows_like,
+    rows_of,
     to_csv,
 )
 from lissnas.shrinkers.lissnas import shrink
@@ -135,6 +135,7 @@ def default_params() -> Params:
     return config.load(None, {}, benchmarks.names())
 
 
+@dataclass
 class Study:
     """Ask for networks, tell what they are worth, again and again; all of it is in a file of labels.
 
@@ -144,16 +145,13 @@ class Study:
     parameters, the seed, and what is in the file, in any order of rows.
     """
 
-    def __init__(
-        self, folder: Path, space: Space, seed: int, params: Params, metric: str | None, threads: int = 0
-    ) -> None:
-        self.path = folder / FILE
-        self.space = space
-        self.seed = seed
-        self.metric = metric_of(space, metric)
-        self._params = params
-        self._threads = threads
-        self._shrunk: dict[int | None, tuple[str, Shrunk]] = {}
+    path: Path
+    space: Space
+    seed: int
+    params: Params
+    metric: str
+    threads: int = 0
+    _shrunk: dict[int | None, tuple[str, Shrunk]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(
@@ -165,12 +163,13 @@ class Study:
         metric: str | None = None,
         threads: int = 0,
     ) -> Study:
-        """Begin a study, or go on with the one in `folder`; writes nothing yet.
+        """Start a study, or resume the one in `folder`; writes nothing yet.
 
         A `labels.csv` that was put there counts as told. `metric` names its column, else the space does.
         Raises ConfigError for a file that isn't labels of this space.
         """
-        study = cls(Path(folder), space, seed, params if params is not None else default_params(), metric, threads)
+        params = default_params() if params is None else params
+        study = cls(Path(folder) / FILE, space, seed, params, metric_of(space, metric), threads)
         study.labels  # noqa: B018  # reads it whole: better now than after the first training
         return study
 
@@ -204,8 +203,8 @@ class Study:
         """
         with artifacts.locked(self.path):
             labels = self.labels
-            ready = enough(self.space, labels, n, self._params)
-            result = self._result(labels, _drawn_from(self.space, self._params)) if ready else None
+            ready = enough(self.space, labels, n, self.params)
+            result = self._result(labels, _drawn_from(self.space, self.params)) if ready else None
             batch = _batch(self.space, labels, n, self.seed, result)
             self._append(batch.archs, [""] * len(batch), [""] * len(batch))
         return batch
@@ -236,18 +235,6 @@ class Study:
                 [FAILED if math.isnan(value) else DONE for value in told.tolist()],
             )
 
-    def forget_pending(self) -> None:
-        """Forget what was asked for and not told, so that it can be asked for again."""
-        with artifacts.locked(self.path):
-            if self.path.exists():
-                read_labels(self.path, self.space, self.metric, least=0)
-                header, rows = read_rows(self.path)
-                left = [row for row in rows if row[self.metric].strip() or row.get(STATUS, "").strip()]
-                if left:
-                    artifacts.write(self.path, to_csv(header, left))
-                else:
-                    self.path.unlink()
-
     def shrunk(self) -> Subspace:
         """Return the space that all labels so far shrink it to; raises UserError while they are too few."""
         return self._result(self.labels).subspace
@@ -256,7 +243,7 @@ class Study:
         """Return the shrink by these labels, made once."""
         digest = _digest(self.space, labels)
         if size not in self._shrunk or self._shrunk[size][0] != digest:
-            self._shrunk[size] = digest, shrunk_by(self.space, labels, self._params, self.seed, self._threads, size)
+            self._shrunk[size] = digest, shrunk_by(self.space, labels, self.params, self.seed, self.threads, size)
         return self._shrunk[size][1]
 
     def _rows(self, archs: Archs | Sequence[str]) -> Archs:
@@ -272,13 +259,12 @@ class Study:
 
     def _append(self, archs: Archs, values: Sequence[str], status: Sequence[str]) -> None:
         """Add rows to the file, which is replaced as a whole."""
-        header, rows = read_rows(self.path) if self.path.exists() else (None, [])
-        more = rows_like(header or header_of(self.space, self.metric), self.space, archs)
-        for row, value, outcome in zip(more, values, status, strict=True):
-            row |= {self.metric: value, STATUS: outcome}
-        if more:
-            named = header or list(more[0])
-            artifacts.write(self.path, to_csv([*named, *({STATUS} - {*named})], [*rows, *more]))
+        if not len(archs):
+            return
+        header, rows = read_rows(self.path) if self.path.exists() else (header_of(self.space, self.metric), [])
+        for row, value, outcome in zip(rows_of(self.space, archs), values, status, strict=True):
+            rows.append(row | {self.metric: value, STATUS: outcome})
+        artifacts.write(self.path, to_csv([*header, *({STATUS} - {*header})], rows))
 
 
 def _batch(space: Space, labels: Labels, n: int, seed: int, result: Shrunk | None) -> Batch:

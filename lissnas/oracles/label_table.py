@@ -187,34 +187,24 @@ def _archs(table: _Table, space: Space) -> tuple[Archs, set[str]]:
         rows, more = space.from_text(columns)
         problems += [(i, what) for i, what in more if i not in wrong]
     else:
-        names = table.columns[ARCH]
-        good, problems = _parse_each(space, names)
-        rows[good] = space.parse([names[i] for i in good.tolist()])
+        rows, problems = _parse_each(space, table.columns[ARCH])
     for i, what in problems:
         table.say(i, what)
     return rows, set(space.positions) if isinstance(space, DeclaredSpace) else set()
 
 
-def _parse_each(space: Space, names: Sequence[str]) -> tuple[IntArray, list[tuple[int, str]]]:
-    """Return which names are architectures, and what is wrong with the others."""
-    left = list(range(len(names)))
-    problems: list[tuple[int, str]] = []
-    while left and len(problems) < MOST_PROBLEMS:
+def _parse_each(space: Space, names: Sequence[str]) -> tuple[Archs, list[tuple[int, str]]]:
+    """Return the rows of names, zeros for those that are no architectures, and what is wrong with these."""
+    try:
+        return space.parse(names), []
+    except InvalidArchitecture:
+        rows, problems = np.zeros((len(names), space.genome_len), np.int8), list[tuple[int, str]]()
+    for i, name in enumerate(names):
         try:
-            space.parse([names[i] for i in left])
-        except InvalidArchitecture as error:
-            problems.append((left.pop(error.row), error.reason))
-        else:
-            return np.array(left, np.int64), problems
-    good = []
-    for i in left:  # many are wrong: one by one, so that time doesn't grow with their square
-        try:
-            space.parse([names[i]])
+            rows[i] = space.parse([name])[0]
         except InvalidArchitecture as error:
             problems.append((i, error.reason))
-        else:
-            good.append(i)
-    return np.array(good, np.int64), problems
+    return rows, problems
 
 
 def _metric_column(table: _Table, space: Space, metric: str | None, named: set[str]) -> str | None:
@@ -353,11 +343,10 @@ def _twice(names: Sequence[str]) -> list[tuple[int, str]]:
 def write_rows(space: Space, archs: Archs, metric: str | None = None, header: Sequence[str] | None = None) -> bytes:
     """Return a CSV file of architectures in the columns of labels, the metric left empty.
 
-    `metric` names its column, else the space does, else it is `value`; `header` names all columns, as for
-    `rows_like`.
+    `metric` names its column, else the space does, else it is `value`; `header` names all columns, in place of those
+    of a new file.
     """
-    columns = header or header_of(space, metric_of(space, metric))
-    return to_csv(columns, rows_like(columns, space, archs))
+    return to_csv(header or header_of(space, metric_of(space, metric)), rows_of(space, archs))
 
 
 def header_of(space: Space, metric: str) -> list[str]:
@@ -365,13 +354,12 @@ def header_of(space: Space, metric: str) -> list[str]:
     return [*(space.positions if isinstance(space, DeclaredSpace) else [ARCH]), metric]
 
 
-def rows_like(header: Sequence[str], space: Space, archs: Archs) -> list[dict[str, str]]:
-    """Return rows of a file with these columns for networks without a label: texts, empty where nothing is known."""
-    names = space.format(archs)
-    columns = {ARCH: names}
+def rows_of(space: Space, archs: Archs) -> list[dict[str, str]]:
+    """Return what says in a file which networks these are, a row a network: `arch` and, if declared, its positions."""
+    columns = {ARCH: space.format(archs)}
     if isinstance(space, DeclaredSpace):
         columns |= dict(zip(space.positions, space.to_text(archs), strict=True))
-    return [{name: columns[name][i] if name in columns else "" for name in header} for i in range(len(names))]
+    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -382,9 +370,9 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def to_csv(header: Sequence[str], rows: Sequence[dict[str, str]]) -> bytes:
-    """Return a CSV file of rows, texts as they are."""
+    """Return a CSV file of the columns in `header`, texts as they are, empty where a row has none."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, header, restval="", lineterminator="\n")
+    writer = csv.DictWriter(out, header, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue().encode()

@@ -168,7 +168,8 @@ def test_all_that_is_left_waits(quick: Params, tmp_path: Path) -> None:
     study.tell(batch.names[:3], [1.0, 2.0, np.nan])
     with pytest.raises(UserError, match=r"or was asked for \(37 wait for a label, 1 failed\)"):
         study.ask(1)
-    study.forget_pending()
+    header, *lines = study.path.read_text().splitlines()
+    study.path.write_text("\n".join([header, *(line for line in lines if line.endswith(("ok", "failed")))]) + "\n")
     assert sorted(study.ask(100).names) == sorted(batch.names[3:])
 
 
