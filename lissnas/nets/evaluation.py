@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from lissnas.core.errors import UserError
 from lissnas.nets import images
 from lissnas.nets.base import Network, Supernet
 from lissnas.nets.files import load_supernet, supernet_manifest
-from lissnas.nets.images import Data
+from lissnas.nets.images import Batch, Data
 from lissnas.nets.training import compute_on
 from lissnas.oracles.base import Oracle
 from lissnas.spaces import Archs, FloatArray, Space
@@ -37,46 +37,50 @@ class SupernetOracle:
 
     supernet: Supernet
     calibration: Sequence[Tensor]
-    images: Sequence[Tensor]
-    labels: Sequence[Tensor]
+    batches: Sequence[Batch]
 
     @classmethod
     def of(
         cls, supernet: Supernet, data: Data, settings: SearchConfig, device: torch.device | None = None
     ) -> SupernetOracle:
         """Prepare the batches; raises UserError when there are no validation images."""
-        device = device or torch.device("cpu")
+        device, size = device or torch.device("cpu"), settings.batch_size
 
         def ready(images: Tensor) -> Tensor:
             return images.to(device, memory_format=torch.channels_last)
 
         if data.classes != supernet.scale.classes:
             raise UserError(f"images of {data.classes} classes can't judge a supernet of {supernet.scale.classes}")
-        size, n = settings.batch_size, min(settings.images, data.n_of("validation"))
-        if not n:
+        validation = [(ready(x), y.to(device)) for x, y in data.batches("validation", size, settings.images)]
+        if not validation:
             raise UserError("validation: no images are set apart to judge on")
-        validation = [data.plain("validation", first, min(size, n - first)) for first in range(0, n, size)]
         calibration = [
             ready(data.plain("train", first * size, size)[0]) for first in range(settings.recalibration_batches)
         ]
         supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return cls(supernet, calibration, [ready(x) for x, _ in validation], [y.to(device) for _, y in validation])
+        return cls(supernet, calibration, validation)
 
     def __call__(self, archs: Archs) -> FloatArray:
         """Return `(n,)` accuracies in percent."""
         return np.array([self.accuracy(path) for path in archs])
 
-    @torch.inference_mode()
     def accuracy(self, path: Sequence[int]) -> float:
         """Return one path's accuracy in percent."""
         if self.calibration:
-            recalibrate(self.supernet, path, self.calibration)
-        self.supernet.eval()
-        hits = sum(
-            int((self.supernet(x, path).argmax(dim=1) == y).sum())
-            for x, y in zip(self.images, self.labels, strict=True)
-        )
-        return 100 * hits / sum(len(y) for y in self.labels)
+            with torch.inference_mode():
+                recalibrate(self.supernet, path, self.calibration)
+        return accuracy(Network(self.supernet, tuple(path)), self.batches)
+
+
+@torch.inference_mode()
+def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
+    """Return the accuracy of a model that takes images alone, in percent."""
+    model.eval()
+    hits = n = 0
+    for x, y in batches:
+        hits += int((model(x).argmax(dim=1) == y).sum())
+        n += len(y)
+    return 100 * hits / n
 
 
 def recalibrate(model: nn.Module, path: Sequence[int] | None, batches: Sequence[Tensor]) -> None:
@@ -85,18 +89,6 @@ def recalibrate(model: nn.Module, path: Sequence[int] | None, batches: Sequence[
     with torch.random.fork_rng(devices=[]):  # dropout before the classifier draws, and changes no statistics
         update_bn(batches, network)
     model.eval()
-
-
-@torch.inference_mode()
-def accuracy(model: nn.Module, data: Data, split: str, batch_size: int, device: torch.device | None = None) -> float:
-    """Return a stand-alone network's accuracy on a split, in percent."""
-    device = device or torch.device("cpu")
-    model.eval()
-    hits, n = 0, data.n_of(split)
-    for first in range(0, n, batch_size):
-        x, y = data.plain(split, first, min(batch_size, n - first))
-        hits += int((model(x.to(device)).argmax(dim=1) == y.to(device)).sum())
-    return 100 * hits / n
 
 
 def supernet_judge(params: Params, space: Space, members: Archs | None, folder: Path) -> tuple[Oracle, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +38,7 @@ def describe_network(model: Network, side: int, extra: Mapping[str, Any]) -> dic
     """Return what rebuilds a network: its space, architecture, size, and the images it was trained on."""
     space = spaces.get(model.body.space_name)
     row = np.array([model.path], np.int8)
-    scale = model.body.scale
-    return {
-        "space": space.name,
-        "arch": space.format(row)[0],
-        "width": scale.width,
-        "stem_stride": scale.stem_stride,
-        "classes": scale.classes,
-        "side": side,
-        **extra,
-    }
+    return {"space": space.name, "arch": space.format(row)[0], **asdict(model.body.scale), "side": side, **extra}
 
 
 def load(folder: Path | str) -> Network:
@@ -75,12 +68,9 @@ def networks_of(space: Space, members: Archs | None) -> dict[str, Any]:
 def describe_supernet(model: Supernet, members: Archs | None) -> dict[str, Any]:
     """Return what rebuilds a supernet: its space and size, and the networks that it holds, all if None."""
     space = spaces.get(model.space_name)
-    scale = model.scale
     return {
         "space": space.name,
-        "width": scale.width,
-        "stem_stride": scale.stem_stride,
-        "classes": scale.classes,
+        **asdict(model.scale),
         "affine": any(m.affine for m in model.modules() if isinstance(m, nn.BatchNorm2d)),
         "shots": model.simplex.k if isinstance(model, KShotSupernet) else 1,
         **networks_of(space, members),
@@ -131,8 +121,6 @@ def _put(model: nn.Module, data: bytes, folder: Path) -> None:
 
 def portable(model: nn.Module, side: int) -> bytes:
     """Return a network as a torch.export program (`.pt2`) for those without this package; any batch size."""
-    import io
-
     model.to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, 3, side, side)
     batch = torch.export.Dim("batch")

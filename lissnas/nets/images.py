@@ -12,13 +12,13 @@ import math
 import os
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -39,6 +39,10 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """By channel, as usual for natural images."""
 
 
+Batch: TypeAlias = tuple[Tensor, Tensor]
+"""Normalised images and their labels."""
+
+
 class Data(ABC):
     """Where a training gets its batches: normalised float images `(n, 3, side, side)` and labels `(n,)`."""
 
@@ -51,16 +55,21 @@ class Data(ABC):
         return self.n_of("train")
 
     @abstractmethod
-    def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
+    def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> Batch:
         """Return the augmented batch of a step; of several processes each gets its part of it."""
 
     @abstractmethod
-    def plain(self, split: str, first: int, size: int) -> tuple[Tensor, Tensor]:
+    def plain(self, split: str, first: int, size: int) -> Batch:
         """Return images `first` to `first + size` of a split in order, not augmented, fewer at its end."""
 
     @abstractmethod
     def n_of(self, split: str) -> int:
         """Return how many images `train`, `validation` or `test` has."""
+
+    def batches(self, split: str, size: int, n: int | None = None) -> Iterator[Batch]:
+        """Yield the first `n` images of a split, all by default, as `plain` gives them, `size` at once."""
+        n = self.n_of(split) if n is None else min(n, self.n_of(split))
+        return (self.plain(split, first, min(size, n - first)) for first in range(0, n, size))
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,7 @@ class Augmentation:
 
 FLIPPED = Augmentation(padding=0)
 Indices: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
+Bools: TypeAlias = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 @lru_cache(maxsize=2)
@@ -104,33 +114,48 @@ def split(n: int, validation: int, seed: int) -> dict[str, Indices]:
     return {"train": order[validation:], "validation": order[:validation]}
 
 
-class MemoryData(Data):
-    """Small images, all in memory as bytes; whole batches are augmented at once."""
+class Images(NamedTuple):
+    """Decoded images `(n, 3, side, side)` as bytes, their labels, which are for training, and how many classes."""
 
-    def __init__(
-        self,
-        pixels: dict[str, Tensor],
-        labels: dict[str, Tensor],
-        classes: int,
-        seed: int,
-        augmentation: Augmentation,
-    ) -> None:
-        for split, images in pixels.items():
-            if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
-                raise UserError(f"{split} images: expected (n, 3, side, side), found {tuple(images.shape)}")
-            if len(images) != len(labels[split]):
-                raise UserError(f"{split}: {len(images)} images and {len(labels[split])} labels")
-            if len(images) and not 0 <= int(labels[split].min()) <= int(labels[split].max()) < classes:
-                raise UserError(f"{split}: labels are not 0 to {classes - 1}")
-        self.pixels, self.labels, self.classes = pixels, labels, classes
-        self.seed, self.augmentation = seed, augmentation
-        self.side = int(pixels["train"].shape[-1])
+    pixels: Tensor
+    labels: Tensor
+    is_train: Bools
+    classes: int
+
+
+@dataclass(eq=False)
+class MemoryData(Data):
+    """Small images by split, all in memory as bytes; whole batches are augmented at once."""
+
+    pixels: dict[str, Tensor]
+    labels: dict[str, Tensor]
+    classes: int
+    seed: int
+    augmentation: Augmentation
+
+    def __post_init__(self) -> None:
+        self.side = int(self.pixels["train"].shape[-1])
+
+    @classmethod
+    def of(cls, images: Images, seed: int, validation: int, side: int, augmentation: Augmentation) -> MemoryData:
+        """Return images at `side` pixels, `validation` of those for training held out; raises UserError."""
+        pixels, labels, is_train, classes = images
+        train = np.flatnonzero(is_train)
+        at = {name: train[chosen] for name, chosen in split(len(train), validation, seed).items()}
+        at["test"] = np.flatnonzero(~is_train)
+        if pixels.shape[-1] % side:
+            raise UserError(f"side: images of {pixels.shape[-1]} pixels can't be reduced to {side}")
+        if side != pixels.shape[-1]:
+            pixels = F.avg_pool2d(pixels.float(), pixels.shape[-1] // side).round().to(torch.uint8)
+        chosen = {name: torch.from_numpy(where) for name, where in at.items()}
+        pixels_of, labels_of = ({name: every[where] for name, where in chosen.items()} for every in (pixels, labels))
+        return cls(pixels_of, labels_of, classes, seed, augmentation)
 
     def n_of(self, split: str) -> int:
         """Return how many images a split has."""
         return len(self.labels[split])
 
-    def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
+    def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> Batch:
         """Return the augmented batch of a step, a process's part of it."""
         chosen = torch.from_numpy(indices(self.n_train, self.seed, step, size))
         images, labels = self.pixels["train"][chosen], self.labels["train"][chosen]
@@ -138,7 +163,7 @@ class MemoryData(Data):
         images, part = augment(images, self.augmentation, generator), share(size, rank, world)
         return normalise(images[part]), labels[part]
 
-    def plain(self, split: str, first: int, size: int) -> tuple[Tensor, Tensor]:
+    def plain(self, split: str, first: int, size: int) -> Batch:
         """Return images of a split in order."""
         part = slice(first, first + size)
         return normalise(self.pixels[split][part]), self.labels[split][part]
@@ -183,33 +208,22 @@ def normalise(images: Tensor) -> Tensor:
     return (images.float() / 255 - torch.tensor(MEAN).view(1, 3, 1, 1)) / scale
 
 
-def packaged(seed: int, validation: int, side: int, augmentation: Augmentation) -> MemoryData:
-    """Return the packaged subset of CIFAR-10, `validation` of its training images set apart, at `side` pixels.
-
-    Raises DamagedFile when the file is not the one that was packaged.
-    """
+@lru_cache(maxsize=1)
+def packaged() -> Images:
+    """Return the packaged subset of CIFAR-10; raises DamagedFile when the file is not the one that was packaged."""
     path = files("lissnas.nets") / "data" / SUBSET
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != SUBSET_SHA256:
         raise DamagedFile(str(path), SUBSET_SHA256, found, "Install the package again.")
-    pixels, labels, is_train = _decode(data)
-    return _split(pixels, labels, is_train, 10, seed, validation, side, augmentation)
-
-
-@lru_cache(maxsize=1)
-def _decode(data: bytes) -> tuple[Tensor, Tensor, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
-    """Return the packaged images, their labels, and which are training images; once a process."""
     table = pq.read_table(io.BytesIO(data))
     decoded = np.stack([np.asarray(Image.open(io.BytesIO(j))) for j in table["jpeg"].to_pylist()])
-    pixels = torch.from_numpy(decoded).permute(0, 3, 1, 2).contiguous()
-    return pixels, torch.from_numpy(table["label"].to_numpy().astype(np.int64)), table["train"].to_numpy()
+    labels = torch.from_numpy(table["label"].to_numpy().astype(np.int64))
+    return Images(_channels_first(decoded), labels, table["train"].to_numpy(), 10)
 
 
-def cifar(
-    folder: Path, classes: int, seed: int, validation: int, side: int, augmentation: Augmentation, download: bool
-) -> MemoryData:
-    """Return CIFAR-10 or CIFAR-100 from torchvision's copy in `folder`; raises UserError where it isn't."""
+def cifar(folder: Path, classes: int, download: bool) -> Images:
+    """Return CIFAR-10 or CIFAR-100 from torchvision's copy in `folder`; raises UserError if it isn't there."""
     from torchvision import datasets  # as long an import as torch's, which few of those who train need
 
     kind = {10: datasets.CIFAR10, 100: datasets.CIFAR100}[classes]
@@ -220,39 +234,13 @@ def cifar(
             f"CIFAR-{classes} is not in {folder} ({first_line(error)}); allow the download, put the "
             "published archive there, or take the packaged images (data: packaged)"
         ) from None
-    pixels = torch.from_numpy(np.concatenate([p.data for p in parts])).permute(0, 3, 1, 2).contiguous()
+    pixels = _channels_first(np.concatenate([p.data for p in parts]))
     labels = torch.tensor([*parts[0].targets, *parts[1].targets])
-    is_train = np.arange(len(labels)) < len(parts[0].targets)
-    return _split(pixels, labels, is_train, classes, seed, validation, side, augmentation)
+    return Images(pixels, labels, np.arange(len(labels)) < len(parts[0].targets), classes)
 
 
-def _split(
-    pixels: Tensor,
-    labels: Tensor,
-    is_train: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    classes: int,
-    seed: int,
-    validation: int,
-    side: int,
-    augmentation: Augmentation,
-) -> MemoryData:
-    """Split the training images by seed; the test images stay as they are."""
-    train = np.flatnonzero(is_train)
-    at = {name: train[chosen] for name, chosen in split(len(train), validation, seed).items()}
-    at["test"] = np.flatnonzero(~is_train)
-    if side != pixels.shape[-1]:
-        if pixels.shape[-1] % side:
-            raise UserError(f"side: images of {pixels.shape[-1]} pixels can't be reduced to {side}")
-        factor = pixels.shape[-1] // side
-        pixels = F.avg_pool2d(pixels.float(), factor).round().to(torch.uint8)
-    chosen = {name: torch.from_numpy(where) for name, where in at.items()}
-    return MemoryData(
-        {name: pixels[where] for name, where in chosen.items()},
-        {name: labels[where] for name, where in chosen.items()},
-        classes,
-        seed,
-        augmentation,
-    )
+def _channels_first(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 
 class FolderData(Data):
@@ -301,7 +289,7 @@ class FolderData(Data):
         """Return how many images a split has."""
         return len(self._samples[split])
 
-    def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
+    def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> Batch:
         """Return the augmented batch of a step, a process's part of it."""
         part = share(size, rank, world)
         samples = [self._samples["train"][at] for at in indices(self.n_train, self.seed, step, size)[part]]
@@ -322,9 +310,9 @@ class FolderData(Data):
         strength = self.augmentation.jitter
         return jitter(pixels, rng.uniform(1 - strength, 1 + strength, 3).tolist()) if strength else pixels
 
-    def plain(self, split: str, first: int, size: int) -> tuple[Tensor, Tensor]:
+    def plain(self, split: str, first: int, size: int) -> Batch:
         """Return images of a split in order: resized, and cut out of the middle."""
-        part: Sequence[tuple[str, int]] = self._samples[split][first : first + size]
+        part = self._samples[split][first : first + size]
         if not part:
             return torch.empty(0, 3, self.side, self.side), torch.empty(0, dtype=torch.int64)
         images = torch.stack(list(self._pool.map(lambda sample: self._centre(self._load(sample[0])), part)))
@@ -359,12 +347,12 @@ def crop_box(width: int, height: int, rng: Generator) -> tuple[int, int, int, in
 def load(settings: ImagesConfig, recipe: TrainingConfig) -> Data:
     """Return the images that a configuration names, augmented as a recipe says; raises UserError."""
     how = Augmentation(recipe.padding, recipe.flip, recipe.cutout, recipe.jitter)
+    split = settings.seed, settings.validation, settings.side, how
     if settings.source == "packaged":
-        return packaged(settings.seed, settings.validation, settings.side, how)
+        return MemoryData.of(packaged(), *split)
     if settings.folder is None:
         raise UserError(f"images.folder: needed for source {settings.source}")
     folder = Path(settings.folder)
     if settings.source == "folder":
-        return FolderData(folder, settings.seed, settings.validation, settings.side, how)
-    classes = 10 if settings.source == "cifar10" else 100
-    return cifar(folder, classes, settings.seed, settings.validation, settings.side, how, settings.download)
+        return FolderData(folder, *split)
+    return MemoryData.of(cifar(folder, 10 if settings.source == "cifar10" else 100, settings.download), *split)

@@ -49,7 +49,8 @@ def train_label(
         device=device,
         as_shortcuts=True,
     )
-    return accuracy(model, data, "validation", recipe.batch_size, device)
+    validation = data.batches("validation", recipe.batch_size)
+    return accuracy(model, ((x.to(device), y.to(device)) for x, y in validation))
 
 
 def serve() -> None:

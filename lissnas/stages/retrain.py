@@ -112,8 +112,8 @@ def retrain(
     batch_size = recipe_of(params, params.retrain.recipe, "retrain.recipe").batch_size
     result = {
         "arch": arch,
-        "validation": accuracy(model, data, "validation", batch_size),
-        "test": accuracy(model, data, "test", batch_size),
+        "validation": accuracy(model, data.batches("validation", batch_size)),
+        "test": accuracy(model, data.batches("test", batch_size)),
     }
     return result, model
 

@@ -23,7 +23,6 @@ from lissnas.cli import app  # noqa: E402
 from lissnas.core.errors import DamagedFile, LissnasError, UserError  # noqa: E402
 from lissnas.nets import files, images  # noqa: E402
 from lissnas.nets.evaluation import supernet_judge  # noqa: E402
-from lissnas.nets.images import Augmentation  # noqa: E402
 from lissnas.oracles.label_collection import LabelLog  # noqa: E402
 from lissnas.predictors.accuracy import predictor_in  # noqa: E402
 from lissnas.spaces.members import read_members  # noqa: E402
@@ -154,7 +153,7 @@ def test_packaged_files_are_checked_too(tmp_path: Path, monkeypatch: pytest.Monk
     uses: dict[Path, Callable[[], object]] = {
         tmp_path / "benchmarks/data" / name: partial(tables.read_bytes, name) for name in tables.CHECKSUMS
     }
-    uses[tmp_path / "nets/data" / images.SUBSET] = partial(images.packaged, 0, 200, 8, Augmentation())
+    uses[tmp_path / "nets/data" / images.SUBSET] = images.packaged.__wrapped__
     rng = np.random.default_rng(1)
     for path, use in uses.items():
         whole = path.read_bytes()

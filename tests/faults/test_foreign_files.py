@@ -1063,7 +1063,7 @@ def test_an_archive_of_cifar_is_not_unpickled_unless_it_is_the_published_one(tmp
         (batches / name).write_bytes(payload)
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(tars()["a link out of it"])
     with pytest.raises(UserError, match="CIFAR-10 is not in"):
-        images.cifar(tmp_path, 10, 0, 10, 32, images.Augmentation(), download=False)
+        images.cifar(tmp_path, 10, download=False)
 
 
 def test_images_that_are_none_are_named(tmp_path: Path) -> None:

@@ -189,9 +189,9 @@ def test_the_best_by_validation_is_exported(found: Path) -> None:
     metrics = json.loads((best / "metrics.json").read_text())
     assert {name: metrics[name] for name in chosen} == chosen
     model = files.load(best)
-    data = images.packaged(0, 200, 8, Augmentation())
+    data = images.MemoryData.of(images.packaged(), 0, 200, 8, Augmentation())
     for split in ("validation", "test"):
-        assert accuracy(model, data, split, 500) == pytest.approx(chosen[split])
+        assert accuracy(model, data.batches(split, 500)) == pytest.approx(chosen[split])
     assert MACRO.space.format(np.array([model.path], np.int8)) == [chosen["arch"]]
     program = torch.export.load(best / "network.pt2").module()
     x = data.plain("test", 0, 7)[0]

@@ -51,15 +51,15 @@ def fair_paths() -> samplers.Sampler:
 
 # -- learning ----------------------------------------------------------------------------------------
 def test_the_loss_falls_on_the_packaged_images() -> None:
-    data = images.packaged(0, 500, 8, Augmentation(1, True, 0))
+    data = images.MemoryData.of(images.packaged(), 0, 500, 8, Augmentation(1, True, 0))
     model = a_network()
-    before = accuracy(model, data, "validation", 250)
+    before = accuracy(model, data.batches("validation", 250))
     losses: list[float] = []
     settings = recipe(steps=80, batch_size=64, rate=0.1, warmup=5, report_every=20)
     train(model, data, settings, 0, on_progress=lambda p: losses.append(p.loss))
     assert losses[-1] < losses[0] - 0.15
     assert losses == sorted(losses, reverse=True)
-    assert accuracy(model, data, "validation", 250) > max(before, 10) + 8
+    assert accuracy(model, data.batches("validation", 250)) > max(before, 10) + 8
 
 
 def test_a_supernet_trains_the_paths_that_are_drawn_and_no_other() -> None:
@@ -476,7 +476,7 @@ def test_a_judged_path_is_as_good_as_its_recalibrated_network(trained: Any) -> N
     nets.copy_weights(trained, network)
     data = noise()
     recalibrate(network, None, [data.plain("train", first, 20)[0] for first in (0, 20)])
-    assert judge(trained, recalibration_batches=2).accuracy(row) == accuracy(network, data, "validation", 40)
+    assert judge(trained, recalibration_batches=2).accuracy(row) == accuracy(network, data.batches("validation", 40))
 
 
 def test_recalibration_can_be_switched_off() -> None:
@@ -497,8 +497,8 @@ def test_a_judge_takes_the_first_validation_images_in_batches_of_any_size(traine
     whole, parts = judge(trained, recalibration_batches=0), judge(trained, recalibration_batches=0, batch_size=7)
     assert whole(members()).tolist() == parts(members()).tolist()
     few = judge(trained, images=10, recalibration_batches=0)
-    assert torch.equal(torch.cat(list(few.labels)), noise().labels["validation"][:10])
-    assert sum(len(y) for y in judge(trained, images=1_000).labels) == 40
+    assert torch.equal(torch.cat([y for _, y in few.batches]), noise().labels["validation"][:10])
+    assert sum(len(y) for _, y in judge(trained, images=1_000).batches) == 40
 
 
 def test_more_recalibration_batches_than_there_are_change_nothing(trained: Any) -> None:
