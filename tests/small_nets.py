@@ -10,7 +10,9 @@ import torch
 
 from lissnas import benchmarks, config, spaces
 from lissnas.config import Params, TrainingConfig
+from lissnas.nets.base import Network, Supernet
 from lissnas.nets.images import Augmentation, MemoryData
+from lissnas.nets.kshot import KShotSupernet
 from lissnas.nets.training import Progress
 from lissnas.spaces import Archs
 
@@ -82,3 +84,32 @@ class Changed(MemoryData):
     def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> tuple[Any, Any]:
         x, y = super().train_batch(step, size, rank, world)
         return self.change(step, rank, x), y
+
+
+def plain_state(supernet: Supernet, path: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """Return weights and statistics by name, as they are when `path` runs."""
+    if not isinstance(supernet, KShotSupernet):
+        return dict(supernet.state_dict())
+    supernet.simplex(path)
+    state: dict[str, torch.Tensor] = dict(supernet.supernet.named_buffers())
+    for name, module in supernet.supernet.named_modules():
+        for own in getattr(module, "parametrizations", {}):
+            state[f"{name}.{own}"] = getattr(module, own).detach()
+    return state
+
+
+def copy_weights(supernet: Supernet, network: Network) -> None:
+    """Give a network the weights and statistics of its path, of a wider operation the leading channels.
+
+    Norms that have no weights in the supernet get ones and zeros.
+    """
+    assert supernet.scale == network.body.scale
+    shared = plain_state(supernet, network.path)
+    with torch.no_grad():
+        for name, own in network.body.state_dict().items():
+            if name in shared:
+                own.copy_(shared[name][tuple(slice(n) for n in own.shape)])
+            else:
+                norm, _, part = name.rpartition(".")
+                assert f"{norm}.running_mean" in shared
+                own.fill_({"weight": 1.0, "bias": 0.0}[part])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lissnas.nets.base import Network, Scale, Supernet, copy_weights, used_choices
+from lissnas.nets.base import Network, Scale, Supernet, used_choices
 from lissnas.nets.build import names, network, network_names, published_scale, supernet
 from lissnas.nets.files import load
 
@@ -10,7 +10,6 @@ __all__ = [
     "Network",
     "Scale",
     "Supernet",
-    "copy_weights",
     "load",
     "names",
     "network",

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from lissnas.core.errors import UserError
@@ -59,10 +58,6 @@ class Supernet(nn.Module):
             raise UserError(f"path: expected {self.genome_len} numbers for {self.space_name}, found {len(row)}")
         return row
 
-    def plain_state(self, path: tuple[int, ...]) -> dict[str, Tensor]:
-        """Return weights and statistics by name, as they are when `path` runs."""
-        return self.state_dict()
-
     def take_turn(self, step: int) -> None:
         """Choose which weights a step trains, where not all are trained together."""
 
@@ -83,35 +78,6 @@ class Network(nn.Module):
         """Return logits, `(n, classes)`, of images `(n, 3, height, width)`."""
         logits: Tensor = self.body(x, self.path)
         return logits
-
-
-def copy_weights(supernet: Supernet, network: Network) -> None:
-    """Give a network the weights and running statistics that its path has in the supernet.
-
-    Where the supernet's operation is wider, its leading channels are what the path uses. Norms that
-    have no weights in the supernet get ones and zeros. Raises UserError when the two don't fit.
-    """
-    body = network.body
-    if (supernet.space_name, supernet.scale) != (body.space_name, body.scale):
-        raise UserError(
-            f"copy_weights: a supernet of {supernet.space_name}, {supernet.scale}, "
-            f"has no weights for a network of {body.space_name}, {body.scale}"
-        )
-    shared = supernet.plain_state(network.path)
-    constants = {
-        f"{name}.{part}": value
-        for name, module in body.named_modules()
-        if isinstance(module, nn.BatchNorm2d)
-        for part, value in (("weight", 1.0), ("bias", 0.0))
-    }
-    with torch.no_grad():
-        for name, own in body.state_dict().items():
-            if name in shared:
-                own.copy_(shared[name][tuple(slice(n) for n in own.shape)])
-            elif name in constants and name.rpartition(".")[0] + ".running_mean" in shared:
-                own.fill_(constants[name])
-            else:
-                raise UserError(f"copy_weights: the supernet was built without {name.rpartition('.')[0]}")
 
 
 def used_choices(space: Space, archs: Archs) -> BoolArray:

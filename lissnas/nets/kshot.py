@@ -108,15 +108,6 @@ class KShotSupernet(Supernet):
         self.simplex(path)
         return self.supernet.features(x, path)
 
-    def plain_state(self, path: tuple[int, ...]) -> dict[str, Tensor]:
-        """Return the state of a single supernet with the weights mixed for a path."""
-        self.simplex(path)
-        state: dict[str, Tensor] = dict(self.supernet.named_buffers())
-        for name, module in self.supernet.named_modules():
-            for own in getattr(module, "parametrizations", {}):
-                state[f"{name}.{own}"] = getattr(module, own).detach()
-        return state
-
     def take_turn(self, step: int) -> None:
         """Let the supernets or the simplex network have gradients, whosever turn it is; of one supernet, it alone."""
         weighs = self.simplex.k > 1 and step // TURN % TURNS == TURNS - 1

@@ -6,14 +6,16 @@ import numpy as np
 from numpy.random import Generator
 
 from lissnas.oracles.base import CountedOracle
-from lissnas.shrinkers.evolution import evolve
-from lissnas.shrinkers.pruning import all_choices, ascending, best_first, drop, total_by_choice
-from lissnas.spaces import Space
+from lissnas.shrinkers.pruning import all_choices, ascending, best_first, distinct_sample, drop, total_by_choice
+from lissnas.spaces import Archs, FloatArray, Space
+from lissnas.spaces.base import first_of_each
 from lissnas.spaces.subspace import Subspace
 
 STAGES = 4
 TOP = 0.1
 """Share of the networks of a search whose choices are counted."""
+POPULATION, GENERATIONS, PARENTS = 50, 20, 10
+"""SPOS' settings."""
 
 
 def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> Subspace:
@@ -40,3 +42,31 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
             worst.setdefault(slot, (slot, choice))
         product, done = drop(product, worst.values(), target)
     return product
+
+
+def evolve(product: Subspace, oracle: CountedOracle, budget: int, rng: Generator) -> tuple[Archs, FloatArray]:
+    """Return every network that the evolution of SPOS asked about inside the product, once each, and their values.
+
+    The 10 best of 50 are parents; half of the next 50 are children at one edit, the
+    other half are redrawn, all inside the product; 20 generations. A larger budget buys a larger
+    population, in the same number of generations.
+    """
+    space = product.space
+    size = max(POPULATION, budget // GENERATIONS)
+    start = oracle.left
+    population = oracle.affordable(distinct_sample(product, size, rng))
+    values = oracle(population)
+    for _ in range(GENERATIONS - 1):
+        left = min(oracle.left, budget - (start - oracle.left))
+        if left <= 0 or not len(population):
+            break
+        parents = population[best_first(values, max(1, size * PARENTS // POPULATION))]
+        chosen = parents[rng.integers(0, len(parents), size // 2)]
+        children = space.mutate(chosen, np.ones(len(chosen), np.int64), rng)
+        children = children[product.contains(children)]
+        fresh = distinct_sample(product, size - len(children), rng)
+        rows = oracle.affordable(np.concatenate([children, fresh]))
+        population = np.concatenate([population, rows])
+        population = population[first_of_each(space.key(population))]
+        values = oracle(population)
+    return population, values

@@ -25,10 +25,17 @@ from lissnas.nets import images, samplers  # noqa: E402
 from lissnas.nets.blocks import BatchNorm  # noqa: E402
 from lissnas.nets.evaluation import SupernetOracle, accuracy, recalibrate  # noqa: E402
 from lissnas.nets.images import Augmentation  # noqa: E402
-from lissnas.nets.recipes import optimizer, scheduler, use_ghost_batches  # noqa: E402
-from lissnas.nets.training import NotFinite, Progress, device_of, train  # noqa: E402
+from lissnas.nets.training import (  # noqa: E402
+    NotFinite,
+    Progress,
+    device_of,
+    optimizer,
+    scheduler,
+    train,
+    use_ghost_batches,
+)
 from tests import small_nets  # noqa: E402
-from tests.small_nets import MACRO, SMALL, Changed, Interrupted, equal, packaged_params, stop_at  # noqa: E402
+from tests.small_nets import MACRO, SMALL, Changed, Interrupted, copy_weights, equal, packaged_params, stop_at  # noqa: E402
 
 nn = torch.nn
 PATH = (1, 0, 0, 1, 0, 0, 1, 0)
@@ -473,7 +480,7 @@ def test_a_path_is_judged_alike_whatever_was_judged_before(name: str) -> None:
 def test_a_judged_path_is_as_good_as_its_recalibrated_network(trained: Any) -> None:
     row = members()[2]
     network = nets.network("nas_bench_macro", row, **SMALL)
-    nets.copy_weights(trained, network)
+    copy_weights(trained, network)
     data = noise()
     recalibrate(network, None, [data.plain("train", first, 20)[0] for first in (0, 20)])
     assert judge(trained, recalibration_batches=2).accuracy(row) == accuracy(network, data.batches("validation", 40))
