@@ -31,7 +31,7 @@ from lissnas.metrics.quality import (
 from lissnas.oracles.base import CountedOracle
 from lissnas.predictors.accuracy import Predictor, Scorer, out_of_fold
 from lissnas.shrinkers.lissnas import cut, shrink
-from lissnas.shrinkers.methods import METHODS, REFERENCES
+from lissnas.shrinkers.methods import REFERENCES, by_name
 from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.selection import target_size
 from lissnas.shrinkers.shrunk import Shrunk
@@ -231,7 +231,7 @@ def run_method(contest: Contest, name: str) -> Entry:
         "seed": seed,
         "size": part.size(),
         "queries": queries,
-        "labels": contest.params.labels if METHODS[name].needs_labels else 0,
+        "labels": contest.params.labels if by_name(name).needs_labels else 0,
         "kind": part.kind,
         **({} if tabled else {"judged": len(rows)}),
         **ground.measure(rows, seed, values, part.size()),
@@ -262,9 +262,9 @@ def diversity_curve(contest: Contest, diversities: Sequence[float], sizes: Mappi
 def shrunk(contest: Contest, name: str) -> tuple[Archs, int, Subspace]:
     """Return the members of a method's shrunk space, how many queries it took, and the space.
 
-    Of a product that is not listed a uniform sample stands for the members.
+    Of a product that is not listed a uniform sample represents the members. Raises UnknownName.
     """
-    method, space = METHODS[name], contest.ground.space
+    method, space = by_name(name), contest.ground.space
     if method.variant is not None:
         result = method.variant(contest.ours, contest.paper)
         part, queries = result.subspace, result.state.queries

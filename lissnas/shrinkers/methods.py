@@ -102,6 +102,13 @@ REFERENCES = tuple(name for name, method in METHODS.items() if method.reference)
 """Methods that are no rivals."""
 
 
+def by_name(name: str) -> Method:
+    """Return the method of that name; raises UnknownName."""
+    if name not in METHODS:
+        raise UnknownName("method", name, METHODS)
+    return METHODS[name]
+
+
 def get(name: str) -> Shrinker:
     """Return the rival of that name; raises UnknownName."""
     method = METHODS.get(name)
@@ -119,8 +126,6 @@ def chosen(names: Sequence[str] | str, source: Source | None = None) -> list[str
     if list(names) == ["all"]:
         return [name for name, method in METHODS.items() if table or not method.needs_table]
     for name in names:
-        if name not in METHODS:
-            raise UnknownName("method", name, METHODS)
-        if source is not None and not table and METHODS[name].needs_table:
+        if by_name(name).needs_table and source is not None and not table:
             raise UserError(f"{name} needs a table of true values, which {source.name} has not; leave it out")
     return [name for name in METHODS if name in names]

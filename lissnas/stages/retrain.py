@@ -16,11 +16,11 @@ from lissnas.config import Params
 from lissnas.config.resolve import image_parameters, recipe_of
 from lissnas.core.errors import UserError
 from lissnas.nets import images, parallel
-from lissnas.nets.alone import train_alone
 from lissnas.nets.base import Network
+from lissnas.nets.build import network
 from lissnas.nets.evaluation import accuracy
 from lissnas.nets.files import ABOUT, WEIGHTS, describe_network, portable, weights
-from lissnas.nets.training import Progress, compute_on
+from lissnas.nets.training import Progress, compute_on, train
 from lissnas.stages.search import TOP
 from lissnas.stages.supernet import check_space
 
@@ -129,18 +129,9 @@ def fit_network(
     """Build a network and train it; return it and the images it was trained on."""
     recipe = recipe_of(params, params.retrain.recipe, "retrain.recipe")
     data = images.load(params.images, recipe)
-    model = train_alone(
-        space_name,
-        arch,
-        data,
-        recipe,
-        width=params.supernet.width or 1,
-        stem_stride=params.supernet.stem_stride,
-        seed=seed,
-        checkpoint=checkpoint,
-        device=compute_on(params.torch),
-        on_progress=watch,
-    )
+    row, width, stride = spaces.get(space_name).parse([arch])[0], params.supernet.width, params.supernet.stem_stride
+    model = network(space_name, row, width=width or 1, stem_stride=stride, classes=data.classes, seed=seed)
+    train(model, data, recipe, seed, None, checkpoint, watch, compute_on(params.torch))
     return model, data
 
 

@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed (the extra `
 
 from lissnas import nets, spaces  # noqa: E402
 from lissnas.core.errors import InvalidArchitecture, UnknownName, UserError  # noqa: E402
-from lissnas.nets.alone import begin_as_shortcuts  # noqa: E402
 from lissnas.nets.anynetx import XBlock  # noqa: E402
 from lissnas.nets.blocks import BatchNorm, DepthwiseConvolution, MobileBlock  # noqa: E402
+from lissnas.nets.labels import begin_as_shortcuts  # noqa: E402
 from lissnas.nets.nasbench101 import plan, widths_of  # noqa: E402
 from lissnas.spaces import Archs, Space  # noqa: E402
 from tests.small_nets import SMALL, copy_weights, images  # noqa: E402

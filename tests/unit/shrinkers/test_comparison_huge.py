@@ -15,7 +15,7 @@ from lissnas import shrinkers, spaces
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.benchmarks.surrogates import ofa_accuracy
 from lissnas.cli.render import show_comparison
-from lissnas.core.errors import LissnasError, UserError
+from lissnas.core.errors import LissnasError, UnknownName, UserError
 from lissnas.oracles.base import CountedOracle
 from lissnas.predictors.surrogate import SurrogateScorer
 from lissnas.shrinkers import comparison, dds, greedynas_v2, naive
@@ -237,6 +237,12 @@ def test_rows_have_real_sizes_and_nothing_that_is_not_known(compared: Outcome) -
         assert r["mean_true"] > r["full_mean"]
     assert {r["kind"] for r in rows if r["method"] == "abs"} == {"product"}
     assert [r["ours_mean_true"] for r in rows[:2]] == [r["mean_true"] for r in rows[:2]]
+
+
+def test_an_unknown_method_is_named(make_params: Callable[..., Any]) -> None:
+    contest = open_contest(Ground.of(packaged(OFA)), make_params(**SMALL), 0, 1)
+    with pytest.raises(UnknownName, match=r"unknown method 'asb'. Did you mean 'abs'\?"):
+        comparison.shrunk(contest, "asb")
 
 
 def test_the_page_says_who_judged(compared: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
