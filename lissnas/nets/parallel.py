@@ -17,11 +17,6 @@ import torch.distributed as dist
 STOP = -1
 
 
-def launched() -> bool:
-    """Return whether `torchrun` started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
-
-
 def leads() -> bool:
     """Return whether this process is the one that publishes: alone, or the first of its group."""
     return not dist.is_initialized() or dist.get_rank() == 0
@@ -29,8 +24,8 @@ def leads() -> bool:
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join `torchrun`'s processes for as long as the block lasts, by NCCL on GPUs, else by gloo."""
-    if not launched():
+    """Join the processes that `torchrun` started, if it did, while the block lasts, by NCCL on GPUs, else by gloo."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
         return
     if torch.cuda.is_available():

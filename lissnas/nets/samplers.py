@@ -11,11 +11,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
 from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.spaces.base import BoolArray
-from lissnas.spaces.choices import ChoiceSpace
 
 Sampler: TypeAlias = Callable[[int], Archs]
 """Gives `(m, genome_len)` paths for a step; their gradients are added up before the optimiser steps."""
@@ -28,7 +26,6 @@ def uniform(space: Space, seed: int) -> Sampler:
 
 def over_set(members: Archs, seed: int) -> Sampler:
     """Draw one member of a shrunk set a step, uniform."""
-    _some(members)
     draw, n = _Draws(seed, "set"), len(members)
 
     def paths(step: int) -> Archs:
@@ -38,19 +35,14 @@ def over_set(members: Archs, seed: int) -> Sampler:
     return paths
 
 
-def fair_product(space: ChoiceSpace, allowed: BoolArray, seed: int) -> Sampler:
+def fair_product(allowed: BoolArray, seed: int) -> Sampler:
     """Draw as many paths a step as the layer with most choices has, each choice of a layer equally often.
 
     FairNAS' strict fairness: every layer's choices in a random order, path i taking the i-th of each.
-    A layer with fewer choices starts again from the beginning, so it is fair over steps. Needs a free
-    product: a space whose rows are all networks of their own.
+    A layer with fewer choices starts again from the beginning, so it is fair over steps. `allowed` are the
+    choices of a free product: a space whose rows are all networks of their own.
     """
-    if not space.free:
-        raise UserError(f"strict fairness needs a free product of choices, which {space.name} is not; use fair_set")
-    counts = allowed.sum(axis=1)
-    if (counts == 0).any():
-        raise UserError(f"position {int(np.argmin(counts))} of {space.name} has no choice left")
-    most = int(counts.max())
+    most = int(allowed.sum(axis=1).max())
 
     def paths(step: int) -> Archs:
         columns = []
@@ -69,7 +61,6 @@ def fair_set(space: Space, members: Archs, m: int, seed: int) -> Sampler:
     uniform, each further one holds the most choices that this step has not trained yet (among
     64 m drawn at random, at most 4,096), so that rare choices are trained more often than by uniform draws.
     """
-    _some(members)
     slots = space.slots(members)
     choices = int(slots.max()) + 1
 
@@ -93,9 +84,6 @@ def fair_set(space: Space, members: Archs, m: int, seed: int) -> Sampler:
 
 def balanced(members: Archs, params: FloatArray, seed: int) -> Sampler:
     """Draw one member a step with probability proportional to its parameters: the paper's full-space baseline."""
-    _some(members)
-    if not (params > 0).all():
-        raise UserError("balanced path sampling needs positive parameter counts")
     edges = np.cumsum(params / params.sum())
     draw = _Draws(seed, "balanced")
 
@@ -116,7 +104,6 @@ def curriculum(
     in from the first path; at step t those nearest are drawn from, uniformly, their number growing
     linearly to all.
     """
-    _some(members)
     distance = (space.slots(members) != space.slots(first)).sum(axis=1)
     ordered, until = members[np.argsort(distance, kind="stable")], share * steps
 
@@ -145,8 +132,3 @@ class _Draws:
             self._block = block
             self._values = stream(self.seed, "path", self.name, block).random(self.BLOCK).tolist()
         return self._values[at]
-
-
-def _some(members: Archs) -> None:
-    if not len(members):
-        raise UserError("the shrunk space is empty: there is no path to train")

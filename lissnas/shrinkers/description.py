@@ -125,7 +125,8 @@ class Description:
             asked_with = checked.search.model_dump(include={"images", "batch_size", "recalibration_batches"})
             return oracle, None, f"supernet {artifacts.digest({'supernet': digest, **asked_with})}"
         if self.labels_from is not None:
-            trained = training_oracle(checked, space, out.parent / f".{out.name}.training")
+            check(checked, space, None, "--oracle-command")
+            trained = TrainingOracle(checked, space, out.parent / f".{out.name}.training")
             return trained, None, trained.about
         return None, None, ""
 
@@ -186,9 +187,3 @@ def check(params: Params, space: Space, program: str | None, option: str = "--pr
     compute_on(params.torch)
     recipe = recipe_of(params, params.label.recipe, "label.recipe")
     check_batches(recipe, images.load(label_images(params), recipe))
-
-
-def training_oracle(params: Params, space: Space, folder: Path) -> TrainingOracle:
-    """Return an oracle that trains networks and keeps its labels in `folder`; raises UserError if it can't train."""
-    check(params, space, None, "--oracle-command")
-    return TrainingOracle(params, space, folder)

@@ -131,7 +131,7 @@ def sampler_of(name: str, space: Space, members: Archs | None, seed: int) -> sam
     """Return a sampler of the paths of a set, None for the whole space, by name."""
     whole = members is None or len(members) == space.size()
     if name == "fair" and whole and isinstance(space, ChoiceSpace) and space.free:
-        return samplers.fair_product(space, space.possible(), seed)
+        return samplers.fair_product(space.possible(), seed)
     if members is None:
         if name == "uniform":
             return samplers.uniform(space, seed)

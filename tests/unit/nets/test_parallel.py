@@ -119,7 +119,6 @@ def announce_some(rank: int, folder: Path, port: int, fails: bool) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     torch.set_num_threads(1)
-    assert parallel.launched()
     heard: list[int] = []
     with parallel.process_group():
         if parallel.leads():
@@ -147,7 +146,6 @@ def test_followers_do_not_wait_for_a_leader_that_failed(tmp_path: Path) -> None:
 
 def test_a_process_alone_leads_and_tells_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    assert not parallel.launched()
     with parallel.process_group():
         assert not torch.distributed.is_initialized()
         assert parallel.leads()

@@ -287,7 +287,7 @@ def test_a_space_that_is_called_as_a_benchmark_has_nothing_of_it(folder: Path) -
 def test_a_space_that_is_called_as_a_packaged_one_is_not_trained_as_it(folder: Path) -> None:
     (folder / "space.yaml").write_text(TEXT.replace("NAME", "fairnas"))
     with pytest.raises(UserError, match="can't be built here"):
-        description.training_oracle(description.load_params(None, {}), get_space("space.yaml"), folder / "answers")
+        load(space="space.yaml", labels_from="training")
 
 
 def test_a_command_of_answers_beside_the_result(folder: Path) -> None:
