@@ -66,10 +66,10 @@ class SupernetOracle:
 
     def accuracy(self, path: Sequence[int]) -> float:
         """Return one path's accuracy in percent."""
+        network = Network(self.supernet, tuple(path))
         if self.calibration:
-            with torch.inference_mode():
-                recalibrate(self.supernet, path, self.calibration)
-        return accuracy(Network(self.supernet, tuple(path)), self.batches)
+            recalibrate(network, self.calibration)
+        return accuracy(network, self.batches)
 
 
 @torch.inference_mode()
@@ -83,12 +83,12 @@ def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
     return 100 * hits / n
 
 
-def recalibrate(model: nn.Module, path: Sequence[int] | None, batches: Sequence[Tensor]) -> None:
-    """Replace a path's running statistics by the plain average over `batches` (Guo et al., 2020)."""
-    network = Network(model, tuple(path)) if path is not None and isinstance(model, Supernet) else model
+@torch.inference_mode()
+def recalibrate(network: nn.Module, batches: Sequence[Tensor]) -> None:
+    """Replace a network's running statistics by the plain average over `batches` (Guo et al., 2020)."""
     with torch.random.fork_rng(devices=[]):  # dropout before the classifier draws, and changes no statistics
         update_bn(batches, network)
-    model.eval()
+    network.eval()
 
 
 def supernet_judge(params: Params, space: Space, members: Archs | None, folder: Path) -> tuple[Oracle, str]:

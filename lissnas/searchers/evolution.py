@@ -33,16 +33,14 @@ class Limits:
         if not len(members):
             raise UserError("the shrunk space is empty: there is nothing to search")
         costs = space.costs(members)
+        limits = {name: limit for name, limit in vars(self).items() if limit is not None}
         inside = np.ones(len(members), bool)
-        for name, limit in (("flops", self.flops), ("params", self.params)):
-            if limit is None:
-                continue
+        for name, limit in limits.items():
             if name not in costs:
                 raise UserError(f"space {space.name} knows no {name}, so they can't be limited")
             inside &= costs[name] <= limit
         if not inside.any():
-            asked = [n for n, limit in (("flops", self.flops), ("params", self.params)) if limit is not None]
-            least = "; ".join(_smallest(costs, name) for name in asked)
+            least = "; ".join(_smallest(costs, name) for name in limits)
             raise UserError(f"no network of the shrunk space is within the limits; {least}")
         return members[inside]
 

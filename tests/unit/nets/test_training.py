@@ -22,6 +22,7 @@ from lissnas import (  # noqa: E402
 from lissnas.config import TrainingConfig  # noqa: E402
 from lissnas.core.errors import DamagedFile, UserError  # noqa: E402
 from lissnas.nets import images, samplers  # noqa: E402
+from lissnas.nets.base import Network  # noqa: E402
 from lissnas.nets.blocks import BatchNorm  # noqa: E402
 from lissnas.nets.evaluation import SupernetOracle, accuracy, recalibrate  # noqa: E402
 from lissnas.nets.images import Augmentation  # noqa: E402
@@ -419,7 +420,7 @@ def test_recalibrated_statistics_are_the_plain_average_over_batches() -> None:
     for _ in range(4):
         norm.train()(5 + torch.randn(8, 3, 4, 4))
     xs = batches()
-    recalibrate(norm, None, xs)
+    recalibrate(norm, xs)
     mean = torch.stack([x.mean(dim=(0, 2, 3)) for x in xs]).mean(dim=0)
     var = torch.stack([x.transpose(0, 1).flatten(1).var(dim=1) for x in xs]).mean(dim=0)
     torch.testing.assert_close(norm.running_mean, mean)
@@ -430,8 +431,8 @@ def test_recalibrated_statistics_are_the_plain_average_over_batches() -> None:
 
 def test_recalibration_of_leading_channels_is_the_same_average() -> None:
     norm, whole = BatchNorm(5), BatchNorm(3)
-    recalibrate(norm, None, batches())
-    recalibrate(whole, None, batches())
+    recalibrate(norm, batches())
+    recalibrate(whole, batches())
     torch.testing.assert_close(norm.running_mean[:3], whole.running_mean)  # type: ignore[index]
     torch.testing.assert_close(norm.running_var[:3], whole.running_var)  # type: ignore[index]
 
@@ -465,7 +466,7 @@ def test_a_path_is_judged_alike_whatever_was_judged_before(name: str) -> None:
     x = noise().plain("validation", 0, 40)[0]
 
     def logits(path: Any) -> Any:
-        recalibrate(model, path, batches())
+        recalibrate(Network(model, path), batches())
         with torch.inference_mode():
             return model(x, path)
 
@@ -482,7 +483,7 @@ def test_a_judged_path_is_as_good_as_its_recalibrated_network(trained: Any) -> N
     network = nets.network("nas_bench_macro", row, **SMALL)
     copy_weights(trained, network)
     data = noise()
-    recalibrate(network, None, [data.plain("train", first, 20)[0] for first in (0, 20)])
+    recalibrate(network, [data.plain("train", first, 20)[0] for first in (0, 20)])
     assert judge(trained, recalibration_batches=2).accuracy(row) == accuracy(network, data.batches("validation", 40))
 
 
