@@ -8,7 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,19 +46,20 @@ class Labels:
     repeats: IntArray
     """How many labels each value is the mean of."""
     metric: str
-    skipped: Mapping[str, int]
-    """Rows that gave no label: `empty` have no metric yet, `failed` say so in the column `status`."""
+    unlabelled: Mapping[str, Archs]
+    """Networks of rows without a label: `empty` have no metric yet, `failed` say so in the column `status`.
+
+    They may have a label in another row.
+    """
     negated: bool = False
     """Whether less of the metric is better, so that values are its negative."""
-    unlabelled: Mapping[str, Archs] = field(default_factory=dict)
-    """The networks of the rows that were skipped, by the same words; they may have a label in another row."""
 
     def describe(self) -> str:
         """Say in a line what was read."""
         again = int((self.repeats > 1).sum())
         parts = [f"{len(self.archs):,} networks with {self.metric} from {int(self.repeats.sum()):,} rows"]
         parts += [f"{again:,} of them the mean of several"] if again else []
-        parts += [f"{n:,} rows {why}" for why, n in self.skipped.items() if n]
+        parts += [f"{len(archs):,} rows {why}" for why, archs in self.unlabelled.items() if len(archs)]
         parts += [turned_round(self.metric)] if self.negated else []
         return "; ".join(parts)
 
@@ -120,7 +121,7 @@ def _labels(table: _Table, space: Space, metric: str | None, least: int) -> Labe
     empty = np.array([not text for text in cells], bool) & ~failed
     use = np.flatnonzero(~failed & ~empty)
     values = np.array([_value(table, i, name or "", cells[i]) for i in use.tolist()], np.float64)
-    skipped = {"empty": int(empty.sum()), "failed": int(failed.sum())}
+    unlabelled = {"empty": archs[empty], "failed": archs[failed]}
     networks, which = np.unique(archs[use], axis=0, return_inverse=True)
     which = which.reshape(-1)
     order = np.lexsort((values, which))  # so that the order of rows doesn't change a mean's last digit
@@ -130,7 +131,7 @@ def _labels(table: _Table, space: Space, metric: str | None, least: int) -> Labe
     count = len(networks) if sound else len(use)
     known = means if sound else values[np.isfinite(values)]
     if table.lines and name is not None and count < least:
-        left_out = ", ".join(f"{n:,} {why}" for why, n in skipped.items() if n)
+        left_out = ", ".join(f"{len(rows):,} {why}" for why, rows in unlabelled.items() if len(rows))
         table.say(
             None,
             f"{count:,} networks with a label in {len(use):,} usable rows"
@@ -141,8 +142,7 @@ def _labels(table: _Table, space: Space, metric: str | None, least: int) -> Labe
     table.raise_any()
     assert name is not None
     negated = less_is_better(space, name)
-    unlabelled = {"empty": archs[empty], "failed": archs[failed]}
-    return Labels(networks, -means if negated else means, repeats, name, skipped, negated, unlabelled)
+    return Labels(networks, -means if negated else means, repeats, name, unlabelled, negated)
 
 
 def read_archs(path: Path, space: Space) -> list[str]:

@@ -68,7 +68,11 @@ def test_networks_their_values_and_how_often(tmp_path: Path) -> None:
     assert (labels.archs == SPACE.enumerate()[:24]).all()
     assert labels.values.tolist() == [60 + i / 4 for i in range(24)]
     assert labels.repeats.tolist() == [1] * 24
-    assert (labels.metric, dict(labels.skipped), labels.negated) == ("acc", {"empty": 0, "failed": 0}, False)
+    assert (labels.metric, {why: len(archs) for why, archs in labels.unlabelled.items()}, labels.negated) == (
+        "acc",
+        {"empty": 0, "failed": 0},
+        False,
+    )
     assert labels.describe() == "24 networks with acc from 24 rows"
 
 
@@ -90,7 +94,7 @@ def test_empty_metrics_and_failed_trainings_are_skipped_and_counted(tmp_path: Pa
     rows[6] = rows[6].replace(",ok", ",Failed")
     labels = read(tmp_path, rows)
     assert len(labels.archs) == 21
-    assert dict(labels.skipped) == {"empty": 1, "failed": 2}
+    assert {why: len(archs) for why, archs in labels.unlabelled.items()} == {"empty": 1, "failed": 2}
     assert "1 rows empty; 2 rows failed" in labels.describe()
 
 
