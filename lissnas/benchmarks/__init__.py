@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,38 +34,16 @@ _TASK_METRIC = {
 }
 
 
-def _nasbench101() -> Benchmark:
-    space = get_space("nasbench101")
-    return Benchmark("nasbench101", space, _NB101, _APACHE, *tables.nasbench101())
-
-
-def _nas_bench_macro() -> Benchmark:
-    space = get_space("nas_bench_macro")
-    return Benchmark("nas_bench_macro", space, _NBMACRO, _APACHE, *tables.nas_bench_macro())
-
-
-def _transnas(space_name: str, task: str) -> Benchmark:
-    metric = _TASK_METRIC[task]
-    keys, values = tables.transnas(space_name, task)
-    point = 1.0 if metric.endswith("%") else 0.01
-    text = f"validation {metric}, at the last epoch"
-    return Benchmark(f"{space_name}/{task}", get_space(space_name), text, _MIT, keys, values, point)
-
-
-_REGISTRY: dict[str, Callable[[], Benchmark]] = {
-    "nasbench101": _nasbench101,
-    **{
-        f"{space}/{task}": partial(_transnas, space, task)
-        for space in ("transnas", "transnas_macro", "transnas_micro")
-        for task in tables.TASKS
-    },
-    "nas_bench_macro": _nas_bench_macro,
-}
+_NAMES = (
+    "nasbench101",
+    *(f"{space}/{task}" for space in ("transnas", "transnas_macro", "transnas_micro") for task in tables.TASKS),
+    "nas_bench_macro",
+)
 
 
 def names() -> list[str]:
     """Return the names of all benchmarks."""
-    return list(_REGISTRY)
+    return list(_NAMES)
 
 
 def space_of(name: str) -> str:
@@ -100,6 +77,15 @@ def get(name: str) -> Benchmark:
 
 @cache
 def _packaged(name: str) -> Benchmark:
-    if name not in _REGISTRY:
-        raise UnknownName("benchmark", name, _REGISTRY)
-    return _REGISTRY[name]()
+    if name not in _NAMES:
+        raise UnknownName("benchmark", name, _NAMES)
+    space = get_space(space_of(name))
+    if name == "nasbench101":
+        return Benchmark(name, space, _NB101, _APACHE, *tables.nasbench101())
+    if name == "nas_bench_macro":
+        return Benchmark(name, space, _NBMACRO, _APACHE, *tables.nas_bench_macro())
+    task = name.partition("/")[2]
+    metric = _TASK_METRIC[task]
+    keys, values = tables.transnas(space.name, task)
+    point = 1.0 if metric.endswith("%") else 0.01
+    return Benchmark(name, space, f"validation {metric}, at the last epoch", _MIT, keys, values, point)

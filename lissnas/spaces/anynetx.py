@@ -78,7 +78,6 @@ class AnyNetX(ChoiceSpace):
     """
 
     size_exact = False
-    cost_names = ("flops", "params")
 
     def __init__(
         self,
@@ -98,7 +97,6 @@ class AnyNetX(ChoiceSpace):
             self.spans[parameter] = slice(len(radix), len(radix) + positions)
             radix += [len(choices)] * positions
         super().__init__(name, radix, "AnyNetX of RegNet (Radosavovic et al., 2020)")
-        self.n_features = 8 * stages + 3
 
     # -- the rules ---------------------------------------------------------------------------
     @property
@@ -115,15 +113,8 @@ class AnyNetX(ChoiceSpace):
         return ok
 
     def size(self) -> int:
-        """Return the number of descriptions, by combinatorics."""
-        total = 1
-        for parameter, choices in self.values._asdict().items():
-            positions = 1 if parameter in self.shared else self.stages
-            if parameter in self.ordered:
-                total *= math.comb(len(choices) + positions - 1, positions)
-            else:
-                total *= len(choices) ** positions
-        return total
+        """Return the number of descriptions."""
+        return self.count_product(self.possible())
 
     def count_product(self, allowed: BoolArray) -> int:
         """Return how many descriptions have no choice but the allowed ones."""

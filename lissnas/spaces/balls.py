@@ -149,15 +149,12 @@ class Balls:
         rng = stream(0, "size of balls", self.space.name)
         mean = sum(float(self._weighted(min(n - lo, 1 << 16), rng)[1].sum()) for lo in range(0, n, 1 << 16)) / n
         error = math.sqrt(math.log(2 / (1 - CONFIDENCE)) / (2 * n))
-        low = max(mean - error, self._largest / self.volume)
+        # The largest ball alone, if all its rows are networks.
+        largest = float(self._volumes.max()) if self.space.free else 0.0
+        low = max(mean - error, largest / self.volume)
         return Size(
             round(mean * self.volume), math.floor(low * self.volume), math.ceil(min(1.0, mean + error) * self.volume)
         )
-
-    @property
-    def _largest(self) -> float:
-        """What one ball has at least, where all its rows are networks."""
-        return float(self._volumes.max()) if self.space.free else 0.0
 
     @cached_property
     def _disjoint(self) -> bool:

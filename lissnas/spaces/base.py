@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, TypeAlias
+from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 from numpy.random import Generator
@@ -39,15 +40,14 @@ class Space(ABC):
     equal in function, as each space says), different keys mean different ones. All methods take
     and give `(n, genome_len)` int8 matrices of *canonical* rows: one form for each network.
 
-    A subclass says its `name`, `genome_len`, `n_features`, `max_edits`, and fills in the abstract
-    methods; `lissnas.testing.SpaceSuite` tests it.
+    A subclass sets `name`, `genome_len`, `max_edits` and fills in the abstract methods;
+    `lissnas.testing.SpaceSuite` tests it.
     """
 
     name: str
     source: str = ""
     """Where the space comes from, for people."""
     genome_len: int
-    n_features: int
     max_edits: int
     """The total edit distance available: how many slots an edit can change (paper, section 4.2)."""
     kinds: tuple[str, ...] = ()
@@ -56,8 +56,16 @@ class Space(ABC):
     """Whether `size()` counts distinct networks; if not, it counts descriptions."""
     slot_choices: tuple[int, ...] = ()
     """How many choices each decision has that `slots` gives."""
-    cost_names: ClassVar[tuple[str, ...]] = ()
-    """The costs that `costs` knows, e.g. ``("flops", "params")``."""
+
+    @cached_property
+    def n_features(self) -> int:
+        """How many columns `encode` gives."""
+        return int(self.encode(np.empty((0, self.genome_len), np.int8)).shape[1])
+
+    @cached_property
+    def cost_names(self) -> tuple[str, ...]:
+        """The costs that `costs` knows, e.g. ``("flops", "params")``."""
+        return tuple(self.costs(np.empty((0, self.genome_len), np.int8)))
 
     @abstractmethod
     def size(self) -> int:
@@ -228,7 +236,12 @@ def is_in(keys: Keys, sorted_keys: Keys) -> BoolArray:
     return np.asarray(sorted_keys[at] == keys)
 
 
-def first_of(race: FloatArray, k: IntArray) -> BoolArray:
-    """Return which entries of each row are among its `k[i]` smallest, `k` 1 or more; of equal ones all."""
+def draw_slots(rate: FloatArray | IntArray, k: IntArray, rng: Generator) -> BoolArray:
+    """Draw `k[i]` different slots of row i, 1 or more, each next one in proportion to its rate, `(n, slots)`.
+
+    A slot of rate 0 is never drawn, so that a row with fewer others has fewer.
+    """
+    with np.errstate(divide="ignore"):
+        race = rng.exponential(size=rate.shape) / rate
     last = np.sort(race, axis=1)[np.arange(len(race)), np.minimum(k, race.shape[1]) - 1]
-    return np.asarray(race <= last[:, None])
+    return np.asarray((race <= last[:, None]) & (rate > 0))

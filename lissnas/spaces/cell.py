@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from lissnas.spaces import base
 from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, Keys, Space
-from lissnas.spaces.cell_features import cell_features, n_cell_features
-from lissnas.spaces.cell_notation import EDGE, HEAD, INTERIOR, N_EDGES, TAIL, V, format_cells, parse_cells
-from lissnas.spaces.edge_cell_parts import Bits, prune
+from lissnas.spaces.cell_features import cell_features
+from lissnas.spaces.cell_notation import HEAD, INTERIOR, N_EDGES, TAIL, V, format_cells, parse_cells
+from lissnas.spaces.edge_cell_parts import NOWHERE, Bits, edge_sets, moved_edges, vertex_orders, why_no_cell
 
 CHUNK = 1 << 22
 """Look-ups made at once when all edits of many cells are tried."""
@@ -72,7 +72,6 @@ class CellSpace(Space):
         self.genome_len = N_EDGES + INTERIOR
         self.max_edits = vertices * (vertices - 1) // 2 + vertices - 2
         self.slot_choices = (self.n_ops,) * INTERIOR
-        self.n_features = n_cell_features(self.n_ops) + len(self.cost_names)
         self._word: type[np.unsignedinteger[Any]] = np.uint32 if self.labellings << N_EDGES <= 1 << 32 else np.uint64
 
     # -- labellings: the operations of the five interior vertices as one number ----------------
@@ -88,13 +87,13 @@ class CellSpace(Space):
 
     @cached_property
     def _orders(self) -> IntArray:
-        """All orders of the interior vertices: `orders[q, i]` is where vertex i + 1 goes, `(120, 5)`."""
-        return np.array(list(itertools.permutations(range(1, V - 1))))
+        """All orders of the interior vertices: `orders[q, v]` is where vertex v goes, `(120, 7)`."""
+        return vertex_orders(V)
 
     @cached_property
     def _relabel(self) -> IntArray:
         """Labelling after each order, `(120, labellings)`."""
-        weights = self._place[self._orders - 1]
+        weights = self._place[self._orders[:, 1:-1] - 1]
         moved: IntArray = weights @ self._digits.T
         return moved
 
@@ -116,16 +115,8 @@ class CellSpace(Space):
     # -- the tables ------------------------------------------------------------------------------
     @cached_property
     def _tables(self) -> _Tables:
-        kept, vertices = prune(np.arange(1 << N_EDGES, dtype=np.uint32), V)
-        few = np.bitwise_count(kept) <= self.max_edges
-        valid = (vertices & 1 != 0) & (vertices >> (V - 1) & 1 != 0) & few
-        valid &= np.bitwise_count(vertices) <= self.vertices
-        pruned, first, inverse = np.unique(kept[valid], return_index=True, return_inverse=True)
-        index = np.full(1 << N_EDGES, -1, np.int32)
-        index[valid] = inverse
-        used = vertices[valid][first]
-
-        moved = _relabel_edges(pruned, self._orders)  # (orders, p), ascending orders or all ones
+        pruned, used, index = edge_sets(V, self.max_edges, self.vertices)
+        moved = moved_edges(pruned, self._orders)  # (orders, p)
         least = moved.min(axis=0)
         canonical = np.full((len(pruned), self.labellings), np.iinfo(self._word).max, self._word)
         rows = max(1, CHUNK // self.labellings)
@@ -135,7 +126,7 @@ class CellSpace(Space):
                 packed = self._packed(least[at, None], self._relabel[q][self._blank[used[at]]])
                 canonical[at] = np.minimum(canonical[at], packed)
 
-        row, order = np.nonzero((moved != np.iinfo(np.uint32).max).T)
+        row, order = np.nonzero((moved != NOWHERE).T)
         start = np.searchsorted(row, np.arange(len(pruned) + 1))
         return _Tables(pruned, used, index, canonical, start, moved[order, row], order.astype(np.int16))
 
@@ -190,16 +181,8 @@ class CellSpace(Space):
         edges, labels = self._pack(archs)
         keys, ok = self._look_up(edges, labels)
         if not ok.all():
-            base.raise_first(~ok, self._reason(int(edges[np.argmin(ok)])))
+            base.raise_first(~ok, why_no_cell(int(edges[np.argmin(ok)]), V, self.max_edges, self.vertices))
         return keys.astype(np.uint64)
-
-    def _reason(self, edges: int) -> str:
-        (kept,), (vertices,) = prune(np.array([edges], np.uint32), V)
-        if not vertices & 1:
-            return "no path leads from the input to the output"
-        if int(vertices).bit_count() > self.vertices:
-            return f"{int(vertices).bit_count()} vertices after pruning, at most {self.vertices} allowed"
-        return f"{int(kept).bit_count()} edges after pruning, at most {self.max_edges} allowed"
 
     # -- the protocol ----------------------------------------------------------------------------
     def size(self) -> int:
@@ -306,9 +289,7 @@ class CellSpace(Space):
         rate = np.repeat([1.0, self.n_ops - 1.0], [N_EDGES, INTERIOR])
         if kind is not None:
             rate[slice(None, N_EDGES) if kind == "operation" else slice(N_EDGES, None)] = 0
-        with np.errstate(divide="ignore"):
-            race = rng.exponential(size=(len(own), len(rate))) / rate
-        chosen = base.first_of(race, edits) & (rate > 0)
+        chosen = base.draw_slots(np.broadcast_to(rate, (len(own), len(rate))), edits, rng)
         flips = (chosen[:, :N_EDGES] << np.arange(N_EDGES)).sum(axis=1).astype(np.uint32)
         step = rng.integers(1, max(self.n_ops, 2), (len(own), INTERIOR)) * chosen[:, N_EDGES:]
         keys, ok = self._look_up(edges ^ flips, self._shift[labels, step @ self._place])
@@ -349,29 +330,8 @@ def adjacency(archs: Archs) -> NDArray[np.int8]:
 
 def table_bytes(n_ops: int, max_edges: int, vertices: int) -> int:
     """Return about how much memory the tables of such a space take while they are made."""
-    edges = np.arange(1 << N_EDGES, dtype=np.uint32)
-    kept, used = prune(edges, V)
-    fits = (kept == edges) & (used & 1 != 0) & (np.bitwise_count(kept) <= max_edges)
-    sets = int((fits & (np.bitwise_count(used) <= vertices)).sum())
+    sets = len(edge_sets(V, max_edges, vertices)[0])
     labellings = n_ops**INTERIOR
     word = 4 if labellings << N_EDGES <= 1 << 32 else 8
     total: int = sets * (labellings * word + 120 * 4) + 3 * 4 * labellings**2 + 250 * 8 * labellings
     return total
-
-
-def _relabel_edges(edges: Bits, orders: IntArray) -> Bits:
-    """Return edge sets with interior vertices moved by each order, `(orders, n)`.
-
-    Where an edge would lead backwards there is no such form, and all bits are set.
-    """
-    out = np.zeros((len(orders), len(edges)), np.uint32)
-    for q, order in enumerate(orders):
-        to = [0, *(int(v) for v in order), V - 1]
-        backward = np.uint32(0)
-        for (i, j), e in EDGE.items():
-            if to[i] < to[j]:
-                out[q] |= (edges >> np.uint32(e) & 1) << np.uint32(EDGE[to[i], to[j]])
-            else:
-                backward |= np.uint32(1 << e)
-        out[q][edges & backward != 0] = np.iinfo(np.uint32).max
-    return out

@@ -22,15 +22,8 @@ FAR = 99
 Column = NDArray[np.int16]
 
 
-def n_cell_features(n_ops: int) -> int:
-    """Return how many columns `cell_features` gives."""
-    slots = 21 + 5 * n_ops
-    shape = 7 + 3 * n_ops
-    return slots + shape + 7 + 6 * n_ops + (n_ops * n_ops + 2 * n_ops)
-
-
 def cell_features(archs: Archs, n_ops: int) -> Features:
-    """Return `(n, n_cell_features)`: edges, one-hot operations, shape, path and edge-type counts."""
+    """Return `(n, columns)`: edges, one-hot operations, shape, path and edge-type counts."""
     tail, head = np.triu_indices(V, 1)
     wide = np.ascontiguousarray(archs.T).astype(np.int16)
     edge = {(int(i), int(j)): wide[e] for e, (i, j) in enumerate(zip(tail, head, strict=True))}
@@ -38,7 +31,8 @@ def cell_features(archs: Archs, n_ops: int) -> Features:
     has = {(v, op): ((wide[20 + v] == op) & used[v]).astype(np.int16) for v in INTERIOR for op in range(n_ops)}
     columns = [*edge.values(), *has.values()]
     columns += _shape(edge, has, used, n_ops)
-    columns += _path_lengths(edge)
+    by_length = _paths_by_uses(edge, {v: np.ones_like(wide[0]) for v in INTERIOR})
+    columns += [*by_length, sum_(by_length)]
     for op in range(n_ops):
         columns += _paths_by_uses(edge, {v: has[v, op] for v in INTERIOR})
     columns += _edge_types(edge, has, n_ops)
@@ -85,18 +79,8 @@ def _extreme_path(edge: dict[tuple[int, int], Column], weight: dict[int, Column]
     return total[-1]
 
 
-def _path_lengths(edge: dict[tuple[int, int], Column]) -> list[Column]:
-    """Return how many paths have 1 to 6 edges, and how many there are."""
-    zero = np.zeros_like(edge[0, 1])
-    count = [[zero + 1] + [zero] * (V - 1)]
-    for v in range(1, V):
-        longer = [sum_([count[i][k] * edge[i, v] for i in range(v)]) for k in range(V - 1)]
-        count.append([zero, *longer])
-    return [*count[-1][1:], sum_(count[-1])]
-
-
 def _paths_by_uses(edge: dict[tuple[int, int], Column], uses: dict[int, Column]) -> list[Column]:
-    """Return how many paths pass 0 to 5 vertices of one operation."""
+    """Return how many paths pass 0 to 5 of the vertices that are in use."""
     zero = np.zeros_like(edge[0, 1])
     count = [[zero + 1] + [zero] * (V - 2)]
     for v in range(1, V):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -39,8 +39,9 @@ class Stage(NamedTuple):
 class Skeleton:
     """What all networks of a chain have in common, from the stem to the classifier.
 
-    A 3x3 convolution to `stem` channels, after it (where `first` is not 0) a separable convolution to
-    `first` channels; the stages; a 1x1 convolution to `last` channels, global pooling, classifier.
+    A 3x3 convolution to `stem` channels, after it (if `first` is not 0) a separable convolution to
+    `first` channels; the stages; a 1x1 convolution to `last` channels, global pooling, (if `hidden`
+    is not 0) a linear layer without bias to `hidden` features, classifier.
     """
 
     image: int
@@ -50,6 +51,7 @@ class Skeleton:
     stages: tuple[Stage, ...]
     last: int
     first: int = 0
+    hidden: int = 0
     bias: bool = True
 
     @property
@@ -76,19 +78,16 @@ class ChainSpace(ChoiceSpace):
     A subclass says with `operation_costs` what each choice costs; the rest follows.
     """
 
-    cost_names = ("flops", "params")
-
     def __init__(self, name: str, radix: Sequence[int], skeleton: Skeleton, source: str) -> None:
         super().__init__(name, radix, source)
         self.skeleton = skeleton
-        self.n_features += len(skeleton.stages) * int(self.radix.max()) + len(self.cost_names)
 
     @abstractmethod
     def operation_costs(self, choice: int, layer: Layer, side: int) -> IntArray:
         """Return multiply-adds and parameters of a choice in a layer whose input has `side`² pixels."""
 
     @cached_property
-    def _costs(self) -> tuple[list[IntArray], IntArray]:
+    def cost_tables(self) -> tuple[Sequence[IntArray], IntArray]:
         """By layer a table of choices, and what all networks share; multiply-adds, parameters."""
         s = self.skeleton
         side = half(s.image, s.stem_stride)
@@ -100,12 +99,8 @@ class ChainSpace(ChoiceSpace):
             tables.append(np.array([self.operation_costs(c, layer, side) for c in range(n_choices)]))
             side = half(side, layer.stride)
         shared += convolution(1, s.stages[-1].outputs, s.last, side)
-        return tables, shared + np.array([s.last * s.classes, (s.last + s.bias) * s.classes])
-
-    def costs(self, archs: Archs) -> Mapping[str, IntArray]:
-        """Return multiply-adds of convolutions and classifier, and parameters, of the full-size network."""
-        self.check_rows(archs)
-        return summed_costs(archs, *self._costs)
+        weights = s.last * s.hidden + (s.hidden or s.last) * s.classes
+        return tables, shared + np.array([weights, weights + s.bias * s.classes])
 
     def encode(self, archs: Archs) -> Features:
         """Return one-hot choices, their counts in all and by stage, and costs."""
@@ -116,16 +111,6 @@ class ChainSpace(ChoiceSpace):
     def counted_spans(self) -> Sequence[slice]:
         """All layers, and those of each stage."""
         return (slice(None), *self.skeleton.spans)
-
-
-def summed_costs(archs: Archs, tables: Sequence[IntArray], shared: IntArray) -> Mapping[str, IntArray]:
-    """Return the costs that all networks share, and those of each position's choice by its table."""
-    flops = np.full(len(archs), shared[0], np.int64)
-    params = np.full(len(archs), shared[1], np.int64)
-    for column, table in zip(archs.T, tables, strict=True):
-        flops += table[column, 0]
-        params += table[column, 1]
-    return {"flops": flops, "params": params}
 
 
 def half(side: int, stride: int) -> int:

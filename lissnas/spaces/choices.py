@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,8 @@ from lissnas.core.errors import InvalidArchitecture
 from lissnas.spaces import base
 from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, Keys, Space
 
+CHUNK = 1 << 18
+"""Rows listed at once."""
 MUTATE_CHUNK = 1 << 17
 """Rows edited at once."""
 
@@ -37,17 +39,22 @@ class ChoiceSpace(Space):
         self.genome_len = len(radix)
         self.slot_choices = tuple(int(r) for r in radix)
         self.max_edits = len(radix) - len(self.fixed)
-        self.n_features = int(self.radix.sum()) + int(self.radix.max())
-        self.exact_keys = math.prod(map(int, radix)) <= 2**64
+        self.n_rows = math.prod(map(int, radix))
+        self.exact_keys = self.n_rows <= 2**64
 
     # -- what a subclass changes -------------------------------------------------------------
     def valid(self, rows: Archs) -> BoolArray:
         """Return which rows (digits already in range) describe a network of the space."""
         return np.ones(len(rows), bool)
 
-    def canonical(self, rows: Archs) -> Archs:
-        """Return the one form that stands for each row's network."""
-        return rows
+    def why_not(self, row: Archs) -> str:
+        """Return in words why a row is not valid."""
+        return f"not a network of {self.name}"
+
+    @cached_property
+    def cost_tables(self) -> tuple[Sequence[IntArray], IntArray] | None:
+        """By position `(choices, 2)` multiply-adds and parameters of each choice, and what all networks share."""
+        return None
 
     def variants(self, rows: Archs) -> Archs:
         """Return all forms of each network, `(n, k, genome_len)`; forms may repeat to fill k."""
@@ -62,6 +69,8 @@ class ChoiceSpace(Space):
 
         Digits must be in range; where a row is no network its form means nothing.
         """
+        if self.free:
+            return rows, np.ones(len(rows), bool)
         ok = self.valid(rows)
         out = rows.copy()
         out[ok] = self.canonical(rows[ok])
@@ -76,11 +85,12 @@ class ChoiceSpace(Space):
 
     @cached_property
     def _listing(self) -> Archs:
-        total = math.prod(map(int, self.radix))
+        total = self.n_rows
         if total > base.LISTABLE:
             return super().enumerate()
-        rows = self.unkey(np.arange(total, dtype=np.uint64))
-        return rows[self._is_canonical(rows)]
+        parts = (np.arange(lo, min(lo + CHUNK, total), dtype=np.uint64) for lo in range(0, total, CHUNK))
+        rows = map(self.unkey, parts)
+        return np.concatenate([part if self.free else part[self._is_canonical(part)] for part in rows])
 
     def unkey(self, keys: Keys) -> Archs:
         """Return the rows that keys stand for."""
@@ -95,21 +105,22 @@ class ChoiceSpace(Space):
         return keys
 
     def _is_canonical(self, rows: Archs) -> BoolArray:
-        return np.asarray(self.valid(rows) & (self.canonical(rows) == rows).all(axis=1))
+        kept, ok = self.networks(rows)
+        return np.asarray(ok & (kept == rows).all(axis=1))
 
     def enumerate(self) -> Archs:
         """Return every architecture once, in the order of keys."""
         return self._listing.copy()
 
     def size(self) -> int:
-        """Return the number of distinct architectures: a product, or by listing where rules narrow it."""
-        return math.prod(map(int, self.radix)) if self.free else len(self._listing)
+        """Return the number of networks, by listing if rules narrow the product; of rows if `size_exact` is False."""
+        return len(self._listing) if self.size_exact and not self.free else self.n_rows
 
     @property
     def free(self) -> bool:
         """Whether every row is a network of its own: no rule narrows the product."""
         cls = type(self)
-        return cls.valid is ChoiceSpace.valid and cls.canonical is ChoiceSpace.canonical
+        return cls.valid is ChoiceSpace.valid and cls.canonical is Space.canonical
 
     def count_product(self, allowed: BoolArray) -> int | None:
         """Return how many networks have no choice but the allowed ones; None where only a listing would tell.
@@ -135,15 +146,13 @@ class ChoiceSpace(Space):
         """Return the mixed-radix number of each row's canonical form."""
         self.check_rows(archs)
         base.raise_first(((archs < 0) | (archs >= self.radix)).any(axis=1), "a choice is out of range")
-        base.raise_first(~self.valid(archs), f"not a network of {self.name}")
+        self._check_valid(archs)
         return self._raw_key(self.canonical(archs))
 
-    @cached_property
-    def _moves(self) -> tuple[IntArray, IntArray]:
-        """Position and step (added modulo the radix) of every single edit."""
-        position = np.repeat(np.arange(self.genome_len), self._n_steps)
-        step = np.concatenate([np.arange(1, n + 1) for n in self._n_steps])
-        return position, step
+    def _check_valid(self, rows: Archs) -> None:
+        bad = ~self.valid(rows)
+        if bad.any():
+            base.raise_first(bad, self.why_not(rows[np.argmax(bad)]))
 
     @cached_property
     def _n_steps(self) -> IntArray:
@@ -154,19 +163,22 @@ class ChoiceSpace(Space):
 
     def neighbors(self, archs: Archs) -> tuple[Archs, IntArray]:
         """Return all networks of which some form differs at one position from some form of the row."""
-        own = self.key(archs)
-        forms = self.variants(archs)
-        position, step = self._moves
-        n, k, length = forms.shape
-        rows = np.repeat(forms[:, :, None, :], len(position), axis=2)
-        move = np.arange(len(position))
-        rows[:, :, move, position] = (rows[:, :, move, position] + step) % self.radix[position]
-        rows = rows.reshape(-1, length)
-        parents = np.repeat(np.arange(n), k * len(position))
-        ok = self.valid(rows)
-        rows, parents = self.canonical(rows[ok]), parents[ok]
-        keep = base.distinct_children(parents, self._raw_key(rows), own)
-        return rows[keep], parents[keep]
+        own, kept = self.key(archs), self.canonical(archs)
+        found, parents = [np.empty((0, self.genome_len), np.int8)], [np.empty(0, np.int64)]
+        for p, n_steps in enumerate(self._n_steps.tolist()):
+            forms, at = self._forms_to_edit(kept, p)
+            edited = np.repeat(forms[:, :, None], n_steps, axis=2)
+            edited[..., p] = (edited[..., p] + np.arange(1, n_steps + 1)) % self.radix[p]
+            rows, ok = self.networks(edited.reshape(-1, self.genome_len))
+            found.append(rows[ok])
+            parents.append(np.repeat(at, forms.shape[1] * n_steps)[ok])
+        children, parent = np.concatenate(found), np.concatenate(parents)
+        keep = base.distinct_children(parent, self._raw_key(children), own)
+        return children[keep], parent[keep]
+
+    def _forms_to_edit(self, rows: Archs, position: int) -> tuple[Archs, IntArray]:
+        """Return the forms `(m, k, genome_len)` in which an edit may change a position, and the row of each `m`."""
+        return self.variants(rows), np.arange(len(rows))
 
     def distance(self, a: Archs, b: Archs) -> IntArray:
         """Return the exact edit distance of row i of `a` and row i of `b`."""
@@ -201,13 +213,22 @@ class ChoiceSpace(Space):
         forms = self.variants(archs)
         rows = forms[np.arange(len(forms)), rng.integers(0, forms.shape[1], len(forms))]
         # Uniform over single edits: a position with more choices is drawn more often.
-        with np.errstate(divide="ignore"):
-            race = rng.exponential(size=rows.shape) / self._n_steps
-        chosen = base.first_of(race, edits) & (self._n_steps > 0)
+        chosen = base.draw_slots(np.broadcast_to(self._n_steps, rows.shape), edits, rng)
         step = rng.integers(1, np.maximum(self.radix, 2), rows.shape)
         at = np.nonzero(chosen)
         rows[at] = (rows[at] + step[at]) % self.radix[at[1]]
         return rows
+
+    def costs(self, archs: Archs) -> Mapping[str, IntArray]:
+        """Return multiply-adds of convolutions and classifier, and parameters, if `cost_tables` has them."""
+        self.check_rows(archs)
+        if self.cost_tables is None:
+            return {}
+        tables, shared = self.cost_tables
+        total = np.tile(shared, (len(archs), 1))
+        for column, table in zip(archs.T, tables, strict=True):
+            total += table[column]
+        return dict(zip(("flops", "params"), total.T, strict=True))
 
     @cached_property
     def _hot(self) -> tuple[IntArray, Archs]:
@@ -260,7 +281,7 @@ class ChoiceSpace(Space):
             text, top = chr(codes[row, at]), int(self.radix[at]) - 1
             raise InvalidArchitecture(row, f"position {at} is {text!r}, expected 0 to {top}")
         rows = (codes - ord("0")).astype(np.int8)
-        base.raise_first(~self.valid(rows), f"not a network of {self.name}")
+        self._check_valid(rows)
         return self.canonical(rows)
 
 

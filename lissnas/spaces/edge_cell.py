@@ -20,7 +20,17 @@ from numpy.typing import NDArray
 from lissnas.core.errors import UserError
 from lissnas.spaces import base
 from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, Keys, Space
-from lissnas.spaces.edge_cell_parts import Bits, distance, edge_features, n_edge_features, prune
+from lissnas.spaces.edge_cell_parts import (
+    NOWHERE,
+    Bits,
+    cycle_starts,
+    distance,
+    edge_features,
+    edge_sets,
+    moved_edges,
+    vertex_orders,
+    why_no_cell,
+)
 
 DIGITS = b"0123456789abcdefghijklmnopqrstuvwxyz"
 """The character of each operation in the notation, 0 for no edge."""
@@ -60,7 +70,6 @@ class EdgeCellSpace(Space):
         self.genome_len = self.max_edits = len(self.tail)
         self.slot_choices = (self.n_ops + 1,) * self.genome_len
         self.kinds = ("edge", "operation") if self.n_ops > 1 else ("edge",)
-        self.n_features = n_edge_features(vertices, self.n_ops)
         if (self.n_ops + 1) ** self.genome_len > 2**64 or self.n_ops >= len(DIGITS):
             raise UserError(
                 f"{self.n_ops} operations on the {self.genome_len} edges of {vertices} vertices: keys of more than "
@@ -70,9 +79,7 @@ class EdgeCellSpace(Space):
     # -- orders of the interior vertices and edge sets ---------------------------------------------
     @cached_property
     def _orders(self) -> IntArray:
-        """Where each vertex goes, `(q, vertices)`; the identity comes first."""
-        last = self.vertices - 1
-        return np.array([(0, *order, last) for order in itertools.permutations(range(1, last))])
+        return vertex_orders(self.vertices)
 
     @cached_property
     def _slot(self) -> IntArray:
@@ -94,24 +101,10 @@ class EdgeCellSpace(Space):
 
     @cached_property
     def _tables(self) -> _Tables:
-        every = np.arange(1 << self.genome_len, dtype=np.uint32)
-        kept, used = prune(every, self.vertices)
-        valid = (used & 1 != 0) & (np.bitwise_count(kept) <= self.max_edges)
-        pruned, inverse = np.unique(kept[valid], return_inverse=True)
-        index = np.full(len(every), -1, np.int32)
-        index[valid] = inverse
-
-        legal = np.zeros((len(self._orders), len(pruned)), bool)
-        moved = np.full(legal.shape, np.iinfo(np.uint32).max, np.uint32)
-        for q, (order, source) in enumerate(zip(self._orders, self._source, strict=True)):
-            backward = int(sum(1 << e for e in np.flatnonzero(order[self.tail] > order[self.head]).tolist()))
-            legal[q] = pruned & np.uint32(backward) == 0
-            to = np.zeros_like(pruned)
-            for e, old in enumerate(source.tolist()):
-                to |= (pruned >> np.uint32(old) & np.uint32(1)) << np.uint32(e)
-            moved[q, legal[q]] = to[legal[q]]
-        least = moved.min(axis=0, initial=np.iinfo(np.uint32).max)
-        return _Tables(index, pruned, legal, moved == least, np.flatnonzero(least == pruned))
+        pruned, _, index = edge_sets(self.vertices, self.max_edges, self.vertices)
+        moved = moved_edges(pruned, self._orders)
+        least = moved.min(axis=0, initial=NOWHERE)
+        return _Tables(index, pruned, moved != NOWHERE, moved == least, np.flatnonzero(least == pruned))
 
     def _edge_sets(self, rows: Archs) -> Bits:
         edges = np.zeros(len(rows), np.uint32)
@@ -133,11 +126,10 @@ class EdgeCellSpace(Space):
         t = self._tables
         at = t.index[self._edge_sets(rows)]
         ok = at >= 0
-        best = rows * self._bits(t.pruned[at])
-        keys = self._raw_key(best)
+        pruned = rows * self._bits(t.pruned[at])
         ties = t.best[:, at]
         first = ties.argmax(axis=0)
-        pruned, best = best, np.take_along_axis(best, self._source[first], axis=1)
+        best = np.take_along_axis(pruned, self._source[first], axis=1)
         keys = self._raw_key(best)
         for q in np.flatnonzero(ties.sum(axis=1)).tolist():
             tied = np.flatnonzero(ties[q] & (first != q))
@@ -165,9 +157,8 @@ class EdgeCellSpace(Space):
         base.raise_first(((archs < 0) | (archs > self.n_ops)).any(axis=1), f"an edge is not 0 to {self.n_ops}")
         rows, keys, ok = self.settle(archs)
         if not ok.all():
-            kept, used = prune(self._edge_sets(archs[~ok][:1]), self.vertices)
-            few = f"{int(kept[0]).bit_count()} edges after pruning, at most {self.max_edges} allowed"
-            base.raise_first(~ok, few if used[0] & 1 else "no path leads from the input to the output")
+            (edges,) = self._edge_sets(archs[~ok][:1]).tolist()
+            base.raise_first(~ok, why_no_cell(edges, self.vertices, self.max_edges, self.vertices))
         return rows, keys
 
     @cached_property
@@ -175,17 +166,14 @@ class EdgeCellSpace(Space):
         """Burnside's count: for each least edge set, ways to put operations on it but for its symmetries."""
         t = self._tables
         edges, symmetries = t.pruned[t.own], t.best[:, t.own]
-        count: dict[tuple[int, int], int] = {}
+        by_group: dict[int, int] = {}
         order_of = symmetries.sum(axis=0)
-        for q, source in enumerate(self._source.tolist()):
+        for q, source in enumerate(self._source):
             at = np.flatnonzero(symmetries[q])
-            cycles = np.bitwise_count(edges[at] & np.uint32(_representatives(source)))
+            cycles = self._bits(edges[at])[:, cycle_starts(source)].sum(axis=1)
             pairs, times = np.unique(np.stack([order_of[at], cycles]), axis=1, return_counts=True)
             for (group, n), k in zip(pairs.T.tolist(), times.tolist(), strict=True):
-                count[group, n] = count.get((group, n), 0) + k
-        by_group: dict[int, int] = {}
-        for (group, n), k in count.items():
-            by_group[group] = by_group.get(group, 0) + k * self.n_ops**n
+                by_group[group] = by_group.get(group, 0) + k * self.n_ops**n
         return sum(total // group for group, total in by_group.items())
 
     def size(self) -> int:
@@ -293,9 +281,7 @@ class EdgeCellSpace(Space):
         there = forms > 0
         clear, change = kind != "operation", kind != "edge"
         rate = np.where(there, clear * 1.0 + change * (self.n_ops - 1), clear * float(self.n_ops))
-        with np.errstate(divide="ignore"):
-            race = rng.exponential(size=rate.shape) / rate
-        chosen = base.first_of(race, edits) & (rate > 0)
+        chosen = base.draw_slots(rate, edits, rng)
         # A step to another digit, 0 included or not, as the kind of edit has it.
         new = (forms + rng.integers(1, self.n_ops + 1, rate.shape)) % (self.n_ops + 1)
         if kind == "operation":
@@ -325,16 +311,3 @@ class EdgeCellSpace(Space):
         known = ", ".join(f"{DIGITS[i + 1 : i + 2].decode()} {op}" for i, op in enumerate(self.ops))
         base.raise_first((rows < 0).any(axis=1), f"an edge is not 0 (none), {known}")
         return self.canonical(rows)
-
-
-def _representatives(permutation: Sequence[int]) -> int:
-    """Return the first element of each cycle, as bits."""
-    seen, bits = set[int](), 0
-    for start in range(len(permutation)):
-        if start not in seen:
-            bits |= 1 << start
-        at = start
-        while at not in seen:
-            seen.add(at)
-            at = permutation[at]
-    return bits

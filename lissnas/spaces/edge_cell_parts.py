@@ -1,6 +1,9 @@
-"""Arithmetic of cells with operations on edges: pruning, edit distance, features."""
+"""Edge sets of cells; edit distance and features of cells with operations on edges."""
 
 from __future__ import annotations
+
+import itertools
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +14,8 @@ Bits = NDArray[np.uint32]
 Masks = NDArray[np.uint8]
 PAIRS = 1 << 16
 """Pairs of cells and orders that are compared at once."""
+NOWHERE = np.uint32(np.iinfo(np.uint32).max)
+"""What stands for an edge set in an order in which an edge would lead backward."""
 NO_PATH = 99
 """Length of a path that does not exist, where the shortest is wanted."""
 
@@ -31,6 +36,59 @@ def prune(edges: Bits, vertices: int) -> tuple[Bits, Bits]:
     used = ahead & back
     inside = [sum(1 << e for e, i, j in slots if s >> i & 1 and s >> j & 1) for s in range(1 << vertices)]
     return edges & np.array(inside, np.uint32)[used], used
+
+
+@cache
+def edge_sets(vertices: int, max_edges: int, max_vertices: int) -> tuple[Bits, Bits, NDArray[np.int32]]:
+    """Return every pruned edge set that is small enough, ascending; the vertices that each uses, as bits; and an index.
+
+    The index has for each raw edge set the row of what pruning leaves of it, -1 if it is no cell.
+    """
+    kept, used = prune(np.arange(1 << vertices * (vertices - 1) // 2, dtype=np.uint32), vertices)
+    valid = (used & 1 != 0) & (np.bitwise_count(kept) <= max_edges) & (np.bitwise_count(used) <= max_vertices)
+    pruned, first, inverse = np.unique(kept[valid], return_index=True, return_inverse=True)
+    index = np.full(len(kept), -1, np.int32)
+    index[valid] = inverse
+    return pruned, used[valid][first], index
+
+
+def why_no_cell(edges: int, vertices: int, max_edges: int, max_vertices: int) -> str:
+    """Return in words why a raw edge set is not among `edge_sets`."""
+    (kept,), (used,) = prune(np.array([edges], np.uint32), vertices)
+    if not used & 1:
+        return "no path leads from the input to the output"
+    if int(used).bit_count() > max_vertices:
+        return f"{int(used).bit_count()} vertices after pruning, at most {max_vertices} allowed"
+    return f"{int(kept).bit_count()} edges after pruning, at most {max_edges} allowed"
+
+
+def vertex_orders(vertices: int) -> IntArray:
+    """Return where each vertex goes in every order of the interior ones, `(orders, vertices)`, the identity first."""
+    last = vertices - 1
+    return np.array([(0, *order, last) for order in itertools.permutations(range(1, last))])
+
+
+def moved_edges(edges: Bits, orders: IntArray) -> Bits:
+    """Return edge sets with the vertices moved by each order, `(orders, n)`, all bits set if an edge leads backward."""
+    pairs = [*itertools.combinations(range(orders.shape[1]), 2)]
+    slot = {pair: e for e, pair in enumerate(pairs)}
+    out = np.zeros((len(orders), len(edges)), np.uint32)
+    for moved, to in zip(out, orders.tolist(), strict=True):
+        backward = sum(1 << e for e, (i, j) in enumerate(pairs) if to[i] > to[j])
+        for e, (i, j) in enumerate(pairs):
+            if to[i] < to[j]:
+                moved |= (edges >> np.uint32(e) & np.uint32(1)) << np.uint32(slot[to[i], to[j]])
+        moved[edges & np.uint32(backward) != 0] = NOWHERE
+    return out
+
+
+def cycle_starts(permutation: IntArray) -> BoolArray:
+    """Return which elements are the least of their cycle, so that there are as many as cycles."""
+    at = least = np.arange(len(permutation))
+    for _ in range(len(permutation)):
+        at = permutation[at]
+        least = np.minimum(least, at)
+    return np.asarray(least == np.arange(len(permutation)))
 
 
 def distance(a: Archs, b: Archs, orders: IntArray, limit: IntArray | None = None) -> IntArray:
@@ -111,11 +169,6 @@ def _cut(out: Masks, used: BoolArray) -> IntArray:
         least = np.minimum(least, count)
     total[at] = least
     return total
-
-
-def n_edge_features(vertices: int, n_ops: int) -> int:
-    """Return how many columns `edge_features` gives."""
-    return vertices * (vertices - 1) // 2 * n_ops + 5 + 3 * n_ops
 
 
 def edge_features(rows: Archs, vertices: int, n_ops: int) -> Features:

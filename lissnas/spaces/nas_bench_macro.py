@@ -32,7 +32,6 @@ class NASBenchMacro(ChainSpace):
 
     def __init__(self) -> None:
         super().__init__("nas_bench_macro", [3] * 8, SKELETON, "NAS-Bench-Macro (Su et al., 2021)")
-        self.n_features = 9 * 3 + len(STAGES) + len(self.cost_names)
 
     def canonical(self, rows: Archs) -> Archs:
         """Move identities behind the other choices of their stage, but for the stage's first layer."""

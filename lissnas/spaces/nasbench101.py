@@ -19,8 +19,6 @@ STEM, CLASSES, IMAGE = 128, 10, 32
 class NASBench101(CellSpace):
     """The space with its own skeleton, which gives every cell its exact cost."""
 
-    cost_names = ("flops", "params")
-
     def __init__(self) -> None:
         super().__init__("nasbench101", OPS, 9, "NAS-Bench-101 (Ying et al., 2019)")
 

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
-from lissnas.core.errors import InvalidArchitecture, UserError, short
+from lissnas.core.errors import InvalidArchitecture, short
 from lissnas.spaces import base
 from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, Keys, Space
 from lissnas.spaces.nasbench301_cells import (
     CELL,
-    DESCRIBED,
     EDGES,
     INPUT_CHOICES,
     INPUT_STEPS,
@@ -62,14 +60,6 @@ class NASBench301(Space):
     max_edits = 2 * (EDGES + 2 * len(INPUT_CHOICES))
     kinds = ("operation", "input")
     slot_choices = (*INPUT_CHOICES, *(N_OPS,) * EDGES) * 2
-
-    def __init__(self) -> None:
-        self.n_features = 2 * N_CELL_FEATURES
-
-    @property
-    def described(self) -> int:
-        """The number of descriptions, of which `size()` are different genotypes."""
-        return DESCRIBED
 
     def size(self) -> int:
         """Return the number of pairs of cells up to isomorphism."""
@@ -156,7 +146,7 @@ class NASBench301(Space):
 
     def encode(self, archs: Archs) -> Features:
         """Return of the normal, then the reduction cell, in canonical form, what `cell_features` says."""
-        return cell_features(self.canonical(archs).reshape(-1, CELL)).reshape(len(archs), self.n_features)
+        return cell_features(self.canonical(archs).reshape(-1, CELL)).reshape(len(archs), 2 * N_CELL_FEATURES)
 
     # -- notation ----------------------------------------------------------------------------------
     def format(self, archs: Archs) -> list[str]:
@@ -178,36 +168,17 @@ class NASBench301(Space):
         nodes = {f"{a}+{b}": (*edge[a], *edge[b]) for a in edge for b in edge}
         found = []
         for row, name in enumerate(names):
-            cells = [cell.split("|") for cell in name.split("/")]
-            if [len(cell) for cell in cells] != [NODES] * 2:
+            parts = [cell.split("|") for cell in name.split("/")]
+            if [len(cell) for cell in parts] != [NODES] * 2:
                 raise InvalidArchitecture(row, "expected two cells joined by '/', of four nodes joined by '|'")
-            for node in itertools.chain(*cells):
+            for node in itertools.chain(*parts):
                 if node not in nodes:
                     example = f"such as sep3~0+skip~1, operations {', '.join(SHORT)}"
                     raise InvalidArchitecture(row, f"expected a node {example}, found {short(repr(node))}")
                 found.append(nodes[node])
-        return self._from_edges(np.array(found, np.int64).reshape(-1, 2, EDGES, 2))
-
-    def from_genotype(self, genotypes: Sequence[Sequence[Sequence[Sequence[int]]]]) -> Archs:
-        """Read NASLib's compact lists: `[normal, reduction]`, each of eight `(input, operation)`, by node.
-
-        Operations are indices into `OPERATIONS`; the two edges of a node may stand in either order.
-        """
-        try:
-            edges = np.array(genotypes) if len(genotypes) else np.empty((0, 2, EDGES, 2), np.int64)
-        except ValueError:  # lists of different lengths
-            edges = np.empty(0)
-        if edges.shape[1:] != (2, EDGES, 2) or edges.dtype.kind not in "iu":
-            raise UserError(
-                "genotypes: expected [normal, reduction] each, of eight pairs (input, operation) of integers"
-            )
-        return self._from_edges(edges.astype(np.int64))
-
-    def _from_edges(self, edges: NDArray[np.int64]) -> Archs:
-        """Return canonical rows from `(n, 2, 8, 2)` inputs and operations; raises InvalidArchitecture."""
+        edges = np.array(found, np.int64).reshape(-1, 2, EDGES, 2)
         tails, ops = edges[..., 0], edges[..., 1]
-        base.raise_first(((ops < 0) | (ops >= N_OPS)).any(axis=(1, 2)), f"an operation is not 0 to {N_OPS - 1}")
-        base.raise_first(((tails < 0) | (tails >= NODE)).any(axis=(1, 2)), "a node reads no vertex before it")
+        base.raise_first((tails >= NODE).any(axis=(1, 2)), "a node reads no vertex before it")
         a, b = tails[..., ::2], tails[..., 1::2]
         base.raise_first((a == b).any(axis=(1, 2)), "a node reads the same vertex twice")
         order = np.stack([a > b, a < b], axis=-1).reshape(ops.shape).astype(np.int64) + (NODE - INPUTS) * 2
@@ -241,9 +212,7 @@ def _random_steps(edits: IntArray, rng: Generator, kind: str | None) -> tuple[In
     # The slots that come in first in a race in which each is as fast as it has choices.
     rate = np.repeat([OP_STEPS * (kind != "input"), INPUT_STEPS * (kind != "operation")], EDGES)
     rate = np.tile(rate, 2).astype(np.float64)
-    with np.errstate(divide="ignore"):
-        race = rng.exponential(size=(len(more), len(rate))) / rate
-    chosen = base.first_of(race, edits[more]) & (rate > 0)
+    chosen = base.draw_slots(np.broadcast_to(rate, (len(more), len(rate))), edits[more], rng)
     top = np.tile(np.repeat([OP_STEPS, INPUT_STEPS], EDGES), 2)
     many = (rng.integers(1, top + 1, chosen.shape) * chosen).astype(np.int8)
     both = (2 * more[:, None] + np.arange(2)).ravel()

@@ -15,7 +15,6 @@ first use (`tables`), so that a cell's canonical form is a look-up and a sum.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -23,20 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lissnas.spaces.base import Archs, Features, IntArray
+from lissnas.spaces.edge_cell_parts import cycle_starts
 
-OPERATIONS = (
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-)
-"""The operations as DARTS names them, in the order of their digits (and of NASLib's compact lists)."""
 SHORT = ("max3", "avg3", "skip", "sep3", "sep5", "dil3", "dil5")
-"""The same in the notation."""
-N_OPS, NODES, INPUTS = len(OPERATIONS), 4, 2
+"""The operations in the notation, in the order of their digits (DARTS calls them max_pool_3x3, ..., dil_conv_5x5)."""
+N_OPS, NODES, INPUTS = len(SHORT), 4, 2
 EDGES = 2 * NODES
 VERTICES = INPUTS + NODES
 LABELLINGS = 7**8
@@ -45,8 +35,6 @@ PAIRS = tuple(sorted(itertools.combinations(range(VERTICES), 2), key=lambda pair
 """Pairs of vertices, ordered so that those of earlier vertices come first: 3, 6, 10 lie before 3, 4, 5."""
 INPUT_CHOICES = (3, 6, 10)
 TOPOLOGIES = 3 * 6 * 10
-DESCRIBED = (TOPOLOGIES * LABELLINGS) ** 2
-"""1,076,746,950,455,072,400 pairs of described cells."""
 NODE = np.repeat(np.arange(INPUTS, VERTICES, dtype=np.int8), 2)
 """The node that each edge leads to."""
 CELL = len(INPUT_CHOICES) + EDGES
@@ -133,21 +121,9 @@ def cell_classes(n_ops: int = N_OPS) -> int:
     for topology in own_topologies():
         (code,) = codes_of(t.pairs[topology][None])
         ways = t.places[t.first[code] : t.first[code] + t.ways[code]]
-        fixed = sum(n_ops ** _cycles(way.tolist()) for way in ways)
+        fixed = sum(n_ops ** int(cycle_starts(way).sum()) for way in ways)
         total += fixed // len(ways)
     return total
-
-
-def _cycles(to: Sequence[int]) -> int:
-    """Return the number of cycles of a permutation."""
-    seen: set[int] = set()
-    cycles = 0
-    for i in range(len(to)):
-        cycles += i not in seen
-        while i not in seen:
-            seen.add(i)
-            i = to[i]
-    return cycles
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from lissnas.core.errors import InvalidArchitecture, short
 from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, Keys
-from lissnas.spaces.chain import Layer, Skeleton, Stage, convolution, half, summed_costs
-from lissnas.spaces.choices import ChoiceSpace
+from lissnas.spaces.chain import ChainSpace, Layer, Skeleton, Stage, mobile_block
 
 KERNELS = (3, 5, 7)
 EXPANSIONS = (3, 4, 6)
@@ -32,14 +31,13 @@ SKELETON = Skeleton(
     first=16,
     stages=tuple(Stage(width, DEPTH, stride) for width, stride in ((24, 2), (40, 2), (80, 2), (112, 1), (160, 2))),
     last=960,
+    hidden=1280,
 )
-SQUEEZED = (1, 3, 4)
-"""Stages, counted from 0, whose blocks have a squeeze-and-excitation."""
-MIXED = 1280
-"""Channels of the convolution between the pooling and the classifier."""
+SQUEEZED = (40, 112, 160)
+"""Channels of the stages whose blocks have a squeeze-and-excitation."""
 
 
-class OFAMobileNetV3(ChoiceSpace):
+class OFAMobileNetV3(ChainSpace):
     """Twenty blocks, four a stage: digit 0 to 8 kernel and expansion, 9 left out.
 
     A block can be left out at the end of a stage only, down to two blocks. One edit gives a block
@@ -50,12 +48,9 @@ class OFAMobileNetV3(ChoiceSpace):
     then differ in every stage, so that networks at fewer than five edits never share one.
     """
 
-    cost_names = ("flops", "params")
-
     def __init__(self) -> None:
         radix = [ABSENT, ABSENT, ABSENT + 1, ABSENT + 1] * STAGES
-        super().__init__("ofa_mobilenetv3", radix, "Once-for-All MobileNetV3 (Cai et al., 2020)")
-        self.n_features = (BLOCKS + STAGES) * (len(KERNELS) + len(EXPANSIONS)) + STAGES + len(self.cost_names)
+        super().__init__("ofa_mobilenetv3", radix, SKELETON, "Once-for-All MobileNetV3 (Cai et al., 2020)")
 
     # -- stages as numbers -------------------------------------------------------------------------
     @cached_property
@@ -127,28 +122,17 @@ class OFAMobileNetV3(ChoiceSpace):
         numbers = [rng.choice(np.flatnonzero(stage), n) for stage in self._stages_allowed(allowed)]
         return self._rows(np.stack(numbers, axis=1))
 
-    @cached_property
-    def _costs(self) -> tuple[list[IntArray], IntArray]:
-        """By block a table of digits, and what all networks share; multiply-adds, parameters."""
-        s = SKELETON
-        side = half(s.image, s.stem_stride)
-        shared = convolution(3, 3, s.stem, side)
-        shared += convolution(3, s.stem, s.stem, side, groups=s.stem) + convolution(1, s.stem, s.first, side)
-        tables = []
-        for i, layer in enumerate(s.layers):
-            squeezed = i // DEPTH in SQUEEZED
-            blocks = [_block(kernel, e, layer, side, squeezed) for kernel in KERNELS for e in EXPANSIONS]
-            tables.append(np.array([*blocks, [0, 0]]))
-            side = half(side, layer.stride)
-        shared += convolution(1, s.stages[-1].outputs, s.last, side)
-        # After the pooling: a convolution without norm or bias, and a classifier with bias.
-        weights = s.last * MIXED + MIXED * s.classes
-        return tables, shared + np.array([weights, weights + s.classes])
-
-    def costs(self, archs: Archs) -> Mapping[str, IntArray]:
-        """Return multiply-adds of convolutions and classifier, and parameters, at width 1.0."""
-        self.check_rows(archs)
-        return summed_costs(archs, *self._costs)
+    def operation_costs(self, choice: int, layer: Layer, side: int) -> IntArray:
+        """Return the costs of a MobileNetV3 block, with its squeeze-and-excitation if it has one, at width 1.0."""
+        if choice == ABSENT:
+            return np.zeros(2, np.int64)
+        kernel, expansion = KERNELS[choice // len(EXPANSIONS)], EXPANSIONS[choice % len(EXPANSIONS)]
+        total = mobile_block(kernel, expansion, layer, side)
+        if layer.outputs in SQUEEZED:  # two convolutions with bias and without norm, on one pixel
+            middle = layer.inputs * expansion
+            narrow = _divisible(middle // 4)
+            total += np.array([2 * middle * narrow, 2 * middle * narrow + middle + narrow])
+        return total
 
     @cached_property
     def _stage_features(self) -> list[Features]:
@@ -218,17 +202,3 @@ def _divisible(channels: float) -> int:
     """Return the multiple of 8 nearest to a number of channels, at least 8 and at least 90 % of it."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * channels else nearest
-
-
-def _block(kernel: int, expansion: int, layer: Layer, side: int, squeezed: bool) -> IntArray:
-    """Return the costs of a MobileNetV3 block, with its squeeze-and-excitation where it has one."""
-    middle, small = _divisible(layer.inputs * expansion), half(side, layer.stride)
-    total = (
-        convolution(1, layer.inputs, middle, side)
-        + convolution(kernel, middle, middle, small, groups=middle)
-        + convolution(1, middle, layer.outputs, small)
-    )
-    if squeezed:  # two convolutions with bias and without norm, on one pixel
-        narrow = _divisible(middle // 4)
-        total += np.array([2 * middle * narrow, 2 * middle * narrow + middle + narrow])
-    return total

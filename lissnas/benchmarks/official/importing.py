@@ -32,7 +32,6 @@ def convert(kind: str, path: Path, found: Digests) -> dict[str, bytes]:
 
     Raises DamagedFile, UnreadableFile or NotPlainData.
     """
-    layout.check_kind(kind, KINDS)
     said: dict[str, Any] = {
         **parameters(kind, found),
         "source": path.name,

@@ -8,17 +8,18 @@ A value that the official file lacks is NaN. Means and maxima are made from the 
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lissnas import artifacts
-from lissnas.core.errors import UserError
-from lissnas.spaces import FloatArray, IntArray, Space, get
+from lissnas.benchmarks.official.files import UnreadableFile
+from lissnas.core.errors import InvalidArchitecture, UserError
+from lissnas.spaces import FloatArray, IntArray, get
 
 SPARSEST, SMALL = 100, 1_000_000
 """Cells of a table for each result in it, where it is no small one."""
@@ -26,7 +27,6 @@ FORMAT = 1
 """Version of this layout; a change of it means importing again."""
 ABOUT = "metrics.json"
 """The file that says what was imported, from which file, and what it has."""
-COLUMN = re.compile(r"(?P<split>val|test)(?:\.(?P<metric>\w+))?/run(?P<run>[1-9]\d*)/(?P<epochs>\d+)")
 
 
 def data_root() -> Path:
@@ -86,12 +86,54 @@ def _spans(numbers: Sequence[int]) -> str:
     return f"{numbers[0]} to {numbers[-1]}" if gapless else ", ".join(map(str, numbers))
 
 
-def run_columns(head: str, row: IntArray, epochs: IntArray, values: FloatArray, n: int) -> dict[str, FloatArray]:
-    """Return columns of `n` rows from `(m,)` single results: row, length of the training, value.
+class Results:
+    """Single results of trainings in the order in which they stand: whose, after how many epochs, and the value."""
 
-    Results of the same row and epochs are its first, second, ... run in the order in which they stand. Raises
-    ValueError where the columns would be next to empty: then few results could fill any memory.
+    def __init__(self) -> None:
+        self.whose, self.epochs, self.values = array("q"), array("q"), array("d")
+
+    def add(self, whose: int, epochs: int, value: float) -> None:
+        """Append a result of the architecture of that number."""
+        self.whose.append(whose)
+        self.epochs.append(epochs)
+        self.values.append(value)
+
+
+def tables_of(
+    path: Path,
+    space_name: str,
+    names: Sequence[str],
+    where: Callable[[int], str],
+    results: Mapping[tuple[str, str], Results],
+) -> list[MetricTable]:
+    """Return a table a benchmark, from results by benchmark and `<split>[.<metric>]`.
+
+    Architectures that are one network share a row; the trainings of each are runs of it. Raises UnreadableFile
+    for a name that is none, `where` it stands, and for results that leave a table next to empty.
     """
+    space = get(space_name)
+    try:
+        rows = space.parse(names)
+    except InvalidArchitecture as error:
+        raise UnreadableFile(path, where(error.row), error.reason) from None
+    _, first, network = np.unique(space.key(rows), return_index=True, return_inverse=True)
+    archs = space.format(rows[first])
+    columns: dict[str, dict[str, FloatArray]] = {}
+    for (benchmark, head), found in results.items():
+        own = columns.setdefault(benchmark, {})
+        try:
+            own |= _run_columns(head, network[np.asarray(found.whose)], found, len(first))
+        except ValueError as error:
+            raise UnreadableFile(path, f"{benchmark} {head}", str(error)) from None
+    return [MetricTable(benchmark, archs, own) for benchmark, own in columns.items() if own]
+
+
+def _run_columns(head: str, row: IntArray, found: Results, n: int) -> dict[str, FloatArray]:
+    """Return columns of `n` rows; results of the same row and epochs are its first, second, ... run.
+
+    Raises ValueError where the columns would be next to empty: then few results could fill any memory.
+    """
+    epochs, values = np.asarray(found.epochs), np.asarray(found.values)
     order = np.lexsort((row, epochs))
     r, e, v = row[order], epochs[order], values[order]
     new = np.ones(len(r), bool)
@@ -100,7 +142,8 @@ def run_columns(head: str, row: IntArray, epochs: IntArray, values: FloatArray, 
     run = np.arange(len(r)) - first + 1
     lengths = np.unique(e)
     runs = [int(run[e == length].max()) for length in lengths]
-    check_filled(n * sum(runs), len(r))
+    if n * sum(runs) > SPARSEST * len(r) + SMALL:
+        raise ValueError(f"{len(r):,} results would be a table of {n * sum(runs):,} cells")
     columns = {}
     for length, most in zip(lengths, runs, strict=True):
         for k in range(1, most + 1):
@@ -111,19 +154,7 @@ def run_columns(head: str, row: IntArray, epochs: IntArray, values: FloatArray, 
     return columns
 
 
-def check_filled(cells: int, results: int) -> None:
-    """Raise ValueError for a table of which next to nothing is filled."""
-    if cells > SPARSEST * results + SMALL:
-        raise ValueError(f"{results:,} results would be a table of {cells:,} cells")
-
-
-def spaces_of(benchmark: str) -> list[Space]:
-    """Return the spaces whose tables make up a benchmark's: two for the union of TransNAS-Bench-101."""
-    name = benchmark.partition("/")[0]
-    return [get(n) for n in (("transnas_micro", "transnas_macro") if name == "transnas" else (name,))]
-
-
-def check_kind(kind: str, kinds: Iterable[str]) -> None:
+def check_kind(kind: str, kinds: Sequence[str]) -> None:
     """Raise UserError unless `kind` is one of the official benchmarks."""
-    if kind not in (known := list(kinds)):
-        raise UserError(f"no official file of {kind!r} can be imported; known: {', '.join(known)}")
+    if kind not in kinds:
+        raise UserError(f"no official file of {kind!r} can be imported; known: {', '.join(kinds)}")

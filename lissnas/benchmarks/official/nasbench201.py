@@ -17,14 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lissnas.benchmarks.official.files import UnreadableFile, inside
-from lissnas.benchmarks.official.layout import MetricTable, run_columns
+from lissnas.benchmarks.official.layout import MetricTable, Results, tables_of
 from lissnas.benchmarks.official.restricted import MOST_MEMBER_BYTES, load, load_member
-from lissnas.core.errors import InvalidArchitecture, first_line, short
+from lissnas.core.errors import first_line, short
 from lissnas.core.memory_limit import memory_for
-from lissnas.spaces import FloatArray, get
 
 # The splits that the paper proposes: what was trained on, and what it was evaluated on.
 SPLITS = {
@@ -48,48 +45,28 @@ def read(path: Path) -> list[MetricTable]:
     """
     names: list[str] = []
     places: list[str] = []
-    found: dict[tuple[str, str], list[tuple[int, int, float]]] = {(d, s): [] for d, own in SPLITS.items() for s in own}
+    results = {(f"nasbench201/{dataset}", split): Results() for dataset, own in SPLITS.items() for split in own}
     for where, states in _networks(path):
         # The architecture's name stands in the state of each length of training; they agree.
         texts = [text for state in states if isinstance(text := state.get("arch_str"), str)]
         if len(texts) < len(states) or len(set(texts)) > 1:
             raise UnreadableFile(path, where, "doesn't name its architecture")
         for state in states:
-            for (dataset, split), entries in found.items():
-                entries += _results(path, where, state, len(names), *SPLITS[dataset][split])
+            for (benchmark, split), own in results.items():
+                for epochs, value in _results(path, where, state, *SPLITS[benchmark.partition("/")[2]][split]):
+                    own.add(len(names), epochs, value)
         names.append(texts[0])
         places.append(where)
     if not names:
         raise UnreadableFile(path, "the file", "holds no architectures")
-    space = get("nasbench201")
-    try:
-        keys = space.key(space.parse(names))
-    except InvalidArchitecture as error:
-        raise UnreadableFile(
-            path, places[error.row], f"{error.reason}, found {short(repr(names[error.row]))}"
-        ) from None
-    _, first, network = np.unique(keys, return_index=True, return_inverse=True)
-    tables = []
-    for dataset, splits in SPLITS.items():
-        columns: dict[str, FloatArray] = {}
-        for split in splits:
-            if entries := found[dataset, split]:
-                row, epochs, values = (np.array(part) for part in zip(*entries, strict=True))
-                try:
-                    columns |= run_columns(split, network[row], epochs, values, len(first))
-                except ValueError as error:
-                    raise UnreadableFile(path, "the file", str(error)) from None
-        if columns:
-            tables.append(MetricTable(f"nasbench201/{dataset}", [names[int(i)] for i in first], columns))
+    tables = tables_of(path, "nasbench201", names, lambda i: f"{places[i]} {short(repr(names[i]))}", results)
     if not tables:
         raise UnreadableFile(path, "the file", "holds no accuracies")
     return tables
 
 
-def _results(
-    path: Path, where: str, state: dict[str, Any], row: int, dataset: str, evaluated: str
-) -> list[tuple[int, int, float]]:
-    """Return row, epochs and accuracy of each run on a data set, in the order of seeds."""
+def _results(path: Path, where: str, state: dict[str, Any], dataset: str, evaluated: str) -> list[tuple[int, float]]:
+    """Return epochs and accuracy of each run on a data set, in the order of seeds."""
     try:
         runs = sorted((seed, result) for (name, seed), result in state["all_results"].items() if name == dataset)
         entries = []
@@ -99,11 +76,11 @@ def _results(
                 raise ValueError("a training of no length, or of too many epochs")
             value = result["eval_acc1es"].get(f"{evaluated}@{epochs - 1}")
             if value is not None:
-                entries.append((row, epochs, float(value)))
+                entries.append((epochs, float(value)))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = f"{dataset} is not as NATS-Bench writes it ({type(error).__name__}: {first_line(error)})"
         raise UnreadableFile(path, where, reason) from None
-    for *_, value in entries:
+    for _, value in entries:
         if not (math.isfinite(value) and 0 <= value <= 100):
             raise UnreadableFile(path, where, f"an accuracy on {dataset} is {value}, expected 0 to 100")
     return entries

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lissnas import artifacts
 from lissnas.benchmarks.official.files import UnreadableFile, inside
 from lissnas.benchmarks.official.published_model import load_model
 from lissnas.benchmarks.official.restricted import BROKEN_ZIP, NotPlainData, load_member
@@ -113,9 +112,3 @@ def _checked(path: Path, where: str, data: bytes) -> tuple[bytes, int]:
     except UserError as error:
         raise UnreadableFile(path, where, f"XGBoost can't load it ({error})") from None
     return bytes(booster.save_raw("ubj")), int(booster.num_features())
-
-
-def verified(folder: Path) -> list[Path]:
-    """Return the models that were imported to a folder once they are verified; raises DamagedFile or UserError."""
-    manifest = artifacts.verify(folder)
-    return [folder / name for name in sorted(manifest) if name.endswith(f"{MODEL}.ubj")]

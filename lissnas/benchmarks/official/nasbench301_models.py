@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lissnas.benchmarks.official.nasbench301 import verified
+from lissnas import artifacts
+from lissnas.benchmarks.official.nasbench301 import MODEL
 from lissnas.core.errors import UserError
 from lissnas.predictors.accuracy import placed, predicted
 from lissnas.predictors.boosting import xgb
@@ -105,7 +106,7 @@ def ensemble(folder: Path) -> Callable[[Archs], FloatArray]:
     It is the value without the noise that the benchmark can add. Models don't know that isomorphic genotypes are the
     same network: what is asked about is the form that the space keeps. Raises DamagedFile, UserError.
     """
-    models = [_model(path) for path in verified(folder)]
+    models = [_model(folder / name) for name in sorted(artifacts.verify(folder)) if name.endswith(f"{MODEL}.ubj")]
     if not models:
         raise UserError(f"{folder} holds no models: lissnas data import nasbench301 FILE")
 

@@ -1,8 +1,8 @@
 """The one place that opens pickles: plain data comes out, whatever would run code is refused by name.
 
 `pickle` runs what a file names: a class is imported, a function called. Here the names are looked up
-in a table of six, and each of them is a stand-in that only makes numbers, dictionaries and sets;
-nothing is imported. Files of torch are read without torch: the zip that it writes since 1.6 and the
+in a table of seven, which gives dict, set, or a stand-in that only makes bytes and numbers; nothing is
+imported. Files of torch are read without torch: the zip that it writes since 1.6 and the
 run of pickles that it wrote before. A hostile file could still fill the memory, so what it may take is bounded.
 """
 
@@ -52,20 +52,21 @@ def load(path: Path) -> Any:
     Raises NotPlainData, or UnreadableFile where it can't be read.
     """
     with path.open("rb") as file, memory_for(path.stat().st_size):
-        start = file.read(4)
+        zipped = file.read(4) == b"PK\x03\x04"
         file.seek(0)
-        if start == b"PK\x03\x04":
-            return _load_zip(path, file)
-        raw: IO[bytes] = bz2.BZ2File(file) if start.startswith(b"BZh") else file
-        return _load_stream(path, raw, MOST_BYTES)
+        return _load_zip(path, file) if zipped else _load_pickle(path, file, MOST_BYTES)
 
 
 def load_member(where: str, data: bytes) -> Any:
     """Return what the bytes of one pickle hold, in bz2 or bare; `where` names it in messages."""
-    bare = io.BytesIO(data)
-    raw: IO[bytes] = bz2.BZ2File(bare) if data.startswith(b"BZh") else bare
     with memory_for(len(data)):
-        return _load_stream(where, raw, MOST_MEMBER_BYTES)
+        return _load_pickle(where, io.BytesIO(data), MOST_MEMBER_BYTES)
+
+
+def _load_pickle(path: Path | str, file: IO[bytes], most: int) -> Any:
+    packed = file.read(3) == b"BZh"
+    file.seek(0)
+    return _load_stream(path, bz2.BZ2File(file) if packed else file, most)
 
 
 def _load_zip(path: Path, file: IO[bytes]) -> Any:
@@ -142,21 +143,7 @@ class _Plain(pickle.Unpickler):
         raise NotPlainData(self._path, "torch", "storage")
 
 
-# The stand-ins have no attributes that a pickle could set, so that one file can't change what the next sees.
-class _Dict:
-    __slots__ = ()
-
-    def __call__(self, pairs: Any = ()) -> dict[Any, Any]:
-        return dict(pairs)
-
-
-class _Set:
-    __slots__ = ()
-
-    def __call__(self, items: Any = ()) -> set[Any]:
-        return set(items)
-
-
+# A pickle can set no attributes of the stand-ins, dict and set: one file can't change what the next sees.
 class _Encode:
     """How protocol 2 writes bytes: as text in which each character is one of them."""
 
@@ -203,9 +190,9 @@ class _Scalar:
 
 
 _STAND_INS = {
-    ("collections", "OrderedDict"): _Dict(),
-    ("builtins", "set"): _Set(),
-    ("__builtin__", "set"): _Set(),
+    ("collections", "OrderedDict"): dict,
+    ("builtins", "set"): set,
+    ("__builtin__", "set"): set,
     ("_codecs", "encode"): _Encode(),
     ("numpy", "dtype"): _Dtype(),
     ("numpy.core.multiarray", "scalar"): _Scalar(),

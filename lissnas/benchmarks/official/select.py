@@ -22,7 +22,7 @@ from lissnas.benchmarks.official import layout
 from lissnas.benchmarks.official.nasbench201 import SPLITS
 from lissnas.benchmarks.official.transnas import HEADLINE
 from lissnas.core.errors import UnknownName, UserError
-from lissnas.spaces import Archs, FloatArray, Keys, Space, get
+from lissnas.spaces import FloatArray, Keys, Space, get
 
 SELECTOR = re.compile(r"(?P<head>(?:val|test)(?:\.\w+)?)/(?P<run>mean|max|run[1-9]\d*)/(?P<epochs>[1-9]\d{0,8})")
 HOW = "expected NAME@SPLIT/RUN/EPOCHS, e.g. nasbench101@val/max/108; SPLIT val or test; RUN mean, max, run1, run2, ..."
@@ -62,42 +62,38 @@ def imported(name: str) -> tuple[str, Space, str, str, Keys, FloatArray, float]:
             f"then: lissnas data import {kind} FILE"
         )
     space_name = base.partition("/")[0]
-    parts = [space.name + base[len(space_name) :] for space in layout.spaces_of(base)]
-    archs, values = [], []
-    runs = 0
+    # The union of TransNAS-Bench-101's spaces has two tables.
+    prefixes = ("transnas_micro", "transnas_macro") if space_name == "transnas" else (space_name,)
+    parts = [prefix + base.removeprefix(space_name) for prefix in prefixes]
+    keys, values, runs = [], [], 0
     for part in parts:
         file = f"{part}.parquet"
         if file not in manifest:
             have = sorted(n.removesuffix(".parquet") for n in manifest if n.endswith(".parquet"))
             raise UserError(f"{name}: the imported file has nothing of {part}; it has {', '.join(have)}")
-        rows, columns = _read(folder, file, manifest[file])
+        own, columns = _read(folder, file, manifest[file], space_name)
         value, n = _chosen(name, columns, match["head"], match["run"], int(match["epochs"]))
-        archs.append(_in_union(part, rows) if len(parts) > 1 else rows)
+        keys.append(own)
         values.append(value)
         runs = max(runs, n)
-    space = get(space_name)
-    keys, order = np.unique(space.key(np.concatenate(archs)), return_index=True)
+    ascending, order = np.unique(np.concatenate(keys), return_index=True)
     metric, point = _metric(base, match["head"], match["run"], match["epochs"], runs)
     licence = "Apache-2.0" if kind == "nasbench101" else "MIT"
-    return name, space, metric, licence, keys, np.concatenate(values)[order], point
+    return name, get(space_name), metric, licence, ascending, np.concatenate(values)[order], point
 
 
 @lru_cache(maxsize=8)
-def _read(folder: Path, file: str, sha256: str) -> tuple[Archs, Mapping[str, pa.ChunkedArray]]:
-    """Return a verified table's rows of its space, and its columns."""
-    kind = folder.name
-    remedy = f"Import it again: lissnas data import {kind} FILE --force"
-    data = artifacts.read_verified(folder, file, {file: sha256}, remedy)
+def _read(folder: Path, file: str, sha256: str, space_name: str) -> tuple[Keys, Mapping[str, pa.ChunkedArray]]:
+    """Return a verified table's keys in the space, and its columns."""
+    data = artifacts.read_verified(folder, file, {file: sha256}, _remedy(folder))
     table = pq.read_table(pa.BufferReader(data))
-    (space,) = layout.spaces_of(file.removesuffix(".parquet"))
-    rows = space.parse(table["arch"].to_pylist())
-    return rows, {name: table[name] for name in table.column_names if name != "arch"}
+    space = get(space_name)
+    keys = space.key(space.parse(table["arch"].to_pylist()))
+    return keys, {name: table[name] for name in table.column_names if name != "arch"}
 
 
-def _in_union(part: str, rows: Archs) -> Archs:
-    """Return rows of the union of TransNAS-Bench-101's spaces: which of the two, then the digits."""
-    which = np.full((len(rows), 1), part.startswith("transnas_macro"), np.int8)
-    return np.concatenate([which, rows], axis=1)
+def _remedy(folder: Path) -> str:
+    return f"Import it again: lissnas data import {folder.name} FILE --force"
 
 
 def _chosen(
@@ -140,6 +136,5 @@ def about(folder: Path) -> dict[str, Any]:
     manifest = artifacts.read_manifest(folder) or {}
     if layout.ABOUT not in manifest:
         raise UserError(f"{folder} holds no import: choose another folder")
-    remedy = f"Import it again: lissnas data import {folder.name} FILE --force"
-    said: dict[str, Any] = json.loads(artifacts.read_verified(folder, layout.ABOUT, manifest, remedy))
+    said: dict[str, Any] = json.loads(artifacts.read_verified(folder, layout.ABOUT, manifest, _remedy(folder)))
     return said

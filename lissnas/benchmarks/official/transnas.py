@@ -7,17 +7,16 @@ better, are left out (`neg_loss` is not one of them), as is what was measured on
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lissnas.benchmarks.official.files import UnreadableFile
-from lissnas.benchmarks.official.layout import MetricTable, check_filled
+from lissnas.benchmarks.official.layout import MetricTable, Results, tables_of
 from lissnas.benchmarks.official.restricted import load
-from lissnas.core.errors import InvalidArchitecture, first_line, short
-from lissnas.spaces import FloatArray, get
+from lissnas.core.errors import first_line, short
 
 HEADLINE = {
     "class_scene": "top1",
@@ -53,24 +52,10 @@ def read(path: Path) -> list[MetricTable]:
 
 
 def _tables(path: Path, space_name: str, networks: dict[str, Any]) -> list[MetricTable]:
-    space, names = get(space_name), list(networks)
-    try:
-        keys = space.key(space.parse(names))
-    except InvalidArchitecture as error:
-        raise UnreadableFile(path, f"{space_name} {short(repr(names[error.row]))}", error.reason) from None
-    archs = [names[i] for i in np.argsort(keys)]
-    return [
-        MetricTable(f"{space_name}/{task}", archs, columns)
-        for task in HEADLINE
-        if (columns := _columns(path, task, archs, networks))
-    ]
-
-
-def _columns(path: Path, task: str, archs: list[str], networks: dict[str, Any]) -> dict[str, FloatArray]:
-    """Return the columns of a task, none where the file lacks it."""
-    curves: dict[str, list[Any]] = {}
+    names = list(networks)
+    results: dict[tuple[str, str], Results] = {}
     left = VALUES_A_BYTE * path.stat().st_size
-    for arch in archs:
+    for task, (number, arch) in itertools.product(HEADLINE, enumerate(names)):
         try:
             metrics = networks[arch][task]["metrics"] if task in networks[arch] else {}
             for name, curve in metrics.items():
@@ -83,26 +68,22 @@ def _columns(path: Path, task: str, archs: list[str], networks: dict[str, Any]) 
                 left -= len(curve)
                 if left < 0:
                     raise ValueError("more values than such a file can hold")
-                curves.setdefault(name, []).append((arch, [float(value) for value in curve]))
+                values = [float(value) for value in curve]
+                if head := _head(task, name):
+                    found = results.setdefault((f"{space_name}/{task}", head), Results())
+                    for epoch, value in enumerate(values, 1):
+                        # A training that broke down has infinities or NaN: there is no value then.
+                        found.add(number, epoch, value if math.isfinite(value) else math.nan)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             reason = f"is not as TransNASBench writes it ({type(error).__name__}: {first_line(error)})"
             raise UnreadableFile(path, f"{arch} {task}", reason) from None
-    row = {arch: i for i, arch in enumerate(archs)}
-    columns: dict[str, FloatArray] = {}
-    for name, found in curves.items():
-        match = re.fullmatch(r"(valid|test)_(\w+)", name)
-        if not match or (match[2].endswith("loss") and match[2] != "neg_loss"):
-            continue
-        longest = max(len(curve) for _, curve in found)
-        try:
-            check_filled(len(archs) * longest, sum(len(curve) for _, curve in found))
-        except ValueError as error:
-            raise UnreadableFile(path, f"{task} {short(name)}", str(error)) from None
-        table = np.full((len(archs), longest), np.nan)
-        for arch, curve in found:
-            table[row[arch], : len(curve)] = curve
-        # A training that broke down has infinities or NaN: there is no value then.
-        table[~np.isfinite(table)] = np.nan
-        head = {"valid": "val", "test": "test"}[match[1]] + ("" if match[2] == HEADLINE[task] else f".{match[2]}")
-        columns |= {f"{head}/run1/{i + 1}": table[:, i] for i in range(longest)}
-    return columns
+    return tables_of(path, space_name, names, lambda i: f"{space_name} {short(repr(names[i]))}", results)
+
+
+def _head(task: str, name: str) -> str:
+    """Return split and metric in our names, empty for what is left out."""
+    match = re.fullmatch(r"(valid|test)_(\w+)", name)
+    if not match or (match[2].endswith("loss") and match[2] != "neg_loss"):
+        return ""
+    split = {"valid": "val", "test": "test"}[match[1]]
+    return split if match[2] == HEADLINE[task] else f"{split}.{match[2]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -23,26 +23,6 @@ SUBSETS = 1 << 23
 
 Permutation: TypeAlias = tuple[int, ...]
 """Which position each position takes its choice from."""
-
-
-class Part(Protocol):
-    """Exchanges that share positions with each other and with no other exchange."""
-
-    @property
-    def support(self) -> tuple[int, ...]:
-        """The positions that change places."""
-
-    def least(self, rows: Archs) -> Archs:
-        """Return the one form of each row."""
-
-    def distance(self, a: Archs, b: Archs, seen_a: BoolArray, seen_b: BoolArray) -> IntArray:
-        """Return the fewest positions of the support that differ, over all forms, where both are seen."""
-
-    def count(self) -> int:
-        """Return how many forms there are at most."""
-
-    def permutations(self, length: int) -> list[Permutation]:
-        """Return every exchange as a permutation of a row."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +110,10 @@ class Listed:
         return list(self.generated)
 
 
+Part: TypeAlias = Sorted | Listed
+"""Exchanges that share positions with each other and with no other exchange."""
+
+
 class Exchanges:
     """All exchanges of a declaration. Where constraints tell exchanged positions apart, forms that break
     them are passed over: the form that is kept is the least that breaks none.
@@ -148,9 +132,7 @@ class Exchanges:
             if broken is not None:
                 what = "exchange: the rules of `inactive` must stay the same under the exchange"
                 raise problems_in(source, [(entries[0].line, what)])
-            part: Part = Sorted(entries[0].groups)
-            if len(entries) > 1:
-                part = self._generate(entries, swaps)
+            part = Sorted(entries[0].groups) if len(entries) == 1 else self._generate(entries, swaps)
             same = all(_constraints(declaration, swap) == _constraints(declaration, None) for swap in swaps)
             self.parts.append(part)
             (blind if same else sighted).append(part)
@@ -166,8 +148,8 @@ class Exchanges:
             every = itertools.product(*(part.permutations(self.length) for part in sighted))
             self._tried = [_composed(chosen, self.length) for chosen in every]
 
-    def _generate(self, entries: list[Exchange], swaps: list[Permutation]) -> Part:
-        """Return everything that swaps generate; notes if that is too much."""
+    def _generate(self, entries: list[Exchange], swaps: list[Permutation]) -> Listed:
+        """Return everything that swaps generate; raises ConfigError if that is too much."""
         found = {tuple(range(self.length))}
         fresh = list(found)
         while fresh and len(found) <= MOST_FORMS:

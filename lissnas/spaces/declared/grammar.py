@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -111,13 +112,11 @@ def _shown(value: Any) -> str:
 
 def _in_order(rules: list[Inactive], source: str) -> tuple[Inactive, ...]:
     """Return rules so that each comes after those that can switch off what it asks about; raises ConfigError."""
-    left, done = rules, list[Inactive]()
-    while left:
-        off = {p for rule in left for p in rule.positions}
-        ready = [rule for rule in left if not off & {p for p, _ in rule.match}]
-        if not ready:
-            lines = ", ".join(str(rule.line) for rule in left)
-            raise problems_in(source, [(left[0].line, f"inactive: cyclic dependency of the rules of lines {lines}")])
-        done += ready
-        left = [rule for rule in left if off & {p for p, _ in rule.match}]
-    return tuple(done)
+    asked = [{p for p, _ in rule.match} for rule in rules]
+    before = {i: [j for j, other in enumerate(rules) if own & {*other.positions}] for i, own in enumerate(asked)}
+    try:
+        return tuple(rules[i] for i in TopologicalSorter(before).static_order())
+    except CycleError as error:
+        cycle = sorted(rules[i].line for i in error.args[1][1:])
+        what = f"inactive: cyclic dependency of the rules of lines {', '.join(map(str, cycle))}"
+        raise problems_in(source, [(cycle[0], what)]) from None

@@ -14,14 +14,14 @@ from numpy.random import Generator
 
 from lissnas.core.errors import InvalidArchitecture, UserError, short, unknown_name
 from lissnas.spaces import base
-from lissnas.spaces.base import Archs, BoolArray, Features, IntArray, Keys, Space
-from lissnas.spaces.choices import ChoiceSpace
-from lissnas.spaces.declared.declaration import Metric, ProductDeclaration
+from lissnas.spaces.base import Archs, BoolArray, Features, IntArray
+from lissnas.spaces.choices import CHUNK, ChoiceSpace
+from lissnas.spaces.declared.declaration import Constraint, Metric, ProductDeclaration
 from lissnas.spaces.declared.exchanges import Exchanges
 from lissnas.spaces.declared.rules import Rules
 
-CHUNK, CELLS = 1 << 18, 1 << 24
-"""Rows that are drawn or listed at once; fewer where they have so many positions that they hold more choices."""
+CELLS = 1 << 24
+"""Choices of the rows that are drawn at once, `CHUNK` rows at most."""
 MOST_FEATURE = float(np.finfo(np.float32).max)
 """Features are single-precision numbers; a choice may be a larger one."""
 SAMPLE_TRIES = 1_000_000
@@ -67,13 +67,10 @@ class DeclaredSpace(Declared, ChoiceSpace):
         self.choices = tuple(p.choices for p in positions)
         self.rules = Rules(declaration)
         self._exchanges = Exchanges(declaration, self.rules, source)
-        self.cost_names = tuple(declaration.costs)  # type: ignore[misc]  # known only to the instance
-        self.descriptions = math.prod(map(int, self.radix))
-        self.size_exact = self.free or self.descriptions <= base.LISTABLE
+        self.size_exact = self.free or self.n_rows <= base.LISTABLE
         self._numbers = {i: p.numbers for i, p in enumerate(positions) if p.numbers is not None}
         every = [choice for choices in self.choices for choice in choices]
         self._shared = [choice for choice, n in Counter(every).items() if n > 1]
-        self.n_features = len(every) + len(self._shared) + len(self._numbers) + len(self.cost_names)
 
     # -- identity ----------------------------------------------------------------------------
     @property
@@ -122,38 +119,11 @@ class DeclaredSpace(Declared, ChoiceSpace):
         filled[:, :, at] = np.where(active, filled[:, :, at], self._fillings)
         return filled
 
-    def _is_canonical(self, rows: Archs) -> BoolArray:
-        settled, ok = self._exchanges.settle(rows)
-        return np.asarray(ok & (settled == rows).all(axis=1))
-
-    def key(self, archs: Archs) -> Keys:
-        """Return the mixed-radix number (or hash, see `exact_keys`) of the form that is kept."""
-        self.check_rows(archs)
-        base.raise_first(((archs < 0) | (archs >= self.radix)).any(axis=1), "a choice is out of range")
-        self._refuse(archs)
-        return self._raw_key(self.canonical(archs))
-
-    def _refuse(self, rows: Archs) -> None:
-        bad = ~self.valid(rows)
-        if bad.any():
-            at = int(np.argmax(bad))
-            raise InvalidArchitecture(at, self.why_not(rows[at]))
-
     def why_not(self, row: Archs) -> str:
-        """Say which constraint a row breaks."""
-        return self._why_not(row[None])[0]
+        """Return which constraint a row breaks."""
+        return _broken(*self.rules.broken(row[None]))
 
-    def _why_not(self, rows: Archs) -> list[str]:
-        return [
-            f"breaks the constraint of line {broken.line}" if broken else "breaks no constraint"
-            for broken in self.rules.broken(rows)
-        ]
-
-    # -- size, listing, samples ----------------------------------------------------------------
-    def size(self) -> int:
-        """Return the number of networks, or, where `size_exact` is False, of descriptions."""
-        return len(self._listing) if self.size_exact and not self.free else self.descriptions
-
+    # -- size, samples -------------------------------------------------------------------------
     def size_interval(self, rng: Generator, confidence: float = 0.99) -> tuple[int, int, float]:
         """Return bounds of the number of networks and their confidence, 1 where the size is exact.
 
@@ -166,18 +136,8 @@ class DeclaredSpace(Declared, ChoiceSpace):
 
         hits = int(self._is_canonical(self._uniform(INTERVAL_TRIES, rng)).sum())
         share = binomtest(hits, INTERVAL_TRIES).proportion_ci(confidence, "exact")
-        total = self.descriptions
-        return math.floor(Fraction(share.low) * total), math.ceil(Fraction(share.high) * total), confidence
-
-    @cached_property
-    def _listing(self) -> Archs:
-        if self.descriptions > base.LISTABLE:
-            return Space.enumerate(self)
-        found = []
-        for lo in range(0, self.descriptions, CHUNK):
-            rows = self.unkey(np.arange(lo, min(lo + CHUNK, self.descriptions), dtype=np.uint64))
-            found.append(rows if self.free else rows[self._is_canonical(rows)])
-        return np.concatenate(found)
+        low, high = Fraction(share.low) * self.n_rows, Fraction(share.high) * self.n_rows
+        return math.floor(low), math.ceil(high), confidence
 
     def _uniform(self, n: int, rng: Generator) -> Archs:
         return rng.integers(0, self.radix, (n, self.genome_len)).astype(np.int8)
@@ -227,26 +187,15 @@ class DeclaredSpace(Declared, ChoiceSpace):
         seen = self.rules.active(b)
         return self._exchanges.distance(a, b, self.rules.active(a) if self.fills else np.ones_like(seen), seen)
 
-    def neighbors(self, archs: Archs) -> tuple[Archs, IntArray]:
-        """Return all networks at one edit of each row, and each one's parent row."""
-        own = self.key(archs)
-        rows = self.canonical(archs)
+    def _forms_to_edit(self, rows: Archs, position: int) -> tuple[Archs, IntArray]:
+        """Return every filling of what an edit of the position can make matter, in the rows in which it matters."""
         active = self.rules.active(rows)
-        found, parents = [np.empty((0, self.genome_len), np.int8)], [np.empty(0, np.int64)]
-        for p, radix in enumerate(self.radix.tolist()):
-            woken = self._woken[p] if self.fills else []
-            fillings = np.array(list(itertools.product(*(range(self.radix[q]) for q in woken))), np.int8)
-            at = np.flatnonzero(active[:, p])
-            forms = np.repeat(rows[at, None], len(fillings), axis=1)
-            forms[:, :, woken] = np.where(active[at][:, None, woken], forms[:, :, woken], fillings)
-            forms = np.repeat(forms[:, :, None], radix - 1, axis=2)
-            forms[..., p] = (forms[..., p] + np.arange(1, radix)) % radix
-            settled, ok = self._exchanges.settle(forms.reshape(-1, self.genome_len))
-            found.append(settled[ok])
-            parents.append(np.repeat(at, len(fillings) * (radix - 1))[ok])
-        children, parent = np.concatenate(found), np.concatenate(parents)
-        keep = base.distinct_children(parent, self._raw_key(children), own)
-        return children[keep], parent[keep]
+        woken = self._woken[position] if self.fills else []
+        fillings = np.array(list(itertools.product(*(range(self.radix[q]) for q in woken))), np.int8)
+        at = np.flatnonzero(active[:, position])
+        forms = np.repeat(rows[at, None], len(fillings), axis=1)
+        forms[:, :, woken] = np.where(active[at][:, None, woken], forms[:, :, woken], fillings)
+        return forms, at
 
     def _redraw(self, archs: Archs, edits: IntArray, rng: Generator) -> Archs:
         """Change `edits[i]` positions of row i, those that don't matter filled at random first."""
@@ -255,9 +204,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
             active = self.rules.active(rows)
             rows = np.where(active, rows, self._uniform(len(rows), rng))
             rate = rate * active
-        with np.errstate(divide="ignore"):
-            race = rng.exponential(size=rows.shape) / rate
-        chosen = base.first_of(race, edits) & (rate > 0)
+        chosen = base.draw_slots(rate, edits, rng)
         step = rng.integers(1, self.radix, rows.shape)
         return np.where(chosen, (rows + step) % self.radix, rows).astype(np.int8)
 
@@ -271,7 +218,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
         self.check_rows(archs)
         rows = self.canonical(archs)
         active = self.rules.active(rows)
-        return {name: self.rules.whole_cost(name, rows, active) for name in self.cost_names}
+        return {name: self.rules.whole_cost(name, rows, active) for name in self.rules.declaration.costs}
 
     def encode(self, archs: Archs) -> Features:
         """Return one-hot choices, counts of texts that several positions share, numbers, and costs.
@@ -281,18 +228,14 @@ class DeclaredSpace(Declared, ChoiceSpace):
         self.check_rows(archs)
         position, choice = self._hot
         active = self.rules.active(archs)
-        out = np.empty((len(archs), self.n_features), np.float32)
         hot = (archs[:, position] == choice) & active[:, position]
-        out[:, : len(position)] = hot
         texts = np.array([text for choices in self.choices for text in choices], object)
         columns = [hot[:, texts == text].sum(axis=1) for text in self._shared]
         for p, numbers in self._numbers.items():
             values = np.clip([float(x) for x in numbers], -MOST_FEATURE, MOST_FEATURE)
             columns.append(values[archs[:, p]] * active[:, p])
-        columns += [self.rules.cost(name, archs, active) for name in self.cost_names]
-        for i, column in enumerate(columns):
-            out[:, len(position) + i] = column
-        return out
+        columns += [self.rules.cost(name, archs, active) for name in self.rules.declaration.costs]
+        return np.concatenate([hot, *(column[:, None] for column in columns)], axis=1, dtype=np.float32)
 
     # -- notation --------------------------------------------------------------------------------
     def to_text(self, archs: Archs) -> list[list[str]]:
@@ -316,7 +259,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
         known = (rows >= 0).all(axis=1)
         rows[~known] = 0
         bad = np.flatnonzero(known & ~self.valid(rows))
-        problems += zip(bad.tolist(), self._why_not(rows[bad]), strict=True)
+        problems += zip(bad.tolist(), map(_broken, self.rules.broken(rows[bad])), strict=True)
         return self.canonical(rows), sorted(problems)
 
     def format(self, archs: Archs) -> list[str]:
@@ -345,3 +288,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
         if problems:
             raise InvalidArchitecture(*problems[0])
         return rows
+
+
+def _broken(constraint: Constraint | None) -> str:
+    return f"breaks the constraint of line {constraint.line}" if constraint else "breaks no constraint"

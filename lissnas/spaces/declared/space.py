@@ -21,19 +21,9 @@ __all__ = ["Declared", "DeclaredCell", "DeclaredEdgeCell", "DeclaredSpace", "par
 class DeclaredCell(Declared, CellSpace):
     """A declared space of cells with operations on vertices."""
 
-    def __init__(self, declaration: CellDeclaration, source: str, text: str) -> None:
-        cell = declaration.cell
-        CellSpace.__init__(self, declaration.name, cell.ops, cell.max_edges, source, cell.vertices)
-        self.declare(declaration.metric, text)
-
 
 class DeclaredEdgeCell(Declared, EdgeCellSpace):
     """A declared space of cells with operations on edges."""
-
-    def __init__(self, declaration: CellDeclaration, source: str, text: str) -> None:
-        cell = declaration.cell
-        EdgeCellSpace.__init__(self, declaration.name, cell.ops, cell.vertices, cell.max_edges, source)
-        self.declare(declaration.metric, text)
 
 
 def read_space(path: Path) -> Space:
@@ -64,19 +54,21 @@ def parse_space(text: str, source: str) -> Space:
 def _cell(declaration: CellDeclaration, source: str, text: str) -> Space:
     """Return a space of cells; raises ConfigError if its tables or keys would be too large."""
     cell = declaration.cell
+    kind: type[DeclaredCell | DeclaredEdgeCell] = DeclaredCell
     if cell.ops_on == "edges":
-        try:
-            return DeclaredEdgeCell(declaration, source, text)
-        except UserError as error:
-            raise problems_in(source, [(cell.line, f"cell: {error}")]) from None
-    needed = table_bytes(len(cell.ops), cell.max_edges, cell.vertices)
-    if needed > MOST_BYTES:
+        kind = DeclaredEdgeCell
+    elif (needed := table_bytes(len(cell.ops), cell.max_edges, cell.vertices)) > MOST_BYTES:
         what = (
             f"cell: {len(cell.ops)} operations on vertices would need tables of {needed / 1e9:.1f} GB, at most "
             f"{MOST_BYTES / 1e9:g} GB are allowed; take fewer operations, edges or vertices"
         )
         raise problems_in(source, [(cell.line, what)])
-    return DeclaredCell(declaration, source, text)
+    try:
+        space = kind(declaration.name, cell.ops, vertices=cell.vertices, max_edges=cell.max_edges, source=source)
+    except UserError as error:
+        raise problems_in(source, [(cell.line, f"cell: {error}")]) from None
+    space.declare(declaration.metric, text)
+    return space
 
 
 def _refuse_empty(space: DeclaredSpace) -> None:
@@ -91,5 +83,5 @@ def _refuse_empty(space: DeclaredSpace) -> None:
         if space.size_exact:
             if space.size():
                 return
-            what = f"constraints leave nothing: each of the {space.descriptions:,} rows breaks one of them"
+            what = f"constraints leave nothing: each of the {space.n_rows:,} rows breaks one of them"
         raise problems_in(space.source, [(min(c.line for c in constraints), what)]) from None

@@ -388,7 +388,7 @@ def test_cells_are_read_as_they_are_written(tmp_path: Path) -> None:
 
 def test_isomorphic_cells_are_runs_of_one_network(tmp_path: Path) -> None:
     space = spaces.get("nasbench101")
-    a, b = (space.key(nasbench101._rows([cell])) for cell in ISOMORPHIC)
+    a, b = (space.key(space.parse([nasbench101._name(*cell)])) for cell in ISOMORPHIC)
     assert a == b
     assert ISOMORPHIC[0] != ISOMORPHIC[1]
     (table,) = nasbench101.read(write101(tmp_path / "nb.tfrecord", values101(ISOMORPHIC, (108,))))
@@ -546,7 +546,7 @@ MALFORMED = {
     # What a pickle could do to a function or class that it names: set attributes of it.
     "sets attributes": STAND_IN + b"}X\x08\x00\x00\x00__call__K\x01sb.",
     "sets slots": STAND_IN + b"N}X\x09\x00\x00\x00__class__K\x01s\x86b.",
-    "makes instances": STAND_IN + b")\x81.",
+    "makes instances": b"\x80\x02c_codecs\nencode\n)\x81.",
 }
 
 
@@ -670,7 +670,7 @@ BROKEN201: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "two names": (lambda w: w["arch2infos"][1]["200"].update(arch_str=ARCHS201[0]), "architecture 1: doesn't name"),
     "other notation": (
         lambda w: [s.update(arch_str="|x~0|") for s in w["arch2infos"][1].values()],
-        r"architecture 1: expected .* found '\|x~0\|'",
+        r"architecture 1 '\|x~0\|': expected \|op~0\|",
     ),
     "no results": (lambda w: w["arch2infos"][1]["200"].pop("all_results"), "architecture 1: cifar10-valid is not"),
     "no epochs": (lambda w: first_result(w).pop("epochs"), "architecture 1: cifar10 is not"),
@@ -821,7 +821,7 @@ def test_an_ensemble_is_copied_once_it_loads(
     (runtime / "model_config.json").write_text('{"model": "lgb_time"}')
     source = zipped(source, tmp_path / "m.zip") if packed else source
     assert "2 models of 5 features" in lissnas("import", "nasbench301", source)
-    models = nasbench301.verified(root / "nasbench301")
+    models = sorted((root / "nasbench301").glob("*/surrogate_model.ubj"))
     assert [m.parent.name for m in models] == ["member_0", "member_1"]
     data = xgboost.DMatrix(np.random.default_rng(1).random((9, 5)))
     for path, booster in zip(models, boosters, strict=True):
@@ -1032,7 +1032,6 @@ def test_the_files_of_an_import(imported101: Path) -> None:
     assert set(table.column_names[1:]) == {
         f"{s}/run{k}/{e}" for s in ("val", "test") for k in (1, 2, 3) for e in (36, 108)
     }
-    assert all(layout.COLUMN.fullmatch(name) for name in table.column_names[1:])
     said = json.loads((imported101 / "metrics.json").read_text())
     assert said["tables"]["nasbench101"]["networks"] == 3
     assert said["tables"]["nasbench101"]["metrics"]["val"] == {"epochs": [36, 108], "runs": [1, 2, 3]}

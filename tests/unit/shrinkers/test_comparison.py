@@ -34,7 +34,7 @@ from lissnas.shrinkers.comparison import (
 from lissnas.shrinkers.methods import METHODS, REFERENCES, chosen
 from lissnas.shrinkers.pruning import all_choices, droppable
 from lissnas.shrinkers.pruning import drop as drop_choices
-from lissnas.spaces import Archs, ChoiceSpace, FloatArray
+from lissnas.spaces import Archs, ChoiceSpace, FloatArray, transnas
 from lissnas.spaces.base import BoolArray
 from lissnas.spaces.subspace import Subspace
 from lissnas.stages.compare import compare_stage
@@ -243,7 +243,7 @@ def all_mask(space: ChoiceSpace) -> BoolArray:
     return np.arange(max(space.slot_choices)) < np.array(space.slot_choices)[:, None]
 
 
-MACRO, BOTH = spaces.TransNASMacro(), spaces.TransNAS()
+MACRO, BOTH = transnas.TransNASMacro(), transnas.TransNAS()
 
 
 def check_product(space: ChoiceSpace, allowed: BoolArray) -> None:
