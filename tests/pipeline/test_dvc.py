@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from lissnas.stages.report.stage import STUDIES
@@ -56,7 +57,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def changed_by_params(clone: Path) -> set[str]:
     """The stages that declare a parameter whose value is not the one of dvc.lock."""
-    status = json.loads(dvc(clone, "status", "--json"))
+    with chdir(clone), Repo() as repo:
+        status = repo.status()
     changes = {s: [c for c in found if isinstance(c, dict)] for s, found in status.items()}
     return {s for s, found in changes.items() if any("params.yaml" in c.get("changed deps", {}) for c in found)}
 
