@@ -49,7 +49,6 @@ from lissnas.core.errors import LissnasError, first_line
 from lissnas.core.redaction import redacted
 from lissnas.shrinkers.description import Description
 from lissnas.tracking import pending
-from lissnas.tracking.system_metrics import Sample, sampled
 
 if TYPE_CHECKING:
     from lissnas.nets.training import Progress
@@ -57,8 +56,6 @@ if TYPE_CHECKING:
 
 GPU = "gpu"
 """The tag of tasks that a GPU serves."""
-BUSY: dict[str, list[Sample]] = {}
-"""How busy the machine was in the stages of this process that are not logged yet."""
 DATA = Path("data")
 """Where the pipeline keeps its artifacts; dvc.yaml names the same folders."""
 LINES = 4
@@ -78,24 +75,14 @@ def as_task(step: Callable[..., Any]) -> Task[..., Any]:
     return named
 
 
-def run_step(step: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Run a step as a task, with options such as its run's name or tags."""
-    return as_task(step).with_options(**options)(*args)
+def run_step(step: Callable[..., Any], *args: Any, name: str | None = None, tags: Sequence[str] = ()) -> Any:
+    """Run a step as a task; `name` is that of the task run."""
+    return as_task(step).with_options(task_run_name=name, tags=list(tags))(*args)
 
 
-def run_named_step(name: str, step: Callable[..., Any], *args: Any, tags: Sequence[str] = ()) -> Any:
-    """Run a step as a task run of that name, the same step under many."""
-    return run_step(step, *args, task_run_name=name, tags=tags)
-
-
-def train_step(stage: str) -> Callable[..., Any]:
-    """Return what runs a step that trains or evaluates networks: a task that is tagged for the GPU, watched."""
-
-    def call(step: Callable[..., Any], *args: Any) -> Any:
-        with sampled(BUSY.setdefault(stage, [])):
-            return run_step(step, *args, tags=[GPU])
-
-    return call
+def train_step(step: Callable[..., Any], *args: Any, name: str | None = None) -> Any:
+    """Run a step that trains or evaluates networks as a task that is tagged for the GPU."""
+    return run_step(step, *args, name=name, tags=[GPU])
 
 
 def limit_gpu_tasks() -> None:
@@ -226,7 +213,7 @@ def log_to_mlflow(stage: str, outcome: Outcome, seed: int | None = None, group: 
     gc.collect()  # pictures are cycles: a process of many runs would carry those of 15, 2 MB each, until Python looks
     write_metrics(stage, outcome, seed)
     try:
-        logged = tracking.log_stage(stage, outcome, seed, group, BUSY.pop(stage, ()), _load_network)
+        logged = tracking.log_stage(stage, outcome, seed, group, _load_network)
     except Exception as error:
         text = first_line(error)
         get_run_logger().warning("not logged to MLflow (%s); the result in %s is whole", text, outcome.folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows import common
-from lissnas.artifacts.stage_run import Outcome
+from lissnas.artifacts.stage_run import How, Outcome
 from lissnas.cli import options, render
 from lissnas.config import ParamFiles, Params
 from lissnas.shrinkers.comparison import source_of
@@ -52,9 +52,8 @@ def compare(
     """Compare methods on a benchmark, or a space and its surrogate, into `out`; log each row to MLflow."""
     checked, source, names, folder = prepared(what, out, params, overrides, methods, seeds)
     all_seeds = checked.pipeline.seeds
-    outcome = compare_stage(
-        checked, source, names, all_seeds, folder, common.run_named_step, common.say, force, threads
-    )
+    how: How = {"call": common.run_step, "on_progress": common.say, "force": force, "threads": threads}
+    outcome = compare_stage(checked, source, names, all_seeds, folder, **how)
     rows = [{name: row[name] for name in SHOWN if name in row} for row in outcome.csv("summary.csv")]
     common.table_artifact(f"comparison {source.name}", rows, f"Methods on {source.name}, means over seeds")
     return outcome, common.log_to_mlflow("compare", outcome)

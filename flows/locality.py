@@ -28,7 +28,9 @@ def locality(
     """Measure the locality of `benchmark` into `out`, log it to MLflow."""
     checked, source = description.load(benchmark, params, overrides, table)
     folder = out or common.DATA / "locality" / benchmark
-    outcome = locality_stage(checked, source, folder, common.run_step, common.say, force=force, threads=threads)
+    outcome = locality_stage(
+        checked, source, folder, call=common.run_step, on_progress=common.say, force=force, threads=threads
+    )
     rows = outcome.table("locality.parquet").to_pylist()
     common.table_artifact(f"locality {benchmark}", rows, f"Correlation at exact edit distance, {benchmark}")
     return outcome, common.log_to_mlflow("locality", outcome)

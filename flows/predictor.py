@@ -27,9 +27,8 @@ def predictor(
 ) -> tuple[Outcome, str]:
     """Assess the predictor of `benchmark` into `out`, log it to MLflow."""
     checked, source = description.load(benchmark, params, overrides, table)
-    outcome = predictor_stage(
-        checked, source, out or common.DATA / "predictor" / benchmark, common.run_step, force, threads
-    )
+    folder = out or common.DATA / "predictor" / benchmark
+    outcome = predictor_stage(checked, source, folder, call=common.run_step, force=force, threads=threads)
     rows = outcome.table("assessment.parquet").to_pylist()
     common.table_artifact(f"predictor {benchmark}", rows, f"The predictor of {benchmark}, by seed")
     return outcome, common.log_to_mlflow("predictor", outcome)

@@ -27,7 +27,7 @@ def prepare(
 ) -> Outcome:
     """Write the table of `benchmark` to `out`."""
     source = common.run_step(load, benchmark)
-    return data_stage(source, out or common.DATA / "prepared" / benchmark, force, call=common.run_step)
+    return data_stage(source, out or common.DATA / "prepared" / benchmark, force=force, call=common.run_step)
 
 
 def command(

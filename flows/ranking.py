@@ -5,13 +5,12 @@ python -m flows.ranking --benchmark nas_bench_macro
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from prefect import flow
 
 from flows import common
-from lissnas.artifacts.stage_run import Outcome
+from lissnas.artifacts.stage_run import How, Outcome
 from lissnas.benchmarks import Benchmark
 from lissnas.cli import options, render
 from lissnas.config import ParamFiles, Params
@@ -49,8 +48,9 @@ def ranking(
     """Train and evaluate a supernet on each space into `out`, log it to MLflow."""
     checked, source = prepared(benchmark, params, table, overrides, methods, seeds)
     common.limit_gpu_tasks()
-    folder, call = out or common.DATA / "ranking" / benchmark, partial(common.run_named_step, tags=[common.GPU])
-    outcome = ranking_stage(checked, source, folder, call, common.say, common.training_log(), force, threads)
+    how: How = {"call": common.train_step, "on_progress": common.say, "force": force, "threads": threads}
+    how["on_training"] = common.training_log()
+    outcome = ranking_stage(checked, source, out or common.DATA / "ranking" / benchmark, **how)
     rows = [{name: row[name] for name in SHOWN} for row in outcome.csv("summary.csv")]
     common.table_artifact(f"ranking {benchmark}", rows, f"Supernets ranking networks of {benchmark}, means over seeds")
     return outcome, common.log_to_mlflow("ranking", outcome)

@@ -30,7 +30,7 @@ def report(
 ) -> tuple[Outcome, str]:
     """Make the report of the pipeline's benchmarks in `out`, log it to MLflow."""
     checked = description.load_params(params, overrides)
-    outcome = report_stage(checked, common.DATA, RESULTS, out or REPORT, common.say, force)
+    outcome = report_stage(checked, common.DATA, RESULTS, out or REPORT, on_progress=common.say, force=force)
     lines = (outcome.folder / "report.md").read_text().splitlines()
     first_picture = next((i for i, line in enumerate(lines) if line.startswith("![")), len(lines))
     create_markdown_artifact("\n".join(lines[: first_picture - 2]), key="report", description="What the numbers say")

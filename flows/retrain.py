@@ -55,7 +55,7 @@ def retrain(
     """Retrain the best of the search in `found` into `out`, log it to MLflow."""
     stage = prepared(benchmark, found, seed, out, params, table, overrides)
     common.limit_gpu_tasks()
-    outcome = stage(common.train_step("retrain"), common.training_log(), force)
+    outcome = stage(call=common.train_step, on_training=common.training_log(), force=force)
     common.table_artifact(
         f"retrained {benchmark} seed {seed}", outcome.csv("retrained.csv"), "Networks trained from scratch"
     )

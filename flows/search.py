@@ -11,7 +11,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows import common
-from lissnas.artifacts.stage_run import Outcome
+from lissnas.artifacts.stage_run import How, Outcome
 from lissnas.benchmarks import Benchmark
 from lissnas.cli import options, render
 from lissnas.config import ParamFiles, Params
@@ -53,12 +53,9 @@ def search(
     """Search the space in `subspace` into `out`, log it to MLflow."""
     checked, space, truth, members, oracle, digest = prepared(benchmark, subspace, supernet, params, table, overrides)
     common.limit_gpu_tasks()
-    folder, call, log = (
-        out or common.DATA / "search" / benchmark,
-        common.train_step("search"),
-        common.search_log(checked.search.generations),
-    )
-    outcome = search_stage(checked, space, members, oracle, digest, seed, folder, truth, call, log, force)
+    folder, log = out or common.DATA / "search" / benchmark, common.search_log(checked.search.generations)
+    how: How = {"call": common.train_step, "on_generation": log, "force": force}
+    outcome = search_stage(checked, space, members, oracle, digest, seed, folder, truth, **how)
     common.table_artifact(f"found {benchmark} seed {seed}", outcome.json(TOP), f"The best networks of {benchmark}")
     return outcome, common.log_to_mlflow("search", outcome, seed, group or common.one_shot_group(benchmark, seed))
 

@@ -12,7 +12,7 @@ from typing import Any
 from prefect import flow
 
 from flows import common
-from lissnas.artifacts.stage_run import Outcome
+from lissnas.artifacts.stage_run import How, Outcome
 from lissnas.cli import options, render
 from lissnas.config import ParamFiles, Params
 from lissnas.predictors.accuracy import Scorer
@@ -79,7 +79,8 @@ def shrink(
     Returns the outcome, and where it was logged.
     """
     checked, source, folder = prepared(what, seed, out, params, overrides)
-    outcome = shrink_stage(checked, source, seed, folder, run_as_task, say_iteration, force, threads, locality)
+    how: How = {"call": run_as_task, "on_iteration": say_iteration, "force": force, "threads": threads}
+    outcome = shrink_stage(checked, source, seed, folder, locality, **how)
     common.table_artifact(
         f"iterations {source.name} seed {seed}",
         outcome.table("iterations.parquet").to_pylist(),

@@ -53,8 +53,7 @@ def supernet(
     """Train a supernet on the space in `subspace`, or the whole one, into `out`; log it to MLflow."""
     stage = prepared(benchmark, subspace, seed, out, params, overrides)
     common.limit_gpu_tasks()
-    log = common.training_log()
-    outcome = stage(common.train_step("supernet"), lambda progress: log("supernet", progress), force)
+    outcome = stage(call=common.train_step, on_training=common.training_log(), force=force)
     return outcome, common.log_to_mlflow("supernet", outcome, seed, group or common.one_shot_group(benchmark, seed))
 
 

@@ -9,6 +9,7 @@
 Everything is loaded when it is first used.
 """
 
+# ruff: noqa: F403, F405
 from __future__ import annotations
 
 import os
@@ -21,19 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from lissnas.version import __version__
 
 if TYPE_CHECKING:
-    from lissnas.api import (
-        ShrinkResult,
-        Space,
-        Study,
-        Subspace,
-        benchmark,
-        by_name,
-        by_rows,
-        load_result,
-        read_space,
-        shrink,
-        space,
-    )
+    from lissnas.api import *
 
 __all__ = [
     "ShrinkResult",

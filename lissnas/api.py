@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from lissnas import benchmarks
+from lissnas import benchmarks, spaces
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
 from lissnas.core.errors import UserError, unknown_name
@@ -18,29 +18,17 @@ from lissnas.oracles.label_table import Labels, labels_of_frame, read_labels
 from lissnas.shrinkers import description
 from lissnas.shrinkers.lissnas import shrink as run_shrink
 from lissnas.shrinkers.problem import Problem, Source, from_space, get_space
-from lissnas.shrinkers.result import ShrinkResult
-from lissnas.spaces import Archs, FloatArray, Space
-from lissnas.spaces import get as space
+from lissnas.shrinkers.result import ShrinkResult as ShrinkResult
+from lissnas.spaces import Archs, FloatArray
+from lissnas.spaces import Space as Space
 from lissnas.spaces.declared import read_space as read_declared
-from lissnas.spaces.subspace import Subspace
-from lissnas.study import Study
+from lissnas.spaces.subspace import Subspace as Subspace
+from lissnas.study import Study as Study
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "ShrinkResult",
-    "Space",
-    "Study",
-    "Subspace",
-    "benchmark",
-    "by_name",
-    "by_rows",
-    "load_result",
-    "read_space",
-    "shrink",
-    "space",
-]
+space = spaces.get
 
 AnySpace: TypeAlias = Space | Path | str
 AnyLabels: TypeAlias = "Labels | pd.DataFrame | Path | str"

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.progress import track
 
-from lissnas import artifacts, benchmarks, spaces
+from lissnas import benchmarks, spaces
 from lissnas.artifacts import Outcome
 from lissnas.cli import render
 from lissnas.core import process
@@ -21,7 +21,7 @@ from lissnas.stages.locality import locality_stage
 from studies.huge import huge
 from studies.labels import labels
 from studies.packaged import packaged_labels
-from studies.run import RESULTS, WORK, Rows, run_study, study_params, table
+from studies.run import WORK, Rows, run_study, study_params, table
 from studies.scaling import scaling
 
 OFA = "ofa_mobilenetv3"
@@ -68,7 +68,6 @@ def compare_ofa() -> tuple[Rows, str]:
         "comparison.md",
         lambda _, line: compare_stage(params, source, methods, seeds, out, on_progress=line),
     )
-    artifacts.write(RESULTS / "compare_ofa_edf.csv", (out / "edf.csv").read_bytes())
     rows = [{"benchmark": OFA, "metric": source.metric, **row} for row in rows]
     return rows, f"Target {OFA_SETTINGS['shrink.target_size']:,}.\n\n{page}"
 

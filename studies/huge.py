@@ -83,12 +83,13 @@ def _row(name: str, out: Path, target: int) -> dict[str, Any]:
 
 
 def _cells(h: Huge) -> dict[str, str]:
+    size, factor = h.shown
     return {
         "space": h.space,
         "full size": f"{big(h.full_size)}{'' if h.full_size_exact else ' descriptions'}",
-        "shrunk to": h.shown_size,
+        "shrunk to": size,
         "kind": h.kind,
-        "factor": big(h.factor),
+        "factor": factor,
         "mean, full": f"{h.mean_full:.4g}",
         "mean, shrunk": f"{h.mean_shrunk:.4g}",
         "queries": f"{h.queries:,}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lissnas.artifacts.atomic import WRITING, naming, write
+from lissnas.artifacts.atomic import WRITING, write
 from lissnas.artifacts.checkpoint import STATE, Checkpoint, kept_beside, tasks_of
 from lissnas.artifacts.folder import MANIFEST, RUN, publish, read_manifest, read_verified, to_record, verify
 from lissnas.artifacts.formats import (
@@ -19,14 +19,12 @@ from lissnas.artifacts.formats import (
 )
 from lissnas.artifacts.journal import LOG, TASKS, Journal
 from lissnas.artifacts.lock import locked
-from lissnas.artifacts.remote import anywhere, fetched, here, shown
-from lissnas.artifacts.stage_run import PARAMETERS, Outcome, finished, run, run_here
+from lissnas.artifacts.stage_run import Outcome, finished, run
 from lissnas.artifacts.verification import verified
 
 __all__ = [
     "LOG",
     "MANIFEST",
-    "PARAMETERS",
     "RUN",
     "STATE",
     "TASKS",
@@ -34,14 +32,10 @@ __all__ = [
     "Checkpoint",
     "Journal",
     "Outcome",
-    "anywhere",
     "digest",
-    "fetched",
     "finished",
-    "here",
     "kept_beside",
     "locked",
-    "naming",
     "publish",
     "read_csv",
     "read_json",
@@ -49,9 +43,7 @@ __all__ = [
     "read_verified",
     "rows_to_parquet",
     "run",
-    "run_here",
     "sha256",
-    "shown",
     "tasks_of",
     "to_csv",
     "to_json",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -49,18 +49,17 @@ def read_manifest(folder: Path) -> dict[str, str] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        files = {str(name): str(value) for name, value in from_json(text)["files"].items()}
+        return listed(from_json(text)["files"], folder / MANIFEST)
     except (ValueError, KeyError, AttributeError, TypeError):
         raise UserError(f"{folder / MANIFEST} is not a manifest of lissnas; choose another folder") from None
-    check_inside(files, folder / MANIFEST)
-    return files
 
 
-def check_inside(names: Iterable[str], where: Path | str) -> None:
-    """Raise UserError where `where`, which names the files of its folder, names one elsewhere or none at all."""
-    for name in names:
-        if not _may_be_inside(name):
+def listed(files: Mapping[Any, Any], where: Path | str) -> dict[str, str]:
+    """Return the files and digests that `where` lists; raises UserError for one that is not in its folder."""
+    for name in files:
+        if not _may_be_inside(str(name)):
             raise UserError(f"{where} names {short(repr(name))}, which is not in its folder")
+    return {str(name): str(digest) for name, digest in files.items()}
 
 
 def _may_be_inside(name: str) -> bool:
@@ -128,11 +127,9 @@ def _vouched(folder: Path) -> dict[str, str]:
         expected = said.pop("digest", "none")
         if expected != digest(said):
             raise DamagedFile(str(folder / RUN), str(expected), digest(said), rebuilt_by(folder))
-        files = {str(k): str(v) for k, v in said.get("files", {}).items()}
+        return listed(said.get("files", {}), folder / RUN)
     except (ValueError, AttributeError, TypeError):
         raise UserError(f"{folder / RUN} is not a record of lissnas. {rebuilt_by(folder)}") from None
-    check_inside(files, folder / RUN)
-    return files
 
 
 def verify(folder: Path) -> dict[str, str]:

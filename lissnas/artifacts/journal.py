@@ -8,16 +8,17 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lissnas.artifacts import atomic, formats
 from lissnas.artifacts.lock import locked
 from lissnas.core.errors import DamagedFile, UserError
 
+T = TypeVar("T")
 LOG = "labels.jsonl"
 """The journal of labels in a result's folder."""
 TASKS = "tasks.jsonl"
@@ -63,6 +64,16 @@ class Journal:
             self._file.truncate(end)  # or the next line would begin within this one
             raise
         self.records.append(dict(record))
+
+    def once(self, task: Sequence[Any], run: Callable[[], T]) -> T:
+        """Return what `run` returns, which JSON can hold; a task that the journal has is not run again."""
+        for record in self.records:
+            if record["task"] == list(task):
+                known: T = record["result"]
+                return known
+        result = run()
+        self.append({"task": list(task), "result": result})
+        return result
 
 
 def damages(path: Path) -> Iterator[DamagedFile]:

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -24,8 +25,6 @@ R = TypeVar("R")
 SCHEME = "s3:"
 CACHE = Path(".lissnas")
 """Where the local copies are; nothing is lost with it but time."""
-NOTE = ".place"
-"""File beside a local copy: the place that it stands for."""
 CONNECT, READ, TRIES = 10, 60, 2
 """Seconds that a connection, and an answer, may take; and how often it is tried."""
 
@@ -47,14 +46,6 @@ def local_copy(path: Path | str) -> Path:
     """Return the folder that stands for a place on this machine."""
     place = url(path)
     return (CACHE / formats.sha256(place.encode())[:12] / place.rpartition("/")[2]).absolute()
-
-
-def shown(folder: Path) -> str:
-    """Return the place that a local copy, or a folder in it, stands for; of any other folder its path."""
-    for part in folder.parents:
-        if (note := part / NOTE).is_file():
-            return "/".join([note.read_text(), *folder.relative_to(part).parts[1:]])
-    return str(folder)
 
 
 def here(path: Path) -> Path:
@@ -79,7 +70,6 @@ def fetch(path: Path) -> bool:
     place, copy = url(path), local_copy(path)
     with _spoken(place):
         manifest = _manifest(place)
-        atomic.write(copy.parent / NOTE, place.encode())
         if manifest is None:
             return False
         _bring(place, copy, _files(place, folder_module.MANIFEST, manifest))
@@ -132,7 +122,7 @@ def anywhere(stage: Callable[P, R]) -> Callable[P, R]:
         given.arguments["out"] = local_copy(out)
         outcome: Any = stage(*given.args, **given.kwargs)
         send(out)
-        return outcome  # type: ignore[no-any-return]
+        return replace(outcome, remote=url(out))  # type: ignore[no-any-return]
 
     return run
 
@@ -155,11 +145,10 @@ def _files(place: str, name: str, data: bytes) -> dict[str, str]:
     """
     try:
         said = json.loads(data)
-        files: dict[str, str] = said["files"] if name == folder_module.MANIFEST else said.get("files", {})
-        folder_module.check_inside(files, f"{place}/{name}")
+        files = said["files"] if name == folder_module.MANIFEST else said.get("files", {})
+        return folder_module.listed(files, f"{place}/{name}")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{place}/{name} is not of lissnas; choose another place") from None
-    return files
 
 
 @functools.cache
@@ -182,28 +171,22 @@ def _endpoint() -> str:
 @contextmanager
 def _spoken(place: str) -> Iterator[None]:
     """Say of an error of the storage which setting it is about."""
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        EndpointConnectionError,
-        HTTPClientError,
-        NoCredentialsError,
-    )
+    from botocore import exceptions as boto
 
     try:
         yield
-    except NoCredentialsError:
+    except boto.NoCredentialsError:
         raise UserError(f"{place}: no key; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from None
     except PermissionError as error:
         raise LissnasError(
             f"{place}: refused ({error}); look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy"
         ) from None
-    except (EndpointConnectionError, HTTPClientError, TimeoutError, ConnectionError) as error:
+    except (boto.EndpointConnectionError, boto.HTTPClientError, TimeoutError, ConnectionError) as error:
         raise LissnasError(
             f"{place}: {_endpoint()} does not answer within {CONNECT} to {READ} s ({type(error).__name__}); "
             "look at AWS_ENDPOINT_URL_S3"
         ) from None
-    except (BotoCoreError, ClientError, OSError) as error:
+    except (boto.BotoCoreError, boto.ClientError, OSError) as error:
         if getattr(error, "filename", None) is not None:  # of this machine's disk
             raise
         raise LissnasError(f"{place}: {_endpoint()} says {error}") from None

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lissnas.artifacts import checkpoint, formats, lock
 from lissnas.artifacts import folder as folder_module
-from lissnas.artifacts.remote import fetched, shown
+from lissnas.artifacts.remote import fetched, is_remote, url
 from lissnas.core.errors import UserError
 from lissnas.core.redaction import redacted
 
@@ -30,9 +30,32 @@ PARAMETERS = "parameters.json"
 VERSIONED = ("lissnas", "numpy", "pyarrow", "scipy", "xgboost-cpu", "xgboost")
 
 
-def run_here(step: Callable[..., Any], *args: Any) -> Any:
-    """Run a step here and now."""
+def run_here(step: Callable[..., Any], *args: Any, name: str = "") -> Any:
+    """Run a step here and now; `name` is that of this run of it, for a `call` that records runs."""
     return step(*args)
+
+
+class How(TypedDict, total=False):
+    """How a stage runs, the keyword arguments of all stages; no result depends on it."""
+
+    call: Callable[..., Any]
+    """Runs the steps, as `run_here` does by default; a flow makes each a task."""
+    on_progress: Callable[[str], None]
+    """Gets a line about each part that is done."""
+    on_iteration: Callable[[Any], None]
+    """Gets the state after each iteration of a shrink."""
+    on_training: Callable[[str, Any], None]
+    """Gets what is trained, and the `Progress` of its training."""
+    on_generation: Callable[[Any], None]
+    """Gets the history after each generation of a search."""
+    force: bool
+    """Whether a result in the folder is replaced."""
+    threads: int
+    """0, the default, takes all cores."""
+
+
+def ignore(*reported: Any) -> None:
+    """Take a report of progress that nobody waits for."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +65,13 @@ class Outcome:
     folder: Path
     metrics: Mapping[str, Any]
     reused: bool
+    remote: str = ""
+    """The place in object storage that the folder is a copy of."""
 
     @property
     def place(self) -> str:
-        """Where the result is, for people: the folder, or the place in object storage that it is a copy of."""
-        return shown(self.folder)
+        """Where the result is, for people."""
+        return self.remote or str(self.folder)
 
     def table(self, name: str) -> pa.Table:
         """Return one of the folder's parquet files."""
@@ -63,16 +88,16 @@ class Outcome:
 
 def finished(folder: Path) -> Outcome:
     """Return the result that is in a folder; raises UserError where there is none, DamagedFile where it is off."""
-    folder = fetched(folder)
+    remote, folder = url(folder) if is_remote(folder) else "", fetched(folder)
     folder_module.verify(folder)
-    return Outcome(folder, json.loads((folder / "metrics.json").read_bytes()), reused=False)
+    return Outcome(folder, json.loads((folder / "metrics.json").read_bytes()), False, remote)
 
 
 def run(
     out: Path,
     parameters: Mapping[str, Any],
     work: Callable[[], dict[str, bytes]],
-    force: bool,
+    force: bool = False,
     timed: Sequence[str] = (),
     extends: bool = False,
 ) -> Outcome:

@@ -12,25 +12,6 @@ import typer
 
 from lissnas.cli import data as data_module
 from lissnas.cli import options, user_space
-from lissnas.cli.options import (
-    BenchmarkOption,
-    ForceOption,
-    LocalityOption,
-    MethodsOption,
-    PredictorOption,
-    SearchedOption,
-    SearchSettings,
-    SeedOption,
-    SeedsOption,
-    Settings,
-    ShrinkSettings,
-    SourceOptions,
-    SubspaceOption,
-    SupernetOption,
-    TableOption,
-    ThreadsOption,
-    with_options,
-)
 from lissnas.core import process
 from lissnas.core.errors import UserError, need_torch
 from lissnas.version import __version__
@@ -42,6 +23,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
+NO_BREAK = "\u00a0"
 OutOption = Annotated[Path, typer.Option(help="Folder for the result.")]
 
 
@@ -61,15 +43,15 @@ def _main(
 
 
 @app.command("shrink")
-@with_options
+@options.with_options
 def _shrink(
-    source: SourceOptions,
+    source: options.SourceOptions,
     out: OutOption,
-    settings: ShrinkSettings,
-    seed: SeedOption = 0,
-    locality: LocalityOption = None,
-    threads: ThreadsOption = 0,
-    force: ForceOption = False,
+    settings: options.ShrinkSettings,
+    seed: options.SeedOption = 0,
+    locality: options.LocalityOption = None,
+    threads: options.ThreadsOption = 0,
+    force: options.ForceOption = False,
 ) -> None:
     """Shrink a benchmark's space, or one of your own; interrupted, the same command goes on where it was."""
     from lissnas.cli import render
@@ -85,15 +67,15 @@ def _shrink(
 
 
 @app.command("locality")
-@with_options
+@options.with_options
 def _locality(
-    benchmark: BenchmarkOption,
+    benchmark: options.BenchmarkOption,
     out: OutOption,
-    settings: Settings,
-    table: TableOption = None,
-    predictor: PredictorOption = None,
-    threads: ThreadsOption = 0,
-    force: ForceOption = False,
+    settings: options.Settings,
+    table: options.TableOption = None,
+    predictor: options.PredictorOption = None,
+    threads: options.ThreadsOption = 0,
+    force: options.ForceOption = False,
 ) -> None:
     """Measure how alike networks are that are few edits apart, and the threshold edit distance."""
     from lissnas.cli import render
@@ -111,15 +93,15 @@ def _locality(
 
 
 @app.command("compare")
-@with_options
+@options.with_options
 def _compare(
-    source: SourceOptions,
+    source: options.SourceOptions,
     out: OutOption,
-    settings: ShrinkSettings,
-    methods: MethodsOption = None,
-    seeds: SeedsOption = None,
-    threads: ThreadsOption = 0,
-    force: ForceOption = False,
+    settings: options.ShrinkSettings,
+    methods: options.MethodsOption = None,
+    seeds: options.SeedsOption = None,
+    threads: options.ThreadsOption = 0,
+    force: options.ForceOption = False,
 ) -> None:
     """Compare shrinkers on equal terms: one predictor, one budget, one size; interrupted, it goes on.
 
@@ -149,41 +131,45 @@ def _compare(
 
 
 @app.command("search")
-@with_options
+@options.with_options
 def _search(
-    benchmark: SearchedOption,
-    subspace: SubspaceOption,
+    benchmark: options.SearchedOption,
+    subspace: options.SubspaceOption,
     out: OutOption,
-    settings: SearchSettings,
-    seed: SeedOption = 0,
-    supernet: SupernetOption = None,
-    table: TableOption = None,
-    force: ForceOption = False,
+    settings: options.SearchSettings,
+    seed: options.SeedOption = 0,
+    supernet: options.SupernetOption = None,
+    table: options.TableOption = None,
+    force: options.ForceOption = False,
 ) -> None:
     """Search a shrunk space by evolution, and retrain the best: supernet, table or predictor as the judge."""
     from lissnas.cli import render
     from lissnas.shrinkers import description
 
     need_torch("lissnas search")
-    from lissnas.stages.one_shot import Watch, one_shot
+    from lissnas.stages.one_shot import one_shot
 
     checked, space, truth = description.load_searched(benchmark, settings.params, settings.overrides(), table)
     with render.lines(f"searching {benchmark}") as line:
-        watch = Watch(lambda what, p: line(render.training_line(what, p)), lambda h: line(render.search_line(h)))
-        found, best = one_shot(checked, space, truth, subspace, seed, out, supernet, watch=watch, force=force)
+        found, best = one_shot(
+            *(checked, space, truth, subspace, seed, out, supernet),
+            on_training=lambda what, p: line(render.training_line(what, p)),
+            on_generation=lambda h: line(render.search_line(h)),
+            force=force,
+        )
     render.show_search(found, best)
 
 
 @app.command("report")
-@with_options
+@options.with_options
 def _report(
-    settings: Settings,
+    settings: options.Settings,
     out: OutOption = Path("report"),
     data: Annotated[Path, typer.Option(help="Folder that holds compare/ and locality/.")] = Path("data"),
     results: Annotated[Path, typer.Option(help="Folder of committed studies; may be absent.")] = Path(
         "studies/results"
     ),
-    force: ForceOption = False,
+    force: options.ForceOption = False,
 ) -> None:
     """Make the report: every table and figure of the paper that real data allows, ours beside the paper's."""
     from lissnas.cli import render
@@ -192,7 +178,7 @@ def _report(
 
     checked = description.load_params(settings.params, settings.overrides())
     with render.lines("making the report") as on_progress:
-        outcome = report_stage(checked, data, results, out, on_progress, force)
+        outcome = report_stage(checked, data, results, out, on_progress=on_progress, force=force)
     render.show_report(outcome)
 
 
@@ -265,11 +251,10 @@ def _spaces(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
 ) -> None:
     """List the spaces, their sizes (exact; of AnyNetX that of descriptions), and the benchmarks over them."""
-    from rich.table import Column, Table
-
     from lissnas import benchmarks, spaces
+    from lissnas.cli import render
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": s.name,
             "size": s.size(),
@@ -282,13 +267,18 @@ def _spaces(
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table("space", Column("architectures", justify="right", no_wrap=True), "benchmarks", "source")
-    for row in rows:
-        names = [n for n in benchmarks.names() if benchmarks.space_of(n) == row["name"]]
-        tasks = ", ".join(n.partition("/")[2] or n for n in names)
-        size = f"{row['size']:,}{'' if row['size_exact'] else ' descriptions'}"
-        table.add_row(str(row["name"]), size, tasks, str(row["source"]))
-    process.out.print(table)
+    shown = [
+        {
+            "space": row["name"],
+            "architectures": f"{row['size']:,}{'' if row['size_exact'] else NO_BREAK + 'descriptions'}",
+            "benchmarks": ", ".join(
+                n.partition("/")[2] or n for n in benchmarks.names() if benchmarks.space_of(n) == row["name"]
+            ),
+            "source": str(row["source"]),
+        }
+        for row in rows
+    ]
+    process.out.print(render.table_of("", shown, ("space", "benchmarks", "source")))
 
 
 @app.command("doctor")

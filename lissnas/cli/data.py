@@ -42,7 +42,7 @@ def _data(
     from lissnas.shrinkers import description
     from lissnas.stages.prepare import data_stage
 
-    render.show_data(data_stage(description.load(benchmark, None, {}, None)[1], out, force))
+    render.show_data(data_stage(description.load(benchmark, None, {}, None)[1], out, force=force))
 
 
 @app.command("import")
@@ -99,16 +99,7 @@ def _list(
     ]
     found = [_imported(root / kind) for kind in official.KINDS if (root / kind / artifacts.MANIFEST).exists()]
     obtainable = [
-        {
-            "benchmark": s.benchmark,
-            "file": s.file,
-            "address": s.address,
-            "size": s.size,
-            "licence": s.licence,
-            "checksum": s.checksum,
-            "note": s.note,
-            "command": f"lissnas data import {s.benchmark} {s.file}",
-        }
+        vars(s) | {"checksum": s.checksum, "command": f"lissnas data import {s.benchmark} {s.file}"}
         for s in official.SOURCES
     ]
     if as_json:
@@ -146,14 +137,11 @@ def _contents(said: dict[str, Any]) -> list[str]:
 def _show(
     packaged: list[dict[str, Any]], found: list[dict[str, Any]], obtainable: list[dict[str, str]], root: Path
 ) -> None:
-    from rich.table import Column, Table
+    from lissnas.cli import render
 
-    table = Table(
-        Column("packaged", no_wrap=True), Column("networks", justify="right", no_wrap=True), "metric", "licence"
-    )
-    for row in packaged:
-        table.add_row(row["name"], f"{row['networks']:,}", row["metric"], row["licence"])
-    process.out.print(table)
+    rows = [{"packaged": row["name"], **row, "networks": f"{row['networks']:,}"} for row in packaged]
+    shown = [{name: row[name] for name in ("packaged", "networks", "metric", "licence")} for row in rows]
+    process.out.print(render.table_of("", shown, ("packaged", "metric", "licence")))
     process.say(f"Imported to {root}:" + ("" if found else " nothing yet"))
     for said in found:
         if "problem" in said:

@@ -35,20 +35,11 @@ class Check:
 
 def check_all() -> list[Check]:
     """Run every check; none of them changes anything."""
-    return [_python(), *_packages(), *_tables(), _params(), *_servers(), _disk(), _writable()]
-
-
-def _python() -> Check:
-    found = f"{platform.python_version()} ({sys.executable})"
-    return Check(
-        "Python",
-        sys.version_info >= (3, 11),
-        found,
-        "" if sys.version_info >= (3, 11) else "use 3.11 or newer",
-    )
+    return [*_packages(), *_tables(), _params(), *_servers(), _folder()]
 
 
 def _packages() -> Iterator[Check]:
+    yield Check("Python", True, f"{platform.python_version()} ({sys.executable})")
     yield Check("lissnas", True, __version__)
     for line in requires("lissnas") or []:
         need = Requirement(line)
@@ -56,16 +47,15 @@ def _packages() -> Iterator[Check]:
         core = need.marker is None or need.marker.evaluate({"extra": ""})
         if not core and not extra:
             continue
-        install = (
-            f'pip install "lissnas[{extra}]"' if extra and not core else f'pip install "{need.name}{need.specifier}"'
-        )
+        install = f'pip install "{need.name}{need.specifier}"'
         try:
             found = version(need.name)
         except PackageNotFoundError:
+            install = install if core else f'pip install "lissnas[{extra}]"'
             yield Check(need.name, False if core else None, f"not installed ({extra or 'core'})", install)
             continue
         fits = need.specifier.contains(found, prereleases=True)
-        yield Check(need.name, fits, found, "" if fits else f'pip install "{need.name}{need.specifier}"')
+        yield Check(need.name, fits, found, "" if fits else install)
 
 
 def _tables() -> Iterator[Check]:
@@ -101,12 +91,10 @@ def _servers() -> Iterator[Check]:
             yield Check(what, False, f"{address.hostname}:{port}: {error.strerror or error}", remedy)
 
 
-def _disk() -> Check:
+def _folder() -> Check:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
+    found = f"{Path.cwd()}, {free:.1f} GB free"
+    if not os.access(Path.cwd(), os.W_OK):
+        return Check("folder", False, found, "go to a folder that you may write to")
     enough = free >= LEAST_DISK_GB
-    return Check("disk", enough, f"{free:.1f} GB free here", "" if enough else f"free at least {LEAST_DISK_GB} GB")
-
-
-def _writable() -> Check:
-    sound = os.access(Path.cwd(), os.W_OK)
-    return Check("folder", sound, str(Path.cwd()), "" if sound else "go to a folder that you may write to")
+    return Check("folder", enough, found, "" if enough else f"free at least {LEAST_DISK_GB} GB")

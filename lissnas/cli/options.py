@@ -98,14 +98,19 @@ class Settings:
 
     params: ParamsOption = None
     assignments: SetOption = None
-    paths: ClassVar[tuple[str, ...]] = ()
-    """The parameters that have an option of their own here; `config.OPTIONS` has its name."""
+    networks_of: ClassVar[str] = ""
+    """The section whose `networks` is set here; `config.OPTIONS` has the parameters of all other options."""
 
     def overrides(self, more: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return dotted path -> value: those of `--set`, of the options, and `more`; raises UserError."""
         from lissnas.config import OPTIONS
 
-        given = {path: value for path in self.paths if (value := getattr(self, OPTIONS[path])) is not None}
+        given = {
+            path: value
+            for path, name in OPTIONS.items()
+            if name != "networks" or path == f"{self.networks_of}.networks"
+            if (value := getattr(self, name, None)) is not None
+        }
         return {**dict(map(_assignment, self.assignments or ())), **given, **(more or {})}
 
 
@@ -121,14 +126,6 @@ class ShrinkSettings(Settings):
         float | None, typer.Option(help="Share reserved for each stratum of FLOPs (shrink.elite.diversity).")
     ] = None
     memory: Annotated[float | None, typer.Option(help="GiB that a shrink may take.")] = None
-    paths: ClassVar[tuple[str, ...]] = (
-        "shrink.target_size",
-        "shrink.labels",
-        "shrink.max_queries",
-        "shrink.variant",
-        "shrink.method.diversity",
-        "shrink.memory",
-    )
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,6 @@ class TrainingSettings(Settings):
     threads: Annotated[int | None, typer.Option(help="Threads on a CPU; 0: one a core.")] = None
     source: Annotated[str | None, typer.Option(help="Images: packaged, cifar10, cifar100 or folder.")] = None
     folder: Annotated[str | None, typer.Option(help="Folder of CIFAR or of the images.")] = None
-    paths: ClassVar[tuple[str, ...]] = ("torch.device", "torch.threads", "images.source", "images.folder")
 
 
 @dataclass(frozen=True)
@@ -147,7 +143,7 @@ class RetrainSettings(TrainingSettings):
     """How many networks are retrained, and where."""
 
     networks: NetworksOption = None
-    paths: ClassVar[tuple[str, ...]] = (*TrainingSettings.paths, "retrain.networks")
+    networks_of: ClassVar[str] = "retrain"
 
 
 @dataclass(frozen=True)
@@ -159,28 +155,20 @@ class SearchSettings(RetrainSettings):
     ] = None
     max_mflops: Annotated[float | None, typer.Option(help="Maximum of multiply-adds, in millions.")] = None
     max_mparams: Annotated[float | None, typer.Option(help="Maximum of parameters, in millions.")] = None
-    paths: ClassVar[tuple[str, ...]] = (
-        *RetrainSettings.paths,
-        "search.oracle",
-        "search.max_mflops",
-        "search.max_mparams",
-    )
 
 
 @dataclass(frozen=True)
-class LabelSettings(TrainingSettings):
+class LabelSettings(RetrainSettings):
     """How many networks are labelled, and where."""
 
-    networks: NetworksOption = None
-    paths: ClassVar[tuple[str, ...]] = (*TrainingSettings.paths, "label.networks")
+    networks_of: ClassVar[str] = "label"
 
 
 @dataclass(frozen=True)
-class RankingSettings(TrainingSettings):
+class RankingSettings(RetrainSettings):
     """How many networks are ranked, and where."""
 
-    networks: NetworksOption = None
-    paths: ClassVar[tuple[str, ...]] = (*TrainingSettings.paths, "ranking.networks")
+    networks_of: ClassVar[str] = "ranking"
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -223,31 +211,27 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 def comparison_overrides(methods: str | None, seeds: str | None) -> dict[str, Any]:
     """Return what `--methods` and `--seeds` override; raises UserError for seeds that don't parse."""
-    found: dict[str, Any] = {}
-    if methods is not None:
-        names = _names(methods)
-        found["compare.methods"] = "all" if names == ["all"] else names
-    if seeds is not None:
-        found["pipeline.seeds"] = seed_list(seeds)
-    return found
+    names = _names(methods)
+    return _given({"compare.methods": "all" if names == ["all"] else names, "pipeline.seeds": seed_list(seeds)})
 
 
 def ranking_overrides(benchmark: str, methods: str | None, seeds: str | None) -> dict[str, Any]:
     """Return what `--methods` and `--seeds` of a ranking override; raises UserError for seeds that don't parse."""
-    found: dict[str, Any] = {}
-    if methods is not None:
-        found["ranking.methods"] = _names(methods)
-    if seeds is not None:
-        found[f"ranking.benchmarks.{benchmark}.seeds"] = seed_list(seeds)
-    return found
+    return _given({"ranking.methods": _names(methods), f"ranking.benchmarks.{benchmark}.seeds": seed_list(seeds)})
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {path: value for path, value in values.items() if value is not None}
 
 
-def seed_list(text: str) -> list[int]:
-    """Return the seeds of `0,1,2` or `0-9`, each once; raises UserError."""
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def seed_list(text: str | None) -> list[int] | None:
+    """Return the seeds of `0,1,2` or `0-9`, each once; None for None. Raises UserError."""
+    if text is None:
+        return None
     seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,10})(?:\s*-\s*(\d{1,10}))?\s*", part)

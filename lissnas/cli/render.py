@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,15 @@ NEXT = (
     ("make report", "compare all methods, ours next to the paper's figures"),
 )
 """Commands to try after a whole run, and what each does."""
+COMPARED = (
+    *("method", "size", "queries", "mean", "ours, same size"),
+    *("best kept", "ours keeps it", "best", "ours, same size's best", "FLOPs coverage"),
+)
+"""Columns of a comparison's page that are printed, if it has them."""
+RANKED = ("trained on", "size", "ranked", "networks", "Pearson", "Spearman", "Kendall", "found")
+"""Columns of a ranking's page that are printed."""
+COSTS = {"M multiply-adds": "flops", "M parameters": "params"}
+"""Columns of found networks, in millions, and the costs that they show."""
 
 
 def iteration_line(state: State) -> str:
@@ -65,12 +74,20 @@ def shrink_line(metrics: Mapping[str, Any], unit: str) -> str:
     )
 
 
+def table_of(title: str, rows: Sequence[Mapping[str, str]], left: Collection[str] = ("method",)) -> Table:
+    """Return a table of texts by column; columns but those in `left` are aligned to the right."""
+    table = Table(title=title, title_justify="left")
+    for name in rows[0]:
+        single = not any(" " in text for text in (name, *(row[name] for row in rows)))  # a name or a number stays whole
+        table.add_column(name, justify="left" if name in left else "right", no_wrap=single, overflow="fold")
+    for row in rows:
+        table.add_row(*row.values())
+    return table
+
+
 def shrink_table(metrics: Mapping[str, Any]) -> Table:
-    """Return the full space beside the shrunk one: true values where there is a table, else predicted ones."""
+    """Return the full space next to the shrunk one: true values if there is a table, else predicted ones."""
     m = metrics
-    table = Table(title=f"{m['benchmark']}, seed {m['seed']}, {m['variant']}", title_justify="left")
-    for column in ("", "full space", "shrunk space"):
-        table.add_column(column, justify="left" if not column else "right")
     rows = [("architectures", f"{m['full_size']:,}", f"{m['size']:,}")]
     if "mean_true" in m:
         rows += [
@@ -92,9 +109,8 @@ def shrink_table(metrics: Mapping[str, Any]) -> Table:
         ("queries (predicted)", "", f"{m['queries']:,}"),
         ("labels (true values asked for)", "", f"{m['labels']:,}"),
     ]
-    for row in rows:
-        table.add_row(*row)
-    return table
+    title = f"{m['benchmark']}, seed {m['seed']}, {m['variant']}"
+    return table_of(title, [{"": name, "full space": full, "shrunk space": own} for name, full, own in rows], ("",))
 
 
 def show_shrink(outcome: Outcome) -> None:
@@ -110,39 +126,31 @@ def show_data(outcome: Outcome) -> None:
     """Print what a prepared table holds and where it is."""
     m = outcome.metrics
     out.print(f"{m['size']:,} architectures of {m['space']}: mean {m['mean']:.4g}, best {m['max']:.4g} ({m['metric']})")
-    say(f"Files: {outcome.place}")
+    _tail(outcome)
 
 
 def show_assessment(outcome: Outcome) -> None:
     """Print how good the predictor is, a row a seed."""
     rows = outcome.table("assessment.parquet").to_pylist()
-    table = Table(title=f"predictor of {outcome.metrics['benchmark']}", title_justify="left")
-    for name in rows[0]:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else f"{v:,}" for v in row.values()))
-    out.print(table)
-    say(f"Files: {outcome.place}")
+    out.print(table_of(f"predictor of {outcome.metrics['benchmark']}", [_texts(row, 3) for row in rows]))
+    _tail(outcome)
 
 
 def show_locality(outcome: Outcome) -> None:
     """Print correlation and accuracy difference by distance and kind, and the threshold distance."""
-    table = Table(title=f"locality of {outcome.metrics['benchmark']}", title_justify="left")
-    for name in ("edits", "kind", "pairs", "corr.", "95 %", "diff.", "95 %", "median"):
-        table.add_column(name, justify="left" if name == "kind" else "right", no_wrap=True)
-    for r in outcome.table("locality.parquet").to_pylist():
-        table.add_row(
-            f"{r['distance']}",
-            r["change"],
-            f"{r['n']:,}",
-            f"{r['correlation']:.3f}",
-            f"{r['correlation_low']:.2f}–{r['correlation_high']:.2f}",
-            f"{r['aad']:.3g}",
-            f"{r['aad_low']:.3g}–{r['aad_high']:.3g}",
-            f"{r['aad_median']:.3g}",
-        )
-    out.print(table)
+    rows = [
+        {
+            "edits": f"{r['distance']}",
+            "kind": r["change"],
+            "pairs": f"{r['n']:,}",
+            "correlation": f"{r['correlation']:.3f} ({r['correlation_low']:.2f} to {r['correlation_high']:.2f})",
+            "difference": f"{r['aad']:.3g} ({r['aad_low']:.3g} to {r['aad_high']:.3g})",
+            "median": f"{r['aad_median']:.3g}",
+        }
+        for r in outcome.table("locality.parquet").to_pylist()
+    ]
     m = outcome.metrics
+    out.print(table_of(f"locality of {m['benchmark']}, with 95 % intervals", rows, ("kind",)))
     out.print(
         f"Threshold edit distance: {m['threshold_distance']}. Of small uniform samples "
         f"{100 * m['share_not_rejected']:.0f} % have the space's distribution (Kolmogorov-Smirnov, 5 %)."
@@ -151,35 +159,16 @@ def show_locality(outcome: Outcome) -> None:
 
 
 def show_comparison(outcome: Outcome) -> None:
-    """Print the methods side by side, best of ours at the same size, and what stands out.
-
-    Where no table of true values stands behind, the comparison's own page.
-    """
-    if "rivals_behind_on_kept_best" not in outcome.metrics:
-        say((outcome.folder / "comparison.md").read_text())
-        say(f"Files: {outcome.place}")
-        return
-    from lissnas.stages.compare import remarks  # draws figures, which no other command shows
+    """Print the methods side by side, the best of ours at the same size, and what stands out."""
+    from lissnas.stages.compare import method_cells, remarks  # draws figures, which no other command shows
 
     rows = outcome.csv("summary.csv")
-    table = Table(title=f"methods on {outcome.metrics['benchmark']}, {rows[0]['seeds']} seeds", title_justify="left")
-    for name in ("method", "size", "queries", "mean", "ours", "best kept", "ours", "FLOPs"):
-        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
-    for r in rows:
-        table.add_row(
-            r["method"],
-            f"{r['size']:,.0f}",
-            f"{r['queries']:,.0f}",
-            f"{r['mean_true']:.4g}",
-            f"{r['ours_mean_true']:.4g}",
-            f"{100 * r['kept_best']:.0f} %",
-            f"{100 * r['ours_kept_best']:.0f} %",
-            f"{100 * r.get('flops_coverage', float('nan')):.0f} %",
-        )
-    out.print(table)
-    out.print("Ours is lissnas cut to the method's size; FLOPs is the share of the full range that is covered.")
+    title = f"methods on {outcome.metrics['benchmark']}, {rows[0]['seeds']} seeds"
+    cells = map(method_cells, rows)
+    out.print(table_of(title, [{name: c[name] for name in COMPARED if name in c} for c in cells]))
+    out.print("Ours is lissnas cut to the method's size; FLOPs coverage is the share of the full range.")
     for line in remarks(rows):
-        out.print(Text(line))
+        out.print(Text(f"- {line}"))
     _tail(outcome)
 
 
@@ -204,13 +193,15 @@ def search_line(history: History) -> str:
 def show_search(search: Outcome, best: Outcome | None) -> None:
     """Print the networks that were found, and the one that was exported."""
     m = search.metrics
-    table = Table(title=f"best of {m['evaluated']:,} evaluated networks of {m['space']}", title_justify="left")
-    for name in ("network", "score", "M multiply-adds", "M parameters"):
-        table.add_column(name, justify="left" if name == "network" else "right", no_wrap=True)
-    for row in search.json("top.json"):
-        cells = [f"{row[c] / 1e6:,.2f}" if c in row else "" for c in ("flops", "params")]
-        table.add_row(row["arch"], f"{row['score']:.4g}", *cells)
-    out.print(table)
+    rows = [
+        {
+            "network": row["arch"],
+            "score": f"{row['score']:.4g}",
+            **{what: f"{row[c] / 1e6:,.2f}" for what, c in COSTS.items() if c in row},
+        }
+        for row in search.json("top.json")
+    ]
+    out.print(table_of(f"best of {m['evaluated']:,} evaluated networks of {m['space']}", rows, ("network",)))
     if "best_rank" in m:
         out.print(
             f"The first is number {m['best_rank']:,} of {m['full_size']:,} in the real table ({m['best_true']:.4g})."
@@ -251,13 +242,8 @@ def show_supernet(outcome: Outcome) -> None:
 
 def show_retrained(outcome: Outcome) -> None:
     """Print the retrained networks, the exported one first of the page's end."""
-    table = Table(title=f"retrained networks of {outcome.metrics['space']}", title_justify="left")
-    rows = outcome.csv("retrained.csv")
-    for name in rows[0]:
-        table.add_column(name, justify="left" if name == "arch" else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()))
-    out.print(table)
+    rows = [_texts(row, 2) for row in outcome.csv("retrained.csv")]
+    out.print(table_of(f"retrained networks of {outcome.metrics['space']}", rows, ("arch",)))
     say(exported_line(outcome))
     _tail(outcome)
 
@@ -274,18 +260,17 @@ def exported_line(outcome: Outcome) -> str:
 
 def show_ranking(outcome: Outcome) -> None:
     """Print how well each supernet ranks, a row a space and sample."""
+    from lissnas.stages.ranking import ranking_cells  # torch takes seconds to load
+
     rows = outcome.csv("summary.csv")
     title = f"supernets ranking {outcome.metrics['benchmark']}, {rows[0]['seeds']} seed(s)"
-    table = Table(title=title, title_justify="left")
-    names = ("trained on", "size", "ranked", "networks", "Pearson", "Spearman", "Kendall", "found")
-    for name in names:
-        table.add_column(name, justify="left" if name in ("trained on", "ranked") else "right", no_wrap=True)
-    for r in rows:
-        values = ["" if r[c] is None else f"{r[c]:.3f}" for c in ("pearson", "spearman", "kendall")]
-        found = f"{r['found_true']:.4g}"
-        table.add_row(r["method"], f"{r['size']:,.0f}", r["sample"], f"{r['networks']:,.0f}", *values, found)
-    out.print(table)
+    cells = map(ranking_cells, rows)
+    out.print(table_of(title, [{name: c[name] for name in RANKED} for c in cells], ("trained on", "ranked")))
     _tail(outcome)
+
+
+def _texts(row: Mapping[str, Any], digits: int) -> dict[str, str]:
+    return {name: f"{value:.{digits}f}" if isinstance(value, float) else str(value) for name, value in row.items()}
 
 
 def _tail(outcome: Outcome) -> None:

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
-from lissnas.config.recipes import inherited
 from lissnas.config.schema import FULL_SPACE, Params
 from lissnas.core.errors import ConfigError, first_line, short, unknown_name
 
@@ -71,14 +70,14 @@ def load(
         problems += _put(tree, path, value)
     recipes = tree["recipes"]
     if isinstance(recipes, dict):
-        tree["recipes"], wrong = inherited(recipes)
+        tree["recipes"], wrong = _inherited(recipes)
         problems += wrong
     params: Params | None = None
     try:
         params = Params.model_validate(tree)
     except ValidationError as error:
         problems += [_line(e, given) for e in error.errors(include_url=False) if not _of_base(e["loc"], recipes)]
-    problems += _unknown_benchmarks(tree, known, list(spaces)) + _unknown_methods(tree, list(methods))
+    problems += _unknown_names(tree, known, list(spaces), list(methods))
     if problems or params is None:
         raise ConfigError(source, problems)
     return params
@@ -162,6 +161,30 @@ def _put(tree: dict[str, Any], path: str, value: Any) -> list[str]:
     return []
 
 
+def _inherited(recipes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the recipes, each over its `base`, and a line for each base that is unknown or part of a cycle.
+
+    A recipe whose base is wrong is left out.
+    """
+    out: dict[str, Any] = {}
+    problems = []
+    for name in recipes:
+        chain = [name]
+        while isinstance(own := recipes.get(chain[-1]), dict) and "base" in own and chain.count(chain[-1]) == 1:
+            chain.append(str(own["base"]))
+        last = chain[-1]
+        if chain.count(last) > 1:
+            problems.append(f"recipes.{name}.base: cycle {' -> '.join(map(str, chain))}")
+        elif last not in recipes:
+            problems.append(f"recipes.{chain[-2]}.base: {unknown_name('recipe', str(last), map(str, recipes))}")
+        elif not isinstance(recipes[last], dict):
+            out[name] = recipes[last]
+        else:
+            layers = [recipes[one] for one in reversed(chain)]
+            out[name] = {key: value for layer in layers for key, value in layer.items() if key != "base"}
+    return out, list(dict.fromkeys(problems))
+
+
 def _of_base(path: Sequence[Any], recipes: Any) -> bool:
     """Return whether an error is at a key that a recipe has from its base, which has the same error."""
     own = recipes.get(path[1]) if len(path) > 2 and path[0] == "recipes" else None
@@ -198,34 +221,27 @@ def _keys_of(path: Sequence[str]) -> list[str]:
     return list(kind.model_fields)
 
 
-def _unknown_methods(tree: Mapping[str, Any], known: list[str]) -> list[str]:
-    lists = (("compare", known), ("ranking", [*FULL_SPACE, *known])) if known else ()
-    return [
-        f"{section}.methods.{i}: {unknown_name('method', name, names)}"
-        for section, names in lists
-        for i, name in _listed(tree, section, "methods")
-        if name not in names
-    ]
+def _unknown_names(tree: Mapping[str, Any], benchmarks: list[str], spaces: list[str], methods: list[str]) -> list[str]:
+    """Return a line for each name in the tree, whatever else is wrong with it, that is in no registry.
 
-
-def _unknown_benchmarks(tree: Mapping[str, Any], known: list[str], spaces: list[str]) -> list[str]:
-    """Return lines about names of benchmarks; `benchmarks` itself may name a space too, where those are known."""
-    ranking = tree.get("ranking")
-    maps = {"benchmarks": tree, "ranking.benchmarks": ranking if isinstance(ranking, dict) else {}}
-    own = [
-        (f"{path}.{name}", str(name))
-        for path, holder in maps.items()
-        if isinstance(holder.get("benchmarks"), dict) and (spaces or holder is not tree)
-        for name in holder["benchmarks"]
-        if not (holder is tree and name in spaces)
-    ]
-    for where, key in (("pipeline", "benchmarks"), ("pipeline", "one_shot")):
-        own += [(f"{where}.{key}.{i}", name) for i, name in _listed(tree, where, key)]
-    return [f"{path}: {unknown_name('benchmark', name, known)}" for path, name in own if name not in known]
-
-
-def _listed(tree: Mapping[str, Any], section: str, key: str) -> list[tuple[int, str]]:
-    """Return the texts of a list and their places, whatever else is wrong with the tree."""
-    inner = tree.get(section)
-    found = inner.get(key) if isinstance(inner, dict) else None
-    return [(i, name) for i, name in enumerate(found if isinstance(found, list) else ()) if isinstance(name, str)]
+    `benchmarks` itself may name a space too. A registry that the caller did not give is not checked.
+    """
+    known = {
+        ("benchmarks",): ("benchmark", [*benchmarks, *spaces] if spaces else []),
+        ("ranking", "benchmarks"): ("benchmark", benchmarks),
+        ("pipeline", "benchmarks"): ("benchmark", benchmarks),
+        ("pipeline", "one_shot"): ("benchmark", benchmarks),
+        ("compare", "methods"): ("method", methods),
+        ("ranking", "methods"): ("method", [*FULL_SPACE, *methods] if methods else []),
+    }
+    lines = []
+    for path, (what, names) in known.items():
+        found: Any = tree
+        for key in path:
+            found = found.get(key) if isinstance(found, dict) else None
+        places = [(str(name), str(name)) for name in found] if isinstance(found, dict) else []
+        if isinstance(found, list):
+            places = [(str(i), name) for i, name in enumerate(found) if isinstance(name, str)]
+        wrong = [(place, name) for place, name in places if names and name not in names]
+        lines += [f"{'.'.join((*path, place))}: {unknown_name(what, name, names)}" for place, name in wrong]
+    return lines

@@ -270,8 +270,3 @@ class ShrinkParams(_Section):
     def max_edits(self) -> int:
         """The largest edit distance of a neighbour: as asked for, at most the threshold distance."""
         return min(self.method.max_edits, self.locality_distance or self.method.max_edits)
-
-    @property
-    def elite(self) -> EliteConfig | None:
-        """The settings of the elite variant, None for the paper's."""
-        return self.method if isinstance(self.method, EliteConfig) else None

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from rich.console import Console
 from rich.text import Text
@@ -17,13 +17,7 @@ from rich.text import Text
 from lissnas.core.errors import LissnasError
 from lissnas.core.redaction import redacted
 
-if TYPE_CHECKING:
-    pass
-
-
 out = Console(highlight=False)
-
-
 err = Console(stderr=True, highlight=False)
 
 
@@ -47,8 +41,7 @@ def run(app: Callable[[], None]) -> None:
     try:
         app()
     except LissnasError as error:
-        err.print(Text.assemble(("error: ", "bold red"), printable(str(error))), soft_wrap=True)
-        sys.exit(error.exit_code)
+        _failed(str(error), error.exit_code)
     except KeyboardInterrupt as how:
         _interrupted(how)
     except SystemExit as ended:
@@ -57,18 +50,18 @@ def run(app: Callable[[], None]) -> None:
             _interrupted(by)
         raise
     except MemoryError:
-        err.print(Text.assemble(("error: ", "bold red"), "out of memory; --memory bounds what a shrink keeps"))
-        sys.exit(1)
+        _failed("out of memory; --memory bounds what a shrink keeps", 1)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        err.print(
-            Text.assemble(("error: ", "bold red"), redacted(printable(f"{error.strerror or error}{where}"))),
-            soft_wrap=True,
-        )
-        sys.exit(2 if error.errno in NO_PATH else 1)
+        _failed(redacted(f"{error.strerror or error}{where}"), 2 if error.errno in NO_PATH else 1)
     except Exception:
         err.print(Text(redacted(traceback.format_exc())), soft_wrap=True)
         sys.exit(1)
+
+
+def _failed(text: str, code: int) -> NoReturn:
+    err.print(Text.assemble(("error: ", "bold red"), printable(text)), soft_wrap=True)
+    sys.exit(code)
 
 
 def _interrupted(how: KeyboardInterrupt) -> NoReturn:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from lissnas import artifacts
 from lissnas.artifacts.journal import TASKS, Journal
 from lissnas.artifacts.remote import anywhere
-from lissnas.artifacts.stage_run import Outcome, run
+from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import BenchmarkConfig, Params
 from lissnas.core.errors import UserError
@@ -23,23 +22,11 @@ from lissnas.shrinkers import comparison
 from lissnas.shrinkers.comparison import Entry, Ground, open_contest
 from lissnas.shrinkers.methods import REFERENCES, chosen
 from lissnas.shrinkers.problem import Source
-from lissnas.spaces import FloatArray
 
 BEFORE = "  from before"
 """Ends the line of a task that an earlier run, which was interrupted, had done."""
 TIMED = "comparison.parquet"
 """The contract's table, with seconds; `comparison.csv` is the same without, and always the same bytes."""
-
-QUANTILES = 201
-"""Shares at which a distribution is kept if there is no table to look values up in."""
-
-Named = Callable[..., Any]
-"""Runs `step(*args)` under a name: plain Python calls it, a flow makes it a task of that name."""
-
-
-def run_named(name: str, step: Callable[..., Any], *args: Any) -> Any:
-    """Run a step here and now."""
-    return step(*args)
 
 
 @anywhere
@@ -49,10 +36,7 @@ def compare_stage(
     methods: Sequence[str],
     seeds: Sequence[int],
     out: Path,
-    call: Named = run_named,
-    on_progress: Callable[[str], None] = lambda line: None,
-    force: bool = False,
-    threads: int = 0,
+    **how: Unpack[How],
 ) -> Outcome:
     """Compare methods on a benchmark, or on a space that a surrogate evaluates.
 
@@ -73,57 +57,46 @@ def compare_stage(
         "own": own.model_dump(mode="json", exclude={"width"}),
     }
     parameters = {**common, "methods": list(methods), "seeds": list(seeds)}
-    # What a task gave doesn't depend on which others run, so it is kept under what it depends on.
-    curve_of = f"curve-{artifacts.digest(list(methods))[:12]}"  # it is cut to the sizes of these methods
+    call, threads = how.get("call", run_here), how.get("threads", 0)
 
     def work() -> dict[str, bytes]:
-        with Journal.opened(artifacts.tasks_of(out) / TASKS, common, restart=True) as journal:
-            return compared(_Tasks(journal))
+        # What a task gave doesn't depend on which others run, so it is kept under what it depends on.
+        with Journal.opened(artifacts.tasks_of(out) / TASKS, {**common, "format": 2}, restart=True) as journal:
+            return compared(journal)
 
-    def compared(tasks: _Tasks) -> dict[str, bytes]:
+    def compared(journal: Journal) -> dict[str, bytes]:
         ground = Ground.of(source)
         entries: dict[tuple[str, int], Entry] = {}
         curve: list[dict[str, Any]] = []
         for seed in seeds:
-            opened = cache(lambda seed=seed: call(f"open seed {seed}", open_contest, ground, params, seed, threads))
-            for name in methods:
-                entry = known = tasks.load(name, seed)
-                if entry is None:
-                    entry = call(f"{name} seed {seed}", comparison.run_method, opened(), name)
-                    tasks.save(name, seed, entry)
-                entries[name, seed] = entry
-                line = _line(entry.row, len(entries), len(seeds) * len(methods))
-                on_progress(line if known is None else f"{line}{BEFORE}")
-            points = tasks.load(curve_of, seed)
-            if points is None:
-                sizes = {name: int(entries[name, seed].row["size"]) for name in methods}
-                arguments = opened(), params.compare.diversities, sizes
-                rows = call(f"curve seed {seed}", comparison.diversity_curve, *arguments)
-                points = Entry({"curve": rows}, np.empty(0, np.uint64), np.empty(0))
-                tasks.save(curve_of, seed, points)
-            curve += points.row["curve"]
+            curve += compared_seed(journal, ground, seed, entries)
         return _files(ground, methods, seeds, entries, curve)
 
-    return run(out, parameters, work, force, timed=(TIMED,))
+    def compared_seed(
+        journal: Journal, ground: Ground, seed: int, entries: dict[tuple[str, int], Entry]
+    ) -> list[dict[str, Any]]:
+        opened = cache(lambda: call(open_contest, ground, params, seed, threads, name=f"open seed {seed}"))
 
+        def run_method(name: str) -> dict[str, Any]:
+            entry = call(comparison.run_method, opened(), name, name=f"{name} seed {seed}")
+            return {"row": dict(entry.row), "keys": entry.keys.tolist(), "values": entry.values.tolist()}
 
-class _Tasks:
-    """What finished tasks returned, kept in a journal until the whole is published."""
+        def run_curve() -> Any:
+            arguments = opened(), params.compare.diversities, sizes
+            return call(comparison.diversity_curve, *arguments, name=f"curve seed {seed}")
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-        self._known = {(r["method"], r["seed"]): r for r in journal.records}
+        for name in methods:
+            there = len(journal.records)
+            made = journal.once([name, seed], partial(run_method, name))
+            entry = Entry(made["row"], np.array(made["keys"], np.uint64), np.array(made["values"]))
+            entries[name, seed] = entry
+            line = _line(entry.row, len(entries), len(seeds) * len(methods))
+            how.get("on_progress", ignore)(line if len(journal.records) > there else f"{line}{BEFORE}")
+        sizes = {name: int(entries[name, seed].row["size"]) for name in methods}
+        rows: list[dict[str, Any]] = journal.once(["curve", seed, sizes], run_curve)
+        return rows
 
-    def load(self, name: str, seed: int) -> Entry | None:
-        if (record := self._known.get((name, seed))) is None:
-            return None
-        keys, values = (base64.b64decode(record[what]) for what in ("keys", "values"))
-        return Entry(record["row"], np.frombuffer(keys, np.uint64), np.frombuffer(values, np.float64))
-
-    def save(self, name: str, seed: int, entry: Entry) -> None:
-        arrays = {"keys": entry.keys.astype(np.uint64), "values": entry.values.astype(np.float64)}
-        texts = {what: base64.b64encode(array.tobytes()).decode("ascii") for what, array in arrays.items()}
-        self._journal.append({"method": name, "seed": seed, "row": dict(entry.row), **texts})
+    return run(out, parameters, work, how.get("force", False), timed=(TIMED,))
 
 
 def _line(row: Mapping[str, Any], done: int, total: int) -> str:
@@ -145,8 +118,8 @@ def _files(
     rows, window = comparison.against_best_known(ground, every)
     untimed = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
     summary = comparison.summarise(rows, curve)
-    first = {name: entries[name, seeds[0]].keys for name in methods}
-    values = {"full space": ground.values, **{name: entries[name, seeds[0]].values for name in methods}}
+    first = {name: entries[name, seeds[0]] for name in methods}
+    values = {"full space": ground.values, **{name: entry.values for name, entry in first.items()}}
     title = f"{source.name}: {len(methods)} methods, {len(seeds)} seeds"
     files = {
         TIMED: artifacts.rows_to_parquet(rows),
@@ -155,8 +128,8 @@ def _files(
         "diversity.parquet": artifacts.rows_to_parquet(curve),
         "spaces.parquet": artifacts.to_parquet(
             {
-                "method": np.repeat(list(first), [len(k) for k in first.values()]),
-                "key": np.concatenate(list(first.values())),
+                "method": np.repeat(list(first), [len(entry.keys) for entry in first.values()]),
+                "key": np.concatenate([entry.keys for entry in first.values()]),
             }
         ),
         "comparison.md": markdown(ground, summary).encode(),
@@ -164,21 +137,9 @@ def _files(
         "edf.png": png(figures.edfs(values, window, title, source.metric)),
         "metrics.json": artifacts.to_json(_metrics(source.name, summary, len(seeds))),
     }
-    if source.truth is None:  # the values can't be looked up later
-        files["edf.csv"] = artifacts.to_csv(quantiles(values))
     if "flops" in ground.yardstick.costs:
         files["diversity.png"] = png(figures.diversity(summary, curve, title, source.metric))
     return files
-
-
-def quantiles(values: Mapping[str, FloatArray]) -> list[dict[str, Any]]:
-    """Return the distribution of each space's values, a row for each of 201 evenly spaced shares."""
-    shares = np.linspace(0, 1, QUANTILES)
-    return [
-        {"space": name, "share": float(share), "value": float(value)}
-        for name, own in values.items()
-        for share, value in zip(shares, np.quantile(own, shares), strict=True)
-    ]
 
 
 def _metrics(name: str, summary: Sequence[Mapping[str, Any]], seeds: int) -> dict[str, Any]:
@@ -219,7 +180,18 @@ def markdown(ground: Ground, summary: Sequence[Mapping[str, Any]]) -> str:
         )
     cells = [method_cells(r) for r in summary]
     table = artifacts.to_markdown([*cells[0]], [[*row.values()] for row in cells])
-    return "\n".join([f"# Methods compared on {source.name}", "", text, "", table, "", *remarks(summary), ""])
+    return "\n".join(
+        [
+            f"# Methods compared on {source.name}",
+            "",
+            text,
+            "",
+            table,
+            "",
+            *(f"- {line}" for line in remarks(summary)),
+            "",
+        ]
+    )
 
 
 def method_cells(r: Mapping[str, Any]) -> dict[str, str]:
@@ -258,7 +230,7 @@ def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
     rivals = [r for r in summary if r["method"] not in REFERENCES]
 
     def claim(good: str, bad: str, names: list[str]) -> str:
-        return f"- {good}." if not names else f"- Not so: {bad} {', '.join(names)}."
+        return f"{good}." if not names else f"Not so: {bad} {', '.join(names)}."
 
     lines = [
         claim(
@@ -281,24 +253,24 @@ def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
         claim("Our curve of mean against FLOPs coverage lies above every listed rival", "above our curve lie", above)
     )
     if unsure := [r["method"] for r in rivals if r["ours_minus"] > 0 and r["p_holm"] >= 0.05]:
-        lines.append(f"- Ahead, but not significantly at 5 %: {', '.join(unsure)}.")
+        lines.append(f"Ahead, but not significantly at 5 %: {', '.join(unsure)}.")
     if summary[0]["seeds"] < 6:
-        lines.append("- With fewer than six seeds no difference can be significant in a signed-rank test.")
+        lines.append("With fewer than six seeds no difference can be significant in a signed-rank test.")
     if (r := by_name.get("score_all")) is not None:
         lines.append(
-            f"- `score_all` is the ceiling of any method on this predictor: {r['mean_true']:.4g} for "
+            f"`score_all` is the ceiling of any method on this predictor: {r['mean_true']:.4g} for "
             f"{r['queries']:,.0f} queries, ours {r['ours_mean_true']:.4g} for "
             f"{by_name.get('lissnas', r)['queries']:,.0f}. On a space that can be listed the method saves queries, "
             "not quality."
         )
     if (kept := by_name.get("flops", {}).get("kept_best", 0)) >= 0.5:
         lines.append(
-            "- Keeping the best network is a weak test: the costliest networks, ranked without any label, pass it "
+            "Keeping the best network is a weak test: the costliest networks, ranked without any label, pass it "
             f"in {100 * kept:.0f} % of the runs. Compare by the mean at equal size."
         )
     if (r := by_name.get("lissnas_paper")) is not None:
         lines.append(
-            f"- `lissnas_paper` reaches {r['mean_true']:.4g} at {r['size']:,.0f} networks. It returns the "
+            f"`lissnas_paper` reaches {r['mean_true']:.4g} at {r['size']:,.0f} networks. It returns the "
             "nearer of two sizes, often its uniform first sample: no verdict on the paper's loop (under study)."
         )
     return lines

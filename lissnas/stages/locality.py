@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
 from lissnas import artifacts
 from lissnas.artifacts.remote import anywhere
-from lissnas.artifacts.stage_run import Outcome, run, run_here
+from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
 from lissnas.core.errors import UserError
@@ -27,17 +26,10 @@ ABOUT = "locality.json"
 
 @anywhere
 def locality_stage(
-    params: Params,
-    benchmark: Benchmark,
-    out: Path,
-    call: Callable[..., Any] = run_here,
-    on_progress: Callable[[str], None] = lambda line: None,
-    force: bool = False,
-    predictor: Predictor | None = None,
-    threads: int = 0,
+    params: Params, benchmark: Benchmark, out: Path, predictor: Predictor | None = None, **how: Unpack[How]
 ) -> Outcome:
     """Measure locality on a benchmark's table, or on a predictor of its space."""
-    settings, space = params.locality, benchmark.space
+    settings, space, call = params.locality, benchmark.space, how.get("call", run_here)
     parameters = {
         "benchmark": benchmark.name,
         "table_sha256": benchmark.sha256,
@@ -47,7 +39,7 @@ def locality_stage(
 
     def predicted(archs: Archs) -> FloatArray:
         assert predictor is not None
-        return predictor.value(predictor.score(archs, threads))
+        return predictor.value(predictor.score(archs, how.get("threads", 0)))
 
     oracle: Oracle = benchmark if predictor is None else predicted
 
@@ -66,7 +58,9 @@ def locality_stage(
                 rows.append(locality.measure(drawn, settings.resamples, random(change, distance, "bootstrap")))
                 if change == locality.ANY:
                     bins += locality.differences(drawn)
-                on_progress(f"distance {distance}, {change}: correlation {rows[-1]['correlation']:.3f}")
+                how.get("on_progress", ignore)(
+                    f"distance {distance}, {change}: correlation {rows[-1]['correlation']:.3f}"
+                )
                 if locality.enough(rows[-1], settings):
                     break
         limits = call(locality.threshold, rows, space.max_edits)
@@ -100,7 +94,7 @@ def locality_stage(
             "metrics.json": artifacts.to_json({**metrics, "share_not_rejected": check["share_not_rejected"]}),
         }
 
-    return run(out, parameters, work, force)
+    return run(out, parameters, work, how.get("force", False))
 
 
 def read_threshold(folder: Path, space: str) -> int:

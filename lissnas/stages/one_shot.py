@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
-from lissnas.artifacts.stage_run import Outcome, run_here
+from lissnas.artifacts.stage_run import How, Outcome
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params, TrainingConfig
 from lissnas.config.resolve import recipe_of
 from lissnas.core.errors import UserError
 from lissnas.nets import images
 from lissnas.nets.evaluation import supernet_judge
-from lissnas.nets.training import Progress, check_batches, compute_on
+from lissnas.nets.training import check_batches, compute_on
 from lissnas.oracles.base import Oracle
 from lissnas.predictors.accuracy import Predictor, predictor_in
-from lissnas.searchers.evolution import History
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.members import read_members
 from lissnas.stages.retrain import retrain_stage
 from lissnas.stages.search import limits_of, search_stage
 from lissnas.stages.supernet import check_space, supernet_stage
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Who is told about progress: steps of a training, and generations of a search."""
-
-    on_training: Callable[[str, Progress], None] = lambda what, progress: None
-    on_generation: Callable[[History], None] = lambda history: None
 
 
 def trains(params: Params) -> bool:
@@ -67,9 +56,7 @@ def one_shot(
     seed: int,
     out: Path,
     supernet: Path | None = None,
-    call: Callable[..., Any] = run_here,
-    watch: Watch | None = None,
-    force: bool = False,
+    **how: Unpack[How],
 ) -> tuple[Outcome, Outcome | None]:
     """Search a shrunk space, and retrain the best; return what search and retraining left.
 
@@ -77,19 +64,18 @@ def one_shot(
     lie in `out`/best. All that can be wrong is checked before anything is trained. `truth` is the table
     of the space, where there is one: it ranks what was found, and judges when it is asked to.
     """
-    watch = watch or Watch()
     members = read_members(subspace, space)
     limits_of(params).keep(space, members)
     if trains(params):
         check(params, space)
     if params.search.oracle == "supernet" and supernet is None:
         supernet = out / "supernet"
-        supernet_stage(params, space, members, seed, supernet, call, lambda p: watch.on_training("supernet", p), force)
+        supernet_stage(params, space, members, seed, supernet, **how)
     oracle, digest = judge_of(params, space, truth, members, subspace, supernet)
-    found = search_stage(params, space, members, oracle, digest, seed, out, truth, call, watch.on_generation, force)
+    found = search_stage(params, space, members, oracle, digest, seed, out, truth, **how)
     if not params.retrain.networks:
         return found, None
-    best = retrain_stage(params, space.name, out, seed, out / "best", truth, call, watch.on_training, force)
+    best = retrain_stage(params, space.name, out, seed, out / "best", truth, **how)
     return found, best
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from lissnas import artifacts
 from lissnas.artifacts.remote import anywhere
-from lissnas.artifacts.stage_run import Outcome, run, run_here
+from lissnas.artifacts.stage_run import How, Outcome, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params, PredictorConfig, label_budget
 from lissnas.core.errors import UserError
@@ -48,21 +47,14 @@ def assess_held_out(predictor: Predictor, draw: Draw, threads: int) -> dict[str,
 
 
 @anywhere
-def predictor_stage(
-    params: Params,
-    benchmark: Benchmark,
-    out: Path,
-    call: Callable[..., Any] = run_here,
-    force: bool = False,
-    threads: int = 0,
-) -> Outcome:
+def predictor_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
     """Fit a predictor for every seed of the pipeline on uniform labels, and say how good each is."""
     size = benchmark.space.size()
     seeds = params.pipeline.seeds
     labels = label_budget(params, benchmark.name, size)
     if labels >= size:
         raise UserError(f"labels: {labels:,} leave nothing of {benchmark.name} to assess the predictor on")
-    settings = params.predictor
+    settings, call, threads = params.predictor, how.get("call", run_here), how.get("threads", 0)
     parameters = {
         "benchmark": benchmark.name,
         "table_sha256": benchmark.sha256,
@@ -87,4 +79,4 @@ def predictor_stage(
         files["metrics.json"] = artifacts.to_json({"benchmark": benchmark.name, "labels": labels, **means})
         return files
 
-    return run(out, parameters, work, force)
+    return run(out, parameters, work, how.get("force", False))

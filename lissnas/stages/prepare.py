@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from lissnas import artifacts
-from lissnas.artifacts.stage_run import Outcome, run, run_here
+from lissnas.artifacts.stage_run import How, Outcome, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.spaces import Archs, Keys
 
 
-def data_stage(benchmark: Benchmark, out: Path, force: bool = False, call: Callable[..., Any] = run_here) -> Outcome:
+def data_stage(benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
     """Write a benchmark's whole table, with the notation of each architecture, and what it means."""
     parameters = {"benchmark": benchmark.name, "table_sha256": benchmark.sha256}
+
+    call = how.get("call", run_here)
 
     def work() -> dict[str, bytes]:
         return call(write, benchmark, call(key, benchmark))  # type: ignore[no-any-return]
 
-    return run(out, parameters, work, force)
+    return run(out, parameters, work, how.get("force", False))
 
 
 def key(benchmark: Benchmark) -> tuple[Archs, Keys]:

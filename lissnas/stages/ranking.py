@@ -7,9 +7,9 @@ it then scores networks whose true accuracy is known.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ import torch
 from lissnas import artifacts
 from lissnas.artifacts.journal import TASKS, Journal
 from lissnas.artifacts.remote import anywhere
-from lissnas.artifacts.stage_run import Outcome, run
+from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import FULL_SPACE, Params, TrainingConfig, sized
 from lissnas.config.resolve import image_parameters, recipe_of
@@ -34,8 +34,7 @@ from lissnas.searchers.evolution import Limits, evolutionary_search
 from lissnas.shrinkers import comparison
 from lissnas.shrinkers.methods import chosen
 from lissnas.spaces import Archs
-from lissnas.stages.compare import Named, run_named
-from lissnas.stages.supernet import check_space, fit_supernet
+from lissnas.stages.supernet import check_space, train_supernet
 
 OWN, OURS = "own", "ours"
 """The samples that are ranked: of the space that the supernet was trained on, and of our shrunk space."""
@@ -43,16 +42,7 @@ COEFFICIENTS = ("pearson", "spearman", "kendall")
 
 
 @anywhere
-def ranking_stage(
-    params: Params,
-    benchmark: Benchmark,
-    out: Path,
-    call: Named = run_named,
-    on_progress: Callable[[str], None] = lambda line: None,
-    on_training: Callable[[str, Progress], None] = lambda what, progress: None,
-    force: bool = False,
-    threads: int = 0,
-) -> Outcome:
+def ranking_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
     """Train a supernet on each space and seed, and rank with it; interrupted, it goes on where it was."""
     params = sized(params, benchmark.name)
     settings = params.ranking
@@ -68,46 +58,31 @@ def ranking_stage(
     check_batches(recipe, images.load(params.images, recipe))
     common = task_parameters(params, benchmark, recipe)
     parameters = {**common, "methods": list(settings.methods), "seeds": list(seeds)}
-    tasks = artifacts.tasks_of(out)
+    tasks, call, threads = artifacts.tasks_of(out), how.get("call", run_here), how.get("threads", 0)
 
     def work() -> dict[str, bytes]:
-        with Journal.opened(tasks / TASKS, common, restart=True) as journal:
-            return ranked(journal)
-
-    def ranked(journal: Journal) -> dict[str, bytes]:
-        finished = {(r["method"], r["seed"]): r["found"] for r in journal.records}
-        rows: list[dict[str, Any]] = []
-        scored: list[dict[str, Any]] = []
-        total = len(seeds) * len(settings.methods)
-        for seed in seeds:
-            spaces: dict[str, Archs] = {}
-            for method in settings.methods:
-                if (found := finished.get((method, seed))) is None:
-                    if not spaces:
-                        spaces = call(f"shrink seed {seed}", shrunk_spaces, params, benchmark, seed, threads)
-                    training = artifacts.Checkpoint(tasks / f"{method}-{seed}", {**common, "task": [method, seed]})
-                    name_of_task = f"{method} seed {seed}"
-                    found = call(
-                        name_of_task,
-                        rank,
-                        params,
-                        benchmark,
-                        spaces[method],
-                        spaces[OURS],
-                        method,
-                        seed,
-                        recipe,
-                        training,
-                        partial(on_training, name_of_task),
+        with Journal.opened(tasks / TASKS, {**common, "format": 2}, restart=True) as journal:
+            rows: list[dict[str, Any]] = []
+            scored: list[dict[str, Any]] = []
+            for seed in seeds:
+                shrink = partial(call, shrunk_spaces, params, benchmark, seed, threads, name=f"shrink seed {seed}")
+                shrunk = cache(shrink)
+                for method in settings.methods:
+                    found = journal.once([method, seed], partial(ranked, method, seed, shrunk))
+                    rows += found["rows"]
+                    scored += found["scored"]
+                    how.get("on_progress", ignore)(
+                        _line(found["rows"], len(rows) // 2, len(seeds) * len(settings.methods))
                     )
-                    journal.append({"method": method, "seed": seed, "found": found})
-                    training.clear()
-                rows += found["rows"]
-                scored += found["scored"]
-                on_progress(_line(found["rows"], len(rows) // 2, total))
-        return _files(params, benchmark, name, rows, scored)
+            return _files(params, benchmark, name, rows, scored)
 
-    return run(out, parameters, work, force)
+    def ranked(method: str, seed: int, shrunk: Callable[[], dict[str, Archs]]) -> Any:
+        task, spaces = f"{method} seed {seed}", shrunk()
+        training = artifacts.Checkpoint(tasks / f"{method}-{seed}", {**common, "task": [method, seed]})
+        sets, watch = (spaces[method], spaces[OURS]), partial(how.get("on_training", ignore), task)
+        return call(rank, params, benchmark, *sets, method, seed, recipe, training, watch, name=task)
+
+    return run(out, parameters, work, how.get("force", False))
 
 
 def task_parameters(params: Params, benchmark: Benchmark, recipe: TrainingConfig) -> dict[str, Any]:
@@ -158,7 +133,7 @@ def rank(
     space, n = benchmark.space, params.ranking.networks
     if method == "full_balanced":
         params = params.model_copy(update={"supernet": params.supernet.model_copy(update={"sampler": "balanced"})})
-    model, _ = fit_supernet(params, space, members, seed, recipe, checkpoint, watch)
+    model, _ = train_supernet(params, space, members, seed, recipe, checkpoint, watch)
     data = images.load(params.images, recipe)
     oracle = CountedOracle(SupernetOracle.of(model, data, params.search, compute_on(params.torch)), space, space.size())
     settings = params.search.model_copy(update={"generations": max(1, n // params.search.population)})
@@ -218,16 +193,18 @@ def _number(value: float | None) -> str:
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row a method and sample: means over the seeds where a coefficient is defined."""
+    """Return a row a method and sample: means over the seeds if a coefficient is defined."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for r in rows:
+        groups.setdefault((r["method"], r["sample"]), []).append(r)
     out = []
-    for method, sample in dict.fromkeys((r["method"], r["sample"]) for r in rows):
-        own = [r for r in rows if (r["method"], r["sample"]) == (method, sample)]
+    for (method, sample), own in groups.items():
         row: dict[str, Any] = {"method": method, "sample": sample, "seeds": len(own)}
         for name in ("size", "networks", "space_mean_true", "score_mean", *COEFFICIENTS, "found_true", "found_rank"):
             values = [float(r[name]) for r in own if r[name] is not None]
             row[name] = float(np.mean(values)) if values else None
         kendall = [r["kendall"] for r in own if r["kendall"] is not None]
-        row["kendall_least"], row["kendall_most"] = (min(kendall), max(kendall)) if kendall else (None, None)
+        row |= {"kendall_least": min(kendall, default=None), "kendall_most": max(kendall, default=None)}
         out.append(row)
     return out
 
@@ -263,23 +240,30 @@ def _files(
 def markdown(params: Params, benchmark: Benchmark, recipe: str, summary: Sequence[Mapping[str, Any]]) -> str:
     """Return the summary as a Markdown page."""
     steps, seeds = params.recipes[recipe].steps, int(summary[0]["seeds"])
-    lines = [
-        f"# Supernets ranking networks of {benchmark.name}",
-        "",
+    text = (
         f"Each space trains one supernet by recipe `{recipe}` ({steps:,} steps), width {params.supernet.width:g}, at "
         f"{params.images.side} pixels; means over {seeds} seed{'s' if seeds > 1 else ''}, in brackets the least and "
         "the most. *Own* are networks of the trained space, *ours* those of our shrunk space whose operations the "
-        "supernet has. *Found* is the true value of the network that evolution finds in the space.",
-        "",
-        "| trained on | size | its mean | ranked | networks | Pearson | Spearman | Kendall | found | its rank |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for r in summary:
-        values = [_number(r[c]) for c in COEFFICIENTS]
-        if r["kendall"] is not None and seeds > 1:
-            values[-1] += f" ({r['kendall_least']:.3f} to {r['kendall_most']:.3f})"
-        lines.append(
-            f"| {r['method']} | {r['size']:,.0f} | {r['space_mean_true']:.4g} | {r['sample']} | {r['networks']:,.0f} | "
-            f"{' | '.join(values)} | {r['found_true']:.4g} | {r['found_rank']:,.0f} |"
-        )
-    return "\n".join([*lines, ""])
+        "supernet has. *Found* is the true value of the network that evolution finds in the space."
+    )
+    cells = [ranking_cells(r) for r in summary]
+    table = artifacts.to_markdown([*cells[0]], [[*row.values()] for row in cells])
+    return "\n".join([f"# Supernets ranking networks of {benchmark.name}", "", text, "", table, ""])
+
+
+def ranking_cells(r: Mapping[str, Any]) -> dict[str, str]:
+    """Return what tables show of a space and sample, by column."""
+    pearson, spearman, kendall = (_number(r[c]) for c in COEFFICIENTS)
+    spread = f" ({r['kendall_least']:.3f} to {r['kendall_most']:.3f})" if r["kendall"] is not None else ""
+    return {
+        "trained on": r["method"],
+        "size": f"{r['size']:,.0f}",
+        "its mean": f"{r['space_mean_true']:.4g}",
+        "ranked": r["sample"],
+        "networks": f"{r['networks']:,.0f}",
+        "Pearson": pearson,
+        "Spearman": spearman,
+        "Kendall": kendall + (spread if r["seeds"] > 1 else ""),
+        "found": f"{r['found_true']:.4g}",
+        "its rank": f"{r['found_rank']:,.0f}",
+    }

@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from lissnas import artifacts, spaces
 from lissnas.artifacts.remote import anywhere
-from lissnas.artifacts.stage_run import Outcome, run, run_here
+from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
 from lissnas.config.resolve import image_parameters, recipe_of
@@ -33,9 +33,7 @@ def retrain_stage(
     seed: int,
     out: Path,
     truth: Benchmark | None = None,
-    call: Callable[..., Any] = run_here,
-    on_progress: Callable[[str, Progress], None] = lambda arch, progress: None,
-    force: bool = False,
+    **how: Unpack[How],
 ) -> Outcome:
     """Train the best networks that a search left in `found`, keep the best by validation, export it.
 
@@ -68,7 +66,7 @@ def retrain_stage(
     tasks = artifacts.tasks_of(out)
     if not parallel.leads():
         for number in parallel.announced():
-            fit_network(params, space_name, archs[number], seed, checkpoint_of(archs[number]), lambda p: None)
+            retrain(params, space_name, archs[number], seed, checkpoint_of(archs[number]), ignore)
         return Outcome(out, {}, reused=False)
 
     def work() -> dict[str, bytes]:
@@ -76,8 +74,8 @@ def retrain_stage(
         best: Network | None = None
         for number, arch in enumerate(archs):
             parallel.announce(number)
-            watch = partial(on_progress, arch)
-            row, model = call(retrain, params, space_name, arch, seed, checkpoint_of(arch), watch)
+            watch = partial(how.get("on_training", ignore), arch)
+            row, model = how.get("call", run_here)(retrain, params, space_name, arch, seed, checkpoint_of(arch), watch)
             if truth is not None:
                 row["true"] = float(truth(space.parse([arch]))[0])
             if not rows or row["validation"] > max(r["validation"] for r in rows):
@@ -95,7 +93,7 @@ def retrain_stage(
             "metrics.json": artifacts.to_json(metrics),
         }
 
-    return run(out, parameters, work, force)
+    return run(out, parameters, work, how.get("force", False))
 
 
 def retrain(
@@ -107,32 +105,14 @@ def retrain(
     watch: Callable[[Progress], None],
 ) -> tuple[dict[str, Any], Network]:
     """Train one network from scratch; return its row and itself."""
-    model, data = fit_network(params, space_name, arch, seed, checkpoint, watch)
-    model.cpu()
-    batch_size = recipe_of(params, params.retrain.recipe, "retrain.recipe").batch_size
-    result = {
-        "arch": arch,
-        "validation": accuracy(model, data.batches("validation", batch_size)),
-        "test": accuracy(model, data.batches("test", batch_size)),
-    }
-    return result, model
-
-
-def fit_network(
-    params: Params,
-    space_name: str,
-    arch: str,
-    seed: int,
-    checkpoint: artifacts.Checkpoint,
-    watch: Callable[[Progress], None],
-) -> tuple[Network, images.Data]:
-    """Build a network and train it; return it and the images it was trained on."""
     recipe = recipe_of(params, params.retrain.recipe, "retrain.recipe")
     data = images.load(params.images, recipe)
     row, width, stride = spaces.get(space_name).parse([arch])[0], params.supernet.width, params.supernet.stem_stride
     model = network(space_name, row, width=width or 1, stem_stride=stride, classes=data.classes, seed=seed)
     train(model, data, recipe, seed, None, checkpoint, watch, compute_on(params.torch))
-    return model, data
+    model.cpu()
+    sets = ("validation", "test")
+    return {"arch": arch} | {name: accuracy(model, data.batches(name, recipe.batch_size)) for name in sets}, model
 
 
 def exported(model: Network, side: int, row: Mapping[str, Any]) -> dict[str, bytes]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from lissnas import artifacts
 from lissnas.artifacts.remote import anywhere
-from lissnas.artifacts.stage_run import Outcome, run, run_here
+from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
 from lissnas.oracles.base import Oracle
@@ -37,9 +36,7 @@ def search_stage(
     seed: int,
     out: Path,
     truth: Benchmark | None = None,
-    call: Callable[..., Any] = run_here,
-    on_generation: Callable[[History], None] = lambda history: None,
-    force: bool = False,
+    **how: Unpack[How],
 ) -> Outcome:
     """Search `members` for the networks that `oracle` likes best; goes on after the last generation."""
     limits = limits_of(params)
@@ -55,12 +52,11 @@ def search_stage(
 
     def work() -> dict[str, bytes]:
         checkpoint = artifacts.Checkpoint(out, parameters)
-        history = call(
-            evolutionary_search, space, members, oracle, params.search, limits, seed, checkpoint, on_generation
-        )
+        watch, arguments = how.get("on_generation", ignore), (space, members, oracle, params.search, limits, seed)
+        history = how.get("call", run_here)(evolutionary_search, *arguments, checkpoint, watch)
         return _files(params, space, history, truth)
 
-    return run(out, parameters, work, force)
+    return run(out, parameters, work, how.get("force", False))
 
 
 def _files(params: Params, space: Space, history: History, truth: Benchmark | None) -> dict[str, bytes]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Unpack
 
 from lissnas import artifacts
 from lissnas.artifacts.remote import anywhere
-from lissnas.artifacts.stage_run import Outcome, run
+from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.config import Params
-from lissnas.shrinkers.lissnas import Call, plain_call, shrink
+from lissnas.shrinkers.lissnas import shrink
 from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.result import files_of
 from lissnas.shrinkers.state import State
@@ -21,15 +21,7 @@ STATE_FORMAT = 2
 
 @anywhere
 def shrink_stage(
-    params: Params,
-    source: Source,
-    seed: int,
-    out: Path,
-    call: Call = plain_call,
-    on_iteration: Callable[[State], None] | None = None,
-    force: bool = False,
-    threads: int = 0,
-    locality: Path | None = None,
+    params: Params, source: Source, seed: int, out: Path, locality: Path | None = None, **how: Unpack[How]
 ) -> Outcome:
     """Shrink a source's space into the files of a shrink; resumes an interrupted run.
 
@@ -39,7 +31,7 @@ def shrink_stage(
     use or holds the result of other parameters.
     """
     distance = None if locality is None else read_threshold(locality, source.space.name)
-    problem = Problem.of(source, params, seed, threads, distance)
+    problem = Problem.of(source, params, seed, how.get("threads", 0), distance)
     parameters = problem.params.model_dump(mode="json")
 
     def work() -> dict[str, bytes]:
@@ -50,9 +42,8 @@ def shrink_stage(
         def after_iteration(now: State) -> None:
             if checkpoint.due:
                 checkpoint.save(*now.to_arrays())
-            if on_iteration is not None:
-                on_iteration(now)
+            how.get("on_iteration", ignore)(now)
 
-        return files_of(shrink(problem, call, state, after_iteration))
+        return files_of(shrink(problem, how.get("call", run_here), state, after_iteration))
 
-    return run(out, parameters, work, force)
+    return run(out, parameters, work, how.get("force", False))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from lissnas import artifacts
 from lissnas.artifacts.remote import anywhere
-from lissnas.artifacts.stage_run import Outcome, run, run_here
+from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.config import Params, TrainingConfig
 from lissnas.config.resolve import image_parameters, recipe_of
 from lissnas.core.errors import UnknownName, UserError
@@ -36,14 +37,7 @@ def check_space(space: Space) -> None:
 
 @anywhere
 def supernet_stage(
-    params: Params,
-    space: Space,
-    members: Archs | None,
-    seed: int,
-    out: Path,
-    call: Callable[..., Any] = run_here,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-    force: bool = False,
+    params: Params, space: Space, members: Archs | None, seed: int, out: Path, **how: Unpack[How]
 ) -> Outcome:
     """Train a supernet along paths of `members`, of the whole space if None; goes on where an earlier run was ended.
 
@@ -64,42 +58,19 @@ def supernet_stage(
         "images": image_parameters(params),
     }
     checkpoint = artifacts.Checkpoint(out, parameters)
+    arguments = params, space, members, seed, recipe, checkpoint, partial(how.get("on_training", ignore), "supernet")
     if not parallel.leads():
         for _ in parallel.announced():
-            fit_supernet(params, space, members, seed, recipe, checkpoint, on_progress)
+            train_supernet(*arguments)
         return Outcome(out, {}, reused=False)
 
     def work() -> dict[str, bytes]:
-        return call(train_supernet, params, space, members, seed, recipe, checkpoint, on_progress)  # type: ignore[no-any-return]
+        return _files(space, members, seed, *how.get("call", run_here)(train_supernet, *arguments))
 
-    return run(out, parameters, work, force)
+    return run(out, parameters, work, how.get("force", False))
 
 
 def train_supernet(
-    params: Params,
-    space: Space,
-    members: Archs | None,
-    seed: int,
-    recipe: TrainingConfig,
-    checkpoint: artifacts.Checkpoint | None,
-    watch: Callable[[Progress], None],
-) -> dict[str, bytes]:
-    """Train the supernet of a set of networks; return its files."""
-    model, course = fit_supernet(params, space, members, seed, recipe, checkpoint, watch)
-    curve = [vars(progress) for progress in course]
-    last = curve[-1]["loss"] if curve else float("nan")
-    about = describe_supernet(model, members)
-    n = about["networks"]
-    return {
-        SUPERNET_WEIGHTS: weights(model),
-        SUPERNET_ABOUT: artifacts.to_json(about),
-        "training.csv": artifacts.to_csv(curve),
-        "training.png": figures.png(figures.training(curve, f"{space.name}: supernet of {figures.big(n)} networks")),
-        "metrics.json": artifacts.to_json({"space": space.name, "networks": n, "seed": seed, "loss": last}),
-    }
-
-
-def fit_supernet(
     params: Params,
     space: Space,
     members: Archs | None,
@@ -125,6 +96,20 @@ def fit_supernet(
     parallel.announce(0)
     train(model, data, recipe, seed, sampler, checkpoint, watch, compute_on(params.torch), course)
     return model, course
+
+
+def _files(space: Space, members: Archs | None, seed: int, model: Supernet, course: list[Progress]) -> dict[str, bytes]:
+    curve = [vars(progress) for progress in course]
+    about = describe_supernet(model, members)
+    n = about["networks"]
+    last = curve[-1]["loss"] if curve else float("nan")
+    return {
+        SUPERNET_WEIGHTS: weights(model),
+        SUPERNET_ABOUT: artifacts.to_json(about),
+        "training.csv": artifacts.to_csv(curve),
+        "training.png": figures.png(figures.training(curve, f"{space.name}: supernet of {figures.big(n)} networks")),
+        "metrics.json": artifacts.to_json({"space": space.name, "networks": n, "seed": seed, "loss": last}),
+    }
 
 
 def sampler_of(name: str, space: Space, members: Archs | None, seed: int) -> samplers.Sampler:

@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 from lissnas.tracking.mlflow import Logged, find, log_stage
-from lissnas.tracking.system_metrics import Sample, sampled
 
-__all__ = ["Logged", "Sample", "find", "log_stage", "sampled"]
+__all__ = ["Logged", "find", "log_stage"]

@@ -19,7 +19,6 @@ from lissnas import artifacts
 from lissnas.artifacts.stage_run import PARAMETERS, Outcome
 from lissnas.core.redaction import redacted, sign_mlflow_apart
 from lissnas.tracking import model_registry
-from lissnas.tracking.system_metrics import Sample
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,8 +26,14 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "lissnas"
 PARENT = "lissnas.parent"
-BATCH = 1000
-"""Most metrics that MLflow takes at once."""
+FILES = {
+    "shrink": ("iterations.parquet", "subspace.parquet"),
+    "compare": ("comparison.md", "comparison.csv", "summary.csv"),
+    "search": ("top.json", "history.parquet"),
+    "retrain": ("network.safetensors", "network.json", "retrained.csv"),
+    "ranking": ("ranking.md", "ranking.csv", "summary.csv", "scores.parquet"),
+}
+"""Files of a stage's folder that are logged, with those of every stage."""
 SIDE_BY_SIDE = ("lissnas", "padnas", "dds", "abs", "nse")
 """Methods that a comparison's page in MLflow links to, next to each other; others where one has fewer of them."""
 BY_ITERATION = (
@@ -59,13 +64,12 @@ def log_stage(
     outcome: Outcome,
     seed: int | None = None,
     group: str | None = None,
-    busy: Sequence[Sample] = (),
     load_network: Callable[[Path], Any] | None = None,
 ) -> Logged:
     """Log a stage's folder as a child run under its benchmark's parent run; logged once, then found.
 
     A parent run gathers what was made from the same parameters of one benchmark, across processes; with
-    a `group`, a name, what belongs to one run of the whole method. `busy` says how busy the machine was.
+    a `group`, a name, what belongs to one run of the whole method.
     `load_network` reads an exported network from its folder; without it none is logged as a model.
     """
     import mlflow
@@ -99,16 +103,14 @@ def log_stage(
         mlflow.log_metrics({k: float(v) for k, v in outcome.metrics.items() if isinstance(v, (int, float))})
         for picture in sorted(outcome.folder.glob("*.png")):
             mlflow.log_artifact(str(picture), "pictures")
-        _log_files(outcome, "metrics.json", "manifest.json", PARAMETERS)
-        _log_samples(client, run, busy)
+        for name in ("metrics.json", "manifest.json", PARAMETERS, *FILES.get(stage, ())):
+            mlflow.log_artifact(str(outcome.folder / name))
         if stage == "shrink":
-            _log_shrink(client, run, outcome)
+            _log_shrink(outcome)
         if stage == "compare":
             _log_comparison(client, run, outcome)
         if stage == "supernet":
-            _log_rows(client, run, outcome.csv("training.csv"), "step", {"loss": "loss", "rate": "rate"})
-        if stage == "search":
-            _log_files(outcome, "top.json", "history.parquet")
+            _log_rows(outcome.csv("training.csv"), "step", {"loss": "loss", "rate": "rate"})
         model = None
         if stage == "predictor":
             model = _log_predictor(outcome)
@@ -138,20 +140,18 @@ def _find(client: MlflowClient, experiment: str, manifest: str) -> Logged | None
     return None
 
 
-def _log_shrink(client: MlflowClient, run: Run, outcome: Outcome) -> None:
+def _log_shrink(outcome: Outcome) -> None:
     import mlflow
     from mlflow.data.pandas_dataset import from_pandas
 
     records = outcome.table("iterations.parquet").to_pylist()
-    _log_rows(client, run, records, "iteration", {name: f"iteration/{name}" for name in BY_ITERATION})
-    mlflow.log_artifact(str(outcome.folder / "iterations.parquet"))
+    _log_rows(records, "iteration", {name: f"iteration/{name}" for name in BY_ITERATION})
     if (model := outcome.folder / "predictor.ubj").exists():  # none where a surrogate was asked directly
         _log_booster(model)
     members = outcome.table("subspace.parquet").to_pandas()
     source = str(outcome.folder / "subspace.parquet")
     data = from_pandas(members, source=source, name=f"shrunk {outcome.metrics['benchmark']}")
     mlflow.log_input(data, context="shrunk space")
-    mlflow.log_artifact(source)
 
 
 def _log_booster(file: Path) -> str:
@@ -179,14 +179,13 @@ def _log_predictor(outcome: Outcome) -> model_registry.Model:
     return model_registry.Model(
         f"lissnas-predictor-{parameters['benchmark']}".replace("/", "-"),
         _log_booster(outcome.folder / "models" / f"predictor-{first['seed']}.ubj"),
-        model_registry.Judgement("tau", first["tau"], held_out),
+        *("tau", first["tau"], held_out),
         f"Predicts the values of networks of {parameters['benchmark']}; tau with those that were held out",
     )
 
 
 def _log_comparison(client: MlflowClient, run: Run, outcome: Outcome) -> None:
     """Log each method and seed as a child run, with the metric names of a shrink."""
-    _log_files(outcome, "comparison.md", "comparison.csv", "summary.csv")
     benchmark = str(outcome.metrics["benchmark"])
     rows = outcome.table("comparison.parquet").to_pylist()
     methods = sorted(dict.fromkeys(row["method"] for row in rows), key=lambda name: name not in SIDE_BY_SIDE)
@@ -211,7 +210,6 @@ def compare_view(experiment: str, runs: Sequence[str]) -> str:
 
 def _log_ranking(client: MlflowClient, run: Run, outcome: Outcome) -> None:
     """Log each trained space and seed as a child run."""
-    _log_files(outcome, "ranking.md", "ranking.csv", "summary.csv", "scores.parquet")
     rows = outcome.csv("ranking.csv")
     for key in dict.fromkeys((r["method"], r["seed"]) for r in rows):
         own = [r for r in rows if (r["method"], r["seed"]) == key]
@@ -240,33 +238,12 @@ def _log_child(
     return child
 
 
-def _log_files(outcome: Outcome, *names: str) -> None:
-    """Log files of a stage's folder as artifacts of the run that is open."""
+def _log_rows(rows: Sequence[Mapping[str, Any]], by: str, names: dict[str, str]) -> None:
+    """Log columns of rows as metrics, a step a row; `names` are the metrics' by column, `by` is the step's column."""
     import mlflow
 
-    for name in names:
-        mlflow.log_artifact(str(outcome.folder / name))
-
-
-def _log_samples(client: MlflowClient, run: Run, busy: Sequence[Sample]) -> None:
-    steps = {time: step for step, time in enumerate(dict.fromkeys(s.at for s in busy))}
-    _log_points(client, run, [(s.name, s.value, s.at, steps[s.at]) for s in busy])
-
-
-def _log_rows(
-    client: MlflowClient, run: Run, rows: Sequence[Mapping[str, Any]], by: str, names: dict[str, str]
-) -> None:
-    """Log columns of rows as metrics, a step a row; `names` are the metrics' by column, `by` is the step's column."""
-    at = run.info.start_time
-    _log_points(client, run, [(names[c], float(r[c]), at, int(r[by])) for r in rows for c in names if c in r])
-
-
-def _log_points(client: MlflowClient, run: Run, points: Sequence[tuple[str, float, int, int]]) -> None:
-    """Log metrics, each a name, value, time and step, in as few requests as MLflow takes."""
-    from mlflow.entities import Metric
-
-    for first in range(0, len(points), BATCH):
-        client.log_batch(run.info.run_id, metrics=[Metric(*point) for point in points[first : first + BATCH]])
+    for r in rows:
+        mlflow.log_metrics({names[c]: float(r[c]) for c in names if c in r}, step=int(r[by]))
 
 
 def _log_network(outcome: Outcome, network: Any) -> model_registry.Model:
@@ -275,7 +252,6 @@ def _log_network(outcome: Outcome, network: Any) -> model_registry.Model:
     import numpy as np
 
     about = outcome.json("network.json")
-    _log_files(outcome, "network.safetensors", "network.json", "retrained.csv")
     example = np.zeros((2, 3, about["side"], about["side"]), np.float32)
     requirements = [f"torch=={version('torch')}"]
     logged = mlflow.pytorch.log_model(
@@ -291,7 +267,7 @@ def _log_network(outcome: Outcome, network: Any) -> model_registry.Model:
     return model_registry.Model(
         f"lissnas-network-{about['space']}",
         str(logged.model_id),
-        model_registry.Judgement("test accuracy, %", about["test"], held_out),
+        *("test accuracy, %", about["test"], held_out),
         f"The best network that was found in {about['space']}, trained from scratch; test accuracy in percent",
     )
 
@@ -355,10 +331,9 @@ def _account() -> dict[str, str]:
 def _revision() -> dict[str, str]:
     """Return the git commit, and whether the files differ from it; empty outside of a repository."""
     try:
-        git = ["git", "rev-parse", "HEAD"]
-        commit = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-        status = ["git", "status", "--porcelain", "--untracked-files=no"]
-        changed = subprocess.run(status, capture_output=True, text=True, timeout=10, check=True).stdout
+        git = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+        said = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return {}
-    return {"git_commit": commit, "git_dirty": str(bool(changed.strip())).lower()}
+    commit, _, dirty = said.partition("-")
+    return {"git_commit": commit, "git_dirty": str(bool(dirty)).lower()}

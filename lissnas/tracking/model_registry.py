@@ -20,27 +20,16 @@ METRIC, VALUE, HELD_OUT, RESULT = "metric", "value", "held_out_sha256", "manifes
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """How good a model is: a metric, higher better, and what it was measured on."""
-
-    metric: str
-    value: float
-    held_out: Any
-    """Whatever says which set it is; its digest is compared."""
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """Return what a version carries of it."""
-        return {METRIC: self.metric, VALUE: repr(self.value), HELD_OUT: artifacts.digest(self.held_out)}
-
-
-@dataclass(frozen=True)
 class Model:
     """A logged model: the name it goes under, its id in MLflow, how good it is, and what the name stands for."""
 
     name: str
     id: str
-    judged: Judgement
+    metric: str
+    value: float
+    """Of the metric, higher is better."""
+    held_out: Any
+    """What says which set the metric was measured on; its digest is compared."""
     about: str
 
 
@@ -58,7 +47,7 @@ def register(client: MlflowClient, model: Model, run: str, result: str) -> str:
     for known in client.search_model_versions(f"name = '{model.name}'"):
         if known.tags.get(RESULT) == result:
             return f"{model.name} has it as version {known.version}"
-    tags = {**model.judged.tags, RESULT: result}
+    tags = {METRIC: model.metric, VALUE: repr(model.value), HELD_OUT: artifacts.digest(model.held_out), RESULT: result}
     # A server takes a logged model only with its id beside its address.
     made = client.create_model_version(model.name, f"models:/{model.id}", run_id=run, tags=tags, model_id=model.id)
     return f"{model.name} version {made.version}: {promote(client, model.name, str(made.version))}"

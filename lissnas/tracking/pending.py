@@ -31,10 +31,7 @@ class Unlogged:
 
 def keep(stage: str, folder: Path, seed: int | None, group: str | None) -> None:
     """Record that a result waits for MLflow, once."""
-    one = Unlogged(stage, str(folder.absolute()), seed, group)
-    with _opened() as journal:
-        if one not in _waiting(journal):
-            _append(journal, one, True)
+    _record(Unlogged(stage, str(folder.absolute()), seed, group), waits=True)
 
 
 def waiting() -> list[Unlogged]:
@@ -54,7 +51,7 @@ def sync(load_network: Callable[[Path], Any] | None = None) -> Iterator[tuple[Un
         try:
             outcome = finished(Path(one.folder))
         except LissnasError as error:
-            _done(one)
+            _record(one, waits=False)
             yield one, f"forgotten: {error}", False
             continue
         try:
@@ -62,7 +59,7 @@ def sync(load_network: Callable[[Path], Any] | None = None) -> Iterator[tuple[Un
         except Exception as error:
             yield one, first_line(error), False
             continue
-        _done(one)
+        _record(one, waits=False)
         yield one, place, True
 
 
@@ -75,10 +72,7 @@ def _waiting(journal: Journal) -> dict[Unlogged, bool]:
     return {one: waits for one, waits in last.items() if waits}
 
 
-def _done(one: Unlogged) -> None:
+def _record(one: Unlogged, waits: bool) -> None:
     with _opened() as journal:
-        _append(journal, one, False)
-
-
-def _append(journal: Journal, one: Unlogged, waits: bool) -> None:
-    journal.append({"result": asdict(one), "waits": waits})
+        if (one in _waiting(journal)) != waits:
+            journal.append({"result": asdict(one), "waits": waits})

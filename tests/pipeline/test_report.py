@@ -23,7 +23,7 @@ from lissnas.stages.compare import compare_stage
 from lissnas.stages.locality import locality_stage
 from lissnas.stages.report import paper, space_map
 from lissnas.stages.report.huge_tables import COLUMNS
-from lissnas.stages.report.page import Words, _html
+from lissnas.stages.report.page import Page
 from lissnas.stages.report.stage import read_study, report_stage
 from lissnas.stages.report.tables import Table
 
@@ -94,12 +94,12 @@ def test_our_numbers_are_those_of_the_comparison(report: Outcome, data: Path) ->
 
 def test_the_papers_numbers_stand_beside_ours_or_alone(report: Outcome) -> None:
     printed = [r for r in rows(report, "table-4") if r["from"] == "not yet"]
-    assert [r["paper: mean"] for r in printed] == [p.values["mean"] for p in paper.TABLE_4]
+    assert [r["paper: mean"] for r in printed] == [p.values["mean"] for p in paper.TABLES["Table 4"].rows]
     assert "misprint" in next(r["remark"] for r in printed if r["method"] == "abs")
     assert "Table 2" in {r["in the paper"] for r in rows(report, "not-yet")}
     supernets = rows(report, "table-3")
     assert [r["paper: Pearson"] for r in supernets if r["from"] == "not yet"] == [
-        p.values["Pearson"] for p in paper.TABLE_3
+        p.values["Pearson"] for p in paper.TABLES["Table 3"].rows
     ]
 
 
@@ -116,14 +116,13 @@ def test_a_committed_study_has_its_own_rows(params: Params, data: Path, tmp_path
 def test_spaces_too_large_to_list_are_shown_with_who_judged(
     params: Params, data: Path, make_params: Callable[..., Params], tmp_path: Path
 ) -> None:
-    """The studies' files, made small: rows in Tables 5 and 6, a table and a picture of the methods."""
+    """The studies' files, made small: rows in Tables 5 and 6, a table of the methods."""
     small = make_params(shrink__target_size=200, compare__diversities=[0.05])
     source = packaged(spaces.get("ofa_mobilenetv3"))
     judged = compare_stage(small, source, ["lissnas", "flops"], [0], tmp_path / "ofa", threads=1)
     results = tmp_path / "results"
     summary = [{"benchmark": source.name, "metric": source.metric, **row} for row in judged.csv("summary.csv")]
     artifacts.write(results / "compare_ofa.csv", artifacts.to_csv(summary))
-    artifacts.write(results / "compare_ofa_edf.csv", (judged.folder / "edf.csv").read_bytes())
     huge = "mobilenet,221504,true,1000,1000,1000,true,set,5000,60,1.5,70,75,somebody"
     (results / "huge.csv").write_text(f"{','.join(COLUMNS)}\n{huge}\n")
     outcome = report_stage(params, data, results, tmp_path / "out")
@@ -132,7 +131,6 @@ def test_spaces_too_large_to_list_are_shown_with_who_judged(
     assert "Evaluated by somebody: mean 70.00 to 75.00" in five[1]["remark"]
     methods = rows(outcome, "methods-on-ofa-mobilenetv3")
     assert [r["method"] for r in methods] == ["full space", "lissnas", "flops"]
-    assert (outcome.folder / "figures" / "error-edf-ofa-mobilenetv3.svg").exists()
     assert "Table 5" not in {r["in the paper"] for r in rows(outcome, "not-yet")}
     text = (outcome.folder / "report.md").read_text()
     assert "but those of ofa_mobilenetv3, mobilenet, which are predicted" in text
@@ -159,7 +157,7 @@ def test_the_same_inputs_make_the_same_bytes(params: Params, data: Path, report:
 def test_no_text_becomes_a_part_of_the_page() -> None:
     evil = "</script><script>alert('1')</script><img src=x onerror=alert(1)>"
     table = Table(evil, evil, [evil], [[evil]], [evil])
-    page = _html([Words(evil, [evil])], [table], [], {evil: {"name": evil}}, evil, {})
+    page = Page(evil, {evil: [evil]}, [table], [], {evil: {"name": evil}}).rendered("page.html.j2", escaped=True)
     elements: list[str] = []
 
     class Reader(HTMLParser):

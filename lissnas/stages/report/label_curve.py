@@ -23,9 +23,6 @@ SIX_ROUNDS = "six rounds"
 COLOURS = {UNIFORM: ORANGE, COLLECTED: BLUE}
 SHARES = (0.9, 0.95, 0.98, 0.99)
 """Shares of the maximum gain, for which the labels are counted."""
-FEW = 300
-"""Collected labels that are compared with MANY uniform ones."""
-MANY = 1_000
 COLUMNS = 3
 
 
@@ -56,24 +53,21 @@ class Point:
 
 def points(rows: Sequence[Row]) -> list[Point]:
     """Return the points of a study's rows, in their order."""
-    groups: dict[tuple[str, str, int], list[Row]] = {}
-    for r in rows:
-        groups.setdefault((r["benchmark"], r["mode"], r["budget"]), []).append(r)
     out = []
-    for key, group in groups.items():
-        labels, mean, gain, kept = (
-            np.array([float(r[name]) for r in group]) for name in ("labels", "mean_true", "gain", "kept_best")
+    for key in dict.fromkeys((r["benchmark"], r["mode"], r["budget"]) for r in rows):
+        own = [r for r in rows if (r["benchmark"], r["mode"], r["budget"]) == key]
+        labels, mean, gain, kept, possible = (
+            np.array([float(r[name]) for r in own]) for name in ("labels", "mean_true", "gain", "kept_best", "possible")
         )
         low, high = interval(mean)
-        possible = float(group[0]["possible"])
-        out.append(Point(*key, labels.mean(), mean.mean(), (high - low) / 2, gain, possible, kept.mean()))
+        out.append(Point(*key, labels.mean(), mean.mean(), (high - low) / 2, gain, float(possible[0]), kept.mean()))
     return out
 
 
 def label_tables(rows: Sequence[Row]) -> list[Table]:
-    """Return the curve, the labels that reach a share of the most, and few collected against many uniform labels."""
+    """Return the curve, and the labels that reach a share of the maximum gain."""
     found = points(rows)
-    return [_curve(found), _needed(found), _few_for_many(found), _six_rounds(found)] if found else []
+    return [_curve(found), _needed(found)] if found else []
 
 
 def label_pictures(rows: Sequence[Row]) -> list[Picture]:
@@ -86,10 +80,6 @@ def label_pictures(rows: Sequence[Row]) -> list[Picture]:
     return [Picture("The label curve", caption, label_figure(rows))] if rows else []
 
 
-def _of(found: Sequence[Point]) -> dict[tuple[str, str, int], Point]:
-    return {(p.benchmark, p.mode, p.budget): p for p in found}
-
-
 def _names(found: Sequence[Point]) -> list[str]:
     return list(dict.fromkeys(p.benchmark for p in found))
 
@@ -99,7 +89,7 @@ def _seeds(found: Sequence[Point]) -> int:
 
 
 def _curve(found: Sequence[Point]) -> Table:
-    by, rows = _of(found), []
+    by, rows = {(p.benchmark, p.mode, p.budget): p for p in found}, []
     for name, budget in dict.fromkeys((p.benchmark, p.budget) for p in found):
         cells = [name, count(budget)]
         for mode in COLOURS:
@@ -135,38 +125,6 @@ def _needed(found: Sequence[Point]) -> Table:
         "numbers; budgets were 50, 100, 200, ..., so it is known to within a factor of about two."
     )
     return Table("Labels, needed", "Labels that reach a share of the maximum gain", columns, rows, [remark])
-
-
-def _few_for_many(found: Sequence[Point]) -> Table:
-    by, rows = _of(found), []
-    for name in _names(found):
-        few, many = by.get((name, COLLECTED, FEW)), by.get((name, UNIFORM, MANY))
-        same = by.get((name, UNIFORM, FEW))
-        if few is None or many is None or same is None or len(few.gain) != len(many.gain):
-            continue
-        rows.append([name, _mean(same), _mean(few), _mean(many), *_ahead(few, many)])
-    columns = ["benchmark", f"{FEW} uniform", f"{FEW} collected", f"{MANY:,} uniform", "collected ahead, SD/1000", ""]
-    title = f"{FEW} collected labels against {MANY:,} uniform ones"
-    return Table("Labels, few for many", title, columns, rows)
-
-
-def _six_rounds(found: Sequence[Point]) -> Table:
-    by, rows = _of(found), []
-    for p in found:
-        other = by.get((p.benchmark, COLLECTED, p.budget))
-        if p.mode == SIX_ROUNDS and other is not None and len(p.gain) == len(other.gain):
-            rows.append([p.benchmark, count(p.budget), _mean(other), _mean(p), *_ahead(p, other)])
-    columns = ["benchmark", "labels", "the default", "six rounds", "ahead, SD/1000", ""]
-    title = "A quarter of the labels uniform and six rounds, against the default's two fifths and three"
-    return Table("Labels, rounds", title, columns, rows)
-
-
-def _ahead(p: Point, other: Point) -> list[str]:
-    """Return how far a point is ahead of another over the same seeds, and what that says."""
-    ahead = 1000 * (p.gain - other.gain)
-    low, high = interval(ahead)
-    verdict = "more" if low > 0 else "less" if high < 0 else "can't be told apart"
-    return [f"{ahead.mean():+.1f} ({low:+.1f} to {high:+.1f})", verdict]
 
 
 def _mean(p: Point) -> str:

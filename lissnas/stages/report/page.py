@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from lissnas import artifacts
@@ -30,87 +28,45 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Words:
-    """What the numbers of one benchmark show."""
+class Page:
+    """What the report shows."""
 
-    title: str
-    lines: Sequence[str]
+    origin: str
+    """Where the numbers come from."""
+    words: Mapping[str, Sequence[str]]
+    """What the numbers of each benchmark show, lines by title."""
+    tables: Sequence[Table]
+    pictures: Sequence[Picture]
+    maps: Mapping[str, Mapping[str, Any]]
+    """Plotly figures of spaces, as JSON data, by benchmark."""
+
+    def files(self) -> dict[str, bytes]:
+        """Return the page, the Markdown file, every figure as PNG and SVG and every table as CSV."""
+        pngs = {picture.title: png(picture.figure) for picture in self.pictures}
+        out = {f"figures/{identifier(title)}.png": data for title, data in pngs.items()}
+        out |= {f"figures/{identifier(p.title)}.svg": svg(p.figure) for p in self.pictures}
+        for t in self.tables:
+            rows = [dict(zip(t.columns, row, strict=True)) for row in t.rows]
+            out[f"tables/{identifier(t.name)}.csv"] = artifacts.to_csv(rows)
+        out["report.md"] = self.rendered("report.md.j2", escaped=False).encode()
+        out["index.html"] = self.rendered("page.html.j2", escaped=True, pngs=pngs).encode()
+        return out
+
+    def rendered(self, template: str, escaped: bool, pngs: Mapping[str, bytes] | None = None) -> str:
+        """Return a template of this folder filled in; `pngs` are the pictures by title, for a page that holds them."""
+        from plotly.offline import get_plotlyjs
+
+        environment = Environment(autoescape=escaped, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        environment.filters |= {"id": identifier, "markdown": lambda t: artifacts.to_markdown(t.columns, t.rows)}
+        text = (files("lissnas.stages.report") / template).read_text(encoding="utf-8")
+        return environment.from_string(text).render(
+            page=self,
+            paper=PAPER,
+            pngs={title: base64.b64encode(data).decode() for title, data in (pngs or {}).items()},
+            plotly_js=get_plotlyjs() if self.maps else "",
+        )
 
 
 def identifier(text: str) -> str:
     """Return a name for files and links."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-def report_files(
-    words: Sequence[Words],
-    tables: Sequence[Table],
-    pictures: Sequence[Picture],
-    maps: Mapping[str, Mapping[str, Any]],
-    origin: str,
-) -> dict[str, bytes]:
-    """Return the page, the Markdown file, every figure as PNG and SVG and every table as CSV."""
-    out: dict[str, bytes] = {}
-    for picture in pictures:
-        name = f"figures/{identifier(picture.title)}"
-        out[f"{name}.png"], out[f"{name}.svg"] = png(picture.figure), svg(picture.figure)
-    for table in tables:
-        out[f"tables/{identifier(table.name)}.csv"] = _csv(table)
-    out["report.md"] = _markdown(words, tables, pictures, origin).encode()
-    out["index.html"] = _html(words, tables, pictures, maps, origin, out).encode()
-    return out
-
-
-def _html(
-    words: Sequence[Words],
-    tables: Sequence[Table],
-    pictures: Sequence[Picture],
-    maps: Mapping[str, Mapping[str, Any]],
-    origin: str,
-    made: Mapping[str, bytes],
-) -> str:
-    from jinja2 import Environment, StrictUndefined
-    from plotly.offline import get_plotlyjs
-
-    template = (files("lissnas.stages.report") / "page.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    shown = []
-    for picture in pictures:
-        name = identifier(picture.title)
-        image = base64.b64encode(made[f"figures/{name}.png"]).decode()
-        shown.append({"id": name, "title": picture.title, "caption": picture.caption, "png": image})
-    # "</" could end the script element that holds the data.
-    data = json.dumps(list(maps.values()), separators=(",", ":")).replace("</", "<\\/")
-    return environment.from_string(template).render(
-        paper=PAPER,
-        origin=origin,
-        words=[{"title": w.title, "lines": [_plain(line) for line in w.lines]} for w in words],
-        tables=[{**vars(t), "id": identifier(t.name)} for t in tables],
-        figures=shown,
-        maps=[{"benchmark": name} for name in maps],
-        maps_json=data,
-        plotly_js=get_plotlyjs() if maps else "",
-    )
-
-
-def _markdown(words: Sequence[Words], tables: Sequence[Table], pictures: Sequence[Picture], origin: str) -> str:
-    lines = ["# Search spaces shrunk, measured, compared", "", f"lissnas next to the paper: {PAPER}. {origin}", ""]
-    for section in words:
-        lines += [f"## {section.title}", "", *(f"- {_plain(line)}" for line in section.lines), ""]
-    for picture in pictures:
-        name = identifier(picture.title)
-        lines += [f"## {picture.title}", "", f"![{picture.title}](figures/{name}.png)", "", picture.caption, ""]
-    for table in tables:
-        lines += [f"## {table.name}: {table.title}", "", artifacts.to_markdown(table.columns, table.rows), ""]
-        lines += [f"{remark}\n" for remark in table.remarks]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _plain(line: str) -> str:
-    return line.removeprefix("- ").replace("`", "")
-
-
-def _csv(table: Table) -> bytes:
-    sink = io.StringIO()
-    csv.writer(sink, lineterminator="\n").writerows([table.columns, *table.rows])
-    return sink.getvalue().encode()

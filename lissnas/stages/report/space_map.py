@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_hex
-from scipy.spatial import cKDTree
 
 from lissnas.benchmarks import Benchmark
 from lissnas.core.rng import stream
@@ -23,27 +22,23 @@ NEAREST = 3
 PERPLEXITY = 30.0
 
 
-def layout(space_features: FloatArray) -> FloatArray:
+def layout(features: FloatArray) -> FloatArray:
     """Return `(n, 2)` places by t-SNE, the same ones for any number of threads."""
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
-        centred = space_features - space_features.mean(axis=0)
-        _, _, axes = np.linalg.svd(centred, full_matrices=False)
-        first = centred @ axes[:2].T
-        first *= 1e-4 / max(float(first[:, 0].std()), 1e-12)
-        perplexity = min(PERPLEXITY, (len(first) - 1) / 3)
-        model = TSNE(2, perplexity=perplexity, init=first, learning_rate="auto", random_state=0, n_jobs=1)
-        return np.asarray(model.fit_transform(space_features), np.float64)
+        perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
+        model = TSNE(2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=0, n_jobs=1)
+        return np.asarray(model.fit_transform(features), np.float64)
 
 
 def place(features: FloatArray, landmarks: FloatArray, at: FloatArray) -> FloatArray:
     """Return where networks lie: among their three nearest landmarks, nearer ones weighing more."""
-    distance, which = cKDTree(landmarks).query(features, k=min(NEAREST, len(landmarks)))
-    weight = 1 / (distance.reshape(len(features), -1) + 1e-9) ** 2
-    weight /= weight.sum(axis=1, keepdims=True)
-    return np.asarray((weight[:, :, None] * at[which.reshape(len(features), -1)]).sum(axis=1))
+    from sklearn.neighbors import KNeighborsRegressor
+
+    near = KNeighborsRegressor(min(NEAREST, len(landmarks)), weights=lambda distance: 1 / (distance + 1e-9) ** 2)
+    return np.asarray(near.fit(landmarks, at).predict(features), np.float64)
 
 
 def space_map(benchmark: Benchmark, yardstick: Yardstick, spaces: Mapping[str, Keys]) -> dict[str, Any]:

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from lissnas import artifacts, benchmarks
 from lissnas.artifacts.remote import anywhere
-from lissnas.artifacts.stage_run import Outcome, run
+from lissnas.artifacts.stage_run import How, Outcome, ignore, run
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
 from lissnas.core.errors import LissnasError, UserError
 from lissnas.plots import comparison, figures
 from lissnas.shrinkers.comparison import Ground
 from lissnas.shrinkers.methods import REFERENCES
-from lissnas.spaces import FloatArray, Keys
+from lissnas.spaces import Keys
 from lissnas.stages.compare import remarks
 from lissnas.stages.report import huge_tables, label_curve, tables
 from lissnas.stages.report.huge_tables import table_6
-from lissnas.stages.report.page import Picture, Words, report_files
+from lissnas.stages.report.page import Page, Picture
 from lissnas.stages.report.space_map import space_map
 from lissnas.stages.report.tables import FULL, PIPELINE, STUDY, Compared, Row
 
-STUDIES = ("compare", "locality", "ranking", "labels", "compare_ofa", "compare_ofa_edf", "huge")
+STUDIES = ("compare", "locality", "ranking", "labels", "compare_ofa", "huge")
 """Names of the committed results of long studies, CSV files."""
 HISTOGRAMS = (FULL, "lissnas", "abs", "nse", "padnas", "greedynas_v2", "dds", "top10", "no_locality", "flops")
 """Spaces in the figure of FLOPs histograms."""
@@ -47,14 +47,7 @@ class Found:
 
 
 @anywhere
-def report_stage(
-    params: Params,
-    data: Path,
-    results: Path,
-    out: Path,
-    on_progress: Callable[[str], None] = lambda line: None,
-    force: bool = False,
-) -> Outcome:
+def report_stage(params: Params, data: Path, results: Path, out: Path, **how: Unpack[How]) -> Outcome:
     """Make the page from `data` (folders compare/ and locality/) and the studies in `results`.
 
     Raises UserError that names the command where an input is missing, DamagedFile where one was changed.
@@ -84,7 +77,7 @@ def report_stage(
         study = read_study(studies["compare"]) if "compare" in studies else []
         labelled = artifacts.read_csv(studies["labels"]) if "labels" in studies else []
         huge = huge_tables.read_huge(studies["huge"]) if "huge" in studies else []
-        judged = [huge_tables.read_judged(studies["compare_ofa"])] if "compare_ofa" in studies else []
+        judged = read_study(studies["compare_ofa"]) if "compare_ofa" in studies else []
         compared = [f.compared for f in found] + study
         order = list(dict.fromkeys(c.benchmark for c in compared))
         compared.sort(key=lambda c: order.index(c.benchmark))
@@ -92,49 +85,49 @@ def report_stage(
         of_paper = [
             tables.table_3(_rankings(ranked, studies.get("ranking"))),
             huge_tables.table_5(huge),
-            *(tables.table_8(f.locality, PIPELINE) for f in found if f.benchmark.name == "nasbench101"),
+            *(tables.table_8(f.locality) for f in found if f.benchmark.name == "nasbench101"),
             *(table_6(t, huge) if t.name == "Table 6" else t for t in tables.comparison_tables(compared)),
         ]
         everything = [
             tables.locality_table(*_locality(found, studies.get("locality"))),
             *sorted(of_paper, key=lambda table: int(table.name.split()[1])),
             *label_curve.label_tables(labelled),
-            *(tables.methods_table(c) for c in best_known),
-            *(huge_tables.judged_table(c) for c in judged),
+            *(tables.methods_table(c) for c in (*best_known, *judged)),
             tables.not_yet_table(["Table 5"] if huge else []),
         ]
-        words = [Words(f"{c.benchmark} ({c.where})", remarks(c.summary)) for c in (*best_known, *judged)]
+        words = {f"{c.benchmark} ({c.where})": remarks(c.summary) for c in (*best_known, *judged)}
         pictures, maps = [], {}
         for f in found:
-            on_progress(f"drawing {f.benchmark.name}")
+            how.get("on_progress", ignore)(f"drawing {f.benchmark.name}")
             ground = Ground.of(f.benchmark)
             pictures += _pictures(f, ground)
             maps[f.benchmark.name] = space_map(f.benchmark, ground.yardstick, f.spaces)
         pictures += [_ranking_picture(folder) for folder in ranked.values()]
         pictures += label_curve.label_pictures(labelled)
-        if judged and "compare_ofa_edf" in studies:
-            pictures.append(_judged_picture(judged[0], huge_tables.read_quantiles(studies["compare_ofa_edf"])))
         predicted = [*(c.benchmark for c in judged), *(h.space for h in huge)]
-        made = report_files(words, everything, pictures, maps, _origin(found, study, predicted))
+        page = Page(_origin(found, study, predicted), words, everything, pictures, maps)
         metrics = {
             "benchmarks": len(found),
             "benchmarks_in_study": len({c.benchmark for c in study}),
             "tables": len(everything),
             "figures": len(pictures),
         }
-        return {**made, "metrics.json": artifacts.to_json(metrics)}
+        return {**page.files(), "metrics.json": artifacts.to_json(metrics)}
 
-    return run(out, parameters, work, force)
+    return run(out, parameters, work, how.get("force", False))
 
 
 def read_study(path: Path) -> list[Compared]:
-    """Return the comparisons of a committed study."""
+    """Return the comparisons of a committed study; rows on a space without a table say what the full space is."""
     rows = artifacts.read_csv(path)
     out = []
     for name in dict.fromkeys(r["benchmark"] for r in rows):
         own = [r for r in rows if r["benchmark"] == name]
-        table = benchmarks.get(name)
-        out.append(Compared(name, table.metric, _full(table), STUDY, int(own[0]["seeds"]), own))
+        if "full_size" in own[0]:
+            metric, full = own[0]["metric"], {what: own[0][f"full_{what}"] for what in ("size", "mean", "best")}
+        else:
+            metric, full = benchmarks.get(name).metric, _full(benchmarks.get(name))
+        out.append(Compared(name, metric, full, STUDY, int(own[0]["seeds"]), own))
     return out
 
 
@@ -192,15 +185,6 @@ def _rankings(folders: Mapping[str, Path], study: Path | None) -> list[dict[str,
     if study is not None:
         rows += [{"origin": STUDY, **r} for r in artifacts.read_csv(study)]
     return [{**r, "where": f"{r['origin']}, {r['seeds']} seed{'s' if r['seeds'] > 1 else ''}"} for r in rows]
-
-
-def _judged_picture(c: Compared, values: Mapping[str, FloatArray]) -> Picture:
-    return Picture(
-        f"Error EDF, {c.benchmark}",
-        "Share of each shrunk space within a distance of the best predicted value of all, the full space by a uniform "
-        "sample; first seed. A surrogate's values, not those of trained networks.",
-        comparison.edfs(values, huge_tables.window(values), c.benchmark, c.metric),
-    )
 
 
 def _ranking_picture(folder: Path) -> Picture:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from lissnas.plots.figures import big
 from lissnas.stages.compare import method_cells
 from lissnas.stages.report import paper
 from lissnas.stages.report.paper import Printed
@@ -57,12 +58,12 @@ class Compared:
 
 
 SPACES = {
-    "nasbench101": paper.NB101,
-    "transnas": paper.TRANSNAS,
-    "transnas_macro": f"{paper.TRANSNAS}, macro",
-    "transnas_micro": f"{paper.TRANSNAS}, micro",
+    "nasbench101": "NAS-Bench-101",
+    "transnas": "TransNAS-Bench-101",
+    "transnas_macro": "TransNAS-Bench-101, macro",
+    "transnas_micro": "TransNAS-Bench-101, micro",
     "nas_bench_macro": "NAS-Bench-Macro",
-    "shufflenetv2": paper.SHUFFLE,
+    "shufflenetv2": "ShuffleNetV2",
     "nasbench301": "NAS-Bench-301",
     "mobilenet": "MobileNet",
     "anynetx": "AnyNetX",
@@ -84,17 +85,26 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def of_paper(name: str, columns: list[str], rows: list[list[str]], remarks: Sequence[str] = ()) -> Table:
+    """Return one of the paper's tables with our numbers."""
+    printed = paper.TABLES[name]
+    return Table(name, printed.title, columns, rows, [*printed.remarks, *remarks])
+
+
 @dataclass(frozen=True)
 class Layout:
     """One of the paper's tables of a comparison: a row a benchmark and method, our columns, then the paper's."""
 
     name: str
-    title: str
-    printed: Sequence[Printed]
     methods: Sequence[str]
     cells: Mapping[str, Cell]
     """Our columns by name."""
-    remarks: Sequence[str]
+
+    @property
+    def printed(self) -> list[Printed]:
+        """The paper's rows."""
+        rows = paper.TABLES[self.name].rows
+        return _ratios_to_full(rows) if "distance" in rows[0].values else rows
 
     def fill(self, found: Sequence[Compared]) -> Table:
         """Return the table of comparisons, with the paper's rows alone for spaces that are not among them."""
@@ -112,11 +122,15 @@ class Layout:
         for p in self.printed:
             if p.space not in here:
                 rows.append([p.space, p.method, NOT_YET, *[""] * len(self.cells), *p.values.values(), p.remark])
-        return Table(self.name, self.title, columns, rows, self.remarks)
+        return of_paper(self.name, columns, rows)
 
 
 def _number(name: str, digits: int = 4) -> Cell:
     return lambda row: num(row.get(name), digits)
+
+
+def _count(name: str) -> Cell:
+    return lambda row: count(row[name])
 
 
 def _ratios_to_full(printed: Sequence[Printed]) -> list[Printed]:
@@ -134,7 +148,7 @@ def named(printed: Sequence[Printed]) -> list[str]:
 OURS = ("lissnas_paper", "lissnas", "lissnas_collect")
 RIVALS = ("abs", "nse", "padnas", "greedynas", "greedynas_v2", "dds")
 VALUES: dict[str, Cell] = {
-    "size": lambda row: count(row["size"]),
+    "size": _count("size"),
     "mean": _number("mean_true"),
     "best": _number("max_true"),
 }
@@ -142,36 +156,25 @@ VALUES: dict[str, Cell] = {
 LAYOUTS = (
     Layout(
         "Table 1",
-        "Shrink index: how much likelier a draw is good",
-        paper.TABLE_1,
         ("greedynas", "abs", "nse", "padnas", "lissnas", "lissnas_collect"),
         {"shrink index": _number("shrink_index", 3), "with n=10, k=2": _number("shrink_index_10_2", 3)},
-        [paper.TABLE_1_REMARK],
     ),
     Layout(
         "Table 4",
-        "Statistics of the shrunk spaces",
-        paper.TABLE_4,
         (FULL, *RIVALS, *OURS, "score_all"),
         VALUES,
-        [paper.TABLE_4_REMARK],
     ),
     Layout(
         "Table 6",
-        "Size reduction",
-        paper.TABLE_6,
         ("lissnas",),
         {
-            "full": lambda row: count(row["full_size"]),
-            "size": lambda row: count(row["size"]),
+            "full": _count("full_size"),
+            "size": _count("size"),
             "factor": lambda row: num(row["full_size"] / row["size"], 3),
         },
-        [paper.TABLE_6_REMARK],
     ),
     Layout(
         "Tables 7 and 11",
-        "Architectural diversity: cosine distances, as ratios to the full space",
-        _ratios_to_full([*paper.TABLE_7, *paper.TABLE_11]),
         ("padnas", "abs", "nse", *OURS, FULL),
         {
             f"{name}, ratio": _number(column, 3)
@@ -179,27 +182,20 @@ LAYOUTS = (
                 ("largest cosine distance", "mean cosine distance", "distance to the nearest"), DIVERSITY, strict=True
             )
         },
-        paper.COSINE_REMARKS,
     ),
     Layout(
         "Table 9",
-        "Naive random shrinkage at equal queries",
-        paper.TABLE_9,
         (FULL, "top30", "top20", "top10", "top5", "lissnas", "lissnas_collect"),
         {**VALUES, "ours, same size": _number("ours_mean_true")},
-        [paper.TABLE_9_REMARK],
     ),
     Layout(
         "Table 10",
-        "Neighbours, random draws instead of them, neither",
-        paper.TABLE_10,
         ("no_neighbors", "no_locality", *OURS, "score_all"),
         {
-            "queries": lambda row: count(row["queries"]),
+            "queries": _count("queries"),
             **VALUES,
             "best one kept": lambda row: f"{100 * row['kept_best']:.0f} %",
         },
-        paper.TABLE_10_REMARKS,
     ),
 )
 """The paper's tables that a comparison fills."""
@@ -212,7 +208,8 @@ def comparison_tables(found: Sequence[Compared]) -> list[Table]:
 
 def table_3(found: Sequence[Row]) -> Table:
     """Return how well supernets rank, a row a trained space and sample; `where` is the origin of a row."""
-    places = {(p.space, p.method): [*p.values.values()] for p in paper.TABLE_3}
+    printed = paper.TABLES["Table 3"].rows
+    places = {(p.space, p.method): [*p.values.values()] for p in printed}
     rows = []
     for r in found:
         theirs = places.get((printed_name(r["benchmark"]), r["method"])) if r["sample"] == "own" else None
@@ -220,23 +217,21 @@ def table_3(found: Sequence[Row]) -> Table:
         values = [num(r[c], 3) for c in ("pearson", "spearman", "kendall")]
         rows.append([*about, *values, num(r["found_true"]), *(theirs or ["", ""])])
     here = {printed_name(r["benchmark"]) for r in found}
-    rows += [[p.space, p.method, NOT_YET, *[""] * 7, *p.values.values()] for p in paper.TABLE_3 if p.space not in here]
+    rows += [[p.space, p.method, NOT_YET, *[""] * 7, *p.values.values()] for p in printed if p.space not in here]
     columns = ["benchmark", "trained on", "from", "size", "ranked", "networks", "Pearson", "Spearman", "Kendall"]
-    title = "One-shot search: how well a supernet of each space ranks networks"
-    return Table("Table 3", title, [*columns, "Top-1", *named(paper.TABLE_3)], rows, [paper.TABLE_3_REMARK])
+    return of_paper("Table 3", [*columns, "Top-1", *named(printed)], rows)
 
 
-def table_8(rows: Sequence[Row], where: str) -> Table:
+def table_8(rows: Sequence[Row]) -> Table:
     """Return Table 8 from the locality of NAS-Bench-101: differences by distance and kind of edit."""
-    printed = {(p.space, p.method): p.values["AAD"] for p in paper.TABLE_8}
+    printed = {(p.space, p.method): p.values["AAD"] for p in paper.TABLES["Table 8"].rows}
     out = [
         [str(r["distance"]), r["change"], f"{r['n']:,}", _between(r, "aad"), num(r["aad_median"], 3),
          _between(r, "correlation"), printed.get((str(r["distance"]), r["change"]), "")]
         for r in sorted(rows, key=lambda r: r["distance"])
     ]  # fmt: skip
     columns = ["edits", "kind", "pairs", "mean difference", "median", "correlation", "paper: AAD"]
-    title = f"Accuracy difference by kind of change, NAS-Bench-101 ({where})"
-    return Table("Table 8", title, columns, out, [paper.TABLE_8_REMARK])
+    return of_paper("Table 8", columns, out)
 
 
 def locality_table(found: Mapping[str, Sequence[Row]], about: Mapping[str, Row]) -> Table:
@@ -249,21 +244,30 @@ def locality_table(found: Mapping[str, Sequence[Row]], about: Mapping[str, Row])
     ]  # fmt: skip
     columns = ["benchmark", "edits", "correlation", "mean difference", "median", "threshold distance"]
     columns += ["a third of all", "samples of 1,000 like the full space"]
-    return Table("Figure 2, numbers", "Locality at exact edit distance", columns, rows, [paper.LOCALITY_REMARK])
+    return of_paper("Figure 2, numbers", columns, rows)
 
 
 def _between(row: Row, name: str) -> str:
     return f"{num(row[name], 3)} ({num(row[f'{name}_low'], 3)} to {num(row[f'{name}_high'], 3)})"
 
 
+SURROGATE = (
+    "Values are those of a surrogate, not of trained networks, the full space's those of a uniform sample of 100,000. "
+    "Sets are evaluated by all members, products by 10,000, so the best of a product is that of the sample."
+)
+
+
 def methods_table(c: Compared) -> Table:
-    """Return all methods on one benchmark, ours at the same size next to each."""
+    """Return the full space and all methods on one benchmark, ours at the same size next to each."""
     rows = [method_cells(r) for r in c.summary]
-    title = f"All methods ({c.where}): {c.metric}"
-    return Table(f"Methods on {c.benchmark}", title, list(rows[0]), [list(r.values()) for r in rows])
+    full = {"method": FULL, "size": big(c.full["size"]), "mean": num(c.full["mean"]), "best": num(c.full["best"])}
+    columns = list(rows[0])
+    cells = [[row.get(name, "") for name in columns] for row in (full, *rows)]
+    remarks = [] if "kept_best" in c.summary[0] else [SURROGATE]
+    return Table(f"Methods on {c.benchmark}", f"All methods ({c.where}): {c.metric}", columns, cells, remarks)
 
 
 def not_yet_table(shown: Collection[str] = ()) -> Table:
     """Return what the report doesn't hold yet, and what it needs; `shown` are names of what it holds."""
-    rows = [[what, about, NOT_YET, why] for what, about, why in paper.NOT_YET if what not in shown]
-    return Table("Not yet", "What the paper has and this page has not", ["in the paper", "about", "ours", "why"], rows)
+    rows = [[p.space, p.method, NOT_YET, p.remark] for p in paper.TABLES["Not yet"].rows if p.space not in shown]
+    return of_paper("Not yet", ["in the paper", "about", "ours", "why"], rows)

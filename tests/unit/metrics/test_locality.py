@@ -434,7 +434,7 @@ def test_far_cells_are_not_measured_for_hours(make_params: Any, tmp_path: Path) 
             assert args[2] <= 4
         return step(*args)
 
-    locality_stage(make_params(**{**SMALL, "locality__pairs": 100}), table, tmp_path / "r", call)
+    locality_stage(make_params(**{**SMALL, "locality__pairs": 100}), table, tmp_path / "r", call=call)
     assert 3 in asked
 
 

@@ -22,6 +22,7 @@ from lissnas import (  # noqa: E402
 )
 from lissnas.core.errors import ConfigError, UserError  # noqa: E402
 from lissnas.nets import files, kshot, samplers  # noqa: E402
+from lissnas.nets.base import Network  # noqa: E402
 from lissnas.nets.blocks import BatchNorm  # noqa: E402
 from lissnas.nets.build import k_shot  # noqa: E402
 from lissnas.nets.evaluation import SupernetOracle, recalibrate  # noqa: E402
@@ -395,7 +396,7 @@ def test_a_path_is_judged_alike_whatever_was_judged_before() -> None:
     x = noise().plain("train", 0, 16)[0]
 
     def logits(row: Any) -> Any:
-        recalibrate(model, row, [x])
+        recalibrate(Network(model, row), [x])
         with torch.inference_mode():
             return model(x, row)
 

@@ -568,7 +568,7 @@ class Calls:
         self.names: list[str] = []
         self.die_at = die_at
 
-    def __call__(self, name: str, step: Callable[..., Any], *args: Any) -> Any:
+    def __call__(self, step: Callable[..., Any], *args: Any, name: str = "") -> Any:
         if name == self.die_at:
             raise Killed
         self.names.append(name)
@@ -610,10 +610,10 @@ def test_killed_between_tasks_it_goes_on_to_the_same_bytes(
     table, out = benchmarks.get("nas_bench_macro"), tmp_path / "r"
     first, second = Calls(), Calls()
     with pytest.raises(Killed):
-        compare_stage(quick, table, FEW, [0, 1], out, first, dying_after(rows), threads=1)
+        compare_stage(quick, table, FEW, [0, 1], out, call=first, on_progress=dying_after(rows), threads=1)
     assert not out.exists()
     lines: list[str] = []
-    compare_stage(quick, table, FEW, [0, 1], out, second, lines.append, threads=1)
+    compare_stage(quick, table, FEW, [0, 1], out, call=second, on_progress=lines.append, threads=1)
     done = [name for name in first.names if not name.startswith("open")]
     redone = [name for name in second.names if not name.startswith("open")]
     assert not set(done) & set(redone)
@@ -627,8 +627,8 @@ def test_killed_between_tasks_it_goes_on_to_the_same_bytes(
 def test_a_seed_that_is_done_is_not_opened_again(quick: Params, tmp_path: Path) -> None:
     table, out, second = benchmarks.get("nas_bench_macro"), tmp_path / "r", Calls()
     with pytest.raises(Killed):
-        compare_stage(quick, table, FEW, [0, 1], out, Calls("lissnas seed 1"), threads=1)
-    compare_stage(quick, table, FEW, [0, 1], out, second, threads=1)
+        compare_stage(quick, table, FEW, [0, 1], out, call=Calls("lissnas seed 1"), threads=1)
+    compare_stage(quick, table, FEW, [0, 1], out, call=second, threads=1)
     assert "open seed 0" not in second.names
     assert "open seed 1" in second.names
 
@@ -637,9 +637,9 @@ def test_finished_tasks_serve_a_run_of_more_methods(quick: Params, uninterrupted
     """What depends on which methods run (the curve at their sizes) is not taken from the smaller run."""
     table, out = benchmarks.get("nas_bench_macro"), tmp_path / "r"
     with pytest.raises(Killed):
-        compare_stage(quick, table, ["lissnas", "abs"], [0, 1], out, Calls("abs seed 1"), threads=1)
+        compare_stage(quick, table, ["lissnas", "abs"], [0, 1], out, call=Calls("abs seed 1"), threads=1)
     calls = Calls()
-    curve = compare_stage(quick, table, FEW, [0, 1], out, calls, threads=1).table("diversity.parquet")
+    curve = compare_stage(quick, table, FEW, [0, 1], out, call=calls, threads=1).table("diversity.parquet")
     assert "abs seed 0" not in calls.names
     assert {(p["method"], p["seed"]) for p in curve.to_pylist()} == {*itertools.product(FEW, [0, 1])}
     same_files(out, uninterrupted)
@@ -649,8 +649,8 @@ def test_other_parameters_do_not_take_up_finished_tasks(quick: Params, tmp_path:
     table, out, calls = benchmarks.get("nas_bench_macro"), tmp_path / "r", Calls()
     other = quick.model_copy(update={"predictor": quick.predictor.model_copy(update={"trees": 41})})
     with pytest.raises(Killed):
-        compare_stage(quick, table, FEW, [0], out, Calls("flops seed 0"), threads=1)
-    compare_stage(other, table, FEW, [0], out, calls, threads=1)
+        compare_stage(quick, table, FEW, [0], out, call=Calls("flops seed 0"), threads=1)
+    compare_stage(other, table, FEW, [0], out, call=calls, threads=1)
     assert "lissnas seed 0" in calls.names
 
 
@@ -658,7 +658,7 @@ def test_force_does_everything_anew(quick: Params, uninterrupted: Path) -> None:
     calls = Calls()
     table = benchmarks.get("nas_bench_macro")
     before = artifacts.read_manifest(uninterrupted)
-    outcome = compare_stage(quick, table, FEW, [0, 1], uninterrupted, calls, force=True, threads=1)
+    outcome = compare_stage(quick, table, FEW, [0, 1], uninterrupted, call=calls, force=True, threads=1)
     assert not outcome.reused
     assert len([n for n in calls.names if not n.startswith("open")]) == 2 * (len(FEW) + 1)
     assert artifacts.read_manifest(uninterrupted) == before

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from lissnas import artifacts
@@ -18,14 +17,11 @@ from lissnas.stages.report import paper, tables
 from lissnas.stages.report.huge_tables import (
     COLUMNS,
     Huge,
-    judged_table,
     read_huge,
-    read_judged,
-    read_quantiles,
     table_5,
     table_6,
-    window,
 )
+from lissnas.stages.report.stage import read_study
 from studies import huge
 
 MADE: list[dict[str, Any]] = [
@@ -63,7 +59,7 @@ def found(tmp_path: Path) -> list[Huge]:
 def test_sizes_stay_exact(found: list[Huge]) -> None:
     """Beyond 2^64, too."""
     assert [h.full_size for h in found] == [4**20, 7371**5, 6**6 * 7**15, 18 * 10**17]
-    assert found[0].factor == 4**20 / 10**6
+    assert found[0].shown == ["1,000,000", "1,099,512"]
     assert [h.size_exact for h in found] == [True, True, True, False]
     assert list(MADE[0]) == list(COLUMNS)
 
@@ -85,7 +81,7 @@ def test_table_5_has_ours_beside_the_papers(found: list[Huge]) -> None:
     table = table_5(found)
     assert all(len(row) == len(table.columns) for row in table.rows)
     rows = {(r[0], r[1]): dict(zip(table.columns, r, strict=True)) for r in table.rows}
-    assert len(rows) == len(paper.TABLE_5)
+    assert len(rows) == len(paper.TABLES["Table 5"].rows)
     ours = rows["AnyNetX", "lissnas"]
     assert ours["size"] == "1,003,000,000 (990,000,000 to 1,020,000,000)"
     assert ours["factor"] == "1,794,616,152"
@@ -147,8 +143,8 @@ def judged_rows() -> list[dict[str, Any]]:
 
 def test_a_judged_comparison_is_read_and_shown(tmp_path: Path) -> None:
     artifacts.write(tmp_path / "c.csv", artifacts.to_csv(judged_rows()))
-    c = read_judged(tmp_path / "c.csv")
-    table = judged_table(c)
+    (c,) = read_study(tmp_path / "c.csv")
+    table = tables.methods_table(c)
     assert [r[0] for r in table.rows] == ["full space", "lissnas", "abs"]
     assert all(len(r) == len(table.columns) for r in table.rows)
     assert table.rows[0][1] == "2.18e19"
@@ -157,16 +153,6 @@ def test_a_judged_comparison_is_read_and_shown(tmp_path: Path) -> None:
     assert "ahead of the listed rivals" in said
     assert "a better best network has abs" in said
     assert "keeps the best network" not in said
-
-
-def test_quantiles_are_read_by_space(tmp_path: Path) -> None:
-    shares = np.linspace(0, 1, 5)
-    rows = [{"space": s, "share": p, "value": 80 + k + p} for k, s in enumerate(("full space", "abs")) for p in shares]
-    artifacts.write(tmp_path / "e.csv", artifacts.to_csv(rows))
-    values = read_quantiles(tmp_path / "e.csv")
-    assert list(values) == ["full space", "abs"]
-    assert values["abs"] == pytest.approx(81 + shares)
-    assert window(values) == pytest.approx(82 - 80.05)
 
 
 # -- the study -----------------------------------------------------------------------------------------
