@@ -183,6 +183,7 @@ def test_a_space_of_ones_own_needs_a_program(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.faults
 def test_killed_it_goes_on_to_the_same_bytes(collected: Path, tmp_path: Path) -> None:
     params = write_params(tmp_path)
     command = [sys.executable, "-c", PLAIN]
@@ -217,7 +218,7 @@ def test_one_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     write_params(tmp_path, label__time_limit=0.3, label__networks=1, recipes__cpu_label__steps=10**6)
     started = time.monotonic()
     flow("--workers", "0", "--out", "out", code=1)
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 300  # it would train for hours
     assert "longer than 0.3 s" in (tmp_path / "out" / LOG).read_text()
 
 

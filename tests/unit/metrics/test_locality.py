@@ -419,6 +419,7 @@ def test_a_space_narrower_than_its_slots(make_params: Any, tmp_path: Path) -> No
     assert outcome.table("locality.parquet")["distance"].to_pylist() == [1, 2]
 
 
+@pytest.mark.slow
 def test_far_cells_are_not_measured_for_hours(make_params: Any, tmp_path: Path) -> None:
     """Telling that no shorter way leads there takes all edits of fewer slots: minutes for 300 pairs at five edits.
 

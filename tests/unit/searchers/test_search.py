@@ -652,7 +652,7 @@ def test_a_shrink_learns_from_a_supernet(tmp_path: Path) -> None:
         "shrink.target_size": 300,
         "shrink.labels": 40,
         "shrink.elite.max_iterations": 8,
-        "search.images": 500,
+        "search.images": 100,
         "search.recalibration_batches": 1,
         "search.batch_size": 100,
         "images.side": 16,

@@ -73,6 +73,11 @@ PAPER: dict[str, Callable[[], Problem]] = {
 }
 
 
+def some(*kept: str) -> list[Any]:
+    """Return the problems as cases, all but a few of them slow."""
+    return [kind if kind in kept else pytest.param(kind, marks=pytest.mark.slow) for kind in (*PROBLEMS, *PAPER)]
+
+
 def check(result: Shrunk) -> None:
     """What holds of a state whatever was forgotten on the way."""
     state, space = result.state, result.problem.space
@@ -122,7 +127,7 @@ def test_parts_draw_for_every_seed_once(bounded: Bound, kind: str, part: int) ->
     assert total == expanded if problem.params.variant == "elite" else total >= expanded
 
 
-@pytest.mark.parametrize("kind", [*PROBLEMS, *PAPER])
+@pytest.mark.parametrize("kind", some("oracle", "paper oracle"))
 def test_parts_find_as_good_a_space(bounded: Bound, kind: str) -> None:
     problem = {**PROBLEMS, **PAPER}[kind]()
     whole = truth(shrink(problem).subspace.members)
@@ -161,7 +166,7 @@ def test_what_is_forgotten_leaves_the_rest_right(bounded: Bound, kind: str) -> N
     assert result.state.records[-1]["seen"] == result.state.queries
 
 
-@pytest.mark.parametrize("kind", PROBLEMS)
+@pytest.mark.parametrize("kind", some("oracle")[: len(PROBLEMS)])
 def test_enough_memory_loses_nothing_that_can_be_measured(bounded: Bound, kind: str) -> None:
     problem = PROBLEMS[kind]()
     bounded(400, 10**9)
@@ -171,6 +176,7 @@ def test_enough_memory_loses_nothing_that_can_be_measured(bounded: Bound, kind: 
     assert little.mean() > whole.mean() - 0.1 * truth(SPACE.sample(5_000, np.random.default_rng(0))).std()
 
 
+@pytest.mark.slow
 def test_nasbench101_in_little_memory(bounded: Bound) -> None:
     """Three times the target loses nothing: .002 to .01 percent points either way over three seeds."""
     table = benchmarks.get("nasbench101")
@@ -232,7 +238,7 @@ def test_a_plateau_does_not_end_the_growth(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 # -- interrupted -----------------------------------------------------------------------------------
-@pytest.mark.parametrize("kind", [*PROBLEMS, *PAPER])
+@pytest.mark.parametrize("kind", some("labels and oracle", "paper oracle"))
 def test_resumed_after_any_iteration_is_the_same_bytes(bounded: Bound, kind: str) -> None:
     """In parts and in little memory; the state goes through a file, as a checkpoint does."""
     bounded(400, 2_400)
@@ -253,7 +259,7 @@ def test_resumed_after_any_iteration_is_the_same_bytes(bounded: Bound, kind: str
         assert [name for name in whole if whole[name] != again[name]] == []
 
 
-@pytest.mark.parametrize("kind", PROBLEMS)
+@pytest.mark.parametrize("kind", some("labels and oracle")[: len(PROBLEMS)])
 def test_threads_change_no_byte(bounded: Bound, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lissnas.predictors.accuracy.CHUNK", 100)  # so that several threads have something to do
     bounded(400, 2_400)
@@ -405,7 +411,7 @@ def test_every_fold_is_judged_by_the_others() -> None:
     assert abs(np.corrcoef(scores, noise)[0, 1]) < 0.35
 
 
-@pytest.mark.parametrize("n", [20, 100, 1_000])
+@pytest.mark.parametrize("n", [20, 100, pytest.param(1_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rho", [0.0, 0.6])
 def test_the_interval_of_tau_holds_in_95_of_100(n: int, rho: float) -> None:
     rng, held, runs = np.random.default_rng(0), 0, 400
@@ -428,7 +434,7 @@ def test_the_interval_of_tau_of_next_to_nothing(n: int, sign: int) -> None:
 
 
 # -- growth ----------------------------------------------------------------------------------------
-@pytest.mark.parametrize("kind", PROBLEMS)
+@pytest.mark.parametrize("kind", some("labels and oracle")[: len(PROBLEMS)])
 def test_a_large_target_is_grown_to(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     problem = PROBLEMS[kind]()
     problem = replace(problem, params=problem.params.model_copy(update={"target_size": 20_000}))

@@ -168,8 +168,9 @@ class After:
 @pytest.mark.parametrize(
     ("where", "n", "trained"),
     [
-        ("on_progress", 1, {"full_balanced", "lissnas", "abs"}),  # after the first task
-        ("on_progress", 4, set()),  # all done, nothing published
+        # after the first task
+        pytest.param("on_progress", 1, {"full_balanced", "lissnas", "abs"}, marks=pytest.mark.faults),
+        pytest.param("on_progress", 4, set(), marks=pytest.mark.faults),  # all done, nothing published
         ("on_training", 10, {"full_balanced", "lissnas", "abs"}),  # in the second training, step 4
     ],
 )
@@ -188,6 +189,7 @@ def test_killed_it_goes_on_to_the_same_bytes(
     assert [p for p in tmp_path.iterdir() if p.suffix != ".lock"] == [tmp_path / "r"]
 
 
+@pytest.mark.faults
 def test_killed_between_training_and_judging_it_does_not_train_again(
     whole: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +203,7 @@ def test_killed_between_training_and_judging_it_does_not_train_again(
     assert "full" not in told
 
 
+@pytest.mark.faults
 def test_killed_it_goes_on_under_other_parameters_from_the_start(tmp_path: Path) -> None:
     few = {"ranking__methods": ["lissnas", "abs"], "ranking__networks": 4}
     with pytest.raises(Killed):
