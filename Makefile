@@ -16,11 +16,12 @@ export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
+export NO_MKDOCS_2_WARNING := 1
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run shrink ui clean reproduce report study up down status deploy schedule-demo audit sbom system \
-	test lint bench test-faults test-stack test-slow test-all stale
+	test lint docs docs-serve bench test-faults test-stack test-slow test-all stale
 
 ##@ Everybody
 help: ## Show this list
@@ -45,7 +46,7 @@ ui: $(READY) ## Open MLflow on the runs logged here (UI_PORT, default 5000)
 	python -m mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(or $(UI_PORT),5000)
 
 clean: ## Remove what the pipeline made, and .venv
-	rm -rf $(VENV) data report .services .lissnas mlflow.db mlruns mlartifacts .prefect .mlflow.lock .dvc/cache .dvc/tmp build dist *.egg-info sbom.json .audit
+	rm -rf $(VENV) data report site .services .lissnas mlflow.db mlruns mlartifacts .prefect .mlflow.lock .dvc/cache .dvc/tmp build dist *.egg-info sbom.json .audit
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Researchers
@@ -103,6 +104,12 @@ lint: $(READY) ## ruff, ruff format, mypy --strict
 	python -m ruff check .
 	python -m ruff format --check .
 	python -m mypy
+
+docs: $(READY) ## Build the documentation site in site/ (site/index.html); a warning is an error
+	python -m mkdocs build --strict
+
+docs-serve: $(READY) ## Show the documentation site while you write (DOCS_PORT, default 8000)
+	python -m mkdocs serve --dev-addr 127.0.0.1:$(or $(DOCS_PORT),8000)
 
 bench: $(READY) ## Speed, as ratios to a reference in the same run
 	OMP_NUM_THREADS=1 python -m pytest -m bench tests/bench

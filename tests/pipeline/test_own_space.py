@@ -31,14 +31,15 @@ from lissnas.study import Study
 from lissnas.testing import SpaceSuite
 
 ROOT = Path(__file__).parents[2]
-DOC = ROOT / "docs" / "own_space.md"
+DOC = ROOT / "docs" / "tutorial" / "own_space.md"
+GRAMMAR = ROOT / "docs" / "reference" / "space_yaml.md"
 EXAMPLE = ROOT / "lissnas" / "example"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 FILE = re.compile(r"# (\w+\.py)\n")
 
 
-def blocks() -> list[tuple[str, str]]:
-    return [(m[1], m[2]) for m in FENCE.finditer(DOC.read_text())]
+def blocks(page: Path = DOC) -> list[tuple[str, str]]:
+    return [(m[1], m[2]) for m in FENCE.finditer(page.read_text())]
 
 
 def script(name: str) -> str:
@@ -125,7 +126,7 @@ def test_the_example_is_what_it_says() -> None:
     assert (EXAMPLE / "labels.csv").read_text() == "\n".join(expected) + "\n"
 
 
-# -- the mistakes that the tutorial lists -------------------------------------------------------------
+# -- the mistakes that the grammar lists -------------------------------------------------------------
 SOUND = {
     "name": "name: s",
     "metric": "metric: {name: accuracy, direction: maximize}",
@@ -139,7 +140,7 @@ SOUND = {
 
 
 def mistakes() -> list[str]:
-    (body,) = (body for kind, body in blocks() if kind == "yaml")
+    (body,) = (body for kind, body in blocks(GRAMMAR) if kind == "yaml")
     return body.strip().split("\n\n")
 
 

@@ -92,7 +92,7 @@ def test_no_file_is_too_long() -> None:
 
 def test_no_tree_is_forgotten() -> None:
     trees = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {p.parent.name for p in ROOT.glob("*/*.py")}
-    assert trees == {*TREES, "tests"}
+    assert trees == {*TREES, "tests", "docs"}  # hooks of the documentation site stand on no floor
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where imported benchmarks live, and what their files say (docs/official_data.md).
+"""Where imported benchmarks live, and what their files say (docs/how_to/official_data.md).
 
 A benchmark has a folder of its own with a manifest; each of its tables is a parquet file with a row
 an architecture: `arch`, its notation, and a column a metric, `<split>[.<metric>]/run<k>/<epochs>`.

@@ -3,7 +3,7 @@
 The published ones are pickles of `xgboost.Booster` (github.com/automl/nasbench301, gradient_boosting/
 xgboost.py), which loading would run; the models in them are in the binary format that XGBoost 3.1
 dropped. So they have to be converted once, where they are trusted, to XGBoost's JSON or UBJSON
-(docs/official_data.md); this reads those.
+(docs/how_to/official_data.md); this reads those.
 """
 
 from __future__ import annotations

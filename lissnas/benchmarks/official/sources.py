@@ -95,7 +95,7 @@ SOURCES = (
         "https://figshare.com/articles/software/nasbench301_models_v1_0_zip/13061510",
         "1.8 GB",
         "see the page",
-        note="its models are pickles: convert them first (docs/official_data.md)",
+        note="its models are pickles: convert them first (docs/how_to/official_data.md)",
     ),
     Source(
         "nasbench301",
@@ -103,7 +103,7 @@ SOURCES = (
         "https://figshare.com/articles/software/nasbench301_models_v0_9_zip/12962432",
         "size not stated",
         "see the page",
-        note="its models are pickles: convert them first (docs/official_data.md)",
+        note="its models are pickles: convert them first (docs/how_to/official_data.md)",
     ),
 )
 

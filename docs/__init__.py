@@ -1,0 +1,1 @@
+"""The documentation: pages, and the hooks that make the generated ones."""
