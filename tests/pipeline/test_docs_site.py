@@ -60,6 +60,7 @@ def test_the_build_holds_no_address_of_a_script_or_font(site: Path) -> None:
         assert not [path for path in site.rglob("*.html") if name in path.read_text()], name
 
 
+@pytest.mark.slow
 def test_pages_fit_the_screen_and_load_nothing_from_elsewhere(site: Path, page: Any) -> None:
     files = sorted(site.rglob("*.html"))
     assert len(files) > 40
