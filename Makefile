@@ -98,7 +98,7 @@ system: ## Install the Debian packages that some tests use (needs root)
 
 ##@ Developers
 test: $(READY) lint ## Lint, type-check and run the tests
-	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## ruff, ruff format, mypy --strict
 	python -m ruff check .
@@ -116,6 +116,7 @@ bench: $(READY) ## Speed, as ratios to a reference in the same run
 
 test-faults: $(READY) ## Kills, damage, bad input, secrets at length: all of tests/faults, mutants and fuzzing included
 	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile -m "not slow and not bench and not stack" tests/faults
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile -m faults --ignore tests/faults tests
 
 test-stack: $(READY) ## Servers and workers of make up on SQLite and PostgreSQL, killed and restarted (20 minutes)
 	OMP_NUM_THREADS=1 python -m pytest -m stack tests/infra/test_stack.py

@@ -150,6 +150,7 @@ def run_flow_shrink(folder: Path, **settings: str) -> tuple[int, str]:
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 
+@pytest.mark.faults
 def test_prefect_away_loses_nothing(tmp_path: Path) -> None:
     code, said = run_flow_shrink(tmp_path, PREFECT_API_URL="http://someone:hunter2@127.0.0.1:9/api")
     assert code == 0, said

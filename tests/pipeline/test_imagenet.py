@@ -118,6 +118,7 @@ def launch(params: Path, subspace: Path, cwd: Path) -> subprocess.CompletedProce
     return done
 
 
+@pytest.mark.slow
 def test_two_processes_under_torchrun_train_a_supernet_of_fairnas(params: Path, subspace: Path, tmp_path: Path) -> None:
     launch(params, subspace, tmp_path)
     about = json.loads((tmp_path / "together" / "supernet.json").read_bytes())

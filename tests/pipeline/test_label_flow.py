@@ -254,6 +254,7 @@ def odd(arch: str) -> float:
     return float(arch)
 
 
+@pytest.mark.slow
 def test_on_a_cluster_the_same_labels(collected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_params(tmp_path)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))

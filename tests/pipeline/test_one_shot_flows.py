@@ -86,8 +86,6 @@ def test_the_three_stages_are_children_of_one_run_in_mlflow(home: Path) -> None:
     assert len(found) == 3
     assert len({r.data.tags["mlflow.parentRunId"] for r in found.values()}) == 1
     assert {r.data.tags["benchmark"] for r in found.values()} == {"nas_bench_macro"}
-    for run in found.values():
-        assert "system/cpu_utilization_percentage" in run.data.metrics
 
 
 def test_a_ranking_has_a_run_for_each_space_and_seed(home: Path) -> None:
@@ -121,6 +119,7 @@ run()
 """
 
 
+@pytest.mark.faults
 def test_without_a_server_no_run_waits_for_one_that_was_killed(tmp_path: Path) -> None:
     """Prefect's own server never frees what a killed run held: as if the limit were 0."""
     environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}

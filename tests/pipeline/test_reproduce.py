@@ -89,6 +89,7 @@ def test_what_is_unchanged_is_cached_and_a_leaf_reruns_what_it_must(repository: 
     assert Path("runs.log").read_text() == "1\n"
 
 
+@pytest.mark.faults
 def test_a_failed_stage_fails_alone_and_the_next_run_goes_on_there(repository: Path) -> None:
     with pytest.raises(LissnasError) as caught:
         states()
@@ -122,6 +123,7 @@ def test_a_remote_that_is_not_there(repository: Path) -> None:
     assert Path("last.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_clean_clone_has_nothing_to_run(
     repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
