@@ -56,8 +56,8 @@ reproduce: $(READY) ## Run the whole pipeline of dvc.yaml: every benchmark and s
 report: $(READY) ## Compare all methods and make report/index.html, ours next to the paper's
 	python -m dvc repro report
 
-study: $(READY) ## NAME=compare, compare_ofa, huge, scaling, labels, packaged_labels, locality, ranking, faults, races, fuzz, soak or mutants: more seeds and benchmarks; resumable (studies/results/)
-	python -m $(if $(filter $(NAME),$(ROBUSTNESS)),tests.robustness,studies) --name $(or $(NAME),compare)
+study: $(READY) ## NAME=shrink, compare, compare_ofa, huge, scaling, labels, packaged_labels, locality, ranking, faults, races, fuzz, soak or mutants: more seeds and benchmarks; resumable (studies/results/)
+	python -m $(if $(filter $(NAME),$(ROBUSTNESS)),tests.robustness,studies) --name $(or $(NAME),shrink)
 
 ##@ Platform engineers
 up: $(READY) ## Start Prefect, MLflow, object storage and workers (PREFECT_PORT, MLFLOW_PORT, DATABASE=postgresql)

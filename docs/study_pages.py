@@ -99,6 +99,15 @@ def _count(rows: Sequence[Row], column: str) -> int:
     return sum(row[column] == "true" for row in rows)
 
 
+def _shrink(rows: Sequence[Row]) -> str:
+    elite = [row for row in rows if row["variant"] == "elite"]
+    return (
+        f"The default variant `elite` keeps the best network in {_count(elite, 'kept_best')} of {len(elite)} shrinks "
+        f"of {len({row['benchmark'] for row in elite})} benchmarks, with at most "
+        f"{max(int(row['labels']) for row in elite):,} labels each."
+    )
+
+
 def _compare(rows: Sequence[Row]) -> str:
     names = list(dict.fromkeys(row["benchmark"] for row in rows))
     behind = [row for row in rows if row["method"] not in NOT_RIVALS and float(row["ours_minus"]) <= 0]
@@ -209,6 +218,7 @@ def _mutants(rows: Sequence[Row]) -> str:
 
 
 STUDIES = {
+    "shrink": StudyPage("Shrinks of all benchmarks", _shrink),
     "compare": StudyPage("Comparison of shrinkers", _compare),
     "compare_ofa": StudyPage("Comparison on Once-for-All MobileNetV3", _compare_ofa),
     "labels": StudyPage(

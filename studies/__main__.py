@@ -6,8 +6,11 @@ python -m studies --name compare     (or `make study NAME=compare`)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby, product
+from operator import itemgetter
 from typing import Any
 
+import numpy as np
 from rich.progress import track
 
 from lissnas import benchmarks, spaces
@@ -15,15 +18,17 @@ from lissnas.artifacts import Outcome
 from lissnas.cli import render
 from lissnas.core import process
 from lissnas.shrinkers.methods import METHODS, chosen
-from lissnas.shrinkers.problem import packaged
+from lissnas.shrinkers.problem import Source, packaged
 from lissnas.stages.compare import compare_stage
 from lissnas.stages.locality import locality_stage
+from lissnas.stages.shrink import shrink_stage
 from studies.huge import huge
 from studies.labels import labels
 from studies.packaged import packaged_labels
 from studies.run import WORK, Rows, run_study, study_params, table
 from studies.scaling import scaling
 
+SHRINK_COLUMNS = ("size", "queries", "labels", "mean_true", "kept_best", "top10_kept", "p_good", "shrink_index")
 OFA = "ofa_mobilenetv3"
 OFA_SETTINGS: dict[str, Any] = {
     # The surrogate is asked 2.5 million times by each method as it is; a million networks take ten times that, hours.
@@ -33,6 +38,41 @@ OFA_SETTINGS: dict[str, Any] = {
     "compare.methods": [m for m, one in METHODS.items() if not one.needs_table and not m.startswith("top")],
     "compare.diversities": [0.05, 0.5],
 }
+
+
+def shrink() -> tuple[Rows, str]:
+    """Run both variants of the method on every benchmark."""
+    rows: list[dict[str, Any]] = []
+    seeds = study_params().pipeline.seeds
+    tasks = list(product(benchmarks.names(), ("elite", "paper"), seeds))
+    for name, variant, seed in track(tasks, "shrinking", console=process.err):
+        out, params = WORK / name / variant / f"seed-{seed}", study_params({"shrink.variant": variant})
+        metrics = shrink_stage(params, Source.of(benchmarks.get(name)), seed, out).metrics
+        rows.append({"benchmark": name, "variant": variant, "seed": seed, **{c: metrics[c] for c in SHRINK_COLUMNS}})
+    cells = []
+    for (name, variant), group in groupby(rows, itemgetter("benchmark", "variant")):
+        own, full = list(group), benchmarks.get(name).values
+        mean = {c: float(np.mean([r[c] for r in own])) for c in SHRINK_COLUMNS}
+        cells.append(
+            {
+                "benchmark": name,
+                "variant": variant,
+                "size": f"{mean['size']:,.0f}",
+                "mean, full": f"{full.mean():.4g}",
+                "mean, shrunk": f"{mean['mean_true']:.4f}",
+                "least": f"{min(r['mean_true'] for r in own):.4f}",
+                "gain": f"{(mean['mean_true'] - full.mean()) / full.std():.3f}",
+                "best kept": f"{sum(r['kept_best'] for r in own)}/{len(own)}",
+                "of ten best": f"{mean['top10_kept']:.1f}",
+                "queries": f"{mean['queries']:,.0f}",
+                "labels": f"{mean['labels']:,.0f}",
+            }
+        )
+    said = (
+        f"Means over {len(seeds)} seeds; gain is (mean of the shrunk space - mean of the full one) / standard "
+        "deviation of the full one."
+    )
+    return rows, f"{said}\n\n{table(cells)}"
 
 
 def on_each(
@@ -121,6 +161,7 @@ def ranking() -> tuple[Rows, str]:
 if __name__ == "__main__":
     run_study(
         {
+            "shrink": shrink,
             "compare": compare,
             "compare_ofa": compare_ofa,
             "huge": huge,
