@@ -50,14 +50,14 @@ def _column(values: Any) -> pa.Array:
 
     `pa.array` imports pandas to recognize its series, which takes longer than writing the files of a small shrink.
     """
-    if isinstance(values, list) and set(map(type, values)) == {str}:
+    types = set(map(type, values)) if isinstance(values, list) else set()
+    if types == {str}:
         texts = [value.encode() for value in values]
         ends = np.cumsum([0, *map(len, texts)])
         if ends[-1] <= np.iinfo(np.int32).max:
-            return pa.StringArray.from_buffers(
-                len(texts), pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(texts))
-            )
-    elif isinstance(values, list) and set(map(type, values)) in ({int}, {float}):
+            offsets, data = pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(texts))
+            return pa.StringArray.from_buffers(len(texts), offsets, data)
+    if types in ({int}, {float}):
         values = np.array(values)
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iuf":
         buffer = pa.py_buffer(np.ascontiguousarray(values))

@@ -149,14 +149,15 @@ class State:
     def from_arrays(cls, space: Space, arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> State:
         """Return the state that `to_arrays` was called on."""
         columns: dict[str, Any] = {f.name: arrays[f.name] for f in fields(Archive)}
-        indices: dict[str, Any] = {name: arrays[name] for name in (*INDICES, "cross_validated")}
+        indices: dict[str, Any] = {name: arrays[name] for name in INDICES}
         strata = {k.partition(".")[2]: v for k, v in arrays.items() if k.startswith("strata.")}
         rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about.items() if k != "sidecar"}
         model = None
         if "predictor" in arrays:
             model = Predictor.load(space, arrays["predictor"].tobytes(), about["sidecar"])
         parts = Strata.from_arrays(strata) if strata else None
-        return cls(Archive(**columns), **indices, **rest, predictor=model, strata=parts)
+        scores = arrays.get("cross_validated", _no_scores())  # checkpoints of before have none: made again
+        return cls(Archive(**columns), **indices, **rest, predictor=model, strata=parts, cross_validated=scores)
 
 
 def measure(state: State, problem: Problem, turnover: float) -> dict[str, Any]:

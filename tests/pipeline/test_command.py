@@ -37,7 +37,7 @@ def lissnas(cwd: Path, *words: str) -> Done:
     return done._replace(err=" ".join(done.err.replace("│", " ").split()))
 
 
-def in_process(cwd: Path, *words: str, **env: str) -> Done:
+def lissnas_process(cwd: Path, *words: str, **env: str) -> Done:
     """Run the command in a process of its own."""
     command = [sys.executable, "-m", "lissnas.cli", *words]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **env}, timeout=120)
@@ -51,7 +51,7 @@ def manifest(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def shrunk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cwd = tmp_path_factory.mktemp("shrunk")
-    done = in_process(cwd, "shrink", "--benchmark", "nas_bench_macro", "--seed", "3", "--out", "out")
+    done = lissnas_process(cwd, "shrink", "--benchmark", "nas_bench_macro", "--seed", "3", "--out", "out")
     assert done.code == 0, done.err
     assert "450" in done.out
     assert "kept" in done.out
@@ -98,7 +98,7 @@ def test_the_same_again_does_nothing_and_others_are_refused(shrunk: Path) -> Non
 
 def test_the_same_bytes_elsewhere(shrunk: Path, tmp_path: Path) -> None:
     env = {"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
-    done = in_process(tmp_path, "shrink", "--benchmark", "nas_bench_macro", "--seed", "3", "--out", "x", **env)
+    done = lissnas_process(tmp_path, "shrink", "--benchmark", "nas_bench_macro", "--seed", "3", "--out", "x", **env)
     assert done.code == 0
     assert manifest(tmp_path / "x") == manifest(shrunk)
 
@@ -196,11 +196,11 @@ def test_spaces_as_json_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_doctor_finds_this_installation_sound(tmp_path: Path) -> None:
-    done = in_process(tmp_path, "doctor", COLUMNS="200")
+    done = lissnas_process(tmp_path, "doctor", COLUMNS="200")
     assert done.code == 0, done.out
     assert "nasbench101.parquet" in done.out
     assert "checksum right" in done.out
-    away = in_process(tmp_path, "doctor", COLUMNS="200", PREFECT_API_URL="http://127.0.0.1:9/api")
+    away = lissnas_process(tmp_path, "doctor", COLUMNS="200", PREFECT_API_URL="http://127.0.0.1:9/api")
     assert away.code == 1
     assert "unset PREFECT_API_URL" in away.out
 

@@ -98,7 +98,7 @@ def lissnas(cwd: Path, *words: str) -> Done:
     return done
 
 
-def in_process(cwd: Path, *words: str, **env: str) -> Done:
+def lissnas_process(cwd: Path, *words: str, **env: str) -> Done:
     """Shrink in a process of its own."""
     process = start(cwd, *words, **env)
     out, err = process.communicate(timeout=120)
@@ -114,7 +114,7 @@ BY_MODEL = ("--space", "space.yaml", "--oracle-model", "model.ubj", "--target-si
 # -- labels ----------------------------------------------------------------------------------------
 def test_labels_to_a_space_that_says_how_far_to_trust_it(folder: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = in_process(folder, *BY_LABELS, "--out", "out")
+    done = lissnas_process(folder, *BY_LABELS, "--out", "out")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.code == 0, done.err
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 20
@@ -133,7 +133,7 @@ def test_labels_to_a_space_that_says_how_far_to_trust_it(folder: Path) -> None:
     assert again.code == 0
     assert "Nothing was done" in again.out
     other = {"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "2"}
-    assert in_process(folder, *BY_LABELS, "--threads", "2", "--out", "other", **other).code == 0
+    assert lissnas_process(folder, *BY_LABELS, "--threads", "2", "--out", "other", **other).code == 0
     assert manifest(folder / "other") == manifest(folder / "out")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -73,9 +73,10 @@ PAPER: dict[str, Callable[[], Problem]] = {
 }
 
 
-def some(*kept: str) -> list[Any]:
-    """Return the problems as cases, all but a few of them slow."""
-    return [kind if kind in kept else pytest.param(kind, marks=pytest.mark.slow) for kind in (*PROBLEMS, *PAPER)]
+def slow_except(kept: str, kinds: Iterable[str]) -> list[Any]:
+    """Return kinds of problems as cases, all of them slow but one, and but the paper's."""
+    fast = (kept, *PAPER)
+    return [kind if kind in fast else pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
 
 
 def check(result: Shrunk) -> None:
@@ -127,7 +128,7 @@ def test_parts_draw_for_every_seed_once(bounded: Bound, kind: str, part: int) ->
     assert total == expanded if problem.params.variant == "elite" else total >= expanded
 
 
-@pytest.mark.parametrize("kind", some("oracle", "paper oracle"))
+@pytest.mark.parametrize("kind", slow_except("oracle", [*PROBLEMS, *PAPER]))
 def test_parts_find_as_good_a_space(bounded: Bound, kind: str) -> None:
     problem = {**PROBLEMS, **PAPER}[kind]()
     whole = truth(shrink(problem).subspace.members)
@@ -166,7 +167,7 @@ def test_what_is_forgotten_leaves_the_rest_right(bounded: Bound, kind: str) -> N
     assert result.state.records[-1]["seen"] == result.state.queries
 
 
-@pytest.mark.parametrize("kind", some("oracle")[: len(PROBLEMS)])
+@pytest.mark.parametrize("kind", slow_except("oracle", PROBLEMS))
 def test_enough_memory_loses_nothing_that_can_be_measured(bounded: Bound, kind: str) -> None:
     problem = PROBLEMS[kind]()
     bounded(400, 10**9)
@@ -238,7 +239,7 @@ def test_a_plateau_does_not_end_the_growth(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 # -- interrupted -----------------------------------------------------------------------------------
-@pytest.mark.parametrize("kind", some("labels and oracle", "paper oracle"))
+@pytest.mark.parametrize("kind", slow_except("labels and oracle", [*PROBLEMS, *PAPER]))
 def test_resumed_after_any_iteration_is_the_same_bytes(bounded: Bound, kind: str) -> None:
     """In parts and in little memory; the state goes through a file, as a checkpoint does."""
     bounded(400, 2_400)
@@ -259,7 +260,7 @@ def test_resumed_after_any_iteration_is_the_same_bytes(bounded: Bound, kind: str
         assert [name for name in whole if whole[name] != again[name]] == []
 
 
-@pytest.mark.parametrize("kind", some("labels and oracle")[: len(PROBLEMS)])
+@pytest.mark.parametrize("kind", slow_except("labels and oracle", PROBLEMS))
 def test_threads_change_no_byte(bounded: Bound, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lissnas.predictors.accuracy.CHUNK", 100)  # so that several threads have something to do
     bounded(400, 2_400)
@@ -434,7 +435,7 @@ def test_the_interval_of_tau_of_next_to_nothing(n: int, sign: int) -> None:
 
 
 # -- growth ----------------------------------------------------------------------------------------
-@pytest.mark.parametrize("kind", some("labels and oracle")[: len(PROBLEMS)])
+@pytest.mark.parametrize("kind", slow_except("labels and oracle", PROBLEMS))
 def test_a_large_target_is_grown_to(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     problem = PROBLEMS[kind]()
     problem = replace(problem, params=problem.params.model_copy(update={"target_size": 20_000}))
