@@ -1,8 +1,10 @@
-"""Conformance suites that the spaces and shrinkers of a user inherit."""
+"""Conformance suites that the spaces, shrinkers, searchers and benchmarks of a user inherit."""
 
 from __future__ import annotations
 
+from lissnas.testing.benchmark_suite import BenchmarkSuite
+from lissnas.testing.searcher_suite import SearcherSuite
 from lissnas.testing.shrinker_suite import ShrinkerSuite, SyntheticOracle
 from lissnas.testing.space_suite import SpaceSuite
 
-__all__ = ["ShrinkerSuite", "SpaceSuite", "SyntheticOracle"]
+__all__ = ["BenchmarkSuite", "SearcherSuite", "ShrinkerSuite", "SpaceSuite", "SyntheticOracle"]

@@ -1,0 +1,89 @@
+"""Conformance tests that any searcher inherits, including a user's (requires pytest).
+
+class TestMySearcher(SearcherSuite):
+    @pytest.fixture
+    def searcher(self):
+        return my_search  # (space or subspace, oracle, n, rng) -> History
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lissnas import spaces
+from lissnas.core.errors import LissnasError
+from lissnas.oracles.base import CountedOracle
+from lissnas.searchers import History, Searcher
+from lissnas.spaces import Space
+from lissnas.spaces.subspace import Subspace
+from lissnas.testing.shrinker_suite import SyntheticOracle
+
+BUDGET = 60
+"""Architectures that a search may evaluate."""
+
+
+class SearcherSuite:
+    """Properties of every searcher; override the `searcher` fixture.
+
+    A searcher is a function `(space, oracle, n, rng) -> History` that evaluates at most `n` architectures of a
+    space or subspace and returns all of them in the order of evaluation.
+    """
+
+    @pytest.fixture
+    def searcher(self) -> Searcher:
+        """Return the searcher under test."""
+        raise NotImplementedError("override the fixture `searcher`")
+
+    @pytest.fixture(params=["whole space", "subspace"])
+    def where(self, request: pytest.FixtureRequest) -> Space | Subspace:
+        """Return what is searched: NAS-Bench-Macro, or 400 of its architectures."""
+        space = spaces.get("nas_bench_macro")
+        if request.param == "whole space":
+            return space
+        return Subspace(space, listed=space.sample_distinct(400, np.random.default_rng(5)))
+
+    def run(self, searcher: Searcher, where: Space | Subspace, n: int = BUDGET, seed: int = 0) -> History:
+        """Search with a synthetic oracle that raises if more than `n` architectures are evaluated."""
+        space = where.space if isinstance(where, Subspace) else where
+        return searcher(where, CountedOracle(SyntheticOracle(space), space, n), n, np.random.default_rng(seed))
+
+    def test_history_is_distinct_members_with_their_scores(self, searcher: Searcher, where: Space | Subspace) -> None:
+        """The history has 1 to `n` distinct architectures of the searched space, each with the oracle's value."""
+        space = where.space if isinstance(where, Subspace) else where
+        history = self.run(searcher, where)
+        assert 0 < len(history.rows) <= BUDGET
+        assert len(np.unique(space.key(history.rows))) == len(history.rows)
+        assert (history.scores == SyntheticOracle(space)(history.rows)).all()
+        assert not isinstance(where, Subspace) or where.contains(history.rows).all()
+
+    def test_same_seed_gives_same_history(self, searcher: Searcher, where: Space | Subspace) -> None:
+        """A search is a function of its generator; another seed gives another history."""
+        a, b, other = (self.run(searcher, where, seed=seed).rows for seed in (3, 3, 4))
+        assert a.shape == b.shape
+        assert (a == b).all()
+        assert a.shape != other.shape or (a != other).any()
+
+    def test_search_is_better_than_the_mean(self, searcher: Searcher, where: Space | Subspace) -> None:
+        """The best of `n` evaluated architectures exceeds the mean of the space by one standard deviation."""
+        space, members = (where.space, where.members) if isinstance(where, Subspace) else (where, where.enumerate())
+        values = SyntheticOracle(space)(members)
+        assert self.run(searcher, where).scores.max() > values.mean() + values.std()
+
+    @pytest.mark.parametrize("n", [1, 2, 7])
+    def test_tiny_budget(self, searcher: Searcher, where: Space | Subspace, n: int) -> None:
+        """A budget of a few evaluations is respected."""
+        assert 0 < len(self.run(searcher, where, n).rows) <= n
+
+    def test_budget_larger_than_the_space(self, searcher: Searcher) -> None:
+        """The search stops once it has evaluated everything."""
+        space = spaces.get("nas_bench_macro")
+        few = Subspace(space, listed=space.sample_distinct(30, np.random.default_rng(6)))
+        assert len(self.run(searcher, few, 500).rows) <= 30
+
+    def test_nan_is_refused(self, searcher: Searcher, where: Space | Subspace) -> None:
+        """An oracle that returns NaN stops the search with an error that names it."""
+        space = where.space if isinstance(where, Subspace) else where
+        broken = CountedOracle(lambda archs: np.full(len(archs), np.nan), space, BUDGET)
+        with pytest.raises(LissnasError, match="nan"):
+            searcher(where, broken, BUDGET, np.random.default_rng(0))
