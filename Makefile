@@ -21,7 +21,7 @@ export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run shrink ui clean reproduce report study up down status deploy schedule-demo audit sbom system \
-	test lint docs docs-serve bench test-faults test-stack test-slow test-all stale
+	test lint docs docs-serve bench test-faults test-stack test-slow test-newest test-outside test-all stale
 
 ##@ Everybody
 help: ## Show this list
@@ -32,7 +32,7 @@ setup: $(READY) ## Make .venv with the tested versions (nothing to do when it is
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,servers,dev,docs]'
 	touch $@
 
 run: $(READY) ## The whole method on NAS-Bench-Macro and real images: shrink, supernet, search, retrain
@@ -124,7 +124,16 @@ test-stack: $(READY) ## Servers and workers of make up on SQLite and PostgreSQL,
 test-slow: $(READY) ## The acceptance figures on all benchmarks, ten seeds
 	OMP_NUM_THREADS=1 python -m pytest -m slow
 
-test-all: test test-faults test-stack test-slow ## All of these tests
+test-newest: ## Run the tests with the newest versions that resolve, in .venv-newest (not the tested ones of constraints.txt)
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[all,servers,dev,docs]'
+	.venv-newest/bin/python -m pip check
+	PATH="$(CURDIR)/.venv-newest/bin:$(PATH)" OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+test-outside: $(READY) ## Build the wheel, install it into new environments without constraints, and use it in an empty folder
+	python -m pytest -m outside tests/outside
+
+test-all: test test-faults test-stack test-slow test-newest test-outside ## All of these tests
 
 stale: $(READY) ## Name the stages of dvc.yaml whose recorded result is of other code or parameters
 	@python -m dvc repro --allow-missing --dry --keep-going 2>&1 | awk -F "'" ' \
