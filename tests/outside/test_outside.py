@@ -42,7 +42,7 @@ PROGRAM = """\
 import sys
 for line in sys.stdin:
     depth, width, kernel, skip, norm = line.strip().split("|")
-    print(50 + int(depth) + int(width) / 8 + (3 if skip == "yes" else 0) + (2 if norm != "none" else 0) - int(kernel) / 9)
+    print(50 + int(depth) + int(width) / 8 + 3 * (skip == "yes") + 2 * (norm != "none") - int(kernel) / 9)
 """
 FACE = """\
 import csv, itertools, pathlib
@@ -172,7 +172,7 @@ def until(what: Callable[[], Any], folder: Path, seconds: float = 240) -> Any:
 def test_flow_run_and_schedule_with_what_the_resolver_chose(
     environment: Callable[[str], Path], packages: tuple[Path, Path], folder: Path
 ) -> None:
-    """The flows of the sdist run with the installed package, by hand and on a schedule; MLflow has a folder of its own."""
+    """The flows of the sdist run with the installed package, by hand and on a schedule, and log to their own MLflow."""
     bin_ = environment("pipeline")
     with tarfile.open(packages[1]) as sdist:
         sdist.extractall(folder / "source", filter="data")
