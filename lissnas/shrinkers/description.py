@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lissnas import artifacts, benchmarks, config, spaces
-from lissnas.artifacts.remote import here
+from lissnas.artifacts.remote import local_path
 from lissnas.benchmarks import Benchmark
 from lissnas.benchmarks.official import nasbench301_models
 from lissnas.config import ParamFiles, Params, label_images
@@ -106,7 +106,7 @@ class Description:
         assert read_params is not None
         assert space is not None
         checked = for_space(read_params, space)
-        oracle, scorer, about = self._oracle(checked, space, here(out))
+        oracle, scorer, about = self._oracle(checked, space, local_path(out))
         return checked, from_space(space, self.labels, self.metric, oracle, scorer, about)
 
     def _oracle(self, checked: Params, space: Space, out: Path) -> tuple[Oracle | None, Scorer | None, str]:

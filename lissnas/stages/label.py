@@ -13,7 +13,7 @@ import numpy as np
 
 from lissnas import artifacts
 from lissnas.artifacts.journal import LOG
-from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import PARAMETERS, Outcome, run
 from lissnas.config import Params
 from lissnas.core.errors import InvalidArchitecture, LissnasError, UserError
@@ -30,7 +30,7 @@ LABELS, ATTEMPTS = "labels.csv", "attempts.csv"
 METRIC = "accuracy"
 
 
-@anywhere
+@remote_out
 def label_stage(
     params: Params,
     space: Space,

@@ -192,7 +192,7 @@ def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
 def test_who_is_told_to_begin_anew_goes_on_from_nothing(tmp_path: Path, force: bool, extends: bool) -> None:
     """But who extends a result does, where it was interrupted; in the end nothing is left."""
     out = tmp_path / "result"
-    kept = artifacts.kept_beside(out)
+    kept = artifacts.resume_folders(out)
     found: list[bool] = []
 
     def work() -> dict[str, bytes]:
