@@ -15,7 +15,7 @@ from lissnas.config import ParamFiles, Params, label_images
 from lissnas.core.errors import Problems, UserError, need_torch
 from lissnas.core.redaction import without_passwords
 from lissnas.oracles.base import Oracle
-from lissnas.oracles.cache import Remembered
+from lissnas.oracles.cache import CachedOracle
 from lissnas.oracles.command import CommandOracle, split_command
 from lissnas.oracles.label_table import read_labels
 from lissnas.oracles.training_worker import TrainingOracle
@@ -114,7 +114,7 @@ class Description:
         if self.oracle_command is not None:
             about = f"command {without_passwords(self.oracle_command)}"
             command = CommandOracle.parse(space, self.oracle_command, self.oracle_timeout)
-            return Remembered(command, space, out.parent / f".{out.name}.answers", about), None, about
+            return CachedOracle(command, space, out.parent / f".{out.name}.answers", about), None, about
         if self.oracle_model is not None:
             return None, *_model_of(self.oracle_model, space)
         if self.oracle_supernet is not None:
