@@ -113,7 +113,7 @@ def shrink(
             column `arch`, and the metric.
         oracle: provides more labels during the shrink: a benchmark, `by_name(f)`, or `by_rows(f)`.
         target_size: size of the subspace; by default the benchmark's, or derived from the first labels.
-        label_budget: the total number of labels, including those of `labels`.
+        label_budget: maximum number of labels in total, including those of `labels`.
         seed: the random seed.
         metric: the column of the labels; required if it is ambiguous.
         params: validated parameters or the path of a params.yaml; by default ./params.yaml or the built-in values.
@@ -163,9 +163,7 @@ def _source(
             raise UserError(f"oracle: {oracle.name} is a table of {oracle.space.name}, not of {space.name}")
         return Source.of(oracle)
     if oracle is not None and not isinstance(oracle, by_name | by_rows):
-        raise UserError(
-            "oracle: expected a benchmark, by_name(f) if f takes one name, or by_rows(f) if f takes a matrix of rows"
-        )
+        raise UserError("oracle: expected a benchmark, by_name(f) for an f of one name, or by_rows(f) for one of rows")
     return from_space(
         space, _labels(labels, space, metric), metric, None if oracle is None else oracle.on(space), judge="a function"
     )

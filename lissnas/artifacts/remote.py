@@ -162,11 +162,8 @@ def _storage() -> Any:
     except ImportError:
         raise UserError("s3:// needs s3fs: pip install 's3fs'") from None
     timeouts = {"connect_timeout": CONNECT_TIMEOUT, "read_timeout": READ_TIMEOUT}
-    return s3fs.S3FileSystem(
-        config_kwargs=timeouts | {"retries": {"max_attempts": MAX_ATTEMPTS}},
-        use_listings_cache=False,
-        skip_instance_cache=True,
-    )
+    config = timeouts | {"retries": {"max_attempts": MAX_ATTEMPTS}}
+    return s3fs.S3FileSystem(config_kwargs=config, use_listings_cache=False, skip_instance_cache=True)
 
 
 def _endpoint() -> str:

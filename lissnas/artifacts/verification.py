@@ -69,8 +69,7 @@ def _of_file(path: Path) -> Iterator[Verified]:
 
 def _below(top: Path) -> Iterator[Verified]:
     """Yield the items in and below a folder, and the checkpoints of a run whose result goes there."""
-    starts = (top, *checkpoint.resume_folders(top))
-    for folder, folders, files in chain.from_iterable(map(os.walk, starts)):
+    for folder, folders, files in chain.from_iterable(map(os.walk, (top, *checkpoint.resume_folders(top)))):
         folders[:] = sorted(name for name in folders if name not in FOREIGN)
         for name in (folder_module.MANIFEST, checkpoint.STATE, *JOURNALS):
             if name in files and (name != folder_module.MANIFEST or _is_ours(Path(folder))):

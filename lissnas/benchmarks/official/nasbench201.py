@@ -99,9 +99,7 @@ def _networks(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         whole = load(path)
         infos = whole.get("arch2infos") if isinstance(whole, dict) else None
         if not isinstance(infos, dict):
-            raise UnreadableFile(
-                path, "the pickle in it", "has no arch2infos: not a file of NAS-Bench-201 or NATS-Bench"
-            )
+            raise UnreadableFile(path, "the pickle in it", "has no arch2infos: not from NAS-Bench-201 or NATS-Bench")
         for index in list(infos):
             if not isinstance(index, int) or not 0 <= index < MAX_NETWORKS:
                 raise UnreadableFile(path, "the pickle in it", "has results of an architecture without a number")
@@ -127,9 +125,7 @@ def _tar(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
                 if not member.isfile() or not name.endswith(MEMBER) or name.startswith("meta."):
                     continue
                 if member.size > MAX_MEMBER_BYTES:
-                    raise UnreadableFile(
-                        path, member.name, f"has {member.size:,} bytes, expected at most {MAX_MEMBER_BYTES:,}"
-                    )
+                    raise UnreadableFile(path, member.name, f"has more than {MAX_MEMBER_BYTES:,} bytes")
                 file = archive.extractfile(member)
                 data = file.read() if file else b""
                 yield member.name, _states(path, member.name, load_member(f"{path}: {member.name}", data))

@@ -78,9 +78,7 @@ def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
                     continue
                 left -= info.file_size
                 if left < 0:
-                    raise UnreadableFile(
-                        path, info.filename, "unpacks to more bytes than expected for a zip of this size"
-                    )
+                    raise UnreadableFile(path, info.filename, "unpacks to more than a zip of this size can hold")
                 yield name, archive.read(info)
     except BROKEN_ZIP as error:
         raise UnreadableFile(path, "the zip", first_line(error)) from None

@@ -25,9 +25,7 @@ from lissnas.core.errors import UnknownName, UserError
 from lissnas.spaces import FloatArray, Keys, Space, get
 
 SELECTOR = re.compile(r"(?P<head>(?:val|test)(?:\.\w+)?)/(?P<run>mean|max|run[1-9]\d*)/(?P<epochs>[1-9]\d{0,8})")
-FORMAT = (
-    "expected NAME@SPLIT/RUN/EPOCHS, e.g. nasbench101@val/max/108; SPLIT val or test; RUN mean, max, run1, run2, ..."
-)
+FORMAT = "expected NAME@SPLIT/RUN/EPOCHS, e.g. nasbench101@val/max/108; SPLIT: val, test; RUN: mean, max, run1, ..."
 _IMAGES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16_120": "ImageNet16-120"}
 _PERCENT = ("top1", "top5", "acc", "mIoU")
 """Metrics of TransNAS-Bench-101 in percent; one point of the others is a hundredth."""
@@ -87,14 +85,14 @@ def imported(name: str) -> tuple[str, Space, str, str, Keys, FloatArray, float]:
 @lru_cache(maxsize=8)
 def _read(folder: Path, file: str, sha256: str, space_name: str) -> tuple[Keys, Mapping[str, pa.ChunkedArray]]:
     """Return the keys, in the space, and the columns of a verified table."""
-    data = artifacts.read_verified(folder, file, {file: sha256}, _how_to_import(folder))
+    data = artifacts.read_verified(folder, file, {file: sha256}, _fix(folder))
     table = pq.read_table(pa.BufferReader(data))
     space = get(space_name)
     keys = space.key(space.parse(table["arch"].to_pylist()))
     return keys, {name: table[name] for name in table.column_names if name != "arch"}
 
 
-def _how_to_import(folder: Path) -> str:
+def _fix(folder: Path) -> str:
     return f"Import it again: lissnas data import {folder.name} FILE --force"
 
 
@@ -138,7 +136,5 @@ def about(folder: Path) -> dict[str, Any]:
     manifest = artifacts.read_manifest(folder) or {}
     if layout.ABOUT not in manifest:
         raise UserError(f"{folder} holds no import. Choose another folder")
-    content: dict[str, Any] = json.loads(
-        artifacts.read_verified(folder, layout.ABOUT, manifest, _how_to_import(folder))
-    )
+    content: dict[str, Any] = json.loads(artifacts.read_verified(folder, layout.ABOUT, manifest, _fix(folder)))
     return content
