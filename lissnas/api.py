@@ -129,7 +129,7 @@ def shrink(
         ConfigError: for invalid parameters or labels, with every problem found.
     """
     if unknown := [name for name in knobs if name not in KNOBS]:
-        raise UserError(f"{unknown_name('keyword', unknown[0], KNOBS)}. Pass other parameters in settings={{...}}")
+        raise UserError(f"{unknown_name('keyword', unknown[0], KNOBS)}. Pass other parameters in settings={{...}}.")
     overrides = {KNOBS[name]: value for name, value in knobs.items()} | dict(settings or {})
     overrides |= {} if target_size is None else {"shrink.target_size": target_size}
     overrides |= {} if label_budget is None else {"shrink.labels": label_budget}

@@ -51,7 +51,7 @@ def read_manifest(folder: Path) -> dict[str, str] | None:
     try:
         return checked_files(from_json(text)["files"], folder / MANIFEST)
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise UserError(f"{folder / MANIFEST} is not a manifest of lissnas. Choose another folder") from None
+        raise UserError(f"{folder / MANIFEST} is not a manifest of lissnas. Choose another folder.") from None
 
 
 def checked_files(files: Mapping[Any, Any], source: Path | str) -> dict[str, str]:

@@ -45,7 +45,7 @@ class Journal:
         a line with a wrong checksum.
         """
         if path.is_dir():
-            raise UserError(f"{path} is a folder; expected a file of records. Move it away")
+            raise UserError(f"{path} is a folder; expected a file of records. Move it away.")
         with locked(path, wait):
             records = _recovered(path, formats.digest(parameters), restart)
             with FileIO(path, "a") as file:
@@ -91,7 +91,7 @@ def _recovered(path: Path, parameters: str, restart: bool) -> list[dict[str, Any
     header, *records = [_record(path, i, line) for i, line in enumerate(data[:whole].split(b"\n")[:-1], 1)] or [{}]
     known = header.get("parameters")
     if whole and known != parameters and not restart:
-        raise UserError(f"{path} holds records of other parameters. Choose another folder, or delete this one")
+        raise UserError(f"{path} holds records of other parameters. Choose another folder, or delete this one.")
     if known != parameters:
         atomic.write(path, _line({"parameters": parameters}))
         return []

@@ -33,7 +33,7 @@ def locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout:
         raise UserError(
-            f"{folder} is being written by {_recorded_holder(holder)}. Wait for it or choose another folder"
+            f"{folder} is being written by {_recorded_holder(holder)}. Wait for it or choose another folder."
         ) from None
     except OSError as error:
         raise UserError(f"can't write to {folder.parent}: {error.strerror or error}") from None

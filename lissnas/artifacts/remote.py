@@ -152,7 +152,7 @@ def _files(address: str, name: str, data: bytes) -> dict[str, str]:
         files = content["files"] if name == folder_module.MANIFEST else content.get("files", {})
         return folder_module.checked_files(files, f"{address}/{name}")
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{address}/{name} is not a file of lissnas. Choose another address") from None
+        raise UserError(f"{address}/{name} is not a file of lissnas. Choose another address.") from None
 
 
 @functools.cache
@@ -178,15 +178,15 @@ def _storage_errors(address: str) -> Iterator[None]:
     try:
         yield
     except boto.NoCredentialsError:
-        raise UserError(f"{address}: no key. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from None
+        raise UserError(f"{address}: no key. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.") from None
     except PermissionError as error:
         raise LissnasError(
-            f"{address}: refused ({error}). Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy"
+            f"{address}: refused ({error}). Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy."
         ) from None
     except (boto.EndpointConnectionError, boto.HTTPClientError, TimeoutError, ConnectionError) as error:
         raise LissnasError(
             f"{address}: {_endpoint()} does not answer within {CONNECT_TIMEOUT} to {READ_TIMEOUT} s "
-            f"({type(error).__name__}). Check AWS_ENDPOINT_URL_S3"
+            f"({type(error).__name__}). Check AWS_ENDPOINT_URL_S3."
         ) from None
     except (boto.BotoCoreError, boto.ClientError, OSError) as error:
         if getattr(error, "filename", None) is not None:  # of this machine's disk

@@ -107,9 +107,9 @@ def run(
     runs even if there is one, and resumes. `timed` files hold times, so `run.json` lists their digests.
     """
     if out.name in ("", ".."):
-        raise UserError(f"--out: {str(out)!r} is not a folder that can be created. Name one")
+        raise UserError(f"--out: {str(out)!r} is not a folder that can be created. Name one.")
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file. Choose a folder")
+        raise UserError(f"{out} is a file. Choose a folder.")
     with lock.locked(out):
         if force:
             _clear_checkpoint(out)
@@ -144,7 +144,7 @@ def _reusable(out: Path, parameters: Mapping[str, Any]) -> Outcome | None:
         differ = sorted(k for k in parameters.keys() | existing.keys() if parameters.get(k) != existing.get(k))
         raise UserError(
             f"{out} holds the result of other parameters ({', '.join(differ)} differ). "
-            "Choose another folder, or replace it with --force"
+            "Choose another folder, or replace it with --force."
         )
     return Outcome(out, json.loads((out / "metrics.json").read_bytes()), reused=True)
 

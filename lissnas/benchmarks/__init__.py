@@ -60,7 +60,7 @@ def read_prepared(name: str, folder: Path) -> Benchmark:
     packaged = get(name)
     manifest = verify(folder)
     if not {"benchmark.json", "table.parquet"} <= manifest.keys():
-        raise UserError(f"{folder} holds no table. Pass the folder that `lissnas data` wrote")
+        raise UserError(f"{folder} holds no table. Pass the folder that `lissnas data` wrote.")
     about = json.loads(read_verified(folder, "benchmark.json", manifest))
     if about["benchmark"] != name:
         raise UserError(f"{folder} holds the table of {about['benchmark']!r}, not of {name!r}")

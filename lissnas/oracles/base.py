@@ -29,7 +29,7 @@ def evaluate(oracle: Oracle, space: Space, archs: Archs, may_fail: bool = False)
         name = space.format(archs[at : at + 1])[0]
         raise LissnasError(
             f"the oracle returned {values[at]} for {name} (and {int(bad.sum()) - 1} more that are not finite). "
-            "Return a low finite value for failed trainings, or leave them out"
+            "Return a low finite value for failed trainings, or leave them out."
         )
     return values
 

@@ -135,6 +135,6 @@ def about(folder: Path) -> dict[str, Any]:
     """Return the description of an import; raises DamagedFile or UserError."""
     manifest = artifacts.read_manifest(folder) or {}
     if layout.ABOUT not in manifest:
-        raise UserError(f"{folder} holds no import. Choose another folder")
+        raise UserError(f"{folder} holds no import. Choose another folder.")
     content: dict[str, Any] = json.loads(artifacts.read_verified(folder, layout.ABOUT, manifest, _fix(folder)))
     return content
