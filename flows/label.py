@@ -28,7 +28,7 @@ from lissnas.config import ParamFiles
 from lissnas.core import process
 from lissnas.core.errors import UserError
 from lissnas.oracles import label_collection
-from lissnas.oracles.label_collection import Attempt, Labeller, LabellerUnavailable
+from lissnas.oracles.label_collection import Attempt, Labeller, LabellerUnavailable, describe_failure
 from lissnas.oracles.label_table import read_archs
 from lissnas.shrinkers import description
 from lissnas.shrinkers.description import check
@@ -70,7 +70,7 @@ def on_dask(label_one: Labeller, archs: Sequence[str]) -> Iterator[Attempt]:
     # Dask blames all that waited on a worker for its death: alone, each shows whether it was the one.
     for arch in suspects:
         made = _outcome(start(arch))
-        yield Attempt(arch, None, label_collection.said(made), None) if isinstance(made, KilledWorker) else made
+        yield Attempt(arch, None, describe_failure(made), None) if isinstance(made, KilledWorker) else made
 
 
 def _outcome(future: Any) -> Attempt | KilledWorker:
@@ -81,7 +81,7 @@ def _outcome(future: Any) -> Attempt | KilledWorker:
     except LabellerUnavailable:
         raise
     except Exception as error:
-        raise LabellerUnavailable(f"the cluster is gone ({label_collection.said(error)})") from error
+        raise LabellerUnavailable(f"the cluster is gone ({describe_failure(error)})") from error
     # Or the cluster would train it again when the worker that has the result dies.
     future.wrapped_future.release()
     return made

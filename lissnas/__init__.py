@@ -6,7 +6,7 @@
     result = lissnas.shrink(table.space, oracle=table)
     print(result.subspace.size(), result.metrics["mean_true"])
 
-Everything is loaded when it is first used.
+Submodules are loaded on first use.
 """
 
 # ruff: noqa: F403, F405
@@ -15,8 +15,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-# Idle OpenMP threads sleep instead of spinning, which would bring fits to a standstill on a busy machine. It has to be
-# set before a library loads its runtime; a setting of the user's own wins.
+# Idle OpenMP threads sleep instead of spinning, since spinning stalls fits on a busy machine. This has to be set before
+# a library loads the OpenMP runtime; an existing setting takes precedence.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from lissnas.version import __version__

@@ -1,4 +1,4 @@
-"""The public face: what `import lissnas` gives, made of parts that have no other user than people."""
+"""The public Python API, exported lazily by `import lissnas`."""
 
 from __future__ import annotations
 
@@ -39,54 +39,54 @@ KNOBS = {
     "memory": "shrink.memory",
     "diversity": "shrink.elite.diversity",
 }
-"""Keyword arguments of `shrink`, and the parameters that they set."""
+"""Keyword arguments of `shrink` and the parameters that they set."""
 
 
 @dataclass(frozen=True)
-class by_name:  # reads like a function where it is used
-    """An oracle made of a function of one architecture's name: `by_name(train)`.
+class by_name:  # lower case: used like a function
+    """An oracle from a function of one architecture's name: `by_name(train)`.
 
-    The function gets a name in the space's notation and returns a number, NaN for a training that failed.
+    The function takes a name in the space's notation and returns a number, NaN for a failed training.
     """
 
     function: Callable[[str], float]
 
     def on(self, space: Space) -> Oracle:
-        """Return the oracle over rows of a space."""
+        """Return the oracle over encoded architectures of a space."""
         return lambda archs: np.array([float(self.function(name)) for name in space.format(archs)])
 
 
 @dataclass(frozen=True)
 class by_rows:
-    """An oracle made of a function of rows: `by_rows(evaluate)`.
+    """An oracle from a function of encoded architectures: `by_rows(evaluate)`.
 
-    The function gets an int8 matrix `(n, genome_len)` and returns `(n,)` numbers, NaN for a training that failed.
+    The function takes an int8 matrix `(n, genome_len)` and returns `(n,)` numbers, NaN for failed trainings.
     """
 
     function: Callable[[Archs], FloatArray | Sequence[float]]
 
     def on(self, space: Space) -> Oracle:
-        """Return the oracle over rows of a space."""
+        """Return the oracle over encoded architectures of a space."""
         return lambda archs: np.asarray(self.function(archs), np.float64)
 
 
 def benchmark(name: str) -> Benchmark:
-    """Return a packaged or imported table over a space, e.g. `nasbench101`; raises UnknownName.
+    """Return a packaged or imported benchmark, e.g. `nasbench101`; raises UnknownName.
 
-    Calling it with rows gives their true values; `space` is its space, `values` are all of them.
+    Call it with rows to get their true values; `space` is its space and `values` are all true values.
     """
     return benchmarks.get(name)
 
 
 def read_space(path: Path | str) -> Space:
-    """Return the space that a `space.yaml` declares; raises ConfigError with every problem of the file."""
+    """Return the space declared by a `space.yaml`; raises ConfigError with every problem of the file."""
     return read_declared(Path(path))
 
 
 def load_result(folder: Path | str, space: AnySpace | None = None) -> ShrinkResult:
-    """Return the result in the folder of a finished shrink, once its files are verified.
+    """Return the result in the folder of a finished shrink after verifying its files.
 
-    `space` is only needed for a space defined in Python. Raises UserError, DamagedFile.
+    `space` is required only for a space defined in Python. Raises UserError, DamagedFile.
     """
     return ShrinkResult.read(Path(folder), None if space is None else _space(space))
 
@@ -105,31 +105,31 @@ def shrink(
     threads: int = 0,
     **knobs: Any,
 ) -> ShrinkResult:
-    """Shrink a space to a small one that is dense in good architectures.
+    """Shrink a space to a small subspace that is dense in good architectures.
 
     Args:
         space: a `Space`, the path of a space.yaml, or the name of a space.
-        labels: true values known from the start: a CSV or parquet file, or a data frame, with a column a position
-            or one `arch`, and the metric.
-        oracle: what gives more labels while the space shrinks: a benchmark, `by_name(f)`, or `by_rows(f)`.
-        target_size: architectures to keep; by default the benchmark's, or by a rule from the first labels.
-        label_budget: how many labels to request from the oracle, those of `labels` included.
-        seed: of every random draw.
-        metric: the labels' column, if several could be meant.
-        params: checked parameters, or the path of a params.yaml; by default ./params.yaml or the built-in values.
+        labels: initial true values: a CSV or parquet file or a data frame, with one column per position or the
+            column `arch`, and the metric.
+        oracle: provides more labels during the shrink: a benchmark, `by_name(f)`, or `by_rows(f)`.
+        target_size: size of the subspace; by default the benchmark's, or derived from the first labels.
+        label_budget: maximum number of labels in total, including those of `labels`.
+        seed: the random seed.
+        metric: the column of the labels; required if it is ambiguous.
+        params: validated parameters or the path of a params.yaml; by default ./params.yaml or the built-in values.
         settings: further parameters by their dotted path, e.g. `{"shrink.elite.neighbors": 12}`.
-        threads: 0 takes all cores; never changes a result.
+        threads: 0 uses all cores; results do not depend on it.
         knobs: `variant`, `max_queries`, `memory` (GiB), `diversity`.
 
     Returns:
-        The shrunk space, the predictor, and metrics; `save(folder)` writes what `lissnas shrink` writes.
+        The subspace, the predictor and metrics; `save(folder)` writes the same files as `lissnas shrink`.
 
     Raises:
-        UserError: for arguments that don't fit together, or too few labels.
-        ConfigError: for parameters or labels, with every problem found.
+        UserError: for incompatible arguments or too few labels.
+        ConfigError: for invalid parameters or labels, with every problem found.
     """
     if unknown := [name for name in knobs if name not in KNOBS]:
-        raise UserError(f"{unknown_name('keyword', unknown[0], KNOBS)}. Other parameters go into settings={{...}}")
+        raise UserError(f"{unknown_name('keyword', unknown[0], KNOBS)}. Pass other parameters in settings={{...}}.")
     overrides = {KNOBS[name]: value for name, value in knobs.items()} | dict(settings or {})
     overrides |= {} if target_size is None else {"shrink.target_size": target_size}
     overrides |= {} if label_budget is None else {"shrink.labels": label_budget}
@@ -149,7 +149,7 @@ def _params(given: Params | Path | str | None, overrides: Mapping[str, Any]) -> 
     if not isinstance(given, Params):
         return description.load_params(None if given is None else Path(given), overrides)
     if overrides:
-        raise UserError("params: give checked parameters, or single settings, not both")
+        raise UserError("params: pass either validated parameters or single settings, not both")
     return given
 
 
@@ -163,7 +163,7 @@ def _source(
             raise UserError(f"oracle: {oracle.name} is a table of {oracle.space.name}, not of {space.name}")
         return Source.of(oracle)
     if oracle is not None and not isinstance(oracle, by_name | by_rows):
-        raise UserError("oracle: say what the function takes: by_name(f) one name, by_rows(f) a matrix of rows")
+        raise UserError("oracle: expected a benchmark, by_name(f) for an f of one name, or by_rows(f) for one of rows")
     return from_space(
         space, _labels(labels, space, metric), metric, None if oracle is None else oracle.on(space), judge="a function"
     )

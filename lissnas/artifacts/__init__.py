@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lissnas.artifacts.atomic import WRITING, write
-from lissnas.artifacts.checkpoint import STATE, Checkpoint, kept_beside, tasks_of
+from lissnas.artifacts.checkpoint import STATE, Checkpoint, resume_folders, tasks_of
 from lissnas.artifacts.folder import MANIFEST, RUN, publish, read_manifest, read_verified, to_record, verify
 from lissnas.artifacts.formats import (
     digest,
@@ -34,13 +34,13 @@ __all__ = [
     "Outcome",
     "digest",
     "finished",
-    "kept_beside",
     "locked",
     "publish",
     "read_csv",
     "read_json",
     "read_manifest",
     "read_verified",
+    "resume_folders",
     "rows_to_parquet",
     "run",
     "sha256",

@@ -1,4 +1,4 @@
-"""Writing a file so that a reader sees the old content or the new, even after a crash."""
+"""Atomic writes: a reader sees the old content or the new, even after a crash."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 WRITING = ".writing-"
-"""In the name of a file or folder that is not whole yet, after the name that it will have."""
+"""Marks an incomplete file or folder; it follows the final name."""
 
 
 @contextmanager
-def naming(path: Path | str) -> Iterator[None]:
-    """Name the file in an error of the system's that names none, as that of a full disk."""
+def filename_in_errors(path: Path | str) -> Iterator[None]:
+    """Add the file's name to an OSError without one, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -23,11 +23,11 @@ def naming(path: Path | str) -> Iterator[None]:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, even after a crash."""
+    """Replace a file atomically and durably: a reader sees the old content or the new, even after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{WRITING}")
     try:
-        with naming(path), os.fdopen(handle, "wb") as file:
+        with filename_in_errors(path), os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

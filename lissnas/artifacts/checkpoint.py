@@ -1,4 +1,4 @@
-"""The last state of a run in progress, from which the same command resumes."""
+"""Checkpoints: the last state of a run in progress, from which the same command resumes."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from lissnas.core.errors import DamagedFile
 
 
 def checkpoint_of(folder: Path) -> Path:
-    """Return where the run that leaves its result in `folder` keeps its last state."""
+    """Return the checkpoint folder of the run whose result goes to `folder`."""
     return folder.parent / f".{folder.name}.checkpoint"
 
 
 def tasks_of(folder: Path) -> Path:
-    """Return where the run that leaves its result in `folder` keeps what its finished tasks gave."""
+    """Return the folder with the finished tasks' results of the run whose result goes to `folder`."""
     return folder.parent / f".{folder.name}.tasks"
 
 
-SAVING, QUICK = 0.05, 0.1
-"""The share of the time that may go into saving a state, and seconds of a save that is due in any case."""
-
-
+MAX_SAVE_SHARE = 0.05
+"""The share of the run time that may go into saving checkpoints."""
+QUICK_SAVE = 0.1
+"""Seconds; saves that take less are not rationed."""
 STATE = "checkpoint.json"
-"""What a checkpoint says of itself; its arrays lie beside it."""
+"""The metadata of a checkpoint; its arrays are stored alongside."""
 
 
-def kept_beside(folder: Path) -> tuple[Path, Path]:
-    """Return where a run keeps what it goes on from, until its result is in `folder`."""
+def resume_folders(folder: Path) -> tuple[Path, Path]:
+    """Return the folders that a run resumes from, checkpoint and tasks, until its result is in `folder`."""
     return checkpoint_of(folder), tasks_of(folder)
 
 
 class Checkpoint:
-    """The last state of a run in progress, beside its folder, bound to the run's parameters.
+    """The last state of a run in progress, bound to the run's parameters.
 
-    It lies outside of the folder, which other tools (DVC) may delete before the run goes on.
+    It is stored next to the run's folder, which other tools (DVC) may delete before the run resumes.
     """
 
     def __init__(self, folder: Path, parameters: Any) -> None:
@@ -54,70 +54,71 @@ class Checkpoint:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to save again, where saving takes long: so that it has its share of the time at most."""
+        """Whether to save again now: slow saves take at most `MAX_SAVE_SHARE` of the time."""
         return time.monotonic() >= self._due
 
     def save(self, arrays: Mapping[str, NDArray[Any]], about: Any) -> None:
-        """Replace the checkpoint; one that is being replaced stays good until the new one is whole."""
-        began = time.monotonic()
+        """Replace the checkpoint; the old one stays valid until the new one is complete."""
+        started = time.monotonic()
         sink = io.BytesIO()
         np.savez(sink, **arrays)  # type: ignore[arg-type]
         data = sink.getvalue()
         state = f"state-{sha256(data)[:16]}.npz"
         write(self.folder / state, data)
-        said = {"parameters": self.parameters, "state": state, "sha256": sha256(data), "about": about}
-        write(self.folder / STATE, to_json({**said, "digest": digest(said)}))
+        metadata = {"parameters": self.parameters, "state": state, "sha256": sha256(data), "about": about}
+        write(self.folder / STATE, to_json({**metadata, "digest": digest(metadata)}))
         for old in self.folder.glob("state-*.npz"):
             if old.name != state:
                 old.unlink()
-        took = time.monotonic() - began
-        self._due = began + (took / SAVING if took > QUICK else 0.0)
+        seconds = time.monotonic() - started
+        self._due = started + (seconds / MAX_SAVE_SHARE if seconds > QUICK_SAVE else 0.0)
 
     def load(self) -> tuple[dict[str, NDArray[Any]], Any] | None:
-        """Return the last state and what was said of it; None where there is none for these parameters.
+        """Return the arrays and the `about` of the last save; None if there is no checkpoint of these parameters.
 
-        Raises DamagedFile when the state is not what was written.
+        Raises DamagedFile if its checksum does not match.
         """
-        if (said := _checkpoint(self.folder)) is None or said["parameters"] != self.parameters:
+        if (metadata := _metadata(self.folder)) is None or metadata["parameters"] != self.parameters:
             return None
-        data = _state(self.folder, said)
+        data = _state(self.folder, metadata)
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return dict(arrays), said["about"]
+            return dict(arrays), metadata["about"]
 
     def clear(self) -> None:
-        """Forget the state, once the run is published."""
+        """Delete the checkpoint, once the result is published."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Return what a checkpoint says, None where there is none; raises DamagedFile."""
+def _metadata(folder: Path) -> dict[str, Any] | None:
+    """Return the metadata of a checkpoint, None if there is no checkpoint; raises DamagedFile."""
     try:
         text = (folder / STATE).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    expected, found = "of what it says", sha256(text)
+    expected, found = "of its content", sha256(text)
     try:
-        said: dict[str, Any] = from_json(text)
-        expected, found = str(said.pop("digest")), digest(said)
+        metadata: dict[str, Any] = from_json(text)
+        expected, found = str(metadata.pop("digest")), digest(metadata)
     except (ValueError, KeyError, AttributeError, TypeError):
         pass
     if found != expected:
-        raise DamagedFile(str(folder / STATE), expected, found, _begin_anew(folder))
-    return said
+        raise DamagedFile(str(folder / STATE), expected, found, _how_to_restart(folder))
+    return metadata
 
 
-def _state(folder: Path, said: Mapping[str, Any]) -> bytes:
-    return read_verified(folder, said["state"], {said["state"]: said["sha256"]}, _begin_anew(folder))
+def _state(folder: Path, metadata: Mapping[str, Any]) -> bytes:
+    name = metadata["state"]
+    return read_verified(folder, name, {name: metadata["sha256"]}, _how_to_restart(folder))
 
 
-def _begin_anew(folder: Path) -> str:
-    return f"Delete the folder {folder} to start from the beginning."
+def _how_to_restart(folder: Path) -> str:
+    return f"Delete the folder {folder} to start from scratch."
 
 
 def checkpoint_damages(folder: Path) -> Iterator[DamagedFile]:
-    """Yield what is wrong with a checkpoint: the first that is."""
+    """Yield the first error found in a checkpoint, if any."""
     try:
-        if (said := _checkpoint(folder)) is not None:
-            _state(folder, said)
+        if (metadata := _metadata(folder)) is not None:
+            _state(folder, metadata)
     except DamagedFile as damage:
         yield damage

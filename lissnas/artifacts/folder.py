@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, sha256 manifests, locks, checkpoints."""
+"""Result folders: files published with a sha256 manifest, and read back verified."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lissnas.core.errors import DamagedFile, UserError, short
 
 MANIFEST = "manifest.json"
 RUN = "run.json"
-"""What is no function of the parameters: times, versions, host; and digests of the files that hold such."""
+"""Non-deterministic metadata: times, versions, host, and the digests of the files that hold times."""
 
 
 def publish(folder: Path, files: Mapping[str, bytes], extra: Mapping[str, bytes] | None = None) -> None:
-    """Write `files` and their manifest to `folder`, the manifest last, so that it vouches for all.
+    """Write `files` and their manifest to `folder`; the manifest is written last, so it covers complete files only.
 
-    `extra` files (times, host) are written too but not in the manifest. A new folder appears with one
-    rename; in one that is there (other tools may have put files in it) each file is replaced.
+    `extra` files (times, host) are written too but are not in the manifest. A new folder appears with one
+    rename; in an existing one (other tools may have put files in it) each file is replaced.
     """
     manifest = to_json({"files": {name: sha256(data) for name, data in sorted(files.items())}})
     everything = {**files, **(extra or {}), MANIFEST: manifest}
@@ -43,35 +43,35 @@ def publish(folder: Path, files: Mapping[str, bytes], extra: Mapping[str, bytes]
 
 
 def read_manifest(folder: Path) -> dict[str, str] | None:
-    """Return file names and digests that the folder's manifest lists, None where there is none."""
+    """Return the file names and digests in the folder's manifest, None if there is no manifest."""
     try:
         text = (folder / MANIFEST).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        return listed(from_json(text)["files"], folder / MANIFEST)
+        return checked_files(from_json(text)["files"], folder / MANIFEST)
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise UserError(f"{folder / MANIFEST} is not a manifest of lissnas; choose another folder") from None
+        raise UserError(f"{folder / MANIFEST} is not a manifest of lissnas. Choose another folder.") from None
 
 
-def listed(files: Mapping[Any, Any], where: Path | str) -> dict[str, str]:
-    """Return the files and digests that `where` lists; raises UserError for one that is not in its folder."""
+def checked_files(files: Mapping[Any, Any], source: Path | str) -> dict[str, str]:
+    """Return the files and digests listed by `source`; raises UserError for a name outside its folder."""
     for name in files:
-        if not _may_be_inside(str(name)):
-            raise UserError(f"{where} names {short(repr(name))}, which is not in its folder")
+        if not _is_inside(str(name)):
+            raise UserError(f"{source} names {short(repr(name))}, which is not in its folder")
     return {str(name): str(digest) for name, digest in files.items()}
 
 
-def _may_be_inside(name: str) -> bool:
-    """Return whether a name, with slashes, can be that of a file below a folder: of printable characters, none long."""
+def _is_inside(name: str) -> bool:
+    """Return whether a name with slashes is a valid path below a folder: printable, parts of at most 255 bytes."""
     parts = name.split("/")
     return name.isprintable() and not any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts)
 
 
-def read_verified(folder: Path, name: str, manifest: Mapping[str, str], remedy: str | None = None) -> bytes:
-    """Return a file's bytes once they have the digest of the manifest; raises DamagedFile, or UserError if unlisted.
+def read_verified(folder: Path, name: str, manifest: Mapping[str, str], fix: str | None = None) -> bytes:
+    """Return a file's bytes after checking their digest; raises DamagedFile, or UserError if it is not listed.
 
-    The error names `remedy`, by default the command that made the folder.
+    The error ends with `fix`, by default the command that made the folder.
     """
     path = folder / name
     if name not in manifest:
@@ -79,35 +79,35 @@ def read_verified(folder: Path, name: str, manifest: Mapping[str, str], remedy: 
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise DamagedFile(str(path), manifest[name], "no file", remedy or rebuilt_by(folder)) from None
+        raise DamagedFile(str(path), manifest[name], "no file", fix or how_to_rebuild(folder)) from None
     if sha256(data) != manifest[name]:
-        raise DamagedFile(str(path), manifest[name], sha256(data), remedy or rebuilt_by(folder))
+        raise DamagedFile(str(path), manifest[name], sha256(data), fix or how_to_rebuild(folder))
     return data
 
 
-def rebuilt_by(folder: Path) -> str:
-    """Return how to make a folder's result again: the command in its `run.json`, with --force."""
+def how_to_rebuild(folder: Path) -> str:
+    """Return the fix for a damaged result: the command in its `run.json`, with --force."""
     try:
         words = [str(word) for word in read_json(folder / RUN)["command"]]
     except (OSError, ValueError, KeyError, TypeError):
         words = []
     if words[:1] != ["lissnas"] and words[:2] != ["python", "-m"]:
         return "Make it again: the command or the flow that made it, with --force"
-    if words[2:3] == ["flows.label"]:  # it has no --force: labels are in their log, and none is trained again
+    if words[2:3] == ["flows.label"]:  # it has no --force: labels are read from their log, not trained again
         return f"Delete {folder / MANIFEST} and make it again: {shlex.join(words)}"
     return f"Make it again: {shlex.join(words if '--force' in words else [*words, '--force'])}"
 
 
 def damages(folder: Path, manifest: Mapping[str, str]) -> Iterator[DamagedFile]:
-    """Yield what is wrong with each file of a manifest, and with the files that `run.json` vouches for."""
-    vouched: dict[str, str] = {}
+    """Yield an error for each damaged file of a manifest and of `run.json`."""
+    timed: dict[str, str] = {}
     try:
-        vouched = _vouched(folder)
+        timed = _timed_files(folder)
     except FileNotFoundError:
         pass
     except DamagedFile as damage:
         yield damage
-    for files in (manifest, vouched):
+    for files in (manifest, timed):
         for name in files:
             try:
                 read_verified(folder, name, files)
@@ -115,25 +115,25 @@ def damages(folder: Path, manifest: Mapping[str, str]) -> Iterator[DamagedFile]:
                 yield damage
 
 
-def to_record(said: Mapping[str, Any]) -> bytes:
-    """Return the record of a run as the bytes of `run.json`, with a digest of its own: no manifest vouches for it."""
-    return to_json({**said, "digest": digest(said)})
+def to_record(record: Mapping[str, Any]) -> bytes:
+    """Return the record of a run as the bytes of `run.json`, with its digest, since no manifest lists it."""
+    return to_json({**record, "digest": digest(record)})
 
 
-def _vouched(folder: Path) -> dict[str, str]:
-    """Return the files with times, and their digests; raises DamagedFile, UserError for a record that is none."""
+def _timed_files(folder: Path) -> dict[str, str]:
+    """Return the files with times and their digests; raises DamagedFile, or UserError for an invalid record."""
     try:
-        said = read_json(folder / RUN)
-        expected = said.pop("digest", "none")
-        if expected != digest(said):
-            raise DamagedFile(str(folder / RUN), str(expected), digest(said), rebuilt_by(folder))
-        return listed(said.get("files", {}), folder / RUN)
+        record = read_json(folder / RUN)
+        expected = record.pop("digest", "none")
+        if expected != digest(record):
+            raise DamagedFile(str(folder / RUN), str(expected), digest(record), how_to_rebuild(folder))
+        return checked_files(record.get("files", {}), folder / RUN)
     except (ValueError, AttributeError, TypeError):
-        raise UserError(f"{folder / RUN} is not a record of lissnas. {rebuilt_by(folder)}") from None
+        raise UserError(f"{folder / RUN} is not a record of lissnas. {how_to_rebuild(folder)}") from None
 
 
 def verify(folder: Path) -> dict[str, str]:
-    """Return the manifest after checking every file that it lists; raises DamagedFile or UserError."""
+    """Return the manifest after checking every listed file; raises DamagedFile or UserError."""
     manifest = read_manifest(folder)
     if manifest is None:
         raise UserError(f"{folder} has no {MANIFEST}: no run of lissnas was completed there")

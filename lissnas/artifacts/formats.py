@@ -1,4 +1,4 @@
-"""JSON, parquet and CSV with the same bytes for the same values, and their digests."""
+"""Deterministic JSON, parquet and CSV (the same values give the same bytes), and digests."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 
 
 def to_json(value: Any) -> bytes:
-    """Return a JSON text with sorted keys, which is the same for the same value."""
+    """Return a value as JSON with sorted keys; equal values give equal bytes."""
     return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def from_json(text: bytes) -> Any:
-    """Return what a JSON text says; raises ValueError where it is none, or nested so deeply that none of ours is."""
+    """Return the value of a JSON text; raises ValueError if it is invalid or nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -29,12 +29,12 @@ def from_json(text: bytes) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file says; raises ValueError where it is none."""
+    """Return the value of a JSON file; raises ValueError if it is invalid."""
     return from_json(path.read_bytes())
 
 
 def to_parquet(columns: Mapping[str, Any]) -> bytes:
-    """Return a parquet file of the columns, the same bytes for the same values."""
+    """Return a parquet file of the columns; equal values give equal bytes."""
     table = _table(columns)
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
@@ -48,7 +48,7 @@ def _table(columns: Mapping[str, Any]) -> pa.Table:
 def _column(values: Any) -> pa.Array:
     """Return numbers or texts as an Arrow array.
 
-    `pa.array` imports pandas to recognize its series, which takes longer than writing the files of a small shrink.
+    `pa.array` imports pandas to recognize a Series, which takes longer than writing the files of a small shrink.
     """
     types = set(map(type, values)) if isinstance(values, list) else set()
     if types == {str}:
@@ -66,39 +66,39 @@ def _column(values: Any) -> pa.Array:
 
 
 def to_parquet_parts(parts: Iterable[Mapping[str, Any]]) -> bytes:
-    """Return a parquet file of parts with the same columns, written one after the other."""
+    """Return a parquet file of parts with the same columns, written in order."""
     sink, writer = io.BytesIO(), None
     for part in parts:
         table = _table(part)
         writer = writer or pq.ParquetWriter(sink, table.schema, compression="zstd")
         writer.write_table(table)
     if writer is None:
-        raise ValueError("a parquet file needs one part at least")
+        raise ValueError("a parquet file needs at least one part")
     writer.close()
     return sink.getvalue()
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return a CSV file of rows with a header; every digit of a float, nothing for None."""
+    """Return a CSV file of rows with a header; floats at full precision, an empty cell for None."""
     sink = io.BytesIO()
     csv.write_csv(pa.Table.from_pylist(_filled(rows)), sink, csv.WriteOptions(quoting_style="needed"))
     return sink.getvalue()
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file that `to_csv` wrote, None where a cell is empty."""
+    """Return the rows of a file written by `to_csv`, None for an empty cell."""
     rows: list[dict[str, Any]] = csv.read_csv(path).to_pylist()
     return rows
 
 
 def to_markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table of texts, without an end of line after its last row."""
+    """Return a Markdown table of texts, without a newline after the last row."""
     lines = [[cell.replace("|", "\\|") for cell in cells] for cells in (columns, ["---"] * len(columns), *rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def rows_to_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return a parquet file of rows, null where a row lacks a column."""
+    """Return a parquet file of rows, null for the columns that a row lacks."""
     filled = _filled(rows)
     return to_parquet({name: [row[name] for row in filled] for name in filled[0]})
 
@@ -114,5 +114,5 @@ def sha256(data: bytes) -> str:
 
 
 def digest(value: Any) -> str:
-    """Return a digest of anything that JSON can say."""
+    """Return a digest of a JSON-serializable value."""
     return sha256(to_json(value))

@@ -1,4 +1,4 @@
-"""Append-only journals: a JSON record a line with its checksum, on disk before `append` returns.
+"""Append-only journals: one JSON record with its checksum per line, on disk before `append` returns.
 
 The first line holds a digest of the parameters that all records depend on.
 """
@@ -20,16 +20,15 @@ from lissnas.core.errors import DamagedFile, UserError
 
 T = TypeVar("T")
 LOG = "labels.jsonl"
-"""The journal of labels in a result's folder."""
+"""The journal of labels in a result folder."""
 TASKS = "tasks.jsonl"
-"""The journal of what finished tasks returned, kept until the whole result is published."""
+"""The journal of the results of finished tasks, stored until the whole result is published."""
 
 
 class Journal:
-    """Records that are a function of the same parameters, in the order in which they were appended.
+    """Records that depend on the same parameters, in the order in which they were appended.
 
-    The system may end a process, or the machine, within a write: what is left of that line is cut off when the
-    journal is opened again.
+    A crash during a write leaves an incomplete last line, which is removed when the journal is opened again.
     """
 
     def __init__(self, file: FileIO, records: list[dict[str, Any]]) -> None:
@@ -39,45 +38,45 @@ class Journal:
     @classmethod
     @contextmanager
     def opened(cls, path: Path, parameters: Any, restart: bool = False, wait: float = 0.0) -> Iterator[Journal]:
-        """Open the journal of `parameters` for this process alone; create it if there is none.
+        """Open the journal of `parameters` exclusively, and create it if it does not exist.
 
-        A journal of other parameters is replaced with `restart`. Raises UserError for one without, for a folder, and
-        if another process holds the journal for longer than `wait` seconds; DamagedFile for a line that is not what
-        was written.
+        `restart` replaces a journal of other parameters. Raises UserError for a journal of other parameters without
+        `restart`, for a folder, and if another process holds the lock for longer than `wait` seconds; DamagedFile for
+        a line with a wrong checksum.
         """
         if path.is_dir():
-            raise UserError(f"{path} is a folder, where a file of records belongs; move it away")
+            raise UserError(f"{path} is a folder; expected a file of records. Move it away.")
         with locked(path, wait):
             records = _recovered(path, formats.digest(parameters), restart)
             with FileIO(path, "a") as file:
                 yield cls(file, records)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a record; it is on disk when this returns."""
+        """Append a record; it is on disk when this returns."""
         line, end = _line(record), os.fstat(self._file.fileno()).st_size
         try:
-            with atomic.naming(str(self._file.name)):
+            with atomic.filename_in_errors(str(self._file.name)):
                 if self._file.write(line) != len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(self._file.fileno())
         except BaseException:
-            self._file.truncate(end)  # or the next line would begin within this one
+            self._file.truncate(end)  # or the next record would continue this line
             raise
         self.records.append(dict(record))
 
     def once(self, task: Sequence[Any], run: Callable[[], T]) -> T:
-        """Return what `run` returns, which JSON can hold; a task that the journal has is not run again."""
+        """Run a task and record its JSON-serializable result, or return the recorded result of an earlier run."""
         for record in self.records:
             if record["task"] == list(task):
-                known: T = record["result"]
-                return known
+                recorded: T = record["result"]
+                return recorded
         result = run()
         self.append({"task": list(task), "result": result})
         return result
 
 
 def damages(path: Path) -> Iterator[DamagedFile]:
-    """Yield what is wrong with each line of a journal; the rest of a line that was being written is not wrong."""
+    """Yield an error for each damaged line of a journal; an incomplete last line is no damage."""
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             _record(path, number, line)
@@ -86,13 +85,13 @@ def damages(path: Path) -> Iterator[DamagedFile]:
 
 
 def _recovered(path: Path, parameters: str, restart: bool) -> list[dict[str, Any]]:
-    """Return the records of all whole lines, with a torn one cut off the end; start a new journal with its header."""
+    """Return all complete records after removing an incomplete last line; start a new journal with its header."""
     data = path.read_bytes() if path.exists() else b""
     whole = data.rfind(b"\n") + 1
     header, *records = [_record(path, i, line) for i, line in enumerate(data[:whole].split(b"\n")[:-1], 1)] or [{}]
     known = header.get("parameters")
     if whole and known != parameters and not restart:
-        raise UserError(f"{path} holds records of other parameters; choose another folder, or delete this one")
+        raise UserError(f"{path} holds records of other parameters. Choose another folder, or delete this one.")
     if known != parameters:
         atomic.write(path, _line({"parameters": parameters}))
         return []
@@ -110,7 +109,7 @@ def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
     digest, _, text = line.partition(b" ")
     expected, found = digest[:16].decode("latin-1"), formats.sha256(text)[:16]
     if expected != found:
-        remedy = "Delete that line, and its entry is made again" if number > 1 else f"Delete {path} to start again"
-        raise DamagedFile(f"line {number} of {path}", expected, found, f"{remedy}.")
+        fix = "Delete that line; its entry is made again" if number > 1 else f"Delete {path} to start from scratch"
+        raise DamagedFile(f"line {number} of {path}", expected, found, f"{fix}.")
     record: dict[str, Any] = json.loads(text)
     return record

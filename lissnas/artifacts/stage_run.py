@@ -1,6 +1,6 @@
-"""How every stage runs: checked parameters and a folder in, whole files with a manifest out.
+"""Stage runner: takes checked parameters and a folder, and publishes complete files with a manifest.
 
-The same parameters leave the same bytes. The flows hand in a `call` that runs a step as a task.
+Equal parameters give equal bytes. The flows pass a `call` that runs a step as a Prefect task.
 """
 
 from __future__ import annotations
@@ -31,46 +31,46 @@ VERSIONED = ("lissnas", "numpy", "pyarrow", "scipy", "xgboost-cpu", "xgboost")
 
 
 def run_here(step: Callable[..., Any], *args: Any, name: str = "") -> Any:
-    """Run a step here and now; `name` is that of this run of it, for a `call` that records runs."""
+    """Run a step in this process; `name` identifies this call for a `call` that records its runs."""
     return step(*args)
 
 
 class How(TypedDict, total=False):
-    """How a stage runs, the keyword arguments of all stages; no result depends on it."""
+    """Keyword arguments of all stages that control how they run; no result depends on them."""
 
     call: Callable[..., Any]
-    """Runs the steps, as `run_here` does by default; a flow makes each a task."""
+    """Runs the steps, by default `run_here`; a flow runs each as a task."""
     on_progress: Callable[[str], None]
-    """Gets a line about each part that is done."""
+    """Called with a line about each completed part."""
     on_iteration: Callable[[Any], None]
-    """Gets the state after each iteration of a shrink."""
+    """Called with the state after each iteration of a shrink."""
     on_training: Callable[[str, Any], None]
-    """Gets what is trained, and the `Progress` of its training."""
+    """Called with the name of what is trained and the `Progress` of its training."""
     on_generation: Callable[[Any], None]
-    """Gets the history after each generation of a search."""
+    """Called with the history after each generation of a search."""
     force: bool
-    """Whether a result in the folder is replaced."""
+    """Whether to replace an existing result."""
     threads: int
-    """0, the default, takes all cores."""
+    """0, the default, uses all cores."""
 
 
 def ignore(*reported: Any) -> None:
-    """Take a report of progress that nobody waits for."""
+    """Discard a progress report; the default callback."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage left in its folder; `reused` when the same result was there already."""
+    """The result of a stage in its folder; `reused` if the same result already existed."""
 
     folder: Path
     metrics: Mapping[str, Any]
     reused: bool
     remote: str = ""
-    """The place in object storage that the folder is a copy of."""
+    """The address in object storage that the folder is a copy of, if any."""
 
     @property
-    def place(self) -> str:
-        """Where the result is, for people."""
+    def location(self) -> str:
+        """The address or folder of the result, for display."""
         return self.remote or str(self.folder)
 
     def table(self, name: str) -> pa.Table:
@@ -78,7 +78,7 @@ class Outcome:
         return pq.read_table(self.folder / name)
 
     def json(self, name: str) -> Any:
-        """Return what one of the folder's JSON files says."""
+        """Return the content of one of the folder's JSON files."""
         return formats.read_json(self.folder / name)
 
     def csv(self, name: str) -> list[dict[str, Any]]:
@@ -87,7 +87,7 @@ class Outcome:
 
 
 def finished(folder: Path) -> Outcome:
-    """Return the result that is in a folder; raises UserError where there is none, DamagedFile where it is off."""
+    """Return the result in a folder; raises UserError if there is none, DamagedFile if a checksum does not match."""
     remote, folder = url(folder) if is_remote(folder) else "", fetched(folder)
     folder_module.verify(folder)
     return Outcome(folder, json.loads((folder / "metrics.json").read_bytes()), False, remote)
@@ -101,19 +101,18 @@ def run(
     timed: Sequence[str] = (),
     extends: bool = False,
 ) -> Outcome:
-    """Do the work under the folder's lock and publish it, unless its result is there already.
+    """Run `work` under the folder's lock and publish its files, or return the existing result of these parameters.
 
-    With `force` the work begins anew, whatever is there; one that `extends` the result in the folder goes on where an
-    interrupted run was. `timed` files hold times: they are no function of the parameters, so `run.json` vouches for
-    them.
+    `force` discards any result and checkpoint and starts from scratch; work that `extends` the result in the folder
+    runs even if there is one, and resumes. `timed` files hold times, so `run.json` lists their digests.
     """
     if out.name in ("", ".."):
-        raise UserError(f"--out: {str(out)!r} is no folder of its own; name one")
+        raise UserError(f"--out: {str(out)!r} is not a folder that can be created. Name one.")
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; choose a folder")
+        raise UserError(f"{out} is a file. Choose a folder.")
     with lock.locked(out):
         if force:
-            _forget(out)
+            _clear_checkpoint(out)
         outcome = None if force or extends else _reusable(out, parameters)
         if outcome is None:
             started, clock = datetime.now(UTC), time.perf_counter()
@@ -124,34 +123,34 @@ def run(
                 record["files"] = {name: formats.sha256(data) for name, data in extra.items()}
             folder_module.publish(out, files, {**extra, folder_module.RUN: folder_module.to_record(record)})
             outcome = Outcome(out, json.loads(files["metrics.json"]), reused=False)
-        _forget(out)  # there is something even now where a run was killed once it had published
+        _clear_checkpoint(out)  # a run killed after publishing leaves one
         return outcome
 
 
-def _forget(out: Path) -> None:
-    """Delete what an interrupted run would go on from."""
-    for kept in checkpoint.kept_beside(out):
-        shutil.rmtree(kept, ignore_errors=True)
+def _clear_checkpoint(out: Path) -> None:
+    """Delete everything that an interrupted run would resume from."""
+    for folder in checkpoint.resume_folders(out):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _reusable(out: Path, parameters: Mapping[str, Any]) -> Outcome | None:
-    """Return the sound result of the same parameters; raises UserError if there is one of others."""
+    """Return the verified result of the same parameters, if any; raises UserError for one of other parameters."""
     if folder_module.read_manifest(out) is None:
         return None
     manifest = folder_module.verify(out)
     text = (out / PARAMETERS).read_bytes() if PARAMETERS in manifest else b"{}"
     if text != formats.to_json(parameters):
-        theirs = json.loads(text)
-        differ = sorted(k for k in parameters.keys() | theirs.keys() if parameters.get(k) != theirs.get(k))
+        existing = json.loads(text)
+        differ = sorted(k for k in parameters.keys() | existing.keys() if parameters.get(k) != existing.get(k))
         raise UserError(
-            f"{out} holds the result of other parameters ({', '.join(differ)} differ); "
-            "choose another folder, or replace it with --force"
+            f"{out} holds the result of other parameters ({', '.join(differ)} differ). "
+            "Choose another folder, or replace it with --force."
         )
     return Outcome(out, json.loads((out / "metrics.json").read_bytes()), reused=True)
 
 
 def _run_record(started: datetime, clock: float) -> dict[str, Any]:
-    """Return what is no function of the parameters: times, versions, host, command."""
+    """Return the non-deterministic metadata: times, versions, host, command."""
     versions = {}
     for package in VERSIONED:
         try:

@@ -1,4 +1,4 @@
-"""What lies on disk against the checksums that were written with it: results, checkpoints, journals."""
+"""Verification of results, checkpoints and journals against their checksums."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from lissnas.artifacts import folder as folder_module
 from lissnas.artifacts.remote import fetched, is_remote
 from lissnas.core.errors import DamagedFile, LissnasError, UserError
 
-RESULT, CHECKPOINT = "result", "checkpoint"
+RESULT = "result"
+CHECKPOINT = "checkpoint"
 JOURNALS = {journal.LOG: "label log", journal.TASKS: "task log"}
 FOREIGN = {".git", ".venv", ".dvc", "mlruns", "mlartifacts", "node_modules", "site-packages"}
-"""Folders of other programs; MLflow keeps single files of a result."""
+"""Folders of other programs, which are skipped; MLflow stores single files of a result."""
 
 
 @dataclass(frozen=True)
 class Verified:
-    """A result, a checkpoint or a journal; and what is wrong with it, nothing where it is sound."""
+    """A verified result, checkpoint or journal, and the errors found in it (empty if it is intact)."""
 
     path: Path
     kind: str
@@ -29,19 +30,19 @@ class Verified:
 
 
 def verified(path: Path) -> Iterator[Verified]:
-    """Yield what is under a path, or in a place in object storage, each held against its checksums.
+    """Verify everything under a path, or at an address in object storage, and yield each item with its errors.
 
-    A file is held against the manifest of its folder. Raises UserError where there is nothing of lissnas.
+    A single file is checked against the manifest of its folder. Raises UserError if there is nothing to verify.
     """
     if is_remote(path):
         yield _of_remote(path)
         return
-    if not any(start.exists() for start in (path, *checkpoint.kept_beside(path))):
+    if not any(start.exists() for start in (path, *checkpoint.resume_folders(path))):
         raise UserError(f"{path}: there is no such file or folder")
     found = False
-    for one in _of_file(path) if path.is_file() else _below(path):
+    for item in _of_file(path) if path.is_file() else _below(path):
         found = True
-        yield one
+        yield item
     if not found:
         raise UserError(
             f"{path}: nothing here has a checksum: expected a {folder_module.MANIFEST}, a checkpoint or a log"
@@ -51,7 +52,7 @@ def verified(path: Path) -> Iterator[Verified]:
 def _of_remote(path: Path) -> Verified:
     try:
         return Verified(path, RESULT, tuple(_result(fetched(path))))
-    except DamagedFile as damage:  # found on the way
+    except DamagedFile as damage:  # found during the download
         return Verified(path, RESULT, (damage,))
 
 
@@ -67,8 +68,8 @@ def _of_file(path: Path) -> Iterator[Verified]:
 
 
 def _below(top: Path) -> Iterator[Verified]:
-    """Yield what is in a folder and below it, and the checkpoints of a run that would leave its result there."""
-    for folder, folders, files in chain.from_iterable(os.walk(start) for start in (top, *checkpoint.kept_beside(top))):
+    """Yield the items in and below a folder, and the checkpoints of a run whose result goes there."""
+    for folder, folders, files in chain.from_iterable(map(os.walk, (top, *checkpoint.resume_folders(top)))):
         folders[:] = sorted(name for name in folders if name not in FOREIGN)
         for name in (folder_module.MANIFEST, checkpoint.STATE, *JOURNALS):
             if name in files and (name != folder_module.MANIFEST or _is_ours(Path(folder))):
@@ -76,7 +77,7 @@ def _below(top: Path) -> Iterator[Verified]:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Return whether a manifest is of lissnas: other programs have files of that name too."""
+    """Return whether a manifest was written by lissnas; other programs use the same file name."""
     try:
         return folder_module.read_manifest(folder) is not None
     except UserError:

@@ -22,7 +22,8 @@ __all__ = ["Benchmark", "get", "names", "read_prepared", "space_of"]
 
 _NB101 = "CIFAR-10 test accuracy after 108 epochs, one training run, %"
 _NBMACRO = "CIFAR-10 test accuracy, mean of three runs, %"
-_MIT, _APACHE = "MIT", "Apache-2.0"
+_MIT = "MIT"
+_APACHE = "Apache-2.0"
 _TASK_METRIC = {
     "class_scene": "top-1 accuracy, %",
     "class_object": "top-1 accuracy, %",
@@ -52,14 +53,14 @@ def space_of(name: str) -> str:
 
 
 def read_prepared(name: str, folder: Path) -> Benchmark:
-    """Return the benchmark with the table that `lissnas data` wrote to `folder`, once it is verified.
+    """Return the benchmark with the verified table that `lissnas data` wrote to `folder`.
 
-    Raises UserError for the table of another benchmark, DamagedFile for one that was changed.
+    Raises UserError for the table of another benchmark, DamagedFile if it was modified.
     """
     packaged = get(name)
     manifest = verify(folder)
     if not {"benchmark.json", "table.parquet"} <= manifest.keys():
-        raise UserError(f"{folder} holds no table; give the folder that `lissnas data` wrote")
+        raise UserError(f"{folder} holds no table. Pass the folder that `lissnas data` wrote.")
     about = json.loads(read_verified(folder, "benchmark.json", manifest))
     if about["benchmark"] != name:
         raise UserError(f"{folder} holds the table of {about['benchmark']!r}, not of {name!r}")
@@ -68,7 +69,7 @@ def read_prepared(name: str, folder: Path) -> Benchmark:
 
 
 def get(name: str) -> Benchmark:
-    """Return the benchmark of that name, read once a process; raises UnknownName.
+    """Return a benchmark by name, cached per process; raises UnknownName.
 
     A name with an `@` selects a metric of an imported official file: `nasbench101@val/max/108`.
     """

@@ -1,4 +1,4 @@
-"""What a benchmark is: a space with the true value of its architectures."""
+"""The benchmark class: a space with the true values of its architectures."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lissnas.spaces import Archs, FloatArray, Keys, Space
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A complete table over a space; calling it with architectures gives their values.
+    """A complete table over a space, and an oracle that returns the values of architectures.
 
-    Higher is better in every table. `point` is what a tolerance of 1 means in the metric's unit:
-    a percent point for accuracies in percent, a hundredth for scores and losses.
+    Higher is better in every table. `point` is the size of one point in the metric's unit: 1 (a percentage
+    point) for accuracies in percent, 0.01 for scores and losses.
     """
 
     name: str
@@ -30,24 +30,24 @@ class Benchmark:
 
     @cached_property
     def sha256(self) -> str:
-        """The digest of keys and values: which table this is, wherever it was read from."""
+        """The digest of keys and values; it identifies the table regardless of its source."""
         return hashlib.sha256(self.keys.tobytes() + self.values.tobytes()).hexdigest()
 
     @cached_property
     def best(self) -> float:
-        """The best value of all."""
+        """The highest value."""
         return float(self.values.max())
 
     def rank_of(self, value: float) -> int:
-        """Return a value's place in the table, 1 for the best; equal values share the first of theirs."""
+        """Return the rank of a value, 1 for the best; ties share their best rank."""
         return int((self.values > value).sum()) + 1
 
     def __call__(self, archs: Archs) -> FloatArray:
-        """Return `(n,)` true values; raises UserError for an architecture that isn't in the table."""
+        """Return `(n,)` true values; raises UserError for an architecture that is not in the table."""
         return self.look_up(self.space.key(archs))
 
     def look_up(self, keys: Keys) -> FloatArray:
-        """Return the values of keys."""
+        """Return `(n,)` values of keys; raises UserError for an unknown key."""
         at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         missing = self.keys[at] != keys
         if missing.any():

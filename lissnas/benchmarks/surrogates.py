@@ -1,6 +1,6 @@
-"""Packaged surrogates: what stands in for training on two huge spaces.
+"""Packaged surrogates, which replace training on two huge spaces.
 
-None of these values is the accuracy of a network that was trained; say so wherever they are shown.
+Their values are predictions, not accuracies of trained networks; state this wherever they are shown.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from lissnas.spaces.base import Features
 from lissnas.spaces.ofa_mobilenetv3 import SKELETON, OFAMobileNetV3
 
 CHUNK = 4_096
-"""Architectures that go through the perceptron at once: a cache holds their values."""
+"""Architectures per forward pass of the perceptron, so that their values fit the CPU cache."""
 RESOLUTION = (SKELETON.image - 112) // 16
-"""Which of the eight inputs for the resolution is on."""
+"""Index of the active one of the eight resolution inputs."""
 
 
 @cache
 def _layers() -> list[tuple[Features, Features]]:
-    """The weights, `(inputs, outputs)`, and biases of the perceptron; its resolution is in the first bias."""
+    """Return weights `(inputs, outputs)` and biases of the perceptron; the first bias includes the resolution."""
     with np.load(BytesIO(tables.read_bytes("ofa_mbv3_acc_predictor.npz")), allow_pickle=False) as file:
         layers = [(file[f"{i}_weight"].T.copy(), file[f"{i}_bias"]) for i in (0, 2, 4, 6)]
     weights, bias = layers[0]
@@ -40,7 +40,7 @@ def ofa_accuracy(archs: Archs) -> FloatArray:
 
     The published predictor (Cai et al., 2020, MIT) at 224 pixels. It was fitted to subnets of width 1.2
     on 10,000 held-out images, so its values are some points above official validation accuracies.
-    Raises InvalidArchitecture for a row that is no network of the space.
+    Raises InvalidArchitecture for a row outside the space.
     """
     space = get("ofa_mobilenetv3")
     assert isinstance(space, OFAMobileNetV3)
@@ -48,7 +48,7 @@ def ofa_accuracy(archs: Archs) -> FloatArray:
     *hidden, (last, last_bias) = _layers()
     out = np.empty(len(archs))
 
-    def judge(lo: int) -> None:
+    def predict(lo: int) -> None:
         values = space.one_hot(archs[lo : lo + CHUNK])
         for weights, bias in hidden:
             values = values @ weights
@@ -56,10 +56,10 @@ def ofa_accuracy(archs: Archs) -> FloatArray:
             np.maximum(values, 0, out=values)
         out[lo : lo + CHUNK] = 100.0 * (values @ last + last_bias)[:, 0].astype(np.float64)
 
-    # A chunk a core, each product on one thread: its last digits don't depend on how many there are, and a core that
-    # others use does not hold up the rest.
+    # One chunk per core with single-threaded products: the last digits don't depend on the number of threads, and a
+    # busy core does not delay the others.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(judge, range(0, len(archs), CHUNK)))
+        list(pool.map(predict, range(0, len(archs), CHUNK)))
     return out
 
 
@@ -67,7 +67,7 @@ def nasbench301_labels() -> tuple[Archs, FloatArray]:
     """Return 1,218 different genotypes of NAS-Bench-301 and their values, CIFAR-10 validation accuracy in percent.
 
     The values are predictions of the benchmark's surrogate model (Zela et al., 2022, Apache-2.0),
-    not trained accuracies: enough to fit and compare predictors on, too few to search in.
+    not trained accuracies; they suffice to fit and compare predictors, but not to search.
     """
     table = tables.read("nasbench301_surrogate.parquet")
     archs = get("nasbench301").parse(table["arch"].to_pylist())

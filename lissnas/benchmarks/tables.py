@@ -1,4 +1,4 @@
-"""The packaged data: read once, checked against its sha256 first, and the accuracy tables in it."""
+"""Packaged data, read once and verified against its sha256, and its accuracy tables."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ CHECKSUMS = {
     "labels_mobilenet.csv": "3e9d6574c86dc6c659702beab3626e283f6f51f45fd75978e2c1aeba01575c09",
     "labels_anynetx.csv": "afab3f91fba9da5cb7b56108a044dba3a3d422d28a3b2b070c454d13a6d2c082",
 }
-"""Of all packaged files."""
+"""The sha256 of each packaged file."""
 NB101_TEST_IMAGES = 9_984
-"""NAS-Bench-101 was tested on whole batches of 256: 39 of them."""
+"""Test images of NAS-Bench-101: 39 full batches of 256."""
 
 
 def read_bytes(name: str) -> bytes:
-    """Return a packaged file; raises DamagedFile when it is not the one that was shipped."""
+    """Return the bytes of a packaged file; raises DamagedFile if its checksum does not match."""
     path = files("lissnas.benchmarks") / "data" / name
     data = path.read_bytes()
     found, expected = hashlib.sha256(data).hexdigest(), CHECKSUMS[name]
     if found != expected:
-        remedy = "Install the package again: pip install --force-reinstall --no-deps lissnas"
-        raise DamagedFile(str(path), expected, found, remedy)
+        fix = "Reinstall the package: pip install --force-reinstall --no-deps lissnas"
+        raise DamagedFile(str(path), expected, found, fix)
     return data
 
 
 @cache
 def read(name: str) -> pa.Table:
-    """Return a packaged table, once it is checked."""
+    """Return a packaged table after verifying it."""
     return pq.read_table(pa.BufferReader(read_bytes(name)))
 
 
@@ -74,7 +74,7 @@ def nas_bench_macro() -> tuple[Keys, FloatArray]:
     """Return keys and accuracies: the mean of three runs, then over strings of equal function."""
     table = read("nas_bench_macro.parquet")
     space = get("nas_bench_macro")
-    # Rounded to the table's two decimals first, so that the mean doesn't carry float32 noise.
+    # Rounded to the table's two decimals first, so that the mean has no float32 noise.
     runs = np.stack([table[f"acc{i}"].to_numpy().astype(np.float64).round(2) for i in (1, 2, 3)])
     keys, inverse = np.unique(space.key(space.parse(table["arch"].to_pylist())), return_inverse=True)
     total = np.bincount(inverse, weights=runs.mean(axis=0))

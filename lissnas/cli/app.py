@@ -194,7 +194,7 @@ def _show(folder: Annotated[Path, typer.Argument(help="Folder of a finished shri
 
     outcome = finished(folder)
     if not (outcome.folder / "subspace.json").exists():
-        raise UserError(f"{outcome.place} holds no shrunk space; `lissnas verify` checks results of every kind")
+        raise UserError(f"{outcome.location} holds no shrunk space; `lissnas verify` checks results of every kind")
     render.show_shrink(outcome)
     if find_spec("mlflow"):
         from lissnas import tracking

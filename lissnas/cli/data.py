@@ -78,7 +78,7 @@ def _import(
         process.say(text)
     if outcome.reused:
         process.out.print("Nothing was done: the same file was imported before.")
-    process.say(f"Files: {outcome.place}")
+    process.say(f"Files: {outcome.location}")
     if root.resolve() != official.data_root().resolve():
         process.say(f"To use them: export LISSNAS_DATA={root.resolve()}")
 

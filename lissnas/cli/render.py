@@ -226,7 +226,7 @@ def show_method(stages: Mapping[str, Outcome], places: Sequence[str]) -> None:
         say(exported_line(best))
     for name, outcome in stages.items():
         pictures = ", ".join(sorted(path.name for path in outcome.folder.glob("*.png")))
-        say(f"{name.capitalize():<9} {outcome.place}" + (f"  ({pictures})" if pictures else ""))
+        say(f"{name.capitalize():<9} {outcome.location}" + (f"  ({pictures})" if pictures else ""))
     say(f"MLflow    {len(places)} runs" if all(p.startswith("MLflow: run ") for p in places) else "\n".join(places))
     say("Next:")
     for command, why in NEXT:
@@ -254,7 +254,7 @@ def exported_line(outcome: Outcome) -> str:
     rank = f", number {b['rank']:,} of {b['full_size']:,} in the real table" if "rank" in b else ""
     return (
         f"Retrained and exported: {b['arch']}{rank}; here {b['validation']:.2f} % on validation, "
-        f"{b['test']:.2f} % on test images ({outcome.place})"
+        f"{b['test']:.2f} % on test images ({outcome.location})"
     )
 
 
@@ -276,7 +276,7 @@ def _texts(row: Mapping[str, Any], digits: int) -> dict[str, str]:
 def _tail(outcome: Outcome) -> None:
     if outcome.reused:
         out.print("Nothing was done: the same parameters made this result before.")
-    say(f"Files: {outcome.place}")
+    say(f"Files: {outcome.location}")
 
 
 def attempt_lines(line: Callable[[str], None]) -> Callable[[Attempt], None]:

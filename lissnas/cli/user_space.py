@@ -70,7 +70,7 @@ def _suggest(
         raise UserError(f"{out} exists; choose another file, or replace it with --force")
     found = get_space(space)
     checked = description.for_space(description.load_params(settings.params, settings.overrides()), found)
-    known = no_labels(found, metric) if labels is None else read_labels(labels, found, metric, least=0)
+    known = no_labels(found, metric) if labels is None else read_labels(labels, found, metric, min_labels=0)
     with render.lines(f"choosing networks of {found.name}"):
         batch = suggest(found, known, n, checked, seed, threads)
     header = read_rows(labels)[0] if labels is not None and labels.suffix.lower() == ".csv" else None

@@ -12,7 +12,7 @@ from numpy.random import Generator
 from lissnas.config import LocalityConfig
 from lissnas.core.errors import UserError
 from lissnas.metrics.quality import error_edf
-from lissnas.oracles.base import Oracle, ask
+from lissnas.oracles.base import Oracle, evaluate
 from lissnas.spaces import FloatArray, Space
 
 WEAK = 0.3
@@ -42,7 +42,7 @@ def walk(space: Space, oracle: Oracle, settings: LocalityConfig, rng: Generator)
     for _ in range(settings.steps):
         at = space.mutate(at, one, rng)
         visited.append(at)
-    values = ask(oracle, space, np.concatenate(visited))
+    values = evaluate(oracle, space, np.concatenate(visited))
     return values.reshape(len(visited), len(at)).T
 
 
@@ -56,7 +56,7 @@ def pairs(space: Space, oracle: Oracle, distance: int, change: str, n: int, rng:
     kind = None if change == ANY else change
     moved = space.mutate(rows, np.full(n, distance), rng, kind)
     there = space.key(moved) != space.key(rows)
-    values = ask(oracle, space, np.concatenate([rows[there], moved[there]]))
+    values = evaluate(oracle, space, np.concatenate([rows[there], moved[there]]))
     return Pairs(distance, change, *np.split(values, 2))
 
 
@@ -157,12 +157,12 @@ def sample_check(space: Space, oracle: Oracle, settings: LocalityConfig, rng: Ge
     """
     from scipy.stats import ks_2samp  # takes longer to import than a small shrink
 
-    full = np.sort(ask(oracle, space, space.all_or_many(rng)))
+    full = np.sort(evaluate(oracle, space, space.all_or_many(rng)))
     errors, share = error_edf(full, full[-1])
     n = min(settings.sample, space.size())
     pvalues, gaps = [], []
     for _ in range(settings.repeats):
-        values = ask(oracle, space, space.sample(n, rng))
+        values = evaluate(oracle, space, space.sample(n, rng))
         pvalues.append(float(ks_2samp(values, full, method="asymp").pvalue))
         own, own_share = error_edf(values, full[-1])
         at = np.searchsorted(errors, own, side="right") - 1

@@ -21,7 +21,7 @@ from lissnas.nets.blocks import BatchNorm, MobileBlock
 from lissnas.nets.build import network
 from lissnas.nets.evaluation import accuracy
 from lissnas.nets.training import compute_on, train
-from lissnas.oracles.label_collection import said
+from lissnas.oracles.label_collection import describe_failure
 from lissnas.oracles.training_worker import checkpoint_of
 
 
@@ -76,7 +76,7 @@ def serve() -> None:
         data = images.load(label_images(params), params.recipes[params.label.recipe])
         answer(ready=True)
     except Exception as failure:
-        answer(error=said(failure))
+        answer(error=describe_failure(failure))
         return
     for line in sys.stdin:
         try:
@@ -84,7 +84,7 @@ def serve() -> None:
             checkpoint = checkpoint_of(setup, arch)
             answer(value=train_label(params, setup["space"], arch, setup["seed"], data, checkpoint))
         except Exception as failure:
-            answer(error=said(failure))
+            answer(error=describe_failure(failure))
 
 
 if __name__ == "__main__":

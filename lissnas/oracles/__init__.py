@@ -1,4 +1,4 @@
-"""True values of architectures: tables of labels, programs, trainings, and the logs that keep them."""
+"""Oracles of true values: label tables, programs and trainings, and the logs that store their labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who answers "how good is it": any callable from architectures to values, higher is better."""
+"""Oracles: callables from architectures to values, higher is better."""
 
 from __future__ import annotations
 
@@ -12,37 +12,36 @@ from lissnas.spaces import Archs, FloatArray, Keys, Space
 from lissnas.spaces.base import is_in
 
 Oracle: TypeAlias = Callable[[Archs], FloatArray]
-"""Gives `(n,)` values for `(n, genome_len)` architectures: a table, training, a user's function."""
+"""Returns `(n,)` values of `(n, genome_len)` architectures: a table, a training, a user-defined function."""
 
 
-def ask(oracle: Oracle, space: Space, archs: Archs, may_fail: bool = False) -> FloatArray:
-    """Return the oracle's values, checked; raises LissnasError that names the architecture.
+def evaluate(oracle: Oracle, space: Space, archs: Archs, may_fail: bool = False) -> FloatArray:
+    """Return the oracle's values after checking shape and finiteness; raises LissnasError.
 
-    With `may_fail` NaN is an answer too: that of a training that failed.
+    `may_fail` allows NaN, the value of a failed training.
     """
     values = np.asarray(oracle(archs), np.float64)
     if values.shape != (len(archs),):
-        raise LissnasError(f"the oracle gave values of shape {values.shape} for {len(archs)} architectures")
+        raise LissnasError(f"the oracle returned values of shape {values.shape} for {len(archs)} architectures")
     bad = np.isinf(values) if may_fail else ~np.isfinite(values)
     if bad.any():
         at = int(np.argmax(bad))
         name = space.format(archs[at : at + 1])[0]
         raise LissnasError(
-            f"the oracle gave {values[at]} for {name} (and {int(bad.sum()) - 1} more that are not finite); "
-            "give failed trainings a low finite value, or leave them out"
+            f"the oracle returned {values[at]} for {name} (and {int(bad.sum()) - 1} more that are not finite). "
+            "Return a low finite value for failed trainings, or leave them out."
         )
     return values
 
 
-class BudgetSpent(LissnasError):
-    """An oracle was asked about more architectures than its budget pays for."""
+class BudgetExceeded(LissnasError):
+    """More architectures were queried than the budget allows."""
 
 
 class CountedOracle:
-    """An oracle that counts distinct architectures, answers repeats from memory, and has a budget.
+    """An oracle with a query budget; it counts distinct architectures and caches their values.
 
-    `left` says how many new architectures may still be asked about; asking about more raises
-    BudgetSpent, with nothing asked.
+    `left` is the remaining budget; a call with more new architectures raises BudgetExceeded before any query.
     """
 
     def __init__(self, oracle: Oracle, space: Space, budget: int) -> None:
@@ -55,23 +54,23 @@ class CountedOracle:
 
     @property
     def queries(self) -> int:
-        """Distinct architectures asked about so far."""
+        """Distinct architectures queried so far."""
         return len(self._keys)
 
     @property
     def left(self) -> int:
-        """Distinct architectures that may still be asked about."""
+        """Distinct architectures that can still be queried."""
         return self.budget - self.queries
 
     def __call__(self, archs: Archs) -> FloatArray:
-        """Return `(n,)` values; repeats cost nothing."""
+        """Return `(n,)` values; repeats are free."""
         keys = self.space.key(archs)
         distinct, first = np.unique(keys, return_index=True)
         new = first[~is_in(distinct, self._keys)]
         if len(new) > self.left:
-            raise BudgetSpent(f"{len(new):,} new architectures asked for, {self.left:,} of {self.budget:,} are left")
+            raise BudgetExceeded(f"{len(new):,} new architectures queried, {self.left:,} of {self.budget:,} are left")
         if len(new):
-            values = ask(self._oracle, self.space, archs[new])
+            values = evaluate(self._oracle, self.space, archs[new])
             self._rows = np.concatenate([self._rows, archs[new]])
             self._keys = np.concatenate([self._keys, keys[new]])
             self._values = np.concatenate([self._values, values])
@@ -80,18 +79,18 @@ class CountedOracle:
         return self._values[np.searchsorted(self._keys, keys)]
 
     def need_budget(self) -> None:
-        """Raise UserError when the budget pays for nothing."""
+        """Raise UserError if the budget is below 1."""
         if self.budget < 1:
-            raise UserError(f"a query budget of {self.budget} pays for no architecture")
+            raise UserError(f"query budget {self.budget} is too small; expected at least 1")
 
     def affordable(self, archs: Archs) -> Archs:
-        """Return the longest prefix that the budget pays for."""
+        """Return the longest prefix within the remaining budget."""
         keys = self.space.key(archs)
         first = np.zeros(len(archs), bool)
         first[np.unique(keys, return_index=True)[1]] = True
         new = np.cumsum(first & ~is_in(keys, self._keys))
         return archs[new <= self.left]
 
-    def asked(self) -> tuple[Archs, FloatArray]:
-        """Return all architectures asked about so far, in the order of keys, and their values."""
+    def queried(self) -> tuple[Archs, FloatArray]:
+        """Return all architectures queried so far, sorted by key, and their values."""
         return self._rows, self._values

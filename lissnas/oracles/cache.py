@@ -1,4 +1,4 @@
-"""An oracle whose answers are kept on disk, so that none is paid for twice."""
+"""A cache on disk for the values of an expensive oracle."""
 
 from __future__ import annotations
 
@@ -7,46 +7,46 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lissnas.oracles.base import Oracle, ask
+from lissnas.oracles.base import Oracle, evaluate
 from lissnas.oracles.command import OracleFailed
 from lissnas.oracles.label_collection import Attempt, LabelLog
 from lissnas.spaces import Archs, FloatArray, Space
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """An oracle whose every answer is on disk before the next batch is asked: none is paid for twice.
+class CachedOracle:
+    """An oracle with a cache on disk; each batch of values is stored before the next batch is evaluated.
 
-    A batch that fails leaves the answers of those before it, and its own up to where it failed. A network that gave
-    no value is not asked about again: it is NaN. `at_once` architectures are asked together.
+    If a batch fails, the values of earlier batches, and its own up to the failure, stay cached. A network without a
+    value is cached as NaN and not evaluated again.
     """
 
     oracle: Oracle
     space: Space
     path: Path
     about: str
-    """What the answers are a function of: answers about something else are refused."""
-    at_once: int = 64
+    """Everything that the values depend on; a cache with another `about` is refused."""
+    batch_size: int = 64
 
     def __call__(self, archs: Archs) -> FloatArray:
-        """Return `(n,)` values, asking only about architectures that were never answered."""
+        """Return `(n,)` values; evaluates only architectures that are not cached."""
         names = self.space.format(archs)
         with LabelLog.opened(self.path, {"oracle": self.about, "space": self.space.name}) as log:
-            rows = {name: i for i, name in enumerate(names) if not log.attempts.get(name)}  # each name once
+            rows = {name: i for i, name in enumerate(names) if not log.attempts.get(name)}  # one row per name
             new, at = list(rows), [*rows.values()]
-            for lo in range(0, len(new), self.at_once):
-                part = slice(lo, lo + self.at_once)
+            for lo in range(0, len(new), self.batch_size):
+                part = slice(lo, lo + self.batch_size)
                 try:
-                    values = ask(self.oracle, self.space, archs[at[part]], may_fail=True).tolist()
+                    values = evaluate(self.oracle, self.space, archs[at[part]], may_fail=True).tolist()
                 except OracleFailed as failure:
-                    _note(log, new[part], failure.answered)
+                    _store(log, new[part], failure.completed)
                     raise
-                _note(log, new[part], values)
+                _store(log, new[part], values)
             return log.values(names)
 
 
-def _note(log: LabelLog, names: Sequence[str], values: Sequence[float]) -> None:
-    """Put answers in the log, as many as there are."""
+def _store(log: LabelLog, names: Sequence[str], values: Sequence[float]) -> None:
+    """Append the values to the log; fewer values than names are allowed."""
     for name, value in zip(names, values, strict=False):
         failed = math.isnan(value)
         log.append(Attempt(name, None if failed else value, "no value" if failed else None, None))

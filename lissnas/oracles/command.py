@@ -1,4 +1,4 @@
-"""Oracles of a user's own: a command, a model file; and answers that are remembered on disk."""
+"""Oracles that run a user's program."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ from lissnas.oracles.base import Oracle
 from lissnas.oracles.label_table import FAILED, NUMBER
 from lissnas.spaces import Archs, FloatArray, Space
 
-BYTES_A_LINE = 1024
-"""A program that answers more than so many bytes an architecture is ended."""
-COMPLAINT_BYTES = 65_536
-"""Bytes at the end of a program's standard error that an error may cite."""
-POLL = 0.02
-"""Seconds between looks at a running program."""
+MAX_BYTES_PER_LINE = 1024
+"""Maximum output per architecture; a program that writes more is stopped."""
+MAX_STDERR_BYTES = 65_536
+"""Bytes at the end of a program's standard error that an error may quote."""
+EXPECTED_LINES = "expected one number per line"
+POLL_INTERVAL = 0.02
+"""Seconds between checks of a running program."""
 
 
 class OracleFailed(LissnasError):
-    """A user's oracle died, was too slow, or answered what can't be used; `answered` before that are sound."""
+    """A user's oracle crashed, timed out or wrote invalid output; `completed` are the valid values before that."""
 
-    def __init__(self, message: str, answered: Sequence[float] = ()) -> None:
+    def __init__(self, message: str, completed: Sequence[float] = ()) -> None:
         super().__init__(message)
-        self.answered = tuple(answered)
+        self.completed = tuple(completed)
 
 
 @dataclass(frozen=True)
 class CommandOracle:
-    """A program of the user's as an oracle (`ask_program`), in batches, ended after `seconds` of one."""
+    """A user's program as an oracle (`run_program`), stopped if a batch takes longer than `seconds`."""
 
     space: Space
     command: Sequence[str]
@@ -48,16 +49,16 @@ class CommandOracle:
 
     @classmethod
     def parse(cls, space: Space, text: str, seconds: float) -> CommandOracle:
-        """Read a command as a shell would split it; raises UserError for one that is not there."""
+        """Split a command as a shell does; raises UserError if the program is not found."""
         return cls(space, split_command(text, "--oracle-command"), seconds)
 
     def __call__(self, archs: Archs) -> FloatArray:
-        """Return `(n,)` values; raises OracleFailed, which says which batch it was."""
-        return ask_program(self.command, self.space.format(archs), self.seconds)
+        """Return `(n,)` values; raises OracleFailed with the batch in its message."""
+        return run_program(self.command, self.space.format(archs), self.seconds)
 
 
 def split_command(text: str, option: str) -> tuple[str, ...]:
-    """Return a command's words as a shell would split it; raises UserError for a program that is not there."""
+    """Return a command's words, split as a shell does; raises UserError if the program is not found."""
     try:
         command = shlex.split(text)
     except ValueError as error:
@@ -67,37 +68,37 @@ def split_command(text: str, option: str) -> tuple[str, ...]:
     return tuple(command)
 
 
-def ask_program(command: Sequence[str], names: Sequence[str], seconds: float) -> FloatArray:
-    """Return what a program says of networks: a name a line on its input, a number a line on its output.
+def run_program(command: Sequence[str], names: Sequence[str], seconds: float) -> FloatArray:
+    """Return a program's values of architectures: one name per line on its stdin, one number per line on its stdout.
 
-    It runs once, without a shell, in its own process group, which is ended after `seconds`. For a network that gave
-    no value it answers `failed`, which is a NaN here. Raises OracleFailed.
+    It runs once, without a shell, in its own process group, which is killed after `seconds`. `failed` instead of a
+    number is returned as NaN. Raises OracleFailed.
     """
     batch = f"the batch of {len(names)} from {names[0]} to {names[-1]}"
-    most = BYTES_A_LINE * (len(names) + 1)
+    max_bytes = MAX_BYTES_PER_LINE * (len(names) + 1)
     try:
-        said = _converse(command, "".join(f"{n}\n" for n in names).encode(), seconds, most)
+        done = _communicate(command, "".join(f"{n}\n" for n in names).encode(), seconds, max_bytes)
     except OSError as error:
         raise OracleFailed(f"{command[0]} does not start for {batch}: {error.strerror or error}") from None
-    if len(said.answer) > most:
-        raise OracleFailed(f"{command[0]} answered more than {most:,} bytes for {batch}: one number a line is expected")
-    if said.code is None:
-        raise OracleFailed(f"{command[0]} took longer than {seconds:g} s for {batch}", _leading(command, said, names))
-    if said.code:
-        last = " ".join(said.complaint.decode("utf-8", "replace").split())[-200:]
+    if len(done.stdout) > max_bytes:
+        raise OracleFailed(f"{command[0]} answered more than {max_bytes:,} bytes for {batch}; {EXPECTED_LINES}")
+    if done.code is None:
+        raise OracleFailed(f"{command[0]} took longer than {seconds:g} s for {batch}", _completed(command, done, names))
+    if done.code:
+        last = " ".join(done.stderr.decode("utf-8", "replace").split())[-200:]
         raise OracleFailed(
-            f"{command[0]} ended with code {said.code} on {batch}: {last or 'no message'}",
-            _leading(command, said, names),
+            f"{command[0]} exited with code {done.code} on {batch}: {last or 'no message'}",
+            _completed(command, done, names),
         )
-    lines = said.answer.decode("utf-8", "replace").splitlines()
+    lines = done.stdout.decode("utf-8", "replace").splitlines()
     if len(lines) != len(names):
-        raise OracleFailed(f"{command[0]} answered {len(lines)} lines for {batch}: one number a line is expected")
+        raise OracleFailed(f"{command[0]} answered {len(lines)} lines for {batch}; {EXPECTED_LINES}")
     return np.array([_number(command, line, name) for line, name in zip(lines, names, strict=True)])
 
 
-def _leading(command: Sequence[str], said: Said, names: Sequence[str]) -> list[float]:
-    """Return what a program that failed had answered: whole lines before the first that is no answer."""
-    lines = said.answer[: said.answer.rfind(b"\n") + 1].decode("utf-8", "replace").splitlines()
+def _completed(command: Sequence[str], done: Completed, names: Sequence[str]) -> list[float]:
+    """Return the values of a failed program: its complete lines before the first invalid one."""
+    lines = done.stdout[: done.stdout.rfind(b"\n") + 1].decode("utf-8", "replace").splitlines()
     found: list[float] = []
     with suppress(OracleFailed):
         for line in lines if len(lines) <= len(names) else ():
@@ -111,43 +112,41 @@ def _number(command: Sequence[str], line: str, name: str) -> float:
         return math.nan
     value = float(text) if NUMBER.fullmatch(text) else math.inf
     if not math.isfinite(value):
-        raise OracleFailed(
-            f"{command[0]} answered {text[:60]!r} for {name}: a finite number is expected, or {FAILED!r}"
-        )
+        raise OracleFailed(f"{command[0]} answered {text[:60]!r} for {name}; expected a finite number or {FAILED!r}")
     return value
 
 
-class Said(NamedTuple):
-    """What a program answered, the end of what it wrote to standard error, its exit code, None if it was stopped."""
+class Completed(NamedTuple):
+    """A program's output, the end of its standard error, and its exit code, None if it was stopped."""
 
-    answer: bytes
-    complaint: bytes
+    stdout: bytes
+    stderr: bytes
     code: int | None
 
 
-def _converse(command: Sequence[str], question: bytes, seconds: float, most: int) -> Said:
-    """Return what a program answers to a question, when it ends, its time is up, or there are more than `most` bytes.
+def _communicate(command: Sequence[str], question: bytes, seconds: float, max_bytes: int) -> Completed:
+    """Run a program with `question` on its stdin until it exits, times out, or writes more than `max_bytes`.
 
-    It talks through files: pipes are open, and hold up who reads them, for as long as any process that the program
-    started has them. However this returns, the program and its process group are ended. Raises OSError.
+    Input and output are files: a pipe stays open, and blocks its reader, while any process started by the program
+    holds it. The program and its process group are killed in any case. Raises OSError.
     """
-    with TemporaryFile() as asking, TemporaryFile() as answering, TemporaryFile() as complaining:
-        asking.write(question)
-        asking.seek(0)
-        process = subprocess.Popen(command, stdin=asking, stdout=answering, stderr=complaining, start_new_session=True)
-        until = time.monotonic() + seconds
+    with TemporaryFile() as stdin, TemporaryFile() as stdout, TemporaryFile() as stderr:
+        stdin.write(question)
+        stdin.seek(0)
+        process = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True)
+        deadline = time.monotonic() + seconds
         try:
-            while process.poll() is None and time.monotonic() < until and _size(answering) <= most:
-                time.sleep(POLL)
+            while process.poll() is None and time.monotonic() < deadline and _size(stdout) <= max_bytes:
+                time.sleep(POLL_INTERVAL)
             code = process.returncode
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        # By place, since a process that is left may still move the position that it shares.
-        answer = os.pread(answering.fileno(), most + 1, 0)
-        complaint = os.pread(complaining.fileno(), COMPLAINT_BYTES, max(0, _size(complaining) - COMPLAINT_BYTES))
-        return Said(answer, complaint, code)
+        # pread, since a surviving process can still move the shared file position.
+        output = os.pread(stdout.fileno(), max_bytes + 1, 0)
+        errors = os.pread(stderr.fileno(), MAX_STDERR_BYTES, max(0, _size(stderr) - MAX_STDERR_BYTES))
+        return Completed(output, errors, code)
 
 
 def _size(file: IO[bytes]) -> int:
@@ -155,5 +154,5 @@ def _size(file: IO[bytes]) -> int:
 
 
 def negative(oracle: Oracle) -> Oracle:
-    """Return an oracle of the negative: for a metric of which less is better."""
+    """Return an oracle of the negative values, for a metric to minimize."""
     return lambda archs: -np.asarray(oracle(archs), np.float64)

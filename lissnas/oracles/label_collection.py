@@ -1,7 +1,7 @@
-"""Labels by training: whoever can say how good a network is, asked about many, each answer kept as it arrives.
+"""Label collection: evaluates many architectures and logs each label as it arrives.
 
-A label costs seconds to hours, so none is ever lost: the log is appended to durably, and what a process
-that was ended had collected is not collected again. A training that fails is a result too.
+A label costs seconds to hours, so the log is appended durably and a restarted process collects only the missing
+labels. A failed training is logged too.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from lissnas.core.errors import LissnasError
 from lissnas.core.redaction import redacted
 from lissnas.spaces import FloatArray
 
-ERROR_LENGTH = 300
-"""Characters of an error that are kept."""
+MAX_ERROR_LENGTH = 300
+"""Maximum characters of a logged error."""
 
 
 class LabelFailed(LissnasError):
-    """A training that gave no label, and why."""
+    """A training gave no label; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What one training gave: a finite value, or an error; and the seconds it took, where they are known."""
+    """The outcome of one training: a finite value or an error, and its seconds, if known."""
 
     arch: str
     value: float | None
@@ -40,12 +40,12 @@ class Attempt:
 
     @property
     def done(self) -> bool:
-        """Whether there is a label."""
+        """Whether the attempt gave a label."""
         return self.value is not None
 
 
 class LabellerUnavailable(LissnasError):
-    """Nobody is there to label; no failure of a network, so the collecting ends and can go on later."""
+    """No worker can label; this is not a failed training, so the collection stops and can be resumed later."""
 
 
 Labeller: TypeAlias = Callable[[str], float]
@@ -53,10 +53,7 @@ Runner: TypeAlias = Callable[[Labeller, Sequence[str]], Iterator[Attempt]]
 
 
 def attempt(label_one: Labeller, arch: str) -> Attempt:
-    """Ask for one label; an exception, or a value that is not finite, is a failed attempt.
-
-    Only LabellerUnavailable is raised.
-    """
+    """Request one label; an exception or a non-finite value is a failed attempt. Raises only LabellerUnavailable."""
     started = time.perf_counter()
     try:
         value = float(label_one(arch))
@@ -64,24 +61,24 @@ def attempt(label_one: Labeller, arch: str) -> Attempt:
     except LabellerUnavailable:
         raise
     except Exception as failure:
-        value, error = math.nan, said(failure)
+        value, error = math.nan, describe_failure(failure)
     return Attempt(arch, value if error is None else None, error, round(time.perf_counter() - started, 2))
 
 
-def said(failure: BaseException) -> str:
-    """Return an exception in a line: its text if it is explained, with its kind before if it is not."""
+def describe_failure(failure: BaseException) -> str:
+    """Return an exception as one line: its message, preceded by its type unless it is a LissnasError."""
     text = " ".join(redacted(str(failure)).split())
     kind = "" if isinstance(failure, LissnasError) and text else f"{type(failure).__name__}: "
-    return (kind + text)[:ERROR_LENGTH]
+    return (kind + text)[:MAX_ERROR_LENGTH]
 
 
 def one_by_one(label_one: Labeller, archs: Sequence[str]) -> Iterator[Attempt]:
-    """Ask for one label after the other, here."""
+    """Request labels one after the other, in this process."""
     return (attempt(label_one, arch) for arch in archs)
 
 
 class LabelLog:
-    """Every attempt so far, by architecture, on top of a journal; `append` adds one to the file before it returns."""
+    """All attempts by architecture, stored in a journal; `append` returns once the attempt is on disk."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -93,31 +90,31 @@ class LabelLog:
     @classmethod
     @contextmanager
     def opened(cls, path: Path, parameters: Any) -> Iterator[LabelLog]:
-        """Open the log of labels that are a function of `parameters`, for this process alone (`Journal.opened`)."""
+        """Open the log of the labels that depend on `parameters`, exclusively (`Journal.opened`)."""
         with Journal.opened(path, parameters) as journal:
             yield cls(journal)
 
     def append(self, one: Attempt) -> None:
-        """Add an attempt; it is on disk when this returns."""
+        """Append an attempt; it is on disk when this returns."""
         self._journal.append(asdict(one))
         self.attempts.setdefault(one.arch, []).append(one)
 
     def value(self, arch: str) -> float | None:
-        """Return an architecture's label, None where there is none (yet)."""
+        """Return an architecture's label, None if it has none (yet)."""
         return next((one.value for one in self.attempts.get(arch, ()) if one.done), None)
 
     def values(self, archs: Sequence[str]) -> FloatArray:
-        """Return `(n,)` labels of architectures, NaN where there is none (yet)."""
+        """Return `(n,)` labels of architectures, NaN for those without a label (yet)."""
         return np.array([self.value(arch) for arch in archs], np.float64)
 
     def failures(self, arch: str) -> int:
-        """Return how many trainings of an architecture failed."""
+        """Return the number of failed trainings of an architecture."""
         return sum(not one.done for one in self.attempts.get(arch, ()))
 
     def missing(self, archs: Sequence[str], attempts: int) -> list[str]:
-        """Return which architectures have no label and failed fewer than `attempts` times, each once.
+        """Return the distinct architectures without a label that failed fewer than `attempts` times.
 
-        Those that failed come last, so that they don't hold up the others.
+        Failed ones come last, so that they don't delay the others.
         """
         left = [a for a in dict.fromkeys(archs) if self.value(a) is None and self.failures(a) < attempts]
         return sorted(left, key=self.failures)
@@ -131,9 +128,9 @@ def collect(
     run: Runner = one_by_one,
     on_attempt: Callable[[Attempt], None] = lambda one: None,
 ) -> None:
-    """Ask for the labels that the log lacks, and again for those that failed, up to `attempts` times in total.
+    """Collect the missing labels; failed trainings are repeated, up to `attempts` in total.
 
-    `run` says where: it gives attempts in any order, and each is in the log before the next is waited for.
+    `run` decides where trainings run. It yields attempts in any order; each is logged before the next is awaited.
     """
     while left := log.missing(archs, attempts):
         before = sum(map(len, log.attempts.values()))
@@ -141,4 +138,4 @@ def collect(
             log.append(one)
             on_attempt(one)
         if sum(map(len, log.attempts.values())) == before:
-            raise LabellerUnavailable(f"{len(left)} networks were to be labelled, and nothing came back")
+            raise LabellerUnavailable(f"no results for {len(left)} networks: the workers returned nothing")

@@ -1,4 +1,4 @@
-"""A user's labels: a file of architectures and what was measured, checked whole before it is used."""
+"""Label tables: files of architectures and their measured metric, validated completely before use."""
 
 from __future__ import annotations
 
@@ -25,94 +25,100 @@ from lissnas.spaces.declared import Declared, DeclaredSpace
 if TYPE_CHECKING:
     import pandas as pd
 
-ARCH, STATUS, FAILED = "arch", "status", "failed"
-"""The column of whole architectures, the one of outcomes, and the outcome that gives no label."""
+ARCH = "arch"
+"""The column of architecture names."""
+STATUS = "status"
+"""The column of outcomes."""
+FAILED = "failed"
+"""The outcome of a training without a label."""
 VALUE = "value"
-"""The metric's column where nothing names the metric."""
-MOST_PROBLEMS = 20
-"""Problems that are listed; more are counted."""
-MOST_ROWS, MOST_CELLS = 2_000_000, 50_000_000
-"""Of a parquet file, in which a row, or a column, can take next to nothing."""
+"""The default name of the metric's column."""
+MAX_PROBLEMS = 20
+"""Problems listed in a message; more are counted."""
+MAX_ROWS = 2_000_000
+"""Maximum rows of a parquet file, in which repeated values take almost no space."""
+MAX_CELLS = 50_000_000
+"""Maximum cells of a parquet file."""
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
-"""What is read as a number; `float` reads more: 1_0, digits of other scripts."""
+"""The accepted numbers; `float` accepts more: 1_0, digits of other scripts."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Distinct networks in the order of their rows, and the mean of each one's labels, higher better."""
+    """Distinct networks, sorted by row, and the mean of each network's labels, higher is better."""
 
     archs: Archs
     values: FloatArray
     repeats: IntArray
-    """How many labels each value is the mean of."""
+    """The number of labels in each mean."""
     metric: str
     unlabelled: Mapping[str, Archs]
-    """Networks of rows without a label: `empty` have no metric yet, `failed` say so in the column `status`.
+    """Networks of rows without a label: `empty` have no metric yet, `failed` have that value in the column `status`.
 
-    They may have a label in another row.
+    They can have a label in another row.
     """
     negated: bool = False
-    """Whether less of the metric is better, so that values are its negative."""
+    """Whether the metric is minimized, so that `values` are its negative."""
 
     def describe(self) -> str:
-        """Say in a line what was read."""
-        again = int((self.repeats > 1).sum())
+        """Return a one-line summary."""
+        repeated = int((self.repeats > 1).sum())
         parts = [f"{len(self.archs):,} networks with {self.metric} from {int(self.repeats.sum()):,} rows"]
-        parts += [f"{again:,} of them the mean of several"] if again else []
+        parts += [f"{repeated:,} of them the mean of several"] if repeated else []
         parts += [f"{len(archs):,} rows {why}" for why, archs in self.unlabelled.items() if len(archs)]
-        parts += [turned_round(self.metric)] if self.negated else []
+        parts += [negation_note(self.metric)] if self.negated else []
         return "; ".join(parts)
 
 
-def turned_round(metric: str) -> str:
-    """Say that values are the negative of what was measured."""
+def negation_note(metric: str) -> str:
+    """Return the note for a minimized metric, of which the negative is used."""
     return f"less {metric} is better, so that its negative is used"
 
 
 @dataclass
 class _Table:
-    """A file as columns of texts, and the problems found in it so far."""
+    """A file as columns of text, and the problems found in it so far."""
 
     path: Path
     columns: Mapping[str, list[str]]
     lines: Sequence[int]
-    """Where each row stands: its line, or in parquet, which has none, its number counted from 1."""
+    """The line of each row; for parquet, the row number counted from 1."""
     problems: list[tuple[int, str]]
-    """Line, 1 for what concerns the whole file, and what is wrong."""
+    """Line (1 for the whole file) and what is wrong."""
 
-    def say(self, row: int | None, what: str) -> None:
-        """Keep a problem of a row, or of the whole file."""
+    def add_problem(self, row: int | None, what: str) -> None:
+        """Add a problem of a row, or of the whole file if `row` is None."""
         self.problems.append((1 if row is None else self.lines[row], what))
 
     def raise_any(self) -> None:
-        """Raise ConfigError with the first problems by line and the number of the others, if there are any."""
+        """Raise ConfigError if there are problems, with the first ones by line and the number of the others."""
         if self.problems:
-            place = f"{self.path.name}:" + ("row " if self.path.suffix.lower() == ".parquet" else "")
-            listed = [f"{place}{line}: {what}" for line, what in sorted(self.problems)]
-            more = len(listed) - MOST_PROBLEMS
-            raise ConfigError(str(self.path), listed[:MOST_PROBLEMS] + ([f"and {more:,} more"] if more > 0 else []))
+            prefix = f"{self.path.name}:" + ("row " if self.path.suffix.lower() == ".parquet" else "")
+            listed = [f"{prefix}{line}: {what}" for line, what in sorted(self.problems)]
+            more = len(listed) - MAX_PROBLEMS
+            raise ConfigError(str(self.path), listed[:MAX_PROBLEMS] + ([f"and {more:,} more"] if more > 0 else []))
 
 
-def read_labels(path: Path, space: Space, metric: str | None = None, least: int = MIN_LABELS) -> Labels:
+def read_labels(path: Path, space: Space, metric: str | None = None, min_labels: int = MIN_LABELS) -> Labels:
     """Return the labels of a `.csv` or `.parquet` file; raises ConfigError with all of its problems.
 
-    Fewer than `least` networks with a label are a problem, as are labels that are all the same; with 0
-    neither is, for a file that is still being collected.
+    Fewer than `min_labels` labelled networks are a problem, as are labels that are all equal; 0 disables both
+    checks, for a file that is still being collected.
 
-    A column a position (declared product spaces) or one `arch` says which network, the column
-    `metric` (else the one the space names, else the only one left) what was measured. Rows with an
-    empty metric, and those whose `status` is `failed`, are skipped and counted; repeated labels are
-    averaged. Where less of the metric is better, its negative is returned.
+    The architecture is in one column per position (declared product spaces) or in `arch`, the label in the
+    column `metric` (by default the space's metric, else the only remaining column). Rows with an empty
+    metric or the `status` `failed` are skipped and counted; repeated labels are averaged. The negative of a
+    minimized metric is returned.
     """
-    return _labels(_read(path), space, metric, least)
+    return _labels(_read(path), space, metric, min_labels)
 
 
 def labels_of_frame(frame: pd.DataFrame, space: Space, metric: str | None = None) -> Labels:
-    """Return the labels of a data frame, as `read_labels` does those of a file; raises ConfigError."""
+    """Return the labels of a data frame, read as `read_labels` reads a file; raises ConfigError."""
     return _labels(_parquet(Path("the data frame"), frame.to_parquet(index=False)), space, metric, MIN_LABELS)
 
 
-def _labels(table: _Table, space: Space, metric: str | None, least: int) -> Labels:
+def _labels(table: _Table, space: Space, metric: str | None, min_labels: int) -> Labels:
     archs, named = _archs(table, space)
     name = _metric_column(table, space, metric, named)
     n = len(table.lines)
@@ -124,21 +130,21 @@ def _labels(table: _Table, space: Space, metric: str | None, least: int) -> Labe
     unlabelled = {"empty": archs[empty], "failed": archs[failed]}
     networks, which = np.unique(archs[use], axis=0, return_inverse=True)
     which = which.reshape(-1)
-    order = np.lexsort((values, which))  # so that the order of rows doesn't change a mean's last digit
+    order = np.lexsort((values, which))  # so that a mean does not depend on the order of rows
     repeats = np.bincount(which, minlength=len(networks))
     means = np.bincount(which[order], weights=values[order], minlength=len(networks)) / np.maximum(repeats, 1)
-    sound = not table.problems
-    count = len(networks) if sound else len(use)
-    known = means if sound else values[np.isfinite(values)]
-    if table.lines and name is not None and count < least:
+    valid = not table.problems
+    count = len(networks) if valid else len(use)
+    known = means if valid else values[np.isfinite(values)]
+    if table.lines and name is not None and count < min_labels:
         left_out = ", ".join(f"{len(rows):,} {why}" for why, rows in unlabelled.items() if len(rows))
-        table.say(
+        table.add_problem(
             None,
             f"{count:,} networks with a label in {len(use):,} usable rows"
-            f"{f' ({left_out})' if left_out else ''}, at least {least} are needed",
+            f"{f' ({left_out})' if left_out else ''}, at least {min_labels} are needed",
         )
-    elif least and len(known) and np.ptp(known) == 0:
-        table.say(None, f"{name} is {known[0]:g} for all networks; nothing can be learnt from that")
+    elif min_labels and len(known) and np.ptp(known) == 0:
+        table.add_problem(None, f"{name} is {known[0]:g} for all networks; expected at least two different values")
     table.raise_any()
     assert name is not None
     negated = less_is_better(space, name)
@@ -146,7 +152,7 @@ def _labels(table: _Table, space: Space, metric: str | None, least: int) -> Labe
 
 
 def read_archs(path: Path, space: Space) -> list[str]:
-    """Return the networks that the rows of a file name, labelled or not, as `lissnas suggest` writes it.
+    """Return the networks of all rows of a file such as `lissnas suggest` writes, labelled or not.
 
     Raises ConfigError with all of its problems.
     """
@@ -157,29 +163,29 @@ def read_archs(path: Path, space: Space) -> list[str]:
 
 
 def less_is_better(space: Space, metric: str) -> bool:
-    """Return whether the space declares that less of the metric is better; of a metric it doesn't name more is."""
+    """Return whether the space minimizes the metric; a metric that it does not declare is maximized."""
     return isinstance(space, Declared) and metric == space.metric_name and not space.maximize
 
 
 def _archs(table: _Table, space: Space) -> tuple[Archs, set[str]]:
-    """Return the network of each row, and the columns that say it."""
+    """Return the architecture of each row, and the columns that it is read from."""
     rows = np.zeros((len(table.lines), space.genome_len), np.int8)
     found = short(", ".join(table.columns), 300)
     if isinstance(space, DeclaredSpace) and ARCH not in table.columns:
         missing = [p for p in space.positions if p not in table.columns]
         if len(missing) == len(space.positions):
-            table.say(
+            table.add_problem(
                 None,
                 f"neither a column for each position ({short(', '.join(missing), 300)}) nor {ARCH!r}; found {found}",
             )
         else:
             for p in missing:
-                table.say(None, f"the column {p!r} is missing; found {found}")
+                table.add_problem(None, f"the column {p!r} is missing; found {found}")
         if missing:
             return rows, set(space.positions)
         rows, problems = space.from_text([table.columns[p] for p in space.positions])
     elif ARCH not in table.columns:
-        table.say(None, f"the column {ARCH!r} is missing; found {found}")
+        table.add_problem(None, f"the column {ARCH!r} is missing; found {found}")
         return rows, set()
     elif isinstance(space, DeclaredSpace):
         columns, problems = space.split(table.columns[ARCH])
@@ -189,12 +195,12 @@ def _archs(table: _Table, space: Space) -> tuple[Archs, set[str]]:
     else:
         rows, problems = _parse_each(space, table.columns[ARCH])
     for i, what in problems:
-        table.say(i, what)
+        table.add_problem(i, what)
     return rows, set(space.positions) if isinstance(space, DeclaredSpace) else set()
 
 
 def _parse_each(space: Space, names: Sequence[str]) -> tuple[Archs, list[tuple[int, str]]]:
-    """Return the rows of names, zeros for those that are no architectures, and what is wrong with these."""
+    """Return the parsed names, zeros for invalid ones, and the problems of the invalid ones."""
     try:
         return space.parse(names), []
     except InvalidArchitecture:
@@ -208,20 +214,21 @@ def _parse_each(space: Space, names: Sequence[str]) -> tuple[Archs, list[tuple[i
 
 
 def _metric_column(table: _Table, space: Space, metric: str | None, named: set[str]) -> str | None:
-    """Return the metric's column: as asked, as the space names it, or the only one there is."""
-    asked = metric or (space.metric_name if isinstance(space, Declared) else None)
+    """Return the metric's column: `metric`, else the space's metric, else the only remaining column."""
+    requested = metric or (space.metric_name if isinstance(space, Declared) else None)
     rest = [c for c in table.columns if c not in named and c not in (ARCH, STATUS)]
-    if asked in rest:
-        return asked
-    if asked is not None:
-        table.say(
-            None, f"the column {asked!r}, the metric, is missing: {unknown_name('metric', asked, rest or ['none'])}"
+    if requested in rest:
+        return requested
+    if requested is not None:
+        table.add_problem(
+            None,
+            f"the column {requested!r}, the metric, is missing: {unknown_name('metric', requested, rest or ['none'])}",
         )
     elif len(rest) > 1:
-        table.say(None, f"the columns {short(', '.join(rest), 300)} could be the metric; say which one it is")
+        table.add_problem(None, f"the columns {short(', '.join(rest), 300)} could be the metric; name one of them")
     elif not rest:
-        table.say(None, f"no column holds a metric; found {short(', '.join(table.columns), 300)}")
-    return rest[0] if asked is None and len(rest) == 1 else None
+        table.add_problem(None, f"no column holds a metric; found {short(', '.join(table.columns), 300)}")
+    return rest[0] if requested is None and len(rest) == 1 else None
 
 
 def _value(table: _Table, row: int, metric: str, text: str) -> float:
@@ -229,14 +236,14 @@ def _value(table: _Table, row: int, metric: str, text: str) -> float:
     if decimal and math.isfinite(float(text)):
         return float(text)
     what = "is not finite" if decimal or text.lower().lstrip("+-") in ("inf", "infinity", "nan") else "is no number"
-    table.say(
+    table.add_problem(
         row, f"{metric} {short(repr(text))} {what}; leave the cell empty, or write {FAILED!r} in a column {STATUS!r}"
     )
     return math.nan
 
 
 def _read(path: Path) -> _Table:
-    """Return a file as texts; raises ConfigError where it can't be read, or has no column twice."""
+    """Return the cells of a file as text; raises ConfigError if it can't be read."""
     kind = path.suffix.lower()
     if kind not in (".csv", ".parquet"):
         raise ConfigError(str(path), [f"{path.name}: expected a file that ends in .csv or .parquet"])
@@ -248,12 +255,12 @@ def _read(path: Path) -> _Table:
         raise ConfigError(str(path), [f"can't be read: {error.strerror}"]) from None
     table = _csv(path, data) if kind == ".csv" else _parquet(path, data)
     if not table.lines and not table.problems:
-        table.say(None, "the file has no rows")
+        table.add_problem(None, "the file has no rows")
     return table
 
 
 def _csv(path: Path, data: bytes) -> _Table:
-    """Return the cells of a CSV file as typed; blank lines are passed over."""
+    """Return the cells of a CSV file as text; blank lines are skipped."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -277,42 +284,42 @@ def _csv(path: Path, data: bytes) -> _Table:
         problems.append((reader.line_num, f"not CSV: {error}"))
     if not header:
         raise ConfigError(str(path), [f"{path.name}:1: the file is empty"])
-    problems += _twice(header)
+    problems += _duplicates(header)
     columns = {name: [cells[i] for cells in found] for i, name in enumerate(header)}
     return _Table(path, columns, lines, problems)
 
 
 def _parquet(path: Path, data: bytes) -> _Table:
-    """Return the cells of a parquet file as texts, nulls as empty ones; lists and the like only by their type."""
+    """Return the cells of a parquet file as text: null as empty text, nested values as their type."""
     columns: dict[str, list[str]] = {}
     name = ""
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         rows, wide, schema = file.metadata.num_rows, file.metadata.num_columns, file.schema_arrow
-        if not 0 <= rows <= MOST_ROWS or rows * wide > MOST_CELLS:
+        if not 0 <= rows <= MAX_ROWS or rows * wide > MAX_CELLS:
             size = f"{rows:,} rows of {wide:,} columns"
-            most = f"{MOST_ROWS:,} rows and {MOST_CELLS:,} cells"
-            raise ConfigError(str(path), [f"{path.name}: {size}, at most {most} are read"])
-        # As a dictionary, a text that stands in each row is in memory once.
+            limit = f"{MAX_ROWS:,} rows and {MAX_CELLS:,} cells"
+            raise ConfigError(str(path), [f"{path.name}: {size}, at most {limit} are read"])
+        # A dictionary stores a repeated text in memory only once.
         texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_binary(f.type)]
         file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
         with memory_for(len(data) + rows * wide):
             table = file.read([f.name for f in schema if not _is_nested(f.type)], use_threads=False)
-            table.validate(full=True)  # the reader lets dictionaries pass that have not what their rows name
+            table.validate(full=True)  # the reader accepts dictionaries that lack the values of their rows
             if table.num_columns and table.num_rows != rows:
-                found = f"{table.num_rows:,} rows, where its footer says {rows:,}"
+                found = f"{table.num_rows:,} rows, but its footer has {rows:,}"
                 raise ConfigError(str(path), [f"{path.name}: {found}"])
             for name, column in zip(table.column_names, table.columns, strict=True):
                 columns[name] = _texts(column)
             columns |= {f.name: [f"<{f.type}>"] * rows for f in schema if _is_nested(f.type)}
     except MemoryError:
-        raise ConfigError(str(path), [f"{path.name}: takes more memory than a sound file of its size"]) from None
+        raise ConfigError(str(path), [f"{path.name}: takes more memory than a valid file of its size"]) from None
     except (pa.ArrowException, OSError) as error:
         raise ConfigError(str(path), [f"{path.name}: not parquet: {first_line(error)}"]) from None
-    except (ValueError, OverflowError, KeyError) as error:  # texts that are none, dates that no calendar has
-        place = short(repr(name))
-        raise ConfigError(str(path), [f"{path.name}: the column {place} can't be read: {first_line(error)}"]) from None
-    return _Table(path, columns, range(1, rows + 1), _twice(schema.names))
+    except (ValueError, OverflowError, KeyError) as error:  # invalid text or dates
+        column = short(repr(name))
+        raise ConfigError(str(path), [f"{path.name}: the column {column} can't be read: {first_line(error)}"]) from None
+    return _Table(path, columns, range(1, rows + 1), _duplicates(schema.names))
 
 
 def _is_nested(kind: pa.DataType) -> bool:
@@ -320,7 +327,7 @@ def _is_nested(kind: pa.DataType) -> bool:
 
 
 def _texts(column: pa.ChunkedArray) -> list[str]:
-    """Return cells as texts; equal cells of a dictionary are the same text."""
+    """Return cells as text; equal cells of a dictionary share one string."""
     out: list[str] = []
     for chunk in column.chunks:
         if pa.types.is_dictionary(chunk.type):
@@ -335,27 +342,26 @@ def _text(cell: object) -> str:
     return "" if cell is None else str(cell).strip()
 
 
-def _twice(names: Sequence[str]) -> list[tuple[int, str]]:
-    """Return problems about columns that stand more than once."""
-    return [(1, f"the column {short(repr(name))} stands twice") for name, n in Counter(names).items() if n > 1]
+def _duplicates(names: Sequence[str]) -> list[tuple[int, str]]:
+    """Return a problem for each duplicate column."""
+    return [(1, f"duplicate column {short(repr(name))}") for name, n in Counter(names).items() if n > 1]
 
 
 def write_rows(space: Space, archs: Archs, metric: str | None = None, header: Sequence[str] | None = None) -> bytes:
-    """Return a CSV file of architectures in the columns of labels, the metric left empty.
+    """Return a CSV file of architectures in the columns of labels, with an empty metric.
 
-    `metric` names its column, else the space does, else it is `value`; `header` names all columns, in place of those
-    of a new file.
+    The metric's column is `metric`, by default the space's metric, else `value`; `header` replaces the default columns.
     """
     return to_csv(header or header_of(space, metric_of(space, metric)), rows_of(space, archs))
 
 
 def header_of(space: Space, metric: str) -> list[str]:
-    """Return the columns of a new file: one a position (declared product spaces) or `arch`, and the metric."""
+    """Return the columns of a new file: one per position (declared product spaces) or `arch`, and the metric."""
     return [*(space.positions if isinstance(space, DeclaredSpace) else [ARCH]), metric]
 
 
 def rows_of(space: Space, archs: Archs) -> list[dict[str, str]]:
-    """Return what says in a file which networks these are, a row a network: `arch` and, if declared, its positions."""
+    """Return one row per network with its `arch` and, for a declared product space, its positions."""
     columns = {ARCH: space.format(archs)}
     if isinstance(space, DeclaredSpace):
         columns |= dict(zip(space.positions, space.to_text(archs), strict=True))
@@ -363,14 +369,14 @@ def rows_of(space: Space, archs: Archs) -> list[dict[str, str]]:
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the columns and the rows of a CSV file that `read_labels` has accepted."""
+    """Return the columns and rows of a CSV file already validated by `read_labels`."""
     found = [cells for cells in csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")) if cells]
     header = [name.strip() for name in found[0]]
     return header, [dict(zip(header, cells, strict=True)) for cells in found[1:]]
 
 
 def to_csv(header: Sequence[str], rows: Sequence[dict[str, str]]) -> bytes:
-    """Return a CSV file of the columns in `header`, texts as they are, empty where a row has none."""
+    """Return a CSV file of the columns in `header`, with empty cells for missing values."""
     out = io.StringIO()
     writer = csv.DictWriter(out, header, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -378,10 +384,10 @@ def to_csv(header: Sequence[str], rows: Sequence[dict[str, str]]) -> bytes:
     return out.getvalue().encode()
 
 
-def metric_of(space: Space, asked: str | None = None) -> str:
-    """Return the column of labels: as asked, else as the space names it; raises UserError for one that is taken."""
-    metric = asked or (space.metric_name if isinstance(space, Declared) else VALUE)
-    taken = {ARCH, STATUS, *(space.positions if isinstance(space, DeclaredSpace) else ())}
-    if metric in taken:
-        raise UserError(f"metric: {metric!r} is a column of its own in labels of {space.name}; name another one")
+def metric_of(space: Space, requested: str | None = None) -> str:
+    """Return the column of labels, by default the space's metric; raises UserError for a reserved name."""
+    metric = requested or (space.metric_name if isinstance(space, Declared) else VALUE)
+    reserved = {ARCH, STATUS, *(space.positions if isinstance(space, DeclaredSpace) else ())}
+    if metric in reserved:
+        raise UserError(f"metric: {metric!r} is a reserved column in labels of {space.name}; choose another name")
     return metric

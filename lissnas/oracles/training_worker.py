@@ -1,6 +1,6 @@
-"""Trainings in a process of their own, so that one that hangs, or takes the process down, is one label less.
+"""Training worker: trains in a separate process, so that a hang or crash costs only one label.
 
-No torch here: whoever waits for labels needs none.
+This module does not import torch, since the waiting process does not need it.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.spaces.declared import Declared
 
 COMMAND = (sys.executable, "-m", "lissnas.nets.labels")
-START = 600.0
-"""Seconds that a process may take to load torch and the images."""
+START_TIMEOUT = 600.0
+"""Seconds for a process to load torch and the images."""
 
 
 class Trainer:
-    """Asks a process for labels, one after the other; ends it when one takes longer than `limit` seconds.
+    """Requests labels from a process, one after the other; kills it if one takes longer than `limit` seconds.
 
-    The process gets `setup` as its first line. It ends when this one does, after the training it is at.
+    The process gets `setup` as its first line. When this process exits, it exits after its current training.
     """
 
     def __init__(self, setup: Any, limit: float, command: Sequence[str] = COMMAND) -> None:
@@ -50,38 +50,38 @@ class Trainer:
         self._answers: Queue[str] = Queue()
 
     def __call__(self, arch: str) -> float:
-        """Return a label; raises LabelFailed, or LabellerUnavailable when the process doesn't start."""
+        """Return a label; raises LabelFailed, or LabellerUnavailable if the process does not start."""
         if self._process is None:
             self._start()
-        return float(self._ask(arch, self._limit)["value"])
+        return float(self._request(arch, self._limit)["value"])
 
     def close(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.wait()
             for pipe in (process.stdin, process.stdout):
-                with suppress(OSError):  # what was not read any more
+                with suppress(OSError):  # unread data
                     pipe.close()  # type: ignore[union-attr]
 
     def _start(self) -> None:
-        # A session of its own: Ctrl-C is for this process, which ends the other.
+        # A new session: Ctrl-C reaches only this process, which kills the other.
         pipe = subprocess.PIPE
         try:
             process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
         except OSError as error:
-            raise LabellerUnavailable(f"the process that trains does not start: {error}") from None
+            raise LabellerUnavailable(f"the training process does not start: {error}") from None
         self._process, self._answers = process, Queue()
         Thread(target=_listen, args=(process.stdout, self._answers), daemon=True).start()
         try:
-            self._ask(self._setup, START)
+            self._request(self._setup, START_TIMEOUT)
         except LabelFailed as failure:
             self.close()
-            raise LabellerUnavailable(f"the process that trains does not start: {failure}") from None
+            raise LabellerUnavailable(f"the training process does not start: {failure}") from None
 
-    def _ask(self, question: Any, limit: float) -> dict[str, Any]:
-        """Return the answer to a question; raises LabelFailed, with the process ended if it may still be at it."""
+    def _request(self, question: Any, limit: float) -> dict[str, Any]:
+        """Return the answer to a request; raises LabelFailed, after killing a process that may still be busy."""
         process = self._process
         assert process is not None
         assert process.stdin is not None
@@ -90,10 +90,10 @@ class Trainer:
                 process.stdin.write(json.dumps(question) + "\n")
                 process.stdin.flush()
             if not (line := self._answers.get(timeout=limit)):
-                raise LabelFailed(f"the process that trained it ended with {process.wait()}")
+                raise LabelFailed(f"the training process exited with code {process.wait()}")
         except Empty:
             self.close()
-            raise LabelFailed(f"it took longer than {limit:g} s and was ended") from None
+            raise LabelFailed(f"it took longer than {limit:g} s and was stopped") from None
         except BaseException:
             self.close()
             raise
@@ -104,16 +104,16 @@ class Trainer:
 
 
 def _listen(pipe: Any, answers: Queue[str]) -> None:
-    with suppress(ValueError, OSError):  # closed while it waits
+    with suppress(ValueError, OSError):  # closed while waiting
         for line in pipe:
             answers.put(line)
     answers.put("")
 
 
 def setup_of(params: Params, space_name: str, seed: int, checkpoints: Path, depends: Any) -> dict[str, Any]:
-    """Return the first line of a process that trains networks of a space, the state of each in a folder.
+    """Return the setup, its first line, of a process that trains networks of a space.
 
-    `depends` is what labels are a function of: a state that is a function of others is no use.
+    `checkpoints` is the folder of their checkpoints; one of other dependencies than `depends` is ignored.
     """
     return {
         "params": params.model_dump(mode="json"),
@@ -125,7 +125,7 @@ def setup_of(params: Params, space_name: str, seed: int, checkpoints: Path, depe
 
 
 def checkpoint_of(setup: Mapping[str, Any], arch: str) -> artifacts.Checkpoint | None:
-    """Return where a training keeps its state; None on a machine of a cluster that has no such folder."""
+    """Return the checkpoint of a training, None on a cluster node that lacks the folder."""
     folder = Path(setup["checkpoints"])
     if not folder.parent.is_dir():
         return None
@@ -133,7 +133,7 @@ def checkpoint_of(setup: Mapping[str, Any], arch: str) -> artifacts.Checkpoint |
 
 
 def trainer_of(setup: dict[str, Any]) -> Trainer:
-    """Return a process, not started yet, that trains as the parameters in `setup` say."""
+    """Return a trainer with the parameters in `setup`; its process starts with the first request."""
     return Trainer(setup, setup["params"]["label"]["time_limit"])
 
 
@@ -141,7 +141,7 @@ _IDLE: dict[str, list[Trainer]] = {}
 
 
 def train_label(setup: dict[str, Any], arch: str) -> float:
-    """Return a label from a process of this one's, kept for the next; as many run as threads ask at once.
+    """Return a label from a child process, reused for later labels; each concurrent thread has its own.
 
     Raises LabelFailed, LabellerUnavailable.
     """
@@ -154,14 +154,14 @@ def train_label(setup: dict[str, Any], arch: str) -> float:
 
 
 SEED = 0
-"""Of the trainings of an oracle: its labels are of one seed, whatever the shrink's."""
+"""The random seed of an oracle's trainings, independent of the shrink's seed."""
 
 
 @dataclass(frozen=True)
 class TrainingOracle:
-    """An oracle that trains networks from scratch by `params.label`, NaN where the trainings of one failed.
+    """An oracle that trains networks from scratch by `params.label`; NaN if all trainings of a network failed.
 
-    Every label is in a log in `folder` before the next training starts.
+    Each label is logged in `folder` before the next training starts.
     """
 
     params: Params
@@ -170,7 +170,7 @@ class TrainingOracle:
 
     @property
     def about(self) -> str:
-        """What its labels are a function of, beside the architecture."""
+        """Everything that its labels depend on, other than the architecture."""
         return f"training {artifacts.digest(depends_on(self.params, self.space, SEED))}"
 
     def __call__(self, archs: Archs) -> FloatArray:
@@ -184,7 +184,7 @@ class TrainingOracle:
 
 
 def depends_on(params: Params, space: Space, seed: int, program: str | None = None) -> dict[str, Any]:
-    """Return what a label is a function of, beside the architecture."""
+    """Return everything that a label depends on, other than the architecture."""
     if program is not None:
         declared = {"declaration": artifacts.sha256(space.text.encode())} if isinstance(space, Declared) else {}
         return {"space": space.name, "program": without_passwords(program), **declared}
@@ -208,7 +208,7 @@ def _train(
     on_attempt: Callable[[Attempt], None],
 ) -> None:
     def watch(one: Attempt) -> None:
-        # Its state goes once the label is safe: before that, a run that is ended takes it up again.
+        # Deleted only once the label is logged: until then, an interrupted run resumes from it.
         if (state := checkpoint_of(setup, one.arch)) is not None:
             state.clear()
         on_attempt(one)

@@ -12,7 +12,7 @@ from lissnas.artifacts import Checkpoint
 from lissnas.config import SearchConfig
 from lissnas.core.errors import InvalidArchitecture, UserError
 from lissnas.core.rng import stream
-from lissnas.oracles.base import Oracle, ask
+from lissnas.oracles.base import Oracle, evaluate
 from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.base import first_of_each, is_in
 
@@ -106,7 +106,7 @@ def evolutionary_search(
             rows = inside[rng.permutation(len(inside))[: settings.population]]
         else:
             rows = offspring(space, inside, keys, history, settings, rng)
-        history = history.extended(rows, ask(oracle, space, rows), generation)
+        history = history.extended(rows, evaluate(oracle, space, rows), generation)
         if checkpoint is not None:
             checkpoint.save({"rows": history.rows, "scores": history.scores, "generation": history.generation}, {})
         on_generation(history)

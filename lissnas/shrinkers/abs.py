@@ -29,7 +29,7 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
     while not done:
         if oracle.left:
             oracle(oracle.affordable(distinct_sample(product, min(portion, oracle.left), rng)))
-        rows, values = oracle.asked()
+        rows, values = oracle.queried()
         inside = product.contains(rows)
         assert product.allowed is not None
         score = mean_by_choice(space.slots(rows[inside]), values[inside], product.allowed)

@@ -72,7 +72,7 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
             columns, size = properties(space, pool), share * region.product()[0]
         if oracle.left:
             oracle(oracle.affordable(pool[rng.permutation(len(pool))[:portion]]))
-        known, values = oracle.asked()
+        known, values = oracle.queried()
         inside = region.holds(known)
         known_columns, values = properties(space, known[inside]), values[inside]
         chosen = _accepted(known_columns, values, rng, None if listed else drawable) if len(values) else None

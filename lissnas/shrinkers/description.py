@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lissnas import artifacts, benchmarks, config, spaces
-from lissnas.artifacts.remote import here
+from lissnas.artifacts.remote import local_path
 from lissnas.benchmarks import Benchmark
 from lissnas.benchmarks.official import nasbench301_models
 from lissnas.config import ParamFiles, Params, label_images
 from lissnas.core.errors import Problems, UserError, need_torch
 from lissnas.core.redaction import without_passwords
 from lissnas.oracles.base import Oracle
-from lissnas.oracles.cache import Remembered
+from lissnas.oracles.cache import CachedOracle
 from lissnas.oracles.command import CommandOracle, split_command
 from lissnas.oracles.label_table import read_labels
 from lissnas.oracles.training_worker import TrainingOracle
@@ -106,7 +106,7 @@ class Description:
         assert read_params is not None
         assert space is not None
         checked = for_space(read_params, space)
-        oracle, scorer, about = self._oracle(checked, space, here(out))
+        oracle, scorer, about = self._oracle(checked, space, local_path(out))
         return checked, from_space(space, self.labels, self.metric, oracle, scorer, about)
 
     def _oracle(self, checked: Params, space: Space, out: Path) -> tuple[Oracle | None, Scorer | None, str]:
@@ -114,7 +114,7 @@ class Description:
         if self.oracle_command is not None:
             about = f"command {without_passwords(self.oracle_command)}"
             command = CommandOracle.parse(space, self.oracle_command, self.oracle_timeout)
-            return Remembered(command, space, out.parent / f".{out.name}.answers", about), None, about
+            return CachedOracle(command, space, out.parent / f".{out.name}.answers", about), None, about
         if self.oracle_model is not None:
             return None, *_model_of(self.oracle_model, space)
         if self.oracle_supernet is not None:

@@ -44,7 +44,7 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
         pool = pool[first_of_each(space.key(pool))]
         pool = pool[best_first(oracle(pool), target)]
     if len(pool) < target:
-        rows, values = oracle.asked()
+        rows, values = oracle.queried()
         rest = ~Subspace(space, pool).contains(rows)
         pool = np.concatenate([pool, rows[rest][best_first(values[rest], target - len(pool))]])
     return Subspace(space, pool)

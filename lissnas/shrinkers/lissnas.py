@@ -15,7 +15,7 @@ import numpy as np
 
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
-from lissnas.oracles.base import ask
+from lissnas.oracles.base import evaluate
 from lissnas.predictors.accuracy import Predictor
 from lissnas.shrinkers.archive import FAILED, UNLABELLED, Archive
 from lissnas.shrinkers.cover import SHORT
@@ -216,7 +216,7 @@ def label(state: State, problem: Problem) -> State:
     labels, label_round = archive.labels.copy(), archive.label_round.copy()
     if len(chosen):
         assert problem.source.oracle is not None, "labels are due only if there is an oracle"
-        labels[chosen] = ask(problem.source.oracle, problem.space, archive.rows[chosen], may_fail=True)
+        labels[chosen] = evaluate(problem.source.oracle, problem.space, archive.rows[chosen], may_fail=True)
     label_round[chosen] = np.where(np.isnan(labels[chosen]), FAILED, state.rounds)
     archive = replace(archive, labels=labels, label_round=label_round)
     model, strategy = _fit(archive, problem), strategy_of(params)

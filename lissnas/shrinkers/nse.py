@@ -46,8 +46,8 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
         if not product.size():
             product = whole
         oracle(oracle.affordable(distinct_sample(product, portion, rng)))
-        inherited = _use(space, *oracle.asked(), whole.allowed) > 0
-    rows, values = oracle.asked()
+        inherited = _use(space, *oracle.queried(), whole.allowed) > 0
+    rows, values = oracle.queried()
     use = _use(space, rows, values, whole.allowed)
     use /= np.maximum(use.sum(axis=1, keepdims=True), 1)
     mean = mean_by_choice(space.slots(rows), values, whole.allowed)

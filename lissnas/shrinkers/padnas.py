@@ -30,7 +30,7 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
     done = product.size() <= target
     while not done:
         budget = oracle.budget // STAGES
-        rows, values = evolve(product, oracle, budget, rng) if oracle.left else oracle.asked()
+        rows, values = evolve(product, oracle, budget, rng) if oracle.left else oracle.queried()
         inside = product.contains(rows)
         rows, values = rows[inside], values[inside]
         top = best_first(values, max(1, round(TOP * len(rows))))

@@ -16,7 +16,7 @@ from lissnas.config import Params, ShrinkParams, shrink_params
 from lissnas.core.errors import UserError, unknown_name
 from lissnas.oracles.base import Oracle
 from lissnas.oracles.command import negative
-from lissnas.oracles.label_table import Labels, less_is_better, metric_of, read_labels, turned_round
+from lissnas.oracles.label_table import Labels, less_is_better, metric_of, negation_note, read_labels
 from lissnas.predictors.accuracy import Scorer
 from lissnas.predictors.surrogate import SurrogateScorer, scorer_values
 from lissnas.shrinkers.memory_budget import PART, SPARE, rows_in_memory
@@ -103,7 +103,7 @@ def from_space(
     named = metric or (found.metric if found else metric_of(space))
     notes = () if found is None else (f"labels: {found.describe()}",)
     if less_is_better(space, named):
-        notes = notes if found else (turned_round(named),)
+        notes = notes if found else (negation_note(named),)
         oracle = None if oracle is None else negative(oracle)
         scorer = None if scorer is None else SurrogateScorer(negative(scorer_values(scorer)))
     point = 1.0 if found is None else float(np.ptp(found.values)) / 100

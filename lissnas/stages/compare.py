@@ -11,7 +11,7 @@ import numpy as np
 
 from lissnas import artifacts
 from lissnas.artifacts.journal import TASKS, Journal
-from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import BenchmarkConfig, Params
@@ -29,7 +29,7 @@ TIMED = "comparison.parquet"
 """The contract's table, with seconds; `comparison.csv` is the same without, and always the same bytes."""
 
 
-@anywhere
+@remote_out
 def compare_stage(
     params: Params,
     given: Benchmark | Source,

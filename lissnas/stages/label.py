@@ -13,12 +13,12 @@ import numpy as np
 
 from lissnas import artifacts
 from lissnas.artifacts.journal import LOG
-from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import PARAMETERS, Outcome, run
 from lissnas.config import Params
 from lissnas.core.errors import InvalidArchitecture, LissnasError, UserError
 from lissnas.core.rng import stream
-from lissnas.oracles.command import OracleFailed, ask_program, split_command
+from lissnas.oracles.command import OracleFailed, run_program, split_command
 from lissnas.oracles.label_collection import Attempt, LabelFailed, LabelLog, Runner, collect, one_by_one
 from lissnas.oracles.label_table import metric_of
 from lissnas.oracles.training_worker import _train, depends_on, setup_of
@@ -30,7 +30,7 @@ LABELS, ATTEMPTS = "labels.csv", "attempts.csv"
 METRIC = "accuracy"
 
 
-@anywhere
+@remote_out
 def label_stage(
     params: Params,
     space: Space,
@@ -89,7 +89,7 @@ def canonical(space: Space, archs: Sequence[str]) -> list[str]:
 def label_by_program(command: Sequence[str], seconds: float, arch: str) -> float:
     """Return what a program answers that is given one network; raises LabelFailed."""
     try:
-        value = float(ask_program(command, [arch], seconds)[0])
+        value = float(run_program(command, [arch], seconds)[0])
     except OracleFailed as failure:
         raise LabelFailed(str(failure)) from None
     if math.isnan(value):

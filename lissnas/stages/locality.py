@@ -9,7 +9,7 @@ from typing import Unpack
 import numpy as np
 
 from lissnas import artifacts
-from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
@@ -24,7 +24,7 @@ from lissnas.spaces import Archs, FloatArray
 ABOUT = "locality.json"
 
 
-@anywhere
+@remote_out
 def locality_stage(
     params: Params, benchmark: Benchmark, out: Path, predictor: Predictor | None = None, **how: Unpack[How]
 ) -> Outcome:

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from lissnas import artifacts
-from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params, PredictorConfig, label_budget
@@ -46,7 +46,7 @@ def assess_held_out(predictor: Predictor, draw: Draw, threads: int) -> dict[str,
     return assess(predictor, *draw.held_out, threads)
 
 
-@anywhere
+@remote_out
 def predictor_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
     """Fit a predictor for every seed of the pipeline on uniform labels, and say how good each is."""
     size = benchmark.space.size()

@@ -16,7 +16,7 @@ import torch
 
 from lissnas import artifacts
 from lissnas.artifacts.journal import TASKS, Journal
-from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import FULL_SPACE, Params, TrainingConfig, sized
@@ -41,7 +41,7 @@ OWN, OURS = "own", "ours"
 COEFFICIENTS = ("pearson", "spearman", "kendall")
 
 
-@anywhere
+@remote_out
 def ranking_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
     """Train a supernet on each space and seed, and rank with it; interrupted, it goes on where it was."""
     params = sized(params, benchmark.name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from lissnas import artifacts, spaces
-from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
@@ -25,7 +25,7 @@ from lissnas.stages.search import TOP
 from lissnas.stages.supernet import check_space
 
 
-@anywhere
+@remote_out
 def retrain_stage(
     params: Params,
     space_name: str,

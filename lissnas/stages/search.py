@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from lissnas import artifacts
-from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
@@ -26,7 +26,7 @@ def limits_of(params: Params) -> Limits:
     )
 
 
-@anywhere
+@remote_out
 def search_stage(
     params: Params,
     space: Space,

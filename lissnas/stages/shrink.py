@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Unpack
 
 from lissnas import artifacts
-from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.config import Params
 from lissnas.shrinkers.lissnas import shrink
@@ -19,7 +19,7 @@ STATE_FORMAT = 2
 """Of checkpoints: a state that another version left is not resumed, the shrink starts from scratch."""
 
 
-@anywhere
+@remote_out
 def shrink_stage(
     params: Params, source: Source, seed: int, out: Path, locality: Path | None = None, **how: Unpack[How]
 ) -> Outcome:

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from lissnas import artifacts
-from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.config import Params, TrainingConfig
 from lissnas.config.resolve import image_parameters, recipe_of
@@ -35,7 +35,7 @@ def check_space(space: Space) -> None:
         raise UnknownName("space with networks", space.name, names())
 
 
-@anywhere
+@remote_out
 def supernet_stage(
     params: Params, space: Space, members: Archs | None, seed: int, out: Path, **how: Unpack[How]
 ) -> Outcome:

@@ -91,7 +91,7 @@ def test_the_share_is_of_what_the_budget_buys(name: str, percent: int) -> None:
     space = ChoiceSpace("free", [3] * 6)
     oracle = CountedOracle(SyntheticOracle(space), space, 200)
     part = shrinkers.get(name)(space, oracle, 7, np.random.default_rng(0))
-    rows, values = oracle.asked()
+    rows, values = oracle.queried()
     assert part.size() == 200 * percent // 100
     assert oracle(part.members).min() >= np.sort(values[~part.contains(rows)])[-1]
 

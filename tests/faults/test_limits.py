@@ -153,13 +153,13 @@ def test_a_lock_whose_owner_is_dead_is_free(tmp_path: Path) -> None:
 def test_who_has_just_taken_a_lock_has_time_to_say_so(tmp_path: Path) -> None:
     lock, holder = filelock.FileLock(tmp_path / ".out.lock"), tmp_path / ".out.holder"
     with lock:
-        with pytest.raises(UserError, match="written by another process;"), artifacts.locked(tmp_path / "out"):
+        with pytest.raises(UserError, match=r"written by another process\."), artifacts.locked(tmp_path / "out"):
             pass
         holder.touch()
         timer = threading.Timer(0.3, holder.write_text, ["process 1 on there since then\n"])
         timer.start()
         with (
-            pytest.raises(UserError, match="written by process 1 on there since then;"),
+            pytest.raises(UserError, match=r"written by process 1 on there since then\."),
             artifacts.locked(tmp_path / "out"),
         ):
             pass
@@ -192,7 +192,7 @@ def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
 def test_who_is_told_to_begin_anew_goes_on_from_nothing(tmp_path: Path, force: bool, extends: bool) -> None:
     """But who extends a result does, where it was interrupted; in the end nothing is left."""
     out = tmp_path / "result"
-    kept = artifacts.kept_beside(out)
+    kept = artifacts.resume_folders(out)
     found: list[bool] = []
 
     def work() -> dict[str, bytes]:

@@ -329,7 +329,7 @@ def test_the_plain_command(home: Home, here: Here) -> None:
 
 @pytest.mark.faults
 def test_object_storage_away_and_refusing(home: Home, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "TRIES", 1)
+    monkeypatch.setattr(remote, "MAX_ATTEMPTS", 1)
     to_bucket = ("lissnas", "shrink", "--benchmark", "nas_bench_macro", *SMALL, "--out", "s3://bucket/shrunk")
 
     def try_it(endpoint: str) -> str:

@@ -169,7 +169,7 @@ def test_a_program_labels_any_space(tmp_path: Path) -> None:
     assert artifacts.read_json(tmp_path / "out/metrics.json")["failed"] == ["2|b"]
     assert (tmp_path / "calls").read_text().split() == ["2|a", "2|b", "2|c", "2|a", "2|b"]
     flow(*words, "--networks", "4")
-    labels = read_labels(tmp_path / "out/labels.csv", get_space("mine.yaml"), least=0)
+    labels = read_labels(tmp_path / "out/labels.csv", get_space("mine.yaml"), min_labels=0)
     assert labels.negated
     assert len(labels.values) > 3
     assert (tmp_path / "calls").read_text().split().count("2|a") == 2

@@ -250,7 +250,7 @@ def test_the_first_batch_and_few_labels(lissnas: Run) -> None:
     Path("labels.csv").write_bytes(Path("next.csv").read_bytes() + "".join(f"{row}\n" for row in few).encode())
     code, _, complaint = lissnas(*words, "--force")
     assert code == 2
-    assert "every network of nas_bench_macro is labelled, or was asked for (3,964 wait for a label)" in complaint
+    assert "every network of nas_bench_macro is labelled or requested (3,964 wait for a label)" in complaint
 
 
 def test_labels_in_parquet_and_by_arch(lissnas: Run) -> None:

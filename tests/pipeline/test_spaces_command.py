@@ -228,7 +228,7 @@ def test_one_that_dies_names_the_batch_and_is_asked_the_rest_later(folder: Path,
     (folder / "die").touch()
     done = lissnas(folder, *BY_COMMAND, "--out", "out")
     assert done.code == 1
-    assert "ended with code 1 on the batch of" in done.err
+    assert "exited with code 1 on the batch of" in done.err
     assert "the cluster is gone" in done.err
     assert not (folder / "out").exists()
     kept = (folder / "asked").read_text().split()

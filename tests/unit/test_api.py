@@ -1,4 +1,4 @@
-"""The public face: `import lissnas` and what it gives."""
+"""The public Python API of `import lissnas`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def result() -> lissnas.ShrinkResult:
     return lissnas.shrink(table.space, oracle=table, target_size=60, label_budget=80, seed=3, settings=SMALL, threads=1)
 
 
-def test_a_benchmark_shrinks(result: lissnas.ShrinkResult) -> None:
+def test_benchmark_is_shrunk(result: lissnas.ShrinkResult) -> None:
     assert result.space.name == "nas_bench_macro"
     assert result.subspace.size() == result.metrics["size"] == 60
     assert result.metrics["labels"] == 80
@@ -34,14 +34,14 @@ def test_a_benchmark_shrinks(result: lissnas.ShrinkResult) -> None:
     assert result.predictor.score(result.subspace.members).shape == (60,)
 
 
-def test_members_as_a_data_frame(result: lissnas.ShrinkResult) -> None:
+def test_members_are_returned_as_a_data_frame(result: lissnas.ShrinkResult) -> None:
     frame = result.to_pandas()
     assert list(frame.columns) == ["arch", "predicted", "distance", "seed"]
     assert frame["arch"].tolist() == result.space.format(result.subspace.members)
     assert frame["predicted"].is_monotonic_decreasing or len(frame) == 60
 
 
-def test_saved_and_loaded_it_is_the_same(result: lissnas.ShrinkResult, tmp_path: Path) -> None:
+def test_saved_result_is_loaded_unchanged(result: lissnas.ShrinkResult, tmp_path: Path) -> None:
     folder = result.save(tmp_path / "shrunk")
     again = lissnas.load_result(folder)
     assert again.metrics == result.metrics
@@ -50,13 +50,13 @@ def test_saved_and_loaded_it_is_the_same(result: lissnas.ShrinkResult, tmp_path:
     assert (again.predictor.score(again.subspace.members) == result.predictor.score(result.subspace.members)).all()
     copy = again.save(tmp_path / "copy")
     assert artifacts.verify(copy) == artifacts.verify(folder)
-    assert result.save(folder) == folder  # nothing is done
+    assert result.save(folder) == folder  # no file is written
     other = lissnas.shrink("nas_bench_macro", oracle=lissnas.benchmark("nas_bench_macro"), target_size=61, threads=1)
     with pytest.raises(UserError, match="target_size differ"):
         other.save(folder)
 
 
-def test_a_folder_of_another_kind_is_refused(tmp_path: Path) -> None:
+def test_folder_without_a_shrunk_space_is_refused(tmp_path: Path) -> None:
     artifacts.publish(tmp_path / "r", {"x.json": b"1"})
     with pytest.raises(UserError, match="holds no shrunk space"):
         lissnas.load_result(tmp_path / "r")
@@ -64,14 +64,14 @@ def test_a_folder_of_another_kind_is_refused(tmp_path: Path) -> None:
         lissnas.load_result(tmp_path)
 
 
-def test_a_damaged_result_is_found(result: lissnas.ShrinkResult, tmp_path: Path) -> None:
+def test_damaged_result_is_refused(result: lissnas.ShrinkResult, tmp_path: Path) -> None:
     folder = result.save(tmp_path / "shrunk")
     (folder / "iterations.parquet").write_bytes(b"")
     with pytest.raises(DamagedFile):
         lissnas.load_result(folder)
 
 
-def test_a_space_of_ones_own_from_a_file_a_frame_and_a_path(tmp_path: Path) -> None:
+def test_custom_space_with_labels_of_a_file_or_a_data_frame(tmp_path: Path) -> None:
     space, labels = EXAMPLE / "space.yaml", EXAMPLE / "labels.csv"
     by_path = lissnas.shrink(space, labels, target_size=100, settings=SMALL, threads=1)
     by_frame = lissnas.shrink(
@@ -79,12 +79,12 @@ def test_a_space_of_ones_own_from_a_file_a_frame_and_a_path(tmp_path: Path) -> N
     )
     assert by_path.metrics == by_frame.metrics
     assert (by_path.subspace.members == by_frame.subspace.members).all()
-    again = lissnas.load_result(by_path.save(tmp_path / "own"))  # its declaration is in the folder
+    again = lissnas.load_result(by_path.save(tmp_path / "own"))  # the folder contains its declaration
     assert again.space.format(again.subspace.members) == by_path.space.format(by_path.subspace.members)
     assert (again.predictor.score(again.subspace.members) == by_path.predictor.score(by_path.subspace.members)).all()
 
 
-def test_functions_over_names_and_over_rows_are_the_same_oracle() -> None:
+def test_functions_of_names_and_of_rows_give_the_same_result() -> None:
     def of_name(name: str) -> float:
         return float("nan") if name.startswith("11") else float(sum(map(int, name)))
 
@@ -95,11 +95,11 @@ def test_functions_over_names_and_over_rows_are_the_same_oracle() -> None:
     one = lissnas.shrink("nas_bench_macro", oracle=lissnas.by_name(of_name), **more)  # type: ignore[arg-type]
     two = lissnas.shrink("nas_bench_macro", oracle=lissnas.by_rows(of_rows), **more)  # type: ignore[arg-type]
     assert (one.subspace.members == two.subspace.members).all()
-    assert one.metrics["labels"] < 60  # failed ones are no labels
+    assert one.metrics["labels"] < 60  # failed trainings give no label
     assert of_rows(one.subspace.members[:10])[np.isfinite(of_rows(one.subspace.members[:10]))].mean() > 11
 
 
-def test_arguments_that_do_not_fit() -> None:
+def test_incompatible_arguments_are_refused() -> None:
     table = lissnas.benchmark("nas_bench_macro")
     with pytest.raises(UserError, match="by_name"):
         lissnas.shrink("nas_bench_macro", oracle=table.look_up)  # type: ignore[arg-type]
@@ -117,7 +117,7 @@ def test_arguments_that_do_not_fit() -> None:
         lissnas.shrink("nas_bench_macro", oracle=table, target_size=-1)
 
 
-def test_import_loads_nothing() -> None:
+def test_import_loads_no_submodule() -> None:
     code = (
         "import sys; before = set(sys.modules); import lissnas; new = set(sys.modules) - before\n"
         "import os; assert os.environ['OMP_WAIT_POLICY'] == 'PASSIVE'\n"
@@ -129,7 +129,7 @@ def test_import_loads_nothing() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env=env)
 
 
-def test_the_face_names_what_it_has() -> None:
+def test_all_public_names_exist() -> None:
     for name in lissnas.__all__:
         assert getattr(lissnas, name) is not None
         assert name in dir(lissnas)

@@ -1,4 +1,4 @@
-"""Ask and tell: what is asked for, what is kept, what is refused, and whether it helps."""
+"""Studies: suggestions, stored state, invalid input, and the gain over uniform labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lissnas.oracles.label_table import Labels
 from lissnas.shrinkers.problem import Problem
 from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.spaces.declared import parse_space
-from lissnas.study import INFORMATIVE, LIKELY_BEST, UNIFORM, Batch, Study, no_labels, shrunk_by, suggest
+from lissnas.study import INFORMATIVE, LIKELY_BEST, UNIFORM, Batch, Study, no_labels, shrink_by_labels, suggest
 
 MACRO = benchmarks.get("nas_bench_macro")
 SMALL = parse_space(
@@ -40,7 +40,7 @@ equivalent:
 """,
     "space.yaml",
 )
-"""40 networks, without costs, and less is better."""
+"""40 networks without costs; the metric is minimized."""
 
 
 def labelled(space: Space, rows: Archs, values: FloatArray) -> Labels:
@@ -63,14 +63,14 @@ def first() -> Labels:
     return labelled(MACRO.space, rows, MACRO(rows))
 
 
-# -- what is suggested -------------------------------------------------------------------------------
-def test_few_labels_ask_for_uniform_ones(quick: Params) -> None:
+# -- suggestions -------------------------------------------------------------------------------------
+def test_few_labels_give_uniform_suggestions(quick: Params) -> None:
     space = MACRO.space
-    quick = quick.model_copy(update={"benchmarks": {}})  # or it has a budget of 300
+    quick = quick.model_copy(update={"benchmarks": {}})  # else the budget is 300
     rows = space.sample_distinct(39, stream(1, "few"))
     few = labelled(space, rows, MACRO(rows))
     assert set(suggest(space, None, 10, quick).kinds) == {UNIFORM}
-    assert set(suggest(space, few, 1_000, quick).kinds) == {UNIFORM}  # two fifths of what there will be
+    assert set(suggest(space, few, 1_000, quick).kinds) == {UNIFORM}  # uniform share: two fifths of all labels
     assert UNIFORM not in suggest(space, few, 30, quick).kinds
     nineteen = labelled(space, rows[:19], MACRO(rows[:19]))
     assert set(suggest(space, nineteen, 1, quick).kinds) == {UNIFORM}
@@ -78,7 +78,7 @@ def test_few_labels_ask_for_uniform_ones(quick: Params) -> None:
     assert set(suggest(space, same, 5, quick).kinds) == {UNIFORM}
 
 
-def test_a_budget_says_how_many_are_uniform(make_params: Callable[..., Params], first: Labels) -> None:
+def test_label_budget_sets_the_uniform_share(make_params: Callable[..., Params], first: Labels) -> None:
     space = spaces.get("transnas_micro")
     table = benchmarks.get("transnas_micro/jigsaw")
     rows = space.sample_distinct(60, stream(0, "first"))
@@ -88,7 +88,7 @@ def test_a_budget_says_how_many_are_uniform(make_params: Callable[..., Params], 
         assert (set(batch.kinds) == {UNIFORM}) == uniform
 
 
-def test_a_mix_of_new_networks_from_the_shrunk_space(make_params: Callable[..., Params], first: Labels) -> None:
+def test_batch_mixes_new_networks_of_the_shrunk_space(make_params: Callable[..., Params], first: Labels) -> None:
     space, params = MACRO.space, make_params(shrink__labels=60)
     batch = suggest(space, first, 50, params)
     keys = space.key(batch.archs)
@@ -97,16 +97,16 @@ def test_a_mix_of_new_networks_from_the_shrunk_space(make_params: Callable[..., 
     assert batch.names == space.format(batch.archs)
     assert [batch.kinds.count(kind) for kind in (LIKELY_BEST, INFORMATIVE, UNIFORM)] == [10, 40, 0]
     assert batch.describe() == "50 networks: 10 likely best, 40 informative"
-    result = shrunk_by(space, first, params, 0)
+    result = shrink_by_labels(space, first, params, 0)
     kinds = np.array(batch.kinds)
     inside = result.subspace.contains(batch.archs)
     assert inside[kinds == LIKELY_BEST].all()
-    assert 10 < inside[kinds == INFORMATIVE].sum() < 35  # twice as wide a space, the labelled ones left out
+    assert 10 < inside[kinds == INFORMATIVE].sum() < 35  # from a space twice as large, without labelled networks
     assert result.state.predictor is not None
     scores = result.state.predictor.score(batch.archs)
     assert scores[kinds == LIKELY_BEST].mean() > scores[kinds == INFORMATIVE].mean()
     assert MACRO(batch.archs).mean() > MACRO.values.mean() + 0.5 * MACRO.values.std()
-    # Spread: as many strata as random members of the same space fill.
+    # Stratified: at least as many strata as random members of the same space.
     assert result.state.strata is not None
     filled = len(np.unique(result.state.strata.of_each(space, batch.archs)))
     sampled = [result.subspace.sample(50, np.random.default_rng(i)) for i in range(9)]
@@ -114,7 +114,7 @@ def test_a_mix_of_new_networks_from_the_shrunk_space(make_params: Callable[..., 
     assert filled >= np.median(usual)
 
 
-def test_suggestions_are_a_function_of_labels_and_seed(quick: Params, first: Labels) -> None:
+def test_suggestions_depend_only_on_labels_and_seed(quick: Params, first: Labels) -> None:
     space = MACRO.space
     quick = quick.model_copy(update={"benchmarks": {}})
     a, b = (suggest(space, first, 20, quick, seed=3, threads=t) for t in (1, 2))
@@ -125,7 +125,7 @@ def test_suggestions_are_a_function_of_labels_and_seed(quick: Params, first: Lab
     assert len(others) == 3
 
 
-def test_one_by_one_is_the_same_mix(quick: Params, tmp_path: Path) -> None:
+def test_batches_of_one_give_the_same_mix(quick: Params, tmp_path: Path) -> None:
     study = Study.open(tmp_path / "s", MACRO.space, params=quick.model_copy(update={"benchmarks": {}}))
     rows = MACRO.space.sample_distinct(60, stream(0, "first"))
     study.tell(rows, MACRO(rows))
@@ -134,20 +134,19 @@ def test_one_by_one_is_the_same_mix(quick: Params, tmp_path: Path) -> None:
     assert len(set(study.pending)) == 20
 
 
-# -- what is kept ------------------------------------------------------------------------------------
-def test_ask_tell_until_nothing_is_left(quick: Params, tmp_path: Path) -> None:
-    """Forty networks, in sixes: none twice, in the end none, and the best is the true one."""
+# -- stored state ------------------------------------------------------------------------------------
+def test_ask_and_tell_until_all_networks_are_labelled(quick: Params, tmp_path: Path) -> None:
     study = Study.open(tmp_path / "s", SMALL, params=quick)
-    asked: list[str] = []
+    requested: list[str] = []
     with pytest.raises(UserError, match="no network of small has a value yet"):
         study.best  # noqa: B018
     with pytest.raises(UserError, match="0 networks of small have a label, at least 20 are needed"):
         study.shrunk()
-    while len(asked) < SMALL.size():
+    while len(requested) < SMALL.size():
         batch = study.ask(6)
         assert study.pending == sorted(batch.names, key=study.pending.index)
-        assert not set(batch.names) & set(asked)
-        asked += batch.names
+        assert not set(batch.names) & set(requested)
+        requested += batch.names
         study.tell(batch.names, ms(batch.names))
         assert study.pending == []
     assert len(batch) == 4
@@ -161,36 +160,36 @@ def test_ask_tell_until_nothing_is_left(quick: Params, tmp_path: Path) -> None:
     assert best.contains(SMALL.parse(["1|1|1"])).all()
 
 
-def test_all_that_is_left_waits(quick: Params, tmp_path: Path) -> None:
+def test_ask_is_refused_while_the_remaining_networks_are_pending(quick: Params, tmp_path: Path) -> None:
     study = Study.open(tmp_path / "s", SMALL, params=quick)
     batch = study.ask(100)
     assert len(batch) == 40
     study.tell(batch.names[:3], [1.0, 2.0, np.nan])
-    with pytest.raises(UserError, match=r"or was asked for \(37 wait for a label, 1 failed\)"):
+    with pytest.raises(UserError, match=r"or requested \(37 wait for a label, 1 failed\)"):
         study.ask(1)
     header, *lines = study.path.read_text().splitlines()
     study.path.write_text("\n".join([header, *(line for line in lines if line.endswith(("ok", "failed")))]) + "\n")
     assert sorted(study.ask(100).names) == sorted(batch.names[3:])
 
 
-def test_opened_again_it_goes_on(quick: Params, tmp_path: Path) -> None:
-    def twice(folder: Path, again: bool) -> list[list[str]]:
+def test_reopened_study_resumes(quick: Params, tmp_path: Path) -> None:
+    def run(folder: Path, reopen: bool) -> list[list[str]]:
         names = []
         study = Study.open(folder, MACRO.space, 5, quick)
         for n in (30, 7, 5):
-            study = Study.open(folder, MACRO.space, 5, quick) if again else study
+            study = Study.open(folder, MACRO.space, 5, quick) if reopen else study
             batch = study.ask(n)
             names.append(batch.names)
-            study = Study.open(folder, MACRO.space, 5, quick) if again else study
+            study = Study.open(folder, MACRO.space, 5, quick) if reopen else study
             study.tell(batch.archs[2:], MACRO(batch.archs[2:]))
         assert study.pending == [name for part in names for name in part[:2]]
         return names
 
-    assert twice(tmp_path / "a", False) == twice(tmp_path / "b", True)
+    assert run(tmp_path / "a", False) == run(tmp_path / "b", True)
     assert (tmp_path / "a" / "labels.csv").read_bytes() == (tmp_path / "b" / "labels.csv").read_bytes()
 
 
-def test_the_order_of_rows_changes_nothing(quick: Params, tmp_path: Path) -> None:
+def test_order_of_rows_does_not_change_suggestions(quick: Params, tmp_path: Path) -> None:
     study = Study.open(tmp_path / "a", MACRO.space, params=quick.model_copy(update={"benchmarks": {}}))
     rows = MACRO.space.sample_distinct(40, stream(0, "first"))
     study.tell(rows, MACRO(rows))
@@ -211,7 +210,7 @@ from lissnas.study import Study
 study = Study.open(Path("s"), spaces.get("nas_bench_macro"))
 batch = study.ask(3)
 print(*batch.names, flush=True)
-if sys.argv[1] == "writing":  # the new file is whole, and is not there yet
+if sys.argv[1] == "writing":  # the new file is complete but not renamed yet
     os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     study.tell(batch.names, [1.0, 2.0, 3.0])
 os.kill(os.getpid(), signal.SIGKILL)
@@ -219,7 +218,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("when", ["between", "writing"])
-def test_killed_between_ask_and_tell(tmp_path: Path, when: str) -> None:
+def test_study_killed_after_ask_resumes(tmp_path: Path, when: str) -> None:
     command = [sys.executable, "-c", KILLED, when]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ}, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -232,8 +231,8 @@ def test_killed_between_ask_and_tell(tmp_path: Path, when: str) -> None:
     assert study.best == (names[2], 3.0)
 
 
-def test_what_a_user_has_in_the_file_stays(quick: Params, tmp_path: Path) -> None:
-    """Columns of their own, their order, a row that waits, and whatever form a network comes in."""
+def test_user_columns_and_rows_are_preserved(quick: Params, tmp_path: Path) -> None:
+    """Extra columns, the order of columns, a pending row, and equivalent forms of a network."""
     (tmp_path / "labels.csv").write_text('note,c,ms,a,b\n"mine, yes",1,7.50,2,1\n,4,,4,3\n')
     study = Study.open(tmp_path, SMALL, params=quick)
     assert study.best == ("1|2|1", 7.5)
@@ -249,8 +248,8 @@ def test_what_a_user_has_in_the_file_stays(quick: Params, tmp_path: Path) -> Non
     assert study.pending == batch.names[1:]
 
 
-# -- what is told ------------------------------------------------------------------------------------
-def test_failures_and_repeats(quick: Params, tmp_path: Path) -> None:
+# -- tell --------------------------------------------------------------------------------------------
+def test_failures_are_excluded_and_repeats_averaged(quick: Params, tmp_path: Path) -> None:
     study = Study.open(tmp_path, SMALL, params=quick)
     a, b, c = study.ask(3).names
     study.tell([a, a, b], [1.0, 4.0, float("nan")])
@@ -259,27 +258,29 @@ def test_failures_and_repeats(quick: Params, tmp_path: Path) -> None:
     assert not {a, b, c} & set(study.ask(37).names)
     study.tell([b], [0.5])  # a second training worked
     assert study.best == (b, 0.5)
-    with pytest.raises(UserError, match="is told to have failed, and to have a value as well"):
+    with pytest.raises(UserError, match="has both a value and NaN"):
         study.tell([a], [np.nan])
 
 
 @pytest.mark.parametrize(
     ("archs", "values", "part"),
     [
-        (["1|1|1"], [1.0, 2.0], r"expected 1, one a network, found an array of shape \(2,\)"),
-        (["1|1|1", "2|1|1"], [[1.0, 2.0]], r"expected 2, one a network"),
+        (["1|1|1"], [1.0, 2.0], r"expected 1, one per network, got an array of shape \(2,\)"),
+        (["1|1|1", "2|1|1"], [[1.0, 2.0]], r"expected 2, one per network"),
         (["1|1|1"], [np.inf], "inf for 1|1|1 is not finite"),
         (["1|1|2", "1|1|9"], [1.0, 2.0], r"row 1 \(counted from 0\): unknown choice of c '9'"),
         (["1|1"], [1.0], "expected 3 choices"),
         ("1|1|1", [1.0] * 5, "expected a list of names"),
         ([1, 1, 1], [1.0], "expected a list of names"),
-        (np.zeros((1, 3)), [1.0], "found one of float64"),
+        (np.zeros((1, 3)), [1.0], "got one of float64"),
         (np.full((1, 3), 9, np.int8), [1.0], "out of range"),
         (np.zeros((1, 2), np.int8), [1.0], "expected a matrix of shape"),
-        (["1|2|1", "2|1|1"], [1.0, np.nan], "failed, and to have a value"),
+        (["1|2|1", "2|1|1"], [1.0, np.nan], "has both a value and NaN"),
     ],
 )
-def test_what_cannot_be_told(tmp_path: Path, quick: Params, archs: Archs, values: list[float], part: str) -> None:
+def test_tell_refuses_invalid_input(
+    tmp_path: Path, quick: Params, archs: Archs, values: list[float], part: str
+) -> None:
     study = Study.open(tmp_path, SMALL, params=quick)
     study.ask(2)
     before = study.path.read_bytes()
@@ -289,8 +290,8 @@ def test_what_cannot_be_told(tmp_path: Path, quick: Params, archs: Archs, values
     assert study.path.read_bytes() == before
 
 
-def test_other_mistakes(tmp_path: Path, quick: Params) -> None:
-    with pytest.raises(UserError, match="at least one network, found 0"):
+def test_invalid_arguments_are_refused(tmp_path: Path, quick: Params) -> None:
+    with pytest.raises(UserError, match="at least one network, got 0"):
         Study.open(tmp_path, SMALL, params=quick).ask(0)
     with pytest.raises(UserError, match="seed: -1 is not in 0"):
         Study.open(tmp_path, SMALL, -1, quick).ask(1)
@@ -307,23 +308,23 @@ Round: TypeAlias = tuple[int, int, bool]
 
 @settings(max_examples=15)
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 5), st.booleans()), min_size=1, max_size=8))
-def test_nothing_is_ever_asked_for_twice(
+def test_no_network_is_suggested_twice(
     tmp_path_factory: pytest.TempPathFactory, quick: Params, rounds: list[Round]
 ) -> None:
     folder = tmp_path_factory.mktemp("s")
-    asked: set[str] = set()
-    told = 0
+    requested: set[str] = set()
+    n_told = 0
     for n, tell, fails in rounds:
         study = Study.open(folder, SMALL, params=quick)
-        names = study.ask(min(n, 40 - len(asked))).names if len(asked) < 40 else []
-        assert not asked & {*names}
-        asked |= {*names}
+        names = study.ask(min(n, 40 - len(requested))).names if len(requested) < 40 else []
+        assert not requested & {*names}
+        requested |= {*names}
         study.tell(names[:tell], [np.nan] * len(names[:tell]) if fails else ms(names[:tell]))
-        told += len(names[:tell])
-        assert len(study.pending) == len(asked) - told
+        n_told += len(names[:tell])
+        assert len(study.pending) == len(requested) - n_told
 
 
-# -- whether it helps --------------------------------------------------------------------------------
+# -- gain over uniform -------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("name", "target"),
     [("nas_bench_macro", 450), pytest.param("transnas/class_scene", 1000, marks=pytest.mark.slow)],
@@ -331,10 +332,10 @@ def test_nothing_is_ever_asked_for_twice(
 def test_three_rounds_beat_uniform_labels(
     make_params: Callable[..., Params], tmp_path: Path, name: str, target: int
 ) -> None:
-    """At an equal number of labels and an equal size: the mean of the shrunk space, and the best that was found.
+    """Compare, for equal labels and size, the mean of the shrunk space and the best labelled network.
 
-    The means of 150 labels are equal but for noise (ten seeds: -.001 and .002 standard deviations of the full
-    space; .004 on NAS-Bench-101): hence the slack. The best network that was trained is better each time.
+    The means of 150 labels differ only by noise (ten seeds: -.001 and .002 standard deviations of the full
+    space; .004 on NAS-Bench-101), hence the tolerance. The best labelled network is better for each seed.
     """
     table = benchmarks.get(name)
     params = make_params(shrink__target_size=target).model_copy(update={"benchmarks": {}})
@@ -345,7 +346,7 @@ def test_three_rounds_beat_uniform_labels(
             batch = study.ask(50)
             study.tell(batch.archs, table(batch.archs))
         rows = table.space.sample_distinct(150, stream(seed, "uniform"))
-        uniform = shrunk_by(table.space, labelled(table.space, rows, table(rows)), params, seed).subspace
+        uniform = shrink_by_labels(table.space, labelled(table.space, rows, table(rows)), params, seed).subspace
         gains.append((mean(table, study.shrunk().members) - mean(table, uniform.members)) / table.values.std())
         bests.append(study.best[1] - table(rows).max())
     assert np.mean(gains) > -0.015
@@ -357,19 +358,19 @@ def mean(table: Benchmark, archs: Archs) -> float:
     return float(table(archs).mean())
 
 
-def test_batches_and_labels_of_nothing() -> None:
+def test_empty_batch_and_labels() -> None:
     batch = Batch(np.empty((0, 3), np.int8), [], [])
     assert (len(batch), len(no_labels(SMALL).values), no_labels(SMALL).metric) == (0, 0, "ms")
 
 
-def test_suggestions_for_a_huge_space_do_not_shrink_it_to_its_own_target(
+def test_suggestions_for_a_huge_space_use_a_smaller_target(
     make_params: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A target of a million, or a union of balls, would take minutes for a choice of 50."""
-    asked: list[int | None] = []
+    """A target of a million, or a union of balls, would take minutes for 50 suggestions."""
+    targets: list[int | None] = []
 
     def stop(problem: Problem) -> None:
-        asked.append(problem.params.target_size)
+        targets.append(problem.params.target_size)
         raise LookupError
 
     monkeypatch.setattr(study, "shrink", stop)
@@ -378,15 +379,15 @@ def test_suggestions_for_a_huge_space_do_not_shrink_it_to_its_own_target(
         rows = space.sample_distinct(150, np.random.default_rng(0))
         with pytest.raises(LookupError):
             suggest(space, labelled(space, rows, rows.sum(axis=1).astype(np.float64)), 10, make_params())
-    assert asked == [study.MOST, study.MOST, 450]
+    assert targets == [study.MAX_SUGGEST_SIZE, study.MAX_SUGGEST_SIZE, 450]
 
 
 @pytest.mark.parametrize("metric", ["arch", "status", "a"])
-def test_a_metric_that_is_another_column_is_refused(tmp_path: Path, metric: str) -> None:
+def test_metric_with_a_reserved_name_is_refused(tmp_path: Path, metric: str) -> None:
     space = parse_space(
         "name: s\nmetric: {name: m, direction: maximize}\npositions:\n  - {name: a, choices: [1, 2]}\n", "s.yaml"
     )
-    with pytest.raises(UserError, match=f"metric: '{metric}' is a column of its own"):
+    with pytest.raises(UserError, match=f"metric: '{metric}' is a reserved column"):
         Study.open(tmp_path, space, metric=metric)
-    with pytest.raises(UserError, match=f"metric: '{metric}' is a column of its own"):
+    with pytest.raises(UserError, match=f"metric: '{metric}' is a reserved column"):
         no_labels(space, metric)

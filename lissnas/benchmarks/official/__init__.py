@@ -1,4 +1,4 @@
-"""Official benchmark files: read as they are published, imported once, then selected by metric."""
+"""Official benchmark files: read in their published formats, imported once, then selected by metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Official files on disk: how a broken one is reported, and which bytes it consists of."""
+"""Official files on disk: errors for unreadable files, and digests."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ CHUNK = 1 << 20
 
 
 class UnreadableFile(LissnasError):
-    """An official file that isn't what its format says; `where` is a byte offset or an entry in it."""
+    """An official file that violates its format; `location` is a byte offset or an entry in it."""
 
-    def __init__(self, path: Path | str, where: str, reason: str) -> None:
-        super().__init__(f"{path}: {where}: {reason}. `lissnas data list` says where to get a sound one.")
+    def __init__(self, path: Path | str, location: str, reason: str) -> None:
+        super().__init__(f"{path}: {location}: {reason}. `lissnas data list` shows where to download the file.")
 
 
 @dataclass(frozen=True)
 class Digests:
-    """What identifies a file: hexadecimal digests, and its size in bytes."""
+    """The hexadecimal digests of a file and its size in bytes."""
 
     sha256: str
     md5: str
@@ -28,7 +28,7 @@ class Digests:
 
 
 def digests(path: Path) -> Digests:
-    """Return the digests of a file, or of a folder's files (names and contents, in the order of names)."""
+    """Return the digests of a file, or of a folder's files (names and contents, sorted by name)."""
     if path.is_dir():
         return _of_folder(path)
     if not path.is_file():
@@ -43,7 +43,7 @@ def digests(path: Path) -> Digests:
 
 
 def inside(folder: Path) -> list[Path]:
-    """Return the files of a folder and its folders; links that lead out of it are passed over."""
+    """Return the files of a folder, recursively; links that lead out of it are skipped."""
     root = folder.resolve()
     return sorted(p for p in folder.rglob("*") if p.is_file() and p.resolve().is_relative_to(root))
 
@@ -51,7 +51,7 @@ def inside(folder: Path) -> list[Path]:
 def _of_folder(folder: Path) -> Digests:
     sha, size = hashlib.sha256(), 0
     for path in inside(folder):
-        own = digests(path)
-        sha.update(f"{path.relative_to(folder).as_posix()} {own.sha256}\n".encode())
-        size += own.size
+        found = digests(path)
+        sha.update(f"{path.relative_to(folder).as_posix()} {found.sha256}\n".encode())
+        size += found.size
     return Digests(sha.hexdigest(), "", size)

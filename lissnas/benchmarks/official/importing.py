@@ -1,4 +1,4 @@
-"""From an official file to the files of an import."""
+"""Conversion of official files to the files of an import."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ TABLES: Mapping[str, Callable[[Path], list[MetricTable]]] = {
     "transnas": transnas.read,
 }
 KINDS = (*TABLES, "nasbench301")
-"""The benchmarks whose official files are read."""
+"""The benchmarks whose official files can be imported."""
 
 
 def parameters(kind: str, found: Digests) -> dict[str, Any]:
-    """Return what an import is a function of; raises UserError for an unknown benchmark."""
+    """Return everything that an import depends on; raises UserError for an unknown benchmark."""
     layout.check_kind(kind, KINDS)
     return {"benchmark": kind, "format": layout.FORMAT, "source_sha256": found.sha256}
 
 
 def convert(kind: str, path: Path, found: Digests) -> dict[str, bytes]:
-    """Return the files that an official file turns into, once it has been held against its checksum.
+    """Verify the checksum of an official file and return the files of its import.
 
     Raises DamagedFile, UnreadableFile or NotPlainData.
     """
-    said: dict[str, Any] = {
+    about: dict[str, Any] = {
         **parameters(kind, found),
         "source": path.name,
         "bytes": found.size,
         "checked": verify_published(kind, path, found),
     }
     if kind == "nasbench301":
-        files, of_models = nasbench301.read(path)
-        said |= of_models
+        files, about_models = nasbench301.read(path)
+        about |= about_models
     else:
         tables = TABLES[kind](path)
         files = {f"{table.benchmark}.parquet": table.parquet() for table in tables}
-        said["tables"] = {table.benchmark: table.about() for table in tables}
-    return {**files, layout.ABOUT: artifacts.to_json(said)}
+        about["tables"] = {table.benchmark: table.about() for table in tables}
+    return {**files, layout.ABOUT: artifacts.to_json(about)}

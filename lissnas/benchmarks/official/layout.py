@@ -1,8 +1,8 @@
-"""Where imported benchmarks live, and what their files say (docs/how_to/official_data.md).
+"""Location and file layout of imported benchmarks (docs/how_to/official_data.md).
 
-A benchmark has a folder of its own with a manifest; each of its tables is a parquet file with a row
-an architecture: `arch`, its notation, and a column a metric, `<split>[.<metric>]/run<k>/<epochs>`.
-A value that the official file lacks is NaN. Means and maxima are made from the runs when asked for.
+Each benchmark has a folder with a manifest; each of its tables is a parquet file with one row per
+architecture: `arch`, its notation, and one column per metric, `<split>[.<metric>]/run<k>/<epochs>`.
+Missing values are NaN. Means and maxima are computed from the runs on selection.
 """
 
 from __future__ import annotations
@@ -21,40 +21,42 @@ from lissnas.benchmarks.official.files import UnreadableFile
 from lissnas.core.errors import InvalidArchitecture, UserError
 from lissnas.spaces import FloatArray, IntArray, get
 
-SPARSEST, SMALL = 100, 1_000_000
-"""Cells of a table for each result in it, where it is no small one."""
+MAX_CELLS_PER_RESULT = 100
+"""Maximum ratio of a table's cells to its results, beyond `MIN_CELLS`."""
+MIN_CELLS = 1_000_000
+"""Cells that any table may have."""
 FORMAT = 1
-"""Version of this layout; a change of it means importing again."""
+"""Version of this layout; changing it requires importing again."""
 ABOUT = "metrics.json"
-"""The file that says what was imported, from which file, and what it has."""
+"""The file that describes an import: its source file and its tables or models."""
 
 
 def data_root() -> Path:
-    """Return the folder of imported data: $LISSNAS_DATA, else where the system keeps a user's data."""
+    """Return the folder of imported data: $LISSNAS_DATA, by default the system's folder for user data."""
     if given := os.environ.get("LISSNAS_DATA"):
         return Path(given).expanduser()
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "lissnas"
-    variable, usual = (
+    variable, default = (
         ("LOCALAPPDATA", "AppData/Local") if sys.platform == "win32" else ("XDG_DATA_HOME", ".local/share")
     )
-    return Path(os.environ.get(variable) or Path.home() / usual) / "lissnas"
+    return Path(os.environ.get(variable) or Path.home() / default) / "lissnas"
 
 
 @dataclass(frozen=True)
 class MetricTable:
-    """What an official file says of one benchmark: notations, and columns of one value each."""
+    """One benchmark in an official file: architecture notations and one column per metric, run and length."""
 
     benchmark: str
     archs: Sequence[str]
     columns: Mapping[str, FloatArray]
 
     def parquet(self) -> bytes:
-        """Return the table's file."""
+        """Return the table as a parquet file."""
         return artifacts.to_parquet({"arch": list(self.archs), **self.columns})
 
     def about(self) -> dict[str, object]:
-        """Return what is said of the table: networks, and each metric's splits, runs and epochs."""
+        """Return the number of networks, and the runs and epochs of each metric."""
         return {"networks": len(self.archs), "metrics": metrics_of(self.columns)}
 
 
@@ -70,14 +72,14 @@ def metrics_of(columns: Iterable[str]) -> dict[str, dict[str, list[int]]]:
 
 
 def describe(metrics: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
-    """Return in words what `metrics_of` found, one `;` between metrics with different runs or epochs."""
-    alike: dict[str, list[str]] = {}
-    # The headline metric before the others, validation before test.
+    """Return the result of `metrics_of` as text, metrics of equal runs and epochs grouped, groups joined by `;`."""
+    groups: dict[str, list[str]] = {}
+    # The headline metric comes first, validation before test.
     for head in sorted(metrics, key=lambda h: (h.partition(".")[2], h.startswith("test"))):
-        have = metrics[head]
-        runs = f"run1 to run{max(have['runs'])}" if len(have["runs"]) > 1 else "run1"
-        alike.setdefault(f"mean, max, {runs} / {_spans(have['epochs'])} epochs", []).append(head)
-    return "; ".join(f"{', '.join(heads)} / {rest}" for rest, heads in alike.items())
+        entry = metrics[head]
+        runs = f"run1 to run{max(entry['runs'])}" if len(entry["runs"]) > 1 else "run1"
+        groups.setdefault(f"mean, max, {runs} / {_spans(entry['epochs'])} epochs", []).append(head)
+    return "; ".join(f"{', '.join(heads)} / {rest}" for rest, heads in groups.items())
 
 
 def _spans(numbers: Sequence[int]) -> str:
@@ -87,14 +89,14 @@ def _spans(numbers: Sequence[int]) -> str:
 
 
 class Results:
-    """Single results of trainings in the order in which they stand: whose, after how many epochs, and the value."""
+    """Single training results in file order: architecture number, epochs and value."""
 
     def __init__(self) -> None:
-        self.whose, self.epochs, self.values = array("q"), array("q"), array("d")
+        self.numbers, self.epochs, self.values = array("q"), array("q"), array("d")
 
-    def add(self, whose: int, epochs: int, value: float) -> None:
-        """Append a result of the architecture of that number."""
-        self.whose.append(whose)
+    def add(self, number: int, epochs: int, value: float) -> None:
+        """Append a result of architecture `number`."""
+        self.numbers.append(number)
         self.epochs.append(epochs)
         self.values.append(value)
 
@@ -103,35 +105,35 @@ def tables_of(
     path: Path,
     space_name: str,
     names: Sequence[str],
-    where: Callable[[int], str],
+    location: Callable[[int], str],
     results: Mapping[tuple[str, str], Results],
 ) -> list[MetricTable]:
-    """Return a table a benchmark, from results by benchmark and `<split>[.<metric>]`.
+    """Return one table per benchmark, from results by benchmark and `<split>[.<metric>]`.
 
-    Architectures that are one network share a row; the trainings of each are runs of it. Raises UnreadableFile
-    for a name that is none, `where` it stands, and for results that leave a table next to empty.
+    Equivalent architectures share a row, and their trainings are its runs. Raises UnreadableFile for an invalid
+    name, with its `location(i)`, and for results that give an almost empty table.
     """
     space = get(space_name)
     try:
         rows = space.parse(names)
     except InvalidArchitecture as error:
-        raise UnreadableFile(path, where(error.row), error.reason) from None
+        raise UnreadableFile(path, location(error.row), error.reason) from None
     _, first, network = np.unique(space.key(rows), return_index=True, return_inverse=True)
     archs = space.format(rows[first])
     columns: dict[str, dict[str, FloatArray]] = {}
     for (benchmark, head), found in results.items():
-        own = columns.setdefault(benchmark, {})
+        table = columns.setdefault(benchmark, {})
         try:
-            own |= _run_columns(head, network[np.asarray(found.whose)], found, len(first))
+            table |= _run_columns(head, network[np.asarray(found.numbers)], found, len(first))
         except ValueError as error:
             raise UnreadableFile(path, f"{benchmark} {head}", str(error)) from None
-    return [MetricTable(benchmark, archs, own) for benchmark, own in columns.items() if own]
+    return [MetricTable(benchmark, archs, table) for benchmark, table in columns.items() if table]
 
 
 def _run_columns(head: str, row: IntArray, found: Results, n: int) -> dict[str, FloatArray]:
-    """Return columns of `n` rows; results of the same row and epochs are its first, second, ... run.
+    """Return columns of `n` rows; results of the same row and epochs are its runs 1, 2, ...
 
-    Raises ValueError where the columns would be next to empty: then few results could fill any memory.
+    Raises ValueError for almost empty columns, with which few results could fill any memory.
     """
     epochs, values = np.asarray(found.epochs), np.asarray(found.values)
     order = np.lexsort((row, epochs))
@@ -142,11 +144,11 @@ def _run_columns(head: str, row: IntArray, found: Results, n: int) -> dict[str, 
     run = np.arange(len(r)) - first + 1
     lengths = np.unique(e)
     runs = [int(run[e == length].max()) for length in lengths]
-    if n * sum(runs) > SPARSEST * len(r) + SMALL:
-        raise ValueError(f"{len(r):,} results would be a table of {n * sum(runs):,} cells")
+    if n * sum(runs) > MAX_CELLS_PER_RESULT * len(r) + MIN_CELLS:
+        raise ValueError(f"{len(r):,} results would need a table of {n * sum(runs):,} cells")
     columns = {}
-    for length, most in zip(lengths, runs, strict=True):
-        for k in range(1, most + 1):
+    for length, n_runs in zip(lengths, runs, strict=True):
+        for k in range(1, n_runs + 1):
             at = (e == length) & (run == k)
             column = np.full(n, np.nan)
             column[r[at]] = v[at]

@@ -1,8 +1,8 @@
-"""NAS-Bench-101's `.tfrecord` files, read without TensorFlow.
+"""Reader of NAS-Bench-101's `.tfrecord` files, without TensorFlow.
 
-A record is a JSON row `[hash, epochs, adjacency, operations, metrics]`: a training of a cell. The
+A record is one training of a cell, a JSON row `[hash, epochs, adjacency, operations, metrics]`. The
 adjacency is n*n digits row by row, operations are joined by commas, metrics are a protocol buffer in
-base64 (model_metrics.proto of github.com/google-research/nasbench). A cell has a record a run.
+base64 (model_metrics.proto of github.com/google-research/nasbench). A cell has one record per run.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ from lissnas.core.errors import first_line, short
 from lissnas.spaces.cell_notation import V
 
 OFFICIAL_OPS = {"conv3x3-bn-relu": "0", "conv1x1-bn-relu": "1", "maxpool3x3": "2"}
-"""The digits of the operations in the notation of the space."""
+"""The operations' digits in the space's notation."""
 FINAL = 2
-"""The evaluation that counts: after none, half, all of the training."""
-VALIDATION, TEST = 4, 5
-"""Numbers of the accuracies' fields in an evaluation."""
+"""Index of the evaluation used: 0 before, 1 halfway through, 2 after the training."""
+VALIDATION = 4
+"""The field number of the validation accuracy in an evaluation."""
+TEST = 5
+"""The field number of the test accuracy in an evaluation."""
 
 
 def read(path: Path) -> list[MetricTable]:
     """Return the table of a `.tfrecord` file; raises UnreadableFile.
 
-    Isomorphic cells are one network: each of their trainings is a run of it.
+    The trainings of isomorphic cells are runs of one network.
     """
     numbers: dict[tuple[str, str], int] = {}
     names: list[str] = []
@@ -56,7 +58,7 @@ def read(path: Path) -> list[MetricTable]:
 
 
 def _row(data: bytes) -> tuple[int, tuple[str, str], dict[int, float]]:
-    """Return epochs, cell (adjacency and operations as written) and accuracies of a record."""
+    """Return epochs, cell (adjacency and operations as in the file) and accuracies of a record."""
     row = json.loads(data)
     if not isinstance(row, list) or [type(x) for x in row] != [str, int, str, str, str]:
         raise ValueError("expected a JSON row of hash, epochs, adjacency, operations and metrics")
@@ -67,7 +69,7 @@ def _row(data: bytes) -> tuple[int, tuple[str, str], dict[int, float]]:
 
 
 def _accuracies(message: bytes) -> dict[int, float]:
-    """Return validation and test accuracy, 0 to 1, after the whole of the training."""
+    """Return validation and test accuracy, 0 to 1, after the complete training."""
     evaluations = [v for n, kind, v in protobuf.fields(message) if n == 1 and kind == protobuf.BYTES]
     if len(evaluations) <= FINAL:
         raise ValueError(f"metrics of {len(evaluations)} evaluations, expected {FINAL + 1}")

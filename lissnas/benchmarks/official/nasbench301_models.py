@@ -1,9 +1,9 @@
-"""NAS-Bench-301's published models asked about genotypes: an ensemble's mean, on the features that it was fitted to.
+"""Predictions of NAS-Bench-301's published models: the ensemble mean, on the features that it was fitted to.
 
-A feature is a hyperparameter of the benchmark's configuration space, as ConfigSpace numbers it: those that don't
-depend on others first, each part in the order of names; what a genotype doesn't have is -1. The hyperparameters of
-the training are those that the benchmark's own interface fixes. (github.com/automl/nasbench301, configspace.json,
-api.py, representations.py, surrogate_models/utils.py, gradient_boosting/xgboost.py.)
+A feature is a hyperparameter of the benchmark's configuration space in ConfigSpace's order: unconditional ones
+first, each part sorted by name; -1 if a genotype lacks it. The hyperparameters of the training have the values that
+the benchmark's interface fixes. (github.com/automl/nasbench301, configspace.json, api.py, representations.py,
+surrogate_models/utils.py, gradient_boosting/xgboost.py.)
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from lissnas.spaces.nasbench301_cells import CELL, INPUT_CHOICES, INPUTS, N_SLOT
 
 ABSENT = -1.0
 CHUNK = 32_768
-"""Genotypes whose features are in memory at once."""
+"""Genotypes per chunk of features in memory."""
 CELLS = ("normal", "reduce")
 ALWAYS = 2
-"""Edges of a cell that every genotype has: those of its first node."""
+"""Edges present in every cell: those of its first node."""
 
 
 def _between(value: float, low: float, high: float, logarithm: bool = False) -> float:
-    """Return where a number lies in a range, from 0 to 1."""
+    """Return a number scaled from its range to 0 to 1."""
     if logarithm:
         value, low, high = math.log(value), math.log(low), math.log(high)
     return (value - low) / (high - low)
 
 
 def _whole(value: int, low: int, high: int, logarithm: bool = False) -> float:
-    """Return where a whole number lies in a range of them, each the middle of its share."""
+    """Return an integer scaled from its range to 0 to 1, at the middle of its bin."""
     return _between(value, low - 0.49999, high + 0.49999, logarithm)
 
 
@@ -68,11 +68,11 @@ FIXED = {
     "SimpleTrainNode:batch_loss_computation_technique": 0.0,
     "SimpleTrainNode:mixup:alpha": _between(0.2, 0.01, 0.7, logarithm=True),
 }
-"""What is the same for all genotypes."""
+"""The features that are equal for all genotypes."""
 
 
 def _names() -> list[str]:
-    """Return the features in order."""
+    """Return the feature names in order."""
     edges = [(f"{DARTS}edge_{cell}_{slot}", slot < ALWAYS) for cell in CELLS for slot in range(N_SLOTS)]
     inputs = [f"{DARTS}inputs_node_{cell}_{node}" for cell in CELLS for node in range(INPUTS + 1, INPUTS + 4)]
     first = [*FIXED, *inputs, *(name for name, always in edges if always)]
@@ -90,31 +90,31 @@ def features(archs: Archs) -> Features:
         out[:, at[name]] = value
     pairs = np.array(PAIRS)
     for number, cell in enumerate(CELLS):
-        own = archs[:, number * CELL : (number + 1) * CELL]
+        part = archs[:, number * CELL : (number + 1) * CELL]
         for i, choices in enumerate(INPUT_CHOICES):
-            # The benchmark counts pairs of inputs in the order of their smaller vertex first.
-            place = np.argsort(np.lexsort(pairs[:choices].T[::-1]))
-            out[:, at[f"{DARTS}inputs_node_{cell}_{INPUTS + 1 + i}"]] = place[own[:, i]]
+            # The benchmark orders pairs of inputs by their smaller vertex.
+            rank = np.argsort(np.lexsort(pairs[:choices].T[::-1]))
+            out[:, at[f"{DARTS}inputs_node_{cell}_{INPUTS + 1 + i}"]] = rank[part[:, i]]
         columns = np.array([at[f"{DARTS}edge_{cell}_{slot}"] for slot in range(N_SLOTS)])
-        np.put_along_axis(out, columns[SLOT + tails_of(own)], own[:, len(INPUT_CHOICES) :].astype(np.float32), axis=1)
+        np.put_along_axis(out, columns[SLOT + tails_of(part)], part[:, len(INPUT_CHOICES) :].astype(np.float32), axis=1)
     return out
 
 
 def ensemble(folder: Path) -> Callable[[Archs], FloatArray]:
-    """Return the mean of the models that were imported to a folder, CIFAR-10 validation accuracy in percent.
+    """Return an oracle of the mean of the models imported to a folder, CIFAR-10 validation accuracy in percent.
 
-    It is the value without the noise that the benchmark can add. Models don't know that isomorphic genotypes are the
-    same network: what is asked about is the form that the space keeps. Raises DamagedFile, UserError.
+    The optional noise of the benchmark is not added. The models score isomorphic genotypes differently; the space's
+    canonical form is evaluated. Raises DamagedFile, UserError.
     """
     models = [_model(folder / name) for name in sorted(artifacts.verify(folder)) if name.endswith(f"{MODEL}.ubj")]
     if not models:
-        raise UserError(f"{folder} holds no models: lissnas data import nasbench301 FILE")
+        raise UserError(f"{folder} holds no models. Import them: lissnas data import nasbench301 FILE")
 
     def values(archs: Archs) -> FloatArray:
         out = np.empty(len(archs))
         for lo in range(0, len(archs), CHUNK):
-            known = features(archs[lo : lo + CHUNK])
-            out[lo : lo + CHUNK] = np.mean([predicted(model, known) for model in models], axis=0)
+            encoded = features(archs[lo : lo + CHUNK])
+            out[lo : lo + CHUNK] = np.mean([predicted(model, encoded) for model in models], axis=0)
         return out
 
     return values
@@ -122,7 +122,7 @@ def ensemble(folder: Path) -> Callable[[Archs], FloatArray]:
 
 def _model(path: Path) -> xgb.Booster:
     model = xgb.Booster()
-    model.load_model(bytearray(path.read_bytes()))  # XGBoost wrote it when it was imported, and its checksum holds
+    model.load_model(bytearray(path.read_bytes()))  # written by XGBoost on import, checksum verified
     if model.num_features() != len(NAMES):
         raise UserError(f"{path} reads {model.num_features()} features, a genotype of NAS-Bench-301 has {len(NAMES)}")
     model.set_param(placed())

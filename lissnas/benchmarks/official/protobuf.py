@@ -1,17 +1,20 @@
-"""The wire format of protocol buffers: numbered fields, read one after the other."""
+"""Reader of the wire format of protocol buffers, a sequence of numbered fields."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-VARINT, DOUBLE, BYTES, FLOAT = 0, 1, 2, 5
+VARINT = 0
+DOUBLE = 1
+BYTES = 2
+FLOAT = 5
 _WIDTH = {DOUBLE: 8, FLOAT: 4}
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
     """Yield number, wire type and value of each field of a message: a number for VARINT, else bytes.
 
-    Raises ValueError where the bytes are no message.
+    Raises ValueError for an invalid message.
     """
     at = 0
     while at < len(data):

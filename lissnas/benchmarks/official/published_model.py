@@ -1,4 +1,4 @@
-"""XGBoost models in official files: tried in a process of their own first, since a damaged one can end it."""
+"""Loader of XGBoost models in official files, tested first in a separate process that a damaged one can crash."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from lissnas.core.errors import UserError, short
 from lissnas.core.memory_limit import most_for
 from lissnas.predictors.boosting import xgb
 
-SECONDS = 120.0
+TIMEOUT = 120.0
+"""Seconds for the test of a model."""
 
 
 def load_model(data: bytes) -> xgb.Booster:
-    """Return a model from UBJSON or JSON; raises UserError, whose text is the reason, where XGBoost can't load it.
+    """Return a model from UBJSON or JSON; raises UserError with the reason if XGBoost can't load it.
 
-    XGBoost 3.2 reads beyond the end of UBJSON that is cut off, and of trees whose nodes lead elsewhere, which can be
-    a segmentation fault. What is loaded here is what XGBoost itself wrote after its trial.
+    XGBoost 3.2 reads beyond the end of truncated UBJSON and of trees with invalid node indices, which can cause a
+    segmentation fault. This process loads only the bytes that XGBoost wrote again after the test.
     """
-    trial = [sys.executable, "-P", str(Path(published_model_check.__file__)), str(most_for(len(data)))]
-    alone = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # threads take memory
+    command = [sys.executable, "-P", str(Path(published_model_check.__file__)), str(most_for(len(data)))]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # threads use memory
     try:
-        tried = subprocess.run(trial, input=data, capture_output=True, timeout=SECONDS, env=alone)
+        tested = subprocess.run(command, input=data, capture_output=True, timeout=TIMEOUT, env=env)
     except subprocess.TimeoutExpired:
-        raise UserError(f"it takes more than {SECONDS:g} s to load") from None
-    if tried.returncode < 0:
-        raise UserError("it is damaged: reading it ends the process")
-    if tried.returncode:
-        lines = tried.stderr.decode(errors="replace").strip().splitlines()
-        told = [line for line in lines if line.startswith("xgboost.core.XGBoostError")] or lines[-1:] or ["no reason"]
-        raise UserError(short(told[0], 300))
+        raise UserError(f"it takes more than {TIMEOUT:g} s to load") from None
+    if tested.returncode < 0:
+        raise UserError("it is damaged: loading it crashes the process")
+    if tested.returncode:
+        lines = tested.stderr.decode(errors="replace").strip().splitlines()
+        errors = [line for line in lines if line.startswith("xgboost.core.XGBoostError")] or lines[-1:] or ["no reason"]
+        raise UserError(short(errors[0], 300))
     booster = xgb.Booster()
-    booster.load_model(bytearray(tried.stdout))
+    booster.load_model(bytearray(tested.stdout))
     return booster

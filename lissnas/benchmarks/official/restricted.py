@@ -1,9 +1,9 @@
-"""The one place that opens pickles: plain data comes out, whatever would run code is refused by name.
+"""Safe unpickler, the only module that opens pickles: returns plain data and refuses names that would run code.
 
-`pickle` runs what a file names: a class is imported, a function called. Here the names are looked up
-in a table of seven, which gives dict, set, or a stand-in that only makes bytes and numbers; nothing is
-imported. Files of torch are read without torch: the zip that it writes since 1.6 and the
-run of pickles that it wrote before. A hostile file could still fill the memory, so what it may take is bounded.
+`pickle` imports the classes and calls the functions that a file names. Here each name is looked up in a table of
+seven, which maps to dict, set, or a stand-in that only makes bytes and numbers; nothing is imported. Files of torch
+are read without torch: its zip format (since 1.6) and the older sequence of pickles. Memory is limited, since a
+malicious file could fill it.
 """
 
 from __future__ import annotations
@@ -25,48 +25,48 @@ from lissnas.benchmarks.official.files import CHUNK, UnreadableFile
 from lissnas.core.errors import LissnasError, first_line, short
 from lissnas.core.memory_limit import memory_for
 
-MOST_BYTES = 64 << 30
-"""Largest pickle that is read, unpacked: all of NATS-Bench in one has about 20 GB."""
-MOST_MEMBER_BYTES = 256 << 20
-"""Largest pickle of one architecture."""
+MAX_BYTES = 64 << 30
+"""Maximum size of an unpacked pickle; that of all of NATS-Bench has about 20 GB."""
+MAX_MEMBER_BYTES = 256 << 20
+"""Maximum size of the pickle of one architecture."""
 BROKEN_ZIP = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
     *(NotImplementedError, RuntimeError, EOFError, OSError, ValueError, OverflowError, KeyError),
 )
-"""What opening or unpacking a damaged zip raises."""
+"""The exceptions raised by opening or unpacking a damaged zip."""
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C
-"""The first of the pickles in a file that torch wrote before it took to zip files."""
+"""The first pickle in a file of torch before 1.6."""
 
 
 class NotPlainData(LissnasError):
-    """A pickle that names a class or a function, which loading it would import or call."""
+    """A pickle names a class or function, which loading would import or call."""
 
     def __init__(self, path: Path | str, module: str, name: str) -> None:
         self.named = short(f"{module}.{name}", 200)
-        super().__init__(f"{path}: refuses to load: it names {self.named}, which is no plain data")
+        super().__init__(f"{path}: refuses to load: it names {self.named}, which is not plain data")
 
 
 def load(path: Path) -> Any:
-    """Return what a file holds: a pickle, one in bz2, or one of torch in either of its formats.
+    """Return the content of a pickle, plain, in bz2, or in either format of torch.
 
-    Raises NotPlainData, or UnreadableFile where it can't be read.
+    Raises NotPlainData, or UnreadableFile if it can't be read.
     """
     with path.open("rb") as file, memory_for(path.stat().st_size):
         zipped = file.read(4) == b"PK\x03\x04"
         file.seek(0)
-        return _load_zip(path, file) if zipped else _load_pickle(path, file, MOST_BYTES)
+        return _load_zip(path, file) if zipped else _load_pickle(path, file, MAX_BYTES)
 
 
-def load_member(where: str, data: bytes) -> Any:
-    """Return what the bytes of one pickle hold, in bz2 or bare; `where` names it in messages."""
+def load_member(name: str, data: bytes) -> Any:
+    """Return the content of one pickle, in bz2 or plain; `name` identifies it in messages."""
     with memory_for(len(data)):
-        return _load_pickle(where, io.BytesIO(data), MOST_MEMBER_BYTES)
+        return _load_pickle(name, io.BytesIO(data), MAX_MEMBER_BYTES)
 
 
-def _load_pickle(path: Path | str, file: IO[bytes], most: int) -> Any:
+def _load_pickle(path: Path | str, file: IO[bytes], max_bytes: int) -> Any:
     packed = file.read(3) == b"BZh"
     file.seek(0)
-    return _load_stream(path, bz2.BZ2File(file) if packed else file, most)
+    return _load_stream(path, bz2.BZ2File(file) if packed else file, max_bytes)
 
 
 def _load_zip(path: Path, file: IO[bytes]) -> Any:
@@ -76,24 +76,24 @@ def _load_zip(path: Path, file: IO[bytes]) -> Any:
         if len(names) != 1:
             raise UnreadableFile(path, "the zip", f"expected one data.pkl as torch writes it, found {len(names)}")
         with archive.open(names[0]) as member:
-            return _load_stream(path, member, MOST_BYTES)
+            return _load_stream(path, member, MAX_BYTES)
     except BROKEN_ZIP as error:
         raise UnreadableFile(path, "the zip", first_line(error)) from None
 
 
-def _load_stream(path: Path | str, raw: IO[bytes], most: int) -> Any:
-    stream = io.BufferedReader(_Bounded(path, raw, most), CHUNK)
+def _load_stream(path: Path | str, raw: IO[bytes], max_bytes: int) -> Any:
+    stream = io.BufferedReader(_Bounded(path, raw, max_bytes), CHUNK)
     try:
         value = _Plain(path, stream).load()
         if type(value) is int and value == TORCH_MAGIC:
-            for _ in ("version of the format", "the machine that wrote it"):
+            for _ in ("format version", "system information"):
                 _Plain(path, stream).load()
             value = _Plain(path, stream).load()
         return value
     except LissnasError:
         raise
     except MemoryError:
-        raise UnreadableFile(path, "the pickle in it", "takes more memory than a sound one of its size") from None
+        raise UnreadableFile(path, "the pickle in it", "takes more memory than a valid one of its size") from None
     except _BROKEN as error:
         what = short(f"{type(error).__name__}: {error}".rstrip(": "), 300)
         raise UnreadableFile(path, "the pickle in it", f"can't be read ({what})") from None
@@ -103,14 +103,14 @@ _BROKEN = (
     *(pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError),
     *(OverflowError, ImportError, OSError, RecursionError, struct.error, zlib.error),
 )
-"""What the unpickler and the unpackers raise at bytes that are no pickle."""
+"""The exceptions raised by unpickling or unpacking invalid bytes."""
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that ends in an error when it goes on for longer than `most` bytes."""
+    """A stream that raises UnreadableFile after `max_bytes` bytes."""
 
-    def __init__(self, path: Path | str, raw: IO[bytes], most: int) -> None:
-        self._path, self._raw, self._left = path, raw, most
+    def __init__(self, path: Path | str, raw: IO[bytes], max_bytes: int) -> None:
+        self._path, self._raw, self._left = path, raw, max_bytes
 
     def readable(self) -> bool:
         return True
@@ -119,56 +119,56 @@ class _Bounded(io.RawIOBase):
         data = self._raw.read(len(buffer))
         self._left -= len(data)
         if self._left < 0:
-            raise UnreadableFile(self._path, "the pickle in it", "unpacks to more than such a file holds")
+            raise UnreadableFile(self._path, "the pickle in it", "unpacks to more bytes than expected")
         buffer[: len(data)] = data
         return len(data)
 
 
 class _Plain(pickle.Unpickler):
-    """An unpickler that gives out nothing but plain data."""
+    """An unpickler that returns only plain data."""
 
     def __init__(self, path: Path | str, stream: io.BufferedReader[Any]) -> None:
         super().__init__(stream)
         self._path = path
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        """Return the stand-in for a harmless name; raises NotPlainData for any other."""
+        """Return the stand-in of an allowed name; raises NotPlainData for any other."""
         try:
             return _STAND_INS[module_name, global_name]
         except KeyError:
             raise NotPlainData(self._path, module_name, global_name) from None
 
     def persistent_load(self, pid: Any, /) -> Any:
-        """Refuse what lies outside of the pickle: the numbers of a tensor."""
+        """Refuse data outside of the pickle, such as a tensor's storage."""
         raise NotPlainData(self._path, "torch", "storage")
 
 
-# A pickle can set no attributes of the stand-ins, dict and set: one file can't change what the next sees.
+# A pickle can't set attributes of the stand-ins, dict and set, so one file can't affect the next.
 class _Encode:
-    """How protocol 2 writes bytes: as text in which each character is one of them."""
+    """Bytes as in protocol 2: text with one character per byte."""
 
     __slots__ = ()
 
     def __call__(self, text: str, encoding: str) -> bytes:
         if encoding != "latin1":
-            raise ValueError(f"bytes written as {encoding}")
+            raise ValueError(f"unknown encoding of bytes {encoding!r}")
         return text.encode("latin-1")
 
 
 class _Kind:
-    """What numpy's number types are here: a code such as f8, and the order of bytes."""
+    """A numpy number type: a code such as f8 and the byte order."""
 
     __slots__ = ("code",)
 
     def __init__(self, code: str) -> None:
         if not isinstance(code, str) or not re.fullmatch(r"[fiub][1248]", code):
-            raise ValueError(f"the number type {code!r}")
+            raise ValueError(f"unknown number type {code!r}")
         self.code = code
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         order = state[1]
         if order not in ("<", ">", "|", "="):
-            raise ValueError(f"the byte order {order!r}")
+            raise ValueError(f"unknown byte order {order!r}")
         self.code = order + self.code[-2:]
 
 
@@ -184,7 +184,7 @@ class _Scalar:
 
     def __call__(self, kind: _Kind, data: bytes) -> Any:
         if not isinstance(kind, _Kind) or not isinstance(data, bytes):
-            raise TypeError("a number that has no type")
+            raise TypeError("a number without a type")
         (value,) = np.frombuffer(data, np.dtype(kind.code))
         return value.item()
 

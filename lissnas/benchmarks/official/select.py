@@ -1,7 +1,7 @@
 """Benchmarks by name and metric: `nasbench101@val/max/108`.
 
-The name of a selection is `<benchmark>@<split>[.<metric>]/<run>/<epochs>`: split `val` or `test`; run
-`mean` or `max` over all runs of an architecture, or one of them, `run1`, `run2`, ...
+A selection is `<benchmark>@<split>[.<metric>]/<run>/<epochs>`: split `val` or `test`; run `mean` or `max`
+over all runs of an architecture, or one of them, `run1`, `run2`, ...
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from lissnas.core.errors import UnknownName, UserError
 from lissnas.spaces import FloatArray, Keys, Space, get
 
 SELECTOR = re.compile(r"(?P<head>(?:val|test)(?:\.\w+)?)/(?P<run>mean|max|run[1-9]\d*)/(?P<epochs>[1-9]\d{0,8})")
-HOW = "expected NAME@SPLIT/RUN/EPOCHS, e.g. nasbench101@val/max/108; SPLIT val or test; RUN mean, max, run1, run2, ..."
+FORMAT = "expected NAME@SPLIT/RUN/EPOCHS, e.g. nasbench101@val/max/108; SPLIT: val, test; RUN: mean, max, run1, ..."
 _IMAGES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16_120": "ImageNet16-120"}
 _PERCENT = ("top1", "top5", "acc", "mIoU")
-"""Metrics of TransNAS-Bench-101 that are percentages; of the others a hundredth is a point."""
+"""Metrics of TransNAS-Bench-101 in percent; one point of the others is a hundredth."""
 
 
 def selectable() -> dict[str, str]:
-    """Return the names of benchmarks that metrics are selected of, and the import that each needs."""
+    """Return the benchmarks with selectable metrics and the import that each requires."""
     transnas = [f"{space}/{task}" for space in ("transnas", "transnas_macro", "transnas_micro") for task in HEADLINE]
     return {
         "nasbench101": "nasbench101",
@@ -42,10 +42,10 @@ def selectable() -> dict[str, str]:
 
 
 def imported(name: str) -> tuple[str, Space, str, str, Keys, FloatArray, float]:
-    """Return the fields of the benchmark that a selection names, from what was imported to `layout.data_root()`.
+    """Return the fields of a selected benchmark, from the imports in `layout.data_root()`.
 
-    Raises UnknownName or UserError where there is no such benchmark, import or metric, where some
-    architectures have no value; DamagedFile for a file that isn't what was imported.
+    Raises UnknownName or UserError if the benchmark, import or metric does not exist, or if some architectures
+    have no value; DamagedFile if a file of the import was modified.
     """
     base, _, text = name.partition("@")
     kinds = selectable()
@@ -53,27 +53,27 @@ def imported(name: str) -> tuple[str, Space, str, str, Keys, FloatArray, float]:
         raise UnknownName("benchmark with imported metrics", base, kinds)
     match = SELECTOR.fullmatch(text)
     if match is None:
-        raise UserError(f"{name}: {HOW}")
+        raise UserError(f"{name}: {FORMAT}")
     kind, folder = kinds[base], layout.data_root() / kinds[base]
     manifest = artifacts.read_manifest(folder)
     if manifest is None:
         raise UserError(
-            f"{name}: no official file of {kind} was imported to {folder}. `lissnas data list` has its address; "
+            f"{name}: no official file of {kind} was imported to {folder}. `lissnas data list` shows its address; "
             f"then: lissnas data import {kind} FILE"
         )
     space_name = base.partition("/")[0]
-    # The union of TransNAS-Bench-101's spaces has two tables.
+    # The union of the spaces of TransNAS-Bench-101 has two tables.
     prefixes = ("transnas_micro", "transnas_macro") if space_name == "transnas" else (space_name,)
     parts = [prefix + base.removeprefix(space_name) for prefix in prefixes]
     keys, values, runs = [], [], 0
     for part in parts:
         file = f"{part}.parquet"
         if file not in manifest:
-            have = sorted(n.removesuffix(".parquet") for n in manifest if n.endswith(".parquet"))
-            raise UserError(f"{name}: the imported file has nothing of {part}; it has {', '.join(have)}")
-        own, columns = _read(folder, file, manifest[file], space_name)
-        value, n = _chosen(name, columns, match["head"], match["run"], int(match["epochs"]))
-        keys.append(own)
+            available = sorted(n.removesuffix(".parquet") for n in manifest if n.endswith(".parquet"))
+            raise UserError(f"{name}: the imported file has nothing of {part}; it has {', '.join(available)}")
+        part_keys, columns = _read(folder, file, manifest[file], space_name)
+        value, n = _select(name, columns, match["head"], match["run"], int(match["epochs"]))
+        keys.append(part_keys)
         values.append(value)
         runs = max(runs, n)
     ascending, order = np.unique(np.concatenate(keys), return_index=True)
@@ -84,33 +84,33 @@ def imported(name: str) -> tuple[str, Space, str, str, Keys, FloatArray, float]:
 
 @lru_cache(maxsize=8)
 def _read(folder: Path, file: str, sha256: str, space_name: str) -> tuple[Keys, Mapping[str, pa.ChunkedArray]]:
-    """Return a verified table's keys in the space, and its columns."""
-    data = artifacts.read_verified(folder, file, {file: sha256}, _remedy(folder))
+    """Return the keys, in the space, and the columns of a verified table."""
+    data = artifacts.read_verified(folder, file, {file: sha256}, _fix(folder))
     table = pq.read_table(pa.BufferReader(data))
     space = get(space_name)
     keys = space.key(space.parse(table["arch"].to_pylist()))
     return keys, {name: table[name] for name in table.column_names if name != "arch"}
 
 
-def _remedy(folder: Path) -> str:
+def _fix(folder: Path) -> str:
     return f"Import it again: lissnas data import {folder.name} FILE --force"
 
 
-def _chosen(
+def _select(
     name: str, columns: Mapping[str, pa.ChunkedArray], head: str, run: str, epochs: int
 ) -> tuple[FloatArray, int]:
-    """Return a value an architecture, and over how many runs at most; raises UserError for what there isn't."""
+    """Return one value per architecture and the maximum number of runs; raises UserError if any is missing."""
     runs = [c for c in columns if c.startswith(f"{head}/run") and c.endswith(f"/{epochs}")]
     wanted = [c for c in runs if run in ("mean", "max") or c == f"{head}/{run}/{epochs}"]
     if not wanted:
         raise UserError(f"{name}: the imported file has {layout.describe(layout.metrics_of(columns))}")
     table: FloatArray = np.stack([columns[c].to_numpy() for c in wanted])
-    lacking = np.asarray(np.isnan(table).all(axis=0))
-    if lacking.any():
+    missing = np.asarray(np.isnan(table).all(axis=0))
+    if missing.any():
         raise UserError(
-            f"{name}: {int(lacking.sum()):,} of {len(lacking):,} architectures have no such value; "
+            f"{name}: {int(missing.sum()):,} of {len(missing):,} architectures have no such value; "
             + (
-                "ask for mean or max, which take the runs that there are"
+                "select mean or max, which use the available runs"
                 if run not in ("mean", "max")
                 else "choose another metric"
             )
@@ -119,7 +119,7 @@ def _chosen(
 
 
 def _metric(base: str, head: str, run: str, epochs: str, runs: int) -> tuple[str, float]:
-    """Return the metric in words, and its point."""
+    """Return the metric as text, and its point."""
     split, _, other = head.partition(".")
     words = {"val": "validation", "test": "test"}[split]
     over = {"mean": f"mean of up to {runs} runs", "max": f"best of up to {runs} runs"}.get(run, f"run {run[3:]}")
@@ -132,9 +132,9 @@ def _metric(base: str, head: str, run: str, epochs: str, runs: int) -> tuple[str
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """Return what is said of an import; raises DamagedFile or UserError."""
+    """Return the description of an import; raises DamagedFile or UserError."""
     manifest = artifacts.read_manifest(folder) or {}
     if layout.ABOUT not in manifest:
-        raise UserError(f"{folder} holds no import: choose another folder")
-    said: dict[str, Any] = json.loads(artifacts.read_verified(folder, layout.ABOUT, manifest, _remedy(folder)))
-    return said
+        raise UserError(f"{folder} holds no import. Choose another folder.")
+    content: dict[str, Any] = json.loads(artifacts.read_verified(folder, layout.ABOUT, manifest, _fix(folder)))
+    return content

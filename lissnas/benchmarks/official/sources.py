@@ -1,4 +1,4 @@
-"""The official files: where their authors publish them, how large they are, and how to tell them."""
+"""The official files: addresses, sizes, licences and checksums as published by their authors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NO_CHECKSUM = "no checksum is published"
 
 @dataclass(frozen=True)
 class Source:
-    """A published file. `sha256` as its authors publish it; `size` in words, as they state it."""
+    """A published file, with the `sha256` and the `size`, as text, that its authors state."""
 
     benchmark: str
     file: str
@@ -26,11 +26,11 @@ class Source:
 
     @property
     def checksum(self) -> str:
-        """How the file can be told from a damaged one."""
+        """The published checksum, for display."""
         if self.sha256:
             return f"sha256 {self.sha256}"
         digits = _md5_end(self.file)
-        return f"MD5 ends in {digits}, as the name says" if digits else NO_CHECKSUM
+        return f"MD5 ends in {digits} (from the file name)" if digits else NO_CHECKSUM
 
 
 _DRIVE = "https://drive.google.com/file/d/{}/view"
@@ -54,7 +54,7 @@ SOURCES = (
         "3d64db8180fb1b0207212f9032205064312b6907a3bbc81eabea10db2f5c7e9c",
         "4, 12, 36 and 108 epochs",
     ),
-    # README of github.com/D-X-Y/NATS-Bench: the name holds the last digits of the MD5 of the pickle.
+    # README of github.com/D-X-Y/NATS-Bench: the name contains the last digits of the pickle's MD5.
     Source(
         "nasbench201",
         "NATS-tss-v1_0-3ffb9-simple.tar",
@@ -109,22 +109,21 @@ SOURCES = (
 
 
 def verify_published(benchmark: str, path: Path, found: Digests) -> str:
-    """Return in words how a file was checked against what is published.
+    """Check a file against the published checksums and return a description of the check.
 
-    A file is held against its name: one that has the name of a published file has to have its
-    checksum. Raises DamagedFile or LissnasError where it doesn't.
+    A file with the name of a published file must have its checksum. Raises DamagedFile or LissnasError if not.
     """
-    remedy = "Download it again: `lissnas data list` has the address."
+    fix = "Download it again: `lissnas data list` shows the address."
     source = next((s for s in SOURCES if (s.benchmark, s.file) == (benchmark, path.name)), None)
     if source is not None and source.sha256:
         if found.sha256 != source.sha256:
-            raise DamagedFile(str(path), source.sha256, found.sha256, remedy)
+            raise DamagedFile(str(path), source.sha256, found.sha256, fix)
         return "has the published sha256"
     digits = _md5_end(path.name)
     if digits and found.md5:
         if not found.md5.endswith(digits):
             raise LissnasError(
-                f"{path} is damaged: its name says that its MD5 ends in {digits}, found {found.md5}. {remedy}"
+                f"{path} is damaged: expected an MD5 that ends in {digits} (from its name), found {found.md5}. {fix}"
             )
         return f"its MD5 ends in {digits}, as its name says"
     same = next((s.file for s in SOURCES if s.sha256 == found.sha256), None)
@@ -132,6 +131,6 @@ def verify_published(benchmark: str, path: Path, found: Digests) -> str:
 
 
 def _md5_end(name: str) -> str | None:
-    """Return the digits of its MD5 that the name of a NAS-Bench-201 or NATS-Bench file ends in."""
+    """Return the last MD5 digits in the name of a NAS-Bench-201 or NATS-Bench file."""
     match = re.fullmatch(r"NA\w+-(?:.*-)?v\d+_\d+-([0-9a-f]{5,6})\.(?:pth|pickle\.pbz2)", name)
     return match[1] if match else None

@@ -1,8 +1,8 @@
-"""TransNAS-Bench-101's `.pth` file: for each network and task every metric after every epoch.
+"""Reader of TransNAS-Bench-101's `.pth` file: every metric of each network and task after every epoch.
 
-`data[space][arch][task]["metrics"][name]` is a list with a value an epoch (github.com/yawen-d/
-TransNASBench, api/api.py); names are `valid_top1`, `test_ssim` and the like. Losses, of which less is
-better, are left out (`neg_loss` is not one of them), as is what was measured on training images.
+`data[space][arch][task]["metrics"][name]` is a list with one value per epoch (github.com/yawen-d/
+TransNASBench, api/api.py); names are `valid_top1`, `test_ssim` and similar. Losses to minimize (all but
+`neg_loss`) and metrics on training images are left out.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ HEADLINE = {
     "normal": "ssim",
     "autoencoder": "ssim",
 }
-"""The metric of each task that the packaged tables hold: `val`, where another one is `val.mIoU`."""
-MOST_EPOCHS = 1_000
-VALUES_A_BYTE = 4
-"""A value takes two bytes at least; the file may be compressed."""
+"""The metric of each task in the packaged tables; it is named `val`, another one e.g. `val.mIoU`."""
+MAX_EPOCHS = 1_000
+MAX_VALUES_PER_BYTE = 4
+"""A value takes at least two bytes; the file may be compressed."""
 
 
 def read(path: Path) -> list[MetricTable]:
-    """Return a table a space and task; raises UnreadableFile, or NotPlainData for a pickle that runs code."""
+    """Return one table per space and task; raises UnreadableFile, or NotPlainData for a pickle that runs code."""
     whole = load(path)
     data = whole.get("data") if isinstance(whole, dict) else None
     if not isinstance(data, dict):
-        raise UnreadableFile(path, "the pickle in it", "has no data by space: no file of TransNAS-Bench-101")
+        raise UnreadableFile(path, "the pickle in it", "has no data by space: not a file of TransNAS-Bench-101")
     tables = []
     for part in ("micro", "macro"):
         networks = data.get(part, {})
@@ -54,7 +54,7 @@ def read(path: Path) -> list[MetricTable]:
 def _tables(path: Path, space_name: str, networks: dict[str, Any]) -> list[MetricTable]:
     names = list(networks)
     results: dict[tuple[str, str], Results] = {}
-    left = VALUES_A_BYTE * path.stat().st_size
+    left = MAX_VALUES_PER_BYTE * path.stat().st_size
     for task, (number, arch) in itertools.product(HEADLINE, enumerate(names)):
         try:
             metrics = networks[arch][task]["metrics"] if task in networks[arch] else {}
@@ -62,17 +62,17 @@ def _tables(path: Path, space_name: str, networks: dict[str, Any]) -> list[Metri
                 if not isinstance(name, str):
                     raise TypeError(f"a metric called {short(repr(name))}")
                 if not isinstance(curve, list | tuple):
-                    raise TypeError(f"{short(name)} is no list")
-                if len(curve) > MOST_EPOCHS:
+                    raise TypeError(f"{short(name)} is not a list")
+                if len(curve) > MAX_EPOCHS:
                     raise ValueError(f"{len(curve):,} epochs of {short(name)}")
                 left -= len(curve)
                 if left < 0:
-                    raise ValueError("more values than such a file can hold")
+                    raise ValueError("more values than a file of this size can hold")
                 values = [float(value) for value in curve]
                 if head := _head(task, name):
                     found = results.setdefault((f"{space_name}/{task}", head), Results())
                     for epoch, value in enumerate(values, 1):
-                        # A training that broke down has infinities or NaN: there is no value then.
+                        # A diverged training has infinities or NaN: its value is missing.
                         found.add(number, epoch, value if math.isfinite(value) else math.nan)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             reason = f"is not as TransNASBench writes it ({type(error).__name__}: {first_line(error)})"
@@ -81,7 +81,7 @@ def _tables(path: Path, space_name: str, networks: dict[str, Any]) -> list[Metri
 
 
 def _head(task: str, name: str) -> str:
-    """Return split and metric in our names, empty for what is left out."""
+    """Return split and metric in the names of `layout`, empty for metrics that are left out."""
     match = re.fullmatch(r"(valid|test)_(\w+)", name)
     if not match or (match[2].endswith("loss") and match[2] != "neg_loss"):
         return ""

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from lissnas import artifacts, benchmarks
-from lissnas.artifacts.remote import anywhere
+from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
@@ -46,7 +46,7 @@ class Found:
     about: Row
 
 
-@anywhere
+@remote_out
 def report_stage(params: Params, data: Path, results: Path, out: Path, **how: Unpack[How]) -> Outcome:
     """Make the page from `data` (folders compare/ and locality/) and the studies in `results`.
 

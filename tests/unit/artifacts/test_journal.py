@@ -1,4 +1,4 @@
-"""The journal that labels, answers, finished tasks, results that wait for MLflow and studies are kept in."""
+"""Journals, which store labels, oracle answers, finished tasks, studies, and results still to be logged to MLflow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def reread(path: Path, parameters: object = "p", restart: bool = False) -> list[
         return journal.records
 
 
-def written(path: Path) -> Path:
+def write_journal(path: Path) -> Path:
     with Journal.opened(path, "p") as journal:
         for row in ROWS:
             journal.append(row)
@@ -29,14 +29,14 @@ def written(path: Path) -> Path:
     return path
 
 
-def test_records_come_back_with_their_keys_in_order(tmp_path: Path) -> None:
-    found = reread(written(tmp_path / "j"))
+def test_records_are_read_back_with_their_keys_in_order(tmp_path: Path) -> None:
+    found = reread(write_journal(tmp_path / "j"))
     assert found == ROWS
     assert [list(row) for row in found] == [list(row) for row in ROWS]
 
 
-def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
-    path = written(tmp_path / "j")
+def test_incomplete_last_line_is_removed(tmp_path: Path) -> None:
+    path = write_journal(tmp_path / "j")
     whole = path.read_bytes()
     path.write_bytes(whole[:-2])
     assert reread(path) == ROWS[:1]
@@ -45,8 +45,8 @@ def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
     assert path.read_bytes() == whole
 
 
-def test_other_parameters_are_refused_or_start_from_scratch(tmp_path: Path) -> None:
-    path = written(tmp_path / "j")
+def test_journal_of_other_parameters_is_refused_or_replaced(tmp_path: Path) -> None:
+    path = write_journal(tmp_path / "j")
     with pytest.raises(UserError, match="j holds records of other parameters"):
         reread(path, "q")
     assert reread(path) == ROWS
@@ -54,20 +54,20 @@ def test_other_parameters_are_refused_or_start_from_scratch(tmp_path: Path) -> N
     assert reread(path, "q") == []
 
 
-def test_a_flipped_bit_is_damage_and_verify_names_it(tmp_path: Path) -> None:
-    path = written(tmp_path / ".out.tasks" / TASKS)
-    (sound,) = verified(path.parent)
-    assert (sound.kind, sound.damages) == ("task log", ())
+def test_flipped_bit_is_found_by_reading_and_by_verify(tmp_path: Path) -> None:
+    path = write_journal(tmp_path / ".out.tasks" / TASKS)
+    (intact,) = verified(path.parent)
+    assert (intact.kind, intact.damages) == ("task log", ())
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(bytes(data))
-    with pytest.raises(DamagedFile, match=r"line 3 of .*Delete that line, and its entry is made again"):
+    with pytest.raises(DamagedFile, match=r"line 3 of .*Delete that line; its entry is made again"):
         reread(path)
     (damaged,) = verified(tmp_path / "out")
     assert "line 3" in str(damaged.damages[0])
 
 
-def test_who_waits_gets_it_when_it_is_free(tmp_path: Path) -> None:
+def test_waiting_process_opens_the_journal_once_it_is_released(tmp_path: Path) -> None:
     path, free = tmp_path / "j", threading.Event()
 
     def hold() -> None:
@@ -87,6 +87,6 @@ def test_who_waits_gets_it_when_it_is_free(tmp_path: Path) -> None:
     holder.join()
 
 
-def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is a folder, where a file of records belongs"):
+def test_folder_instead_of_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a folder; expected a file of records"):
         reread(tmp_path)

@@ -1,4 +1,4 @@
-"""Results in object storage: against a server of moto, one that hangs, and one that is not there."""
+"""Results in object storage: with a moto server, a server that hangs, and an unreachable one."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def storage(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 def lissnas(*words: str, code: int = 0) -> str:
     done = CliRunner().invoke(app.app, list(words))
-    said = done.output + str(done.exception or "")
-    assert (done.exit_code == 0) == (code == 0), said
-    return " ".join(said.split())
+    output = done.output + str(done.exception or "")
+    assert (done.exit_code == 0) == (code == 0), output
+    return " ".join(output.split())
 
 
-def test_a_result_goes_there_and_is_found_again(storage: Any, tmp_path: Path) -> None:
+def test_result_is_uploaded_and_found_again(storage: Any, tmp_path: Path) -> None:
     lissnas(*SHRINK, "--out", "here")
     assert f"Files: {OUT}" in lissnas(*SHRINK, "--out", OUT)
     manifest = artifacts.read_manifest(tmp_path / "here")
@@ -84,7 +84,7 @@ def test_a_result_goes_there_and_is_found_again(storage: Any, tmp_path: Path) ->
     assert finished(Path(OUT)).metrics["seed"] == 1
 
 
-def test_a_damaged_file_is_found_before_it_is_used(storage: Any, tmp_path: Path) -> None:
+def test_damaged_remote_file_is_detected_on_download(storage: Any, tmp_path: Path) -> None:
     lissnas(*SHRINK, "--out", OUT)
     data = bytearray(storage.cat_file(f"{OUT}/subspace.parquet"))
     data[len(data) // 2] ^= 1
@@ -94,17 +94,17 @@ def test_a_damaged_file_is_found_before_it_is_used(storage: Any, tmp_path: Path)
         finished(Path(OUT))
 
 
-def test_what_is_gone_there_is_gone_here(storage: Any) -> None:
+def test_result_without_remote_manifest_is_absent_until_uploaded_again(storage: Any) -> None:
     lissnas(*SHRINK, "--out", OUT)
     storage.rm_file(f"{OUT}/manifest.json")
     with pytest.raises(UserError, match="holds no result"):
         finished(Path(OUT))
-    # The local copy is what a run that was killed before it was sent leaves: it is sent now.
+    # A run that is killed before its upload leaves such a local copy, which the next run uploads.
     assert "Nothing was done" in lissnas(*SHRINK, "--out", OUT)
     assert finished(Path(OUT)).metrics["size"] == 300
 
 
-def test_files_that_a_run_vouches_for_come_too(storage: Any, tmp_path: Path) -> None:
+def test_files_listed_in_the_run_record_are_downloaded_and_verified(storage: Any, tmp_path: Path) -> None:
     lissnas(*SHRINK, "--out", OUT)
     storage.pipe_file(f"{OUT}/run.json", artifacts.to_record({"files": {"times.json": artifacts.sha256(b"{}")}}))
     storage.pipe_file(f"{OUT}/times.json", b"{}")
@@ -114,31 +114,31 @@ def test_files_that_a_run_vouches_for_come_too(storage: Any, tmp_path: Path) -> 
     storage.pipe_file(f"{OUT}/times.json", b"[]")
     with pytest.raises(DamagedFile, match=r"times.json"):
         finished(Path(OUT))
-    for said in (b"no", b'{"files": {"../x": "00"}}', b'{"files": 3}', b"[]"):
-        storage.pipe_file(f"{OUT}/run.json", said)
+    for content in (b"no", b'{"files": {"../x": "00"}}', b'{"files": 3}', b"[]"):
+        storage.pipe_file(f"{OUT}/run.json", content)
         with pytest.raises(UserError, match=r"run.json"):
             finished(Path(OUT))
 
 
-def test_a_manifest_that_names_files_elsewhere_is_refused(storage: Any) -> None:
+def test_manifest_with_a_path_outside_the_folder_is_refused(storage: Any) -> None:
     storage.pipe_file(f"{OUT}/manifest.json", b'{"files": {"../../evil": "00"}}')
     with pytest.raises(UserError, match="is not in its folder"):
         finished(Path(OUT))
 
 
-@pytest.mark.parametrize("place", ["s3://results", "s3://", "s3://results/../x", "s3:///x"])
-def test_places_that_are_none(storage: Any, place: str) -> None:
+@pytest.mark.parametrize("address", ["s3://results", "s3://", "s3://results/../x", "s3:///x"])
+def test_invalid_address_is_refused(storage: Any, address: str) -> None:
     with pytest.raises(UserError, match="expected s3://bucket/prefix"):
-        finished(Path(place))
+        finished(Path(address))
 
 
-def test_a_bucket_that_is_not_there(storage: Any, server: str) -> None:
+def test_missing_bucket_is_refused(storage: Any, server: str) -> None:
     with pytest.raises(UserError, match=f"there is no bucket 'other' at {server}"):
         remote.fetch(Path("s3://other/x"))
     assert not Path(".lissnas").exists()
 
 
-def test_no_key(storage: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_key_is_refused(storage: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
@@ -149,7 +149,7 @@ def test_no_key(storage: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 class Refuses(BaseHTTPRequestHandler):
-    """A storage that knows no such key."""
+    """A storage that refuses every key."""
 
     def do_GET(self) -> None:
         body = b"<Error><Code>InvalidAccessKeyId</Code><Message>no such key</Message></Error>"
@@ -166,7 +166,7 @@ class Refuses(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_wrong_key(storage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_key_is_refused(storage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     server = HTTPServer(("127.0.0.1", 0), Refuses)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -182,10 +182,10 @@ def test_a_wrong_key(storage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         server.server_close()
 
 
-def test_nobody_listens_or_answers(storage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "CONNECT", 1)
-    monkeypatch.setattr(remote, "READ", 1)
-    monkeypatch.setattr(remote, "TRIES", 1)
+def test_hanging_or_unreachable_endpoint_is_reported(storage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "CONNECT_TIMEOUT", 1)
+    monkeypatch.setattr(remote, "READ_TIMEOUT", 1)
+    monkeypatch.setattr(remote, "MAX_ATTEMPTS", 1)
     with socket.create_server(("127.0.0.1", 0)) as hangs:
         for port in (hangs.getsockname()[1], 1):
             monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")

@@ -1,4 +1,4 @@
-"""Official benchmark files: each reader on a file that is written here in the official format."""
+"""Official benchmark files: each reader on files that the tests write in the official format."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ CRC_TABLE = _crc_table()
 
 
 def crc32c(data: bytes) -> int:
-    """Return the Castagnoli checksum, by a table of one byte."""
+    """Return the Castagnoli checksum, computed bytewise with a table."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = CRC_TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
@@ -95,7 +95,7 @@ OFFICIAL = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
 
 
 def spec(bits: str, ops: Sequence[str]) -> tuple[str, str]:
-    """Return adjacency and operations as the file writes them, from the upper triangle's digits."""
+    """Return adjacency and operations in the file's format from the upper triangle's digits."""
     n = len(ops) + 2
     matrix = np.zeros((n, n), int)
     matrix[np.triu_indices(n, 1)] = [int(b) for b in bits]
@@ -117,7 +117,7 @@ def write101(path: Path, rows: Sequence[bytes]) -> Path:
 
 
 def values101(cells: Sequence[tuple[str, str]] = CELLS, epochs: Sequence[int] = (36, 108)) -> list[bytes]:
-    """Return three runs a cell and length: val .5, .6, .7 and test .3, .4, .5, plus a hundredth a cell."""
+    """Return three runs per cell and length: val .5, .6, .7 and test .3, .4, .5, plus .01 times the cell's number."""
     return [
         row101(cell, e, 0.5 + 0.1 * run + 0.01 * i + e / 1e4, 0.3 + 0.1 * run + 0.01 * i)
         for run in range(3)
@@ -127,7 +127,7 @@ def values101(cells: Sequence[tuple[str, str]] = CELLS, epochs: Sequence[int] = 
 
 
 def result201(epochs: int, accuracies: dict[str, float], last_only: bool = False) -> dict[str, Any]:
-    """Return the state of a `ResultsCount` as nats_bench writes it, numpy numbers and ordered dicts included."""
+    """Return the state of a `ResultsCount` as nats_bench writes it, with numpy numbers and ordered dicts."""
     steps = [epochs - 1] if last_only else range(epochs)
     evaluated = {f"{name}@{i}": value - (epochs - 1 - i) for name, value in accuracies.items() for i in steps}
     return {
@@ -146,19 +146,24 @@ def result201(epochs: int, accuracies: dict[str, float], last_only: bool = False
 
 
 def state201(arch: str, epochs: int, seeds: Sequence[int], base: float) -> dict[str, Any]:
-    own = {
+    datasets = {
         "cifar10-valid": {"x-valid": base, "ori-test": base - 9},
         "cifar10": {"ori-test": base + 1},
         "cifar100": {"x-valid": base - 20, "x-test": base - 21, "ori-test": base - 22},
         "ImageNet16-120": {"x-valid": base - 40, "x-test": base - 41, "ori-test": base - 42},
     }
     results = {
-        # Written in falling order of seeds: run 1 has to be the smallest all the same.
+        # Written in descending order of seeds: run 1 still has to be the smallest seed.
         (dataset, seed): result201(epochs, {k: v + seed / 1000 for k, v in accuracies.items()})
         for seed in sorted(seeds, reverse=True)
-        for dataset, accuracies in own.items()
+        for dataset, accuracies in datasets.items()
     }
-    return {"arch_index": 0, "arch_str": arch, "all_results": results, "dataset_seed": {d: list(seeds) for d in own}}
+    return {
+        "arch_index": 0,
+        "arch_str": arch,
+        "all_results": results,
+        "dataset_seed": {d: list(seeds) for d in datasets},
+    }
 
 
 ARCHS201 = (
@@ -183,7 +188,7 @@ def whole201(keys: tuple[str, str] = ("12", "200")) -> dict[str, Any]:
 
 
 def torch_legacy(value: Any) -> bytes:
-    """Return what torch.save wrote before 1.6: magic number, version, machine, the object, no storages."""
+    """Return the format of torch.save before 1.6: magic number, version, machine, the object, no storages."""
     parts: tuple[Any, ...] = (
         0x1950A86A20F9469CFC6C,
         1001,
@@ -266,36 +271,36 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def lissnas(*words: str | Path) -> str:
-    """Return what `lissnas data` with these words prints."""
+    """Run `lissnas data` with these arguments and return its output."""
     done = CliRunner().invoke(data_app, [str(w) for w in words], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
 
 
 # -- TFRecord --------------------------------------------------------------------------------------
-def test_the_checksum_is_the_one_of_the_format() -> None:
+def test_checksum_matches_a_known_value() -> None:
     # CRC-32C of "123456789" is e3069283; rotated right by 15 and shifted by the constant.
     rotated = (0xE3069283 >> 15 | 0xE3069283 << 17) & 0xFFFFFFFF
     assert masked_crc(b"123456789") == (rotated + 0xA282EAD8) % 2**32
 
 
-def test_records_come_with_their_offsets(tmp_path: Path) -> None:
+def test_records_are_read_with_their_offsets(tmp_path: Path) -> None:
     path = write101(tmp_path / "f", [b"ab", b"", b"c" * 70_000])
     assert list(records(path)) == [(0, b"ab"), (18, b""), (34, b"c" * 70_000)]
 
 
 @pytest.mark.parametrize("cut", [1, 7, 11, 12, 13, 15, 17, 19, 30, 33])
-def test_a_cut_off_file_is_named_with_the_record(tmp_path: Path, cut: int) -> None:
+def test_truncated_file_is_reported_with_its_record(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "f.tfrecord"
     path.write_bytes(tfrecord([b"ab", b"cd"])[:cut])
-    begins = 0 if cut < 18 else 18
-    with pytest.raises(UnreadableFile, match=rf"f\.tfrecord: record at byte {begins}: cut off .* after {cut} bytes"):
+    start = 0 if cut < 18 else 18
+    with pytest.raises(UnreadableFile, match=rf"f\.tfrecord: record at byte {start}: cut off .* after {cut} bytes"):
         list(records(path))
 
 
 @settings(max_examples=200)
 @given(data=st.data())
-def test_any_flipped_bit_is_found(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_any_flipped_bit_is_detected(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     whole = tfrecord([b"first record", b"", b"the third one"])
     bit = data.draw(st.integers(0, 8 * len(whole) - 1))
     broken = bytearray(whole)
@@ -306,7 +311,7 @@ def test_any_flipped_bit_is_found(data: st.DataObject, tmp_path_factory: pytest.
         list(records(path))
 
 
-def test_an_absurd_length_allocates_nothing(tmp_path: Path) -> None:
+def test_huge_length_is_refused_without_allocation(tmp_path: Path) -> None:
     head = struct.pack("<Q", 1 << 60)
     (tmp_path / "f").write_bytes(head + struct.pack("<I", masked_crc(head)) + b"x" * 100)
     with pytest.raises(UnreadableFile, match="more than a record has"):
@@ -314,14 +319,14 @@ def test_an_absurd_length_allocates_nothing(tmp_path: Path) -> None:
 
 
 # -- protocol buffers ------------------------------------------------------------------------------
-def test_fields_of_every_kind() -> None:
+def test_fields_of_every_wire_type_are_read() -> None:
     message = b"\x08\x96\x01" + b"\x12\x02hi" + b"\x19" + struct.pack("<d", 0.5) + b"\x25" + struct.pack("<f", 2)
     kinds = [(1, 0, 150), (2, 2, b"hi"), (3, 1, struct.pack("<d", 0.5)), (4, 5, struct.pack("<f", 2))]
     assert list(protobuf.fields(message)) == kinds
 
 
-def test_the_reader_agrees_with_google() -> None:
-    """The library (it comes with MLflow, not with this package) reads what the test writes the same way."""
+def test_messages_are_read_as_by_the_google_library() -> None:
+    """The library is a dependency of MLflow, not of this package."""
     parts = ("descriptor_pb2", "descriptor_pool", "message_factory")
     descriptor_pb2, descriptor_pool, message_factory = (pytest.importorskip(f"google.protobuf.{p}") for p in parts)
 
@@ -347,14 +352,14 @@ def test_the_reader_agrees_with_google() -> None:
 
 @settings(max_examples=200)
 @given(st.binary(max_size=80))
-def test_noise_is_a_message_or_an_error(data: bytes) -> None:
+def test_random_bytes_are_a_message_or_an_error(data: bytes) -> None:
     with suppress(ValueError):
         for _, kind, value in protobuf.fields(data):
             assert isinstance(value, int if kind == protobuf.VARINT else bytes)
 
 
 # -- NAS-Bench-101 ---------------------------------------------------------------------------------
-def test_all_runs_and_epochs_of_nasbench101(tmp_path: Path) -> None:
+def test_all_runs_and_epochs_of_nasbench101_are_read(tmp_path: Path) -> None:
     path = write101(tmp_path / "nb.tfrecord", values101())
     (table,) = nasbench101.read(path)
     assert table.benchmark == "nasbench101"
@@ -367,8 +372,8 @@ def test_all_runs_and_epochs_of_nasbench101(tmp_path: Path) -> None:
     assert [table.columns[f"test/run{k}/36"][at] for k in (1, 2, 3)] == pytest.approx([30, 40, 50])
 
 
-def test_cells_are_read_as_they_are_written(tmp_path: Path) -> None:
-    """A sample of the whole space, written as the file has it, comes back with its own keys and values."""
+def test_sampled_cells_are_read_back(tmp_path: Path) -> None:
+    """A sample of the full space, written in the official format, is read back with its keys and values."""
     space = spaces.get("nasbench101")
     rows = space.sample_distinct(400, np.random.default_rng(0))
     cells = []
@@ -436,7 +441,7 @@ BAD_ROWS = {
 
 
 @pytest.mark.parametrize("bad", list(BAD_ROWS))
-def test_a_wrong_record_is_named_by_its_byte(tmp_path: Path, bad: str) -> None:
+def test_invalid_record_is_reported_with_its_byte_offset(tmp_path: Path, bad: str) -> None:
     row, reason = BAD_ROWS[bad]
     path = write101(tmp_path / "nb.tfrecord", [*values101(), row, *values101()])
     offset = len(tfrecord(values101()))
@@ -444,21 +449,21 @@ def test_a_wrong_record_is_named_by_its_byte(tmp_path: Path, bad: str) -> None:
         nasbench101.read(path)
 
 
-def test_a_cell_of_too_many_edges(tmp_path: Path) -> None:
+def test_cell_with_too_many_edges_is_refused(tmp_path: Path) -> None:
     cell = spec("1" * 10, OFFICIAL[:3])
     path = write101(tmp_path / "nb.tfrecord", [GOOD, row101(cell, 108, 0.9, 0.9)])
     with pytest.raises(UnreadableFile, match=rf"record at byte {len(tfrecord([GOOD]))}: 10 edges"):
         nasbench101.read(path)
 
 
-def test_an_empty_file(tmp_path: Path) -> None:
+def test_empty_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFile, match="holds no records"):
         nasbench101.read(write101(tmp_path / "nb.tfrecord", []))
 
 
 # -- pickles ---------------------------------------------------------------------------------------
 class Runs:
-    """A pickle of this calls `function(*args)` when it is loaded."""
+    """An object whose pickle calls `function(*args)` when it is loaded."""
 
     def __init__(self, function: Any, *args: Any) -> None:
         self.call = (function, args)
@@ -488,17 +493,17 @@ HOSTILE = ("os.system", "eval", "exec", "open", "getattr", "class", "tensor", "a
 
 @pytest.mark.parametrize("form", [torch_legacy, torch_zip, bz2_pickle, pickle.dumps], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", HOSTILE)
-def test_what_would_run_code_is_refused_by_name(tmp_path: Path, name: str, form: Callable[[Any], bytes]) -> None:
+def test_pickle_that_would_run_code_is_refused_by_name(tmp_path: Path, name: str, form: Callable[[Any], bytes]) -> None:
     marker = tmp_path / "ran"
     value, named = hostile(name, marker)
     path = tmp_path / "nb.pth"
     path.write_bytes(form({"arch2infos": {0: [value]}}))
-    with pytest.raises(NotPlainData, match=rf"nb\.pth: refuses to load: it names {named}, which is no plain data"):
+    with pytest.raises(NotPlainData, match=rf"nb\.pth: refuses to load: it names {named}, which is not plain data"):
         restricted.load(path)
     assert not marker.exists()
 
 
-def test_torch_itself_writes_the_forms_that_are_read(tmp_path: Path) -> None:
+def test_both_formats_of_torch_are_read(tmp_path: Path) -> None:
     import torch
 
     value = {"a": [1, 2.5, "x"], ("b", 1): np.float64(0.25)}
@@ -511,7 +516,7 @@ def test_torch_itself_writes_the_forms_that_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_plain_data_comes_out_plain(tmp_path: Path, protocol: int) -> None:
+def test_plain_data_is_returned_unchanged(tmp_path: Path, protocol: int) -> None:
     value = {
         "ordered": collections.OrderedDict([(1, "a"), (2, "b")]),
         "set": {1, 2},
@@ -526,7 +531,7 @@ def test_plain_data_comes_out_plain(tmp_path: Path, protocol: int) -> None:
     assert [type(v) for v in found["numbers"]] == [float, float, int, int, bool]
 
 
-def test_a_big_endian_number(tmp_path: Path) -> None:
+def test_big_endian_number_is_read(tmp_path: Path) -> None:
     scalar = np.float64(0).__reduce__()[0]
     data = np.array([1.5], ">f8").tobytes()
     (tmp_path / "p").write_bytes(pickle.dumps(Runs(scalar, np.dtype(">f8"), data), 2))
@@ -543,7 +548,7 @@ MALFORMED = {
     "object dtype": b"cnumpy\ndtype\n(X\x02\x00\x00\x00O8I00\nI01\ntR.",
     "scalar of nothing": b"cnumpy.core.multiarray\nscalar\n(NNtR.",
     "other encoding": b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x04\x00\x00\x00rot8tR.",
-    # What a pickle could do to a function or class that it names: set attributes of it.
+    # A pickle could set attributes of a function or class that it names.
     "sets attributes": STAND_IN + b"}X\x08\x00\x00\x00__call__K\x01sb.",
     "sets slots": STAND_IN + b"N}X\x09\x00\x00\x00__class__K\x01s\x86b.",
     "makes instances": b"\x80\x02c_codecs\nencode\n)\x81.",
@@ -551,7 +556,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("name", list(MALFORMED))
-def test_a_malformed_pickle_is_an_error_that_names_the_file(tmp_path: Path, name: str) -> None:
+def test_malformed_pickle_is_reported_with_its_file(tmp_path: Path, name: str) -> None:
     path = tmp_path / "p.pth"
     path.write_bytes(MALFORMED[name])
     with pytest.raises(LissnasError, match=r"p\.pth: (the pickle in it: can't be read|refuses to load)"):
@@ -561,10 +566,10 @@ def test_a_malformed_pickle_is_an_error_that_names_the_file(tmp_path: Path, name
 
 
 @pytest.mark.parametrize("form", [torch_legacy, torch_zip, bz2_pickle], ids=lambda f: f.__name__)
-def test_cut_anywhere_a_pickle_is_refused(tmp_path: Path, form: Callable[[Any], bytes]) -> None:
+def test_truncated_pickle_is_refused(tmp_path: Path, form: Callable[[Any], bytes]) -> None:
     data = form({"data": [0.5] * 50, "x": "y" * 100})
     path = tmp_path / "p.pth"
-    # The pickle of torch's old format is whole before the list of storages that follows it.
+    # In torch's old format the data is complete before the list of storages.
     ends = len(data) - (len(pickle.dumps([], 2)) if form is torch_legacy else 0)
     for cut in range(0, ends, 7):
         path.write_bytes(data[:cut])
@@ -574,13 +579,13 @@ def test_cut_anywhere_a_pickle_is_refused(tmp_path: Path, form: Callable[[Any], 
 
 @settings(max_examples=300)
 @given(data=st.data())
-def test_a_mutated_pickle_gives_plain_data_or_an_error(
+def test_mutated_pickle_gives_plain_data_or_an_error(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     whole = bytearray(pickle.dumps({"a": collections.OrderedDict(b=np.float64(1)), "c": [1, {2}]}, 2))
     for _ in range(data.draw(st.integers(1, 3))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
-    # LONG_BINPUT with a huge number would reserve memory for that many memos; that is no matter of safety.
+    # LONG_BINPUT with a huge number would allocate memory for that many memos; this is not a safety issue.
     path = tmp_path_factory.mktemp("m") / "p"
     path.write_bytes(bytes(whole).replace(b"r", b"q"))
     with suppress(LissnasError):
@@ -597,15 +602,15 @@ def assert_plain(value: Any) -> None:
             assert_plain(part)
 
 
-def test_a_bomb_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restricted, "MOST_BYTES", 1 << 20)
+def test_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restricted, "MAX_BYTES", 1 << 20)
     for form in (bz2_pickle, torch_legacy):
         (tmp_path / "p").write_bytes(form(["x" * (2 << 20)]))
         with pytest.raises(UnreadableFile, match="unpacks to more"):
             restricted.load(tmp_path / "p")
 
 
-def test_a_zip_without_the_one_pickle(tmp_path: Path) -> None:
+def test_zip_without_a_pickle_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "z", "w") as archive:
         archive.writestr("a/other", "x")
     with pytest.raises(UnreadableFile, match=r"expected one data\.pkl .* found 0"):
@@ -619,7 +624,7 @@ class TestNASBench201(SpaceSuite):
         return spaces.get("nasbench201")
 
 
-def test_the_notation_of_nasbench201() -> None:
+def test_notation_of_nasbench201() -> None:
     space = spaces.get("nasbench201")
     assert space.size() == 15_625
     assert space.parse(ARCHS201).tolist() == [[3, 0, 1, 4, 2, 0], [0] * 6, [4, 2, 1, 0, 0, 3]]
@@ -635,7 +640,7 @@ def test_the_notation_of_nasbench201() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_of_nasbench201_gives_the_same(tmp_path: Path, form: str) -> None:
+def test_all_formats_of_nasbench201_give_the_same_tables(tmp_path: Path, form: str) -> None:
     tables = {t.benchmark: t for t in nasbench201.read(write201(tmp_path / "f", form))}
     assert set(tables) == {"nasbench201/cifar10", "nasbench201/cifar100", "nasbench201/imagenet16_120"}
     for table in tables.values():
@@ -681,7 +686,7 @@ BROKEN201: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 
 @pytest.mark.parametrize("name", list(BROKEN201))
-def test_a_broken_file_of_nasbench201_says_where(tmp_path: Path, name: str) -> None:
+def test_invalid_file_of_nasbench201_is_reported_with_its_entry(tmp_path: Path, name: str) -> None:
     change, reason = BROKEN201[name]
     path = tmp_path / "f.pbz2"
     path.write_bytes(bz2_pickle(broken201(change)))
@@ -689,7 +694,7 @@ def test_a_broken_file_of_nasbench201_says_where(tmp_path: Path, name: str) -> N
         nasbench201.read(path)
 
 
-def test_the_same_architecture_twice_is_more_runs_of_it(tmp_path: Path) -> None:
+def test_duplicate_architecture_adds_runs(tmp_path: Path) -> None:
     twice = broken201(lambda w: w["arch2infos"].update({7: infos201(0)}))
     (tmp_path / "f").write_bytes(bz2_pickle(twice))
     table = nasbench201.read(tmp_path / "f")[0]
@@ -697,7 +702,7 @@ def test_the_same_architecture_twice_is_more_runs_of_it(tmp_path: Path) -> None:
     assert "val/run6/200" in table.columns
 
 
-def test_a_hostile_member_of_an_archive(tmp_path: Path) -> None:
+def test_malicious_member_of_an_archive_is_refused(tmp_path: Path) -> None:
     write201(tmp_path / "f", "folder")
     marker = tmp_path / "ran"
     (tmp_path / "f" / "000001.pickle.pbz2").write_bytes(bz2_pickle(Runs(os.system, f"touch {marker}")))
@@ -706,7 +711,7 @@ def test_a_hostile_member_of_an_archive(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-def test_a_cut_off_tar(tmp_path: Path) -> None:
+def test_truncated_tar_is_refused(tmp_path: Path) -> None:
     write201(tmp_path / "f.tar", "tar")
     data = (tmp_path / "f.tar").read_bytes()
     for cut in (700, 1500, len(data) // 3):
@@ -717,7 +722,7 @@ def test_a_cut_off_tar(tmp_path: Path) -> None:
 
 # -- TransNAS-Bench-101 ----------------------------------------------------------------------------
 @pytest.mark.parametrize("form", [torch_legacy, torch_zip], ids=lambda f: f.__name__)
-def test_metrics_of_transnas(tmp_path: Path, form: Callable[[Any], bytes]) -> None:
+def test_metrics_of_transnas_are_read(tmp_path: Path, form: Callable[[Any], bytes]) -> None:
     (tmp_path / "t.pth").write_bytes(form(whole_transnas()))
     tables = {t.benchmark: t for t in transnas.read(tmp_path / "t.pth")}
     tasks = ("class_scene", "room_layout", "segmentsemantic", "autoencoder")
@@ -732,7 +737,7 @@ def test_metrics_of_transnas(tmp_path: Path, form: Callable[[Any], bytes]) -> No
     assert table.columns["test.top5/run1/1"][order].tolist() == [0.5, 1.5, 2.5]
 
 
-def test_a_training_that_broke_down_has_no_value(tmp_path: Path) -> None:
+def test_diverged_training_has_no_value(tmp_path: Path) -> None:
     whole = whole_transnas()
     whole["data"]["micro"][MICRO[0]]["class_scene"]["metrics"]["valid_top1"][-1] = float("nan")
     whole["data"]["micro"][MICRO[1]]["class_scene"]["metrics"]["valid_top1"][-1] = float("inf")
@@ -762,7 +767,7 @@ BROKEN_TRANSNAS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 
 @pytest.mark.parametrize("name", list(BROKEN_TRANSNAS))
-def test_a_broken_file_of_transnas_says_where(tmp_path: Path, name: str) -> None:
+def test_invalid_file_of_transnas_is_reported_with_its_entry(tmp_path: Path, name: str) -> None:
     change, reason = BROKEN_TRANSNAS[name]
     whole = whole_transnas()
     change(whole)
@@ -780,8 +785,8 @@ def boosters() -> list[xgboost.Booster]:
 
 
 @pytest.fixture
-def tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load models in this process: those of the test are sound, and a trial takes seconds."""
+def trusted_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load models in this process: those of the tests are valid, and a separate process takes seconds."""
 
     def load(data: bytes) -> xgboost.Booster:
         booster = xgboost.Booster()
@@ -793,11 +798,13 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ensemble(folder: Path, boosters: Sequence[xgboost.Booster], ending: str = "json") -> Path:
     for i, booster in enumerate(boosters):
-        own = folder / "nb_models" / "xgb_v1.0" / f"ensemble_member_{i}"
-        own.mkdir(parents=True)
-        (own / f"surrogate_model.{ending}").write_bytes(bytes(booster.save_raw("ubj" if ending == "ubj" else "json")))
-        (own / "model_config.json").write_text('{"model": "xgb"}')
-        (own / "data_config.json").write_text('{"seed": 1}')
+        member = folder / "nb_models" / "xgb_v1.0" / f"ensemble_member_{i}"
+        member.mkdir(parents=True)
+        (member / f"surrogate_model.{ending}").write_bytes(
+            bytes(booster.save_raw("ubj" if ending == "ubj" else "json"))
+        )
+        (member / "model_config.json").write_text('{"model": "xgb"}')
+        (member / "data_config.json").write_text('{"seed": 1}')
     return folder
 
 
@@ -808,10 +815,10 @@ def zipped(folder: Path, path: Path) -> Path:
     return path
 
 
-@pytest.mark.usefixtures("tried")
+@pytest.mark.usefixtures("trusted_models")
 @pytest.mark.parametrize("ending", ["json", "ubj", "model"])
 @pytest.mark.parametrize("packed", [False, True])
-def test_an_ensemble_is_copied_once_it_loads(
+def test_loadable_ensemble_is_copied(
     tmp_path: Path, boosters: list[xgboost.Booster], ending: str, packed: bool, root: Path
 ) -> None:
     source = ensemble(tmp_path / "models", boosters, ending)
@@ -849,8 +856,8 @@ OF_TRAINING = {
 }
 
 
-def test_features_of_a_genotype_are_those_of_the_benchmark() -> None:
-    """Numbers of ConfigSpace 0.6.1 for the configuration that the benchmark's interface makes of this genotype."""
+def test_features_of_a_genotype_match_the_benchmark() -> None:
+    """The expected values are from ConfigSpace 0.6.1 with the benchmark's configuration of this genotype."""
     names = nasbench301_models.NAMES
     (found,) = nasbench301_models.features(spaces.get("nasbench301").parse([GENOTYPE]))
     assert [int(v) for n, v in zip(names, found, strict=True) if n not in nasbench301_models.FIXED] == OF_GENOTYPE
@@ -858,17 +865,18 @@ def test_features_of_a_genotype_are_those_of_the_benchmark() -> None:
     assert {n: v for n, v in fixed.items() if abs(v) > 1e-5} == pytest.approx(OF_TRAINING, abs=2e-6)
 
 
-def test_imported_models_judge_a_shrink(tmp_path: Path, root: Path) -> None:
+def test_imported_models_are_the_oracle_of_a_shrink(tmp_path: Path, root: Path) -> None:
     space = spaces.get("nasbench301")
     archs = space.sample(400, np.random.default_rng(0))
-    known = nasbench301_models.features(archs)
-    values = (known == 3).sum(axis=1) + 0.1 * (known == 4).sum(axis=1)
+    encoded = nasbench301_models.features(archs)
+    values = (encoded == 3).sum(axis=1) + 0.1 * (encoded == 4).sum(axis=1)
     members = [
-        xgboost.train({"max_depth": 3, "seed": s, "subsample": 0.5}, xgboost.DMatrix(known, values), 20) for s in (0, 1)
+        xgboost.train({"max_depth": 3, "seed": s, "subsample": 0.5}, xgboost.DMatrix(encoded, values), 20)
+        for s in (0, 1)
     ]
     assert "2 models of 56 features" in lissnas("import", "nasbench301", ensemble(tmp_path / "models", members))
     oracle = nasbench301_models.ensemble(root / "nasbench301")
-    one_by_one = [model.predict(xgboost.DMatrix(known)) for model in members]
+    one_by_one = [model.predict(xgboost.DMatrix(encoded)) for model in members]
     assert oracle(archs) == pytest.approx(np.mean(one_by_one, axis=0))
     command = ["shrink", "--space", "nasbench301", "--oracle-model", str(root / "nasbench301"), "--target-size", "300"]
     done = CliRunner().invoke(app.app, [*command, "--out", str(tmp_path / "shrunk")])
@@ -878,8 +886,8 @@ def test_imported_models_judge_a_shrink(tmp_path: Path, root: Path) -> None:
     assert metrics["labels"] == 0
 
 
-@pytest.mark.usefixtures("tried")
-def test_models_of_other_features_judge_nothing(tmp_path: Path, boosters: list[xgboost.Booster], root: Path) -> None:
+@pytest.mark.usefixtures("trusted_models")
+def test_models_with_other_features_are_refused(tmp_path: Path, boosters: list[xgboost.Booster], root: Path) -> None:
     lissnas("import", "nasbench301", ensemble(tmp_path / "models", boosters))
     with pytest.raises(UserError, match="reads 5 features, a genotype of NAS-Bench-301 has 56"):
         nasbench301_models.ensemble(root / "nasbench301")
@@ -890,7 +898,7 @@ def test_models_of_other_features_judge_nothing(tmp_path: Path, boosters: list[x
     assert done.exit_code != 0
 
 
-def test_a_zip_that_does_not_unpack_is_explained(tmp_path: Path, boosters: list[xgboost.Booster], root: Path) -> None:
+def test_damaged_zip_is_refused(tmp_path: Path, boosters: list[xgboost.Booster], root: Path) -> None:
     path = tmp_path / "m.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("surrogate_model.json", bytes(boosters[0].save_raw("json")))
@@ -906,7 +914,7 @@ def test_a_zip_that_does_not_unpack_is_explained(tmp_path: Path, boosters: list[
         restricted.load(path)
 
 
-def test_a_metric_of_transnas_without_a_name_is_explained(tmp_path: Path) -> None:
+def test_metric_of_transnas_without_a_name_is_refused(tmp_path: Path) -> None:
     whole = whole_transnas()
     arch = next(iter(whole["data"]["micro"]))
     task = next(iter(whole["data"]["micro"][arch]))
@@ -916,26 +924,28 @@ def test_a_metric_of_transnas_without_a_name_is_explained(tmp_path: Path) -> Non
         transnas.read(tmp_path / "t.pth")
 
 
-def test_one_import_that_is_broken_does_not_hide_the_others(imported101: Path, root: Path) -> None:
+def test_damaged_import_does_not_hide_the_others(imported101: Path, root: Path) -> None:
     (root / "nasbench201").mkdir(parents=True)
     (root / "nasbench201" / "manifest.json").write_text("{")
-    said = lissnas("list")
-    assert "is not a manifest" in said
-    assert str(imported101) in said
+    output = lissnas("list")
+    assert "is not a manifest" in output
+    assert str(imported101) in output
 
 
-@pytest.mark.usefixtures("tried")
-def test_published_models_are_refused_with_the_way_on(tmp_path: Path, boosters: list[xgboost.Booster]) -> None:
+@pytest.mark.usefixtures("trusted_models")
+def test_published_models_are_refused_with_conversion_instructions(
+    tmp_path: Path, boosters: list[xgboost.Booster]
+) -> None:
     source = ensemble(tmp_path / "models", boosters)
     (model,) = source.rglob("ensemble_member_1/surrogate_model.json")
     model.rename(model.with_suffix(".model"))
     model.with_suffix(".model").write_bytes(pickle.dumps([1.0]))
-    with pytest.raises(UnreadableFile, match="a pickle of plain data, no model"):
+    with pytest.raises(UnreadableFile, match="a pickle of plain data, not a model"):
         nasbench301.read(source)
     for data, reason in (
-        (pickle.dumps(boosters[0]), r"it names xgboost\.core\.Booster, which is no plain data"),
+        (pickle.dumps(boosters[0]), r"it names xgboost\.core\.Booster, which is not plain data"),
         (b"binf\x00\x00\x00\x3f", "read no binary models"),
-        (b"", "no model in JSON or UBJSON"),
+        (b"", "not a model in JSON or UBJSON"),
     ):
         model.with_suffix(".model").write_bytes(data)
         with pytest.raises(UnreadableFile, match=rf"ensemble_member_1/surrogate_model\.model: .*{reason}.*save_model"):
@@ -943,7 +953,7 @@ def test_published_models_are_refused_with_the_way_on(tmp_path: Path, boosters: 
 
 
 @pytest.mark.parametrize(("ending", "cuts"), [("json", (-1,)), ("ubj", (20, -1))])
-def test_a_cut_off_model_is_refused(
+def test_truncated_model_is_refused(
     tmp_path: Path, boosters: list[xgboost.Booster], ending: str, cuts: Sequence[int]
 ) -> None:
     source = ensemble(tmp_path / "models", boosters[:1], ending)
@@ -955,7 +965,7 @@ def test_a_cut_off_model_is_refused(
             nasbench301.read(source)
 
 
-def test_no_models(tmp_path: Path) -> None:
+def test_source_without_models_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UnreadableFile, match="holds no XGBoost model"):
         nasbench301.read(tmp_path / "empty")
@@ -964,25 +974,25 @@ def test_no_models(tmp_path: Path) -> None:
         nasbench301.read(tmp_path / "f")
 
 
-@pytest.mark.usefixtures("tried")
-def test_models_of_different_widths(tmp_path: Path, boosters: list[xgboost.Booster]) -> None:
+@pytest.mark.usefixtures("trusted_models")
+def test_models_with_different_numbers_of_features_are_refused(tmp_path: Path, boosters: list[xgboost.Booster]) -> None:
     wide = xgboost.train({"nthread": 1}, xgboost.DMatrix(np.random.default_rng(0).random((9, 6)), np.arange(9.0)), 1)
     with pytest.raises(UnreadableFile, match=r"different numbers of features: \[5, 6\]"):
         nasbench301.read(ensemble(tmp_path / "models", [boosters[0], wide]))
 
 
 # -- checksums -------------------------------------------------------------------------------------
-def test_a_file_with_a_published_name_has_to_have_its_checksum(
+def test_file_with_a_published_name_needs_its_checksum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path
 ) -> None:
     path = write101(tmp_path / "nasbench_only108.tfrecord", values101(epochs=(108,)))
     with pytest.raises(DamagedFile, match=r"only108\.tfrecord is damaged: expected sha256 4c39c3936e36.* found "):
         official.convert("nasbench101", path, official.digests(path))
     assert not root.exists()
-    own = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     source = published.SOURCES[0]
     monkeypatch.setattr(
-        published, "SOURCES", (published.Source(*(own if v == source.sha256 else v for v in vars(source).values())),)
+        published, "SOURCES", (published.Source(*(digest if v == source.sha256 else v for v in vars(source).values())),)
     )
     files = official.convert("nasbench101", path, official.digests(path))
     assert json.loads(files["metrics.json"])["checked"] == "has the published sha256"
@@ -992,7 +1002,7 @@ def test_a_file_with_a_published_name_has_to_have_its_checksum(
 
 
 @pytest.mark.parametrize("name", ["NAS-Bench-201-v1_1-{}.pth", "NATS-tss-v1_0-{}.pickle.pbz2"])
-def test_the_name_of_a_nats_file_ends_in_its_md5(tmp_path: Path, name: str) -> None:
+def test_name_of_a_nats_file_needs_its_md5(tmp_path: Path, name: str) -> None:
     whole = bz2_pickle(whole201()) if name.endswith("pbz2") else torch_legacy(whole201(("less", "full")))
     md5 = hashlib.md5(whole).hexdigest()
     good, bad = tmp_path / name.format(md5[-5:]), tmp_path / name.format("00000" if md5[-5:] != "00000" else "11111")
@@ -1000,11 +1010,11 @@ def test_the_name_of_a_nats_file_ends_in_its_md5(tmp_path: Path, name: str) -> N
         path.write_bytes(whole)
     files = official.convert("nasbench201", good, official.digests(good))
     assert json.loads(files["metrics.json"])["checked"] == f"its MD5 ends in {md5[-5:]}, as its name says"
-    with pytest.raises(LissnasError, match=rf"damaged: its name says that its MD5 ends in .*, found {md5}"):
+    with pytest.raises(LissnasError, match=rf"damaged: expected an MD5 that ends in .* \(from its name\), found {md5}"):
         official.convert("nasbench201", bad, official.digests(bad))
 
 
-def test_every_published_source_is_complete() -> None:
+def test_published_sources_are_complete() -> None:
     assert {s.benchmark for s in official.SOURCES} == set(official.KINDS)
     for source in official.SOURCES:
         assert source.address.startswith("https://")
@@ -1025,16 +1035,16 @@ def selected(name: str, archs: Sequence[str]) -> list[float]:
     return [float(v) for v in source(source.space.parse(archs))]
 
 
-def test_the_files_of_an_import(imported101: Path) -> None:
+def test_import_writes_its_files(imported101: Path) -> None:
     assert set(artifacts.verify(imported101)) == {"metrics.json", "nasbench101.parquet", "parameters.json"}
     table = pq.read_table(imported101 / "nasbench101.parquet")
     assert table.column_names[0] == "arch"
     assert set(table.column_names[1:]) == {
         f"{s}/run{k}/{e}" for s in ("val", "test") for k in (1, 2, 3) for e in (36, 108)
     }
-    said = json.loads((imported101 / "metrics.json").read_text())
-    assert said["tables"]["nasbench101"]["networks"] == 3
-    assert said["tables"]["nasbench101"]["metrics"]["val"] == {"epochs": [36, 108], "runs": [1, 2, 3]}
+    about = json.loads((imported101 / "metrics.json").read_text())
+    assert about["tables"]["nasbench101"]["networks"] == 3
+    assert about["tables"]["nasbench101"]["metrics"]["val"] == {"epochs": [36, 108], "runs": [1, 2, 3]}
 
 
 @pytest.mark.parametrize(
@@ -1050,7 +1060,7 @@ def test_the_files_of_an_import(imported101: Path) -> None:
         ("test/run2/36", 40.0),
     ],
 )
-def test_a_selection_of_nasbench101(imported101: Path, metric: str, value: float) -> None:
+def test_metric_of_nasbench101_is_selected(imported101: Path, metric: str, value: float) -> None:
     assert selected(f"nasbench101@{metric}", ["1-"]) == pytest.approx([value])
     source = benchmarks.get(f"nasbench101@{metric}")
     assert source.name == f"nasbench101@{metric}"
@@ -1061,7 +1071,7 @@ def test_a_selection_of_nasbench101(imported101: Path, metric: str, value: float
     assert source.sha256 == benchmarks.get(f"nasbench101@{metric}").sha256
 
 
-def test_a_metric_is_told_in_words(imported101: Path) -> None:
+def test_selected_metric_is_described(imported101: Path) -> None:
     words = {m: benchmarks.get(f"nasbench101@{m}").metric for m in ("val/mean/108", "test/max/36", "test/run2/36")}
     assert words == {
         "val/mean/108": "CIFAR-10 validation accuracy after 108 epochs, mean of up to 3 runs, %",
@@ -1071,7 +1081,7 @@ def test_a_metric_is_told_in_words(imported101: Path) -> None:
 
 
 @pytest.mark.parametrize("metric", ["val/run4/108", "val/mean/12", "test.top5/mean/108"])
-def test_what_the_file_lacks_lists_what_it_has(imported101: Path, metric: str) -> None:
+def test_missing_metric_is_refused_with_the_available_ones(imported101: Path, metric: str) -> None:
     with pytest.raises(UserError, match=r"val, test / mean, max, run1 to run3 / 36, 108 epochs") as caught:
         benchmarks.get(f"nasbench101@{metric}")
     assert metric in str(caught.value)
@@ -1082,12 +1092,12 @@ def test_what_the_file_lacks_lists_what_it_has(imported101: Path, metric: str) -
     "metric",
     ["", "val", "val/mean", "val/median/108", "train/mean/108", "val/run0/108", "val/mean/x", "val/mean/108/", "../x"],
 )
-def test_a_malformed_selection_says_how(imported101: Path, metric: str) -> None:
+def test_malformed_selection_is_refused_with_the_format(imported101: Path, metric: str) -> None:
     with pytest.raises(UserError, match="expected NAME@SPLIT/RUN/EPOCHS"):
         benchmarks.get(f"nasbench101@{metric}")
 
 
-def test_a_selection_without_an_import(root: Path) -> None:
+def test_selection_without_an_import_is_refused(root: Path) -> None:
     with pytest.raises(
         UserError, match=r"no official file of nasbench201 was imported to .* lissnas data import nasbench201 FILE"
     ):
@@ -1097,18 +1107,18 @@ def test_a_selection_without_an_import(root: Path) -> None:
     assert not root.exists()
 
 
-def test_selections_of_nasbench201(tmp_path: Path) -> None:
+def test_metrics_of_nasbench201_are_selected(tmp_path: Path) -> None:
     lissnas("import", "nasbench201", write201(tmp_path / "f.tar", "tar"))
     base = "nasbench201/cifar10@"
     assert selected(base + "val/mean/200", ARCHS201) == pytest.approx([80.888, 81.777, 82.888])
     assert selected(base + "val/max/200", ARCHS201) == pytest.approx([80.999, 81.777, 82.999])
     assert selected(base + "test/run1/200", ARCHS201) == pytest.approx([81.777, 82.777, 83.777])
     assert selected("nasbench201/imagenet16_120@test/run2/12", ARCHS201)[0] == pytest.approx(19.777)
-    with pytest.raises(UserError, match="1 of 3 architectures have no such value; ask for mean or max"):
+    with pytest.raises(UserError, match="1 of 3 architectures have no such value; select mean or max"):
         benchmarks.get(base + "test/run2/200")
 
 
-def test_selections_of_transnas(tmp_path: Path) -> None:
+def test_metrics_of_transnas_are_selected(tmp_path: Path) -> None:
     (tmp_path / "t.pth").write_bytes(torch_zip(whole_transnas()))
     lissnas("import", "transnas", tmp_path / "t.pth")
     assert selected("transnas_micro/class_scene@val/mean/5", MICRO) == [104.25, 105.25, 106.25]
@@ -1124,7 +1134,7 @@ def test_selections_of_transnas(tmp_path: Path) -> None:
         benchmarks.get("transnas_micro/class_scene@val/mean/6")
 
 
-def test_a_damaged_import_is_found_before_it_is_used(imported101: Path) -> None:
+def test_damaged_import_is_refused(imported101: Path) -> None:
     file = imported101 / "nasbench101.parquet"
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
@@ -1135,7 +1145,7 @@ def test_a_damaged_import_is_found_before_it_is_used(imported101: Path) -> None:
         benchmarks.get("nasbench101@val/mean/108")
 
 
-def test_an_import_is_a_function_of_the_file(tmp_path: Path, imported101: Path) -> None:
+def test_import_depends_only_on_the_file(tmp_path: Path, imported101: Path) -> None:
     before = artifacts.verify(imported101)
     words: list[str | Path] = ["import", "nasbench101", tmp_path / "nb.tfrecord"]
     assert "Nothing was done" in lissnas(*words)
@@ -1151,7 +1161,7 @@ def test_an_import_is_a_function_of_the_file(tmp_path: Path, imported101: Path) 
 
 
 # -- the command -----------------------------------------------------------------------------------
-def test_a_failed_import_leaves_nothing(tmp_path: Path, root: Path) -> None:
+def test_failed_import_leaves_no_files(tmp_path: Path, root: Path) -> None:
     (tmp_path / "nb.tfrecord").write_bytes(tfrecord(values101())[:-3])
     with pytest.raises(UnreadableFile):
         lissnas("import", "nasbench101", tmp_path / "nb.tfrecord")
@@ -1162,40 +1172,40 @@ def test_a_failed_import_leaves_nothing(tmp_path: Path, root: Path) -> None:
         lissnas("import", "cifar", tmp_path / "nb.tfrecord")
 
 
-def test_what_an_import_says(tmp_path: Path) -> None:
+def test_import_prints_its_summary(tmp_path: Path) -> None:
     path = write101(tmp_path / "nb.tfrecord", values101())
-    said = lissnas("import", "nasbench101", path, "--to", tmp_path / "elsewhere")
-    assert hashlib.sha256(path.read_bytes()).hexdigest() in said
-    assert "no checksum is published under this name" in said
-    assert "nasbench101: 3 networks; val, test / mean, max, run1 to run3 / 36, 108 epochs" in said
-    assert f"export LISSNAS_DATA={tmp_path / 'elsewhere'}" in said
+    output = lissnas("import", "nasbench101", path, "--to", tmp_path / "elsewhere")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in output
+    assert "no checksum is published under this name" in output
+    assert "nasbench101: 3 networks; val, test / mean, max, run1 to run3 / 36, 108 epochs" in output
+    assert f"export LISSNAS_DATA={tmp_path / 'elsewhere'}" in output
 
 
-def test_the_list_as_json(imported101: Path, tmp_path: Path) -> None:
-    said = json.loads(lissnas("list", "--json"))
-    assert [row["name"] for row in said["packaged"]] == benchmarks.names()
-    assert said["packaged"][0]["networks"] == 423_624
-    (own,) = said["imported"]
-    assert own["path"] == str(imported101)
-    assert own["source_sha256"] == hashlib.sha256((tmp_path / "nb.tfrecord").read_bytes()).hexdigest()
-    assert own["tables"]["nasbench101"]["metrics"]["test"]["runs"] == [1, 2, 3]
-    only108 = said["obtainable"][0]
+def test_list_as_json(imported101: Path, tmp_path: Path) -> None:
+    output = json.loads(lissnas("list", "--json"))
+    assert [row["name"] for row in output["packaged"]] == benchmarks.names()
+    assert output["packaged"][0]["networks"] == 423_624
+    (imported,) = output["imported"]
+    assert imported["path"] == str(imported101)
+    assert imported["source_sha256"] == hashlib.sha256((tmp_path / "nb.tfrecord").read_bytes()).hexdigest()
+    assert imported["tables"]["nasbench101"]["metrics"]["test"]["runs"] == [1, 2, 3]
+    only108 = output["obtainable"][0]
     assert only108["address"] == "https://storage.googleapis.com/nasbench/nasbench_only108.tfrecord"
     assert only108["command"] == "lissnas data import nasbench101 nasbench_only108.tfrecord"
-    assert {row["benchmark"] for row in said["obtainable"]} == set(official.KINDS)
+    assert {row["benchmark"] for row in output["obtainable"]} == set(official.KINDS)
 
 
-def test_the_list_for_people(imported101: Path) -> None:
-    said = lissnas("list")
+def test_list_as_text(imported101: Path) -> None:
+    output = lissnas("list")
     for part in ("423,624", "run1 to run3", "nasbench_full.tfrecord", "3d64db8180fb", "1.95 GB", "MD5 ends in 3ffb9"):
-        assert part in said
+        assert part in output
     (imported101 / "metrics.json").write_text("{}")
     damaged = lissnas("list")
     assert "metrics.json is damaged" in damaged
     assert "lissnas data import nasbench101 FILE --force" in damaged
 
 
-def test_a_table_is_written_as_before(tmp_path: Path) -> None:
+def test_packaged_table_is_written(tmp_path: Path) -> None:
     from lissnas.cli.app import app as whole
 
     words = ["data", "--benchmark", "nas_bench_macro", "--out", str(tmp_path / "t")]
@@ -1216,14 +1226,14 @@ def test_a_table_is_written_as_before(tmp_path: Path) -> None:
         (["import", "nasbench101"], "Missing argument 'FILE'"),
     ],
 )
-def test_words_that_are_missing(words: list[str], reason: str) -> None:
+def test_missing_argument_is_reported(words: list[str], reason: str) -> None:
     done = CliRunner().invoke(data_app, words)
     assert done.exit_code == 2
     assert reason in done.output
 
 
-def test_the_whole_space_of_nasbench201_shrinks_to_a_table(tmp_path: Path) -> None:
-    """A complete import is a benchmark like any other: its table is written and read back."""
+def test_complete_import_of_nasbench201_is_a_benchmark(tmp_path: Path) -> None:
+    """Its table is written and read back like that of any other benchmark."""
     space = spaces.get("nasbench201")
     names = space.format(space.enumerate())
     values = np.random.default_rng(0).random(len(names)).round(4) * 100

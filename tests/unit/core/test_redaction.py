@@ -16,7 +16,7 @@ from lissnas.core.redaction import (
     signed_apart,
     without_passwords,
 )
-from lissnas.oracles.label_collection import said
+from lissnas.oracles.label_collection import describe_failure
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def test_errors_hold_none(monkeypatch: pytest.MonkeyPatch) -> None:
         assert str(error) == "http://host refuses ***"
         assert str(pickle.loads(pickle.dumps(error))) == str(error)  # as Dask sends it
     assert "abcdefgh" not in repr(UnknownName("method", "abcdefgh", ["abs"]))
-    assert said(ValueError("http://a:b@host refuses abcdefgh")) == "ValueError: http://host refuses ***"
+    assert describe_failure(ValueError("http://a:b@host refuses abcdefgh")) == "ValueError: http://host refuses ***"
     assert str(LissnasError()) == ""
 
 

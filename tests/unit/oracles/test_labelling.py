@@ -1,4 +1,4 @@
-"""Labels are kept: whatever fails, hangs, is killed or torn, what was collected stays, and no more is asked again."""
+"""Label collection: failures, hangs, kills and torn writes lose no label, and none is requested twice."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from lissnas.oracles.label_collection import (
     LabelLog,
     attempt,
     collect,
+    describe_failure,
     one_by_one,
-    said,
 )
 from lissnas.oracles.training_worker import Trainer
 
@@ -51,46 +51,46 @@ def reread(path: Path) -> LabelLog:
 # -- collecting --------------------------------------------------------------------------------------
 
 
-def test_each_is_asked_once_and_never_again(tmp_path: Path) -> None:
-    asked: list[str] = []
+def test_each_label_is_requested_once(tmp_path: Path) -> None:
+    requested: list[str] = []
 
     def label_one(arch: str) -> float:
-        asked.append(arch)
+        requested.append(arch)
         return value_of(arch)
 
     gather(tmp_path / "log", label_one, [*ARCHS, *ARCHS[:3]])
     log = gather(tmp_path / "log", label_one, [*ARCHS, "a8"])
-    assert asked == [*ARCHS, "a8"]
-    assert {a: log.value(a) for a in asked} == {a: value_of(a) for a in asked}
+    assert requested == [*ARCHS, "a8"]
+    assert {a: log.value(a) for a in requested} == {a: value_of(a) for a in requested}
 
 
-def test_failures_are_kept_tried_again_last_and_cost_the_others_nothing(tmp_path: Path) -> None:
-    asked: list[str] = []
+def test_failures_are_logged_and_retried_after_the_others(tmp_path: Path) -> None:
+    requested: list[str] = []
 
     def label_one(arch: str) -> float:
-        asked.append(arch)
+        requested.append(arch)
         if arch == "a1":
             raise ValueError("no\nroom")
-        if arch == "a2" and asked.count("a2") < 2:
+        if arch == "a2" and requested.count("a2") < 2:
             raise LabelFailed("it diverged")
         return {"a3": math.nan, "a4": -math.inf}.get(arch, value_of(arch))
 
     log = gather(tmp_path / "log", label_one)
-    assert asked == [*ARCHS, "a1", "a2", "a3", "a4"]
+    assert requested == [*ARCHS, "a1", "a2", "a3", "a4"]
     again = reread(tmp_path / "log")
     assert again.attempts == log.attempts
     assert [a for a in ARCHS if again.value(a) is None] == ["a1", "a3", "a4"]
     assert [one.error for one in again.attempts["a1"]] == ["ValueError: no room"] * 2
     assert [one.error for one in again.attempts["a2"]] == ["it diverged", None]
     assert [one.error for one in again.attempts["a3"]] == ["the label is nan"] * 2
-    asked.clear()
+    requested.clear()
     gather(tmp_path / "log", label_one)
-    assert asked == []
+    assert requested == []
     gather(tmp_path / "log", value_of, attempts=3)
     assert reread(tmp_path / "log").value("a1") == value_of("a1")
 
 
-def test_nobody_there_is_no_failure_of_a_network(tmp_path: Path) -> None:
+def test_unavailable_worker_is_not_logged_as_a_failed_training(tmp_path: Path) -> None:
     def label_one(arch: str) -> float:
         if arch == "a3":
             raise LabellerUnavailable("the cluster is gone")
@@ -101,12 +101,12 @@ def test_nobody_there_is_no_failure_of_a_network(tmp_path: Path) -> None:
     assert set(reread(tmp_path / "log").attempts) == {"a0", "a1", "a2"}
 
 
-def test_a_runner_that_gives_nothing_does_not_go_round_for_ever(tmp_path: Path) -> None:
+def test_runner_without_results_raises(tmp_path: Path) -> None:
     with LabelLog.opened(tmp_path / "log", ABOUT) as log, pytest.raises(LabellerUnavailable, match="8 networks"):
         collect(ARCHS, value_of, log, 2, lambda label_one, archs: iter(()))
 
 
-def test_each_is_on_disk_before_the_next_is_waited_for(tmp_path: Path) -> None:
+def test_each_attempt_is_on_disk_before_the_next(tmp_path: Path) -> None:
     seen: list[int] = []
 
     def backwards(label_one: Labeller, archs: Sequence[str]) -> Iterator[Attempt]:
@@ -119,29 +119,29 @@ def test_each_is_on_disk_before_the_next_is_waited_for(tmp_path: Path) -> None:
     assert seen == list(range(8))
 
 
-@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
-def test_who_interrupts_loses_the_one_at_hand_only(tmp_path: Path, end: type[BaseException]) -> None:
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_interrupt_loses_only_the_current_training(tmp_path: Path, interrupt: type[BaseException]) -> None:
     def label_one(arch: str) -> float:
         if arch == "a5":
-            raise end
+            raise interrupt
         return value_of(arch)
 
-    with pytest.raises(end):
+    with pytest.raises(interrupt):
         gather(tmp_path / "log", label_one)
     assert list(reread(tmp_path / "log").attempts) == ARCHS[:5]
 
 
-def test_long_errors_are_cut_and_named(tmp_path: Path) -> None:
-    assert said(KeyError("x")) == "KeyError: 'x'"
-    assert said(UserError("plain")) == "plain"
-    assert said(MemoryError()) == "MemoryError: "
-    assert len(said(ValueError("y" * 10_000))) == 300
+def test_long_errors_are_truncated_and_have_their_type(tmp_path: Path) -> None:
+    assert describe_failure(KeyError("x")) == "KeyError: 'x'"
+    assert describe_failure(UserError("plain")) == "plain"
+    assert describe_failure(MemoryError()) == "MemoryError: "
+    assert len(describe_failure(ValueError("y" * 10_000))) == 300
 
 
 # -- the log -----------------------------------------------------------------------------------------
 
 
-def test_a_torn_last_line_is_cut_off_at_every_byte(tmp_path: Path) -> None:
+def test_log_truncated_at_any_byte_keeps_its_complete_lines(tmp_path: Path) -> None:
     path = tmp_path / "log"
     gather(path, value_of)
     whole = path.read_bytes()
@@ -155,7 +155,7 @@ def test_a_torn_last_line_is_cut_off_at_every_byte(tmp_path: Path) -> None:
         assert {a: reread(path).value(a) for a in ARCHS} == {a: value_of(a) for a in ARCHS}
 
 
-def test_a_flipped_bit_is_found_and_where(tmp_path: Path) -> None:
+def test_flipped_bit_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "log"
     gather(path, value_of)
     whole = path.read_bytes()
@@ -179,7 +179,7 @@ def test_labels_of_other_parameters_are_refused(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_bytes() == before
 
 
-def test_one_process_at_a_time(tmp_path: Path) -> None:
+def test_second_process_is_refused(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib\n"
         "from lissnas.oracles import LabelLog\n"
@@ -194,7 +194,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     assert f"process {os.getpid()}" in other.stdout
 
 
-def test_a_write_that_fails_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_leaves_no_incomplete_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with LabelLog.opened(tmp_path / "log", ABOUT) as log:
         log.append(Attempt("a0", 1.0, None, 0.1))
         before = (tmp_path / "log").read_bytes()
@@ -226,14 +226,14 @@ Attempts = st.lists(
 
 @given(Attempts, st.integers(0, 10_000), st.binary(max_size=20))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_is_appended_is_read_back(tmp_path: Path, made: list[Attempt], cut: int, junk: bytes) -> None:
+def test_appended_attempts_are_read_back(tmp_path: Path, made: list[Attempt], cut: int, junk: bytes) -> None:
     path = tmp_path / "log"
     path.unlink(missing_ok=True)
     with LabelLog.opened(path, ABOUT) as log:
         for one in made:
             log.append(one)
     with path.open("ab") as file:
-        file.write(junk.replace(b"\n", b""))  # what a torn write leaves
+        file.write(junk.replace(b"\n", b""))  # as an interrupted write leaves it
     again = reread(path)
     assert again.attempts == log.attempts
     assert sum(map(len, again.attempts.values())) == len(made)
@@ -256,8 +256,8 @@ with LabelLog.opened(pathlib.Path(sys.argv[1]), {"space": "toy", "seed": 0}) as 
 """
 
 
-def test_killed_again_and_again_it_ends_with_the_same_labels(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "log"), str(tmp_path / "asked")]
+def test_killed_collection_resumes_to_the_same_labels(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "log"), str(tmp_path / "requested")]
     kills = 0
     for pause in (0.05, 0.13, 0.21, 0.08):
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
@@ -270,11 +270,11 @@ def test_killed_again_and_again_it_ends_with_the_same_labels(tmp_path: Path) -> 
     subprocess.run(command, check=True, capture_output=True)
     log = reread(tmp_path / "log")
     assert {a: log.value(a) for a in log.attempts} == {f"a{i}": value_of(f"a{i}") for i in range(200)}
-    asked = (tmp_path / "asked").read_text().split()
-    assert len(asked) <= 200 + kills  # the one at hand is done twice, no other
+    requested = (tmp_path / "requested").read_text().split()
+    assert len(requested) <= 200 + kills  # only the current one is repeated
 
 
-# -- the process that trains -------------------------------------------------------------------------
+# -- the training process ----------------------------------------------------------------------------
 
 CHILD = """
 import json, os, sys, time
@@ -304,7 +304,7 @@ def make_trainer() -> Iterator[Callable[..., Trainer]]:
         trainer.close()
 
 
-def test_a_process_is_kept_for_the_next_and_replaced_when_it_hangs_or_dies(
+def test_process_is_reused_and_replaced_after_a_hang_or_crash(
     tmp_path: Path, make_trainer: Callable[..., Trainer]
 ) -> None:
     trainer = make_trainer(limit=1.0)
@@ -318,7 +318,7 @@ def test_a_process_is_kept_for_the_next_and_replaced_when_it_hangs_or_dies(
     with pytest.raises(ProcessLookupError):
         os.kill(int(first), 0)
     second = trainer("a3")
-    with pytest.raises(LabelFailed, match="ended with 9"):
+    with pytest.raises(LabelFailed, match="exited with code 9"):
         trainer("dies")
     assert len({first, second, trainer("a4")}) == 3
     log = gather(tmp_path / "log", trainer, ["a0", "hangs", "dies", "fails", "nan", "a1"])
@@ -326,8 +326,8 @@ def test_a_process_is_kept_for_the_next_and_replaced_when_it_hangs_or_dies(
     assert all(len(log.attempts[a]) == 2 for a in ("hangs", "dies", "fails", "nan"))
 
 
-@pytest.mark.parametrize(("setup", "text"), [({"refuse": 1}, "no images"), ({"crash": 1}, "does not start.*with 3")])
-def test_a_process_that_does_not_start_ends_the_collecting(
+@pytest.mark.parametrize(("setup", "text"), [({"refuse": 1}, "no images"), ({"crash": 1}, "does not start.*code 3")])
+def test_process_that_does_not_start_stops_the_collection(
     tmp_path: Path, make_trainer: Callable[..., Trainer], setup: dict[str, object], text: str
 ) -> None:
     with pytest.raises(LabellerUnavailable, match=text):
@@ -335,22 +335,22 @@ def test_a_process_that_does_not_start_ends_the_collecting(
     assert reread(tmp_path / "log").attempts == {}
 
 
-def test_a_missing_program_is_said() -> None:
+def test_missing_program_is_named() -> None:
     with pytest.raises(LabellerUnavailable, match="not-there"):
         Trainer({}, 1.0, ["/not-there"])("a0")
 
 
-def test_when_the_asker_is_killed_the_process_ends(tmp_path: Path) -> None:
+def test_training_process_exits_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = (
         "import sys, time\n"
         "from lissnas.oracles.training_worker import Trainer\n"
         f"t = Trainer({{}}, 60.0, [sys.executable, '-c', {CHILD!r}])\n"
         "print(int(t('a0')), flush=True); time.sleep(60)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as asker:
-        assert asker.stdout is not None
-        child = int(asker.stdout.readline())
-        asker.kill()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
     for _ in range(100):
         try:
             os.kill(child, 0)
@@ -361,11 +361,11 @@ def test_when_the_asker_is_killed_the_process_ends(tmp_path: Path) -> None:
             break
         time.sleep(0.1)
     else:
-        pytest.fail("the process outlived the one it worked for")
+        pytest.fail("the training process outlived its parent")
 
 
 def test_one_by_one_is_lazy() -> None:
-    asked: list[str] = []
-    attempts = one_by_one(lambda arch: asked.append(arch) or 1.0, ARCHS)  # type: ignore[func-returns-value]
+    requested: list[str] = []
+    attempts = one_by_one(lambda arch: requested.append(arch) or 1.0, ARCHS)  # type: ignore[func-returns-value]
     next(attempts)
-    assert asked == ["a0"]
+    assert requested == ["a0"]

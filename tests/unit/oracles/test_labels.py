@@ -1,4 +1,4 @@
-"""A user's labels: what is averaged, skipped and negated, and every mistake by file and line."""
+"""Label tables: averaged, skipped and negated labels, and problems reported by file and line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ HEADER = "op1,op2,width,depth,acc"
 
 
 def lines(n: int = 24) -> list[str]:
-    """A sound file: a header in line 1, then `n` different networks with different values."""
+    """Return a valid file: a header in line 1, then `n` different networks with different values."""
     text = write_rows(SPACE, SPACE.enumerate()[:n]).decode().splitlines()
     return [text[0], *(f"{row}{60 + i / 4}" for i, row in enumerate(text[1:]))]
 
@@ -63,7 +63,7 @@ def problems(tmp_path: Path, rows: list[str], space: Space = SPACE, metric: str 
     return caught.value.problems
 
 
-def test_networks_their_values_and_how_often(tmp_path: Path) -> None:
+def test_networks_values_and_repeats_are_read(tmp_path: Path) -> None:
     labels = read(tmp_path, lines())
     assert (labels.archs == SPACE.enumerate()[:24]).all()
     assert labels.values.tolist() == [60 + i / 4 for i in range(24)]
@@ -76,8 +76,8 @@ def test_networks_their_values_and_how_often(tmp_path: Path) -> None:
     assert labels.describe() == "24 networks with acc from 24 rows"
 
 
-def test_repeats_are_averaged_whatever_form_they_come_in(tmp_path: Path) -> None:
-    """Exchanged, and with another value where it doesn't matter: still one network."""
+def test_equivalent_forms_of_a_network_are_averaged(tmp_path: Path) -> None:
+    """Forms with exchanged groups or another choice at an inactive position are one network."""
     rows = [*lines(), "no,conv,16,2,50", "conv,no,64,2,60", "conv,no,32,2,1"]
     labels = read(tmp_path, rows)
     (at,) = np.flatnonzero(SPACE.key(labels.archs) == SPACE.key(SPACE.parse(["no|conv|16|2"])))
@@ -98,7 +98,7 @@ def test_empty_metrics_and_failed_trainings_are_skipped_and_counted(tmp_path: Pa
     assert "1 rows empty; 2 rows failed" in labels.describe()
 
 
-def test_less_is_better_turns_the_sign(tmp_path: Path) -> None:
+def test_minimized_metric_is_negated(tmp_path: Path) -> None:
     text = write_rows(LATENCY, LATENCY.enumerate()).decode().splitlines()
     rows = [text[0], *(f"{row}{i}.5" for i, row in enumerate(text[1:]))]
     labels = read(tmp_path, rows, LATENCY)
@@ -108,8 +108,7 @@ def test_less_is_better_turns_the_sign(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("space", [SPACE, LATENCY, spaces.get("nasbench101"), spaces.get("nas_bench_macro")])
-def test_what_is_suggested_can_be_read_back(tmp_path: Path, space: Space) -> None:
-    """The columns that `suggest` writes are those that labels have."""
+def test_suggested_rows_can_be_read_back_as_labels(tmp_path: Path, space: Space) -> None:
     rows = space.sample_distinct(25, np.random.default_rng(0))
     text = write_rows(space, rows).decode().splitlines()
     assert len(problems(tmp_path, text, space)) == 1
@@ -118,7 +117,7 @@ def test_what_is_suggested_can_be_read_back(tmp_path: Path, space: Space) -> Non
     assert set(space.key(labels.archs).tolist()) == set(space.key(rows).tolist())
 
 
-def test_whole_architectures_in_one_column(tmp_path: Path) -> None:
+def test_architectures_in_one_column_are_read(tmp_path: Path) -> None:
     rows = ["acc,arch", *(f"{i},{name}" for i, name in enumerate(SPACE.format(SPACE.enumerate()[:22])))]
     assert (read(tmp_path, rows).archs == SPACE.enumerate()[:22]).all()
     rows[4], rows[9] = "3,no|no|16", "8,no|n0|17|2"
@@ -128,7 +127,7 @@ def test_whole_architectures_in_one_column(tmp_path: Path) -> None:
     assert "unknown choice of op2 'n0'. Did you mean 'no'?" in found[1]
 
 
-def test_parquet_is_read_like_csv(tmp_path: Path) -> None:
+def test_parquet_is_read_as_csv_is(tmp_path: Path) -> None:
     text = [row.split(",") for row in lines()]
     columns = {name: [row[i] for row in text[1:]] for i, name in enumerate(text[0])}
     values: list[float | None] = [float(x) for x in columns["acc"]]
@@ -148,7 +147,7 @@ def test_parquet_is_read_like_csv(tmp_path: Path) -> None:
         read_labels(path, SPACE)
 
 
-def test_every_mistake_is_listed_with_its_line(tmp_path: Path) -> None:
+def test_every_problem_is_listed_with_its_line(tmp_path: Path) -> None:
     rows = lines()
     rows[2] = "no,no,16,7,61"
     rows[4] = "cnv,0,16,2,61"
@@ -197,7 +196,7 @@ def test_every_mistake_is_listed_with_its_line(tmp_path: Path) -> None:
         ),
         (
             ["op1,op1,op2,width,depth,acc", *(f"no,{row}" for row in lines()[1:])],
-            ["labels.csv:1: the column 'op1' stands twice"],
+            ["labels.csv:1: duplicate column 'op1'"],
         ),
         (lines(19), ["labels.csv:1: 19 networks with a label in 19 usable rows, at least 20 are needed"]),
         (
@@ -212,7 +211,7 @@ def test_every_mistake_is_listed_with_its_line(tmp_path: Path) -> None:
         ([*lines(), '"no,no'], ["labels.csv:26: not CSV: unexpected end of data"]),
     ],
 )
-def test_files_that_are_no_labels(tmp_path: Path, rows: list[str], expected: list[str]) -> None:
+def test_invalid_file_is_refused(tmp_path: Path, rows: list[str], expected: list[str]) -> None:
     path = tmp_path / "labels.csv"
     path.write_text("\n".join(rows))
     with pytest.raises(ConfigError) as caught:
@@ -222,14 +221,14 @@ def test_files_that_are_no_labels(tmp_path: Path, rows: list[str], expected: lis
         assert problem.startswith(start)
 
 
-def test_which_column_is_the_metric(tmp_path: Path) -> None:
+def test_metric_column_is_found_or_its_absence_reported(tmp_path: Path) -> None:
     space = spaces.get("nas_bench_macro")
     names = space.format(space.sample_distinct(25, np.random.default_rng(0)))
     one = ["arch,top1", *(f"{name},{i}" for i, name in enumerate(names))]
     assert read(tmp_path, one, space).metric == "top1"
     two = ["arch,top1,top5", *(f"{name},{i},{i + 5}" for i, name in enumerate(names))]
     assert problems(tmp_path, two, space) == [
-        "labels.csv:1: the columns top1, top5 could be the metric; say which one it is"
+        "labels.csv:1: the columns top1, top5 could be the metric; name one of them"
     ]
     assert sorted(read(tmp_path, two, space, "top5").values.tolist()) == [i + 5 for i in range(25)]
     assert "Did you mean 'top5'" in problems(tmp_path, two, space, "tp5")[0]
@@ -240,7 +239,7 @@ def test_which_column_is_the_metric(tmp_path: Path) -> None:
     assert "'note'" in problems(tmp_path, wide, SPACE, "not")[0]
 
 
-def test_more_than_twenty_mistakes_are_counted(tmp_path: Path) -> None:
+def test_more_than_twenty_problems_are_counted(tmp_path: Path) -> None:
     rows = lines(40)
     wrong = [
         row.replace("no", "na").replace("conv", "cnv").replace("1.0", "1.00") if i else row
@@ -260,7 +259,7 @@ def test_more_than_twenty_mistakes_are_counted(tmp_path: Path) -> None:
     assert found[-1] == "and 480 more"
 
 
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+def test_unreadable_file_is_refused_and_byte_order_mark_skipped(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     with pytest.raises(ConfigError, match="no such file"):
         read_labels(path, SPACE)
@@ -275,14 +274,14 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 @settings(max_examples=40)
 @given(st.permutations(range(30)), st.lists(st.integers(0, 29), max_size=30))
-def test_the_order_of_rows_changes_nothing(
+def test_order_of_rows_does_not_change_labels(
     tmp_path_factory: pytest.TempPathFactory, order: list[int], again: list[int]
 ) -> None:
     folder = tmp_path_factory.mktemp("labels")
     base = lines(30)
     rows = [*base[1:], *(base[1 + i].rpartition(",")[0] + f",{i / 7}" for i in again)]
-    sound = read(folder, [base[0], *rows])
+    ordered = read(folder, [base[0], *rows])
     mixed = read(folder, [base[0], *(rows[i] for i in reversed(range(30, len(rows)))), *(rows[i] for i in order)])
-    assert (sound.archs == mixed.archs).all()
-    assert sound.values.tolist() == mixed.values.tolist()
-    assert sound.repeats.sum() == 30 + len(again)
+    assert (ordered.archs == mixed.archs).all()
+    assert ordered.values.tolist() == mixed.values.tolist()
+    assert ordered.repeats.sum() == 30 + len(again)

@@ -1,4 +1,4 @@
-"""A user's command as an oracle, whatever it does; answers that are kept; models and functions as scorers."""
+"""User-defined programs as oracles, the cache of their values, and models and functions as scorers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lissnas.core.errors import DamagedFile, LissnasError, UserError
-from lissnas.oracles.cache import Remembered
+from lissnas.oracles.cache import CachedOracle
 from lissnas.oracles.command import CommandOracle, OracleFailed
 from lissnas.predictors.surrogate import model_scorer
 from lissnas.shrinkers.lissnas import shrink
@@ -39,7 +39,7 @@ def truth(archs: Archs) -> FloatArray:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Write:
-    """Make an oracle of a Python program."""
+    """Return a function that makes an oracle of a Python program."""
 
     def write(text: str, seconds: float = 30.0) -> CommandOracle:
         path = tmp_path / "oracle.py"
@@ -49,8 +49,8 @@ def program(tmp_path: Path) -> Write:
     return write
 
 
-# -- a command that answers ------------------------------------------------------------------------
-def test_a_number_a_line_in_the_order_of_the_question(program: Write) -> None:
+# -- valid output ---------------------------------------------------------------------------------
+def test_values_are_in_the_order_of_the_architectures(program: Write) -> None:
     assert (program(SUM)(ARCHS) == truth(ARCHS)).all()
     assert (program(SUM)(ARCHS[::-1]) == truth(ARCHS)[::-1]).all()
 
@@ -66,12 +66,12 @@ def test_a_number_a_line_in_the_order_of_the_question(program: Write) -> None:
     ],
     ids=["blanks", "stderr after", "stderr before", "carriage returns", "exponents"],
 )
-def test_what_else_it_writes_does_no_harm(program: Write, text: str) -> None:
+def test_stderr_blanks_and_number_formats_are_accepted(program: Write, text: str) -> None:
     assert (program(text)(ARCHS) == truth(ARCHS)).all()
 
 
 @pytest.mark.parametrize("first", ["read", "write"])
-def test_batches_larger_than_a_pipe_do_not_block(program: Write, first: str) -> None:
+def test_batch_larger_than_a_pipe_does_not_block(program: Write, first: str) -> None:
     many = SPACE.sample(60_000, np.random.default_rng(1))
     text = f"import sys\nprint('7\\n' * {len(many)}, end='', flush=True)\nsys.stdin.read()\n"
     if first == "read":
@@ -79,13 +79,13 @@ def test_batches_larger_than_a_pipe_do_not_block(program: Write, first: str) -> 
     assert (program(text)(many) == 7).all()
 
 
-def test_a_program_need_not_read_what_it_is_given(program: Write) -> None:
+def test_program_that_closes_its_input_works(program: Write) -> None:
     many = SPACE.sample(60_000, np.random.default_rng(1))
     text = f"import os\nos.close(0)\nprint('1\\n' * {len(many)}, end='')\n"
     assert (program(text)(many) == 1).all()
 
 
-# -- a command that does not -----------------------------------------------------------------------
+# -- failures and bad output -----------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -101,7 +101,7 @@ def test_a_program_need_not_read_what_it_is_given(program: Write) -> None:
         ("import sys\nfor i in range(20):\n    sys.stdin.readline()\n    print(1)\n", "answered 20 lines"),
     ],
 )
-def test_an_error_names_the_batch(program: Write, text: str, why: str) -> None:
+def test_error_names_the_batch(program: Write, text: str, why: str) -> None:
     with pytest.raises(OracleFailed, match=why) as caught:
         program(text)(ARCHS)
     assert f"the batch of 40 from {NAMES[0]} to {NAMES[-1]}" in str(caught.value)
@@ -111,25 +111,25 @@ def test_an_error_names_the_batch(program: Write, text: str, why: str) -> None:
 @pytest.mark.parametrize(
     "answer", ["nan", "inf", "-inf", "1e999", "", " ", "91.2 %", "1,5", "ok", "1 2", "0x10", "\xff"]
 )
-def test_an_answer_that_is_no_number_names_the_architecture(program: Write, answer: str) -> None:
+def test_invalid_number_is_reported_with_its_architecture(program: Write, answer: str) -> None:
     text = f"import sys\nfor i, line in enumerate(sys.stdin):\n    print({answer!r} if i == 7 else i)\n"
-    with pytest.raises(OracleFailed, match=f"for {NAMES[7]}: a finite number is expected"):
+    with pytest.raises(OracleFailed, match=f"for {NAMES[7]}; expected a finite number"):
         program(text)(ARCHS)
 
 
 @pytest.mark.parametrize("answer", ["1_0", "\u0661"])
-def test_numbers_are_those_that_a_file_of_labels_may_hold(program: Write, answer: str) -> None:
+def test_numbers_refused_in_label_tables_are_refused_here(program: Write, answer: str) -> None:
     with pytest.raises(OracleFailed):
         program(f"print({answer!r} + '\\n' + '1\\n' * 39, end='')")(ARCHS)
 
 
-def test_bytes_that_are_no_text(program: Write) -> None:
-    with pytest.raises(OracleFailed, match="a finite number is expected"):
+def test_output_that_is_not_utf8_is_refused(program: Write) -> None:
+    with pytest.raises(OracleFailed, match="expected a finite number"):
         program("import sys\nsys.stdout.buffer.write(b'\\xff\\xfe\\n' * 40)")(ARCHS)
 
 
-def test_a_death_in_the_middle_of_a_large_batch_is_told_as_such(program: Write) -> None:
-    """What could not be written any more is no error of its own."""
+def test_crash_within_a_large_batch_is_reported(program: Write) -> None:
+    """The error is the program's, not that its remaining input could not be written."""
     many = SPACE.sample(60_000, np.random.default_rng(1))
     text = "import sys\nfor i in range(10):\n    sys.stdin.readline()\nsys.exit('the disk is full')\n"
     with pytest.raises(OracleFailed, match=r"code 1 on the batch of 60000 .*the disk is full"):
@@ -152,7 +152,7 @@ open({pids!r}, "w").write(f"{{os.getpid()}} {{child}}")
 """
 
 
-def test_one_that_hangs_is_ended_with_all_it_started(program: Write, tmp_path: Path) -> None:
+def test_hanging_program_is_killed_with_its_children(program: Write, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     started = time.monotonic()
     with pytest.raises(OracleFailed, match=r"took longer than 2 s for the batch of 40 from"):
@@ -163,7 +163,7 @@ def test_one_that_hangs_is_ended_with_all_it_started(program: Write, tmp_path: P
 
 
 @pytest.mark.parametrize("closes", [False, True], ids=["holds its output", "closes its output"])
-def test_a_child_that_outlives_its_parent_is_ended_too(program: Write, tmp_path: Path, closes: bool) -> None:
+def test_child_that_outlives_the_program_is_killed(program: Write, tmp_path: Path, closes: bool) -> None:
     pids = tmp_path / "pids"
     text = FORK.format(pids=str(pids))
     if closes:
@@ -173,7 +173,7 @@ def test_a_child_that_outlives_its_parent_is_ended_too(program: Write, tmp_path:
     assert not any(alive(int(pid)) for pid in pids.read_text().split())
 
 
-def test_endless_output_is_not_waited_for(program: Write) -> None:
+def test_endless_output_is_stopped(program: Write) -> None:
     text = "import time\nwhile True:\n    print('1\\n' * 1_000, flush=True)\n    time.sleep(0.05)\n"
     started = time.monotonic()
     with pytest.raises(OracleFailed):
@@ -181,16 +181,16 @@ def test_endless_output_is_not_waited_for(program: Write) -> None:
     assert time.monotonic() - started < 3.5
 
 
-def test_no_time_limit_is_possible_or_refused(program: Write) -> None:
+def test_infinite_time_limit_works_or_is_refused(program: Write) -> None:
     try:
         assert (program(SUM, np.inf)(ARCHS) == truth(ARCHS)).all()
     except LissnasError:
         return
 
 
-# -- which command it is ---------------------------------------------------------------------------
+# -- parsing the command ---------------------------------------------------------------------------
 @pytest.mark.parametrize("text", ["", "   ", "'unclosed", "no-such-program-of-anybody --x", "./nowhere", "/", "'a b'"])
-def test_a_command_that_is_not_there(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_program_is_refused(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a b").write_text("#!/bin/sh\n")  # not executable
     with pytest.raises(UserError, match="--oracle-command") as caught:
@@ -204,7 +204,7 @@ def script(path: Path, text: str) -> Path:
     return path
 
 
-def test_words_are_split_as_a_shell_does_and_go_through_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_are_split_as_by_a_shell_without_running_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     script(tmp_path / "my oracle", '#!/bin/sh\nprintf "%s|" "$@" > words\nwhile read line; do echo 3; done\n')
     oracle = CommandOracle.parse(SPACE, r"""'./my oracle' --a "b c" '$HOME' \; "rm -r" * '' """, 30)
@@ -213,15 +213,15 @@ def test_words_are_split_as_a_shell_does_and_go_through_none(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("text", ["echo 1\n", "#!/no/such/interpreter\n"], ids=["no shebang", "no interpreter"])
-def test_a_program_that_can_not_be_started_is_explained(tmp_path: Path, text: str) -> None:
+def test_program_that_cannot_be_started_is_named(tmp_path: Path, text: str) -> None:
     path = script(tmp_path / "oracle", text)
     with pytest.raises(LissnasError, match="oracle"):
         CommandOracle.parse(SPACE, str(path), 5)(ARCHS)
 
 
-# -- answers that are kept -------------------------------------------------------------------------
+# -- cached values ----------------------------------------------------------------------------------
 class Counting:
-    """Answers, counts how often it is asked about each, and fails where it is told to."""
+    """An oracle that records its queries and fails at the batch `fails_at`."""
 
     def __init__(self, fails_at: int | None = None) -> None:
         self.batches: list[list[str]] = []
@@ -234,166 +234,166 @@ class Counting:
         return truth(archs)
 
     @property
-    def asked(self) -> list[str]:
+    def queried(self) -> list[str]:
         return [name for batch in self.batches for name in batch]
 
 
-def test_a_batch_that_fails_leaves_the_answers_before_it(tmp_path: Path) -> None:
+def test_failed_batch_keeps_the_values_before_it(tmp_path: Path) -> None:
     path = tmp_path / "answers"
     first = Counting(fails_at=2)
     with pytest.raises(OracleFailed, match="gone"):
-        Remembered(first, SPACE, path, "me", 8)(ARCHS)
+        CachedOracle(first, SPACE, path, "me", 8)(ARCHS)
     second = Counting()
-    assert (Remembered(second, SPACE, path, "me", 8)(ARCHS) == truth(ARCHS)).all()
-    assert first.asked == NAMES[:16]
-    assert second.asked == NAMES[16:]
+    assert (CachedOracle(second, SPACE, path, "me", 8)(ARCHS) == truth(ARCHS)).all()
+    assert first.queried == NAMES[:16]
+    assert second.queried == NAMES[16:]
     assert [len(b) for b in second.batches] == [8, 8, 8]
     third = Counting(fails_at=0)
-    assert (Remembered(third, SPACE, path, "me", 8)(ARCHS[::-1]) == truth(ARCHS)[::-1]).all()
+    assert (CachedOracle(third, SPACE, path, "me", 8)(ARCHS[::-1]) == truth(ARCHS)[::-1]).all()
 
 
-def test_a_program_is_run_for_what_is_missing_only(program: Write, tmp_path: Path) -> None:
-    asked = tmp_path / "asked"
-    keep = f"names = sys.stdin.read().split()\nopen({str(asked)!r}, 'a').write('\\n'.join(names) + '\\n')\n"
+def test_program_runs_only_for_missing_values(program: Write, tmp_path: Path) -> None:
+    queried = tmp_path / "queried"
+    keep = f"names = sys.stdin.read().split()\nopen({str(queried)!r}, 'a').write('\\n'.join(names) + '\\n')\n"
     answer = "import sys\n" + keep + "for n in names:\n    print(sum(map(int, n)))\n"
     dying = answer.replace(
         "    print", f"    if n == {NAMES[24]!r}:\n        sys.exit('the node went down')\n    print"
     )
     path = tmp_path / "answers"
     with pytest.raises(OracleFailed, match=f"batch of 10 from {NAMES[20]} to {NAMES[29]}: the node went down"):
-        Remembered(program(dying), SPACE, path, "me", 10)(ARCHS)
-    assert (Remembered(program(answer), SPACE, path, "me", 10)(ARCHS) == truth(ARCHS)).all()
-    lines = asked.read_text().split()
+        CachedOracle(program(dying), SPACE, path, "me", 10)(ARCHS)
+    assert (CachedOracle(program(answer), SPACE, path, "me", 10)(ARCHS) == truth(ARCHS)).all()
+    lines = queried.read_text().split()
     assert lines == [*NAMES[:30], *NAMES[24:]]
 
 
-def test_one_that_is_asked_about_twice_at_once_is_paid_for_once(tmp_path: Path) -> None:
+def test_duplicates_within_a_batch_are_evaluated_once(tmp_path: Path) -> None:
     oracle = Counting()
     twice = np.concatenate([ARCHS[:3], ARCHS[:3]])
-    assert (Remembered(oracle, SPACE, tmp_path / "answers", "me")(twice) == truth(twice)).all()
-    assert sorted(oracle.asked) == sorted(NAMES[:3])
+    assert (CachedOracle(oracle, SPACE, tmp_path / "answers", "me")(twice) == truth(twice)).all()
+    assert sorted(oracle.queried) == sorted(NAMES[:3])
 
 
 @pytest.mark.parametrize("other", ["oracle", "space"])
-def test_answers_of_another_are_refused_before_anybody_is_asked(tmp_path: Path, other: str) -> None:
+def test_cache_of_another_oracle_or_space_is_refused_before_any_query(tmp_path: Path, other: str) -> None:
     path = tmp_path / "answers"
-    Remembered(Counting(), SPACE, path, "me")(ARCHS[:2])
+    CachedOracle(Counting(), SPACE, path, "me")(ARCHS[:2])
     space = ChoiceSpace("another", [4] * 12) if other == "space" else SPACE
     oracle = Counting()
     with pytest.raises(UserError, match="answers holds records of other parameters"):
-        Remembered(oracle, space, path, "me" if other == "space" else "you")(ARCHS)
-    assert oracle.asked == []
-    assert (Remembered(oracle, SPACE, path, "me")(ARCHS[:2]) == truth(ARCHS[:2])).all()
-    assert oracle.asked == []
+        CachedOracle(oracle, space, path, "me" if other == "space" else "you")(ARCHS)
+    assert oracle.queried == []
+    assert (CachedOracle(oracle, SPACE, path, "me")(ARCHS[:2]) == truth(ARCHS[:2])).all()
+    assert oracle.queried == []
 
 
 @pytest.mark.parametrize("cut", [1, 10, 60])
-def test_what_a_kill_tore_off_is_asked_again(tmp_path: Path, cut: int) -> None:
+def test_truncated_record_is_evaluated_again(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "answers"
-    Remembered(Counting(), SPACE, path, "me")(ARCHS)
+    CachedOracle(Counting(), SPACE, path, "me")(ARCHS)
     path.write_bytes(path.read_bytes()[:-cut])
     oracle = Counting()
-    assert (Remembered(oracle, SPACE, path, "me")(ARCHS) == truth(ARCHS)).all()
-    assert oracle.asked == [NAMES[-1]]
+    assert (CachedOracle(oracle, SPACE, path, "me")(ARCHS) == truth(ARCHS)).all()
+    assert oracle.queried == [NAMES[-1]]
 
 
-def test_a_changed_answer_is_noticed(tmp_path: Path) -> None:
+def test_changed_value_is_detected(tmp_path: Path) -> None:
     path = tmp_path / "answers"
-    Remembered(Counting(), SPACE, path, "me")(ARCHS)
+    CachedOracle(Counting(), SPACE, path, "me")(ARCHS)
     text = path.read_text()
     value = f'"value": {truth(ARCHS)[5]}'
     assert value in text
     path.write_text(text.replace(value, '"value": 99.5', 1))
     with pytest.raises(DamagedFile, match="line"):
-        Remembered(Counting(), SPACE, path, "me")(ARCHS)
+        CachedOracle(Counting(), SPACE, path, "me")(ARCHS)
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_every_digit_is_kept(tmp_path: Path, values: list[float]) -> None:
+def test_cached_values_are_exact(tmp_path: Path, values: list[float]) -> None:
     path = tmp_path / "answers"
     path.unlink(missing_ok=True)
     archs, expected = ARCHS[: len(values)], np.array(values)
-    asked = Remembered(lambda a: expected, SPACE, path, "me")(archs)
-    kept = Remembered(Counting(fails_at=0), SPACE, path, "me")(archs)
-    assert asked.tobytes() == kept.tobytes() == expected.tobytes()
+    first = CachedOracle(lambda a: expected, SPACE, path, "me")(archs)
+    cached = CachedOracle(Counting(fails_at=0), SPACE, path, "me")(archs)
+    assert first.tobytes() == cached.tobytes() == expected.tobytes()
 
 
-def test_half_a_number_of_a_program_that_is_ended_is_no_answer(program: Write, tmp_path: Path) -> None:
+def test_incomplete_line_of_a_stopped_program_is_ignored(program: Write, tmp_path: Path) -> None:
     text = "import sys, time\nprint(1)\nprint(2)\nprint('3', end='', flush=True)\ntime.sleep(300)\n"
     with pytest.raises(OracleFailed, match="took longer than 2 s") as caught:
         program(text, 2)(ARCHS)
-    assert caught.value.answered == (1.0, 2.0)
+    assert caught.value.completed == (1.0, 2.0)
 
 
-def test_a_program_that_leaves_a_daemon_behind_is_not_waited_for(program: Write) -> None:
-    """What has a session of its own can't be found to be ended, and holds what it inherited."""
+def test_daemon_left_by_a_program_is_not_waited_for(program: Write) -> None:
+    """A process in another session can't be found and killed, and keeps the inherited files open."""
     daemon = "import subprocess\nsubprocess.Popen(['sleep', '30'], start_new_session=True)\n"
     started = time.monotonic()
     assert (program(daemon + SUM)(ARCHS) == truth(ARCHS)).all()
     assert time.monotonic() - started < 10
 
 
-def test_a_network_that_gave_no_value_is_not_asked_about_again(program: Write, tmp_path: Path) -> None:
+def test_network_without_a_value_is_not_evaluated_again(program: Write, tmp_path: Path) -> None:
     text = f"import sys\nfor line in sys.stdin:\n    print('failed' if line.strip() == {NAMES[12]!r} else 7)\n"
     path = tmp_path / "answers"
-    found = Remembered(program(text), SPACE, path, "me", 10)(ARCHS)
+    found = CachedOracle(program(text), SPACE, path, "me", 10)(ARCHS)
     assert np.isnan(found[12])
     assert (np.delete(found, 12) == 7).all()
-    again = Remembered(Counting(fails_at=0), SPACE, path, "me")(ARCHS)
+    again = CachedOracle(Counting(fails_at=0), SPACE, path, "me")(ARCHS)
     assert again.tobytes() == found.tobytes()
 
 
-def test_a_function_that_gives_no_number_is_named_and_nothing_of_its_batch_kept(tmp_path: Path) -> None:
+def test_function_with_an_infinite_value_caches_nothing_of_its_batch(tmp_path: Path) -> None:
     bad = np.inf
 
     def oracle(archs: Archs) -> FloatArray:
         return np.where(SPACE.key(archs) == SPACE.key(ARCHS[12:13]), bad, truth(archs))
 
     path = tmp_path / "answers"
-    with pytest.raises(LissnasError, match=f"gave {bad} for {NAMES[12]}"):
-        Remembered(oracle, SPACE, path, "me", 10)(ARCHS)
+    with pytest.raises(LissnasError, match=f"returned {bad} for {NAMES[12]}"):
+        CachedOracle(oracle, SPACE, path, "me", 10)(ARCHS)
     second = Counting()
-    Remembered(second, SPACE, path, "me", 10)(ARCHS)
-    assert second.asked == NAMES[10:]
+    CachedOracle(second, SPACE, path, "me", 10)(ARCHS)
+    assert second.queried == NAMES[10:]
 
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from lissnas.spaces import ChoiceSpace
-from lissnas.oracles.cache import Remembered
+from lissnas.oracles.cache import CachedOracle
 import numpy as np
 space = ChoiceSpace("made_up", [4] * 12)
 def slow(archs):
-    print("asked", flush=True)
+    print("queried", flush=True)
     time.sleep(60)
-Remembered(slow, space, Path(sys.argv[1]), "me")(space.sample(2, np.random.default_rng(0)))
+CachedOracle(slow, space, Path(sys.argv[1]), "me")(space.sample(2, np.random.default_rng(0)))
 """
 
 
-def test_two_processes_do_not_share_a_file_and_a_killed_one_lets_go(tmp_path: Path) -> None:
+def test_cache_is_locked_until_its_process_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "answers"
     other = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout is not None
-        assert other.stdout.readline() == "asked\n"
+        assert other.stdout.readline() == "queried\n"
         oracle = Counting()
         with pytest.raises(UserError, match=f"is being written by process {other.pid}"):
-            Remembered(oracle, SPACE, path, "me")(ARCHS)
-        assert oracle.asked == []
+            CachedOracle(oracle, SPACE, path, "me")(ARCHS)
+        assert oracle.queried == []
     finally:
         other.send_signal(signal.SIGKILL)
         other.wait()
         if other.stdout is not None:
             other.stdout.close()
-    assert (Remembered(Counting(), SPACE, path, "me")(ARCHS) == truth(ARCHS)).all()
+    assert (CachedOracle(Counting(), SPACE, path, "me")(ARCHS) == truth(ARCHS)).all()
 
 
-def test_a_folder_in_the_place_of_the_answers_is_explained(tmp_path: Path) -> None:
+def test_folder_instead_of_a_cache_is_refused(tmp_path: Path) -> None:
     (tmp_path / "answers").mkdir()
     with pytest.raises(LissnasError, match="answers"):
-        Remembered(Counting(), SPACE, tmp_path / "answers", "me")(ARCHS)
+        CachedOracle(Counting(), SPACE, tmp_path / "answers", "me")(ARCHS)
 
 
 # -- scorers ---------------------------------------------------------------------------------------
@@ -404,7 +404,7 @@ def model(path: Path, features: Features, **settings: Any) -> Path:
 
 
 @pytest.mark.parametrize("end", ["ubj", "json"])
-def test_a_model_is_asked_by_the_features_of_the_space(tmp_path: Path, end: str) -> None:
+def test_model_scores_the_features_of_the_space(tmp_path: Path, end: str) -> None:
     path = model(tmp_path / f"m.{end}", SPACE.encode(ARCHS))
     scorer = model_scorer(path, SPACE)
     booster = xgb.Booster(model_file=path)
@@ -428,7 +428,7 @@ def test_a_model_is_asked_by_the_features_of_the_space(tmp_path: Path, end: str)
         ("m.ubj", b"garbage", "no XGBoost model"),
     ],
 )
-def test_what_is_no_model_is_refused_by_name(tmp_path: Path, name: str, data: bytes | None, why: str) -> None:
+def test_invalid_model_file_is_refused(tmp_path: Path, name: str, data: bytes | None, why: str) -> None:
     path = tmp_path / name
     if data is not None:
         path.write_bytes(data)
@@ -438,7 +438,7 @@ def test_what_is_no_model_is_refused_by_name(tmp_path: Path, name: str, data: by
 
 
 @pytest.mark.parametrize("part", [0.3, 0.9])
-def test_half_a_model_is_refused(tmp_path: Path, part: float) -> None:
+def test_truncated_model_is_refused(tmp_path: Path, part: float) -> None:
     path = model(tmp_path / "m.ubj", SPACE.encode(ARCHS))
     data = path.read_bytes()
     path.write_bytes(data[: int(part * len(data))])
@@ -446,29 +446,29 @@ def test_half_a_model_is_refused(tmp_path: Path, part: float) -> None:
         model_scorer(path, SPACE)
 
 
-def test_a_model_of_another_space_is_refused(tmp_path: Path) -> None:
+def test_model_of_another_space_is_refused(tmp_path: Path) -> None:
     path = model(tmp_path / "m.ubj", SPACE.encode(ARCHS)[:, 1:])
     with pytest.raises(UserError, match=f"reads {SPACE.n_features - 1} features, made_up has {SPACE.n_features}"):
         model_scorer(path, SPACE)
 
 
-def test_a_model_of_classes_is_refused(tmp_path: Path) -> None:
+def test_classifier_is_refused(tmp_path: Path) -> None:
     path = model(tmp_path / "m.ubj", SPACE.encode(ARCHS), objective="multi:softprob", num_class=3)
     with pytest.raises(LissnasError):
         model_scorer(path, SPACE).score(ARCHS)
 
 
-def test_a_model_reads_features_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_scores_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = model_scorer(model(tmp_path / "m.ubj", SPACE.encode(ARCHS)), SPACE)
-    most, plain = [0], ChoiceSpace.encode
+    sizes, plain = [0], ChoiceSpace.encode
 
     def encode(self: ChoiceSpace, archs: Archs) -> Features:
-        most.append(len(archs))
+        sizes.append(len(archs))
         return plain(self, archs)
 
     monkeypatch.setattr(ChoiceSpace, "encode", encode)
     assert len(scorer.score(SPACE.sample(300_000, np.random.default_rng(0)))) == 300_000
-    assert max(most) <= 1 << 17
+    assert max(sizes) <= 1 << 17
 
 
 def direct(values: Callable[[Archs], FloatArray], target: int = 500) -> Problem:
@@ -476,12 +476,12 @@ def direct(values: Callable[[Archs], FloatArray], target: int = 500) -> Problem:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1.0])
-def test_a_scorer_that_says_nothing_is_refused(value: float) -> None:
+def test_constant_or_infinite_scores_are_refused(value: float) -> None:
     with pytest.raises(LissnasError):
         shrink(direct(lambda archs: np.full(len(archs), value)))
 
 
-def test_a_scorer_that_has_gaps_is_refused_or_gives_what_is_known() -> None:
+def test_scores_with_nan_are_refused_or_left_out() -> None:
     def values(archs: Archs) -> FloatArray:
         return np.where(SPACE.key(archs) % np.uint64(7) == 0, np.nan, truth(archs))
 
@@ -494,19 +494,19 @@ def test_a_scorer_that_has_gaps_is_refused_or_gives_what_is_known() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1,), (2,)])
-def test_a_scorer_of_the_wrong_shape_is_explained(shape: tuple[int, ...]) -> None:
+def test_scores_of_a_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(LissnasError, match="shape"):
         shrink(direct(lambda archs: np.zeros((len(archs), *shape))))
 
 
 def test_every_network_is_scored_once() -> None:
-    asked: list[int] = []
+    scored: list[int] = []
 
     def values(archs: Archs) -> FloatArray:
-        asked.extend(SPACE.key(archs).tolist())
+        scored.extend(SPACE.key(archs).tolist())
         return truth(archs) + SPACE.key(archs) % np.uint64(97) / 97
 
     result = shrink(direct(values))
-    assert len(asked) == len(set(asked)) == result.state.queries
+    assert len(scored) == len(set(scored)) == result.state.queries
     assert result.state.n_labels == 0
     assert truth(result.subspace.members).mean() > 18 + 3 * 3.9

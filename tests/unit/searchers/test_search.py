@@ -146,7 +146,7 @@ def test_a_search_is_a_function_of_its_seed() -> None:
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])
 def test_a_score_that_is_no_number_names_its_network(bad: float) -> None:
     members = some(30)
-    with pytest.raises(LissnasError, match=f"the oracle gave {bad} for"):
+    with pytest.raises(LissnasError, match=f"the oracle returned {bad} for"):
         search(MACRO.space, members, lambda archs: np.full(len(archs), bad), QUICK, Limits(), 0)
 
 

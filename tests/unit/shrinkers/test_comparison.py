@@ -20,7 +20,7 @@ from lissnas import artifacts, benchmarks, spaces
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
 from lissnas.core.errors import ConfigError, DamagedFile, LissnasError, UnknownName, UserError
-from lissnas.oracles.base import BudgetSpent, CountedOracle
+from lissnas.oracles.base import BudgetExceeded, CountedOracle
 from lissnas.shrinkers.comparison import (
     Ground,
     curve_at,
@@ -192,14 +192,14 @@ def test_a_counted_oracle_is_a_memory_with_a_budget(batches: list[list[int]], bu
         assert len(seen | set(batch[: len(prefix)])) <= budget
         if len(prefix) < len(rows):  # the longest one: the next costs too much
             assert len(seen | set(batch[: len(prefix) + 1])) > budget
-            with pytest.raises(BudgetSpent, match=f"{budget - len(seen)} of {budget} are left"):
+            with pytest.raises(BudgetExceeded, match=f"{budget - len(seen)} of {budget} are left"):
                 counted(rows)
             assert counted.queries == len(seen)
         assert counted(prefix).tolist() == batch[: len(prefix)]
         seen |= set(batch[: len(prefix)])
         assert counted.queries == len(seen) == budget - counted.left
     assert sorted(asked) == sorted(seen)  # each once
-    known, values = counted.asked()
+    known, values = counted.queried()
     assert FREE_SPACE.key(known).tolist() == values.tolist() == sorted(seen)
 
 
@@ -225,7 +225,7 @@ def test_an_oracle_that_fails_leaves_the_count_as_it_was() -> None:
     with pytest.raises(LissnasError, match="nan for"):
         counted(rows[20:])
     assert counted.queries == 20
-    assert [len(x) for x in counted.asked()] == [20, 20]
+    assert [len(x) for x in counted.queried()] == [20, 20]
     fail[0] = False
     assert (counted(rows) == value_of(rows)).all()
 

@@ -13,7 +13,7 @@ from lissnas import benchmarks, spaces
 from lissnas.config import Params
 from lissnas.core.errors import ConfigError, LissnasError, UserError
 from lissnas.oracles import training_worker
-from lissnas.oracles.cache import Remembered
+from lissnas.oracles.cache import CachedOracle
 from lissnas.oracles.label_collection import Attempt
 from lissnas.oracles.label_table import write_rows
 from lissnas.oracles.training_worker import TrainingOracle
@@ -292,7 +292,7 @@ def test_a_space_that_is_called_as_a_packaged_one_is_not_trained_as_it(folder: P
 
 def test_a_command_of_answers_beside_the_result(folder: Path) -> None:
     _, source = load(space="space.yaml", oracle_command="cat -u")
-    assert isinstance(source.oracle, Remembered)
+    assert isinstance(source.oracle, CachedOracle)
     assert source.oracle.path == Path(".out.answers")
     slower_command = description.Description(space="space.yaml", oracle_command="cat -u", oracle_timeout=3.0)
     _, slower = slower_command.load(None, {}, Path("elsewhere"))
