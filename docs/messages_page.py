@@ -29,7 +29,8 @@ def messages() -> str:
         "# Messages\n",
         "This page shows what lissnas prints when input is wrong. A test runs every case and compares the message.\n",
         "Each case starts from the two files of `lissnas init`, with the change shown. Exit code 2 means invalid "
-        "input, and nothing was written. Exit code 1 means that something failed while it ran; the same command resumes.\n",
+        "input, and nothing was written. Exit code 1 means that something failed during the run; the same command "
+        "resumes.\n",
     ]
     for topic in topics:
         text.append(f"## {topic['topic']}\n")
