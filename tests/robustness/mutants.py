@@ -134,7 +134,7 @@ class Reaching:
 
         lines, times = work / "lines.db", work / "times.xml"
         if not times.exists():
-            words = [*tests, "--cov=.", "--cov-context=test", "--cov-report=", "-p", "tests.forgetful"]
+            words = [*tests, "--cov=.", "--cov-context=test", "--cov-report=", "-p", "tests.clear_caches"]
             given = {**os.environ, "PYTHONPATH": f"{root}:{ROOT}", "OMP_NUM_THREADS": "1", "COVERAGE_FILE": str(lines)}
             report = [f"--junitxml={times}.running", "-o", "junit_family=xunit1"]
             done = subprocess.run([sys.executable, "-m", "pytest", *words, *report], cwd=root, env=given)
