@@ -69,7 +69,7 @@ def run_stage(name: str, params_digest: str) -> State[str]:
 
 
 def reproduced(name: str) -> State[str]:
-    """Run one stage with DVC from this process; the returned state tells whether DVC ran or skipped it."""
+    """Run one stage with DVC from this process; the returned state is Completed or Cached."""
     output = _dvc("--wait-for-lock", "repro", "--single-item", name)
     if UNCHANGED in output or FROM_CACHE in output:
         return Completed(name="Cached", message="DVC found it unchanged", data=name)

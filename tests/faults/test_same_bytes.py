@@ -75,9 +75,7 @@ def test_bytes_do_not_depend_on_hash_seed_and_threads(
 
 @pytest.mark.faults
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_bytes_do_not_depend_on_the_start_method(
-    expected: dict[str, dict[str, str]], method: str, tmp_path: Path
-) -> None:
+def test_bytes_do_not_depend_on_start_method(expected: dict[str, dict[str, str]], method: str, tmp_path: Path) -> None:
     run_in_process(str(tmp_path), "1", method)
     assert manifests(tmp_path / "parent") == expected
     assert manifests(tmp_path / "child") == expected

@@ -299,8 +299,8 @@ def test_workers_log_json_lines_with_run_ids(sqlite: Stack) -> None:
 
 
 def test_killed_run_is_scheduled_again(sqlite: Stack, tmp_path: Path) -> None:
-    undisturbed = sqlite.submit("shrink/cpu", {**LONG, "out": str(tmp_path / "undisturbed")})
-    sqlite.until(undisturbed, lambda state: state == "Completed", 240)
+    uninterrupted = sqlite.submit("shrink/cpu", {**LONG, "out": str(tmp_path / "undisturbed")})
+    sqlite.until(uninterrupted, lambda state: state == "Completed", 240)
     run = sqlite.submit("shrink/cpu", {**LONG, "out": str(tmp_path / "killed")})
     sqlite.until(run, lambda state: state == "Running", 60)
     deadline = time.monotonic() + 60
@@ -314,7 +314,7 @@ def test_killed_run_is_scheduled_again(sqlite: Stack, tmp_path: Path) -> None:
     states = sqlite.until(run, lambda state: state == "Completed", 400)
     assert states[0] == "Running"
     assert "Crashed" in states or "AwaitingRetry" in states
-    made, wanted = (artifacts.read_manifest(tmp_path / name) for name in ("killed", "undisturbed"))
+    made, wanted = (artifacts.read_manifest(tmp_path / name) for name in ("killed", "uninterrupted"))
     assert made == wanted is not None
 
 
