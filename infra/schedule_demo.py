@@ -65,9 +65,8 @@ def schedule_demo() -> None:
         for artifact in client.read_artifacts(artifact_filter=of_run):
             process.say(f"artifact     {artifact.key} ({artifact.type}) {page}/artifacts/artifact/{artifact.id}")
             if artifact.type == "markdown" and artifact.key == "mlflow":
-                process.say(
-                    f"MLflow       {str(artifact.data).rpartition('(')[2].rstrip(')')}"
-                )  # the URL of a Markdown link
+                # the URL of a Markdown link
+                process.say(f"MLflow       {str(artifact.data).rpartition('(')[2].rstrip(')')}")
         if not run.state.is_completed():
             raise LissnasError(f"the run ended {run.state.name}: {run.state.message}")
 

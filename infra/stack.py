@@ -103,11 +103,9 @@ def status() -> None:
     states = {p["name"]: p for p in supervisor.getAllProcessInfo()}
     all_healthy = True
     for name, healthy in chain.from_iterable(group.items() for group in _services(addresses, folder)):
-        passed = states[name]["statename"] == "RUNNING" and healthy()
-        all_healthy &= passed
-        process.out.print(
-            f"{name:<12} {'healthy' if passed else '[red]not healthy[/]':<12} {states[name]['description']}"
-        )
+        health = "healthy" if states[name]["statename"] == "RUNNING" and healthy() else "[red]not healthy[/]"
+        all_healthy &= health == "healthy"
+        process.out.print(f"{name:<12} {health:<12} {states[name]['description']}")
     _show(addresses, folder)
     raise typer.Exit(0 if all_healthy else 1)
 

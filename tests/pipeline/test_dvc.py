@@ -24,7 +24,8 @@ def each(stage: str) -> set[str]:
 
 
 SHRINKS = {f"shrink@{b}-{s}" for b in BENCHMARKS for s in (0, 1, 2)}
-PREDICTORS, COMPARES = each("predictor"), each("compare")
+PREDICTORS = each("predictor")
+COMPARES = each("compare")
 SUPERNET, SEARCH, RETRAIN, RANKING = ({f"{s}@nas_bench_macro"} for s in ("supernet", "search", "retrain", "ranking"))
 ONE_SHOT = SUPERNET | SEARCH | RETRAIN | RANKING
 STAGES = each("prepare") | PREDICTORS | each("locality") | SHRINKS | COMPARES | ONE_SHOT | {"report"}

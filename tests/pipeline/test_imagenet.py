@@ -29,8 +29,12 @@ from lissnas.shrinkers import description  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 PARAMS = ROOT / "params.imagenet.yaml"
-CLASSES, TRAIN, VAL = 3, 16, 4
-"""Number of classes, and of training and validation images for each class, in the small substitute for ImageNet."""
+CLASSES = 3
+"""Number of classes in the small substitute for ImageNet."""
+TRAIN = 16
+"""Number of training images in each class."""
+VAL = 4
+"""Number of validation images in each class."""
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,8 @@ from tests.pipeline.harness import Done, lissnas_here, served
 from tests.pipeline.test_command import FILES, manifest
 
 ROOT = Path(__file__).parents[2]
-POSITIONS, CHOICES = 8, "abc"
+POSITIONS = 8
+CHOICES = "abc"
 SPACE = "name: mine\nmetric: {name: acc, direction: maximize}\npositions:\n" + "".join(
     f"  - {{name: p{i}, choices: [{', '.join(CHOICES)}]}}\n" for i in range(POSITIONS)
 )

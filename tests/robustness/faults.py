@@ -95,7 +95,8 @@ class Job:
     """Whether it runs in a DVC repository."""
 
 
-PARAMS, OUT = ("--params", "params.yaml"), ("--out", "data/out")
+PARAMS = ("--params", "params.yaml")
+OUT = ("--out", "data/out")
 MAIN = ("--benchmark", BENCHMARK, *PARAMS)
 JOBS = {
     job.name: job

@@ -154,8 +154,7 @@ class LineCoverage:
         )
         path, chosen = str(self._root / mutant.file), list[str]()
         of_line = self._lines.execute(f"{query} and num_in_numbits(?, numbits)", (path, mutant.line)).fetchall()
-        of_file = self._lines.execute(query, (path,)).fetchall()
-        for found, limit in zip((of_line, of_file), MAX_SECONDS, strict=True):
+        for found, limit in zip((of_line, self._lines.execute(query, (path,)).fetchall()), MAX_SECONDS, strict=True):
             spent = 0.0
             names = {text.rpartition("|")[0] for (text,) in found} - {*chosen}  # names of cases may contain |
             for seconds, name in sorted((self._time(name), name) for name in names):
