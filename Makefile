@@ -28,24 +28,24 @@ help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
-setup: $(READY) ## Make .venv with the tested versions (nothing to do when it is up to date)
+setup: $(READY) ## Create .venv with the tested versions, unless it is up to date
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,servers,dev,docs]'
 	touch $@
 
-run: $(READY) ## The whole method on NAS-Bench-Macro and real images: shrink, supernet, search, retrain
+run: $(READY) ## Run the whole method on NAS-Bench-Macro and real images: shrink, supernet, search, retrain
 	@python -m flows.nas --benchmark $(SEARCHED) --seed $(SEED)
 
 shrink: $(READY) ## Shrink NAS-Bench-101 from 423,624 cells to 13,000 on real accuracies
 	python -m dvc repro shrink@$(MAIN)-$(SEED)
 	@"$(BIN)/lissnas" show data/shrunk/$(MAIN)/seed-$(SEED)
 
-ui: $(READY) ## Open MLflow on the runs logged here (UI_PORT, default 5000)
+ui: $(READY) ## Serve MLflow's page of the runs logged here (UI_PORT, default 5000)
 	python -m mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(or $(UI_PORT),5000)
 
-clean: ## Remove what the pipeline made, and .venv
+clean: ## Remove the pipeline's outputs and .venv
 	rm -rf $(VENV) data report site .services .lissnas mlflow.db mlruns mlartifacts .prefect .mlflow.lock .dvc/cache .dvc/tmp build dist *.egg-info sbom.json .audit
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -53,10 +53,10 @@ clean: ## Remove what the pipeline made, and .venv
 reproduce: $(READY) ## Run the whole pipeline of dvc.yaml: every benchmark and seed of params.yaml
 	python -m dvc repro
 
-report: $(READY) ## Compare all methods and make report/index.html, ours next to the paper's
+report: $(READY) ## Compare all methods and write report/index.html, with the paper's figures alongside
 	python -m dvc repro report
 
-study: $(READY) ## NAME=shrink, compare, compare_ofa, huge, scaling, labels, packaged_labels, locality, ranking, faults, races, fuzz, soak or mutants: more seeds and benchmarks; resumable (studies/results/)
+study: $(READY) ## Run or resume a study (studies/results/): NAME=shrink, compare, compare_ofa, huge, scaling, labels, packaged_labels, locality, ranking, faults, races, fuzz, soak or mutants
 	python -m $(if $(filter $(NAME),$(ROBUSTNESS)),tests.robustness,studies) --name $(or $(NAME),shrink)
 
 ##@ Platform engineers
@@ -66,29 +66,29 @@ up: $(READY) ## Start Prefect, MLflow, object storage and workers (PREFECT_PORT,
 down: $(READY) ## Stop everything that `make up` started
 	@python -m infra.stack down
 
-status: $(READY) ## Show what is up, and its addresses
+status: $(READY) ## Show the health and the addresses of the services
 	@python -m infra.stack status
 
 deploy: $(READY) ## Apply prefect.yaml: deployments, schedules, pools, automations
 	@python -m infra.deploy
 
-schedule-demo: $(READY) ## Set a schedule seconds ahead, and follow its run
+schedule-demo: $(READY) ## Create a schedule that fires in seconds, and follow its run
 	@python -m infra.schedule_demo
 
-audit: $(READY) ## Look up the installed packages among the published vulnerabilities (needs the network)
+audit: $(READY) ## Check the installed packages for published vulnerabilities (needs the network)
 	@rm -f .audit
 	@pip-audit --local --skip-editable --progress-spinner off --timeout 30 --output .audit; code=$$?; \
 	if [ -s .audit ]; then cat .audit; \
-	elif [ $$code -ne 0 ]; then echo 'audit: the advisory service of PyPI did not answer: nothing was looked up' >&2; fi; \
+	elif [ $$code -ne 0 ]; then echo 'audit: the advisory service of PyPI did not answer: nothing was checked' >&2; fi; \
 	exit $$code
 
-# A venv of its own: with it comes a grammar of addresses that jsonschema, and so Prefect, would read at each start for 3 s.
+# A separate venv: cyclonedx-bom installs a grammar of URLs that jsonschema, and thus Prefect, would parse for 3 s at startup.
 $(SBOM)/.ready: constraints.txt
 	$(PYTHON) -m venv $(SBOM)
 	$(SBOM)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt cyclonedx-bom
 	touch $@
 
-# Its own check of the file takes a minute.
+# --no-validate: validation of the file takes a minute.
 sbom: $(READY) $(SBOM)/.ready ## List the installed packages, with versions and licences, in FILE (sbom.json; CycloneDX)
 	$(SBOM)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible --no-validate --output-file "$(FILE)" "$(BIN)/python"
 
@@ -108,20 +108,20 @@ lint: $(READY) ## ruff, ruff format, mypy --strict
 docs: $(READY) ## Build the documentation site in site/ (site/index.html); a warning is an error
 	python -m mkdocs build --strict
 
-docs-serve: $(READY) ## Show the documentation site while you write (DOCS_PORT, default 8000)
+docs-serve: $(READY) ## Serve the documentation site and rebuild it on changes (DOCS_PORT, default 8000)
 	python -m mkdocs serve --dev-addr 127.0.0.1:$(or $(DOCS_PORT),8000)
 
-bench: $(READY) ## Speed, as ratios to a reference in the same run
+bench: $(READY) ## Measure speed, as ratios to a reference in the same run
 	OMP_NUM_THREADS=1 python -m pytest -m bench tests/bench
 
-test-faults: $(READY) ## Kills, damage, bad input, secrets at length: all of tests/faults, mutants and fuzzing included
+test-faults: $(READY) ## Run all fault tests: kills, damage, invalid input, secrets, mutants, fuzzing
 	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile -m "not slow and not bench and not stack" tests/faults
 	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile -m faults --ignore tests/faults tests
 
-test-stack: $(READY) ## Servers and workers of make up on SQLite and PostgreSQL, killed and restarted (20 minutes)
+test-stack: $(READY) ## Kill and restart the services of make up, on SQLite and PostgreSQL (20 minutes)
 	OMP_NUM_THREADS=1 python -m pytest -m stack tests/infra/test_stack.py
 
-test-slow: $(READY) ## The acceptance figures on all benchmarks, ten seeds
+test-slow: $(READY) ## Check the acceptance figures on all benchmarks, ten seeds
 	OMP_NUM_THREADS=1 python -m pytest -m slow
 
 test-newest: ## Run the tests with the newest versions that resolve, in .venv-newest (not the tested ones of constraints.txt)
@@ -133,9 +133,9 @@ test-newest: ## Run the tests with the newest versions that resolve, in .venv-ne
 test-outside: $(READY) ## Build the wheel, install it into new environments without constraints, and use it in an empty folder
 	python -m pytest -m outside tests/outside
 
-test-all: test test-faults test-stack test-slow test-newest test-outside ## All of these tests
+test-all: test test-faults test-stack test-slow test-newest test-outside ## Run all of these tests
 
-stale: $(READY) ## Name the stages of dvc.yaml whose recorded result is of other code or parameters
+stale: $(READY) ## List the stages of dvc.yaml whose code or parameters changed since dvc.lock
 	@python -m dvc repro --allow-missing --dry --keep-going 2>&1 | awk -F "'" ' \
 		/^Running stage / {found = found "\n  " $$2} /^ERROR/ {wrong = wrong "\n  " $$0} \
 		END {if (found wrong == "") exit; \

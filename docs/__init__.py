@@ -1,1 +1,1 @@
-"""The documentation: pages, and the hooks that make the generated ones."""
+"""The documentation: its pages, and hooks that generate some of them."""

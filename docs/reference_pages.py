@@ -19,8 +19,8 @@ from lissnas.config.schema import LARGEST
 
 COMMAND_LINE = "reference/command_line.md"
 PARAMETERS = "reference/params.md"
-MANY = ("recipes", "benchmarks", "ranking.benchmarks")
-"""Sections whose keys are names that a user chooses: each entry has the same parameters."""
+MAPPINGS = ("recipes", "benchmarks", "ranking.benchmarks")
+"""Sections whose keys are user-defined names; all entries have the same parameters."""
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -89,22 +89,22 @@ def _section(
     path: str, about: Mapping[str, Any], value: Any, schema: Mapping[str, Any], comments: Mapping[str, str]
 ) -> Iterator[str]:
     """Yield heading, purpose and table of a section, then its inner sections."""
-    own = _resolved(about, schema)
+    section = _resolved(about, schema)
     yield f"{'#' * (2 + path.count('.'))} {path}\n"
-    if path in MANY:
-        entry = _resolved(own["additionalProperties"], schema)
+    if path in MAPPINGS:
+        entry = _resolved(section["additionalProperties"], schema)
         yield f"{entry['description'].splitlines()[0]} One entry for each name.\n"
         rows = [[_code(f"{path}.NAME.{key}"), *_meaning(one, schema, "")] for key, one in entry["properties"].items()]
         yield _table(["parameter", "type and range", "meaning"], rows)
         yield "Built-in entries:\n"
         yield _table(["name", "values"], [[_code(name), _code(_flow(entry))] for name, entry in value.items()])
         return
-    yield f"{own['description'].splitlines()[0]}\n"
-    inner = {key: one for key, one in own["properties"].items() if "properties" in _resolved(one, schema)}
-    inner |= {key: one for key, one in own["properties"].items() if f"{path}.{key}" in MANY}
+    yield f"{section['description'].splitlines()[0]}\n"
+    inner = {key: one for key, one in section["properties"].items() if "properties" in _resolved(one, schema)}
+    inner |= {key: one for key, one in section["properties"].items() if f"{path}.{key}" in MAPPINGS}
     rows = [
         [_code(f"{path}.{key}"), kind, _code(_flow(value[key])), meaning]
-        for key, one in own["properties"].items()
+        for key, one in section["properties"].items()
         if key not in inner
         for kind, meaning in [_meaning(one, schema, comments.get(f"{path}.{key}", ""))]
     ]
@@ -182,7 +182,7 @@ def _code(text: str) -> str:
 
 
 def _prose(text: str) -> str:
-    """Return a text of the code as a paragraph or cell: `<` and `|` are shown as they are."""
+    """Return a text as a Markdown paragraph or table cell, with `<` and `|` escaped."""
     return " ".join(text.split()).replace("<", "&lt;").replace("|", r"\|")
 
 

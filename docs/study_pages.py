@@ -27,12 +27,12 @@ Row: TypeAlias = dict[str, str]
 
 @dataclass(frozen=True)
 class StudyPage:
-    """What the page of one study shows besides its results: title, finding and picture."""
+    """Title, finding and picture of the page of a study."""
 
     title: str
     finding: Callable[[Sequence[Row]], str]
     picture: tuple[str, str] | None = None
-    """File in docs/pictures, and what it shows."""
+    """File in docs/pictures, and its alternative text."""
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -47,7 +47,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def pages() -> dict[str, str]:
-    """Return the pages by path: one a study, and the list of all."""
+    """Return the pages by path: one for each study, and an index."""
     made = {f"{FOLDER}/{name}.md": page(name) for name in STUDIES}
     rows = [f"| [{study.title}]({name}.md) | {study.finding(rows_of(name))} |" for name, study in STUDIES.items()]
     intro = (

@@ -1,6 +1,7 @@
-"""The pipeline as Prefect flows. Importing this sets what Prefect and MLflow print and send; a user's own settings win.
+"""The pipeline as Prefect flows.
 
-Import it before Prefect and MLflow, which read these variables once.
+Importing this package sets defaults for the logging and telemetry of Prefect and MLflow; variables that are already
+set take precedence. Import it before Prefect and MLflow, which read these variables only once.
 """
 
 import os
@@ -21,11 +22,11 @@ DEFAULTS = {
 for _name, _value in DEFAULTS.items():
     os.environ.setdefault(_name, _value)
 if not {"PREFECT_LOGGING_LEVEL", "PREFECT_LOGGING_SETTINGS_PATH"} & os.environ.keys():
-    # A line for each task run hides the flow's own lines, which `flows.common.say` prints.
+    # A line for each task run would hide the lines of the flow, which `flows.common.log_line` prints.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
 if not {"PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_HOME"} & os.environ.keys():
-    # With no server of the user's own, keep the embedded one's database in the checkout.
+    # If no server is configured, keep the database of Prefect's embedded server in the checkout.
     os.environ["PREFECT_HOME"] = str(Path.cwd() / ".prefect")
-# MLflow's hints about schemas and sources ask nothing of a user.
+# MLflow's hints about schemas and sources require no action.
 warnings.filterwarnings("ignore", module=r"mlflow\.", append=True)
 sign_prefect_apart()

@@ -1,4 +1,4 @@
-"""What the flows share: a command line, steps as tasks, progress, artifacts, and the record in MLflow."""
+"""Shared code of the flows: command line, steps as tasks, progress, artifacts and logging to MLflow."""
 
 from __future__ import annotations
 
@@ -55,41 +55,41 @@ if TYPE_CHECKING:
     from lissnas.searchers.evolution import History
 
 GPU = "gpu"
-"""The tag of tasks that a GPU serves."""
+"""Tag of tasks that run on a GPU."""
 DATA = Path("data")
-"""Where the pipeline keeps its artifacts; dvc.yaml names the same folders."""
-LINES = 4
-"""Lines about a training or a search that are printed evenly over its steps; more if it is slow."""
-QUIET_SECONDS = 60.0
-"""Seconds after which a slow training or search prints another line."""
+"""Folder of the pipeline's artifacts; dvc.yaml names the same folders."""
+PROGRESS_LINES = 4
+"""Lines logged for a training or a search, evenly spaced over its steps; more if it is slow."""
+MAX_QUIET_SECONDS = 60.0
+"""Seconds after which a slow training or search logs another line."""
 
-OutOption = Annotated[Path | None, typer.Option(help="Folder for the result; else one in data/.")]
+OutOption = Annotated[Path | None, typer.Option(help="Folder for the result; default: one in data/.")]
 Overrides: TypeAlias = dict[str, Any] | None
-"""Values by their dotted paths in params.yaml."""
+"""Parameter values by dotted path in params.yaml."""
 
 
 def as_task(step: Callable[..., Any]) -> Task[..., Any]:
-    """Return the step as a task of the same name; DVC caches results, so Prefect keeps none."""
+    """Return the step as a task of the same name, without result caching in Prefect: DVC caches the results."""
     doc = (step.__doc__ or "").partition("\n")[0]
     named: Task[..., Any] = task(name=step.__name__, description=doc, cache_policy=NO_CACHE, persist_result=False)(step)
     return named
 
 
 def run_step(step: Callable[..., Any], *args: Any, name: str | None = None, tags: Sequence[str] = ()) -> Any:
-    """Run a step as a task; `name` is that of the task run."""
+    """Run a step as a task; `name` is the name of the task run."""
     return as_task(step).with_options(task_run_name=name, tags=list(tags))(*args)
 
 
 def train_step(step: Callable[..., Any], *args: Any, name: str | None = None) -> Any:
-    """Run a step that trains or evaluates networks as a task that is tagged for the GPU."""
+    """Run a step that trains or evaluates networks as a task with the tag `gpu`."""
     return run_step(step, *args, name=name, tags=[GPU])
 
 
 def limit_gpu_tasks() -> None:
-    """Let as many tasks with the tag run at once as there are GPUs, one without; a limit that is set stays.
+    """Limit concurrent tasks with the tag `gpu` to the number of GPUs, or to 1 without a GPU; keep an existing limit.
 
-    Not on the server that Prefect starts for a run without one: it frees no place of a run that was killed, and the
-    next run would wait for it for ever.
+    Without PREFECT_API_URL no limit is set: Prefect's embedded server never releases the slot of a killed run, so the
+    next run would wait forever.
     """
     import torch
 
@@ -106,8 +106,8 @@ def limit_gpu_tasks() -> None:
 
 
 # -- progress --------------------------------------------------------------------------------------
-def say(line: str) -> None:
-    """Log a line to the run, and print it on the error stream unless Prefect prints the run's log there."""
+def log_line(line: str) -> None:
+    """Log a line to the run, and print it to stderr unless Prefect prints the run's log there."""
     logger, line = get_run_logger(), redacted(line)
     logger.info(line)
     consoles = [h for h in logging.getLogger().handlers if isinstance(h, PrefectConsoleHandler)]
@@ -116,72 +116,72 @@ def say(line: str) -> None:
 
 
 @dataclass
-class Sparse:
-    """Chooses the steps of a long job that get a line: each quarter of it, and one a minute."""
+class LineThrottle:
+    """Select the steps of a long job that are logged: PROGRESS_LINES of them, and one each MAX_QUIET_SECONDS."""
 
     shown: int = -1
     last: float = 0.0
 
     def due(self, step: int, steps: int) -> bool:
-        """Return whether the step gets a line."""
-        part, now = LINES * step // max(1, steps), time.monotonic()
-        if part == self.shown and now - self.last < QUIET_SECONDS:
+        """Return whether to log this step."""
+        part, now = PROGRESS_LINES * step // max(1, steps), time.monotonic()
+        if part == self.shown and now - self.last < MAX_QUIET_SECONDS:
             return False
         self.shown, self.last = part, now
         return True
 
 
 def training_log() -> Callable[[str, Progress], None]:
-    """Return what says how far a training is, and shows it on the flow run's page."""
-    sparse, bars = defaultdict[str, Sparse](Sparse), dict[str, Any]()
+    """Return a callback that logs the progress of a training and shows it on the flow run's page."""
+    throttles, bars = defaultdict[str, LineThrottle](LineThrottle), dict[str, Any]()
 
-    def seen(what: str, progress: Progress) -> None:
-        if sparse[what].due(progress.step, progress.steps):
-            say(render.training_line(what, progress))
+    def on_training(what: str, progress: Progress) -> None:
+        if throttles[what].due(progress.step, progress.steps):
+            log_line(render.training_line(what, progress))
         share = 100 * progress.step / progress.steps
         if what not in bars:
             bars[what] = on_page(create_progress_artifact, share, key=key_of(f"training {what}"), description=what)
         elif bars[what] is not None:
             on_page(update_progress_artifact, bars[what], progress=share)
 
-    return seen
+    return on_training
 
 
 def one_shot_group(benchmark: str, seed: int) -> str:
-    """Return the name of the MLflow run that gathers supernet, search and retraining of a benchmark."""
+    """Return the name of the parent MLflow run of a benchmark's supernet, search and retraining."""
     return f"one-shot {benchmark} seed {seed}"
 
 
 def folder_of(stage: str, name: str) -> Path:
-    """Return where a stage leaves what it made of a benchmark, or of a space by its name or file."""
+    """Return the default output folder of a stage for a benchmark, or for a space given by name or file."""
     return DATA / stage / (Path(name).stem if name.endswith((".yaml", ".yml")) else name)
 
 
 def key_of(name: str) -> str:
-    """Return a name as the key of an artifact."""
+    """Return a name in the form of an artifact key: lower case, words joined by hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def search_log(generations: int) -> Callable[[History], None]:
-    """Return what says how far a search of so many generations is."""
-    sparse = Sparse()
+    """Return a callback that logs the progress of a search with this number of generations."""
+    throttle = LineThrottle()
 
-    def seen(history: History) -> None:
-        if sparse.due(int(history.generation[-1]) + 1, generations):
-            say(render.search_line(history))
+    def on_generation(history: History) -> None:
+        if throttle.due(int(history.generation[-1]) + 1, generations):
+            log_line(render.search_line(history))
 
-    return seen
+    return on_generation
 
 
 # -- records ---------------------------------------------------------------------------------------
 def table_artifact(name: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
-    """Show rows on the flow run's page; floats with the digits that matter."""
+    """Show rows as a table on the flow run's page, floats rounded to 4 digits."""
     shown = [{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     on_page(create_table_artifact, key=key_of(name), table=shown, description=description)
 
 
 def on_page(create: Callable[..., Any], *args: Any, **about: Any) -> Any:
-    """Put an artifact on the flow run's page, and return its id; where the server is away the run goes on without."""
+    """Put an artifact on the flow run's page and return its id; if the server is unreachable, warn and return None."""
     try:
         return create(*args, **about)
     except httpx.HTTPError as error:
@@ -190,7 +190,7 @@ def on_page(create: Callable[..., Any], *args: Any, **about: Any) -> Any:
 
 
 def link_to_mlflow(stage: str, logged: tracking.Logged, outcome: Outcome) -> None:
-    """Show on the flow run's page where the stage is in MLflow, and the pictures that are there."""
+    """Add links to the stage's MLflow run and its pictures to the flow run's page."""
     on_page(create_link_artifact, str(logged), f"{stage} in MLflow", key="mlflow", description="This run in MLflow")
     for picture in sorted(outcome.folder.glob("*.png")):
         on_page(
@@ -209,8 +209,8 @@ def _load_network(folder: Path) -> Any:
 
 @task(name="log_to_mlflow", cache_policy=NO_CACHE, persist_result=False)
 def log_to_mlflow(stage: str, outcome: Outcome, seed: int | None = None, group: str | None = None) -> str:
-    """Log the stage's folder; when MLflow can't be had, say so and keep the result in mind for `lissnas sync`."""
-    gc.collect()  # pictures are cycles: a process of many runs would carry those of 15, 2 MB each, until Python looks
+    """Log the stage's folder to MLflow; if that fails, warn and record the result for `lissnas sync`."""
+    gc.collect()  # figures are reference cycles: 15 runs in one process would hold theirs (2 MB each) in memory
     write_metrics(stage, outcome, seed)
     try:
         logged = tracking.log_stage(stage, outcome, seed, group, _load_network)
@@ -231,7 +231,7 @@ def log_to_mlflow(stage: str, outcome: Outcome, seed: int | None = None, group: 
     return place
 
 
-# -- the command line ------------------------------------------------------------------------------
+# -- command line ----------------------------------------------------------------------------------
 def command_of(
     flow: Flow[..., tuple[Outcome, str]],
     prepared: Callable[..., Any],
@@ -241,13 +241,13 @@ def command_of(
 ) -> Callable[..., None]:
     """Return the command line of a stage's flow.
 
-    Its options are the flow's parameters whose annotation has one, the fields of a `Description`, and `settings`,
-    which become the flow's `params` and `overrides`. `prepared` gets those parameters that it names, and raises for
-    mistakes before Prefect starts. If the stage `joins` trainings, `prepared` returns it: processes of `torchrun` that
-    don't lead call it, and take part in the leader's trainings.
+    Its options are the annotated parameters of the flow, the fields of a `Description`, and `settings`, which become
+    the flow's `params` and `overrides`. `prepared` receives the parameters that it names and raises for invalid values
+    before Prefect starts. If `joins`, `prepared` returns the stage, and the non-leading processes of `torchrun` call
+    it to take part in the leader's trainings.
     """
-    own = inspect.signature(flow.fn, eval_str=True).parameters.values()
-    described = {p.name for p in own if p.annotation is Description}
+    of_flow = inspect.signature(flow.fn, eval_str=True).parameters.values()
+    described = {p.name for p in of_flow if p.annotation is Description}
 
     def command(settings: Settings, **given: Any) -> None:
         given |= {name: Description(**vars(given[name])) for name in described}
@@ -258,12 +258,12 @@ def command_of(
                 stage()
                 return
             outcome, place = flow(**given)
-        if "DVC_STAGE" not in os.environ:  # a stage of a longer pipeline ends with a line, not a page
+        if "DVC_STAGE" not in os.environ:  # in `dvc repro`, a stage prints one line instead of a summary
             show(outcome)
         process.say(place)
 
     kind = inspect.Parameter.KEYWORD_ONLY
-    parameters = [p.replace(kind=kind) for p in own if get_origin(p.annotation) is Annotated]
+    parameters = [p.replace(kind=kind) for p in of_flow if get_origin(p.annotation) is Annotated]
     parameters.append(inspect.Parameter("settings", kind, annotation=settings))
     parameters += [inspect.Parameter(name, kind, annotation=SourceOptions) for name in described]
     command.__doc__ = f"{(flow.fn.__doc__ or '').partition('.')[0].replace('`', '')}, in a Prefect flow run."
@@ -273,7 +273,7 @@ def command_of(
 
 @contextmanager
 def _process_group() -> Iterator[bool]:
-    """Join the processes of `torchrun`, if there are any; yield whether this one leads."""
+    """Join the process group of `torchrun`, if there is one; yield whether this process leads it."""
     from lissnas.nets import parallel  # torch takes seconds to load
 
     with parallel.process_group():
@@ -281,18 +281,18 @@ def _process_group() -> Iterator[bool]:
 
 
 def main(command: Callable[..., None]) -> None:
-    """Run a flow's command line with the same errors as the `lissnas` command; without its server if that is away."""
+    """Run a flow's command line with the error handling of `lissnas`; record locally if its server is unreachable."""
     url = PREFECT_API_URL.value()
-    away = unreachable(url) if url else ""
-    if away:
+    reason = unreachable(url) if url else ""
+    if reason:
         place = f"this run is recorded in {PREFECT_HOME.value()} instead"
-        process.err.print(f"PREFECT_API_URL={redacted(url)} does not answer ({away}): {place}", soft_wrap=True)
-    with temporary_settings({PREFECT_API_URL: None} if away else {}):
+        process.err.print(f"PREFECT_API_URL={redacted(url)} does not answer ({reason}): {place}", soft_wrap=True)
+    with temporary_settings({PREFECT_API_URL: None} if reason else {}):
         process.run(partial(_run, command))
 
 
 def _run(command: Callable[..., None]) -> None:
-    """Run a command; raises LissnasError if the server that Prefect starts for a run without one does not start."""
+    """Run a command; raise LissnasError if Prefect's embedded server does not start."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
     app.command()(command)
     try:
@@ -302,7 +302,7 @@ def _run(command: Callable[..., None]) -> None:
             raise
         database = PREFECT_SERVER_DATABASE_CONNECTION_URL.value()
         raise LissnasError(
-            "the server that Prefect starts for a run without one did not answer in time: fix or unset "
+            "the server that Prefect starts for a run without one did not answer in time. Fix or unset "
             f"PREFECT_SERVER_DATABASE_CONNECTION_URL={redacted(database)}, or name a server in PREFECT_API_URL "
-            "(`make up` starts one); PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS gives a slow machine longer"
+            "(`make up` starts one). On a slow machine, raise PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS."
         ) from None

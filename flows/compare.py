@@ -1,4 +1,4 @@
-"""Compare all methods on a benchmark: one task a method and seed.
+"""Compare all methods on a benchmark: one task for each method and seed.
 
 python -m flows.compare --benchmark nasbench101 --seeds 0-9
 """
@@ -31,10 +31,10 @@ def prepared(
     methods: str | None,
     seeds: str | None,
 ) -> tuple[Params, Source, Sequence[str], Path]:
-    """Return checked parameters, the source, the methods and the result's folder; raises UserError for any mistake."""
+    """Return validated parameters, source, methods and output folder; raise UserError if any input is invalid."""
     folder = out or common.folder_of("compare", what.name)
-    own = {**(overrides or {}), **options.comparison_overrides(methods, seeds)}
-    checked, source = what.load(params, own, folder)
+    merged = {**(overrides or {}), **options.comparison_overrides(methods, seeds)}
+    checked, source = what.load(params, merged, folder)
     return checked, source, chosen(checked.compare.methods, source_of(source)), folder
 
 
@@ -49,10 +49,10 @@ def compare(
     threads: options.ThreadsOption = 0,
     force: options.ForceOption = False,
 ) -> tuple[Outcome, str]:
-    """Compare methods on a benchmark, or a space and its surrogate, into `out`; log each row to MLflow."""
+    """Compare methods on a benchmark, or on a space and its surrogate, into `out`; log each row to MLflow."""
     checked, source, names, folder = prepared(what, out, params, overrides, methods, seeds)
     all_seeds = checked.pipeline.seeds
-    how: How = {"call": common.run_step, "on_progress": common.say, "force": force, "threads": threads}
+    how: How = {"call": common.run_step, "on_progress": common.log_line, "force": force, "threads": threads}
     outcome = compare_stage(checked, source, names, all_seeds, folder, **how)
     rows = [{name: row[name] for name in SHOWN if name in row} for row in outcome.csv("summary.csv")]
     common.table_artifact(f"comparison {source.name}", rows, f"Methods on {source.name}, means over seeds")

@@ -1,9 +1,9 @@
-"""Collect labels by training, here or by a program of yours: one task a network, on a Dask cluster or here.
+"""Collect labels with the built-in training or a user's program: one task for each architecture, on a Dask cluster.
 
 python -m flows.label --space shufflenetv2 --networks 150 --out data/label/shufflenetv2
 python -m flows.label --space fairnas --archs suggested.csv --scheduler tcp://10.0.0.1:8786
-python -m flows.label --space space.yaml --program "python train.py" --networks 50     (a network in, a number out)
-python -m flows.label --space fairnas --workers 0     (one after the other, without Dask and Prefect)
+python -m flows.label --space space.yaml --program "python train.py" --networks 50     (an architecture in, a value out)
+python -m flows.label --space fairnas --workers 0     (sequential, without Dask and Prefect)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from prefect.futures import as_completed
 from prefect_dask.task_runners import DaskTaskRunner
 
 from flows import pools
-from flows.common import OutOption, Overrides, as_task, folder_of, log_to_mlflow, main, say
+from flows.common import OutOption, Overrides, as_task, folder_of, log_line, log_to_mlflow, main
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import render
 from lissnas.cli.options import LabelSettings, SeedOption, with_options
@@ -39,21 +39,21 @@ TRAIN = as_task(label_collection.attempt).with_options(name="train_label")
 
 
 def cluster(workers: int | None, scheduler: str | None) -> Any:
-    """Return what runs tasks: a cluster that is there, or processes of this machine, a thread each."""
+    """Return the task runner: the Dask cluster at `scheduler`, or local processes with one thread each."""
     if scheduler is not None:
         return DaskTaskRunner(address=scheduler)
     count = os.cpu_count() if workers is None else workers
     return DaskTaskRunner(
         cluster_kwargs={"n_workers": count, "threads_per_worker": 1, "processes": True, "dashboard_address": None},
-        # A local cluster that may not grow gives up workers that died, and then waits for ever for one.
+        # A local cluster of fixed size does not replace workers that died, and then waits forever for one.
         adapt_kwargs={"minimum": count, "maximum": count},
     )
 
 
 def on_dask(label_one: Labeller, archs: Sequence[str]) -> Iterator[Attempt]:
-    """Train each network in a task; give attempts as they arrive.
+    """Label each architecture in a task; yield attempts as they arrive.
 
-    A network whose worker dies again and again has failed. Raises LabellerUnavailable where the cluster is gone.
+    An architecture whose worker dies repeatedly counts as failed. Raises LabellerUnavailable if the cluster is lost.
     """
 
     def start(arch: str) -> Any:
@@ -67,7 +67,7 @@ def on_dask(label_one: Labeller, archs: Sequence[str]) -> Iterator[Attempt]:
             suspects.append(futures[future])
         else:
             yield made
-    # Dask blames all that waited on a worker for its death: alone, each shows whether it was the one.
+    # Dask blames every task queued on a worker for its death: run each of them alone to find the cause.
     for arch in suspects:
         made = _outcome(start(arch))
         yield Attempt(arch, None, describe_failure(made), None) if isinstance(made, KilledWorker) else made
@@ -82,7 +82,7 @@ def _outcome(future: Any) -> Attempt | KilledWorker:
         raise
     except Exception as error:
         raise LabellerUnavailable(f"the cluster is gone ({describe_failure(error)})") from error
-    # Or the cluster would train it again when the worker that has the result dies.
+    # Otherwise the cluster would train it again if the worker that holds the result dies.
     future.wrapped_future.release()
     return made
 
@@ -97,25 +97,25 @@ def label(
     archs: list[str] | None = None,
     program: str | None = None,
 ) -> tuple[Outcome, str]:
-    """Label networks of `space`, a name or a file, into `out`, log the result to MLflow."""
+    """Label architectures of `space`, a name or a file, into `out`, log the result to MLflow."""
     checked, found = description.load_params(params, overrides), get_space(space)
     if program is None:
         pools.warn_without_gpu()
     folder = out or folder_of("label", space)
-    outcome = label_stage(checked, found, seed, folder, archs, on_dask, render.attempt_lines(say), program)
+    outcome = label_stage(checked, found, seed, folder, archs, on_dask, render.attempt_lines(log_line), program)
     return outcome, log_to_mlflow("label", outcome, seed)
 
 
 SpaceOption = Annotated[str, typer.Option(help="Space, e.g. shufflenetv2 (see `lissnas spaces`), or a space.yaml.")]
 ArchsOption = Annotated[
-    Path | None, typer.Option(help="CSV file with the networks in a column arch; else --networks are drawn.")
+    Path | None, typer.Option(help="CSV file with a column arch; default: --networks architectures are sampled.")
 ]
 WorkersOption = Annotated[
-    int | None, typer.Option(min=0, help="Processes of a local cluster; 0: none, one after the other; else cores.")
+    int | None, typer.Option(min=0, help="Processes of a local cluster; 0: sequential; default: number of cores.")
 ]
 SchedulerOption = Annotated[str | None, typer.Option(help="Address of a Dask scheduler: train on its cluster.")]
 ProgramOption = Annotated[
-    str | None, typer.Option(help="Who labels: given a network on its standard input, it answers with a number.")
+    str | None, typer.Option(help="Labelling program: reads an architecture from stdin, prints its value.")
 ]
 
 
@@ -130,7 +130,7 @@ def command(
     scheduler: SchedulerOption = None,
     program: ProgramOption = None,
 ) -> None:
-    """Collect labels by training, each kept as it arrives; the same command again goes on."""
+    """Collect labels and save each as it arrives; the same command resumes after an interruption."""
     if scheduler is not None and workers is not None:
         raise UserError("--scheduler: that cluster has its own workers; leave --workers out")
     params, overrides = settings.params, settings.overrides()
@@ -140,8 +140,8 @@ def command(
     folder, place = out or folder_of("label", space), ""
     if workers == 0:
         with render.lines(f"labels of {space}") as line:
-            tell = render.attempt_lines(line)
-            outcome = label_stage(checked, found, seed, folder, names, on_attempt=tell, program=program)
+            on_attempt = render.attempt_lines(line)
+            outcome = label_stage(checked, found, seed, folder, names, on_attempt=on_attempt, program=program)
     else:
         on_cluster = label.with_options(task_runner=cluster(workers, scheduler))
         outcome, place = on_cluster(space, seed, folder, params, overrides, names, program)

@@ -29,7 +29,7 @@ def locality(
     checked, source = description.load(benchmark, params, overrides, table)
     folder = out or common.DATA / "locality" / benchmark
     outcome = locality_stage(
-        checked, source, folder, call=common.run_step, on_progress=common.say, force=force, threads=threads
+        checked, source, folder, call=common.run_step, on_progress=common.log_line, force=force, threads=threads
     )
     rows = outcome.table("locality.parquet").to_pylist()
     common.table_artifact(f"locality {benchmark}", rows, f"Correlation at exact edit distance, {benchmark}")

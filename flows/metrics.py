@@ -1,4 +1,4 @@
-"""What a stage did, for Prometheus: a text file a result in METRICS_FOLDER, which its node exporter picks up."""
+"""Metrics of finished stages for Prometheus: one text file for each result in METRICS_FOLDER, for its node exporter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LABELS = ("stage", "benchmark", "seed")
 
 
 def write_metrics(stage: str, outcome: Outcome, seed: int | None) -> None:
-    """Write the result's metrics, seconds and time of completion, in place of those of its last run."""
+    """Write the result's metrics, duration in seconds and completion time; replace those of its last run."""
     if not os.environ.get(METRICS_FOLDER):
         return
     from prometheus_client import CollectorRegistry, Gauge, write_to_textfile

@@ -1,4 +1,4 @@
-"""The whole method on one benchmark in one flow run: shrink, supernet, search, retrain.
+"""Run the whole method on one benchmark in one flow run: shrink, supernet, search, retrain.
 
 python -m flows.nas --benchmark nas_bench_macro
 """
@@ -13,7 +13,7 @@ from prefect import Flow, flow
 from flows import common, pools
 from flows.retrain import retrain
 from flows.search import search
-from flows.shrink import run_as_task, say_iteration
+from flows.shrink import log_iteration, run_as_task
 from flows.supernet import supernet
 from lissnas.artifacts.stage_run import Outcome, finished
 from lissnas.benchmarks import Benchmark
@@ -36,9 +36,9 @@ def nas(
     overrides: common.Overrides = None,
     force: bool = False,
 ) -> tuple[dict[str, Outcome], list[str]]:
-    """Shrink `benchmark`, search in what is left, retrain the best; log each stage to MLflow.
+    """Shrink `benchmark`, search the shrunk space, retrain the best; log each stage to MLflow.
 
-    Returns the outcome of each stage, and where each was logged.
+    Returns the outcome of each stage, and the MLflow location of each.
     """
     checked, source = prepared(benchmark, params, table, overrides)
     folder, group = out or common.DATA / "nas" / benchmark / f"seed-{seed}", f"nas {benchmark} seed {seed}"
@@ -51,7 +51,7 @@ def nas(
         stages[stage.name] = finished(out)
 
     stages["shrink"] = shrink_stage(
-        checked, Source.of(source), seed, subspace, call=run_as_task, on_iteration=say_iteration, force=force
+        checked, Source.of(source), seed, subspace, call=run_as_task, on_iteration=log_iteration, force=force
     )
     if checked.search.oracle == "supernet":
         supernet_in = searched / "supernet"
@@ -59,18 +59,18 @@ def nas(
     trained(search, searched, subspace=subspace, supernet=supernet_in, table=table)
     if checked.retrain.networks:
         trained(retrain, searched / "best", found=searched, table=table)
-    # What a training flow has logged is found here, and linked to from this run's page too.
+    # The runs that a training flow has logged are found here, and linked from this run's page too.
     return stages, [common.log_to_mlflow(stage, outcome, seed, group) for stage, outcome in stages.items()]
 
 
 def prepared(
     benchmark: str, params: ParamFiles, table: Path | None, overrides: common.Overrides
 ) -> tuple[Params, Benchmark]:
-    """Return parameters and benchmark; raises UserError for what can't be trained, before anything is shrunk."""
+    """Return parameters and benchmark; raise UserError for untrainable settings before the shrink starts."""
     checked, source = description.load(benchmark, params, overrides, table)
-    own = sized(checked, benchmark)
-    if trains(own):
-        (check_settings if pools.configured() else check)(own, source.space)
+    of_benchmark = sized(checked, benchmark)
+    if trains(of_benchmark):
+        (check_settings if pools.configured() else check)(of_benchmark, source.space)
     return checked, source
 
 

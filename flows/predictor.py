@@ -1,4 +1,4 @@
-"""Fit a benchmark's predictor on uniform labels, one for each seed, and assess it.
+"""Fit and assess a benchmark's predictor on uniformly sampled labels, once for each seed.
 
 python -m flows.predictor --benchmark nasbench101
 """

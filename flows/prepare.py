@@ -17,7 +17,7 @@ from lissnas.stages.prepare import data_stage
 
 
 def load(benchmark: str) -> Benchmark:
-    """Read the packaged table, whose checksum is verified."""
+    """Read the packaged table and verify its checksum."""
     return benchmarks.get(benchmark)
 
 

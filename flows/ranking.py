@@ -1,4 +1,4 @@
-"""Rank networks with supernets of several spaces, all trained with one budget: one task a space and seed.
+"""Rank networks with supernets of several spaces, trained with the same budget: one task for each space and seed.
 
 python -m flows.ranking --benchmark nas_bench_macro
 """
@@ -28,9 +28,9 @@ def prepared(
     methods: str | None,
     seeds: str | None,
 ) -> tuple[Params, Benchmark]:
-    """Return checked parameters and the benchmark; raises UserError for any mistake."""
-    own = {**(overrides or {}), **options.ranking_overrides(benchmark, methods, seeds)}
-    return description.load(benchmark, params, own, table)
+    """Return validated parameters and the benchmark; raise UserError if any input is invalid."""
+    merged = {**(overrides or {}), **options.ranking_overrides(benchmark, methods, seeds)}
+    return description.load(benchmark, params, merged, table)
 
 
 @flow(name="ranking", flow_run_name="ranking {benchmark}", persist_result=False)
@@ -48,7 +48,7 @@ def ranking(
     """Train and evaluate a supernet on each space into `out`, log it to MLflow."""
     checked, source = prepared(benchmark, params, table, overrides, methods, seeds)
     common.limit_gpu_tasks()
-    how: How = {"call": common.train_step, "on_progress": common.say, "force": force, "threads": threads}
+    how: How = {"call": common.train_step, "on_progress": common.log_line, "force": force, "threads": threads}
     how["on_training"] = common.training_log()
     outcome = ranking_stage(checked, source, out or common.DATA / "ranking" / benchmark, **how)
     rows = [{name: row[name] for name in SHOWN} for row in outcome.csv("summary.csv")]

@@ -1,4 +1,4 @@
-"""Make the report from what the other stages left.
+"""Write the report from the results of the other stages.
 
 python -m flows.report
 """
@@ -28,12 +28,12 @@ def report(
     overrides: common.Overrides = None,
     force: options.ForceOption = False,
 ) -> tuple[Outcome, str]:
-    """Make the report of the pipeline's benchmarks in `out`, log it to MLflow."""
+    """Write the report of the pipeline's benchmarks to `out`, log it to MLflow."""
     checked = description.load_params(params, overrides)
-    outcome = report_stage(checked, common.DATA, RESULTS, out or REPORT, on_progress=common.say, force=force)
+    outcome = report_stage(checked, common.DATA, RESULTS, out or REPORT, on_progress=common.log_line, force=force)
     lines = (outcome.folder / "report.md").read_text().splitlines()
     first_picture = next((i for i, line in enumerate(lines) if line.startswith("![")), len(lines))
-    create_markdown_artifact("\n".join(lines[: first_picture - 2]), key="report", description="What the numbers say")
+    create_markdown_artifact("\n".join(lines[: first_picture - 2]), key="report", description="Main results")
     return outcome, common.log_to_mlflow("report", outcome)
 
 

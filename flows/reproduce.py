@@ -1,6 +1,6 @@
-"""Reproduce the pipeline of dvc.yaml: each stage a task, in DVC's own order, then its outputs to the remote.
+"""Reproduce the pipeline of dvc.yaml: one task for each stage, in DVC's order, then push the outputs to the remote.
 
-python -m flows.reproduce                 (all of it)
+python -m flows.reproduce                 (all stages)
 python -m flows.reproduce --target report --no-push
 """
 
@@ -22,7 +22,7 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import pools
-from flows.common import main, say, table_artifact
+from flows.common import log_line, main, table_artifact
 from lissnas import artifacts
 from lissnas.core import process as process_module
 from lissnas.core.errors import LissnasError, UserError
@@ -31,15 +31,15 @@ from lissnas.core.redaction import redacted
 UNCHANGED = "didn't change, skipping"
 FROM_CACHE = "is cached - skipping run"
 SHOWN = 30
-"""Last lines of a stage's output that its failure shows."""
+"""Number of last lines of a stage's output in the error message."""
 DVC = (sys.executable, "-m", "dvc")
 PARAMS = Path("params.yaml")
 
 
 def stages_in_order(targets: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Return the stages in an order in which DVC may run them, each with those that it depends on.
+    """Return the stages in topological order, each with the stages that it depends on.
 
-    Read from DVC, which alone knows the graph. Raises UserError for a target that is no stage.
+    The graph is read from DVC. Raises UserError if a target is not a stage.
     """
     import networkx as nx
     from dvc.exceptions import DvcException
@@ -50,8 +50,8 @@ def stages_in_order(targets: Sequence[str] = ()) -> dict[str, list[str]]:
             graph = repo.index.graph
             wanted = set(graph)
             if targets:
-                asked = [stage for target in targets for stage in repo.stage.collect(target)]
-                wanted = set(asked).union(*(nx.descendants(graph, stage) for stage in asked))
+                requested = [stage for target in targets for stage in repo.stage.collect(target)]
+                wanted = set(requested).union(*(nx.descendants(graph, stage) for stage in requested))
             ordered = [s for s in nx.dfs_postorder_nodes(graph.subgraph(wanted)) if s.cmd]
             return {s.addressing: sorted(d.addressing for d in graph.successors(s) if d.cmd) for s in ordered}
     except DvcException as error:
@@ -60,7 +60,7 @@ def stages_in_order(targets: Sequence[str] = ()) -> dict[str, list[str]]:
 
 @task(name="dvc stage", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
 def run_stage(name: str, params_digest: str) -> State[str]:
-    """Run one stage unless DVC finds it unchanged; raises LissnasError with the end of what it said."""
+    """Run one stage unless DVC finds it unchanged; raise LissnasError with the end of its output if it fails."""
     _check_unchanged(params_digest)
     if pools.goes_to_gpus(name.partition("@")[0]):
         pools.run_on_pool("reproduce_stage", {"name": name, "params_digest": params_digest})
@@ -69,23 +69,23 @@ def run_stage(name: str, params_digest: str) -> State[str]:
 
 
 def reproduced(name: str) -> State[str]:
-    """Run one stage by DVC, in this process; say whether it had anything to do."""
-    said = _dvc("--wait-for-lock", "repro", "--single-item", name)
-    if UNCHANGED in said or FROM_CACHE in said:
+    """Run one stage with DVC from this process; the returned state is Completed or Cached."""
+    output = _dvc("--wait-for-lock", "repro", "--single-item", name)
+    if UNCHANGED in output or FROM_CACHE in output:
         return Completed(name="Cached", message="DVC found it unchanged", data=name)
     return Completed(message="DVC ran it", data=name)
 
 
 @task(name="dvc push", cache_policy=NO_CACHE, persist_result=False, retries=3, retry_delay_seconds=[10, 60, 300])
 def push() -> str:
-    """Send what the stages made to the default remote; tried again, since networks hang."""
+    """Push the outputs to the default remote, with retries for network failures."""
     return _dvc("--wait-for-lock", "push").strip()
 
 
 @flow(name="reproduce_stage", flow_run_name="{name}", persist_result=False)
 def reproduce_stage(name: str, params_digest: str) -> State[str]:
-    """Run one stage of dvc.yaml: what `reproduce` sends to the pool of GPUs."""
-    _check_unchanged(params_digest)  # it may have waited long for a worker
+    """Run one stage of dvc.yaml; `reproduce` submits training stages as runs of this flow to the GPU pool."""
+    _check_unchanged(params_digest)  # params.yaml may have changed while the run waited for a worker
     return reproduced(name)
 
 
@@ -95,12 +95,12 @@ def reproduce_stage(name: str, params_digest: str) -> State[str]:
     task_runner=ThreadPoolTaskRunner(max_workers=max(1, (os.cpu_count() or 1) // 2)),  # type: ignore[arg-type]
 )
 def reproduce(targets: list[str] | None = None, to_remote: bool = True) -> list[dict[str, str]]:
-    """Run the stages that DVC finds changed, independent ones at once, and push what they made.
+    """Run the stages that DVC finds changed, independent ones concurrently, and push their outputs.
 
-    A failed stage fails alone: those that depend on it are not started, all others are. The next run goes on there.
+    If a stage fails, its dependants are not started; all other stages are. The next run resumes there.
     """
     digest, graph = _digest(), stages_in_order(targets or ())
-    say(f"{len(graph)} stages, in the order of DVC")
+    log_line(f"{len(graph)} stages, in the order of DVC")
     futures: dict[str, PrefectFuture[Any]] = {}
     for name, needs in graph.items():
         futures[name] = run_stage.submit(name, digest, wait_for=[futures[n] for n in needs])  # type: ignore[call-overload]
@@ -109,14 +109,14 @@ def reproduce(targets: list[str] | None = None, to_remote: bool = True) -> list[
         future.wait()
         ended = future.state.name or future.state.type.value
         rows.append({"stage": name, "state": ended, "message": (future.state.message or "")[:200]})
-        say(f"{name}: {ended}")
-    table_artifact("stages", rows, "What DVC made of each stage")
+        log_line(f"{name}: {ended}")
+    table_artifact("stages", rows, "State of each stage")
     failed = [r["stage"] for r in rows if r["state"] in ("Failed", "Crashed")]
     if failed:
         left = sum(r["state"] == "NotReady" for r in rows)
         raise LissnasError(
             f"{len(failed)} of {len(rows)} stages failed: {', '.join(failed)}; {left} that depend on them did not "
-            "start. Their logs say why; the next run goes on there"
+            "start. Their logs show the cause; the next run resumes there"
         )
     if to_remote and _has_remote():
         push()
@@ -132,7 +132,7 @@ def _has_remote() -> bool:
 
 
 def _dvc(*arguments: str) -> str:
-    """Run DVC, its lines in the log of the run; returns what it said. Raises LissnasError with the end of that."""
+    """Run DVC, log its lines to the run, and return its output; raise LissnasError with the end of it on failure."""
     lines: list[str] = []
     with subprocess.Popen(
         [*DVC, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -141,7 +141,7 @@ def _dvc(*arguments: str) -> str:
             for line in map(redacted, process.stdout or ()):
                 lines.append(line)
                 if line.strip():
-                    say(line.rstrip())
+                    log_line(line.rstrip())
         except BaseException:
             process.terminate()
             raise
@@ -156,18 +156,18 @@ def _digest() -> str:
 
 
 def _check_unchanged(params_digest: str) -> None:
-    """Raise UserError if params.yaml is no longer what the run began with."""
+    """Raise UserError if params.yaml changed since the run started."""
     if _digest() != params_digest:
-        raise UserError(f"{PARAMS} changed while this run was going on: start another, which keeps what is done")
+        raise UserError(f"{PARAMS} changed during this run. Start another run, which keeps the finished stages")
 
 
-TargetOption = Annotated[list[str] | None, typer.Option(help="A stage to make, with all it needs; else everything.")]
-PushOption = Annotated[bool, typer.Option(help="Send what was made to the default remote, if there is one.")]
+TargetOption = Annotated[list[str] | None, typer.Option(help="Stage to run, with its dependencies; default: all.")]
+PushOption = Annotated[bool, typer.Option(help="Push the outputs to the default remote, if there is one.")]
 
 
 def command(target: TargetOption = None, push: PushOption = True) -> None:
-    """Reproduce the pipeline in a Prefect flow run: a task a stage."""
-    stages_in_order(target or ())  # a mistake ends here, before Prefect starts
+    """Reproduce the pipeline in a Prefect flow run, one task for each stage."""
+    stages_in_order(target or ())  # raise for an unknown target before Prefect starts
     for row in reproduce(target, push):
         process_module.out.print(f"{row['stage']:<32} {row['state']}")
 

@@ -34,7 +34,7 @@ def prepared(
     table: Path | None,
     overrides: common.Overrides,
 ) -> Callable[..., Outcome]:
-    """Return the stage, checked; raises UserError for any mistake."""
+    """Return the validated stage; raise UserError if any input is invalid."""
     checked, space, truth = description.load_searched(benchmark, params, overrides, table)
     check(checked, space)
     return partial(retrain_stage, checked, space.name, found, seed, out or common.DATA / "retrain" / benchmark, truth)

@@ -1,4 +1,4 @@
-"""Search a shrunk space for its best networks, scored by a supernet, the predictor or the table.
+"""Search a shrunk space for its best architectures, scored by a supernet, the predictor or the table.
 
 python -m flows.search --benchmark nas_bench_macro --subspace data/shrunk/nas_bench_macro/seed-0 \\
     --supernet data/supernet/nas_bench_macro
@@ -31,7 +31,7 @@ def prepared(
     table: Path | None,
     overrides: common.Overrides,
 ) -> tuple[Params, Space, Benchmark | None, Archs, Oracle, str]:
-    """Return checked parameters, the space, its table, the members, and the oracle with its digest."""
+    """Return validated parameters, space, table, members, and the oracle with its digest."""
     checked, space, truth = description.load_searched(benchmark, params, overrides, table)
     members = read_members(subspace, space)
     return checked, space, truth, members, *judge_of(checked, space, truth, members, subspace, supernet)

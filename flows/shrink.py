@@ -1,4 +1,4 @@
-"""Shrink a space: the steps of the method as tasks, its loop as a flow.
+"""Shrink a space: the method's steps run as tasks, its loop as a flow.
 
 python -m flows.shrink --benchmark nasbench101 --seed 0
 """
@@ -22,12 +22,12 @@ from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.state import State
 from lissnas.stages.shrink import shrink_stage
 
-HELD: deque[Scorer] = deque(maxlen=16)
-"""The last predictors, of this run and of some before it: XGBoost frees what it gave out for a model only in the thread
-that it gave it to, and one of Prefect's threads would be the last to let go of a state."""
+LAST_PREDICTORS: deque[Scorer] = deque(maxlen=16)
+"""References to the last predictors of this process: XGBoost frees thread-local memory of a model only in the thread
+that allocated it, but one of Prefect's threads would drop the last reference."""
 
 
-# -- the steps of the method, each a task ----------------------------------------------------------
+# -- the steps of the method as tasks ----------------------------------------------------------------
 sample = common.as_task(method.sample)
 adopt = common.as_task(method.adopt)
 enter_labels = common.as_task(method.enter_labels)
@@ -46,19 +46,19 @@ TASKS: dict[str, Any] = {
 
 
 def run_as_task(step: method.Step, state: State, problem: Problem) -> State:
-    """Run a step of the method as a task, named after it and the iteration."""
+    """Run a step of the method as a task named after the step and the iteration."""
     iteration = max(state.iteration, 0) + (step.__name__ == "select_seeds")
     result: State = TASKS[step.__name__].with_options(task_run_name=f"{step.__name__} {iteration}")(state, problem)
-    if result.predictor is not None and not any(one is result.predictor for one in HELD):
-        HELD.append(result.predictor)
+    if result.predictor is not None and not any(one is result.predictor for one in LAST_PREDICTORS):
+        LAST_PREDICTORS.append(result.predictor)
     return result
 
 
-# -- the flow: `shrink_stage` runs the loop, saves its state after each iteration, and publishes --------
+# -- the flow: `shrink_stage` runs the loop, saves its state after each iteration, and writes the result ----
 def prepared(
     what: Description, seed: int, out: Path | None, params: ParamFiles, overrides: common.Overrides
 ) -> tuple[Params, Source, Path]:
-    """Return checked parameters, the source and the result's folder; raises UserError for any mistake."""
+    """Return validated parameters, source and output folder; raise UserError if any input is invalid."""
     folder = out or common.folder_of("shrunk", what.name) / f"seed-{seed}"
     return *what.load(params, overrides, folder), folder
 
@@ -74,12 +74,12 @@ def shrink(
     threads: options.ThreadsOption = 0,
     force: options.ForceOption = False,
 ) -> tuple[Outcome, str]:
-    """Shrink a benchmark's space, or one of your own, into `out`, and log it to MLflow.
+    """Shrink a benchmark's space, or a custom space, into `out`, and log it to MLflow.
 
-    Returns the outcome, and where it was logged.
+    Returns the outcome and its MLflow location.
     """
     checked, source, folder = prepared(what, seed, out, params, overrides)
-    how: How = {"call": run_as_task, "on_iteration": say_iteration, "force": force, "threads": threads}
+    how: How = {"call": run_as_task, "on_iteration": log_iteration, "force": force, "threads": threads}
     outcome = shrink_stage(checked, source, seed, folder, locality, **how)
     common.table_artifact(
         f"iterations {source.name} seed {seed}",
@@ -89,9 +89,9 @@ def shrink(
     return outcome, common.log_to_mlflow("shrink", outcome, seed)
 
 
-def say_iteration(state: State) -> None:
+def log_iteration(state: State) -> None:
     """Log a line about the last iteration."""
-    common.say(render.iteration_line(state))
+    common.log_line(render.iteration_line(state))
 
 
 if __name__ == "__main__":

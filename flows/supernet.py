@@ -1,7 +1,7 @@
-"""Train a supernet on a shrunk space, or on a whole one.
+"""Train a supernet on a shrunk or a full space.
 
 python -m flows.supernet --benchmark nas_bench_macro --subspace data/shrunk/nas_bench_macro/seed-0
-python -m flows.supernet --benchmark shufflenetv2     (the whole space, as an oracle of shrinks)
+python -m flows.supernet --benchmark shufflenetv2     (the full space, as an oracle for shrinking)
 torchrun --nproc-per-node 8 -m flows.supernet ...     (one process a GPU, each batch shared)
 """
 
@@ -25,14 +25,14 @@ from lissnas.stages.one_shot import check
 from lissnas.stages.supernet import supernet_stage
 
 WholeOption = Annotated[
-    Path | None, typer.Option(help="subspace.parquet of a finished shrink, or its folder; else the whole space.")
+    Path | None, typer.Option(help="subspace.parquet of a finished shrink, or its folder; default: the full space.")
 ]
 
 
 def prepared(
     benchmark: str, subspace: Path | None, seed: int, out: Path | None, params: ParamFiles, overrides: common.Overrides
 ) -> Callable[..., Outcome]:
-    """Return the stage, checked; raises UserError for any mistake."""
+    """Return the validated stage; raise UserError if any input is invalid."""
     checked, space, _ = description.load_searched(benchmark, params, overrides, None)
     check(checked, space)
     members = None if subspace is None else read_members(subspace, space)
@@ -50,7 +50,7 @@ def supernet(
     force: options.ForceOption = False,
     group: str | None = None,
 ) -> tuple[Outcome, str]:
-    """Train a supernet on the space in `subspace`, or the whole one, into `out`; log it to MLflow."""
+    """Train a supernet on the space in `subspace`, or on the full space, into `out`; log it to MLflow."""
     stage = prepared(benchmark, subspace, seed, out, params, overrides)
     common.limit_gpu_tasks()
     outcome = stage(call=common.train_step, on_training=common.training_log(), force=force)

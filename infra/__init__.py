@@ -1,1 +1,1 @@
-"""What runs lissnas for real: servers and workers, deployments, containers, a runbook."""
+"""Operations of lissnas: servers and workers, deployments, containers, a runbook."""

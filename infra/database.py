@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own for both servers, from the system's package: made once, started by the supervisor."""
+"""A local PostgreSQL cluster for both servers: created once by the system's initdb, started by the supervisor."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from infra.settings import HOST, Addresses
 from lissnas.core.errors import LissnasError, UserError
 
 DATA = "postgresql"
-"""Folder of the cluster, in that of the services."""
+"""Folder of the cluster, inside the services folder."""
 DEBIAN = Path("/usr/lib/postgresql")
 OWNER = "postgres"
-"""Who runs the server where we are root, which PostgreSQL refuses to be."""
+"""User that runs the server if the caller is root: PostgreSQL refuses to run as root."""
 DATABASES = ("prefect", "mlflow")
 NOT_THERE = "DATABASE=postgresql: no PostgreSQL server found; `make system` installs it, or put initdb on the PATH"
 
 
 def programs() -> Path | None:
-    """Return the folder of the newest server's programs, None where none is installed."""
+    """Return the folder of the newest installed server's programs, None if there is none."""
     if found := shutil.which("initdb"):
         return Path(found).resolve().parent
     versions = [p.parent.parent for p in DEBIAN.glob("*/bin/initdb")]
@@ -31,19 +31,19 @@ def programs() -> Path | None:
 
 
 def user() -> str:
-    """Return the name of who runs the server."""
+    """Return the name of the user that runs the server."""
     return OWNER if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
 
 
 def environment() -> dict[str, str]:
-    """Return what supervisord.conf says of the server by variables."""
+    """Return the variables of the server that supervisord.conf uses."""
     return {"DATABASE_BIN": str(programs() or ""), "DATABASE_USER": user()}
 
 
 def prepare(folder: Path, addresses: Addresses) -> None:
-    """Make the cluster unless it is there; raises UserError if that can't be done."""
-    data, where = folder / DATA, programs()
-    if where is None:
+    """Create the cluster unless it exists; raise UserError if PostgreSQL is missing or can't access the folder."""
+    data, binaries = folder / DATA, programs()
+    if binaries is None:
         raise UserError(NOT_THERE)
     if data.exists():
         return
@@ -52,11 +52,11 @@ def prepare(folder: Path, addresses: Addresses) -> None:
         password.write_text(addresses.secrets["database"])
         made_in.mkdir(0o700)
         if os.getuid() == 0:
-            _open_way(folder)
+            _check_access(folder)
             for path in (Path(temporary), password, made_in):
                 shutil.chown(path, OWNER)
         command = [
-            *(f"{where}/initdb", "--pgdata", str(made_in), "--username", "postgres", "--pwfile", str(password)),
+            *(f"{binaries}/initdb", "--pgdata", str(made_in), "--username", "postgres", "--pwfile", str(password)),
             *("--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C.UTF-8"),
         ]
         done = subprocess.run(command, capture_output=True, text=True, user=user() if os.getuid() == 0 else None)
@@ -66,7 +66,7 @@ def prepare(folder: Path, addresses: Addresses) -> None:
 
 
 def ready(addresses: Addresses) -> bool:
-    """Return whether the server answers, and make the two databases unless they are there."""
+    """Return whether the server answers; create the two databases unless they exist."""
     import psycopg
 
     with suppress(psycopg.OperationalError):
@@ -86,11 +86,11 @@ def ready(addresses: Addresses) -> bool:
     return False
 
 
-def _open_way(folder: Path) -> None:
-    """Raise UserError where the server's user can't come to the folder."""
+def _check_access(folder: Path) -> None:
+    """Raise UserError if the server's user can't access the folder."""
     for part in (folder, *folder.parents):
         if not part.stat().st_mode & 0o001:
             raise UserError(
-                f"PostgreSQL runs as {OWNER}, who can't pass through {part}: "
-                "name another folder with SERVICES, or make this one passable (chmod o+x)"
+                f"PostgreSQL runs as user {OWNER}, which can't access {part}: "
+                "set SERVICES to another folder, or allow access to this one (chmod o+x)"
             )

@@ -1,8 +1,8 @@
-"""Apply prefect.yaml and what it rests on: work pools, the limit of GPU tasks, automations.
+"""Apply prefect.yaml with its work pools and automations to the Prefect server.
 
 python -m infra.deploy     (or `make deploy`)
 
-Applying it again changes what has changed. The server is PREFECT_API_URL's, else the one that `make up` started.
+Repeated calls apply only changes. The server is PREFECT_API_URL, or if unset the one that `make up` started.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from lissnas.core.errors import LissnasError, UserError
 from lissnas.core.redaction import sign_prefect_apart
 
 HOME = "LISSNAS_HOME"
-"""The repository's folder where flows run; here, unless the variable says otherwise."""
+"""Environment variable: folder of the repository on the machines that run flows; default: this checkout."""
 ROOT = Path(__file__).resolve().parents[1]
 AUTOMATIONS = Path(__file__).with_name("automations.yaml")
 NOTIFY = "NOTIFY"
-"""The variable that names a notification block; in automations.yaml, where its id goes."""
+"""Environment variable that names a notification block; also the placeholder of its id in automations.yaml."""
 LIMIT = "limit:"
-"""How the tag of a deployment begins that has a time limit in automations.yaml."""
-NOBODY = "no Prefect server is known: `make up` starts one, or set PREFECT_API_URL to yours"
+"""Prefix of deployment tags with a time limit in automations.yaml."""
+NO_SERVER = "no Prefect server is configured: run `make up`, or set PREFECT_API_URL to a running server"
 
 
 def find_servers() -> None:
-    """Set the variables by which Prefect, MLflow and storage are found, unless they are; raises UserError."""
+    """Set the addresses of Prefect, MLflow and storage in the environment unless set; raise UserError if unknown."""
     if os.environ.get("PREFECT_API_URL"):
         sign_prefect_apart()
         return
     addresses = load(services_folder())
     if addresses is None:
-        raise UserError(NOBODY)
+        raise UserError(NO_SERVER)
     for name, value in addresses.client_environment().items():
         os.environ.setdefault(name, value)
 
 
 def deploy() -> None:
-    """Apply prefect.yaml, the pools it names and the automations; prints each deployment."""
-    find_servers()  # before Prefect is imported, which reads its settings then
+    """Apply prefect.yaml, its work pools and the automations; print each deployment."""
+    find_servers()  # before the import of Prefect, which reads its settings
     os.environ.setdefault(HOME, str(ROOT))
-    said = declared()
-    if found := problems(said):
+    config = declared()
+    if found := problems(config):
         raise UserError("prefect.yaml:\n" + "\n".join(f"  {line}" for line in found))
     if error := unreachable(url := os.environ["PREFECT_API_URL"]):
-        raise LissnasError(f"PREFECT_API_URL={url} does not answer ({error}): `make up`, or name yours")
+        raise LissnasError(f"PREFECT_API_URL={url} does not answer ({error}). Run `make up`, or fix the address")
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
@@ -64,16 +64,16 @@ def deploy() -> None:
             end = (made.stdout + made.stderr)[-3000:]
             raise LissnasError(f"prefect deploy ended with code {made.returncode}:\n{end}")
         _apply_automations(client)
-        _drop_others(client, said)
+        _drop_others(client, config)
         for one in sorted(client.read_deployments(), key=lambda d: (d.work_pool_name or "", d.entrypoint or "")):
             when = ", ".join(s.schedule.cron for s in one.schedules if s.active and hasattr(s.schedule, "cron"))
             process.say(f"{one.work_pool_name:<5} {one.entrypoint:<42} {when}".rstrip())
     process.out.print(f"next: [bold]make schedule-demo[/], or {url.removesuffix('/api')}")
 
 
-def _drop_others(client: Any, said: dict[str, Any]) -> None:
-    """Delete deployments of flows of this repository that prefect.yaml no longer has: their runs would fail."""
-    wanted = {(d["entrypoint"], d["name"]) for d in said["deployments"]}
+def _drop_others(client: Any, config: dict[str, Any]) -> None:
+    """Delete deployments of this repository's flows that are not in prefect.yaml: their runs would fail."""
+    wanted = {(d["entrypoint"], d["name"]) for d in config["deployments"]}
     for one in client.read_deployments():
         ours = (one.entrypoint or "").startswith("flows/") and {"stage", "method"} & set(one.tags)
         if ours and (one.entrypoint, one.name) not in wanted:
@@ -82,7 +82,7 @@ def _drop_others(client: Any, said: dict[str, Any]) -> None:
 
 
 def _make_pools(client: Any) -> None:
-    """Make the work pools that are not there, for processes."""
+    """Create the missing work pools, of type `process`."""
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists
 
@@ -92,33 +92,33 @@ def _make_pools(client: Any) -> None:
 
 
 def declared(file: Path = ROOT / "prefect.yaml") -> dict[str, Any]:
-    """Return what prefect.yaml, or another file, declares."""
+    """Return the parsed content of prefect.yaml, or of another YAML file."""
     from ruamel.yaml import YAML
 
-    said: dict[str, Any] = YAML(typ="safe").load(file.read_text())
-    return said
+    content: dict[str, Any] = YAML(typ="safe").load(file.read_text())
+    return content
 
 
-def problems(said: dict[str, Any]) -> list[str]:
-    """Return what is wrong with deployments: flows and time limits that are not there, schedules that don't parse."""
+def problems(config: dict[str, Any]) -> list[str]:
+    """Return the problems of deployments: missing flows, undefined time limits, invalid schedules."""
     from prefect.client.schemas.schedules import CronSchedule
 
     found, limits = [], AUTOMATIONS.read_text()
-    for i, one in enumerate(said["deployments"]):
+    for i, one in enumerate(config["deployments"]):
         where = f"deployments[{i}] ({one['entrypoint']})"
         file, _, name = one["entrypoint"].partition(":")
         if not (ROOT / file).is_file() or not re.search(rf"^def {re.escape(name)}\(", (ROOT / file).read_text(), re.M):
-            found.append(f"{where}: there is no such flow; name one that is there, or take the deployment out")
+            found.append(f"{where}: the flow does not exist; correct the entrypoint, or remove the deployment")
         for j, schedule in enumerate(one.get("schedules", ())):
             try:
                 CronSchedule(cron=schedule["cron"], timezone=schedule.get("timezone"))
             except ValueError:
                 about = f"{schedule['cron']!r} in {schedule.get('timezone')!r}"
                 found.append(
-                    f"{where}: schedules[{j}]: {about} is no cron expression in a time zone, such as '0 2 * * *'"
+                    f"{where}: schedules[{j}]: invalid cron expression or time zone {about}; example: '0 2 * * *'"
                 )
         found += [
-            f"{where}: tag {tag!r}: infra/automations.yaml has no time limit for it"
+            f"{where}: no time limit for tag {tag!r} in infra/automations.yaml"
             for tag in one["tags"]
             if tag.startswith(LIMIT) and f'"prefect.tag.{tag}"' not in limits
         ]
@@ -126,7 +126,7 @@ def problems(said: dict[str, Any]) -> list[str]:
 
 
 def automations(notify: str | None) -> list[dict[str, Any]]:
-    """Return the automations to apply; `notify` is the id of a notification block, without one none notifies."""
+    """Return the automations to apply; `notify` is the id of a notification block, None to leave out notifications."""
     found: list[dict[str, Any]] = declared(AUTOMATIONS)["automations"]
     sending = [action for one in found for action in one["actions"] if action.get("block_document_id") == NOTIFY]
     for action in sending:
@@ -135,7 +135,7 @@ def automations(notify: str | None) -> list[dict[str, Any]]:
 
 
 def _apply_automations(client: Any) -> None:
-    """Make or replace the automations, known by their names."""
+    """Create the automations, or replace those of the same name."""
     from prefect.events.schemas.automations import AutomationCore
 
     for one in automations(_notification_block(client)):
@@ -146,19 +146,19 @@ def _apply_automations(client: Any) -> None:
 
 
 def _notification_block(client: Any) -> str | None:
-    """Return the id of the block that NOTIFY names as TYPE/NAME, None without it."""
+    """Return the id of the block that NOTIFY names as TYPE/NAME, None if NOTIFY is not set."""
     from prefect.exceptions import ObjectNotFound
 
     if not (named := os.environ.get(NOTIFY)):
         return None
     expected = "expected TYPE/NAME of a block, such as slack-webhook/team (Blocks on the server's page)"
     kind, _, name = named.partition("/")
-    if not re.fullmatch(r"[\w-]+/[\w-]+", named):  # such as a webhook's address, which nobody should see
+    if not re.fullmatch(r"[\w-]+/[\w-]+", named):  # possibly a webhook's address, a secret: not printed
         raise UserError(f"{NOTIFY}: {expected}; an address belongs in the block")
     try:
         return str(client.read_block_document_by_name(name, kind).id)
     except ObjectNotFound:
-        raise UserError(f"{NOTIFY}={named}: there is no such block; {expected}") from None
+        raise UserError(f"{NOTIFY}={named}: the block does not exist; {expected}") from None
 
 
 if __name__ == "__main__":

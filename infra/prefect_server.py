@@ -1,14 +1,14 @@
-"""`prefect server start`, with transactions on SQLite that take its write lock when they begin.
+"""Run `prefect server start` with SQLite transactions that acquire the write lock when they start.
 
 python -m infra.prefect_server --host HOST --port PORT
 
-Prefect begins many transactions by reading. SQLite refuses the write that follows, at once and whatever the time
-limit, where another one has written meanwhile ("database is locked"): heartbeats of workers and the state of queues are
-lost then (PrefectHQ/prefect 23051; 22967 mended one place). With the lock taken first they wait for each other.
-On PostgreSQL nothing is different.
+Many of Prefect's transactions start with a read. If another transaction writes in the meantime, SQLite rejects the
+later write immediately, regardless of the timeout ("database is locked"), and worker heartbeats and queue states are
+lost (PrefectHQ/prefect 23051; 22967 fixed one instance). With the lock acquired first, transactions wait for each
+other. PostgreSQL is unaffected.
 
-What tasks hold of a limit is kept on disk: in memory, as is Prefect's default, a server that dies would forget it, and
-nobody would free what a task held that died meanwhile.
+Concurrency leases are stored on disk: Prefect's default, in memory, loses them if the server dies, and the slots of
+tasks that died in the meantime would never be released.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _begin = AioSqliteConfiguration.begin_transaction
 
 @asynccontextmanager
 async def begin_at_once(self: Any, session: Any, with_for_update: bool = False) -> AsyncIterator[Any]:
-    """Begin a transaction that holds the write lock from the start."""
+    """Start a transaction that acquires the write lock immediately."""
     async with _begin(self, session, with_for_update=True) as transaction:
         yield transaction
 

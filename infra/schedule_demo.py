@@ -1,4 +1,4 @@
-"""Set a schedule seconds ahead, and show its run: scheduled, picked up by a worker, completed, its artifacts.
+"""Create a schedule that fires in seconds and follow its run: scheduled, picked up, completed, its artifacts.
 
 python -m infra.schedule_demo     (or `make schedule-demo`)
 """
@@ -23,15 +23,15 @@ CARRIED = (
     *("flow_id", "entrypoint", "path", "pull_steps", "work_pool_name", "job_variables"),
     "parameter_openapi_schema",
 )
-"""What the demonstration's deployment has of that one."""
-AHEAD = 15
+"""Fields that the demo's deployment copies from DEPLOYMENT."""
+DELAY_SECONDS = 15
 """Seconds until the schedule fires."""
-PATIENCE = 240
-"""Seconds in which its run must end."""
+TIMEOUT_SECONDS = 240
+"""Seconds within which its run must finish."""
 
 
 def schedule_demo() -> None:
-    """Schedule a shrink of NAS-Bench-Macro, follow its run; exit code 1 unless it completes."""
+    """Schedule a shrink of NAS-Bench-Macro and follow its run; exit code 1 unless it completes."""
     find_servers()
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -45,9 +45,9 @@ def schedule_demo() -> None:
             deployment = client.read_deployment_by_name(DEPLOYMENT)
         except ObjectNotFound:
             raise UserError(f"{DEPLOYMENT} is not deployed: `make deploy`") from None
-        # A deployment of its own: of one that has schedules already, Prefect would look at a new one only once
-        # the runs of the others are used up.
-        due = datetime.now(UTC) + timedelta(seconds=AHEAD)
+        # A separate deployment: if one already has schedules, Prefect considers a new one only once the runs of the
+        # others are used up.
+        due = datetime.now(UTC) + timedelta(seconds=DELAY_SECONDS)
         schedule = IntervalSchedule(interval=timedelta(days=1), anchor_date=due)
         demo = client.create_deployment(
             name=DEMO,
@@ -61,27 +61,26 @@ def schedule_demo() -> None:
         finally:
             client.delete_deployment(demo)
         process.say(f"run          {page}/runs/flow-run/{run.id}")
-        own = ArtifactFilter.model_validate({"flow_run_id": {"any_": [run.id]}})
-        for artifact in client.read_artifacts(artifact_filter=own):
+        of_run = ArtifactFilter.model_validate({"flow_run_id": {"any_": [run.id]}})
+        for artifact in client.read_artifacts(artifact_filter=of_run):
             process.say(f"artifact     {artifact.key} ({artifact.type}) {page}/artifacts/artifact/{artifact.id}")
             if artifact.type == "markdown" and artifact.key == "mlflow":
-                process.say(
-                    f"MLflow       {str(artifact.data).rpartition('(')[2].rstrip(')')}"
-                )  # of a link in Markdown
+                # the URL of a Markdown link
+                process.say(f"MLflow       {str(artifact.data).rpartition('(')[2].rstrip(')')}")
         if not run.state.is_completed():
             raise LissnasError(f"the run ended {run.state.name}: {run.state.message}")
 
 
 def _followed(client: Any, deployment: Any, due: datetime) -> Any:
-    """Return the first run of a deployment once it has ended; prints each of its states as it comes."""
+    """Return the first run of a deployment once it has finished; print each state change."""
     from prefect.client.schemas.filters import DeploymentFilter
     from prefect.client.schemas.sorting import FlowRunSort
 
-    own = DeploymentFilter.model_validate({"id": {"any_": [deployment]}})
-    shown, deadline = None, time.monotonic() + PATIENCE
+    only_it = DeploymentFilter.model_validate({"id": {"any_": [deployment]}})
+    shown, deadline = None, time.monotonic() + TIMEOUT_SECONDS
     process.say(f"due          {due:%H:%M:%S}")
     while time.monotonic() < deadline:
-        for run in client.read_flow_runs(deployment_filter=own, sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=1):
+        for run in client.read_flow_runs(deployment_filter=only_it, sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=1):
             if run.state is not None and run.state.name != shown:
                 shown = run.state.name
                 late = (run.state.timestamp - due).total_seconds()
@@ -89,7 +88,7 @@ def _followed(client: Any, deployment: Any, due: datetime) -> Any:
                 if run.state.is_final():
                     return run
         time.sleep(0.3)
-    raise LissnasError(f"no run of the schedule ended within {PATIENCE} s: `make status`, and the worker's log")
+    raise LissnasError(f"no scheduled run finished within {TIMEOUT_SECONDS} s. See `make status` and the worker's log")
 
 
 if __name__ == "__main__":

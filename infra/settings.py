@@ -1,4 +1,4 @@
-"""Where the servers are, and what they need to know: from the environment, and from what `make up` left."""
+"""Addresses and settings of the servers, from the environment and from the files that `make up` wrote."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lissnas.core.errors import UserError
 from lissnas.core.redaction import prefect_sign
 
 METRICS_FOLDER = "METRICS_FOLDER"
-"""The variable that names the folder of Prometheus text files; without it none are written."""
+"""Environment variable: folder of Prometheus text files; if unset, none are written."""
 HOST = "127.0.0.1"
 FOLDER = "SERVICES"
-"""The variable that names the folder of the servers' databases, logs and ports; `.services` without it."""
+"""Environment variable: folder of the servers' databases, logs and ports; default `.services`."""
 ADDRESSES = "services.json"
 SECRETS = "secrets.json"
 CPU_POOL = "cpu"
@@ -28,37 +28,37 @@ POOL_OF = {
     **dict.fromkeys(("prepare", "predictor", "locality", "shrink", "compare", "report", "nas", "reproduce"), CPU_POOL),
     **dict.fromkeys(("supernet", "search", "retrain", "ranking", "label", "reproduce_stage"), GPU_POOL),
 }
-"""The work pool of each flow: those that train networks go to the GPUs. prefect.yaml deploys them there."""
+"""Work pool of each flow, as deployed by prefect.yaml: flows that train networks run on GPUs."""
 POOLS = (CPU_POOL, GPU_POOL)
 PORTS = {"prefect": 4200, "mlflow": 5000, "storage": 9000, "database": 5432}
-"""Servers with a port: the one tried first. PREFECT_PORT and so on name another."""
+"""Default port of each server; PREFECT_PORT and so on override it."""
 BUCKET = "lissnas"
 DATABASES = ("sqlite", "postgresql")
-AWAY_AFTER = 10.0
-"""Seconds without an answer after which a Prefect server is unreachable."""
-LONGEST_SOCKET = 100
-"""Bytes of a socket's path that every system takes."""
+UNREACHABLE_SECONDS = 10.0
+"""Seconds without a response after which a Prefect server counts as unreachable."""
+MAX_SOCKET_BYTES = 100
+"""Bytes of a socket path that every operating system accepts."""
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Ports of the servers, and which database they use."""
+    """Ports of the servers, their database, object storage and secrets."""
 
     ports: Mapping[str, int]
     database: str = "sqlite"
     endpoint: str = field(default="", repr=False)
-    """Of object storage that runs elsewhere; empty where ours does."""
+    """URL of external object storage; empty for the local one."""
     bucket: str = BUCKET
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def urls(self) -> dict[str, str]:
-        """Return an address for each server a person or a program may open."""
+        """Return the URL of each server."""
         urls = {name: f"http://{HOST}:{self.ports[name]}" for name in ("prefect", "mlflow")}
         return {**urls, "storage": self.endpoint or f"http://{HOST}:{self.ports['storage']}"}
 
     def client_environment(self) -> dict[str, str]:
-        """Return the variables by which flows, DVC and the `lissnas` command find the servers."""
+        """Return the environment variables with which flows, DVC and the `lissnas` command find the servers."""
         given = {
             "PREFECT_API_URL": f"{self.urls['prefect']}/api",
             "MLFLOW_TRACKING_URI": self.urls["mlflow"],
@@ -73,7 +73,7 @@ class Addresses:
         return given
 
     def server_environment(self, folder: Path) -> dict[str, str]:
-        """Return the variables of the servers themselves: databases, folders, ports."""
+        """Return the environment variables of the servers: databases, folders, ports."""
         given = {f"{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
         given |= {
             "PREFECT_HOME": str(folder / "prefect"),
@@ -90,21 +90,21 @@ class Addresses:
 
 
 def services_folder() -> Path:
-    """Return the folder of all that the servers keep."""
+    """Return the folder of all server state."""
     return Path(os.environ.get(FOLDER) or ".services").absolute()
 
 
 def socket_path(folder: Path) -> Path:
-    """Return where the supervisor listens: in the folder, or, where that path is too long for one, a temporary one."""
+    """Return the path of the supervisor's socket: in the folder, or in the temporary folder if the path is too long."""
     path = folder / "supervisor.sock"
-    if len(os.fsencode(path)) <= LONGEST_SOCKET:
+    if len(os.fsencode(path)) <= MAX_SOCKET_BYTES:
         return path
     short = artifacts.sha256(os.fsencode(folder))[:12]
     return Path(tempfile.gettempdir()) / f"lissnas-{os.getuid()}-{short}.sock"
 
 
 def load(folder: Path) -> Addresses | None:
-    """Return what the last `make up` chose, None before the first."""
+    """Return the addresses that the last `make up` chose, None before the first."""
     try:
         known: dict[str, Any] = artifacts.read_json(folder / ADDRESSES)
     except FileNotFoundError:
@@ -114,9 +114,9 @@ def load(folder: Path) -> Addresses | None:
 
 
 def choose(folder: Path) -> Addresses:
-    """Return addresses for the servers: as the environment says, else as before, else free ports.
+    """Return addresses for the servers: from the environment, else those used before, else with free ports.
 
-    Raises UserError for a port that is not a number or in use, and for an unknown database.
+    Raises UserError if a port is invalid or in use, or if the database is unknown.
     """
     before = load(folder)
     database = os.environ.get("DATABASE") or (before.database if before else "sqlite")
@@ -129,7 +129,7 @@ def choose(folder: Path) -> Addresses:
 
 
 def save(addresses: Addresses, folder: Path) -> None:
-    """Write the addresses, and for their owner's eyes alone the secrets and an endpoint that may hold a password."""
+    """Write the addresses, and in a file of mode 600 the secrets and the endpoint, which may contain a password."""
     known = asdict(addresses)
     kept = {**known.pop("secrets"), "endpoint": known.pop("endpoint")}
     fresh = folder / f"{SECRETS}.new"
@@ -140,38 +140,38 @@ def save(addresses: Addresses, folder: Path) -> None:
 
 
 def _port(name: str, first: int, before: Addresses | None) -> int:
-    """Return the port that the environment names, else the one before or the first if it is free, else any free one."""
+    """Return the port from the environment, else the previous or default port if it is free, else any free port."""
     variable = f"{name.upper()}_PORT"
     if given := os.environ.get(variable):
         if not given.isdigit() or not 0 < int(given) < 1 << 16:
             raise UserError(f"{variable}={given}: expected a port, 1 to 65535")
         if not free(int(given)):
-            raise UserError(f"{variable}={given}: the port is in use; name another, or none for a free one")
+            raise UserError(f"{variable}={given}: the port is in use; set another, or unset it for a free port")
         return int(given)
     tried = [before.ports[name], first] if before else [first]
     return next(filter(free, tried), None) or free_port()
 
 
 def unreachable(prefect: str) -> str:
-    """Return why the Prefect server of an API address does not answer, empty if it does."""
+    """Return the error type if the Prefect server at an API URL does not answer, an empty string if it does."""
     import httpx
 
     try:
-        httpx.get(f"{prefect}/health", timeout=AWAY_AFTER, auth=prefect_sign()).raise_for_status()
+        httpx.get(f"{prefect}/health", timeout=UNREACHABLE_SECONDS, auth=prefect_sign()).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return type(error).__name__
     return ""
 
 
 def free_port() -> int:
-    """Return a port of the loopback that nothing listens on."""
+    """Return an unused port of the loopback interface."""
     with socket.socket() as any_free:
         any_free.bind((HOST, 0))
         return int(any_free.getsockname()[1])
 
 
 def free(port: int) -> bool:
-    """Return whether a port of the loopback can be listened on."""
+    """Return whether a port of the loopback interface is unused."""
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

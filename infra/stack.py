@@ -1,9 +1,9 @@
-"""All servers and workers with one command: Prefect, MLflow, object storage, a database, workers of both pools.
+"""Start and stop all servers and workers: Prefect, MLflow, object storage, a database, workers of both pools.
 
 python -m infra.stack up | down | status     (or `make up`, `make down`, `make status`)
 
-A supervisor (supervisord) starts them, keeps their logs in one folder and restarts what dies. Everything that it
-starts carries MARK in its environment, so that `down` finds what is left even after the supervisor was killed.
+A supervisor (supervisord) starts them, keeps their logs in one folder and restarts processes that die. Every process
+has MARK in its environment, so that `down` finds the remaining processes even after the supervisor was killed.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from lissnas.core.errors import LissnasError
 from lissnas.core.redaction import redacted
 
 MARK = "LISSNAS_STARTED_BY"
-"""In the environment of all that was started here: the services' folder."""
+"""Environment variable of all started processes: the services folder."""
 CONF = Path(__file__).with_name("supervisord.conf")
-PATIENCE = 180.0
-"""Seconds in which a server must be healthy."""
+STARTUP_SECONDS = 180.0
+"""Seconds within which a server must become healthy."""
 LAST_LINES = 15
-"""Of the log of what did not become healthy."""
+"""Number of log lines in the error about an unhealthy process."""
 OTHER_VERSION = ("Can't locate revision", "out-of-date database schema", "database files are incompatible")
-"""What Prefect, MLflow and PostgreSQL say of a database that another version of them made."""
+"""Messages of Prefect, MLflow and PostgreSQL about a database of another version."""
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, no_args_is_help=True)
 
@@ -50,12 +50,12 @@ app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, no_args_
 # -- commands --------------------------------------------------------------------------------------
 @app.command()
 def up() -> None:
-    """Start what is not up, wait until all of it is healthy, print the addresses."""
+    """Start what is not running, wait until everything is healthy, print the addresses."""
     folder = services_folder()
     with artifacts.locked(folder / "stack"):
         supervisor, addresses = _supervisor(folder), load(folder)
         if supervisor is None or addresses is None:
-            _end(list(_started_by(folder)))  # of a supervisor that was killed; they hold the ports
+            _end(list(_started_by(folder)))  # processes of a killed supervisor, which occupy the ports
             addresses = choose(folder)
             if addresses.database == "postgresql":
                 database.prepare(folder, addresses)
@@ -65,12 +65,12 @@ def up() -> None:
         for group in _services(addresses, folder):
             _start(supervisor, group, folder)
     _show(addresses, folder)
-    process.out.print("next: [bold]make deploy[/], then [bold]make schedule-demo[/]; [bold]make down[/] ends it all")
+    process.out.print("next: [bold]make deploy[/], then [bold]make schedule-demo[/]; [bold]make down[/] stops all")
 
 
 @app.command()
 def down() -> None:
-    """End all that `up` started; nothing to do is fine."""
+    """Stop everything that `up` started; exit code 0 if nothing is running."""
     folder = services_folder()
     if not folder.exists():
         process.out.print("nothing is up")
@@ -94,22 +94,20 @@ def down() -> None:
 
 @app.command()
 def status() -> None:
-    """Show what is up, where, and since when; exit code 1 unless all of it is healthy."""
+    """Show each service's health, address and uptime; exit code 1 unless all are healthy."""
     folder = services_folder()
     supervisor, addresses = _supervisor(folder), load(folder)
     if supervisor is None or addresses is None:
         process.out.print("nothing is up: [bold]make up[/]")
         raise typer.Exit(1)
     states = {p["name"]: p for p in supervisor.getAllProcessInfo()}
-    sound = True
+    all_healthy = True
     for name, healthy in chain.from_iterable(group.items() for group in _services(addresses, folder)):
-        well = states[name]["statename"] == "RUNNING" and healthy()
-        sound &= well
-        process.out.print(
-            f"{name:<12} {'healthy' if well else '[red]not healthy[/]':<12} {states[name]['description']}"
-        )
+        health = "healthy" if states[name]["statename"] == "RUNNING" and healthy() else "[red]not healthy[/]"
+        all_healthy &= health == "healthy"
+        process.out.print(f"{name:<12} {health:<12} {states[name]['description']}")
     _show(addresses, folder)
-    raise typer.Exit(0 if sound else 1)
+    raise typer.Exit(0 if all_healthy else 1)
 
 
 def _show(addresses: Addresses, folder: Path) -> None:
@@ -119,7 +117,7 @@ def _show(addresses: Addresses, folder: Path) -> None:
 
 # -- the supervisor --------------------------------------------------------------------------------
 def _supervisor(folder: Path) -> Any | None:
-    """Return the supervisor's interface, None where none answers."""
+    """Return the supervisor's interface, None if no supervisor answers."""
     path = socket_path(folder)
     if not path.exists():
         return None
@@ -134,7 +132,7 @@ def _launch(folder: Path, addresses: Addresses) -> Any:
     """Start the supervisor, in the background, and return its interface."""
     socket_path(folder).unlink(missing_ok=True)
     cores = os.cpu_count() or 1
-    own = {
+    variables = {
         MARK: str(folder),
         "SERVICES": str(folder),
         "SERVICES_HOST": HOST,
@@ -144,12 +142,12 @@ def _launch(folder: Path, addresses: Addresses) -> Any:
         METRICS_FOLDER: os.environ.get(METRICS_FOLDER) or str(folder / "metrics"),
         **database.environment(),
     }
-    given = {**os.environ, **addresses.client_environment(), **addresses.server_environment(folder), **own}
+    given = {**os.environ, **addresses.client_environment(), **addresses.server_environment(folder), **variables}
     command = [sys.executable, "-m", "supervisor.supervisord", "--configuration", str(CONF)]
     made = subprocess.run(command, env=given, cwd=CONF.parents[1], capture_output=True, text=True, timeout=60)
     if made.returncode:
         raise LissnasError(f"the supervisor did not start: {(made.stdout + made.stderr).strip()}")
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + STARTUP_SECONDS
     while (supervisor := _supervisor(folder)) is None:
         if time.monotonic() > deadline:
             raise LissnasError(f"the supervisor does not answer; see {folder / 'logs' / 'supervisord.log'}")
@@ -162,37 +160,37 @@ def _state(supervisor: Any, name: str) -> str:
 
 
 def _start(supervisor: Any, group: Mapping[str, Callable[[], bool]], folder: Path) -> None:
-    """Start programs and wait until all are healthy; raises LissnasError with the end of the log of one that is not."""
+    """Start programs and wait until all are healthy; raise LissnasError with the log's end of one that is not."""
     for name in group:
         if _state(supervisor, name) not in ("RUNNING", "STARTING"):
-            with suppress(Fault):  # a start that failed shows below
+            with suppress(Fault):  # a failed start is detected below
                 supervisor.startProcess(name, False)
-    deadline, began = time.monotonic() + PATIENCE, dict[str, int]()
+    deadline, first_pids = time.monotonic() + STARTUP_SECONDS, dict[str, int]()
     for name, healthy in group.items():
         with process.err.status(f"waiting for {name}"):
             while (state := _state(supervisor, name)) != "RUNNING" or not healthy():
-                # The supervisor starts what ended again, under another number.
+                # The supervisor restarts a process that exited, with another pid.
                 pid = int(supervisor.getProcessInfo(name)["pid"])
-                ended = pid and began.setdefault(name, pid) != pid
+                ended = pid and first_pids.setdefault(name, pid) != pid
                 if state in ("FATAL", "EXITED") or ended or time.monotonic() > deadline:
                     raise _unhealthy(name, "ended" if ended else state.lower(), folder)
                 time.sleep(0.3)
 
 
 def _unhealthy(name: str, state: str, folder: Path) -> LissnasError:
-    """Return what to say of a program that did not become healthy: the end of its log, or what that means."""
+    """Return the error about a program that did not become healthy, with the cause or the end of its log."""
     log = folder / "logs" / f"{name}.log"
     last = log.read_text(errors="replace").splitlines()[-LAST_LINES:] if log.exists() else []
-    if said := [line.strip() for line in last if any(part in line for part in OTHER_VERSION)]:
+    if causes := [line.strip() for line in last if any(part in line for part in OTHER_VERSION)]:
         return LissnasError(
-            f"{name}: its database in {folder} was made by another version. Install that version, or bring the "
-            f"database to this one (infra/runbook.md, Upgrade): {said[-1]}"
+            f"{name}: its database in {folder} was made by another version. Install that version, or upgrade the "
+            f"database (infra/runbook.md, Upgrade): {causes[-1]}"
         )
     return LissnasError(f"{name} did not become healthy ({state}); {log} ends with\n" + "\n".join(last))
 
 
 def _services(addresses: Addresses, folder: Path) -> list[dict[str, Callable[[], bool]]]:
-    """Return the programs in groups that start together, and how each says that it is healthy."""
+    """Return the programs in groups that start together, each with its health check."""
     urls = addresses.urls
     first: dict[str, Callable[[], bool]] = {}
     if addresses.database == "postgresql":
@@ -217,7 +215,7 @@ def _answers(url: str) -> bool:
 
 
 def _online(prefect: str, pool: str) -> bool:
-    """Return whether a worker of the pool has reported lately."""
+    """Return whether a worker of the pool is online."""
     url = f"{prefect}/api/work_pools/{pool}/workers/filter"
     with suppress(httpx.HTTPError, ValueError):
         answer = httpx.post(url, json={}, timeout=5, trust_env=False).raise_for_status()
@@ -225,9 +223,9 @@ def _online(prefect: str, pool: str) -> bool:
     return False
 
 
-# -- what is left ----------------------------------------------------------------------------------
+# -- remaining processes ---------------------------------------------------------------------------
 def _started_by(folder: Path) -> Iterator[psutil.Process]:
-    """Yield the processes that were started for this folder, by the mark in their environment."""
+    """Yield the processes that were started for this folder, identified by MARK in their environment."""
     me = {os.getpid(), *(p.pid for p in psutil.Process().parents())}
     for one in psutil.process_iter():
         with suppress(psutil.Error):
@@ -236,7 +234,7 @@ def _started_by(folder: Path) -> Iterator[psutil.Process]:
 
 
 def _end(processes: list[psutil.Process]) -> None:
-    """End processes, by force those that don't within ten seconds."""
+    """Terminate processes; kill those that do not exit within ten seconds."""
     for one in processes:
         with suppress(psutil.Error):
             one.terminate()

@@ -1,4 +1,4 @@
-"""The local object storage: moto's server. It keeps its bucket in memory, so that it is carried over to disk here."""
+"""The local object storage: moto's server, whose bucket is in memory and is saved to disk and restored here."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from infra.settings import Addresses
 from lissnas.core.errors import LissnasError
 
 KEPT = "bucket"
-"""Folder of the bucket's objects while the server is down, in that of the services."""
+"""Folder of the bucket's objects while the server is down, inside the services folder."""
 WHOLE = {"Key": "lissnas", "Value": "whole"}
-"""The tag of a bucket that has all that was kept."""
+"""Tag of a completely restored bucket."""
 
 
 def ready(addresses: Addresses, folder: Path) -> bool:
-    """Return whether the bucket is there, and whole; made, with what was kept of it, where it is not."""
+    """Return whether the bucket is ready; create it and restore its saved objects if it is not."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     client = connected(addresses)
@@ -33,10 +33,10 @@ def ready(addresses: Addresses, folder: Path) -> bool:
 
 
 def keep(addresses: Addresses, folder: Path) -> None:
-    """Carry the bucket's objects over to disk; the copy before is replaced once the new one is whole.
+    """Save the bucket's objects to disk; replace the previous copy once the new one is complete.
 
-    A bucket that was cut off while it was filled has less than that copy: nothing is done. Raises LissnasError where
-    the server does not answer; the copy before is still there.
+    Does nothing if the bucket was only partly restored. Raises LissnasError if the server does not answer; the
+    previous copy is then unchanged.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -51,11 +51,11 @@ def keep(addresses: Addresses, folder: Path) -> None:
             for one in page.get("Contents", ()):
                 file = fresh / one["Key"]
                 if fresh.resolve() not in file.resolve().parents:
-                    continue  # a key that would leave the folder
+                    continue  # a key that points outside the folder
                 file.parent.mkdir(parents=True, exist_ok=True)
                 client.download_file(addresses.bucket, one["Key"], str(file))
     except (BotoCoreError, ClientError) as error:
-        raise LissnasError(f"the bucket was not carried over to {kept}: {error}") from error
+        raise LissnasError(f"the bucket was not saved to {kept}: {error}") from error
     shutil.rmtree(before, ignore_errors=True)
     if kept.exists():
         kept.rename(before)
@@ -64,7 +64,7 @@ def keep(addresses: Addresses, folder: Path) -> None:
 
 
 def _kept(folder: Path) -> Path:
-    """Return the folder of what was kept; brought back where a `keep` was killed while it replaced that."""
+    """Return the folder of the saved objects; restore the previous copy if `keep` was killed while it replaced it."""
     kept, before = folder / KEPT, folder / f"{KEPT}.old"
     if before.exists() and not kept.exists():
         before.rename(kept)
@@ -72,7 +72,7 @@ def _kept(folder: Path) -> Path:
 
 
 def _is_whole(client: Any, addresses: Addresses) -> bool:
-    """Return whether the bucket is there and has all that was kept."""
+    """Return whether the bucket exists and is completely restored."""
     from botocore.exceptions import ClientError
 
     with suppress(ClientError):

@@ -1,4 +1,4 @@
-"""The studies: the pipeline's code on more benchmarks and seeds; resumable, small results under studies/results/.
+"""Run the studies: the pipeline's code on more benchmarks and seeds; resumable, with results in studies/results/.
 
 python -m studies --name compare     (or `make study NAME=compare`)
 """
@@ -31,10 +31,10 @@ from studies.scaling import scaling
 SHRINK_COLUMNS = ("size", "queries", "labels", "mean_true", "kept_best", "top10_kept", "p_good", "shrink_index")
 OFA = "ofa_mobilenetv3"
 OFA_SETTINGS: dict[str, Any] = {
-    # The surrogate is asked 2.5 million times by each method as it is; a million networks take ten times that, hours.
+    # Each method queries the surrogate 2.5 million times; a target of a million would take ten times that, hours.
     "shrink.target_size": 100_000,
     "pipeline.seeds": [0, 1, 2],
-    # Naive shares have no size of their own; those that need a table are left out.
+    # Left out: naive shares (top30, ...), which have no target size, and methods that need a table.
     "compare.methods": [m for m, one in METHODS.items() if not one.needs_table and not m.startswith("top")],
     "compare.diversities": [0.05, 0.5],
 }
@@ -51,8 +51,8 @@ def shrink() -> tuple[Rows, str]:
         rows.append({"benchmark": name, "variant": variant, "seed": seed, **{c: metrics[c] for c in SHRINK_COLUMNS}})
     cells = []
     for (name, variant), group in groupby(rows, itemgetter("benchmark", "variant")):
-        own, full = list(group), benchmarks.get(name).values
-        mean = {c: float(np.mean([r[c] for r in own])) for c in SHRINK_COLUMNS}
+        runs, full = list(group), benchmarks.get(name).values
+        mean = {c: float(np.mean([r[c] for r in runs])) for c in SHRINK_COLUMNS}
         cells.append(
             {
                 "benchmark": name,
@@ -60,25 +60,25 @@ def shrink() -> tuple[Rows, str]:
                 "size": f"{mean['size']:,.0f}",
                 "mean, full": f"{full.mean():.4g}",
                 "mean, shrunk": f"{mean['mean_true']:.4f}",
-                "least": f"{min(r['mean_true'] for r in own):.4f}",
+                "least": f"{min(r['mean_true'] for r in runs):.4f}",
                 "gain": f"{(mean['mean_true'] - full.mean()) / full.std():.3f}",
-                "best kept": f"{sum(r['kept_best'] for r in own)}/{len(own)}",
+                "best kept": f"{sum(r['kept_best'] for r in runs)}/{len(runs)}",
                 "of ten best": f"{mean['top10_kept']:.1f}",
                 "queries": f"{mean['queries']:,.0f}",
                 "labels": f"{mean['labels']:,.0f}",
             }
         )
-    said = (
+    note = (
         f"Means over {len(seeds)} seeds; gain is (mean of the shrunk space - mean of the full one) / standard "
         "deviation of the full one."
     )
-    return rows, f"{said}\n\n{table(cells)}"
+    return rows, f"{note}\n\n{table(cells)}"
 
 
 def on_each(
     names: Sequence[str], page: str, stage: Callable[[str, Callable[[str], None]], Outcome]
 ) -> tuple[list[dict[str, Any]], str]:
-    """Run a stage on each benchmark, given a name and what takes lines of progress; return summaries and pages."""
+    """Run `stage(name, log)` on each benchmark; return the rows of their summaries and their joined pages."""
     rows, pages = [], []
     for name in names:
         with render.lines(name) as line:
@@ -100,7 +100,7 @@ def compare() -> tuple[Rows, str]:
 
 
 def compare_ofa() -> tuple[Rows, str]:
-    """Compare methods, at equal size, on Once-for-All MobileNetV3 by its predictor of ImageNet accuracy."""
+    """Compare methods at equal size on Once-for-All MobileNetV3, scored by its predictor of ImageNet accuracy."""
     params, source, out = study_params(OFA_SETTINGS), packaged(spaces.get(OFA)), WORK / "compare" / OFA
     methods, seeds = chosen(params.compare.methods, source), params.pipeline.seeds
     rows, page = on_each(
@@ -134,12 +134,12 @@ def locality() -> tuple[Rows, str]:
         }
         for r in rows
     ]
-    said = "Correlation and mean absolute difference at exact edit distance (95 % interval)."
-    return rows, f"{said}\n\n{table(cells)}"
+    note = "Correlation and mean absolute difference at exact edit distance (95 % interval)."
+    return rows, f"{note}\n\n{table(cells)}"
 
 
 def ranking() -> tuple[Rows, str]:
-    """Train supernets on the full space, on ours and on the rivals', and measure how well they rank networks."""
+    """Train supernets on the full space and on spaces shrunk by each method; measure how well they rank networks."""
     from lissnas.stages.ranking import ranking_stage  # torch takes seconds to load
 
     params = study_params()

@@ -1,4 +1,4 @@
-"""The study of spaces too large to list: each shrunk to the paper's size, and what that takes.
+"""Shrink spaces too large to enumerate to the paper's sizes; measure time and memory.
 
 python -m studies --name huge     (or `make study NAME=huge`)
 """
@@ -33,30 +33,30 @@ TARGETS = {
 }
 """The paper's target sizes."""
 MEMORY = {"nasbench301": 8}
-"""GiB that a shrink may take, where the usual limit doesn't do."""
-JUDGES = {
+"""Memory limit of a shrink in GiB, if the default is too low."""
+ORACLES = {
     **dict.fromkeys(TRAINED, "a predictor fitted to labels of small networks, %"),
     **dict.fromkeys(SUPERNETS, "a predictor fitted to a supernet's accuracies, %"),
     "nasbench301": "a predictor fitted to a surrogate's values, %",
     "ofa_mobilenetv3": "a predictor of ImageNet accuracy, %",
 }
 LISSNAS = ("-m", "lissnas.cli")
-"""What Python is given to be the command `lissnas`."""
+"""Arguments of Python that run the command `lissnas`."""
 
 
 def huge(work: Path = WORK / "huge", targets: Mapping[str, int] = TARGETS) -> tuple[Rows, str]:
-    """Shrink each space by a `lissnas shrink` of its own, unless it was measured already."""
+    """Run one `lissnas shrink` for each space, unless it was measured before."""
     rows = [_row(name, work / name, target) for name, target in track(targets.items(), console=process_module.err)]
-    said = (
-        "One run each: `lissnas shrink --space ... --target-size ...`, seed 0. No mean is the accuracy of trained "
-        "ImageNet networks; the last column says who judged. Sizes of balls that overlap are measured, with an "
-        "interval of 99.9 %."
+    note = (
+        "One run each: `lissnas shrink --space ... --target-size ...`, seed 0. The means are predictions of the oracle "
+        "in the last column, not accuracies of trained ImageNet networks. Sizes of overlapping balls are estimated, "
+        "with a 99.9 % interval."
     )
-    return rows, f"{said}\n\n{table(_cells(Huge.model_validate(row)) for row in rows)}"
+    return rows, f"{note}\n\n{table(_cells(Huge.model_validate(row)) for row in rows)}"
 
 
 def _row(name: str, out: Path, target: int) -> dict[str, Any]:
-    """Return what a space became and what that took; sizes are texts, since they don't fit 64 bits."""
+    """Return the result of a shrink with its time and memory; sizes are strings, since they exceed 64 bits."""
     more = ["--memory", str(MEMORY[name])] if name in MEMORY else []
     arguments = ["shrink", "--space", name, "--target-size", str(target), "--out", str(out), "--force", *more]
     space = spaces.get(name)
@@ -78,7 +78,7 @@ def _row(name: str, out: Path, target: int) -> dict[str, Any]:
         "memory_gib": took["memory_gib"],
         "mean_full": m["full_mean_predicted"],
         "mean_shrunk": m["mean_predicted"],
-        "judged_by": JUDGES[name],
+        "judged_by": ORACLES[name],
     }
 
 
@@ -100,7 +100,7 @@ def _cells(h: Huge) -> dict[str, str]:
 
 
 def measured(arguments: Sequence[str]) -> dict[str, float]:
-    """Run `lissnas` as a process of its own; return its seconds and its largest memory in GiB."""
+    """Run `lissnas` in a separate process; return its time in seconds and its peak memory in GiB."""
     started = time.perf_counter()
     with subprocess.Popen([sys.executable, *LISSNAS, *arguments]) as process:
         try:
@@ -116,7 +116,7 @@ def measured(arguments: Sequence[str]) -> dict[str, float]:
 
 
 def measured_once(record: Path, arguments: Sequence[str], source: str) -> dict[str, float]:
-    """Return what a command takes, from a record of the same command on the same source, else by running it."""
+    """Return time and memory of a command, from a record of the same command and source, else by running it."""
     about = {"arguments": list(arguments), "source": source}
     if record.exists() and (known := artifacts.read_json(record))["about"] == about:
         return dict(known["took"])

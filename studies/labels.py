@@ -1,4 +1,4 @@
-"""The study of labels: shrinks at growing budgets, all labels drawn uniformly against the default's collected ones.
+"""Compare uniform labels with the default, labels collected during the shrink, at growing label budgets.
 
 python -m studies --name labels     (or `make study NAME=labels`)
 """
@@ -25,30 +25,30 @@ from lissnas.stages.report.label_curve import COLLECTED, SIX_ROUNDS, UNIFORM, la
 from studies.run import WORK, Rows, study_params
 
 BUDGETS = (50, 100, 200, 300, 500, 1_000, 2_000, 10_000)
-MOST = 0.8
-"""Of a space may be labelled: more leaves nothing to predict."""
+MAX_SHARE = 0.8
+"""Largest share of a space to label: a larger one leaves too little to predict."""
 SEEDS = 5
 METHODS = {
     UNIFORM: {"first_labels": 1.0, "label_rounds": 0},
     COLLECTED: {},
     SIX_ROUNDS: {"first_labels": 0.25, "label_rounds": 6},
 }
-"""What each mode changes of the default."""
+"""Changes of each mode to the default."""
 ONLY = {SIX_ROUNDS: (100, 300, 1_000)}
-"""Budgets of a mode that is not run with all of them."""
+"""Budgets of modes that run with only some of them."""
 FIELDS = ("labels", "size", "queries", "mean_true", "kept_best", "top10_kept")
 PICTURE = Path("docs/pictures/label_curve.png")
 
 
 def chosen_params(params: Params, mode: str, budget: int) -> Params:
-    """Return the parameters of a shrink with so many labels, drawn as the mode says."""
+    """Return the parameters of a shrink with this label budget in this mode."""
     elite = params.shrink.elite.model_copy(update=METHODS[mode])
     chosen = params.shrink.model_copy(update={"labels": budget, "variant": "elite", "elite": elite})
     return params.model_copy(update={"shrink": chosen})
 
 
 def labels() -> tuple[Rows, str]:
-    """Shrink at growing budgets, labels uniform and collected, and draw the curve."""
+    """Shrink at growing label budgets with uniform and collected labels; draw the curve."""
     params = study_params()
     names, seeds = params.pipeline.benchmarks, params.pipeline.seeds[:SEEDS]
     rows = list(label_rows(params, WORK / "labels", names, BUDGETS, seeds))
@@ -59,11 +59,11 @@ def labels() -> tuple[Rows, str]:
 def label_rows(
     params: Params, work: Path, names: Sequence[str], budgets: Sequence[int], seeds: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row for each benchmark, mode, budget that it can pay and seed, computed unless it is there already."""
+    """Yield a row for each benchmark, mode, affordable budget and seed; finished runs are reused."""
     tasks = [
         (name, mode, budget, seed)
         for name, budget, mode, seed in product(names, budgets, METHODS, seeds)
-        if budget <= MOST * benchmarks.get(name).space.size() and budget in ONLY.get(mode, budgets)
+        if budget <= MAX_SHARE * benchmarks.get(name).space.size() and budget in ONLY.get(mode, budgets)
     ]
     for name, mode, budget, seed in track(tasks, "shrinking", console=process.err):
         source = Source.of(benchmarks.get(name))
@@ -84,7 +84,7 @@ def _shrunk(p: ShrinkParams, source: Source) -> dict[str, bytes]:
 
 
 def labels_page(rows: Rows) -> str:
-    """Return the tables of the study, each with its title and remarks."""
+    """Return the tables of the study as Markdown, with titles and remarks."""
     return "\n\n".join(
         "\n".join([f"## {one.title}", "", artifacts.to_markdown(one.columns, one.rows), "", *one.remarks]).rstrip()
         for one in label_tables(rows)

@@ -1,8 +1,8 @@
-"""The labels that come with the package: networks of spaces without a table, each trained for seconds.
+"""Train the packaged labels: networks of spaces without a table, each trained for seconds.
 
 python -m studies --name packaged_labels     (or `make study NAME=packaged_labels`)
 
-Every training is kept in results/label_logs as it was logged, so that the study goes on from there.
+Every training is logged in results/label_logs, from which the study resumes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOGS = Path("studies/results/label_logs")
 
 
 def packaged_labels() -> tuple[Rows, str]:
-    """Train small networks of the spaces without a table, unless that is done; say how well a predictor orders them."""
+    """Train small networks of the spaces without a table, unless done before; assess a predictor's ranking of them."""
     params, rows = study_params({"label.networks": NETWORKS}), []
     for name in TRAINED:
         space, out, log = spaces.get(name), WORK / "packaged_labels" / name, LOGS / f"{name}.jsonl"
@@ -69,9 +69,9 @@ def packaged_labels() -> tuple[Rows, str]:
         }
         for r in rows
     ]
-    said = (
-        f"{NETWORKS} networks of each space, uniform, trained by the recipe `cpu_label` of params.yaml on the packaged "
-        "images; accuracy on held-out images. tau: of a predictor out of fold, with its 95 % interval. "
-        "`lissnas/benchmarks/data/labels_SPACE.csv` are these labels, with this sha256."
+    note = (
+        f"{NETWORKS} uniformly sampled networks of each space, trained with the recipe `cpu_label` of params.yaml on "
+        "the packaged images; accuracy on held-out images. tau: Kendall's tau of out-of-fold predictions, with its "
+        "95 % interval. `lissnas/benchmarks/data/labels_SPACE.csv` contains these labels, with this sha256."
     )
-    return rows, f"{said}\n\n{table(cells)}"
+    return rows, f"{note}\n\n{table(cells)}"

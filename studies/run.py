@@ -1,4 +1,4 @@
-"""Run a study by its name, and leave its rows and its page in `studies/results`."""
+"""Run a study by name, and write its rows and its page to `studies/results`."""
 
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,30 +15,30 @@ from lissnas.core.errors import UnknownName
 from lissnas.shrinkers import description
 
 WORK = Path("data/study")
-"""Where studies keep what they resume from."""
+"""Folder of intermediate results, from which studies resume."""
 RESULTS = Path("studies/results")
 
 Rows = Sequence[Mapping[str, Any]]
 Study = Callable[[], tuple[Rows, str]]
-"""Computes what it lacks, and returns the rows of a CSV file and a page in Markdown."""
+"""A function that computes missing results and returns the rows of a CSV file and a page in Markdown."""
 
 
 def study_params(overrides: Mapping[str, Any] | None = None) -> Params:
-    """Return the parameters of the studies, checked."""
+    """Return the validated parameters of the studies."""
     return description.load_params((Path("params.yaml"), Path("params.study.yaml")), overrides)
 
 
 def table(rows: Iterable[Mapping[str, str]]) -> str:
-    """Return rows, each a column's name -> text, as a Markdown table."""
+    """Return rows (mappings of column name to text) as a Markdown table."""
     cells = list(rows)
     return artifacts.to_markdown([*cells[0]], [[*row.values()] for row in cells])
 
 
 def run_study(studies: Mapping[str, Study]) -> None:
-    """Run the study that the command line names."""
+    """Parse the command line and run the named study."""
 
-    def command(name: Annotated[str, typer.Option(help=f"Which study: {', '.join(studies)}.")]) -> None:
-        """Run a study, from where it was, and write studies/results/NAME.csv and NAME.md."""
+    def command(name: Annotated[str, typer.Option(help=f"Name of the study: {', '.join(studies)}.")]) -> None:
+        """Run or resume a study, and write studies/results/NAME.csv and NAME.md."""
         if name not in studies:
             raise UnknownName("study", name, studies)
         rows, page = studies[name]()

@@ -1,4 +1,4 @@
-"""The study of scaling: what a shrink costs in time and memory, at ten thousand to ten million queries.
+"""Measure time and memory of a shrink at ten thousand to ten million queries.
 
 python -m studies --name scaling     (or `make study NAME=scaling`)
 """
@@ -20,14 +20,14 @@ from studies.run import WORK, Rows, table
 SPACE = "nasbench301"
 QUERIES = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 PER_MEMBER = 8
-"""Queries for each network of the target."""
+"""Queries for each architecture of the target size."""
 MEMORY = "8"
-"""GiB."""
+"""Memory limit in GiB."""
 PICTURE = Path("docs/pictures/scaling.png")
 
 
 def scaling() -> tuple[Rows, str]:
-    """Measure what shrinks cost, at more and more queries, and draw that."""
+    """Measure time and memory of shrinks with growing numbers of queries, and plot them."""
     rows, source = [], packaged(spaces.get(SPACE)).digest
     for n in QUERIES:
         out = WORK / "scaling" / f"{n}"
@@ -53,8 +53,8 @@ def scaling() -> tuple[Rows, str]:
         }
         for r in rows
     ]
-    lines = [f"Two cores, {SPACE} judged by a predictor on its packaged values.", "", table(cells), ""]
-    lines += ["The nearest straight lines, each with its largest departure:", ""]
+    lines = [f"Two cores, {SPACE} evaluated by a predictor fitted to its packaged values.", "", table(cells), ""]
+    lines += ["Linear fits, each with its largest relative deviation:", ""]
     for name, column, unit in (("time", "seconds", "s"), ("memory", "peak_mib", "MiB")):
         fixed, each, worst = straight_line(rows, column)
         lines.append(f"* {name}: {fixed:.3g} {unit}, and {1e6 * each:.3g} {unit} a million queries ({worst:.0%})")
@@ -69,9 +69,9 @@ def command(n: int, out: Path) -> list[str]:
 
 
 def straight_line(rows: Rows, column: str) -> tuple[float, float, float]:
-    """Return what `column` is without a query, what a query adds, and the largest departure from that line.
+    """Return intercept, slope for each query and largest relative deviation of a linear fit of `column`.
 
-    The line has the least squares of relative departures, so that small shrinks count as much as large ones.
+    The fit minimizes squared relative deviations, so that small shrinks count as much as large ones.
     """
     x, y = (np.array([float(r[name]) for r in rows]) for name in ("queries", column))
     each, fixed = np.polyfit(x, y, 1, w=1 / y)
@@ -79,7 +79,7 @@ def straight_line(rows: Rows, column: str) -> tuple[float, float, float]:
 
 
 def scaling_figure(rows: Rows) -> Figure:
-    """Return time and memory against queries, each with the straight line that comes nearest."""
+    """Plot time and memory against queries, each with its linear fit."""
     figure = Figure((9, 3.6), layout="constrained")
     x: list[Any] = [r["queries"] for r in rows]
     for axes, column, unit in zip(

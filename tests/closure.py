@@ -1,4 +1,4 @@
-"""Which modules of the tree a module imports, directly or not, read from the source without importing anything."""
+"""Find the modules that a module imports, directly and transitively, from the source without importing anything."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ TREES = ("lissnas", "flows", "studies", "infra")
 
 @cache
 def modules() -> dict[str, Path]:
-    """Return each module of the product by its name, and its file."""
+    """Return the files of all modules of TREES by module name."""
     files = [path for tree in TREES for path in sorted((ROOT / tree).rglob("*.py"))]
     return {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in files}
 
 
 def imports(module: str, typing_too: bool = True) -> Iterator[str]:
-    """Yield the modules of the tree that a module's own statements import, inside functions too."""
+    """Yield the modules of TREES that a module imports directly, including imports inside functions."""
     for node in _statements(ast.parse(modules()[module].read_text()), typing_too):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -40,9 +40,9 @@ def _statements(tree: ast.AST, typing_too: bool) -> Iterator[ast.AST]:
 
 
 def closure(module: str) -> set[str]:
-    """Return all modules that importing and running a module may load, packages above them included.
+    """Return all modules that importing and running a module may load, including parent packages.
 
-    The face of the package, `lissnas/__init__`, is left out: it loads what it names only when asked for it.
+    The public API, `lissnas/__init__`, is left out: it loads its names lazily.
     """
     found: set[str] = set()
     left = [module]
@@ -62,11 +62,11 @@ STAGES = {
     "ranking": ("ranking",),
     "report": ("report.stage",),
 }
-"""Stages of dvc.yaml, and the modules of `lissnas.stages` that do their work."""
+"""Stages of dvc.yaml, and the modules of `lissnas.stages` that implement them."""
 
 
 def code_of(stage: str) -> set[str]:
-    """Return the code that a stage of dvc.yaml depends on: files of `lissnas/stages`, packages for all else."""
+    """Return the code that a stage of dvc.yaml depends on: files of `lissnas/stages`, and other packages."""
     loaded = set().union(*(closure(f"lissnas.stages.{module}") for module in STAGES[stage]))
     found = set()
     for _, package, *rest in (name.split(".") for name in loaded):

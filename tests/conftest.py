@@ -12,7 +12,7 @@ from lissnas import benchmarks, config
 from lissnas.config import Params
 from lissnas.shrinkers.problem import Problem, Source
 
-# Nothing a test starts may reach out, or touch the servers and databases of the person who runs it.
+# Tests must not connect to other hosts, nor use the servers and databases of the user who runs them.
 for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "MLFLOW_TRACKING_URI"):
     os.environ.pop(name, None)
 os.environ["DO_NOT_TRACK"] = "1"
@@ -20,10 +20,10 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
 
-# A shell starts its background jobs with Ctrl-C ignored, and what they start inherits that: the commands of tests too.
+# Shells start background jobs with SIGINT ignored, and child processes inherit that, including the commands of tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# No example fails for taking long: a busy machine may take ten times as long as a free one.
+# No deadline for examples: a busy machine may take ten times as long as an idle one.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 

@@ -1,9 +1,9 @@
-"""Readers under coverage-guided fuzzing: whatever the bytes are, they are taken, or refused by an error of lissnas.
+"""Coverage-guided fuzzing of readers: any bytes must be accepted, or refused with an error of lissnas.
 
 python -m tests.faults.fuzz READER FOLDER [options of libFuzzer]     (`make study NAME=fuzz` runs all of them)
 
-FOLDER is where inputs that reach new code are kept, and where the next run goes on. An input that does harm ends the
-process with a code other than 0: an error of another kind, 4 GiB of memory, a minute without an answer.
+FOLDER is the corpus: inputs that reach new code, from which the next run resumes. A harmful input ends the process with
+a nonzero exit code: another error, 4 GiB of memory, a minute without a result.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import atheris
 
-# What is imported here tells the fuzzer which of its lines an input reaches.
+# These imports are instrumented, so that the fuzzer records the lines that an input reaches.
 with atheris.instrument_imports(include=["lissnas", "ruamel"]):
     from lissnas import artifacts, config
     from lissnas.artifacts.verification import verified
@@ -29,26 +29,28 @@ with atheris.instrument_imports(include=["lissnas", "ruamel"]):
     from lissnas.spaces.declared import read_space
     from lissnas.spaces.members import read_members
     from tests.faults.test_bad_input import LABELS, PRODUCT, known_spaces, small, yaml
-    from tests.faults.test_foreign_files import convert, parquet, sound, table
+    from tests.faults.test_foreign_files import convert, parquet, table, valid_files
     from tests.robustness import fuzz
     from tests.unit.benchmarks.test_official import tfrecord, values101
 
-TIMEOUT, MEMORY = 60, 4_096
-"""Seconds and MiB that an input may take."""
+TIMEOUT_SECONDS = 60
+"""Time limit of an input."""
+MAX_MEMORY = 4_096
+"""Memory limit of an input, in MiB."""
 SPACES = sorted(known_spaces())
 
 
 @dataclass(frozen=True)
 class Reader:
-    """The name of a file, what reads it in its folder, and files that it takes."""
+    """File name, function that reads the file, and contents of valid files."""
 
     file: str
     read: Callable[[Path], object]
-    sound: Sequence[bytes]
+    valid: Sequence[bytes]
 
 
 def _notation(path: Path) -> None:
-    """Read an architecture: a byte that says of which space, and its name."""
+    """Read an architecture: one byte for the space, then the architecture's name."""
     data = path.read_bytes()
     space = known_spaces()[SPACES[data[0] % len(SPACES) if data else 0]]
     archs = space.parse([data[1:].decode("utf-8", "replace")])
@@ -66,11 +68,11 @@ def _manifest(path: Path) -> None:
 
 
 def _record(path: Path) -> None:
-    """Read the record of a run with a digest that is right, beside a manifest."""
+    """Read the record of a run, with a correct digest and a manifest next to it."""
     with suppress(ValueError):
-        said = artifacts.read_json(path)
-        if isinstance(said, dict):
-            path.write_bytes(artifacts.to_record({k: v for k, v in said.items() if k != "digest"}))
+        content = artifacts.read_json(path)
+        if isinstance(content, dict):
+            path.write_bytes(artifacts.to_record({k: v for k, v in content.items() if k != "digest"}))
     artifacts.write(path.with_name(artifacts.MANIFEST), artifacts.to_json({"files": {}}))
     try:
         _manifest(path)
@@ -79,18 +81,18 @@ def _record(path: Path) -> None:
 
 
 def _row(path: Path) -> None:
-    """Read a row of NASBench-101 in a file that is sound around it."""
+    """Read a row of NASBench-101 in an otherwise valid file."""
     path.write_bytes(tfrecord([path.read_bytes()]))
     convert("nasbench101", path.name, path.parent)
 
 
 def _official(title: str) -> Reader:
-    kind, name, data = sound()[title]
+    kind, name, data = valid_files()[title]
     return Reader(name, lambda path: convert(kind, path.name, path.parent), [data])
 
 
 OFFICIAL = ("tfrecord", "201 torch", "201 torch zip", "201 tar", "transnas torch")
-"""Formats that no checksum or compression keeps changes out of, one each."""
+"""One title for each format without checksum or compression, so that mutated bytes reach the parser."""
 READERS = {
     "params": Reader("params.yaml", lambda path: config.load(path, {}, ["nas_bench_macro"]), [yaml(small()).encode()]),
     "space": Reader("space.yaml", read_space, [PRODUCT.encode()]),
@@ -120,8 +122,8 @@ def main(name: str, corpus: Path, *options: str) -> None:
     """Fuzz a reader."""
     reader = READERS[name]
     corpus.mkdir(parents=True, exist_ok=True)
-    for i, data in enumerate(reader.sound):
-        (corpus / f"sound-{i}").write_bytes(data)
+    for i, data in enumerate(reader.valid):
+        (corpus / f"valid-{i}").write_bytes(data)
     with tempfile.TemporaryDirectory() as work:
         os.chdir(work)
         path = Path(work) / reader.file
@@ -133,7 +135,7 @@ def main(name: str, corpus: Path, *options: str) -> None:
             left = {p.name for p in Path(work).iterdir()} - {path.name}
             assert not left, left
 
-        limits = [f"-timeout={TIMEOUT}", f"-rss_limit_mb={MEMORY}", "-print_final_stats=1"]
+        limits = [f"-timeout={TIMEOUT_SECONDS}", f"-rss_limit_mb={MAX_MEMORY}", "-print_final_stats=1"]
         atheris.Setup([sys.argv[0], *limits, *options, str(corpus)], one)
         atheris.Fuzz()
 

@@ -1,4 +1,4 @@
-"""A reader that a fuzzer can break, to see that it does: python -m tests.faults.fuzz_harmful harmful FOLDER."""
+"""A reader with a bug that the fuzzer must find: python -m tests.faults.fuzz_harmful harmful FOLDER."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.faults import fuzz
 
 
 def read(path: Path) -> None:
-    """Fail at one character."""
+    """Raise RuntimeError if the file contains a dollar sign."""
     if b"$" in path.read_bytes():
         raise RuntimeError("a dollar")
 

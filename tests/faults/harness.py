@@ -1,4 +1,4 @@
-"""What bad input may do: end in a valid outcome, or in a short message that names the place, and nothing else."""
+"""Check invalid input: it must produce a valid outcome, or a short message that names the place, and no files."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 MARK = "planted"
-"""The file that a smuggled payload would make."""
+"""File that an executed payload would create."""
 PAYLOAD = f"__import__('os').system('touch {MARK}')"
-LONGEST = 150_000
-"""Characters of the longest message that anyone would read."""
-SLOWEST = 60.0
-"""Seconds that a case may take on a busy machine: none may hang."""
+MAX_MESSAGE = 150_000
+"""Maximum length of a message, in characters."""
+MAX_SECONDS = 60.0
+"""Time limit of a case on a busy machine, in seconds."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """Files in a folder, what is done with them there, and what comes of it.
+    """Input files in a folder, the call that reads them, and the expected outcome.
 
-    `passes` says whether it is valid: None where it may be either. `says` has to be in the message of a refusal.
+    `passes`: whether the input is valid, None for either. `message`: text required in the error message.
     """
 
     name: str
     run: Callable[[Path], object]
     files: Mapping[str, bytes] = field(default_factory=dict)
     passes: bool | None = False
-    says: str = ""
+    message: str = ""
     refusal: type[LissnasError] = UserError
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    """Return the files under a folder and their contents; locks, and folders for them, may stay behind."""
+    """Return the contents of all files under a folder, except locks."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
@@ -49,16 +49,16 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     }
 
 
-def troubles(cases: Iterable[Case], folder: Path) -> list[str]:
-    """Return what went wrong with each case that is not refused, or valid, as it has to be."""
+def failures(cases: Iterable[Case], folder: Path) -> list[str]:
+    """Return the problems of all cases whose outcome differs from the expected one."""
     found = []
     for case in cases:
         for name, data in case.files.items():
             (folder / name).write_bytes(data)
-        before, began = snapshot(folder), time.monotonic()
-        wrong = _trouble(case, folder)
-        if time.monotonic() - began > SLOWEST:
-            wrong.append(f"took {time.monotonic() - began:.0f} s")
+        before, start = snapshot(folder), time.monotonic()
+        wrong = _failures(case, folder)
+        if time.monotonic() - start > MAX_SECONDS:
+            wrong.append(f"took {time.monotonic() - start:.0f} s")
         if (after := snapshot(folder)) != before:
             wrong.append(f"left {sorted(after.keys() ^ before.keys()) or 'other contents'}")
         found += [f"{case.name}: {what}" for what in wrong]
@@ -67,22 +67,22 @@ def troubles(cases: Iterable[Case], folder: Path) -> list[str]:
     return found
 
 
-def _trouble(case: Case, folder: Path) -> list[str]:
+def _failures(case: Case, folder: Path) -> list[str]:
     try:
         case.run(folder)
     except LissnasError as error:
         text = str(error)
         if case.passes:
             return [f"refused: {_short(text)}"]
-        wrong = [f"a message of {len(text):,} characters"] if len(text) > LONGEST else []
+        wrong = [f"a message of {len(text):,} characters"] if len(text) > MAX_MESSAGE else []
         if not isinstance(error, case.refusal):
             wrong.append(f"{type(error).__name__}: {_short(text)}")
-        if not text.strip() or case.says not in text:
-            wrong.append(f"the message doesn't say {case.says!r}: {_short(text)}")
+        if not text.strip() or case.message not in text:
+            wrong.append(f"the message does not contain {case.message!r}: {_short(text)}")
         return wrong
     except Exception as error:
         return [f"{type(error).__name__}: {_short(str(error))}"]
-    return ["was taken for valid"] if case.passes is False else []
+    return ["was accepted"] if case.passes is False else []
 
 
 def _short(text: str) -> str:
@@ -92,7 +92,7 @@ def _short(text: str) -> str:
 
 
 def peak() -> int:
-    """Return the most memory that this process has had, in bytes; 0 where nobody says."""
+    """Return the peak memory of this process in bytes; 0 if unknown."""
     return (
         0
         if resource is None
@@ -101,5 +101,5 @@ def peak() -> int:
 
 
 def report(found: list[str]) -> str:
-    """Return all troubles as a text."""
-    return "\n".join([f"{len(found)} troubles", *found[:100]])
+    """Return the problems as text."""
+    return "\n".join([f"{len(found)} problems", *found[:100]])

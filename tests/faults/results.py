@@ -1,4 +1,4 @@
-"""A small result of every kind that lissnas leaves, made on real accuracies and real images."""
+"""Create a small result of every kind, from real accuracies and real images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LOG_DEPENDS = {"space": BENCHMARK}
 
 @dataclass(frozen=True)
 class Results:
-    """Folders by stage, of `kinds`; a checkpoint of a run that was interrupted, and a log of labels."""
+    """Folders of the stages in `kinds`, the checkpoint of an interrupted run, and a label log."""
 
     folder: Path
     params: config.Params
@@ -46,7 +46,7 @@ class Results:
 
 
 def make(folder: Path, networks: bool) -> Results:
-    """Run every stage once, small; those that train networks with `networks` only."""
+    """Run every stage once with small parameters; with `networks`, also the stages that train."""
     params = config.load(None, SMALL, benchmarks.names())
     benchmark = benchmarks.get(BENCHMARK)
     data_stage(benchmark, folder / "prepared")

@@ -1,4 +1,4 @@
-"""Bad input: each case ends in a valid outcome, or in a message that names the place, with exit code 2."""
+"""Invalid input: each case has a valid outcome, or exits with code 2 and a message that names the place."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from lissnas.oracles.label_table import read_labels
 from lissnas.shrinkers.methods import METHODS
 from lissnas.spaces import Space
 from lissnas.spaces.declared import parse_space, read_space
-from tests.faults.harness import MARK, PAYLOAD, Case, peak, report, troubles
+from tests.faults.harness import MARK, PAYLOAD, Case, failures, peak, report
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Run each test in its folder, where no payload may leave its mark; it may not take gigabytes."""
+    """Run each test in its temporary folder; check that no payload ran and that less than 2 GiB were used."""
     monkeypatch.chdir(tmp_path)
     before = peak()
     yield
@@ -54,7 +54,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder to run the command in, with parameters, a file, and links that lead to themselves."""
+    """Yield a folder in which to run the command, with parameters, a file and self-referencing links."""
     monkeypatch.setenv("LISSNAS_DATA", str(tmp_path / "imported"))
     monkeypatch.setenv("TERMINAL_WIDTH", "500")
     handler = signal.getsignal(signal.SIGTERM)
@@ -69,7 +69,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 def mutated(data: st.DataObject, whole: bytes) -> bytes:
-    """Return bytes with some of them flipped, replaced, removed or repeated; or any others."""
+    """Return the bytes with some flipped, replaced, removed, repeated or inserted."""
     out = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, max(0, len(out) - 1)))
@@ -92,14 +92,14 @@ TOKENS = tuple(b"&a *a !!x [[ {{ - ? : | > % @ ` ' \" # , .nan 1e999 -1 \xff \0 
 
 # -- params.yaml -----------------------------------------------------------------------------------
 class Raw(str):
-    """A piece of YAML that stands as it is."""
+    """A piece of YAML that is written without quotes."""
 
 
 Path_ = tuple[str, ...]
 
 
 def small() -> dict[str, Any]:
-    """Return params.yaml with one entry of each mapping: it is read hundreds of times."""
+    """Return params.yaml with one entry of each mapping, since it is read hundreds of times."""
     tree = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
     tree["recipes"] = {"cpu": tree["recipes"]["cpu"]}
     tree["benchmarks"] = {"nas_bench_macro": tree["benchmarks"]["nas_bench_macro"]}
@@ -107,7 +107,7 @@ def small() -> dict[str, Any]:
 
 
 def yaml(tree: dict[str, Any], indent: str = "") -> str:
-    """Write nested mappings, one entry a line."""
+    """Return nested mappings as YAML, one entry on each line."""
     out = []
     for key, value in tree.items():
         if isinstance(value, dict):
@@ -121,14 +121,14 @@ def leaves(model: type[BaseModel], tree: dict[str, Any], path: Path_ = ()) -> It
     """Yield the path and the type of each leaf."""
     for name, field in model.model_fields.items():
         kind = field.annotation
-        inner, own = tree.get(name, {}), (*path, name)
+        inner, at = tree.get(name, {}), (*path, name)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from leaves(kind, inner, own)
+            yield from leaves(kind, inner, at)
         elif get_origin(kind) is dict:
             (key,) = inner
-            yield from leaves(get_args(kind)[1], inner[key], (*own, key))
+            yield from leaves(get_args(kind)[1], inner[key], (*at, key))
         else:
-            yield own, kind
+            yield at, kind
 
 
 def put(tree: dict[str, Any], path: Path_, value: Any) -> dict[str, Any]:
@@ -155,11 +155,11 @@ WRONG = {
     list: ("x", "1", "true", "''", "[1.5]", "[true]", "[-1]", f"[{MANY}]"),
     Literal: ("nonsense", "''", "1", "[x]", "true", PAYLOAD),
 }
-"""By kind of leaf, pieces of YAML that are wrong for each leaf of that kind."""
+"""Pieces of YAML that are invalid for every leaf of a type."""
 
 
 def kinds(annotation: Any) -> set[Any]:
-    """Return the kinds that an annotation allows, None among them where nothing may stand there."""
+    """Return the types that an annotation allows; None means that null is allowed."""
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         return set[Any]().union(*map(kinds, get_args(annotation)))
@@ -169,7 +169,7 @@ def kinds(annotation: Any) -> set[Any]:
 
 
 def wrong_values(annotation: Any) -> list[Raw]:
-    """Return pieces of YAML that no value of the type is."""
+    """Return pieces of YAML that are invalid for the type."""
     allowed = kinds(annotation)
     by_kind = [{*WRONG[kind], *ALWAYS} for kind in allowed - {None}]
     values = set.intersection(*by_kind) | (set() if None in allowed else {"null"})
@@ -181,9 +181,9 @@ def load_params(folder: Path) -> object:
     return config.load(folder / "params.yaml", {}, known, (), METHODS, spaces.names())
 
 
-def of_params(name: str, text: str | bytes, says: str = "params.yaml", passes: bool | None = False) -> Case:
+def of_params(name: str, text: str | bytes, message: str = "params.yaml", passes: bool | None = False) -> Case:
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
-    return Case(f"params {name}", load_params, {"params.yaml": data}, passes, says)
+    return Case(f"params {name}", load_params, {"params.yaml": data}, passes, message)
 
 
 @cache
@@ -192,7 +192,7 @@ def wrong_leaves() -> list[tuple[Path_, list[Raw]]]:
 
 
 def single_leaves() -> list[Case]:
-    """Every third leaf on its own, with the next of its wrong values."""
+    """Return a case for every third leaf, with one of its invalid values each."""
     tree = small()
     return [
         of_params(
@@ -205,10 +205,9 @@ def single_leaves() -> list[Case]:
 
 
 def batches() -> list[tuple[str, list[str]]]:
-    """Each wrong value of every leaf, all leaves of a file wrong at once: the text, and the paths to be named."""
-    most = max(len(values) for _, values in wrong_leaves())
+    """Return files in which all leaves are invalid at once, with the paths that the error must name."""
     out = []
-    for i in range(most):
+    for i in range(max(len(values) for _, values in wrong_leaves())):
         tree = small()
         for path, values in wrong_leaves():
             tree = put(tree, path, values[i % len(values)])
@@ -217,7 +216,7 @@ def batches() -> list[tuple[str, list[str]]]:
 
 
 def missing() -> list[tuple[str, list[str]]]:
-    """Unknown keys everywhere, and a recipe of the user's own without each of its leaves."""
+    """Return files with an unknown key in each mapping, and with a custom recipe that lacks one of its leaves."""
     tree = small()
     recipe = tree["recipes"]["cpu"]
     out = [(yaml(put(tree, ("recipes", "mine"), drop(recipe, (key,)))), [f"recipes.mine.{key}"]) for key in recipe]
@@ -227,7 +226,7 @@ def missing() -> list[tuple[str, list[str]]]:
 
 
 def bomb(n: int, merge: bool = False) -> str:
-    """Return YAML in which each anchor holds nine of the one before it."""
+    """Return YAML in which each anchor contains the previous one nine times."""
     lines = ["a0: &a0 " + ("{k: 1}" if merge else "[lissnas, abs]")]
     for i in range(1, n):
         nine = ", ".join([f"*a{i - 1}"] * 9)
@@ -236,7 +235,7 @@ def bomb(n: int, merge: bool = False) -> str:
 
 
 def whole_files() -> list[Case]:
-    """Files that are wrong as a whole."""
+    """Return cases of params.yaml that are invalid as a whole."""
     good = yaml(small())
     data = good.encode()
     methods = good.replace('  methods: "all"', "  methods: *a29")
@@ -348,7 +347,7 @@ def valid_params() -> list[Case]:
 
 
 def no_files() -> list[Case]:
-    """Paths at which no parameter file is."""
+    """Return cases of paths without a readable parameter file."""
 
     def at(name: str, make: Callable[[Path], None] | None = None) -> Case:
         def run(folder: Path) -> None:
@@ -361,7 +360,7 @@ def no_files() -> list[Case]:
                 if make is not None:
                     path.rmdir() if path.is_dir() else path.unlink()
 
-        return Case(f"params at {name[:40]!r}", run, says=name[:40])
+        return Case(f"params at {name[:40]!r}", run, message=name[:40])
 
     def loop(path: Path) -> None:
         path.symlink_to(path.name)
@@ -369,7 +368,7 @@ def no_files() -> list[Case]:
     def secret(path: Path) -> None:
         path.touch(mode=0)
 
-    # Whoever is root reads everything.
+    # root can read every file.
     locked = [at("secret.yaml", secret)] if getattr(os, "geteuid", int)() else []
     return [
         *locked,
@@ -381,12 +380,12 @@ def no_files() -> list[Case]:
     ]
 
 
-def test_each_leaf_of_the_parameters_is_checked(tmp_path: Path) -> None:
-    found = troubles(single_leaves(), tmp_path)
+def test_invalid_values_of_parameters(tmp_path: Path) -> None:
+    found = failures(single_leaves(), tmp_path)
     assert not found, report(found)
 
 
-def test_all_wrong_leaves_are_named_at_once(tmp_path: Path) -> None:
+def test_all_invalid_parameters_are_reported_at_once(tmp_path: Path) -> None:
     found = []
     path = tmp_path / "params.yaml"
     for text, paths in [*batches(), *missing()]:
@@ -398,15 +397,15 @@ def test_all_wrong_leaves_are_named_at_once(tmp_path: Path) -> None:
     assert not found, report(found)
 
 
-def test_files_that_are_no_parameters(tmp_path: Path) -> None:
-    found = troubles([*whole_files(), *valid_params(), *no_files()], tmp_path)
+def test_invalid_parameter_files(tmp_path: Path) -> None:
+    found = failures([*whole_files(), *valid_params(), *no_files()], tmp_path)
     assert not found, report(found)
 
 
-def test_parameters_cut_off_anywhere(tmp_path: Path) -> None:
+def test_truncated_parameters(tmp_path: Path) -> None:
     data = yaml(small()).encode()
     cases = [of_params(f"cut at {i}", data[:i], passes=None) for i in range(0, len(data), 29)]
-    found = troubles(cases, tmp_path)
+    found = failures(cases, tmp_path)
     assert not found, report(found)
 
 
@@ -414,7 +413,7 @@ def test_parameters_cut_off_anywhere(tmp_path: Path) -> None:
 @given(st.data())
 def test_mutated_parameters(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     text = mutated(data, yaml(small()).encode())
-    found = troubles([of_params("mutated", text, passes=None)], tmp_path_factory.mktemp("m"))
+    found = failures([of_params("mutated", text, passes=None)], tmp_path_factory.mktemp("m"))
     assert not found, report(found)
 
 
@@ -453,19 +452,19 @@ TEXTS = (
     *("64-41414-", "64--basic", "64-0-basic", "64-1234-basic\0", "1" * 1_000_000, "|" * 100_000, "٣" * 8, "²" * 8),
     *("\u202e2221222", "2221222\u200b", "k3e3-k3e3|" * 5, "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|\n"),
 )
-"""Names that are no network of any space."""
+"""Names that are not an architecture of any space."""
 
 
 @cache
 def known_spaces() -> dict[str, Space]:
-    own = {"product": PRODUCT, "vertices": CELL % "vertices", "edges": CELL % "edges"}
+    custom = {"product": PRODUCT, "vertices": CELL % "vertices", "edges": CELL % "edges"}
     return {name: spaces.get(name) for name in spaces.names()} | {
-        name: parse_space(text, "space.yaml") for name, text in own.items()
+        name: parse_space(text, "space.yaml") for name, text in custom.items()
     }
 
 
-def spoilt(name: str) -> list[str]:
-    """Return texts that are nearly the name of a network."""
+def corrupted(name: str) -> list[str]:
+    """Return texts that differ slightly from the name of an architecture."""
     middle = len(name) // 2
     out = [name + extra for extra in ("\0", "\n", " ", "\0" * 40, "0" * 40, "٣", "\r\n", "|")]
     out += [extra + name for extra in ("\0", " ", "\ufeff", "+")]
@@ -485,7 +484,7 @@ def spoilt(name: str) -> list[str]:
 
 
 def architectures() -> list[Case]:
-    """For each space names that are none; where one is taken for a network all the same, it is written as that is."""
+    """Return cases of invalid names for each space; a name that is accepted must survive a round trip."""
     out = []
     for label, space in known_spaces().items():
         (good,) = space.format(space.sample(1, np.random.default_rng(1)))
@@ -499,21 +498,21 @@ def architectures() -> list[Case]:
             assert text.isprintable()
             assert space.key(rows)[1] == space.key(space.parse(space.format(rows)))[1]
 
-        for text in [*TEXTS, *spoilt(good)]:
+        for text in [*TEXTS, *corrupted(good)]:
             plain = text.isascii() and text.isprintable() and " " not in text and text
             run = partial(read, text=text)
-            out.append(Case(f"{label} {text[:60]!r}", run, passes=None if plain else False, says="in row 1"))
+            out.append(Case(f"{label} {text[:60]!r}", run, passes=None if plain else False, message="in row 1"))
     return out
 
 
-def test_names_that_are_no_architecture(tmp_path: Path) -> None:
-    found = troubles(architectures(), tmp_path)
+def test_invalid_architecture_names(tmp_path: Path) -> None:
+    found = failures(architectures(), tmp_path)
     assert not found, report(found)
 
 
 @settings(max_examples=100)
 @given(name=st.sampled_from(sorted(known_spaces())), text=st.text(max_size=40))
-def test_any_text_is_an_architecture_or_none(name: str, text: str) -> None:
+def test_any_text_is_parsed_or_refused(name: str, text: str) -> None:
     space = known_spaces()[name]
     with suppress(InvalidArchitecture):
         assert space.format(space.parse([text])) != []
@@ -533,18 +532,18 @@ def labels(folder: Path) -> object:
 
 
 def of_labels(
-    name: str, rows: list[list[str]] | str | bytes, says: str = "labels.csv", passes: bool | None = False
+    name: str, rows: list[list[str]] | str | bytes, message: str = "labels.csv", passes: bool | None = False
 ) -> Case:
     if isinstance(rows, list):
         sink = io.StringIO()
         csv.writer(sink, lineterminator="\n").writerows(rows)
         rows = sink.getvalue()
     data = rows.encode("utf-8", "surrogatepass") if isinstance(rows, str) else rows
-    return Case(f"labels {name}", labels, {"labels.csv": data}, passes, says)
+    return Case(f"labels {name}", labels, {"labels.csv": data}, passes, message)
 
 
 def cells_of_labels() -> list[Case]:
-    """Each column with each wrong cell, in a row of its own, and each wrong name of a column."""
+    """Return cases with each invalid cell in each column, each invalid column name, and each missing column."""
     table = [line.split(",") for line in LABELS]
     out = []
     for column, name in enumerate(table[0]):
@@ -552,9 +551,9 @@ def cells_of_labels() -> list[Case]:
             row = 1 + (7 * i + column) % (len(table) - 1)
             rows = [list(cells) for cells in table]
             rows[row][column] = cell
-            # The reader counts lines of the file: a cell that has two ends in the line after.
-            says = f"labels.csv:{row + 1 + cell.count(chr(10))}: "
-            out.append(of_labels(f"{name} {cell[:40]!r}", rows, says))
+            # The reader counts lines of the file: a cell with a line break ends in the next line.
+            message = f"labels.csv:{row + 1 + cell.count(chr(10))}: "
+            out.append(of_labels(f"{name} {cell[:40]!r}", rows, message))
         for title in ("", f"{name}s", name.upper(), table[0][column - 1], "\0", f"{name}\n", "a" * 10_000, "nan"):
             out.append(
                 of_labels(
@@ -569,7 +568,7 @@ def cells_of_labels() -> list[Case]:
 
 
 def files_of_labels() -> list[Case]:
-    """Files that are wrong as a whole."""
+    """Return cases of labels.csv that are invalid as a whole, and of unusual valid ones."""
     good = "\n".join(LABELS) + "\n"
     data, header = good.encode(), LABELS[0]
     texts: dict[str, str | bytes] = {
@@ -641,20 +640,20 @@ def files_of_labels() -> list[Case]:
     return out + [of_labels(name, text, passes=True) for name, text in right.items()]
 
 
-def test_cells_and_columns_of_labels(tmp_path: Path) -> None:
-    found = troubles(cells_of_labels(), tmp_path)
+def test_invalid_cells_and_columns_of_labels(tmp_path: Path) -> None:
+    found = failures(cells_of_labels(), tmp_path)
     assert not found, report(found)
 
 
-def test_files_that_are_no_labels(tmp_path: Path) -> None:
-    found = troubles(files_of_labels(), tmp_path)
+def test_invalid_label_files(tmp_path: Path) -> None:
+    found = failures(files_of_labels(), tmp_path)
     assert not found, report(found)
 
 
-def test_labels_cut_off_anywhere(tmp_path: Path) -> None:
-    """A row cut off short is found; one that ends with a shorter number is not: there is no checksum."""
+def test_truncated_labels(tmp_path: Path) -> None:
+    """A truncated row is detected; a truncated number is not, since there is no checksum."""
     data = ("\n".join(LABELS[:30]) + "\n").encode()
-    found = troubles([of_labels(f"cut at {i}", data[:i], passes=None) for i in range(0, len(data), 11)], tmp_path)
+    found = failures([of_labels(f"cut at {i}", data[:i], passes=None) for i in range(0, len(data), 11)], tmp_path)
     assert not found, report(found)
 
 
@@ -662,7 +661,7 @@ def test_labels_cut_off_anywhere(tmp_path: Path) -> None:
 @given(st.data())
 def test_mutated_labels(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     text = mutated(data, "\n".join(LABELS[:30]).encode())
-    found = troubles([of_labels("mutated", text, passes=None)], tmp_path_factory.mktemp("m"))
+    found = failures([of_labels("mutated", text, passes=None)], tmp_path_factory.mktemp("m"))
     assert not found, report(found)
 
 
@@ -710,7 +709,7 @@ NEVER = (
         "[nonsense, nonsense]",
     ),
 )
-"""Pieces of YAML that are wrong wherever they stand."""
+"""Pieces of YAML that are invalid everywhere."""
 MAYBE = (
     *(
         "",
@@ -733,18 +732,18 @@ MAYBE = (
     *(PAYLOAD.replace("'", "''").join("''"), "os.system", "width1.__class__", "${HOME}", "'{{7*7}}'", "width1 + 1"),
     *("'a|b'", "true", "~", "2001-01-01", "9" * 4_000, "x" * 100_000, "../../etc/passwd", "base", "arch", "depth"),
 )
-"""Pieces that may be right in some places: as a name, a choice or a number."""
+"""Pieces that are valid in some places: as a name, a choice or a number."""
 
 
 def flow(value: Any) -> str:
-    """Write a value in a line."""
+    """Return a value as YAML on one line."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {flow(inner)}" for key, inner in value.items()) + "}"
     return "[" + ", ".join(map(flow, value)) + "]" if isinstance(value, list) else str(value)
 
 
 def declared(spec: Spec) -> str:
-    """Write a declaration, a line for each key and each entry of a list."""
+    """Return a declaration as YAML, one line for each key and each entry of a list."""
     out = []
     for key, value in spec.items():
         lines = (
@@ -766,7 +765,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def changed(value: Any, path: tuple[Any, ...], change: Callable[[Any, Any], None]) -> Any:
-    """Return a copy in which `change` was done to the holder of a path and its key."""
+    """Return a copy after `change(container, key)` at a path."""
     out = copy.deepcopy(value)
     holder = out
     for key in path[:-1]:
@@ -781,13 +780,13 @@ def space_of(folder: Path) -> object:
     return space.parse(space.format(rows)), space.encode(rows), space.costs(rows)
 
 
-def of_space(name: str, text: str | bytes, says: str = "space.yaml", passes: bool | None = False) -> Case:
+def of_space(name: str, text: str | bytes, message: str = "space.yaml", passes: bool | None = False) -> Case:
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    return Case(f"space {name}", space_of, {"space.yaml": data}, passes, says)
+    return Case(f"space {name}", space_of, {"space.yaml": data}, passes, message)
 
 
 def line_of(spec: Spec, path: tuple[Any, ...]) -> int:
-    """Return the line in which a part of a declaration is written."""
+    """Return the line number of a part of a declaration."""
 
     def mark(holder: Any, key: Any) -> None:
         holder[key] = "HERE"
@@ -797,7 +796,7 @@ def line_of(spec: Spec, path: tuple[Any, ...]) -> int:
 
 
 def parts_of_spaces() -> list[Case]:
-    """Every part of two declarations replaced by every piece, left out, renamed, or repeated."""
+    """Return cases in which each part of two declarations is replaced, removed, renamed or repeated."""
     out = []
     for label, spec in (("product", SPACE), ("cell", CELLS_SPACE)):
         for at, path in enumerate(places(spec)):
@@ -806,7 +805,7 @@ def parts_of_spaces() -> list[Case]:
 
             for i, piece in enumerate((*NEVER, *MAYBE)):
                 if (i + at) % 8:
-                    continue  # an eighth of them at each place
+                    continue  # an eighth of the pieces at each place
 
                 def replace(holder: Any, key: Any, piece: str = piece) -> None:
                     holder[key] = piece
@@ -841,11 +840,11 @@ def positions(n: int, choices: int = 2) -> str:
 
 
 def whole_spaces() -> list[Case]:
-    """Declarations that are wrong, or enormous, as a whole."""
+    """Return cases of declarations that are invalid or enormous as a whole."""
     good = declared(SPACE)
     data = good.encode()
     three = positions(3)
-    circle = "".join(f"  - {{when: {{p{i}: 0}}, positions: [p{(i + 1) % 100}]}}\n" for i in range(100))
+    cycle = "".join(f"  - {{when: {{p{i}: 0}}, positions: [p{(i + 1) % 100}]}}\n" for i in range(100))
     chain = "".join(f"  - {{when: {{p{i}: 0}}, positions: [p{i + 1}]}}\n" for i in reversed(range(20)))
     never = "constraints:\n  - {forbid: {p0: [0, 1]}}\n"
     swaps = "".join(f"  - {{exchange: [[p{i}], [p{i + 1}]]}}\n" for i in range(20))
@@ -906,13 +905,13 @@ def whole_spaces() -> list[Case]:
         + "constraints:\n  - {forbid: {p0: 0}}\n  - {forbid: {p1: 1}}\n  - {ordered: [p0, p1]}\n",
         "a limit below the base": three + "constraints:\n  - {at_most: {cost: c, value: 1}}\ncosts:\n  c: {base: 2}\n",
         "a negative limit": three + "constraints:\n  - {at_most: {cost: c, value: -1e99}}\ncosts:\n  c: {base: 2}\n",
-        "a circle of a hundred": positions(100) + "inactive:\n" + circle,
+        "a cycle of a hundred": positions(100) + "inactive:\n" + cycle,
         "exchanges of everything": positions(21) + "equivalent:\n" + swaps,
         "thirteen groups": positions(13)
         + "equivalent:\n  - {exchange: ["
         + ", ".join(f"[p{i}]" for i in range(13))
         + "]}\n",
-        "exchanges that constraints tell apart": positions(12)
+        "exchanges that constraints distinguish": positions(12)
         + "equivalent:\n  - {exchange: ["
         + ", ".join(f"[p{i}]" for i in range(12))
         + "]}\nconstraints:\n  - {forbid: {p0: 0}}\n",
@@ -951,22 +950,22 @@ def whole_spaces() -> list[Case]:
     ]
 
 
-def test_every_part_of_a_declaration(tmp_path: Path) -> None:
-    found = troubles(parts_of_spaces(), tmp_path)
+def test_invalid_parts_of_declarations(tmp_path: Path) -> None:
+    found = failures(parts_of_spaces(), tmp_path)
     assert not found, report(found)
 
 
-def test_declarations_that_are_wrong_as_a_whole(tmp_path: Path) -> None:
+def test_invalid_declarations(tmp_path: Path) -> None:
     before = peak()
-    found = troubles(whole_spaces(), tmp_path)
+    found = failures(whole_spaces(), tmp_path)
     assert not found, report(found)
     assert peak() - before < 1 << 30
 
 
-def test_declarations_cut_off_anywhere(tmp_path: Path) -> None:
+def test_truncated_declarations(tmp_path: Path) -> None:
     data = declared(SPACE).encode()
     cases = [of_space(f"cut at {i}", data[:i], passes=None) for i in range(0, len(data), 3)]
-    found = troubles(cases, tmp_path)
+    found = failures(cases, tmp_path)
     assert not found, report(found)
 
 
@@ -975,7 +974,7 @@ def test_declarations_cut_off_anywhere(tmp_path: Path) -> None:
 def test_mutated_declarations(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     spec = data.draw(st.sampled_from((SPACE, CELLS_SPACE)))
     text = mutated(data, declared(spec).encode())
-    found = troubles([of_space("mutated", text, passes=None)], tmp_path_factory.mktemp("m"))
+    found = failures([of_space("mutated", text, passes=None)], tmp_path_factory.mktemp("m"))
     assert not found, report(found)
 
 
@@ -995,14 +994,14 @@ BASES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("data", "list"): (),
     ("spaces",): (),
 }
-"""Words that a command is well off with, or that are refused themselves."""
+"""Base arguments of each command, to which invalid options are added."""
 INTEGERS = ("x", "", "1.5", "1e3", "0x10", "-1", "9" * 5_000, "9" * 30, "NaN", "1 2", "[/x]")
 NUMBERS = ("x", "", "nan", "-nan", "-1", "-inf", "1,5", "0x1p3", "1e", "[/x]")
 WORDS_ = ("nonsense", "", "../../etc/passwd", PAYLOAD, "[/x]", "\udcff", "x" * 5_000, "a\nb", "é")
 PATHS = ("none", "file", "", "l" * 300, "loop", "file/x", "[/x]", "\udcff", "a\nb", "../none", "/none/at/all")
-"""Paths at which nothing is that any option wants."""
+"""Paths that are invalid for every option."""
 NO_FOLDERS = ("file", "file/x", "l" * 300, "loop/x", "", ".", "..", "/", "x/..")
-"""Paths at which no result can be."""
+"""Paths that are invalid for a result."""
 OF_KIND: dict[Any, tuple[str, ...]] = {
     int: INTEGERS,
     float: NUMBERS,
@@ -1012,7 +1011,7 @@ OF_KIND: dict[Any, tuple[str, ...]] = {
     list: PATHS,
 }
 FREE = {"--metric", "--device", "--folder", "--out", "--to", "--results", "--data"}
-"""Options of which nearly any value may be right; they have cases of their own."""
+"""Options for which almost any value is valid; they have separate cases."""
 
 
 @dataclass(frozen=True)
@@ -1026,7 +1025,7 @@ class Option:
 
 @cache
 def options_of() -> list[Option]:
-    """Return each option of each command, with the type that its function says."""
+    """Return the options of all commands, with the types of their annotations."""
     functions: dict[tuple[str, ...], Any] = {}
 
     def note(app: typer.Typer, path: tuple[str, ...]) -> None:
@@ -1054,7 +1053,7 @@ def options_of() -> list[Option]:
 
 
 def lissnas(folder: Path, *words: str) -> str:
-    """Return what the command says; raises UserError where it ends with exit code 2, LissnasError for another."""
+    """Run a command and return its output; raise UserError for exit code 2, LissnasError for other nonzero codes."""
     buffers = io.BytesIO(), io.BytesIO()
     out = io.TextIOWrapper(buffers[0], "utf-8", write_through=True)
     err = io.TextIOWrapper(buffers[1], "utf-8", "backslashreplace", write_through=True)
@@ -1070,10 +1069,10 @@ def lissnas(folder: Path, *words: str) -> str:
 
 
 def of_command(
-    *words: str, says: str = "", passes: bool | None = False, refusal: type[LissnasError] = UserError
+    *words: str, message: str = "", passes: bool | None = False, refusal: type[LissnasError] = UserError
 ) -> Case:
     name = " ".join(word[:30] for word in words)
-    return Case(f"lissnas {name!r}", partial(_command, words), {}, passes, says, refusal)
+    return Case(f"lissnas {name!r}", partial(_command, words), {}, passes, message, refusal)
 
 
 def _command(words: tuple[str, ...], folder: Path) -> str:
@@ -1089,7 +1088,7 @@ def replaced(base: tuple[str, ...], option: str, value: str) -> tuple[str, ...]:
 
 
 def options_with_wrong_values() -> list[Case]:
-    """Every option of every command with values of the wrong type, out of range, or of nothing."""
+    """Return cases of every option of every command with values of the wrong type, out of range, or empty."""
     out = []
     for option in options_of():
         name, base = option.name, BASES[option.command]
@@ -1097,19 +1096,19 @@ def options_with_wrong_values() -> list[Case]:
             continue
         if option.kind is bool:
             wrong: tuple[tuple[str, ...], ...] = ((f"{name}=maybe",), (f"--no-{name[2:]}",))
-            out += [of_command(*option.command, *base, *words, says=name[2:]) for words in wrong]
+            out += [of_command(*option.command, *base, *words, message=name[2:]) for words in wrong]
             continue
-        says = name[2:] if option.kind in (int, float) else ""
+        message = name[2:] if option.kind in (int, float) else ""
         values = (*OF_KIND[option.kind], *(("0",) if name == "--n" else ()))
-        out += [of_command(*option.command, *replaced(base, name, value), says=says) for value in values]
+        out += [of_command(*option.command, *replaced(base, name, value), message=message) for value in values]
     return out
 
 
 def other_commands() -> list[Case]:
-    """Words that are wrong in ways of their own, option by option and all together."""
+    """Return cases of other invalid arguments and combinations of arguments."""
     shrink = ("shrink", "--out", "out")
-    own = (*shrink, "--space", str(EXAMPLE / "space.yaml"))
-    judged = (*own, "--labels", str(EXAMPLE / "labels.csv"))
+    custom = (*shrink, "--space", str(EXAMPLE / "space.yaml"))
+    labelled = (*custom, "--labels", str(EXAMPLE / "labels.csv"))
     tabled = (*shrink, *TABLED)
     suggest = ("suggest", "--space", "nas_bench_macro", "--out")
     imports = ("data", "import")
@@ -1171,26 +1170,29 @@ def other_commands() -> list[Case]:
         ),
         (*tabled, "--labels-from", "training"),
         (*tabled, "--space", "fairnas"),
-        (*own, "--table", "none"),
-        own,
-        (*own, "--labels", "file"),
-        (*own, "--labels", "loop.csv"),
-        (*own, "--labels", "l" * 300 + ".csv"),
-        (*own, "--labels", "none.parquet"),
-        *((*judged, "--metric", metric) for metric in ("arch", "status", "depth", "nonsense", "[/x]", "x" * 5_000)),
+        (*custom, "--table", "none"),
+        custom,
+        (*custom, "--labels", "file"),
+        (*custom, "--labels", "loop.csv"),
+        (*custom, "--labels", "l" * 300 + ".csv"),
+        (*custom, "--labels", "none.parquet"),
+        *((*labelled, "--metric", metric) for metric in ("arch", "status", "depth", "nonsense", "[/x]", "x" * 5_000)),
         *(
-            (*own, "--oracle-command", word)
+            (*custom, "--oracle-command", word)
             for word in ("", " ", "'", '"', "none_such", "./file", "/", "\\", "-", "./none x")
         ),
         *(
-            (*own, "--oracle-model", word)
+            (*custom, "--oracle-model", word)
             for word in ("", "file", "none.ubj", "none.json", ".", "loop", "l" * 300 + ".ubj")
         ),
-        (*own, "--oracle-model", str(ROOT / "pyproject.toml")),
-        (*own, "--oracle-supernet", "none"),
-        (*own, "--oracle-command", "true", "--labels-from", "training"),
-        (*judged, "--oracle-model", "x.ubj"),
-        *((*own, "--oracle-command", "true", "--oracle-timeout", word) for word in ("nan", "-nan", "0", "-1", "1e-9")),
+        (*custom, "--oracle-model", str(ROOT / "pyproject.toml")),
+        (*custom, "--oracle-supernet", "none"),
+        (*custom, "--oracle-command", "true", "--labels-from", "training"),
+        (*labelled, "--oracle-model", "x.ubj"),
+        *(
+            (*custom, "--oracle-command", "true", "--oracle-timeout", word)
+            for word in ("nan", "-nan", "0", "-1", "1e-9")
+        ),
         *(
             (*shrink, "--space", word)
             for word in ("", "none.yaml", "file", ".yaml", "loop.yaml", "l" * 300 + ".yaml", "s3://x/y.yaml")
@@ -1237,26 +1239,26 @@ def other_commands() -> list[Case]:
 
 
 def other_results() -> list[Case]:
-    """Sound results of another stage, where one of a certain stage is wanted."""
+    """Return cases that pass the valid result of another stage."""
     shrink, search = ("shrink", *TABLED, "--out", "out"), ("search", *TABLED, "--out", "out")
-    own = ("shrink", "--out", "out", "--space")
+    with_space = ("shrink", "--out", "out", "--space")
     words = (
         ("show", "other"),
         (*shrink, "--table", "other"),
         (*shrink, "--locality", "other"),
-        (*own, "nas_bench_macro", "--oracle-supernet", "other"),
-        (*own, "nas_bench_macro", "--oracle-model", "other"),
-        (*own, "nasbench301", "--oracle-model", "other"),
+        (*with_space, "nas_bench_macro", "--oracle-supernet", "other"),
+        (*with_space, "nas_bench_macro", "--oracle-model", "other"),
+        (*with_space, "nasbench301", "--oracle-model", "other"),
         ("locality", *TABLED, "--out", "out", "--predictor", "other"),
         (*search, "--subspace", "other"),
         (*search, "--subspace", "other/metrics.json"),
         ("report", "--out", "out", "--data", "other"),
     )
-    return [of_command(*each, says="other") for each in words]
+    return [of_command(*each, message="other") for each in words]
 
 
 def odd_places() -> list[tuple[str, ...]]:
-    """Commands that go well in places with odd names."""
+    """Return commands that must succeed with odd file names."""
     out = []
     for name in ("[/x]", "[red]", "a b", "-x", "é", "\udcff", "a\nb", "%s", "$HOME", "'"):
         out += [
@@ -1267,24 +1269,24 @@ def odd_places() -> list[tuple[str, ...]]:
     return out
 
 
-def test_every_option_with_wrong_values(workplace: Path) -> None:
-    """A part of them: each takes a tenth of a second."""
-    found = troubles(options_with_wrong_values()[::16], workplace)
+def test_options_with_invalid_values(workplace: Path) -> None:
+    """Run one in 16 cases: each takes a tenth of a second."""
+    found = failures(options_with_wrong_values()[::16], workplace)
     assert not found, report(found)
 
 
-def test_other_mistakes_of_a_command(workplace: Path) -> None:
-    found = troubles(other_commands(), workplace)
+def test_other_invalid_arguments(workplace: Path) -> None:
+    found = failures(other_commands(), workplace)
     assert not found, report(found)
 
 
-def test_results_of_another_stage(workplace: Path) -> None:
+def test_results_of_another_stage_are_refused(workplace: Path) -> None:
     publish(workplace / "other", {"metrics.json": b"{}", "parameters.json": b"{}"})
-    found = troubles(other_results(), workplace)
+    found = failures(other_results(), workplace)
     assert not found, report(found)
 
 
-def test_places_with_odd_names(workplace: Path) -> None:
+def test_odd_file_names_are_accepted(workplace: Path) -> None:
     found = []
     for words in odd_places():
         try:
@@ -1294,8 +1296,8 @@ def test_places_with_odd_names(workplace: Path) -> None:
     assert not found, report(found)
 
 
-def test_how_many_cases() -> None:
-    """A thousand at least, two hundred of them of params.yaml; all of them different."""
+def test_number_of_cases() -> None:
+    """There are at least 1,000 cases, 200 of them of params.yaml, and no duplicate values."""
     leaf_values = [f"{'.'.join(path)} = {value}" for path, values in wrong_leaves() for value in values]
     parameters = [*whole_files(), *valid_params(), *no_files(), *missing(), *leaf_values]
     others = [*architectures(), *cells_of_labels(), *files_of_labels(), *parts_of_spaces(), *whole_spaces()]

@@ -1,4 +1,4 @@
-"""A flipped bit, a cut end: found in every kind of artifact before it is used, and named."""
+"""Flipped bits and truncation are detected in every kind of artifact before use, and reported with the path."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         torch.set_num_threads(threads)
 
 
-def users(results: Results) -> dict[str, list[Callable[[], object]]]:
-    """Whoever reads each kind of artifact: none of them may take a damaged one."""
+def readers_of(results: Results) -> dict[str, list[Callable[[], object]]]:
+    """Return all readers of each kind of artifact: none of them may accept a damaged one."""
 
     def open_log() -> object:
         with LabelLog.opened(results.stage("labels") / journal.LOG, LOG_DEPENDS) as log:
@@ -69,13 +69,12 @@ def users(results: Results) -> dict[str, list[Callable[[], object]]]:
     return readers
 
 
-def vouched(results: Results) -> list[tuple[str, Path]]:
-    """Every file that a checksum vouches for, with the kind it is of."""
+def checked_files(results: Results) -> list[tuple[str, Path]]:
+    """Return every file that has a checksum, with its kind of artifact."""
     found = []
     for name in results.kinds:
         folder = results.stage(name)
-        own = [folder / file for file in (*artifacts.verify(folder), artifacts.MANIFEST, artifacts.RUN)]
-        found += [(name, file) for file in own]
+        found += [(name, folder / file) for file in (*artifacts.verify(folder), artifacts.MANIFEST, artifacts.RUN)]
         timed = artifacts.read_json(folder / artifacts.RUN).get("files", {})
         found += [(name, folder / file) for file in timed]
     found += [("interrupted", file) for file in sorted(results.checkpoint.folder.iterdir())]
@@ -83,7 +82,7 @@ def vouched(results: Results) -> list[tuple[str, Path]]:
 
 
 def damaged(data: bytes, flip: bool, at: int) -> bytes:
-    """The bytes with one bit flipped, or cut off, somewhere."""
+    """Return the data with one bit flipped, or truncated."""
     if not flip:
         return data[: at % len(data)]
     changed = bytearray(data)
@@ -96,8 +95,8 @@ def found_by(results: Results, kind: str) -> list[LissnasError]:
     return [damage for one in verified(top) for damage in one.damages]
 
 
-def test_every_damage_is_found_before_use(results: Results) -> None:
-    rng, readers, every = np.random.default_rng(0), users(results), vouched(results)
+def test_damage_is_found_before_use(results: Results) -> None:
+    rng, readers, every = np.random.default_rng(0), readers_of(results), checked_files(results)
     assert {kind for kind, _ in every} == set(readers)
     for kind, uses in readers.items():
         assert not found_by(results, kind)
@@ -108,20 +107,20 @@ def test_every_damage_is_found_before_use(results: Results) -> None:
         kind, path = every[len(tried) % len(every)]
         whole, flip = path.read_bytes(), bool(rng.integers(4))
         at = int(rng.integers(1 << 40))
-        spoiled = damaged(whole, flip, at)
-        if kind == "labels" and (len(spoiled) < len(whole) or spoiled[-1:] != b"\n" or spoiled.count(b"\n") == 0):
-            # The end of a log may be torn by a crash: that line is cut off, and its network is trained again.
-            spoiled = damaged(whole[:-1], True, at) + b"\n"
-        if (path, spoiled) in tried:
+        changed = damaged(whole, flip, at)
+        if kind == "labels" and (len(changed) < len(whole) or changed[-1:] != b"\n" or changed.count(b"\n") == 0):
+            # A crash may leave a partial last line in a log: it is dropped, and its network is trained again.
+            changed = damaged(whole[:-1], True, at) + b"\n"
+        if (path, changed) in tried:
             continue
-        tried.add((path, spoiled))
-        path.write_bytes(spoiled)
-        said = [str(damage) for damage in found_by(results, kind)]
+        tried.add((path, changed))
+        path.write_bytes(changed)
+        messages = [str(damage) for damage in found_by(results, kind)]
         where = f"{path.relative_to(results.folder)}, {'flipped' if flip else 'cut'} at {at}"
-        if not said:
+        if not messages:
             missed.append(f"{where}: verify found nothing")
-        elif not any(str(path) in text or str(path.parent) in text for text in said):
-            missed.append(f"{where}: verify does not name it: {said}")
+        elif not any(str(path) in text or str(path.parent) in text for text in messages):
+            missed.append(f"{where}: verify does not name it: {messages}")
         for use in readers[kind]:
             try:
                 use()
@@ -136,8 +135,8 @@ def test_every_damage_is_found_before_use(results: Results) -> None:
     assert not (results.folder / "again").exists()
 
 
-def test_a_missing_file_is_damage(results: Results) -> None:
-    for kind, path in vouched(results):
+def test_missing_file_is_damage(results: Results) -> None:
+    for kind, path in checked_files(results):
         if path.name in (artifacts.MANIFEST, artifacts.RUN, artifacts.STATE, journal.LOG):
             continue
         whole = path.read_bytes()
@@ -146,7 +145,7 @@ def test_a_missing_file_is_damage(results: Results) -> None:
         path.write_bytes(whole)
 
 
-def test_packaged_files_are_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packaged_files_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package, module in (("benchmarks", tables), ("nets", images)):
         shutil.copytree(Path(str(module.files(f"lissnas.{package}"))) / "data", tmp_path / package / "data")
         monkeypatch.setattr(module, "files", lambda name: tmp_path / name.rpartition(".")[2])
@@ -173,36 +172,36 @@ def lissnas(*words: str) -> tuple[int, str]:
     return code, done.output + str(done.exception or "")
 
 
-def test_sound_damaged_and_misused(results: Results) -> None:
-    code, said = lissnas(str(results.folder))
+def test_verify_command(results: Results) -> None:
+    code, output = lissnas(str(results.folder))
     assert code == 0
-    assert re.search(rf"sound: 1 checkpoint, {len(results.kinds)} results, 1 label log$", said)
+    assert re.search(rf"sound: 1 checkpoint, {len(results.kinds)} results, 1 label log$", output)
     assert lissnas(str(results.folder / "interrupted"))[1].endswith("sound: 1 checkpoint\n")
     path = results.stage("shrunk") / "subspace.parquet"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     for target in (path, path.parent, results.folder):
-        code, said = lissnas(str(target))
+        code, output = lissnas(str(target))
         assert code == 1
         expected, found = artifacts.sha256(whole), artifacts.sha256(whole[:-1])
-        assert f"{path} is damaged: expected sha256 {expected}, found {found}. Make it again: " in said
+        assert f"{path} is damaged: expected sha256 {expected}, found {found}. Make it again: " in output
     path.write_bytes(whole)
     assert lissnas(str(path))[0] == 0
     for nothing in (results.folder / "nowhere", Path(__file__)):
-        code, said = lissnas(str(nothing))
-        assert code == 2, said
-        assert str(nothing) in said
+        code, output = lissnas(str(nothing))
+        assert code == 2, output
+        assert str(nothing) in output
 
 
 @pytest.mark.parametrize("deep", [b"[" * 100_000, b'{"files":' * 100_000])
 @pytest.mark.parametrize("name", [artifacts.MANIFEST, artifacts.RUN, artifacts.STATE])
-def test_what_is_nested_without_end_is_damage(name: str, deep: bytes, tmp_path: Path) -> None:
+def test_deeply_nested_json_is_damage(name: str, deep: bytes, tmp_path: Path) -> None:
     artifacts.publish(tmp_path / "r", {"metrics.json": b"{}"}, {artifacts.RUN: artifacts.to_record({"files": {}})})
     artifacts.write(tmp_path / "r" / name, deep)
     assert str(tmp_path / "r" / name) in str([damage for one in verified(tmp_path) for damage in one.damages])
 
 
-def test_files_of_other_programs_are_no_damage(results: Results, tmp_path: Path) -> None:
+def test_files_of_other_programs_are_not_damage(results: Results, tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "manifest.json").write_text('{"name": "a web page"}')
     shutil.copytree(results.stage("shrunk"), tmp_path / "shrunk")

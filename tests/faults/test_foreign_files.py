@@ -1,4 +1,4 @@
-"""Files of others, cut off, flipped or made to harm: a result or a lissnas error, no code run, little memory taken."""
+"""Untrusted files, truncated, corrupted or hostile: a result or a lissnas error, no code execution, bounded memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from lissnas.core.errors import LissnasError, UserError
 from lissnas.core.rng import stream
 from lissnas.oracles.label_table import read_labels
 from lissnas.spaces import Space
-from tests.faults.harness import MARK, Case, peak, report, troubles
+from tests.faults.harness import MARK, Case, failures, peak, report
 from tests.faults.test_bad_input import LABELS, PRODUCT, known_spaces
 from tests.unit.benchmarks.test_official import (
     MICRO,
@@ -51,14 +51,14 @@ from tests.unit.benchmarks.test_official import (
 )
 
 SHORT = ("201 torch", "transnas torch")
-"""Files that are cut off and flipped in `make test` too."""
+"""Files that `make test` truncates and corrupts too."""
 SPARE = 192 << 20
-"""Bytes that a reader may take here; a gigabyte otherwise."""
+"""Memory limit of a reader in these tests, in bytes; the default is a gigabyte."""
 
 
 @pytest.fixture(autouse=True)
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Run each test in its folder, where no payload may leave its mark, in a gigabyte at most."""
+    """Run each test in its temporary folder; check that no payload ran and that at most a gigabyte was used."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(bounds, "SPARE", SPARE)
     before = peak()
@@ -67,9 +67,9 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert peak() - before < 1 << 30
 
 
-# -- sound files to spoil --------------------------------------------------------------------------
+# -- valid files -----------------------------------------------------------------------------------
 def packed(members: dict[str, bytes], kind: str = "tar") -> bytes:
-    """Return a tar or a zip of members."""
+    """Return a tar or zip archive of members."""
     sink = io.BytesIO()
     if kind == "zip":
         with zipfile.ZipFile(sink, "w") as archive:
@@ -85,7 +85,7 @@ def packed(members: dict[str, bytes], kind: str = "tar") -> bytes:
 
 
 def one201() -> dict[str, Any]:
-    """Return the results of one architecture, with few evaluations, so that files are small."""
+    """Return the results of one architecture, with few evaluations to keep files small."""
     infos = {k: v for k, v in infos201(0).items() if k == "12"}
     for state in infos.values():
         state["all_results"] = {key: value for key, value in state["all_results"].items() if key[1] == 777}
@@ -101,8 +101,8 @@ def one_transnas() -> dict[str, Any]:
 
 
 @cache
-def sound() -> dict[str, tuple[str, str, bytes]]:
-    """Return small sound files by name: the benchmark, the name of the file, its bytes."""
+def valid_files() -> dict[str, tuple[str, str, bytes]]:
+    """Return small valid files by title: benchmark, file name, content."""
     whole = {**whole201(), "arch2infos": {0: one201()}, "meta_archs": []}
     return {
         "tfrecord": ("nasbench101", "nb.tfrecord", tfrecord(values101()[:3])),
@@ -116,8 +116,8 @@ def sound() -> dict[str, tuple[str, str, bytes]]:
 
 
 def titles() -> list[Any]:
-    """Return the name of each sound file; those but two are tried at length only."""
-    return [title if title in SHORT else pytest.param(title, marks=pytest.mark.faults) for title in sound()]
+    """Return the titles of the valid files; all but SHORT are marked as fault tests."""
+    return [title if title in SHORT else pytest.param(title, marks=pytest.mark.faults) for title in valid_files()]
 
 
 def convert(kind: str, name: str, folder: Path) -> object:
@@ -125,27 +125,29 @@ def convert(kind: str, name: str, folder: Path) -> object:
 
 
 def of_file(
-    title: str, kind: str, name: str, data: bytes, passes: bool | None = False, says: str | None = None
+    title: str, kind: str, name: str, data: bytes, passes: bool | None = False, message: str | None = None
 ) -> Case:
-    return Case(title, partial(convert, kind, name), {name: data}, passes, name if says is None else says, LissnasError)
+    return Case(
+        title, partial(convert, kind, name), {name: data}, passes, name if message is None else message, LissnasError
+    )
 
 
-def test_sound_files_are_read(tmp_path: Path) -> None:
-    found = troubles([of_file(title, *parts, passes=True) for title, parts in sound().items()], tmp_path)
+def test_valid_files_are_read(tmp_path: Path) -> None:
+    found = failures([of_file(title, *parts, passes=True) for title, parts in valid_files().items()], tmp_path)
     assert not found, report(found)
 
 
 @pytest.mark.parametrize("title", titles())
-def test_cut_off_anywhere(tmp_path: Path, title: str) -> None:
-    kind, name, data = sound()[title]
+def test_truncated_files(tmp_path: Path, title: str) -> None:
+    kind, name, data = valid_files()[title]
     stride = max(1, len(data) // 150)
     cases = [of_file(f"{title} cut at {i}", kind, name, data[:i], None) for i in range(0, len(data), stride)]
-    found = troubles(cases, tmp_path)
+    found = failures(cases, tmp_path)
     assert not found, report(found)
 
 
-def spoilt(data: bytes, rng: random.Random) -> bytes:
-    """Return bytes of which some were flipped, replaced, removed, moved or repeated."""
+def corrupted(data: bytes, rng: random.Random) -> bytes:
+    """Return the data with some bytes flipped, replaced, removed, moved or repeated."""
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 5))):
         at = rng.randrange(len(out))
@@ -166,22 +168,22 @@ def spoilt(data: bytes, rng: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("title", titles())
-def test_flipped_anywhere(tmp_path: Path, title: str) -> None:
-    kind, name, data = sound()[title]
+def test_corrupted_files(tmp_path: Path, title: str) -> None:
+    kind, name, data = valid_files()[title]
     rng = random.Random(title)
-    found = troubles([of_file(f"{title} {i}", kind, name, spoilt(data, rng), None) for i in range(250)], tmp_path)
+    found = failures([of_file(f"{title} {i}", kind, name, corrupted(data, rng), None) for i in range(250)], tmp_path)
     assert not found, report(found)
 
 
-# -- sound outside, wrong inside -------------------------------------------------------------------
-def selfish() -> list[Any]:
+# -- valid format, invalid content -----------------------------------------------------------------
+def self_containing() -> list[Any]:
     out: list[Any] = [1]
     out.append(out)
     return out
 
 
 def laughs(depth: int = 40) -> list[Any]:
-    """Return lists of each other: a few hundred bytes that would take gigabytes to write out, or to compare."""
+    """Return a billion laughs: nested shared lists of a few hundred bytes that take gigabytes to print or compare."""
     out: list[Any] = ["ha"]
     for _ in range(depth):
         out = [out] * 9
@@ -228,7 +230,7 @@ ODD: tuple[Callable[[], Any], ...] = (
         lambda: [None] * 50,
     ),
     *(
-        selfish,
+        self_containing,
         laughs,
         deep,
         lambda: np.float64("nan"),
@@ -237,27 +239,27 @@ ODD: tuple[Callable[[], Any], ...] = (
         lambda: "1" * 2_000,
     ),
 )
-"""Values that are wrong, or unusual, nearly everywhere."""
+"""Values that are invalid or unusual almost everywhere."""
 
 
-def strange(value: Any, rng: random.Random) -> Any:
-    """Return the plain data with one part, or its key, replaced by something odd."""
+def with_odd_part(value: Any, rng: random.Random) -> Any:
+    """Return plain data with one part, or a key, replaced by an odd value."""
     if not isinstance(value, dict | list) or not value or rng.random() < 0.15:
         return rng.choice(ODD)()
     if isinstance(value, list):
         at = rng.randrange(len(value))
-        return [*value[:at], strange(value[at], rng), *value[at + 1 :]]
+        return [*value[:at], with_odd_part(value[at], rng), *value[at + 1 :]]
     key = rng.choice(list(value))
     if rng.random() < 0.1:
         other = rng.choice((None, -1, 10**5_000, "x", "", b"x", 1.5, (1, 2), ("cifar10", "x"), "ab", "9" * 100_000))
         return {(other if k == key else k): v for k, v in value.items()}
     if rng.random() < 0.1:
         return {k: v for k, v in value.items() if k != key}
-    return {**value, key: strange(value[key], rng)}
+    return {**value, key: with_odd_part(value[key], rng)}
 
 
 def row101(rng: random.Random) -> bytes:
-    """Return a record whose row, or the message in it, is odd."""
+    """Return a record whose row, or the encoded message in it, is odd."""
     row = json.loads(values101()[0])
     at = rng.randrange(5)
     odd: tuple[Any, ...] = (
@@ -283,21 +285,21 @@ def row101(rng: random.Random) -> bytes:
         row[at] = rng.choice(odd)
         return json.dumps(row).encode()
     if rng.random() < 0.5:
-        row[4] = base64.b64encode(spoilt(base64.b64decode(row[4]), rng)).decode()
+        row[4] = base64.b64encode(corrupted(base64.b64decode(row[4]), rng)).decode()
         return json.dumps(row).encode()
-    return spoilt(json.dumps(row).encode(), rng)
+    return corrupted(json.dumps(row).encode(), rng)
 
 
-def inside(title: str, rng: random.Random) -> bytes:
-    """Return a file of a sound form whose content is not sound."""
+def with_odd_content(title: str, rng: random.Random) -> bytes:
+    """Return a file of valid format with odd content."""
     if title == "tfrecord":
         return tfrecord([values101()[0], row101(rng), values101()[1]])
     if title.startswith("transnas"):
-        value: Any = strange(one_transnas(), rng)
+        value: Any = with_odd_part(one_transnas(), rng)
         return torch_legacy(value) if title == "transnas torch" else torch_zip(value)
     if title == "201 tar":
-        return packed({"a/000000.pickle.pbz2": bz2_pickle(strange(one201(), rng))})
-    value = strange({"arch2infos": {0: one201()}}, rng)
+        return packed({"a/000000.pickle.pbz2": bz2_pickle(with_odd_part(one201(), rng))})
+    value = with_odd_part({"arch2infos": {0: one201()}}, rng)
     forms: dict[str, Callable[[Any], bytes]] = {
         "201 bz2": bz2_pickle,
         "201 torch": torch_legacy,
@@ -308,19 +310,20 @@ def inside(title: str, rng: random.Random) -> bytes:
 
 @pytest.mark.parametrize("title", titles())
 def test_odd_content(tmp_path: Path, title: str) -> None:
-    kind, name, _ = sound()[title]
+    kind, name, _ = valid_files()[title]
     rng = random.Random(title)
-    found = troubles([of_file(f"{title} {i}", kind, name, inside(title, rng), None) for i in range(200)], tmp_path)
+    cases = [of_file(f"{title} {i}", kind, name, with_odd_content(title, rng), None) for i in range(200)]
+    found = failures(cases, tmp_path)
     assert not found, report(found)
 
 
-# -- pickles that name what would run --------------------------------------------------------------
+# -- pickles that would run code -------------------------------------------------------------------
 def text(value: str) -> bytes:
     return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
 
 
 def calls(module: str, name: str, *args: bytes) -> bytes:
-    """Return a pickle that calls what it names."""
+    """Return a pickle that calls a named function."""
     return b"c" + module.encode() + b"\n" + name.encode() + b"\n(" + b"".join(args) + b"tR."
 
 
@@ -329,7 +332,7 @@ HUGE = b"\x8a\x08" + struct.pack("<q", 2**62)
 
 
 def hostile() -> dict[str, bytes]:
-    """Return pickles that would run code, each in another way."""
+    """Return pickles that would run code, each in a different way."""
     named = {
         ("os", "system"): (TOUCH,),
         ("posix", "system"): (TOUCH,),
@@ -396,7 +399,7 @@ def hostile() -> dict[str, bytes]:
         "NEWOBJ": b"\x80\x02cos\nsystem\n" + TOUCH + b"\x85\x81.",
         "NEWOBJ_EX": b"\x80\x04" + system + b"\x93" + TOUCH + b"\x85}\x92.",
         "in a frame": b"\x80\x04\x95" + struct.pack("<Q", 11 + 14) + b"cos\nsystem\n" + TOUCH + b"\x85R.",
-        "after a sound one": pickle.dumps({"a": 1})[:-1] + calls("os", "system", TOUCH),
+        "after a valid one": pickle.dumps({"a": 1})[:-1] + calls("os", "system", TOUCH),
         "as a key": b"}(" + calls("os", "system", TOUCH)[:-1] + b"Nu.",
         "BUILD of a name": b"cos\nsystem\n}b.",
         "a persistent id": b"(X\x07\x00\x00\x00storageX\x03\x00\x00\x00cpuK\x01tQ.",
@@ -419,13 +422,13 @@ FORMS: dict[str, Callable[[bytes], tuple[str, str, bytes]]] = {
 }
 
 
-def test_pickles_that_would_run_code(tmp_path: Path) -> None:
+def test_pickles_that_would_run_code_are_refused(tmp_path: Path) -> None:
     cases = [
-        of_file(f"{name} {form}", *make(data), says="refuses to load: it names")
+        of_file(f"{name} {form}", *make(data), message="refuses to load: it names")
         for name, data in hostile().items()
         for form, make in FORMS.items()
     ]
-    found = troubles(cases, tmp_path)
+    found = failures(cases, tmp_path)
     assert not found, report(found)
 
 
@@ -433,7 +436,7 @@ STAND_IN = b"ccollections\nOrderedDict\n"
 
 
 def malformed() -> dict[str, bytes]:
-    """Return pickles that are wrong, or ask for memory, and name nothing."""
+    """Return pickles that name no function, but are malformed or request huge memory."""
     scalar, dtype = b"cnumpy.core.multiarray\nscalar\n(", b"cnumpy\ndtype\n(X\x02\0\0\0%sI0\nI1\ntR"
 
     def size(code: bytes, n: int) -> bytes:
@@ -496,19 +499,21 @@ def malformed() -> dict[str, bytes]:
 
 
 @pytest.mark.faults
-def test_pickles_that_are_malformed_or_ask_for_memory(tmp_path: Path) -> None:
+def test_malformed_and_memory_exhausting_pickles(tmp_path: Path) -> None:
     cases = [
         of_file(f"{name} {form}", *FORMS[form](data))
         for name, data in malformed().items()
         for form in ("bare", "bz2", "torch zip")
     ]
-    found = troubles(cases, tmp_path)
+    found = failures(cases, tmp_path)
     assert not found, report(found)
 
 
 def bombs() -> dict[str, tuple[str, str, bytes]]:
-    """Return files of a few kilobytes that unpack to gigabytes."""
-    zeros = bz2.compress(b"\x80\x04\x8d" + struct.pack("<Q", 3 << 30) + bytes(64 << 20))  # a part of the text is enough
+    """Return decompression bombs: files of a few kilobytes that unpack to gigabytes."""
+    zeros = bz2.compress(
+        b"\x80\x04\x8d" + struct.pack("<Q", 3 << 30) + bytes(64 << 20)
+    )  # a prefix of the text is enough
     sink = io.BytesIO()
     with (
         zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
@@ -532,8 +537,8 @@ def bombs() -> dict[str, tuple[str, str, bytes]]:
 
 
 @pytest.mark.faults
-def test_bombs(tmp_path: Path) -> None:
-    found = troubles([of_file(name, *parts) for name, parts in bombs().items()], tmp_path)
+def test_decompression_bombs(tmp_path: Path) -> None:
+    found = failures([of_file(name, *parts) for name, parts in bombs().items()], tmp_path)
     assert not found, report(found)
 
 
@@ -541,7 +546,7 @@ def test_bombs(tmp_path: Path) -> None:
 def header(
     name: str, size: bytes = b"%011o\0" % 4, kind: bytes = b"0", link: str = "", magic: bytes = b"ustar\x0000"
 ) -> bytes:
-    """Return the header of a member of a tar, its checksum right whatever it says."""
+    """Return the header of a tar member, with a correct checksum for any content."""
     block = bytearray(512)
     block[:100] = name.encode()[:100].ljust(100, b"\0")
     block[100:108], block[108:116], block[116:124] = b"0000644\0", b"0000000\0", b"0000000\0"
@@ -555,7 +560,7 @@ def header(
 
 
 def tars() -> dict[str, bytes]:
-    """Return archives with hostile members."""
+    """Return tar archives with hostile members."""
     name, data = "a/0.pickle.pbz2", bz2_pickle(one201())
     whole = packed({name: data})
     body = data.ljust(-(-len(data) // 512) * 512, b"\0")
@@ -627,12 +632,12 @@ def tars() -> dict[str, bytes]:
 
 def test_tars_with_hostile_members(tmp_path: Path) -> None:
     cases = [of_file(f"tar {name}", "nasbench201", "nb.tar", data, None) for name, data in tars().items()]
-    found = troubles(cases, tmp_path)
+    found = failures(cases, tmp_path)
     assert not found, report(found)
 
 
-def test_names_that_lead_elsewhere(tmp_path: Path) -> None:
-    """Nothing is unpacked: a name is no more than a name."""
+def test_member_names_outside_the_folder(tmp_path: Path) -> None:
+    """Nothing is unpacked to disk, so such names have no effect."""
     before = {path for path in tmp_path.parent.rglob("*") if path.is_file()}
     names = (
         "../../planted.pickle.pbz2",
@@ -649,13 +654,13 @@ def test_names_that_lead_elsewhere(tmp_path: Path) -> None:
         of_file(f"zip {name!r}", "nasbench301", "nb.zip", packed({f"{name}/surrogate_model.model": model[1:]}, "zip"))
         for name in ("../..", "/tmp", "C:", "~", "a\nb", "\U0001f600", ".", "")
     ]
-    found = troubles(cases, tmp_path)
+    found = failures(cases, tmp_path)
     assert not found, report(found)
     assert {path for path in tmp_path.parent.rglob("*") if path.is_file()} == before
 
 
 def zips() -> dict[str, bytes]:
-    """Return archives that are broken: the one pickle that torch writes, or a model, in them."""
+    """Return broken zip archives with the pickle that torch writes."""
     whole = packed({"a/data.pkl": pickle.dumps(one_transnas(), 2)}, "zip")
     directory = whole.rindex(b"PK\x01\x02")
 
@@ -693,15 +698,15 @@ def zips() -> dict[str, bytes]:
     }
 
 
-def test_zips_that_are_broken(tmp_path: Path) -> None:
-    found = troubles(
+def test_broken_zips(tmp_path: Path) -> None:
+    found = failures(
         [of_file(f"zip {name}", "transnas", "t.pth", data, None) for name, data in zips().items()], tmp_path
     )
     assert not found, report(found)
 
 
-def test_a_folder_of_links(tmp_path: Path) -> None:
-    """What lies outside of the folder is not read, wherever links lead."""
+def test_links_out_of_a_folder_are_not_followed(tmp_path: Path) -> None:
+    """Files outside the folder are not read through links."""
     outside = tmp_path / "outside"
     outside.write_bytes(bz2_pickle(one201()))
     folder = tmp_path / "given"
@@ -715,12 +720,12 @@ def test_a_folder_of_links(tmp_path: Path) -> None:
             official.convert(kind, folder, official.digests(folder))
 
 
-# -- structures that are small on disk alone -------------------------------------------------------
+# -- structures that expand in memory --------------------------------------------------------------
 def structures() -> dict[str, tuple[str, str, bytes]]:
-    """Return files whose content is shared, or sparse, so that what is made of it could be enormous."""
+    """Return small files with shared or sparse content that could expand to an enormous size in memory."""
     states = one201()["12"]
     two = {"12": {**states, "arch_str": laughs()}, "200": {**states, "arch_str": laughs()}}
-    circle = {"12": {**states, "arch_str": selfish()}, "200": {**states, "arch_str": selfish()}}
+    cyclic = {"12": {**states, "arch_str": self_containing()}, "200": {**states, "arch_str": self_containing()}}
     curve = [0.5] * 1_000
     task = {"class_scene": {"metrics": {f"test_m{i}": curve for i in range(20_000)}}}
     endless = {"class_scene": {"metrics": {"valid_top1": [0.5] * 1_000_000}}}
@@ -738,7 +743,7 @@ def structures() -> dict[str, tuple[str, str, bytes]]:
     runs = [values101()[0].replace(b", 36, ", b", %d, " % epochs) for epochs in range(1, 4_000)]
     return {
         "names of gigabytes": ("nasbench201", "nb.pbz2", bz2_pickle({"arch2infos": {0: two}})),
-        "names of themselves": ("nasbench201", "nb.pbz2", bz2_pickle({"arch2infos": {0: circle}})),
+        "names of themselves": ("nasbench201", "nb.pbz2", bz2_pickle({"arch2infos": {0: cyclic}})),
         "results of themselves": (
             "nasbench201",
             "nb.pbz2",
@@ -756,7 +761,7 @@ def structures() -> dict[str, tuple[str, str, bytes]]:
         "a network of itself": (
             "transnas",
             "t.pth",
-            torch_legacy({"data": {"micro": {names[0]: {"class_scene": selfish()}}}}),
+            torch_legacy({"data": {"micro": {names[0]: {"class_scene": self_containing()}}}}),
         ),
         "four thousand lengths": ("nasbench101", "nb.tfrecord", tfrecord(runs)),
         "four thousand runs": ("nasbench101", "nb.tfrecord", tfrecord(values101()[:1] * 4_000)),
@@ -764,13 +769,13 @@ def structures() -> dict[str, tuple[str, str, bytes]]:
 
 
 @pytest.mark.faults
-def test_structures_that_would_fill_the_memory(tmp_path: Path) -> None:
-    found = troubles([of_file(name, *parts, passes=None) for name, parts in structures().items()], tmp_path)
+def test_structures_that_expand_in_memory(tmp_path: Path) -> None:
+    found = failures([of_file(name, *parts, passes=None) for name, parts in structures().items()], tmp_path)
     assert not found, report(found)
 
 
 def tfrecords() -> dict[str, bytes]:
-    """Return records whose heads, or rows, are hostile."""
+    """Return records with hostile headers or rows."""
     good = values101()[0]
 
     def head(length: int, crc: int | None = None) -> bytes:
@@ -806,9 +811,9 @@ def tfrecords() -> dict[str, bytes]:
 
 
 @pytest.mark.faults
-def test_records_with_hostile_heads_and_rows(tmp_path: Path) -> None:
+def test_records_with_hostile_headers_and_rows(tmp_path: Path) -> None:
     cases = [of_file(f"tfrecord {name}", "nasbench101", "nb.tfrecord", data) for name, data in tfrecords().items()]
-    found = troubles(cases, tmp_path)
+    found = failures(cases, tmp_path)
     assert not found, report(found)
 
 
@@ -820,8 +825,8 @@ def booster() -> xgboost.Booster:
     return xgboost.train({"seed": 0, "nthread": 1, "max_depth": 4}, data, 3)
 
 
-def spoilt_models() -> dict[str, Callable[[dict[str, Any]], object]]:
-    """Return changes of a model, after which an answer would be looked for outside of it, or for ever."""
+def model_corruptions() -> dict[str, Callable[[dict[str, Any]], object]]:
+    """Return changes of a model after which a prediction would read outside of it, or never end."""
 
     def tree(model: dict[str, Any]) -> Any:
         return model["learner"]["gradient_booster"]["model"]["trees"][1]
@@ -834,7 +839,7 @@ def spoilt_models() -> dict[str, Callable[[dict[str, Any]], object]]:
         "a negative branch": lambda m: tree(m)["right_children"].__setitem__(0, -5),
         "a branch back to the root": lambda m: tree(m)["left_children"].__setitem__(1, 0),
         "a branch to itself": lambda m: tree(m)["left_children"].__setitem__(1, 1),
-        "a circle": lambda m: tree(m)["right_children"].__setitem__(1, tree(m)["left_children"][0]),
+        "a cycle": lambda m: tree(m)["right_children"].__setitem__(1, tree(m)["left_children"][0]),
         "both branches the same": lambda m: tree(m)["right_children"].__setitem__(0, tree(m)["left_children"][0]),
         "half a leaf": lambda m: tree(m)["left_children"].__setitem__(0, -1),
         "a feature beyond the model": lambda m: tree(m)["split_indices"].__setitem__(0, 10_000),
@@ -851,17 +856,17 @@ def spoilt_models() -> dict[str, Callable[[dict[str, Any]], object]]:
     }
 
 
-@pytest.mark.parametrize("name", list(spoilt_models()))
-def test_a_model_that_would_be_read_outside_of_itself(name: str) -> None:
+@pytest.mark.parametrize("name", list(model_corruptions()))
+def test_corrupted_model_is_refused(name: str) -> None:
     model = json.loads(booster().save_raw("json"))
     published_model_check.check(model, 5)
-    spoilt_models()[name](model)
+    model_corruptions()[name](model)
     with pytest.raises((ValueError, IndexError)):
         published_model_check.check(model, 5)
 
 
 def models() -> dict[str, bytes]:
-    """Return models that XGBoost reads wrongly, for ever, or not at all."""
+    """Return models that XGBoost reads wrongly, without end, or not at all."""
     ubj, text = bytes(booster().save_raw("ubj")), bytes(booster().save_raw("json"))
     model = json.loads(text)
     model["learner"]["gradient_booster"]["model"]["trees"][1]["split_indices"][0] = 10_000_000
@@ -872,18 +877,18 @@ def models() -> dict[str, bytes]:
     }  # fmt: skip
 
 
-def test_a_model_in_an_official_file_is_tried_elsewhere_first(tmp_path: Path) -> None:
+def test_model_of_an_official_file_is_loaded_in_another_process_first(tmp_path: Path) -> None:
     nested = packed({"m/surrogate_model.json": models()["a hundred thousand brackets"]}, "zip")
-    found = troubles([of_file("a model", "nasbench301", "nb.zip", nested, says="XGBoost can't load it")], tmp_path)
+    found = failures([of_file("a model", "nasbench301", "nb.zip", nested, message="XGBoost can't load it")], tmp_path)
     assert not found, report(found)
 
 
 @pytest.mark.faults
-def test_models_that_xgboost_reads_wrongly(tmp_path: Path) -> None:
+def test_models_that_xgboost_misreads_are_refused(tmp_path: Path) -> None:
     def load(data: bytes, folder: Path) -> object:
         return load_model(data)
 
-    found = troubles([Case(name, partial(load, data), says=" ") for name, data in models().items()], tmp_path)
+    found = failures([Case(name, partial(load, data), message=" ") for name, data in models().items()], tmp_path)
     assert not found, report(found)
     rows = np.random.default_rng(1).random((9, 5), np.float32)
     read = load_model(bytes(booster().save_raw("json")))
@@ -905,7 +910,7 @@ def parquet(columns: Any, **how: Any) -> bytes:
 
 
 def repeated(value: str, n: int) -> Any:
-    """Return a column that takes the room of one cell."""
+    """Return a column that repeats one value in the memory of one cell."""
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array([value]))
 
 
@@ -917,7 +922,7 @@ def of_parquet(name: str, data: bytes, passes: bool | None = False) -> Case:
 
 
 def parquets() -> list[Case]:
-    """Labels of every type that parquet has, as the metric and as a position; and files that are wrong as a whole."""
+    """Return cases of labels with every parquet type, as metric and as position, and of invalid files."""
     n = len(LABELS) - 1
     of_type = {
         "lists": pa.array([[1.0]] * n),
@@ -943,7 +948,7 @@ def parquets() -> list[Case]:
         "the same": pa.array([5.0] * n),
     }
     text = parquet(table(width1=pa.array([f"w{i:05d}" for i in range(n)])), compression="NONE")
-    # How a footer writes the number of rows: the field's type, and twice the number in sevens of bits.
+    # Number of rows as encoded in the footer: type of the field, then zigzag varint.
     counted = bytes([0x16, 2 * n & 0x7F | 0x80, 2 * n >> 7])
     start = len(text) - 8 - int.from_bytes(text[-8:-4], "little")
     out = [
@@ -976,7 +981,7 @@ def parquets() -> list[Case]:
 
 
 def texts_of_gigabytes(column: str) -> bytes:
-    """Return a megabyte that unpacks to two gigabytes, no two texts of which are the same."""
+    """Return a megabyte of parquet that unpacks to two gigabytes of distinct texts."""
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, pa.schema({column: pa.string()}), compression="zstd", use_dictionary=False) as writer:
         for start in range(0, 20_000, 1_000):
@@ -986,7 +991,7 @@ def texts_of_gigabytes(column: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def read_members() -> Callable[[Path, Space], object]:
-    """The reader; importing it takes memory of its own, before a test's is measured."""
+    """Return the reader, imported before the memory of a test is measured."""
     from lissnas.spaces import members
 
     return members.read_members
@@ -994,7 +999,7 @@ def read_members() -> Callable[[Path, Space], object]:
 
 @pytest.mark.faults
 def test_members_in_parquet(read_members: Callable[[Path, Space], object], tmp_path: Path) -> None:
-    """A shrunk space that no manifest vouches for."""
+    """Read members of a shrunk space without a manifest."""
     space = known_spaces()["nas_bench_macro"]
     names = space.format(space.sample(100, stream(0, "members")))
     good, rng = parquet({"arch": names}, compression="NONE"), random.Random(1)
@@ -1014,29 +1019,29 @@ def test_members_in_parquet(read_members: Callable[[Path, Space], object], tmp_p
         return Case(f"members {name}", run, {"subspace.parquet": data}, passes, "subspace.parquet")
 
     cases = [of_members("as they are", good, True), *(of_members(name, data, False) for name, data in files.items())]
-    cases += [of_members(f"flipped {i}", spoilt(good, rng), None) for i in range(300)]
-    found = troubles(cases, tmp_path)
+    cases += [of_members(f"flipped {i}", corrupted(good, rng), None) for i in range(300)]
+    found = failures(cases, tmp_path)
     assert not found, report(found)
 
 
 @pytest.mark.faults
 def test_labels_in_parquet_of_every_type(tmp_path: Path) -> None:
-    found = troubles(parquets(), tmp_path)
+    found = failures(parquets(), tmp_path)
     assert not found, report(found)
 
 
-def test_labels_in_parquet_cut_off_or_flipped(tmp_path: Path) -> None:
+def test_truncated_and_corrupted_labels_in_parquet(tmp_path: Path) -> None:
     data, rng = parquet(table(), compression="NONE"), random.Random(0)
     cases = [of_parquet(f"cut at {i}", data[:i]) for i in range(0, len(data), len(data) // 150)]
-    cases += [of_parquet(f"flipped {i}", spoilt(data, rng), None) for i in range(300)]
-    found = troubles(cases, tmp_path)
+    cases += [of_parquet(f"flipped {i}", corrupted(data, rng), None) for i in range(300)]
+    found = failures(cases, tmp_path)
     assert not found, report(found)
 
 
 @pytest.mark.faults
-def test_in_a_process_that_did_nothing_before(tmp_path: Path) -> None:
-    """Libraries take memory, and start threads, when they are used first."""
-    kind, name, data = sound()["201 tar"]
+def test_memory_limit_in_a_fresh_process(tmp_path: Path) -> None:
+    """Libraries allocate memory and start threads on first use."""
+    kind, name, data = valid_files()["201 tar"]
     (tmp_path / name).write_bytes(data)
     (tmp_path / "labels.parquet").write_bytes(parquet(table()))
     (tmp_path / "space.yaml").write_text(PRODUCT)
@@ -1052,7 +1057,7 @@ def test_in_a_process_that_did_nothing_before(tmp_path: Path) -> None:
 
 # -- images ----------------------------------------------------------------------------------------
 @pytest.mark.faults
-def test_an_archive_of_cifar_is_not_unpickled_unless_it_is_the_published_one(tmp_path: Path) -> None:
+def test_cifar_archive_with_another_digest_is_not_unpickled(tmp_path: Path) -> None:
     pytest.importorskip("torchvision", reason="torchvision is not installed (the extra `torch`)")
     from lissnas.nets import images
 
@@ -1066,7 +1071,7 @@ def test_an_archive_of_cifar_is_not_unpickled_unless_it_is_the_published_one(tmp
         images.cifar(tmp_path, 10, download=False)
 
 
-def test_images_that_are_none_are_named(tmp_path: Path) -> None:
+def test_invalid_images_are_reported(tmp_path: Path) -> None:
     pytest.importorskip("torchvision", reason="torchvision is not installed (the extra `torch`)")
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""A few seconds of the fuzzing that `make study NAME=fuzz` does for half an hour."""
+"""Fuzz readers for a few seconds: short form of `make study NAME=fuzz`, which takes half an hour."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.robustness.fuzz import fuzz_page, fuzzed
 pytestmark = pytest.mark.faults
 
 
-def test_a_reader_of_labels_bears_what_a_fuzzer_makes(tmp_path: Path) -> None:
+def test_label_reader_handles_fuzzed_inputs(tmp_path: Path) -> None:
     row = fuzzed("parquet", tmp_path, 10)
     assert row["harm"] == ""
     assert row["inputs"] > 100
-    assert len(list((tmp_path / "parquet").iterdir())) > 1  # inputs that reached something new
+    assert len(list((tmp_path / "parquet").iterdir())) > 1  # inputs that reached new branches
     assert f"| parquet | 10 | {row['inputs']:,} |" in fuzz_page([row])
 
 
-def test_harm_is_found_and_shown(tmp_path: Path) -> None:
+def test_harmful_input_is_found_and_shown(tmp_path: Path) -> None:
     row = fuzzed("harmful", tmp_path, 60, "tests.faults.fuzz_harmful")
     assert re.fullmatch(r"RuntimeError: a dollar at b'.*\$.*'", row["harm"])
     assert "RuntimeError: a dollar" in fuzz_page([row])

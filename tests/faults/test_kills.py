@@ -1,4 +1,4 @@
-"""Commands killed at random instants go on, to the same bytes; `make study NAME=faults` is the long form."""
+"""Commands killed at random times resume to the same bytes: short form of `make study NAME=faults`."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ LONG = [pytest.param(JOBS[name], kills, marks=pytest.mark.faults, id=name) for n
 
 
 @pytest.mark.parametrize(("job", "kills"), [pytest.param(QUICK, 1, id="quick"), *LONG])
-def test_killed_at_random_it_goes_on_to_the_same_bytes(job: Job, kills: int, tmp_path: Path) -> None:
+def test_killed_command_resumes_to_the_same_bytes(job: Job, kills: int, tmp_path: Path) -> None:
     found = list(trials(job, tmp_path, kills, SIGNALS))
     assert len(found) == kills
     assert [one for one in found if not one.sound] == []
     for one in found:
-        # A signal that is not SIGKILL has an exit code of its own, unless the command was about to end.
+        # Other signals than SIGKILL have exit code 128 + number, unless the command was about to exit.
         assert one.code in (-signal.Signals[one.signal], 128 + signal.Signals[one.signal], 0)
 
 
-def test_an_interrupted_study_makes_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_study_runs_only_missing_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
 
     def raced(job: Job, folder: Path, count: int, done: int) -> Iterator[dict[str, Any]]:
@@ -48,4 +48,4 @@ def test_an_interrupted_study_makes_what_it_lacks(tmp_path: Path, monkeypatch: p
     rows, page = study_faults.races()
     assert made == [0, 1, 2, *range(2, 100)]
     assert [row["wrong"] for row in rows] == ["", "", "", "torn"] + [""] * 96
-    assert "started twice at once 100 times. 99 times one did" in page
+    assert "started twice simultaneously 100 times. 99 times one process did" in page

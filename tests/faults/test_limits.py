@@ -1,4 +1,4 @@
-"""Disks that are full, folders that may not be written to, memory that ends, clocks that go back, two at once."""
+"""System limits: full disks, read-only folders, exhausted memory, clocks set back, simultaneous commands."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ import pytest
 from lissnas import artifacts
 from lissnas.artifacts.stage_run import Outcome, run
 from lissnas.core.errors import UserError
-from tests.robustness.faults import JOBS, QUICK, Job, left_in, leftovers, prepare, race, undisturbed
+from tests.robustness.faults import JOBS, QUICK, Job, artifact_digests, leftovers, prepare, race, uninterrupted
 
 FORK = multiprocessing.get_context("fork")
 LONG = pytest.mark.faults
 
 
-def limited(folder: Path, kind: int, most: int, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run `lissnas` under a limit of the system's."""
+def limited(folder: Path, kind: int, limit: int, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `lissnas` under a resource limit of the operating system."""
     return subprocess.run(
         [sys.executable, "-m", "lissnas.cli", *words],
         cwd=folder,
         capture_output=True,
         text=True,
         timeout=300,
-        preexec_fn=lambda: resource.setrlimit(kind, (most, most)),
+        preexec_fn=lambda: resource.setrlimit(kind, (limit, limit)),
     )
 
 
@@ -43,17 +43,17 @@ WORDS = ("shrink", "--benchmark", "nas_bench_macro", "--target-size", "300", "--
 
 
 def clean(folder: Path) -> list[str]:
-    """What is left of a run that failed, beside its lock."""
+    """Return the remaining files of a failed run, except locks."""
     return sorted(p.name for p in folder.rglob("*") if not p.name.endswith(".lock"))
 
 
-@pytest.mark.parametrize("most", [pytest.param(0, marks=LONG), 4096, pytest.param(20_000, marks=LONG)])
-def test_a_disk_that_is_full_is_named_and_nothing_is_torn(tmp_path: Path, most: int) -> None:
-    done = limited(tmp_path, resource.RLIMIT_FSIZE, most, *WORDS)
+@pytest.mark.parametrize("limit", [pytest.param(0, marks=LONG), 4096, pytest.param(20_000, marks=LONG)])
+def test_full_disk_is_reported_and_leaves_no_partial_files(tmp_path: Path, limit: int) -> None:
+    done = limited(tmp_path, resource.RLIMIT_FSIZE, limit, *WORDS)
     assert done.returncode == 1, done.stderr
-    # joblib warns before that it makes no semaphore.
-    said = [line for line in done.stderr.splitlines() if "joblib" not in line]
-    assert re.fullmatch(r"error: File too large \(.*out.*\)", "\n".join(said)), done.stderr
+    # joblib also warns that it can't create a semaphore.
+    lines = [line for line in done.stderr.splitlines() if "joblib" not in line]
+    assert re.fullmatch(r"error: File too large \(.*out.*\)", "\n".join(lines)), done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
     assert not [name for name in clean(tmp_path) if artifacts.WRITING in name]
@@ -64,7 +64,7 @@ def test_a_disk_that_is_full_is_named_and_nothing_is_torn(tmp_path: Path, most: 
 
 
 @pytest.mark.faults
-def test_memory_that_ends_is_said(tmp_path: Path) -> None:
+def test_exhausted_memory_is_reported(tmp_path: Path) -> None:
     words = ("shrink", "--benchmark", "nasbench101", "--target-size", "13000", "--threads", "1", "--out", "out")
     done = limited(tmp_path, resource.RLIMIT_AS, 900 << 20, *words)
     assert done.returncode == 1
@@ -73,18 +73,18 @@ def test_memory_that_ends_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def as_nobody(work: Callable[[], Any], answer: Any) -> None:
+def as_nobody(work: Callable[[], Any], result: Any) -> None:
     os.setgid(65534)
     os.setuid(65534)
     try:
         work()
-        answer.put("done")
+        result.put("done")
     except Exception as error:
-        answer.put(f"{type(error).__name__}: {error}")
+        result.put(f"{type(error).__name__}: {error}")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_folder_that_may_not_be_written_to_is_named(tmp_path: Path) -> None:
+def test_read_only_folder_is_reported(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o755)
     for part in (tmp_path, *tmp_path.parents):
@@ -95,16 +95,16 @@ def test_a_folder_that_may_not_be_written_to_is_named(tmp_path: Path) -> None:
         with artifacts.locked(closed / "out"):
             pass
 
-    answer = FORK.Queue()
-    child = FORK.Process(target=as_nobody, args=(work, answer))
+    result = FORK.Queue()
+    child = FORK.Process(target=as_nobody, args=(work, result))
     child.start()
-    said = answer.get(timeout=30)
+    message = result.get(timeout=30)
     child.join()
-    assert said == f"UserError: can't write to {closed}: Permission denied"
+    assert message == f"UserError: can't write to {closed}: Permission denied"
     assert list(closed.iterdir()) == []
 
 
-def test_a_clock_that_goes_back_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_set_back_does_not_change_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lissnas import benchmarks, config
     from lissnas.shrinkers.problem import Source
     from lissnas.stages.shrink import shrink_stage
@@ -123,19 +123,19 @@ def test_a_clock_that_goes_back_changes_nothing(tmp_path: Path, monkeypatch: pyt
     assert artifacts.verify(tmp_path / "a") == artifacts.verify(tmp_path / "b")
 
 
-# -- two at once -----------------------------------------------------------------------------------
+# -- simultaneous commands -------------------------------------------------------------------------
 @pytest.mark.parametrize(("job", "races"), [(QUICK, 1), pytest.param(JOBS["compare"], 3, marks=LONG)])
-def test_two_at_once_one_works_the_other_says_who_holds_the_lock(job: Job, races: int, tmp_path: Path) -> None:
-    expected, _ = undisturbed(job, tmp_path / "undisturbed")
+def test_simultaneous_commands_work_once_and_report_the_lock(job: Job, races: int, tmp_path: Path) -> None:
+    expected, _ = uninterrupted(job, tmp_path / "uninterrupted")
     for i in range(races):
         folder = tmp_path / str(i)
         prepare(job, folder)
         assert race(job, folder) == ""
-        assert left_in(folder) == expected
+        assert artifact_digests(folder) == expected
         assert leftovers(folder) == []
 
 
-def test_a_lock_whose_owner_is_dead_is_free(tmp_path: Path) -> None:
+def test_lock_of_a_dead_process_is_released(tmp_path: Path) -> None:
     def hold() -> None:
         with artifacts.locked(tmp_path / "out"):
             os.kill(os.getpid(), 9)
@@ -150,7 +150,7 @@ def test_a_lock_whose_owner_is_dead_is_free(tmp_path: Path) -> None:
             pass
 
 
-def test_who_has_just_taken_a_lock_has_time_to_say_so(tmp_path: Path) -> None:
+def test_holder_of_a_new_lock_is_awaited(tmp_path: Path) -> None:
     lock, holder = filelock.FileLock(tmp_path / ".out.lock"), tmp_path / ".out.holder"
     with lock:
         with pytest.raises(UserError, match=r"written by another process\."), artifacts.locked(tmp_path / "out"):
@@ -166,7 +166,7 @@ def test_who_has_just_taken_a_lock_has_time_to_say_so(tmp_path: Path) -> None:
         timer.join()
 
 
-def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     artifacts.publish(out, {"a.json": b"1"})
     litter = [
@@ -189,8 +189,8 @@ def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("force", "extends"), [(False, False), (False, True), (True, False)])
-def test_who_is_told_to_begin_anew_goes_on_from_nothing(tmp_path: Path, force: bool, extends: bool) -> None:
-    """But who extends a result does, where it was interrupted; in the end nothing is left."""
+def test_force_discards_checkpoints(tmp_path: Path, force: bool, extends: bool) -> None:
+    """Without `force`, an interrupted run resumes, also if it extends a result; checkpoints are removed at the end."""
     out = tmp_path / "result"
     kept = artifacts.resume_folders(out)
     found: list[bool] = []
@@ -209,8 +209,8 @@ def test_who_is_told_to_begin_anew_goes_on_from_nothing(tmp_path: Path, force: b
     assert not any(place.exists() for place in kept)
 
 
-def test_a_checkpoint_that_outlived_its_run_goes(tmp_path: Path) -> None:
-    """A run that is killed once it has published, before it has cleared away."""
+def test_checkpoint_of_a_finished_run_is_removed(tmp_path: Path) -> None:
+    """A run was killed after it wrote its result and before it removed its checkpoint."""
     out, parameters = tmp_path / "out", {"seed": 0}
 
     def made() -> Outcome:

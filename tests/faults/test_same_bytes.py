@@ -1,4 +1,4 @@
-"""The same parameters and seed: the same bytes, whatever the threads, the hash seed or the start method."""
+"""Equal parameters and seeds give equal bytes, for any number of threads, hash seed and start method."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ SMALL: dict[str, Any] = {
 
 
 def make(folder: Path, threads: int) -> None:
-    """Run the stages whose results may not depend on threads."""
+    """Run the stages whose results must not depend on threads."""
     params, benchmark = config.load(None, SMALL, benchmarks.names()), benchmarks.get(BENCHMARK)
     for variant in ("elite", "paper"):
-        own = config.load(None, {**SMALL, "shrink.variant": variant}, benchmarks.names())
-        shrink_stage(own, Source.of(benchmark), 0, folder / variant, threads=threads)
+        of_variant = config.load(None, {**SMALL, "shrink.variant": variant}, benchmarks.names())
+        shrink_stage(of_variant, Source.of(benchmark), 0, folder / variant, threads=threads)
     compare_stage(
         params, benchmark, ("lissnas", "abs", "dds", "greedynas_v2"), [0], folder / "compare", threads=threads
     )
@@ -53,8 +53,8 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
     return manifests(folder)
 
 
-def made_apart(*words: str, **environment: str) -> None:
-    """Run this file in a process of its own: a worker of pytest's has the threads of all tests before."""
+def run_in_process(*words: str, **environment: str) -> None:
+    """Run this file in a new process: a pytest worker has threads of earlier tests."""
     command = [sys.executable, "-m", "tests.faults.test_same_bytes", *words]
     given = {**os.environ, **environment}
     done = subprocess.run(
@@ -66,23 +66,23 @@ def made_apart(*words: str, **environment: str) -> None:
 @pytest.mark.parametrize(
     ("hash_seed", "threads"), [("0", 2), pytest.param("1", 1, marks=LONG), pytest.param("4294967295", 2, marks=LONG)]
 )
-def test_hash_seeds_and_threads(
+def test_bytes_do_not_depend_on_hash_seed_and_threads(
     expected: dict[str, dict[str, str]], hash_seed: str, threads: int, tmp_path: Path
 ) -> None:
-    made_apart(str(tmp_path), str(threads), PYTHONHASHSEED=hash_seed, OMP_NUM_THREADS=str(threads))
+    run_in_process(str(tmp_path), str(threads), PYTHONHASHSEED=hash_seed, OMP_NUM_THREADS=str(threads))
     assert manifests(tmp_path) == expected
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_start_methods(expected: dict[str, dict[str, str]], method: str, tmp_path: Path) -> None:
-    made_apart(str(tmp_path), "1", method)
+def test_bytes_do_not_depend_on_start_method(expected: dict[str, dict[str, str]], method: str, tmp_path: Path) -> None:
+    run_in_process(str(tmp_path), "1", method)
     assert manifests(tmp_path / "parent") == expected
     assert manifests(tmp_path / "child") == expected
 
 
 def main(folder: Path, threads: int, method: str = "") -> None:
-    """Run the stages; with a start method once here and once more in a process that is started so."""
+    """Run the stages; with a start method also in a child process."""
     if not method:
         make(folder, threads)
         return

@@ -1,4 +1,4 @@
-"""Secrets planted wherever one can come from: after real jobs, and failures, none is in a log, a database or a file."""
+"""Planted secrets from every source appear in no log, database or file, after successful and failed jobs."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from lissnas.tracking import pending
 from tests.pipeline.harness import mlflow_server, served
 
 ROOT = Path(__file__).parents[2]
-AWAY = "127.0.0.1:9"
-"""Where nobody listens."""
+UNREACHABLE = "127.0.0.1:9"
+"""An address without a server."""
 SMALL = ("--target-size", "300", "--label-budget", "60")
 EXEMPT = {
-    ".git/config": "git keeps the address of a remote as it was given",
-    ".dvc/config.local": "DVC keeps a remote's key where it was put, out of git",
-    "services/secrets.json": "`make up` keeps the secrets of its servers here, for their owner alone",
+    ".git/config": "git stores the address of a remote unchanged",
+    ".dvc/config.local": "DVC stores a remote's key in this file, outside git",
+    "services/secrets.json": "`make up` stores the secrets of its servers here, readable only by the owner",
 }
-"""Files that hold a secret because somebody put it there."""
+"""Files that may contain a secret, and the reason."""
 
 
 def secret(name: str) -> str:
-    """A value that is found nowhere by chance, and looks different in an address."""
+    """Return a unique value whose URL-encoded form differs."""
     return f"{name}+{artifacts.sha256(name.encode())[:20]}"
 
 
 def address(scheme: str, name: str, rest: str) -> str:
-    """An address that carries a password."""
+    """Return an address with a password."""
     return f"{scheme}://someone:{quote(secret(name), safe='')}@{rest}"
 
 
@@ -62,20 +62,22 @@ PLANTED = {
         )
     },
     "PREFECT_API_AUTH_STRING": f"admin:{secret('PREFECT_API_AUTH_STRING')}",
-    "AWS_ENDPOINT_URL_S3": address("http", "AWS_ENDPOINT_URL_S3", AWAY),
-    "PREFECT_API_URL": address("http", "PREFECT_API_URL", f"{AWAY}/api"),
-    "MLFLOW_TRACKING_URI": address("http", "MLFLOW_TRACKING_URI", AWAY),
-    "PREFECT_SERVER_DATABASE_CONNECTION_URL": address("postgresql+asyncpg", "PREFECT_DATABASE", f"{AWAY}/prefect"),
-    "MLFLOW_BACKEND_STORE_URI": address("postgresql+psycopg", "MLFLOW_DATABASE", f"{AWAY}/mlflow"),
+    "AWS_ENDPOINT_URL_S3": address("http", "AWS_ENDPOINT_URL_S3", UNREACHABLE),
+    "PREFECT_API_URL": address("http", "PREFECT_API_URL", f"{UNREACHABLE}/api"),
+    "MLFLOW_TRACKING_URI": address("http", "MLFLOW_TRACKING_URI", UNREACHABLE),
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL": address(
+        "postgresql+asyncpg", "PREFECT_DATABASE", f"{UNREACHABLE}/prefect"
+    ),
+    "MLFLOW_BACKEND_STORE_URI": address("postgresql+psycopg", "MLFLOW_DATABASE", f"{UNREACHABLE}/mlflow"),
     "NOTIFY": f"https://hooks.example/services/{secret('NOTIFY')}",
 }
 ELSEWHERE = ("GIT_REMOTE", "DVC_REMOTE", "DVC_KEY")
 SECRETS = [secret(name) for name in (*PLANTED, "PREFECT_DATABASE", "MLFLOW_DATABASE", *ELSEWHERE)]
 
 
-# -- looking for them ------------------------------------------------------------------------------
+# -- search for secrets ----------------------------------------------------------------------------
 def forms(text: str) -> list[bytes]:
-    """A text as it is, as an address writes it, and in base64, wherever in what was encoded it began."""
+    """Return the text plain, URL-encoded, and in base64 at each of the three alignments."""
     data, found = text.encode(), [text.encode(), quote(text, safe="").encode()]
     for before in range(3):
         whole = (before + len(data)) // 3 * 3 - before
@@ -88,7 +90,7 @@ FORMS = {form: text for text in SECRETS for form in forms(text)}
 
 
 def leaks(*folders: Path) -> list[str]:
-    """Which files hold a secret, and the beginning of which."""
+    """Return the files that contain a secret, with its name."""
     files = [p for folder in folders for p in sorted(folder.rglob("*")) if p.is_file() and not p.is_symlink()]
     assert files
     found = []
@@ -100,7 +102,7 @@ def leaks(*folders: Path) -> list[str]:
     return found
 
 
-def test_what_is_planted_is_found(tmp_path: Path) -> None:
+def test_planted_secrets_are_found(tmp_path: Path) -> None:
     value = secret("MLFLOW_TRACKING_PASSWORD")
     for i, written in enumerate(
         (
@@ -124,24 +126,24 @@ def test_what_is_planted_is_found(tmp_path: Path) -> None:
 SHRINK = ("flows.shrink", "--benchmark", "nas_bench_macro", *SMALL, "--out", "shrunk")
 DVC = "[core]\n  remote = away\n['remote \"away\"']\n  url = http://store.example/dvc\n"
 DVC_LOCAL = (
-    f"['remote \"away\"']\n  url = {address('http', 'DVC_REMOTE', f'{AWAY}/dvc')}\n"
+    f"['remote \"away\"']\n  url = {address('http', 'DVC_REMOTE', f'{UNREACHABLE}/dvc')}\n"
     f"  auth = basic\n  user = someone\n  password = {secret('DVC_KEY')}\n"
 )
-JUDGE = """
+ORACLE = """
 import os, sys
-print("asked with", os.environ["ORACLE_TOKEN"], file=sys.stderr)
-sys.exit(f"no answer from https://someone:{os.environ['AWS_SECRET_ACCESS_KEY']}@judge.example")
+print("called with", os.environ["ORACLE_TOKEN"], file=sys.stderr)
+sys.exit(f"no answer from https://someone:{os.environ['AWS_SECRET_ACCESS_KEY']}@oracle.example")
 """
 
 
 class Refuses(BaseHTTPRequestHandler):
-    """A server of Prefect, MLflow or S3 that is well, lets nobody in, and says who asked."""
+    """A healthy server of Prefect, MLflow or S3 that refuses all requests and records their authorization headers."""
 
-    signed: set[str]
+    headers_received: set[str]
 
     def do_GET(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.signed.add(self.headers.get("Authorization", ""))
+        self.headers_received.add(self.headers.get("Authorization", ""))
         body = f"<Error><Code>Denied</Code><Message>no key {PLANTED['AWS_ACCESS_KEY_ID']}</Message></Error>".encode()
         self.send_response(200 if self.path.endswith("health") else 403)
         self.send_header("Content-Length", str(len(body)))
@@ -157,7 +159,7 @@ class Refuses(BaseHTTPRequestHandler):
 
 @contextmanager
 def listening(server: HTTPServer) -> Iterator[str]:
-    """Yield where a server listens, in a thread."""
+    """Run a server in a thread; yield its address."""
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -170,27 +172,27 @@ def listening(server: HTTPServer) -> Iterator[str]:
 
 @contextmanager
 def refusing() -> Iterator[tuple[str, set[str]]]:
-    """Yield where a server listens that refuses everything, and what it is signed with."""
-    asked: set[str] = set()
+    """Run a server that refuses all requests; yield its address and the received authorization headers."""
+    received: set[str] = set()
 
     class Handler(Refuses):
-        signed = asked
+        headers_received = received
 
     with listening(HTTPServer(("127.0.0.1", 0), Handler)) as where:
-        yield where, asked
+        yield where, received
 
 
 @dataclass(frozen=True)
 class Home:
-    """A repository whose remotes have passwords, and the servers that jobs find; all that was said is in it too."""
+    """A repository whose remotes have passwords, the servers of its jobs, and the output of all jobs."""
 
     folder: Path
     prefect: str
     database: Path
-    """Of the Prefect server: what was logged, how runs ended, what is on their pages."""
+    """Database of the Prefect server: logs, states of runs, artifacts."""
 
     def run(self, *words: str, code: int = 0, **env: str) -> str:
-        """Run a module in a process of its own that has every secret in its environment; return what it said."""
+        """Run a module in a new process with every secret in its environment; return its output."""
         given = {**os.environ, "PYTHONPATH": str(ROOT), **PLANTED, "PREFECT_API_URL": self.prefect, **env}
         command = [sys.executable, "-m", *words]
         done = subprocess.run(
@@ -201,13 +203,13 @@ class Home:
             text=True,
             timeout=300,
         )
-        said = done.stdout + done.stderr
-        self.keep(said)
-        assert done.returncode == code, said
-        return " ".join(said.split())
+        output = done.stdout + done.stderr
+        self.save(output)
+        assert done.returncode == code, output
+        return " ".join(output.split())
 
-    def keep(self, said: str) -> None:
-        (self.folder / f"said-{len(list(self.folder.glob('said-*')))}").write_text(said)
+    def save(self, output: str) -> None:
+        (self.folder / f"output-{len(list(self.folder.glob('output-*')))}").write_text(output)
 
     def check(self) -> None:
         assert leaks(self.folder, self.database.parent) == []
@@ -224,7 +226,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         subprocess.run(words.split(), cwd=folder, check=True)
     for name, text in {"config": DVC, "config.local": DVC_LOCAL}.items():
         artifacts.write(folder / ".dvc" / name, text.encode())
-    (folder / "judge.py").write_text(JUDGE)
+    (folder / "oracle.py").write_text(ORACLE)
     (folder / "harness").mkdir()
     with served(folder / "harness"):
         from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_DATABASE_CONNECTION_URL
@@ -235,7 +237,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 
 class Here(Protocol):
-    """Runs a command in this process, as `Home.run` does in another one; returns what it said."""
+    """Run a command in this process, as `Home.run` does in another one; return its output."""
 
     def __call__(self, *words: str, code: int = 0, **env: str) -> str: ...
 
@@ -244,7 +246,7 @@ class Here(Protocol):
 def here(
     home: Home, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> Here:
-    """A PREFECT_API_URL is what Prefect was told; without one it has the server of these tests."""
+    """Return a runner of commands; without PREFECT_API_URL they use the server of these tests."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     monkeypatch.chdir(home.folder)
@@ -258,60 +260,60 @@ def here(
         prefect = {PREFECT_API_URL: env["PREFECT_API_URL"]} if "PREFECT_API_URL" in env else {}
         with pytest.raises(SystemExit) as ended, temporary_settings(prefect):
             app.main() if words[0] == "lissnas" else runpy.run_module(words[0], run_name="__main__")
-        said = "".join(capfd.readouterr()) + caplog.text
+        output = "".join(capfd.readouterr()) + caplog.text
         caplog.clear()
-        home.keep(said)
-        assert ended.value.code == code, said
-        return " ".join(said.split())
+        home.save(output)
+        assert ended.value.code == code, output
+        return " ".join(output.split())
 
     return run
 
 
 @pytest.mark.faults
-def test_a_flow_and_its_servers(home: Home) -> None:
+def test_flow_with_reachable_servers(home: Home) -> None:
     with mlflow_server(home.folder / "mlflow-server") as url:
         where = url.removeprefix("http://")
-        said = home.run(*SHRINK, MLFLOW_TRACKING_URI=address("http", "MLFLOW_TRACKING_URI", where))
-    assert f"MLflow: http://{where}/#/experiments/" in said
-    assert "View at http://127.0.0.1" in said
+        output = home.run(*SHRINK, MLFLOW_TRACKING_URI=address("http", "MLFLOW_TRACKING_URI", where))
+    assert f"MLflow: http://{where}/#/experiments/" in output
+    assert "View at http://127.0.0.1" in output
     home.check()
 
 
-def test_both_servers_away(home: Home, here: Here) -> None:
-    said = here(*SHRINK, PREFECT_API_URL=PLANTED["PREFECT_API_URL"])
-    assert f"PREFECT_API_URL=http://{AWAY}/api does not answer" in said
-    assert f"not logged to MLflow (API request to http://{AWAY}/" in said
+def test_flow_with_unreachable_servers(home: Home, here: Here) -> None:
+    output = here(*SHRINK, PREFECT_API_URL=PLANTED["PREFECT_API_URL"])
+    assert f"PREFECT_API_URL=http://{UNREACHABLE}/api does not answer" in output
+    assert f"not logged to MLflow (API request to http://{UNREACHABLE}/" in output
     assert (home.folder / pending.JOURNAL).exists()
     home.check()
 
 
 @pytest.mark.faults
-def test_prefect_lets_nobody_in(home: Home, here: Here) -> None:
-    with refusing() as (where, signed):
-        said = here(*SHRINK, code=1, PREFECT_API_URL=address("http", "PREFECT_API_URL", f"{where}/api"))
-    assert f"'403 Forbidden' for url 'http://{where}/api/" in said
-    assert any(is_signed("PREFECT_API_URL", header) for header in signed)
+def test_prefect_server_that_refuses_requests(home: Home, here: Here) -> None:
+    with refusing() as (where, received):
+        output = here(*SHRINK, code=1, PREFECT_API_URL=address("http", "PREFECT_API_URL", f"{where}/api"))
+    assert f"'403 Forbidden' for url 'http://{where}/api/" in output
+    assert any(has_password("PREFECT_API_URL", header) for header in received)
     home.check()
 
 
-def is_signed(name: str, header: str) -> bool:
-    """Whether a request carried the password of an address."""
+def has_password(name: str, header: str) -> bool:
+    """Return whether an authorization header contains the password of an address."""
     return header == f"Basic {base64.b64encode(f'someone:{secret(name)}'.encode()).decode()}"
 
 
 @pytest.mark.faults
-def test_mlflow_in_every_way(home: Home, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `test_both_servers_away` left untold."""
+def test_sync_with_all_kinds_of_mlflow_address(home: Home, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sync the result that `test_flow_with_unreachable_servers` could not log."""
     import mlflow.store.db.utils as databases
 
     monkeypatch.setattr(databases, "MAX_RETRY_COUNT", 1)
-    with refusing() as (where, signed):
+    with refusing() as (where, received):
         uri = address("http", "MLFLOW_TRACKING_URI", where)
         assert "403" in here("lissnas", "sync", code=1, MLFLOW_TRACKING_URI=uri)
-    assert all(is_signed("MLFLOW_TRACKING_URI", header) for header in signed)
+    assert all(has_password("MLFLOW_TRACKING_URI", header) for header in received)
     for uri, expected in {
-        address("http", "MLFLOW_TRACKING_URI", AWAY): f"http://{AWAY}/",
-        address("postgresql+psycopg", "MLFLOW_TRACKING_URI", f"{AWAY}/mlflow"): "port 9",
+        address("http", "MLFLOW_TRACKING_URI", UNREACHABLE): f"http://{UNREACHABLE}/",
+        address("postgresql+psycopg", "MLFLOW_TRACKING_URI", f"{UNREACHABLE}/mlflow"): "port 9",
         address("sqlite", "MLFLOW_TRACKING_URI", "host/x.db"): "not logged",
         address("weird", "MLFLOW_TRACKING_URI", "host/x"): "weird://host/x",
     }.items():
@@ -321,54 +323,54 @@ def test_mlflow_in_every_way(home: Home, here: Here, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.faults
-def test_the_plain_command(home: Home, here: Here) -> None:
+def test_shrink_and_doctor_commands(home: Home, here: Here) -> None:
     here("lissnas", "shrink", "--benchmark", "nas_bench_macro", *SMALL, "--out", "plain")
     here("lissnas", "doctor", code=1)
     home.check()
 
 
 @pytest.mark.faults
-def test_object_storage_away_and_refusing(home: Home, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_and_refusing_object_storage(home: Home, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "MAX_ATTEMPTS", 1)
     to_bucket = ("lissnas", "shrink", "--benchmark", "nas_bench_macro", *SMALL, "--out", "s3://bucket/shrunk")
 
-    def try_it(endpoint: str) -> str:
+    def try_endpoint(endpoint: str) -> str:
         remote._storage.cache_clear()
         return here(*to_bucket, code=1, AWS_ENDPOINT_URL_S3=endpoint)
 
-    assert f"http://{AWAY} does not answer" in try_it(PLANTED["AWS_ENDPOINT_URL_S3"])
-    with refusing() as (where, signed):
-        assert "refused (" in try_it(f"http://{where}")
-        assert f"http://{where} does not answer" in try_it(address("http", "AWS_ENDPOINT_URL_S3", where))
-    assert secret("AWS_ACCESS_KEY_ID") in str(signed)  # it was used
+    assert f"http://{UNREACHABLE} does not answer" in try_endpoint(PLANTED["AWS_ENDPOINT_URL_S3"])
+    with refusing() as (where, received):
+        assert "refused (" in try_endpoint(f"http://{where}")
+        assert f"http://{where} does not answer" in try_endpoint(address("http", "AWS_ENDPOINT_URL_S3", where))
+    assert secret("AWS_ACCESS_KEY_ID") in str(received)  # the key was sent
     remote._storage.cache_clear()
     home.check()
 
 
 @pytest.mark.faults
-def test_programs_that_fail_and_tell_all(home: Home, here: Here) -> None:
-    program, told = f"{sys.executable} judge.py", "asked with *** no answer from https://judge.example"
+def test_programs_that_fail_and_print_secrets(home: Home, here: Here) -> None:
+    program, redacted = f"{sys.executable} oracle.py", "called with *** no answer from https://oracle.example"
     label = ("flows.label", "--space", "nas_bench_macro", "--networks", "2", "--out", "labels", "--workers", "0")
-    assert told in here(*label, "--program", program, code=1)
-    assert told.encode() in (home.folder / "labels" / "labels.jsonl").read_bytes()
-    shrink = ("flows.shrink", "--space", "nas_bench_macro", *SMALL, "--out", "asked")
-    assert told in here(*shrink, "--oracle-command", program, code=1)
+    assert redacted in here(*label, "--program", program, code=1)
+    assert redacted.encode() in (home.folder / "labels" / "labels.jsonl").read_bytes()
+    shrink = ("flows.shrink", "--space", "nas_bench_macro", *SMALL, "--out", "failed")
+    assert redacted in here(*shrink, "--oracle-command", program, code=1)
     home.check()
 
 
 @pytest.mark.faults
-def test_a_password_in_a_command_is_in_no_record_of_it(home: Home, here: Here) -> None:
+def test_password_in_a_command_is_not_recorded(home: Home, here: Here) -> None:
     (home.folder / "one.py").write_text("import sys\nfor _ in sys.stdin: print(1)")
-    program = f"{sys.executable} one.py {address('https', 'ORACLE_TOKEN', 'judge.example')}"
+    program = f"{sys.executable} one.py {address('https', 'ORACLE_TOKEN', 'oracle.example')}"
     label = ("flows.label", "--space", "nas_bench_macro", "--networks", "2", "--out", "ones", "--workers", "0")
     here(*label, "--program", program)
     for name in ("run.json", "parameters.json"):
-        assert b"https://judge.example" in (home.folder / "ones" / name).read_bytes()
+        assert b"https://oracle.example" in (home.folder / "ones" / name).read_bytes()
     home.check()
 
 
 @pytest.mark.faults
-def test_a_push_that_fails(home: Home, here: Here) -> None:
+def test_failed_push(home: Home, here: Here) -> None:
     from prefect import flow
 
     from flows.reproduce import push
@@ -382,25 +384,25 @@ def test_a_push_that_fails(home: Home, here: Here) -> None:
 
     with pytest.raises(LissnasError, match=r"(?s)push ended with code 1.*127\.0\.0\.1:9") as caught:
         pushes()
-    home.keep(str(caught.value))
+    home.save(str(caught.value))
     home.check()
 
 
 @pytest.mark.faults
-def test_what_prefect_was_told(home: Home) -> None:
-    """Last of the flows: logs reach the server a while later."""
+def test_logs_of_the_prefect_server(home: Home) -> None:
+    """Run after the other flows, since logs reach the server with a delay."""
     from prefect.logging.handlers import APILogHandler
 
     APILogHandler().flush()
-    kept = b"".join(p.read_bytes() for p in home.database.parent.iterdir())
-    for part in (b"not logged to MLflow", b"asked with ***", b"push ended with code"):
-        assert part in kept
+    stored = b"".join(p.read_bytes() for p in home.database.parent.iterdir())
+    for part in (b"not logged to MLflow", b"called with ***", b"push ended with code"):
+        assert part in stored
     home.check()
 
 
 # -- infra -----------------------------------------------------------------------------------------
 @pytest.mark.faults
-def test_what_make_up_keeps(home: Home, here: Here, capfd: pytest.CaptureFixture[str]) -> None:
+def test_secrets_of_make_up_are_in_one_private_file(home: Home, here: Here, capfd: pytest.CaptureFixture[str]) -> None:
     folder = home.folder / "services"
     folder.mkdir()
     chosen = settings.choose(folder)
@@ -408,20 +410,20 @@ def test_what_make_up_keeps(home: Home, here: Here, capfd: pytest.CaptureFixture
     assert settings.load(folder) == chosen
     assert chosen.urls["storage"] == PLANTED["AWS_ENDPOINT_URL_S3"]
     stack._show(chosen, folder)
-    home.keep("".join(capfd.readouterr()) + repr(chosen))
-    kept = folder / settings.SECRETS
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    others = b"".join(p.read_bytes() for p in home.folder.rglob("*") if p.is_file() and p != kept)
+    home.save("".join(capfd.readouterr()) + repr(chosen))
+    private = folder / settings.SECRETS
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    others = b"".join(p.read_bytes() for p in home.folder.rglob("*") if p.is_file() and p != private)
     assert not [value for value in chosen.secrets.values() if value.encode() in others]
     home.check()
 
 
 @pytest.mark.faults
-def test_make_deploy(home: Home, here: Here) -> None:
+def test_errors_of_make_deploy_contain_no_secrets(home: Home, here: Here) -> None:
     deploy.find_servers()
-    with pytest.raises(LissnasError, match=f"PREFECT_API_URL=http://{AWAY}/api does not answer") as away:
+    with pytest.raises(LissnasError, match=f"PREFECT_API_URL=http://{UNREACHABLE}/api does not answer") as unreachable:
         deploy.deploy()
     with pytest.raises(UserError, match="an address belongs in the block") as webhook:
         deploy._notification_block(None)
-    home.keep(f"{away.value} {webhook.value}")
+    home.save(f"{unreachable.value} {webhook.value}")
     home.check()

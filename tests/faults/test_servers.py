@@ -1,4 +1,4 @@
-"""Every server that is started here listens on this machine alone, and is told so."""
+"""Every local server listens on the loopback interface only."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ INFRA = ROOT / "infra"
 HOST = "%(ENV_SERVICES_HOST)s"
 HOST_OPTION = {"storage": "-H", "database": "-h", "prefect": "--host", "mlflow": "--host"}
 WORKERS = {"worker-cpu", "worker-gpu"}
-"""They ask, and are asked nothing."""
+"""Programs that are clients only."""
 IN_CONTAINERS = "0.0.0.0"
-"""Within a container, whose network is its own: what others see is what is published."""
+"""Address within a container's separate network; only published ports are visible outside."""
 
 
 def is_loopback(host: str) -> bool:
     return ipaddress.ip_address(host).is_loopback
 
 
-def test_the_host_of_make_up() -> None:
+def test_host_of_make_up_is_loopback() -> None:
     settings = pytest.importorskip("infra.settings", reason="the extra `pipeline` is not installed")
     assert is_loopback(settings.HOST)
     addresses = settings.Addresses(dict.fromkeys(settings.PORTS, 1))
     assert {url.split("/")[2] for url in addresses.urls.values()} == {f"{settings.HOST}:1"}
 
 
-def test_programs_of_make_up() -> None:
+def test_programs_of_make_up_listen_on_the_host() -> None:
     conf = configparser.RawConfigParser()
     conf.read(INFRA / "supervisord.conf")
     assert not [name for name in conf.sections() if name.startswith("inet_http_server")]
@@ -52,7 +52,7 @@ def test_programs_of_make_up() -> None:
     assert '"SERVICES_HOST": HOST,' in stack
 
 
-def test_the_makefile() -> None:
+def test_servers_of_the_makefile_listen_on_loopback() -> None:
     text = (ROOT / "Makefile").read_text()
     servers = [
         line for line in text.splitlines() if re.search(r"^\t.*\b(mlflow ui|mlflow server|server start)\b", line)
@@ -65,7 +65,7 @@ def test_the_makefile() -> None:
     assert IN_CONTAINERS not in text
 
 
-def test_containers_publish_to_this_machine() -> None:
+def test_containers_publish_to_loopback() -> None:
     services: dict[str, Any] = YAML(typ="safe").load((INFRA / "compose.yaml").read_text())["services"]
     published = [port for service in services.values() for port in service.get("ports", ())]
     assert len(published) == 3
@@ -76,7 +76,7 @@ def test_containers_publish_to_this_machine() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((INFRA / "kubernetes").glob("*.yaml")), ids=lambda p: p.name)
-def test_kubernetes_opens_nothing_to_the_outside(path: Path) -> None:
+def test_kubernetes_services_are_internal(path: Path) -> None:
     for document in YAML(typ="safe").load_all(path.read_text()):
         assert document["kind"] not in ("Ingress", "Gateway")
         if document["kind"] == "Service":
@@ -85,7 +85,7 @@ def test_kubernetes_opens_nothing_to_the_outside(path: Path) -> None:
         assert "hostPort" not in str(document)
 
 
-def test_the_local_cluster_of_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_dask_cluster_listens_on_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("prefect_dask", reason="prefect-dask is not installed (the extra `pipeline`)")
     psutil = pytest.importorskip("psutil", reason="psutil is not installed (the extra `pipeline`)")
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
@@ -99,6 +99,6 @@ def test_the_local_cluster_of_labels(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert made.scheduler_address.startswith("tcp://127.0.0.1:")
         workers = psutil.Process().children(recursive=True)
         found = {c for p in (psutil.Process(), *workers) for c in p.net_connections()} - before
-    heard = {c.laddr.ip for c in found if c.status == psutil.CONN_LISTEN}
-    assert heard
-    assert all(map(is_loopback, heard)), heard
+    listening = {c.laddr.ip for c in found if c.status == psutil.CONN_LISTEN}
+    assert listening
+    assert all(map(is_loopback, listening)), listening

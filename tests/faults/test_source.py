@@ -1,4 +1,4 @@
-"""What the source never does: run code from a file, start a shell, listen to the network, wait without an end."""
+"""Security rules for the source: no code from files, no shell, no server on the network, no request without timeout."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FILES = sorted(p for folder in ("lissnas", "flows", "infra") for p in (ROOT / folder).rglob("*.py"))
 UNPICKLER = ("lissnas/benchmarks/official/restricted.py", "_Plain")
-"""The one place that opens pickles, and its class, which looks every name up in a table of its own."""
+"""The only module that opens pickles, and its class, which allows only names of a table."""
 
 MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "jsonpickle", "shelve", "marshal"}
 BUILTINS = {"eval", "exec", "compile", "__import__"}
 NEVER = {
     **dict.fromkeys(
-        ("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.unsafe_load_all"), "makes objects of YAML"
+        ("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.unsafe_load_all"), "creates objects from YAML"
     ),
-    **dict.fromkeys(("yaml.full_load", "yaml.full_load_all"), "makes objects of YAML"),
+    **dict.fromkeys(("yaml.full_load", "yaml.full_load_all"), "creates objects from YAML"),
     **dict.fromkeys(("os.system", "os.popen", "asyncio.create_subprocess_shell"), "starts a shell"),
     **dict.fromkeys(("subprocess.getoutput", "subprocess.getstatusoutput"), "starts a shell"),
-    "tempfile.mktemp": "names a file that another one can make first",
-    "urllib.request.urlretrieve": "may wait for ever",
-    "requests.Session": "may wait for ever",
+    "tempfile.mktemp": "names a file that another process can create first",
+    "urllib.request.urlretrieve": "may wait forever",
+    "requests.Session": "may wait forever",
     **dict.fromkeys(("torch.hub.load", "torch.package.PackageImporter"), "runs code from elsewhere"),
 }
-WANTED: dict[str, dict[str, object]] = {
+REQUIRED: dict[str, dict[str, object]] = {
     "torch.load": {"weights_only": True},
     "numpy.load": {"allow_pickle": False},
     "shutil.unpack_archive": {"filter": "data"},
 }
-"""Calls with an option that must be said, and its one good value."""
+"""Calls with a required option, and its only allowed value."""
 TIMED = {
     "urllib.request.urlopen": 2,
     "socket.create_connection": 1,
@@ -47,7 +47,7 @@ TIMED = {
     },
     **{f"httpx.{client}": 9 for client in ("Client", "AsyncClient")},
 }
-"""Calls that need a time limit, and the place at which it can stand without its name."""
+"""Calls that require a timeout, and the index of its positional argument."""
 LISTENS = {
     **{f"http.server.{name}": "" for name in ("HTTPServer", "ThreadingHTTPServer")},
     **{f"socketserver.{name}": "" for name in ("TCPServer", "ThreadingTCPServer", "UDPServer")},
@@ -61,19 +61,19 @@ LISTENS = {
     "aiohttp.web.run_app": "host",
     "uvicorn.run": "host",
 }
-"""Servers: what their address is called, or nothing where it is a pair and comes first."""
+"""Servers with the name of their host argument; empty if the first argument is a pair of host and port."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ANYWHERE = re.compile(r"(?<![\d.])0\.0\.0\.0(?![\d.])")
 
 
 @dataclass
 class Checker:
-    """Finds what a module must not do, and says where."""
+    """Find violations of the rules in a module."""
 
     path: str
     tree: ast.Module
     names: dict[str, str] = field(default_factory=dict)
-    """What a name of the module stands for: `np` for numpy, `urlopen` for urllib.request.urlopen."""
+    """Full name of each imported name: `np` is numpy, `urlopen` is urllib.request.urlopen."""
 
     @classmethod
     def of(cls, text: str, path: str = "lissnas/some.py") -> Checker:
@@ -89,7 +89,7 @@ class Checker:
         return made
 
     def full(self, node: ast.expr) -> str:
-        """What an expression names, in full; `()` stands for a call, `?` for all else."""
+        """Return the full name of an expression; `()` represents a call, `?` any other expression."""
         if isinstance(node, ast.Name):
             return self.names.get(node.id, node.id)
         if isinstance(node, ast.Attribute):
@@ -97,7 +97,7 @@ class Checker:
         return f"{self.full(node.func)}()" if isinstance(node, ast.Call) else "?"
 
     def problems(self) -> list[str]:
-        """Every line that is against a rule, as `path:line: what`."""
+        """Return all violations as `path:line: what`."""
         return sorted({f"{self.path}:{line}: {what}" for check in CHECKS for line, what in check(self)})
 
 
@@ -116,7 +116,7 @@ def each(checker: Checker, kind: type[Node]) -> Iterator[Node]:
 
 
 def calls(checker: Checker) -> Iterator[tuple[ast.Call, str, dict[str, ast.expr]]]:
-    """Every call, what is called, and its options by name."""
+    """Yield every call with the full name of the function and the keyword arguments."""
     for node in each(checker, ast.Call):
         yield node, checker.full(node.func), {one.arg: one.value for one in node.keywords if one.arg}
 
@@ -126,13 +126,13 @@ def is_constant(node: ast.expr | None, value: object) -> bool:
 
 
 @rule
-def no_module_that_runs_what_it_reads(checker: Checker) -> Found:
+def no_unpickling(checker: Checker) -> Found:
     path, name = UNPICKLER
     whole = [(node, one.name) for node in each(checker, ast.Import) for one in node.names]
     parts = [(node, node.module or "") for node in each(checker, ast.ImportFrom)]
     for node, module in [*whole, *parts]:
-        one_place = checker.path == path and module == "pickle" and isinstance(node, ast.Import)
-        if module.split(".")[0] in MODULES and not one_place:
+        allowed_here = checker.path == path and module == "pickle" and isinstance(node, ast.Import)
+        if module.split(".")[0] in MODULES and not allowed_here:
             yield node.lineno, f"imports {module}"
     for used in each(checker, ast.Attribute):
         if used.attr in ("read_pickle", "to_pickle"):
@@ -141,8 +141,8 @@ def no_module_that_runs_what_it_reads(checker: Checker) -> Found:
         return
     allowed: set[ast.expr] = set()
     for made in each(checker, ast.ClassDef):
-        own = {one.name for one in made.body if isinstance(one, ast.FunctionDef)}
-        if made.name == name and {"find_class", "persistent_load"} <= own:
+        methods = {one.name for one in made.body if isinstance(one, ast.FunctionDef)}
+        if made.name == name and {"find_class", "persistent_load"} <= methods:
             allowed |= set(made.bases)
     for used in each(checker, ast.Attribute):
         full = checker.full(used)
@@ -151,7 +151,7 @@ def no_module_that_runs_what_it_reads(checker: Checker) -> Found:
 
 
 @rule
-def no_text_that_becomes_code(checker: Checker) -> Found:
+def no_evaluation_of_text(checker: Checker) -> Found:
     for name in each(checker, ast.Name):
         if checker.full(name).removeprefix("builtins.") in BUILTINS:
             yield name.lineno, f"uses {name.id}"
@@ -164,8 +164,8 @@ def no_text_that_becomes_code(checker: Checker) -> Found:
 
 
 @rule
-def programs_in_texts_obey_too(checker: Checker) -> Found:
-    """`python -c TEXT`: the text is checked as a module is."""
+def no_violation_in_inline_programs(checker: Checker) -> Found:
+    """Check the text of `python -c TEXT` like a module."""
     known = {
         target.id: node.value
         for node in checker.tree.body
@@ -183,11 +183,11 @@ def programs_in_texts_obey_too(checker: Checker) -> Found:
                     inner = Checker.of(program.value, checker.path)
                     yield from ((node.lineno, f"in python -c: {what}") for check in CHECKS for _, what in check(inner))
                 else:
-                    yield node.lineno, "python -c with a program that is not written here"
+                    yield node.lineno, "python -c with a program that is not a literal"
 
 
 @rule
-def no_call_that_is_never_right(checker: Checker) -> Found:
+def no_forbidden_call(checker: Checker) -> Found:
     for call, name, options in calls(checker):
         if name in NEVER:
             yield call.lineno, f"{name} {NEVER[name]}"
@@ -196,37 +196,37 @@ def no_call_that_is_never_right(checker: Checker) -> Found:
         if name.endswith("yaml.YAML"):
             kind = options.get("typ") or (call.args[0] if call.args else None)
             if kind is not None and not any(is_constant(kind, good) for good in ("safe", "rt", "pure")):
-                yield call.lineno, "a YAML reader that may make objects"
+                yield call.lineno, "a YAML reader that may create objects"
 
 
 @rule
-def options_that_must_be_said(checker: Checker) -> Found:
+def no_missing_option(checker: Checker) -> Found:
     archives = "tarfile" in checker.names.values() or any(n.startswith("tarfile.") for n in checker.names.values())
     for call, name, options in calls(checker):
-        wanted = WANTED.get(name, {})
+        required = REQUIRED.get(name, {})
         if archives and isinstance(call.func, ast.Attribute) and call.func.attr in ("extract", "extractall"):
-            wanted = {"filter": "data"}
-        for option, value in wanted.items():
+            required = {"filter": "data"}
+        for option, value in required.items():
             if not is_constant(options.get(option), value):
                 yield call.lineno, f"{name} without {option}={value!r}"
 
 
 @rule
-def no_wait_without_an_end(checker: Checker) -> Found:
+def no_request_without_timeout(checker: Checker) -> Found:
     for call, name, options in calls(checker):
         if name in TIMED:
             at = TIMED[name]
             limit = options.get("timeout") or (call.args[at] if len(call.args) > at else None)
             if limit is None or is_constant(limit, None):
-                yield call.lineno, f"{name} without a time limit"
+                yield call.lineno, f"{name} without a timeout"
 
 
 @rule
-def no_server_for_everybody(checker: Checker) -> Found:
+def no_server_on_the_network(checker: Checker) -> Found:
     documents = {node.value for node in each(checker, ast.Expr)}
     for text in each(checker, ast.Constant):
         if isinstance(text.value, str) and text not in documents and ANYWHERE.search(text.value):
-            yield text.lineno, "listens to everybody: 0.0.0.0"
+            yield text.lineno, "listens on all interfaces: 0.0.0.0"
     for call, name, options in calls(checker):
         bound = isinstance(call.func, ast.Attribute) and call.func.attr in ("bind", "start_server", "create_server")
         if name not in LISTENS and not bound:
@@ -237,26 +237,26 @@ def no_server_for_everybody(checker: Checker) -> Found:
         if isinstance(where, ast.Tuple):
             where = where.elts[0]
         elif not LISTENS.get(name):
-            continue  # a socket of a file, or an address that was checked where it was made
+            continue  # a Unix socket, or an address that was checked at its definition
         if not any(is_constant(where, host) for host in LOOPBACK) and not is_host(where):
-            yield call.lineno, f"{name} listens elsewhere than on the loopback"
+            yield call.lineno, f"{name} does not listen on the loopback"
 
 
 def is_host(node: ast.expr | None) -> bool:
-    """Whether an expression is `HOST`, which test_servers.py holds to be the loopback."""
+    """Return whether an expression is `HOST`, which test_servers.py verifies to be the loopback."""
     return (
         isinstance(node, ast.Name | ast.Attribute) and (node.id if isinstance(node, ast.Name) else node.attr) == "HOST"
     )
 
 
 # -- the source ------------------------------------------------------------------------------------
-def test_every_file_is_looked_at() -> None:
+def test_every_file_is_checked() -> None:
     names = {str(p.relative_to(ROOT)) for p in FILES}
     assert {UNPICKLER[0], "lissnas/artifacts/folder.py", "flows/common.py", "infra/stack.py"} <= names
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_source_does_none_of_it(path: Path) -> None:
+def test_source_has_no_violations(path: Path) -> None:
     assert Checker.of(path.read_text(), str(path.relative_to(ROOT))).problems() == []
 
 
@@ -282,12 +282,12 @@ BAD = {
     "import importlib\nimportlib.import_module(name)": "computed",
     "import sys\nrun([sys.executable, '-c', 'import pickle'])": "in python -c: imports pickle",
     "TRY = 'eval(input())'\nrun(['python', '-c', TRY])": "in python -c: uses eval",
-    "run(['python', '-c', f'print({x})'])": "not written here",
-    "import yaml\nyaml.load(text)": "makes objects of YAML",
-    "from yaml import unsafe_load\nunsafe_load(text)": "makes objects of YAML",
-    "from ruamel.yaml import YAML\nYAML(typ='unsafe')": "may make objects",
-    "import ruamel.yaml\nruamel.yaml.YAML(typ=['unsafe', 'pytypes'])": "may make objects",
-    "from ruamel.yaml import YAML\nYAML(typ=kind)": "may make objects",
+    "run(['python', '-c', f'print({x})'])": "not a literal",
+    "import yaml\nyaml.load(text)": "creates objects from YAML",
+    "from yaml import unsafe_load\nunsafe_load(text)": "creates objects from YAML",
+    "from ruamel.yaml import YAML\nYAML(typ='unsafe')": "may create objects",
+    "import ruamel.yaml\nruamel.yaml.YAML(typ=['unsafe', 'pytypes'])": "may create objects",
+    "from ruamel.yaml import YAML\nYAML(typ=kind)": "may create objects",
     "import subprocess\nsubprocess.run('ls', shell=True)": "starts a shell",
     "import subprocess as s\ns.Popen('ls', shell=how)": "starts a shell",
     "from subprocess import getoutput\ngetoutput('ls')": "starts a shell",
@@ -302,27 +302,27 @@ BAD = {
     "import tarfile\ntarfile.open('x').extractall('y')": "filter='data'",
     "import tarfile\nwith tarfile.open('x') as t: t.extract('y', filter='fully_trusted')": "filter='data'",
     "import shutil\nshutil.unpack_archive('x')": "filter='data'",
-    "import tempfile\ntempfile.mktemp()": "another one can make first",
+    "import tempfile\ntempfile.mktemp()": "another process can create first",
     "HOST = '0.0.0.0'": "0.0.0.0",
     "run(['serve', '--host=0.0.0.0:80'])": "0.0.0.0",
-    "s.bind(('', 80))": "elsewhere than on the loopback",
-    "s.bind(('::', 80))": "elsewhere than on the loopback",
-    "s.bind((host, 80))": "elsewhere than on the loopback",
-    "from http.server import HTTPServer\nHTTPServer(('', 80), H)": "elsewhere than on the loopback",
-    "import socket\nsocket.create_server(('', 80))": "elsewhere than on the loopback",
-    "from prometheus_client import start_http_server\nstart_http_server(80)": "elsewhere than on the loopback",
-    "from moto.server import ThreadedMotoServer\nThreadedMotoServer(port=0)": "elsewhere than on the loopback",
-    "from werkzeug.serving import make_server\nmake_server('', 0, app)": "elsewhere than on the loopback",
-    "import uvicorn\nuvicorn.run(app, host=host)": "elsewhere than on the loopback",
-    "import urllib.request\nurllib.request.urlopen('x')": "without a time limit",
-    "from urllib.request import urlopen\nurlopen('x', None)": "without a time limit",
-    "import urllib.request as r\nr.urlretrieve('x')": "wait for ever",
-    "import requests\nrequests.get('x')": "without a time limit",
-    "import requests\nrequests.Session()": "wait for ever",
-    "import httpx\nhttpx.post('x', timeout=None)": "without a time limit",
-    "from httpx import Client\nClient()": "without a time limit",
-    "import socket\nsocket.create_connection(('x', 1))": "without a time limit",
-    "import http.client\nhttp.client.HTTPSConnection('x')": "without a time limit",
+    "s.bind(('', 80))": "does not listen on the loopback",
+    "s.bind(('::', 80))": "does not listen on the loopback",
+    "s.bind((host, 80))": "does not listen on the loopback",
+    "from http.server import HTTPServer\nHTTPServer(('', 80), H)": "does not listen on the loopback",
+    "import socket\nsocket.create_server(('', 80))": "does not listen on the loopback",
+    "from prometheus_client import start_http_server\nstart_http_server(80)": "does not listen on the loopback",
+    "from moto.server import ThreadedMotoServer\nThreadedMotoServer(port=0)": "does not listen on the loopback",
+    "from werkzeug.serving import make_server\nmake_server('', 0, app)": "does not listen on the loopback",
+    "import uvicorn\nuvicorn.run(app, host=host)": "does not listen on the loopback",
+    "import urllib.request\nurllib.request.urlopen('x')": "without a timeout",
+    "from urllib.request import urlopen\nurlopen('x', None)": "without a timeout",
+    "import urllib.request as r\nr.urlretrieve('x')": "wait forever",
+    "import requests\nrequests.get('x')": "without a timeout",
+    "import requests\nrequests.Session()": "wait forever",
+    "import httpx\nhttpx.post('x', timeout=None)": "without a timeout",
+    "from httpx import Client\nClient()": "without a timeout",
+    "import socket\nsocket.create_connection(('x', 1))": "without a timeout",
+    "import http.client\nhttp.client.HTTPSConnection('x')": "without a timeout",
 }
 GOOD = [
     "import json\njson.loads('1')",
@@ -354,14 +354,14 @@ GOOD = [
 
 
 @pytest.mark.parametrize("text", BAD)
-def test_what_is_wrong_is_found(text: str) -> None:
+def test_violation_is_found(text: str) -> None:
     found = Checker.of(text).problems()
     assert len(found) == 1, found
     assert BAD[text] in found[0]
 
 
 @pytest.mark.parametrize("text", GOOD)
-def test_what_is_right_is_not(text: str) -> None:
+def test_allowed_code_has_no_violations(text: str) -> None:
     assert Checker.of(text).problems() == []
 
 
@@ -375,7 +375,7 @@ def test_what_is_right_is_not(text: str) -> None:
         ("import pickle\n", "import pickle\nimport marshal\n", "imports marshal"),
     ],
 )
-def test_the_unpickler_is_the_only_one(old: str, new: str, expected: str) -> None:
+def test_other_unpicklers_are_found(old: str, new: str, expected: str) -> None:
     path, text = UNPICKLER[0], (ROOT / UNPICKLER[0]).read_text()
     assert old in text
     assert expected in str(Checker.of(text.replace(old, new), path).problems())

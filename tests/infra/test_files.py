@@ -1,4 +1,4 @@
-"""Every file of infra/ against its published schema, and against what `make up` runs."""
+"""Files of infra/: valid by their published schemas, and consistent with the commands of `make up`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 
 def supervised() -> dict[str, list[str]]:
-    """The programs of supervisord.conf and their commands, without hosts, ports and numbers of runs."""
+    """Return the programs of supervisord.conf and their commands, without hosts, ports and numbers of runs."""
     conf = configparser.RawConfigParser()
     conf.read(INFRA / "supervisord.conf")
     return {
@@ -44,7 +44,7 @@ def supervised() -> dict[str, list[str]]:
 
 
 def plain(command: list[str]) -> list[str]:
-    """A command without what differs from machine to machine: addresses, ports, limits, the kind of jobs."""
+    """Return a command without machine-specific parts: addresses, ports, limits, worker types."""
     text = [re.sub(r"^(%\(ENV_\w+\)s|\d+|0\.0\.0\.0|process|kubernetes)$", "_", part) for part in command]
     return text
 
@@ -69,7 +69,7 @@ def test_kubernetes_runs_the_commands_of_make_up(name: str) -> None:
 
 # -- published schemas -----------------------------------------------------------------------------
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda p: p.name)
-def test_kubernetes_manifests_hold_to_the_schema(path: Path) -> None:
+def test_kubernetes_manifests_match_the_schema(path: Path) -> None:
     import kubernetes_validate
 
     for document in documents(path):
@@ -77,7 +77,7 @@ def test_kubernetes_manifests_hold_to_the_schema(path: Path) -> None:
 
 
 @pytest.mark.parametrize("pool", ["cpu", "gpu"])
-def test_job_templates_are_prefects_and_kubernetes(pool: str) -> None:
+def test_job_templates_are_valid_for_prefect_and_kubernetes(pool: str) -> None:
     import kubernetes_validate
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.utilities.templating import apply_values
@@ -92,14 +92,14 @@ def test_job_templates_are_prefects_and_kubernetes(pool: str) -> None:
     manifest = KubernetesWorkerJobConfiguration(**filled).job_manifest
     limits = manifest["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert ("nvidia.com/gpu" in limits) == (pool == "gpu")
-    # The worker fills these in when it makes the job.
+    # The worker sets these when it creates the job.
     manifest["metadata"] = {"generateName": "flow-"}
     container = manifest["spec"]["template"]["spec"]["containers"][0]
     container["args"], container["env"] = ["true"], [{"name": "A", "value": "b"}]
     kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
 
-def test_the_compose_file_holds_to_the_schema() -> None:
+def test_the_compose_file_matches_the_schema() -> None:
     from compose_spec import PyCompose
 
     compose = PyCompose.from_json(json.dumps(documents(INFRA / "compose.yaml")[0]))
@@ -128,7 +128,7 @@ def test_every_flow_is_deployed() -> None:
     assert {f"worker-{pool}" for pool in POOLS} <= set(supervised())
 
 
-def test_parameters_of_schedules_are_those_of_their_flows() -> None:
+def test_parameters_of_schedules_are_valid_for_their_flows() -> None:
     for one in declared()["deployments"]:
         file, _, name = one["entrypoint"].partition(":")
         flow = getattr(import_module(f"flows.{Path(file).stem}"), name)
@@ -136,7 +136,7 @@ def test_parameters_of_schedules_are_those_of_their_flows() -> None:
             flow.validate_parameters(schedule.get("parameters", {}))
 
 
-def test_deployments_are_prefects() -> None:
+def test_deployments_match_prefects_schema() -> None:
     from prefect.cli.deploy._models import PrefectYamlModel
 
     model = PrefectYamlModel.model_validate(declared())
@@ -149,12 +149,12 @@ def test_deployments_are_prefects() -> None:
     assert len(names) == len(set(names))
 
 
-def test_automations_are_prefects() -> None:
+def test_automations_match_prefects_schema() -> None:
     from prefect.events.schemas.automations import AutomationCore
 
     every, quiet = automations(str(uuid4())), automations(None)
-    for said in every:
-        AutomationCore.model_validate(said)
+    for automation in every:
+        AutomationCore.model_validate(automation)
     assert {a["name"] for a in every} - {a["name"] for a in quiet} == {"tell of failed runs", "tell of late runs"}
 
 
@@ -169,15 +169,15 @@ def test_every_deployment_has_a_time_limit() -> None:
         assert sum(tag in limits for tag in one["tags"]) == 1, one["entrypoint"]
 
 
-def test_mistakes_in_deployments_are_named_together() -> None:
-    said = declared()
-    assert not problems(said)
-    wrong = said["deployments"][3]
+def test_invalid_deployments_are_reported_together() -> None:
+    config = declared()
+    assert not problems(config)
+    wrong = config["deployments"][3]
     wrong["entrypoint"], wrong["tags"] = "flows/shrink.py:shrunk", ["stage", "limit:soon"]
     wrong["schedules"] = [{"cron": "every night"}, {"cron": "0 2 * * *", "timezone": "Mars/Olympus"}]
-    found = problems(said)
+    found = problems(config)
     assert len(found) == 4
-    for line, part in zip(found, ("no such flow", "'every night'", "Mars/Olympus", "limit:soon"), strict=True):
+    for line, part in zip(found, ("does not exist", "'every night'", "Mars/Olympus", "limit:soon"), strict=True):
         assert line.startswith("deployments[3] (flows/shrink.py:shrunk): ")
         assert part in line
 
@@ -199,15 +199,15 @@ def test_targets_run_in_a_folder_with_a_space(tmp_path: Path) -> None:
         assert f"ran {programs}/" in done.stdout
 
 
-def test_make_help_lists_every_target_under_who_needs_it() -> None:
-    said = subprocess.run(
+def test_make_help_lists_every_target_by_audience() -> None:
+    output = subprocess.run(
         ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     ).stdout
-    groups = [line for line in said.splitlines() if line and not line.startswith(" ")]
+    groups = [line for line in output.splitlines() if line and not line.startswith(" ")]
     assert groups == ["Everybody", "Researchers", "Platform engineers", "Developers"]
     declared = re.search(r"^\.PHONY: ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert declared is not None
-    listed = re.findall(r"^  make ([a-z-]+) ", said, re.MULTILINE)
+    listed = re.findall(r"^  make ([a-z-]+) ", output, re.MULTILINE)
     assert sorted(listed) == sorted(declared[1].replace("\\", "").split())
 
 

@@ -1,4 +1,4 @@
-"""`make up`, `make deploy`, `make schedule-demo`, `make down`, and what happens when something is killed meanwhile."""
+"""`make up`, `make deploy`, `make schedule-demo` and `make down`, with processes killed in between."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NO_POSTGRESQL = pytest.mark.skipif(database.programs() is None, reason="PostgreS
 DATABASES = ["sqlite", pytest.param("postgresql", marks=NO_POSTGRESQL)]
 SERVICES = {"storage", "prefect", "mlflow", "worker-cpu", "worker-gpu"}
 LONG: dict[str, Any] = {"what": {"benchmark": "nasbench101"}, "overrides": {"shrink.target_size": 13000}}
-"""A shrink of half a minute: long enough to be killed in the middle."""
+"""Parameters of a shrink that takes half a minute: long enough to be killed in the middle."""
 
 
 @dataclass
@@ -62,12 +62,12 @@ class Stack:
         return done.stdout + done.stderr
 
     def logs(self) -> str:
-        """The ends of all logs."""
+        """Return the last 3,000 characters of each log."""
         texts = [(p.name, p.read_text(errors="replace")[-3000:]) for p in sorted((self.folder / "logs").glob("*.log"))]
         return "\n".join(f"--- {name}\n{text}" for name, text in texts)
 
     def started(self) -> list[psutil.Process]:
-        """Every process that was started for this folder."""
+        """Return all processes that were started for this folder."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -78,7 +78,7 @@ class Stack:
         return found
 
     def of(self, *words: str) -> list[psutil.Process]:
-        """Those of them whose command has these words."""
+        """Return the started processes whose command contains these words."""
         return [p for p in self.started() if set(words) <= set(" ".join(p.cmdline()).split())]
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
@@ -90,7 +90,7 @@ class Stack:
 
     @contextmanager
     def worker(self, name: str) -> Iterator[None]:
-        """Another worker of the pool `cpu`, which takes one run at a time."""
+        """Run another worker of the pool `cpu`, which executes one run at a time."""
         addresses = load(self.folder)
         assert addresses is not None
         given = {**os.environ, **addresses.client_environment(), MARK: str(self.folder)}
@@ -107,8 +107,8 @@ class Stack:
             process.terminate()
             process.wait(60)
 
-    def begin(self, deployment: str, parameters: dict[str, Any]) -> str:
-        """Send a run to its pool; returns its id."""
+    def submit(self, deployment: str, parameters: dict[str, Any]) -> str:
+        """Submit a run to its pool; return its id."""
         known = self.api("GET", f"deployments/name/{deployment}")
         run = self.api("POST", f"deployments/{known['id']}/create_flow_run", {"parameters": parameters})
         return str(run["id"])
@@ -117,7 +117,7 @@ class Stack:
         return str(self.api("GET", f"flow_runs/{run}")["state"]["name"])
 
     def until(self, run: str, wanted: Callable[[str], bool], seconds: float) -> list[str]:
-        """The states that a run went through until one that was waited for."""
+        """Wait until the state of a run is wanted; return the states that it passed through."""
         seen: list[str] = []
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -135,7 +135,7 @@ class Stack:
 
 @pytest.fixture(scope="module", params=DATABASES)
 def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    # Not in pytest's own folder, which the user `postgres` may not enter.
+    # Not in pytest's temporary folder, which the user `postgres` can't access.
     folder = Path(tempfile.mkdtemp(prefix="lissnas-stack-"))
     folder.chmod(0o755)
     more = {"GPU_POOL": "1"} if request.param == "postgresql" else {}
@@ -149,17 +149,17 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
         assert not left
 
 
-def sent(addresses: str) -> dict[str, str]:
-    return dict(re.findall(r"^(\w+) +(http://127\.0\.0\.1:\d+)$", addresses, re.MULTILINE))
+def printed_urls(output: str) -> dict[str, str]:
+    return dict(re.findall(r"^(\w+) +(http://127\.0\.0\.1:\d+)$", output, re.MULTILINE))
 
 
-def test_up_is_healthy_and_changes_nothing_twice(stack: Stack) -> None:
+def test_up_starts_healthy_services_and_is_idempotent(stack: Stack) -> None:
     assert "nothing is up" in stack.run("stack", "down")
     assert "make up" in stack.run("stack", "status", code=1)
-    said = stack.run("stack", "up")
-    assert sent(said).keys() == {"prefect", "mlflow", "storage"}
+    output = stack.run("stack", "up")
+    assert printed_urls(output).keys() == {"prefect", "mlflow", "storage"}
     before = {p.pid for p in stack.started()}
-    assert sent(stack.run("stack", "up")) == sent(said)
+    assert printed_urls(stack.run("stack", "up")) == printed_urls(output)
     assert before <= {p.pid for p in stack.started()}
     status = stack.run("stack", "status")
     wanted = SERVICES | ({"database"} if stack.settings["DATABASE"] == "postgresql" else set())
@@ -168,26 +168,26 @@ def test_up_is_healthy_and_changes_nothing_twice(stack: Stack) -> None:
 
 
 def test_a_schedule_fires_and_its_run_completes(stack: Stack) -> None:
-    said = stack.run("deploy")
-    assert said.count("\n") > 12
-    said = stack.run("schedule_demo")
-    states = dict(re.findall(r"^(\w+) +[\d:]{8} \(([+-][\d.]+) s\)", said, re.MULTILINE))
+    output = stack.run("deploy")
+    assert output.count("\n") > 12
+    output = stack.run("schedule_demo")
+    states = dict(re.findall(r"^(\w+) +[\d:]{8} \(([+-][\d.]+) s\)", output, re.MULTILINE))
     assert float(states["running"]) < 30
     assert "completed" in states
-    assert re.search(r"^MLflow +http://127\.0\.0\.1:\d+/#/experiments/\d+/runs/\w+", said, re.MULTILINE), said
+    assert re.search(r"^MLflow +http://127\.0\.0\.1:\d+/#/experiments/\d+/runs/\w+", output, re.MULTILINE), output
 
 
-def test_two_runs_at_once_on_two_workers(stack: Stack, tmp_path: Path) -> None:
+def test_two_workers_run_flows_concurrently(stack: Stack, tmp_path: Path) -> None:
     with stack.worker("second"):
-        # The first is long, so that the second has begun before it ends: workers look for runs every few seconds.
+        # The first is long, so that the second starts before it finishes: workers poll for runs every few seconds.
         runs = [
-            stack.begin("shrink/cpu", {**parameters, "out": str(tmp_path / str(i))})
+            stack.submit("shrink/cpu", {**parameters, "out": str(tmp_path / str(i))})
             for i, parameters in enumerate((LONG, {"what": {"benchmark": "nas_bench_macro"}}))
         ]
         for run in runs:
             stack.until(run, lambda state: state == "Completed", 180)
     times = [(r["start_time"], r["end_time"]) for r in (stack.api("GET", f"flow_runs/{run}") for run in runs)]
-    assert max(start for start, _ in times) < min(end for _, end in times), f"one after the other: {times}"
+    assert max(start for start, _ in times) < min(end for _, end in times), f"sequential: {times}"
     for i in range(2):
         assert artifacts.verify(tmp_path / str(i))
     for log in (stack.folder / "logs").glob("*.log"):
@@ -195,11 +195,11 @@ def test_two_runs_at_once_on_two_workers(stack: Stack, tmp_path: Path) -> None:
         assert "not logged to MLflow" not in log.read_text(errors="replace")
 
 
-def test_training_goes_to_the_pool_of_gpus(stack: Stack, tmp_path: Path) -> None:
+def test_training_runs_on_the_gpu_pool(stack: Stack, tmp_path: Path) -> None:
     if "GPU_POOL" not in stack.settings:
-        pytest.skip("this stack has no GPU_POOL: training stays where it is (tests/pipeline)")
+        pytest.skip("this stack has no GPU_POOL: training runs in the flow's process (tests/pipeline)")
     out = tmp_path / "nas"
-    run = stack.begin("nas/cpu", {"benchmark": "nas_bench_macro", "out": str(out), "overrides": TINY})
+    run = stack.submit("nas/cpu", {"benchmark": "nas_bench_macro", "out": str(out), "overrides": TINY})
     stack.until(run, lambda state: state == "Completed", 400)
     for folder in (out / "shrunk", out / "search" / "supernet", out / "search", out / "search" / "best"):
         assert artifacts.verify(folder)
@@ -207,8 +207,8 @@ def test_training_goes_to_the_pool_of_gpus(stack: Stack, tmp_path: Path) -> None
     assert len(sent) == 3
     assert {r["state"]["name"] for r in sent} == {"Completed"}
     ids = {"any_": [r["id"] for r in sent]}
-    said = [one["message"] for one in stack.api("POST", "logs/filter", {"logs": {"flow_run_id": ids}})]
-    assert sum("asked for a GPU and finds none" in line for line in said) == 3
+    messages = [one["message"] for one in stack.api("POST", "logs/filter", {"logs": {"flow_run_id": ids}})]
+    assert sum("requested a GPU and found none" in line for line in messages) == 3
     from mlflow import MlflowClient
 
     addresses = load(stack.folder)
@@ -218,26 +218,26 @@ def test_training_goes_to_the_pool_of_gpus(stack: Stack, tmp_path: Path) -> None
     assert experiment is not None
     logged = client.search_runs([experiment.experiment_id])
     [parent] = [r for r in logged if r.info.run_name == "nas nas_bench_macro seed 0"]
-    below = [r for r in logged if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-    found = sorted((r.data.tags["stage"], r.info.status) for r in below)
+    children = [r for r in logged if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    found = sorted((r.data.tags["stage"], r.info.status) for r in children)
     stages = ("retrain", "search", "shrink", "supernet")
-    assert found == [(stage, "FINISHED") for stage in stages], "\n".join([*said, stack.logs()])
+    assert found == [(stage, "FINISHED") for stage in stages], "\n".join([*messages, stack.logs()])
 
 
 @pytest.fixture
 def sqlite(stack: Stack) -> Stack:
     if stack.settings["DATABASE"] != "sqlite":
-        pytest.skip("what is killed does not depend on the database: tested on SQLite")
+        pytest.skip("independent of the database: tested on SQLite")
     return stack
 
 
-class Told(BaseHTTPRequestHandler):
-    """A webhook that keeps what it is told."""
+class Webhook(BaseHTTPRequestHandler):
+    """A webhook that records its requests."""
 
-    heard: ClassVar[list[str]] = []
+    received: ClassVar[list[str]] = []
 
     def do_POST(self) -> None:
-        Told.heard.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        Webhook.received.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
         self.send_response(200)
         self.end_headers()
 
@@ -248,28 +248,28 @@ class Told(BaseHTTPRequestHandler):
 BLOCK = """
 import sys
 from prefect.blocks.notifications import CustomWebhookNotificationBlock as Webhook
-said = {"text": "{{subject}} {{body}}"}
-Webhook(name="told", url=sys.argv[1], json_data=said, allow_private_urls=True).save("told", overwrite=True)
+data = {"text": "{{subject}} {{body}}"}
+Webhook(name="test", url=sys.argv[1], json_data=data, allow_private_urls=True).save("test", overwrite=True)
 """
 
 
-def test_a_flow_that_fails_is_tried_again_and_then_told_of(sqlite: Stack) -> None:
+def test_failed_flow_is_retried_and_then_notified(sqlite: Stack) -> None:
     addresses = load(sqlite.folder)
     assert addresses is not None
-    server = HTTPServer(("127.0.0.1", 0), Told)
+    server = HTTPServer(("127.0.0.1", 0), Webhook)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         given = {**os.environ, **addresses.client_environment()}
         command = [sys.executable, "-c", BLOCK, f"http://127.0.0.1:{server.server_port}/"]
         subprocess.run(command, env=given, check=True, capture_output=True, timeout=120)
-        sqlite.run("deploy", NOTIFY="custom-webhook/told")
-        run = sqlite.begin("shrink/cpu", {"what": {"benchmark": "nothing"}})
+        sqlite.run("deploy", NOTIFY="custom-webhook/test")
+        run = sqlite.submit("shrink/cpu", {"what": {"benchmark": "nothing"}})
         states = sqlite.until(run, lambda state: state == "Failed", 300)
         assert "AwaitingRetry" in states
         assert sqlite.api("GET", f"flow_runs/{run}")["run_count"] == 3
         deadline = time.monotonic() + 60
-        while not any("shrink: Failed" in text and "unknown benchmark" in text for text in Told.heard):
-            assert time.monotonic() < deadline, Told.heard
+        while not any("shrink: Failed" in text and "unknown benchmark" in text for text in Webhook.received):
+            assert time.monotonic() < deadline, Webhook.received
             time.sleep(0.3)
     finally:
         server.shutdown()
@@ -278,12 +278,12 @@ def test_a_flow_that_fails_is_tried_again_and_then_told_of(sqlite: Stack) -> Non
 
 def test_a_run_beyond_its_time_limit_is_cancelled(sqlite: Stack, tmp_path: Path) -> None:
     [limit] = [one for one in automations(None) if one["name"] == "time limit of 1 h"]
-    limit["trigger"]["within"], limit["name"] = 10, "ten seconds"  # the least that Prefect takes
+    limit["trigger"]["within"], limit["name"] = 10, "ten seconds"  # Prefect's minimum
     made = sqlite.api("POST", "automations/", limit)
     what = {"space": "nas_bench_macro", "oracle_command": "sleep 290"}
-    asked = {"what": what, "overrides": {"shrink.target_size": 300}}
+    parameters = {"what": what, "overrides": {"shrink.target_size": 300}}
     try:
-        run = sqlite.begin("shrink/cpu", {**asked, "out": str(tmp_path / "out")})
+        run = sqlite.submit("shrink/cpu", {**parameters, "out": str(tmp_path / "out")})
         states = sqlite.until(run, lambda state: state in ("Cancelled", "Completed", "Failed"), 240)
     finally:
         sqlite.api("DELETE", f"automations/{made['id']}")
@@ -292,16 +292,16 @@ def test_a_run_beyond_its_time_limit_is_cancelled(sqlite: Stack, tmp_path: Path)
     assert not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "290"]]
 
 
-def test_workers_write_lines_of_json_with_the_ids_of_runs(sqlite: Stack) -> None:
+def test_workers_log_json_lines_with_run_ids(sqlite: Stack) -> None:
     lines = (sqlite.folder / "logs" / "worker-cpu.log").read_text(errors="replace").splitlines()
     records = [json.loads(line) for line in lines if line.startswith("{")]
     assert any(record.get("flow_run_id") for record in records)
 
 
-def test_a_run_whose_machine_dies_is_done_again(sqlite: Stack, tmp_path: Path) -> None:
-    undisturbed = sqlite.begin("shrink/cpu", {**LONG, "out": str(tmp_path / "undisturbed")})
-    sqlite.until(undisturbed, lambda state: state == "Completed", 240)
-    run = sqlite.begin("shrink/cpu", {**LONG, "out": str(tmp_path / "killed")})
+def test_killed_run_is_scheduled_again(sqlite: Stack, tmp_path: Path) -> None:
+    uninterrupted = sqlite.submit("shrink/cpu", {**LONG, "out": str(tmp_path / "undisturbed")})
+    sqlite.until(uninterrupted, lambda state: state == "Completed", 240)
+    run = sqlite.submit("shrink/cpu", {**LONG, "out": str(tmp_path / "killed")})
     sqlite.until(run, lambda state: state == "Running", 60)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".killed.checkpoint/*")):
@@ -314,12 +314,12 @@ def test_a_run_whose_machine_dies_is_done_again(sqlite: Stack, tmp_path: Path) -
     states = sqlite.until(run, lambda state: state == "Completed", 400)
     assert states[0] == "Running"
     assert "Crashed" in states or "AwaitingRetry" in states
-    made, wanted = (artifacts.read_manifest(tmp_path / name) for name in ("killed", "undisturbed"))
+    made, wanted = (artifacts.read_manifest(tmp_path / name) for name in ("killed", "uninterrupted"))
     assert made == wanted is not None
 
 
-def test_the_server_dies_during_a_run(sqlite: Stack, tmp_path: Path) -> None:
-    run = sqlite.begin("shrink/cpu", {**LONG, "out": str(tmp_path / "out"), "force": True})
+def test_run_survives_a_killed_server(sqlite: Stack, tmp_path: Path) -> None:
+    run = sqlite.submit("shrink/cpu", {**LONG, "out": str(tmp_path / "out"), "force": True})
     sqlite.until(run, lambda state: state == "Running", 60)
     for process in sqlite.of("infra.prefect_server"):
         process.send_signal(signal.SIGKILL)
@@ -327,7 +327,7 @@ def test_the_server_dies_during_a_run(sqlite: Stack, tmp_path: Path) -> None:
     assert artifacts.verify(tmp_path / "out")
 
 
-def test_what_a_killed_supervisor_leaves_is_mended(sqlite: Stack) -> None:
+def test_up_recovers_from_a_killed_supervisor(sqlite: Stack) -> None:
     addresses = load(sqlite.folder)
     assert addresses is not None
     client = storage.connected(addresses)
@@ -339,7 +339,7 @@ def test_what_a_killed_supervisor_leaves_is_mended(sqlite: Stack) -> None:
     sqlite.run("stack", "up")
     assert not before & {p.pid for p in sqlite.started()}
     sqlite.run("stack", "status")
-    # What is in the bucket outlives `down`, though the server keeps it in memory.
+    # The bucket's objects survive `down`, although the server has them in memory.
     client.put_object(Bucket="lissnas", Key="a/b", Body=b"kept")
     sqlite.run("stack", "down")
     assert not sqlite.started()
@@ -348,27 +348,27 @@ def test_what_a_killed_supervisor_leaves_is_mended(sqlite: Stack) -> None:
     assert client.get_object(Bucket="lissnas", Key="a/b")["Body"].read() == b"kept"
 
 
-def test_a_database_of_another_version_is_named(sqlite: Stack) -> None:
+def test_database_of_another_version_is_refused(sqlite: Stack) -> None:
     sqlite.run("stack", "down")
     with closing(sqlite3.connect(sqlite.folder / "prefect" / "prefect.db")) as database, database:
         [[revision]] = database.execute("select version_num from alembic_version")
         database.execute("update alembic_version set version_num = 'ffffffffffff'")
-    said = sqlite.run("stack", "up", code=1)
-    assert "prefect: its database in" in said
-    assert "made by another version" in said
-    assert "Traceback" not in said
+    output = sqlite.run("stack", "up", code=1)
+    assert "prefect: its database in" in output
+    assert "made by another version" in output
+    assert "Traceback" not in output
     sqlite.run("stack", "down")
     with closing(sqlite3.connect(sqlite.folder / "prefect" / "prefect.db")) as database, database:
         database.execute("update alembic_version set version_num = ?", (revision,))
 
 
-def test_settings_that_cannot_be(tmp_path: Path) -> None:
+def test_invalid_settings_are_refused(tmp_path: Path) -> None:
     stack = Stack(tmp_path / "s", {})
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        said = stack.run("stack", "up", code=2, PREFECT_PORT=port)
-        assert f"PREFECT_PORT={port}" in said
-        assert "in use" in said
+        output = stack.run("stack", "up", code=2, PREFECT_PORT=port)
+        assert f"PREFECT_PORT={port}" in output
+        assert "in use" in output
     assert "DATABASE=oracle" in stack.run("stack", "up", code=2, DATABASE="oracle")
     assert "MLFLOW_PORT=x" in stack.run("stack", "up", code=2, MLFLOW_PORT="x")
     assert "make up" in stack.run("deploy", code=2)

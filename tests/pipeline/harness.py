@@ -1,4 +1,4 @@
-"""Commands run in this process, and servers of one test module's own."""
+"""Helpers that run commands in this process and start servers for one test module."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lissnas.core import process
 
 
 class Done(NamedTuple):
-    """How a command ended, and what it printed."""
+    """Exit code and output of a command."""
 
     code: int | None
     out: str
@@ -29,7 +29,7 @@ class Done(NamedTuple):
 
 
 def lissnas_here(folder: Path, *words: str) -> Done:
-    """Run the command in this process, in a folder."""
+    """Run `lissnas` in this process, in a folder."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace", write_through=True) for _ in range(2))
     with chdir(folder), redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
         process.run(lambda: app.app(args=list(words), prog_name="lissnas"))
@@ -39,7 +39,7 @@ def lissnas_here(folder: Path, *words: str) -> Done:
 
 @contextmanager
 def served(home: Path) -> Iterator[None]:
-    """Go to a folder, with servers of its own; environment and folder are as before afterwards."""
+    """Change to a folder with a separate Prefect server and MLflow database; restore folder and environment on exit."""
     saved, before = dict(os.environ), Path.cwd()
     os.environ["PREFECT_HOME"] = str(home / "prefect")
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"
@@ -57,7 +57,7 @@ def served(home: Path) -> Iterator[None]:
 
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
-    """Start MLflow's server, as `make up` does, with database and artifacts in a folder; yield its address."""
+    """Run an MLflow server, as `make up` does, with database and artifacts in a folder; yield its URL."""
     folder.mkdir()
     port = free_port()
     where, stores = f"http://127.0.0.1:{port}", f"sqlite:///{folder}/mlflow.db"
@@ -74,8 +74,8 @@ def mlflow_server(folder: Path) -> Iterator[str]:
                 httpx.get(f"{where}/health", timeout=5).raise_for_status()
                 break
             except httpx.HTTPError:
-                lives = process.poll() is None and time.monotonic() < until
-                assert lives, (folder / "log").read_text()
+                alive = process.poll() is None and time.monotonic() < until
+                assert alive, (folder / "log").read_text()
                 time.sleep(0.3)
         yield where
     finally:

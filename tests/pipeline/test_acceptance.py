@@ -1,4 +1,4 @@
-"""The figures that the project stands for, on real tables: three seeds here, ten in the slow form."""
+"""Acceptance figures on real tables: three seeds in `make test`, ten seeds in `make test-slow`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command as a user runs it: output, files and exit code; a process of its own where that is the subject."""
+"""The `lissnas` command: output, files and exit codes, in this process or a separate one."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ FILES = {
 
 
 def lissnas(cwd: Path, *words: str) -> Done:
-    """Run the command in this process; lines of its messages are joined, however wide the terminal is."""
+    """Run the command in this process, with the lines of its messages joined."""
     done = lissnas_here(cwd, *words)
     return done._replace(err=" ".join(done.err.replace("│", " ").split()))
 
 
 def lissnas_process(cwd: Path, *words: str, **env: str) -> Done:
-    """Run the command in a process of its own."""
+    """Run the command in a separate process."""
     command = [sys.executable, "-m", "lissnas.cli", *words]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **env}, timeout=120)
     return Done(done.returncode, done.stdout, done.stderr)
@@ -84,7 +84,7 @@ def test_files_of_a_shrink(shrunk: Path) -> None:
     assert (shrunk / "edf.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_same_again_does_nothing_and_others_are_refused(shrunk: Path) -> None:
+def test_finished_shrink_is_reused_and_other_parameters_are_refused(shrunk: Path) -> None:
     before = {p.name: p.stat().st_mtime_ns for p in shrunk.iterdir()}
     words = ["shrink", "--benchmark", "nas_bench_macro", "--out", "out"]
     again = lissnas(shrunk.parent, *words, "--seed", "3")
@@ -96,7 +96,7 @@ def test_the_same_again_does_nothing_and_others_are_refused(shrunk: Path) -> Non
     assert {p.name: p.stat().st_mtime_ns for p in shrunk.iterdir()} == before
 
 
-def test_the_same_bytes_elsewhere(shrunk: Path, tmp_path: Path) -> None:
+def test_other_environment_gives_the_same_bytes(shrunk: Path, tmp_path: Path) -> None:
     env = {"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
     done = lissnas_process(tmp_path, "shrink", "--benchmark", "nas_bench_macro", "--seed", "3", "--out", "x", **env)
     assert done.code == 0
@@ -104,9 +104,7 @@ def test_the_same_bytes_elsewhere(shrunk: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.faults)])
-def test_killed_after_iteration_1_it_goes_on_to_the_same_bytes(
-    shrunk: Path, tmp_path: Path, how: signal.Signals
-) -> None:
+def test_killed_shrink_resumes_to_the_same_bytes(shrunk: Path, tmp_path: Path, how: signal.Signals) -> None:
     slow = (
         "import time\nfrom lissnas import artifacts\nsave = artifacts.Checkpoint.save\n"
         "def saved(self, arrays, about):\n    save(self, arrays, about)\n"
@@ -123,7 +121,7 @@ def test_killed_after_iteration_1_it_goes_on_to_the_same_bytes(
     assert not (tmp_path / "out").exists()
     done = lissnas(tmp_path, *words)
     assert done.code == 0
-    assert "iteration 1 " not in done.err  # it did not start over
+    assert "iteration 1 " not in done.err  # it was not repeated
     assert "iteration 2 " in done.err
     assert manifest(tmp_path / "out") == manifest(shrunk)
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")) == ["out"]
@@ -145,7 +143,7 @@ def test_killed_after_iteration_1_it_goes_on_to_the_same_bytes(
         (["--benchmark", "nas_bench_macro", "--colour", "red"], ["--colour"]),
     ],
 )
-def test_mistakes_end_with_2_and_write_nothing(tmp_path: Path, words: list[str], parts: list[str]) -> None:
+def test_invalid_input_exits_with_2_and_writes_nothing(tmp_path: Path, words: list[str], parts: list[str]) -> None:
     done = lissnas(tmp_path, "shrink", "--out", "out", *words)
     assert done.code == 2, done.err
     assert "Traceback" not in done.err
@@ -154,7 +152,7 @@ def test_mistakes_end_with_2_and_write_nothing(tmp_path: Path, words: list[str],
     assert not list(tmp_path.iterdir())
 
 
-def test_a_damaged_result_is_named(shrunk: Path, tmp_path: Path) -> None:
+def test_damaged_result_is_reported(shrunk: Path, tmp_path: Path) -> None:
     words = ["shrink", "--benchmark", "nas_bench_macro", "--seed", "3", "--out", "r"]
     assert lissnas(tmp_path, *words).code == 0
     target = tmp_path / "r" / "subspace.parquet"
@@ -168,7 +166,7 @@ def test_a_damaged_result_is_named(shrunk: Path, tmp_path: Path) -> None:
     assert manifest(tmp_path / "r") == manifest(shrunk)
 
 
-def test_foreign_files_in_the_folder_survive(tmp_path: Path) -> None:
+def test_foreign_files_in_the_folder_are_kept(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "mine.txt").write_text("mine")
     words = ["shrink", "--benchmark", "nas_bench_macro", "--out", "r"]
@@ -177,7 +175,7 @@ def test_foreign_files_in_the_folder_survive(tmp_path: Path) -> None:
     assert (tmp_path / "r" / "mine.txt").read_text() == "mine"
 
 
-def test_a_prepared_table_gives_the_same_bytes(shrunk: Path, tmp_path: Path) -> None:
+def test_prepared_table_gives_the_same_bytes(shrunk: Path, tmp_path: Path) -> None:
     assert lissnas(tmp_path, "data", "--benchmark", "nas_bench_macro", "--out", "t").code == 0
     words = ["shrink", "--benchmark", "nas_bench_macro", "--seed", "3", "--out", "r", "--table", "t"]
     assert lissnas(tmp_path, *words).code == 0
@@ -187,7 +185,7 @@ def test_a_prepared_table_gives_the_same_bytes(shrunk: Path, tmp_path: Path) -> 
     assert "holds the table of 'nas_bench_macro'" in other.err
 
 
-def test_spaces_as_json_and_nothing_else(tmp_path: Path) -> None:
+def test_spaces_command_prints_only_json(tmp_path: Path) -> None:
     rows = json.loads(lissnas(tmp_path, "spaces", "--json").out)
     sizes = {row["name"]: row["size"] for row in rows}
     assert sizes["nasbench101"] == 423_624
@@ -195,14 +193,14 @@ def test_spaces_as_json_and_nothing_else(tmp_path: Path) -> None:
     assert all(set(row) == {"name", "size", "size_exact", "genome_len", "source"} for row in rows)
 
 
-def test_doctor_finds_this_installation_sound(tmp_path: Path) -> None:
+def test_doctor_finds_no_problem(tmp_path: Path) -> None:
     done = lissnas_process(tmp_path, "doctor", COLUMNS="200")
     assert done.code == 0, done.out
     assert "nasbench101.parquet" in done.out
     assert "checksum right" in done.out
-    away = lissnas_process(tmp_path, "doctor", COLUMNS="200", PREFECT_API_URL="http://127.0.0.1:9/api")
-    assert away.code == 1
-    assert "unset PREFECT_API_URL" in away.out
+    unreachable = lissnas_process(tmp_path, "doctor", COLUMNS="200", PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert unreachable.code == 1
+    assert "unset PREFECT_API_URL" in unreachable.out
 
 
 def test_show(shrunk: Path, tmp_path: Path) -> None:
@@ -268,7 +266,7 @@ def test_compare_from_the_command_line(tmp_path: Path) -> None:
         (("--benchmark", "nas_bench_makro"), "Did you mean 'nas_bench_macro'?"),
     ],
 )
-def test_mistakes_of_a_comparison(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
+def test_invalid_input_of_a_comparison(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
     done = lissnas(tmp_path, "compare", "--benchmark", "nas_bench_macro", *words, "--out", "c")
     assert done.code == 2, done.err
     assert message in done.err
@@ -276,7 +274,7 @@ def test_mistakes_of_a_comparison(words: tuple[str, ...], message: str, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_report_without_inputs_says_how_to_make_them(tmp_path: Path) -> None:
+def test_report_without_inputs_names_the_commands(tmp_path: Path) -> None:
     done = lissnas(tmp_path, "report", "--out", "r")
     assert done.code == 2
     assert "lissnas compare --benchmark nasbench101" in done.err

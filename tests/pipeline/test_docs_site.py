@@ -1,4 +1,4 @@
-"""The documentation site as built: no warning, no request to another host, no horizontal scroll, a working search."""
+"""The built documentation site: no warnings, no requests to other hosts, no horizontal scrolling, a working search."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
-    """Return an empty page that fails its test for an error, or for a request to another host."""
+    """Yield an empty page; fail the test if there is an error or a request to another host."""
     opened = browser.new_page()
     problems: list[str] = []
     opened.on("pageerror", lambda error: problems.append(str(error)))
@@ -55,25 +55,25 @@ def page(browser: Any) -> Iterator[Any]:
     assert problems == []
 
 
-def test_the_build_holds_no_address_of_a_script_or_font(site: Path) -> None:
+def test_pages_refer_to_no_external_script_or_font(site: Path) -> None:
     for name in ("fonts.googleapis.com", "fonts.gstatic.com", "iframe-worker/shim"):
         assert not [path for path in site.rglob("*.html") if name in path.read_text()], name
 
 
 @pytest.mark.slow
-def test_pages_fit_the_screen_and_load_nothing_from_elsewhere(site: Path, page: Any) -> None:
+def test_pages_fit_the_screen_and_load_no_external_files(site: Path, page: Any) -> None:
     files = sorted(site.rglob("*.html"))
     assert len(files) > 40
     for file in files:
         page.goto(file.as_uri())
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
-            page.wait_for_function(FITS, timeout=5_000)  # panels move for a moment after the change of width
+            page.wait_for_function(FITS, timeout=5_000)  # panels move briefly after a change of width
         page.wait_for_function(LOADED, timeout=5_000)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_search_finds_pages_without_a_server(site: Path, page: Any, width: int) -> None:
+def test_search_finds_pages_without_a_server(site: Path, page: Any, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     page.goto((site / "results" / "shrink.html").as_uri())
     if width < 1_000:

@@ -1,4 +1,4 @@
-"""The DVC pipeline: what it lists, that its lock is in step, and what a change of a parameter reruns."""
+"""The DVC pipeline: its stages, an up-to-date dvc.lock, and the stages that a changed parameter reruns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def each(stage: str) -> set[str]:
 
 
 SHRINKS = {f"shrink@{b}-{s}" for b in BENCHMARKS for s in (0, 1, 2)}
-PREDICTORS, COMPARES = each("predictor"), each("compare")
+PREDICTORS = each("predictor")
+COMPARES = each("compare")
 SUPERNET, SEARCH, RETRAIN, RANKING = ({f"{s}@nas_bench_macro"} for s in ("supernet", "search", "retrain", "ranking"))
 ONE_SHOT = SUPERNET | SEARCH | RETRAIN | RANKING
 STAGES = each("prepare") | PREDICTORS | each("locality") | SHRINKS | COMPARES | ONE_SHOT | {"report"}
@@ -38,7 +39,7 @@ def dvc(cwd: Path, *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pipeline's files as git has them: metrics and studies, none of the outputs that DVC caches."""
+    """Return a clone with the pipeline's files in git: metrics and studies, without the outputs in DVC's cache."""
     where = tmp_path_factory.mktemp("dvc") / "clone"
     where.mkdir()
     for name in ("dvc.yaml", "dvc.lock", "params.yaml", ".dvcignore"):
@@ -56,7 +57,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def changed_by_params(clone: Path) -> set[str]:
-    """The stages that declare a parameter whose value is not the one of dvc.lock."""
+    """Return the stages with a parameter whose value differs from dvc.lock."""
     with chdir(clone), Repo() as repo:
         status = repo.status()
     changes = {s: [c for c in found if isinstance(c, dict)] for s, found in status.items()}
@@ -64,20 +65,20 @@ def changed_by_params(clone: Path) -> set[str]:
 
 
 def would_run(clone: Path) -> set[str]:
-    """What `dvc repro` would run, taking the outputs in dvc.lock as there."""
+    """Return the stages that `dvc repro` would run if all outputs of dvc.lock existed."""
     text = dvc(clone, "repro", "--dry", "--allow-missing")
     return set(re.findall(r"Running stage '([^']+)'", text))
 
 
-def test_the_stages_are_those_of_the_matrix(clone: Path) -> None:
+def test_stages_match_the_matrix(clone: Path) -> None:
     assert set(dvc(clone, "stage", "list", "--name-only").split()) == STAGES
 
 
-def test_the_committed_lock_is_in_step_with_code_and_parameters(clone: Path) -> None:
+def test_committed_lock_matches_code_and_parameters(clone: Path) -> None:
     assert would_run(clone) == set()
 
 
-def test_the_report_depends_on_what_it_reads() -> None:
+def test_report_depends_on_its_inputs() -> None:
     params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
     inputs = {f"data/{stage}/{b}" for stage in ("compare", "locality") for b in params["pipeline"]["benchmarks"]}
     inputs |= {f"data/ranking/{b}" for b in params["ranking"]["benchmarks"]}
@@ -94,7 +95,11 @@ def test_the_report_depends_on_what_it_reads() -> None:
         ("diversity: 0.05", "diversity: 0.06", SHRINKS | COMPARES | RANKING),
         ("min_turnover: 0.01", "min_turnover: 0.02", SHRINKS | COMPARES | RANKING),
         ("max_queries: null", "max_queries: 90000", SHRINKS | COMPARES | RANKING),
-        ("tolerance: 0.02", "tolerance: 0.03", COMPARES | RANKING),  # of the variant that shrink doesn't run
+        (
+            "tolerance: 0.02",
+            "tolerance: 0.03",
+            COMPARES | RANKING,
+        ),  # of the variant that shrink does not run
         ("pairs: 20000", "pairs: 10000", each("locality")),
         ("resamples: 1000", "resamples: 999", each("locality")),
         ("methods: all", "methods: [lissnas, abs]", COMPARES),
@@ -118,7 +123,7 @@ def test_the_report_depends_on_what_it_reads() -> None:
         ),
         ("transnas/jigsaw: {target_size: 1000", "transnas/jigsaw: {target_size: 999", set()),
         ("labels: 300, width: 0.5", "labels: 300, width: 0.25", SUPERNET | RETRAIN | RANKING),
-        ("steps: 450", "steps: 451", ONE_SHOT),  # the base of the recipe that retrains
+        ("steps: 450", "steps: 451", ONE_SHOT),  # the base of the retraining recipe
         ("steps: 60 ", "steps: 61 ", RETRAIN),
         ("threads: 1 ", "threads: 2 ", set()),
         ("side: 16", "side: 8", ONE_SHOT),
@@ -127,7 +132,7 @@ def test_the_report_depends_on_what_it_reads() -> None:
         ("networks: 60 ", "networks: 50 ", RANKING),
     ],
 )
-def test_a_leaf_reruns_what_uses_it(clone: Path, old: str, new: str, stages: set[str]) -> None:
+def test_changed_parameter_reruns_its_stages(clone: Path, old: str, new: str, stages: set[str]) -> None:
     path = clone / "params.yaml"
     before = path.read_text()
     assert old in before
@@ -138,7 +143,7 @@ def test_a_leaf_reruns_what_uses_it(clone: Path, old: str, new: str, stages: set
         path.write_text(before)
 
 
-def test_a_stage_that_uses_a_recipe_depends_on_its_bases_too() -> None:
+def test_stage_with_a_recipe_depends_on_its_bases() -> None:
     params = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
     stages = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
     for stage in ("supernet", "search", "retrain"):

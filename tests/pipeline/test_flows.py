@@ -1,4 +1,4 @@
-"""Each flow end to end on real data, in the embedded server, with MLflow on SQLite."""
+"""Each flow end to end on real data, with a test server of Prefect and MLflow on SQLite."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MACRO = Description("nas_bench_macro")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Prefect server and an MLflow database of this module's own, in an empty folder."""
+    """Start a Prefect server and an MLflow database for this module, in an empty folder."""
     home = tmp_path_factory.mktemp("pipeline")
     with served(home):
         yield home
@@ -55,14 +55,14 @@ def client_call(method: str, *args: Any, **given: Any) -> Any:
     return asyncio.run(call())
 
 
-def test_shrink_gives_the_bytes_of_the_command(shrink_outcome: Outcome, tmp_path: Path) -> None:
+def test_shrink_flow_gives_the_bytes_of_the_command(shrink_outcome: Outcome, tmp_path: Path) -> None:
     checked, source = description.load("nas_bench_macro", ROOT / "params.yaml", {}, None)
     plain = shrink_stage(checked, Source.of(source), 5, tmp_path / "plain")
     assert shrink_outcome.folder == Path("data/shrunk/nas_bench_macro/seed-5")
     assert artifacts.verify(plain.folder) == artifacts.verify(shrink_outcome.folder)
 
 
-def test_the_steps_are_tasks_by_name(shrink_outcome: Outcome) -> None:
+def test_steps_are_named_tasks(shrink_outcome: Outcome) -> None:
     runs = client_call("read_task_runs")
     names = {run.name for run in runs}
     for name in ("sample 0", "label 0", "predict 1", "select_seeds 1", "generate_neighbors 1", "check_convergence 1"):
@@ -72,7 +72,7 @@ def test_the_steps_are_tasks_by_name(shrink_outcome: Outcome) -> None:
     assert "shrink nas_bench_macro seed 5" in {run.name for run in flow_runs}
 
 
-def test_the_iterations_are_a_table_artifact(shrink_outcome: Outcome) -> None:
+def test_iterations_are_a_table_artifact(shrink_outcome: Outcome) -> None:
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
     key = ArtifactFilter(key=ArtifactFilterKey(any_=["iterations-nas-bench-macro-seed-5"]))
@@ -82,7 +82,7 @@ def test_the_iterations_are_a_table_artifact(shrink_outcome: Outcome) -> None:
     assert {"size", "mean_true", "queries"} <= set(rows[0])
 
 
-def test_mlflow_has_the_run(shrink_outcome: Outcome) -> None:
+def test_shrink_is_logged_to_mlflow(shrink_outcome: Outcome) -> None:
     import mlflow
     from mlflow import MlflowClient
 
@@ -111,7 +111,7 @@ def test_mlflow_has_the_run(shrink_outcome: Outcome) -> None:
     assert np.allclose(model.value(scores), members["predicted"].to_numpy())
 
 
-def test_a_second_run_reuses_result_and_log(shrink_outcome: Outcome) -> None:
+def test_second_run_reuses_result_and_mlflow_run(shrink_outcome: Outcome) -> None:
     from flows.shrink import shrink
 
     again, place = shrink(MACRO, 5, params=ROOT / "params.yaml")
@@ -119,7 +119,7 @@ def test_a_second_run_reuses_result_and_log(shrink_outcome: Outcome) -> None:
     assert place.startswith("MLflow: run ")
 
 
-def test_mlflow_away_loses_nothing(server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_mlflow_keeps_the_result(server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.shrink import shrink
 
     secret = "http://someone:hunter2@127.0.0.1:9"
@@ -132,9 +132,9 @@ def test_mlflow_away_loses_nothing(server: Path, tmp_path: Path, monkeypatch: py
 
 
 def run_flow_shrink(folder: Path, **settings: str) -> tuple[int, str]:
-    """The exit code of a flow's command in a folder of its own, and what it said."""
+    """Run the command of the shrink flow in a folder; return exit code and output."""
     words = ["--benchmark", "nas_bench_macro", "--target-size", "300", "--label-budget", "60", "--out", "r"]
-    own = {
+    separate = {
         "PREFECT_HOME": str(folder / "prefect"),
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         "PYTHONPATH": str(ROOT),
@@ -142,7 +142,7 @@ def run_flow_shrink(folder: Path, **settings: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-m", "flows.shrink", *words],
         cwd=folder,
-        env={**os.environ, **own, **settings},
+        env={**os.environ, **separate, **settings},
         capture_output=True,
         text=True,
         timeout=300,
@@ -151,22 +151,22 @@ def run_flow_shrink(folder: Path, **settings: str) -> tuple[int, str]:
 
 
 @pytest.mark.faults
-def test_prefect_away_loses_nothing(tmp_path: Path) -> None:
-    code, said = run_flow_shrink(tmp_path, PREFECT_API_URL="http://someone:hunter2@127.0.0.1:9/api")
-    assert code == 0, said
-    assert "PREFECT_API_URL=http://127.0.0.1:9/api does not answer" in said
-    assert "hunter2" not in said
+def test_unreachable_prefect_keeps_the_result(tmp_path: Path) -> None:
+    code, output = run_flow_shrink(tmp_path, PREFECT_API_URL="http://someone:hunter2@127.0.0.1:9/api")
+    assert code == 0, output
+    assert "PREFECT_API_URL=http://127.0.0.1:9/api does not answer" in output
+    assert "hunter2" not in output
     assert artifacts.verify(tmp_path / "r")
 
 
-def test_prefect_without_a_database_is_told(tmp_path: Path) -> None:
+def test_unreachable_database_of_prefect_is_reported(tmp_path: Path) -> None:
     wrong = "postgresql+asyncpg://someone:hunter2@127.0.0.1:9/none"
     seconds = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "3"}
-    code, said = run_flow_shrink(tmp_path, PREFECT_SERVER_DATABASE_CONNECTION_URL=wrong, **seconds)
-    assert code == 1, said
-    assert "PREFECT_SERVER_DATABASE_CONNECTION_URL=postgresql+asyncpg://" in said
-    assert "hunter2" not in said
-    assert "Traceback" not in said
+    code, output = run_flow_shrink(tmp_path, PREFECT_SERVER_DATABASE_CONNECTION_URL=wrong, **seconds)
+    assert code == 1, output
+    assert "PREFECT_SERVER_DATABASE_CONNECTION_URL=postgresql+asyncpg://" in output
+    assert "hunter2" not in output
+    assert "Traceback" not in output
     assert not (tmp_path / "r").exists()
 
 
@@ -185,7 +185,7 @@ def test_prepare_and_predictor(server: Path) -> None:
     assert all(row["tau"] > 0.6 and row["tau_better_half"] > 0.4 for row in rows)
 
 
-def test_locality_feeds_shrink(server: Path, tmp_path: Path) -> None:
+def test_shrink_uses_measured_locality(server: Path, tmp_path: Path) -> None:
     from flows.locality import locality
     from flows.shrink import shrink
 
@@ -198,7 +198,7 @@ def test_locality_feeds_shrink(server: Path, tmp_path: Path) -> None:
     assert "at most 2 edits" in outcome.metrics["notes"][-1]
 
 
-def test_compare_is_a_task_and_a_run_for_each_method_and_seed(server: Path) -> None:
+def test_compare_has_a_task_and_a_run_for_each_method_and_seed(server: Path) -> None:
     from mlflow import MlflowClient
 
     from flows.compare import compare
@@ -232,7 +232,7 @@ def test_compare_is_a_task_and_a_run_for_each_method_and_seed(server: Path) -> N
 @pytest.mark.parametrize(
     "module", ["flows.shrink", "flows.prepare", "flows.predictor", "flows.locality", "flows.compare"]
 )
-def test_mistakes_end_before_prefect_starts(module: str, tmp_path: Path) -> None:
+def test_invalid_input_is_refused_before_prefect_starts(module: str, tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / "home"), "COLUMNS": "200"}
     command = [sys.executable, "-m", module, "--benchmark", "nasbench102"]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)

@@ -29,13 +29,17 @@ from lissnas.shrinkers import description  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 PARAMS = ROOT / "params.imagenet.yaml"
-CLASSES, TRAIN, VAL = 3, 16, 4
-"""Images of a class in the small stand-in for ImageNet."""
+CLASSES = 3
+"""Number of classes in the small substitute for ImageNet."""
+TRAIN = 16
+"""Number of training images in each class."""
+VAL = 4
+"""Number of validation images in each class."""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """{train,val}/CLASS/IMAGE from the packaged images, enlarged to unequal sides."""
+    """Return {train,val}/CLASS/IMAGE from the packaged images, enlarged to different sizes."""
     where = tmp_path_factory.mktemp("images")
     table = pq.read_table(io.BytesIO((files("lissnas.nets") / "data" / images.SUBSET).read_bytes()))
     labels, jpegs = table["label"].to_numpy(), table["jpeg"].to_pylist()
@@ -49,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def params(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """params.imagenet.yaml with the images, the steps and the width of a test; all else is as published."""
+    """Return params.imagenet.yaml with small images, steps and width; all other parameters are as published."""
     small = {"steps": 3, "warmup": 1, "batch_size": 16, "ghost_batch": 8, "rate": 0.05, "report_every": 1}
     overrides = {
         "images.folder": str(folder),
@@ -66,7 +70,7 @@ def params(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def subspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight networks of FairNAS' space as a shrink leaves them."""
+    """Return subspace.parquet with eight architectures of FairNAS's space."""
     space = spaces.get("fairnas")
     rows = space.sample_distinct(8, np.random.default_rng(0))
     path = tmp_path_factory.mktemp("subspace") / "subspace.parquet"
@@ -86,7 +90,7 @@ def test_full_size_networks_are_built_and_run(name: str) -> None:
 
 
 @pytest.mark.parametrize("recipe", ["appendix_f_imagenet", "fairnas", "imagenet_retrain"])
-def test_the_recipes_load_a_folder_at_full_resolution(folder: Path, recipe: str) -> None:
+def test_recipes_load_a_folder_at_full_resolution(folder: Path, recipe: str) -> None:
     params = description.load_params(PARAMS, {"images.folder": str(folder), "images.validation": 6})
     data = images.load(params.images, recipe_of(params, recipe, "recipe"))
     pixels, labels = data.train_batch(0, 4)
@@ -98,7 +102,7 @@ def test_the_recipes_load_a_folder_at_full_resolution(folder: Path, recipe: str)
 
 
 def run(words: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a flow as a user does, with servers and databases of its own."""
+    """Run a flow like a user, with a separate server and database."""
     env = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -119,7 +123,7 @@ def launch(params: Path, subspace: Path, cwd: Path) -> subprocess.CompletedProce
 
 
 @pytest.mark.slow
-def test_two_processes_under_torchrun_train_a_supernet_of_fairnas(params: Path, subspace: Path, tmp_path: Path) -> None:
+def test_torchrun_trains_a_supernet_of_fairnas_in_two_processes(params: Path, subspace: Path, tmp_path: Path) -> None:
     launch(params, subspace, tmp_path)
     about = json.loads((tmp_path / "together" / "supernet.json").read_bytes())
     assert (about["space"], about["networks"], about["classes"]) == ("fairnas", 8, CLASSES)
@@ -127,7 +131,7 @@ def test_two_processes_under_torchrun_train_a_supernet_of_fairnas(params: Path, 
 
 
 @pytest.mark.slow
-def test_a_result_under_torchrun_is_found_again(params: Path, subspace: Path, tmp_path: Path) -> None:
-    """The leader finds the result, and the other process has nothing to do."""
+def test_torchrun_reuses_a_finished_result(params: Path, subspace: Path, tmp_path: Path) -> None:
+    """The leader finds the result, and the other process does nothing."""
     launch(params, subspace, tmp_path)
     assert "Nothing was done" in launch(params, subspace, tmp_path).stdout

@@ -1,4 +1,4 @@
-"""Labels as a user collects them: in process, killed and started again, and on a Dask cluster, to the same bytes."""
+"""Label collection in this process, after a kill and restart, and on a Dask cluster gives the same bytes."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ def write_params(folder: Path, **more: Any) -> config.Params:
 
 
 def flow(*words: str, code: int = 0) -> str:
-    """Run `python -m flows.label` in this process; return what it printed, in one line."""
-    said, argv = io.StringIO(), sys.argv
+    """Run `python -m flows.label` in this process; return its output on one line."""
+    output, argv = io.StringIO(), sys.argv
     sys.argv = ["flows.label", "--space", SPACE, *words]
     try:
-        with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as ended:
+        with contextlib.redirect_stdout(output), pytest.raises(SystemExit) as ended:
             runpy.run_module("flows.label", run_name="__main__")
     finally:
         sys.argv = argv
-    assert ended.value.code == code, said.getvalue()
-    return " ".join(said.getvalue().split())
+    assert ended.value.code == code, output.getvalue()
+    return " ".join(output.getvalue().split())
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,7 @@ def labels_of(folder: Path) -> dict[str, float]:
     return {arch.strip('"'): float(value) for arch, value in (line.split(",") for line in lines[1:])}
 
 
-def test_what_it_leaves(collected: Path) -> None:
+def test_files_of_collected_labels(collected: Path) -> None:
     artifacts.verify(collected)
     labels, space = labels_of(collected), spaces.get(SPACE)
     assert len(labels) == len(set(space.key(space.parse(list(labels))).tolist())) == 4
@@ -107,7 +107,7 @@ def test_what_it_leaves(collected: Path) -> None:
     assert not list(collected.parent.glob(".out.tasks/*"))
 
 
-def test_a_label_is_a_function_of_parameters_seed_and_network(collected: Path, tmp_path: Path) -> None:
+def test_label_depends_on_parameters_seed_and_architecture(collected: Path, tmp_path: Path) -> None:
     params = write_params(tmp_path)
     arch, value = list(labels_of(collected).items())[-1]
     assert train_label(params, SPACE, arch, 0) == value
@@ -115,7 +115,7 @@ def test_a_label_is_a_function_of_parameters_seed_and_network(collected: Path, t
     assert {train_label(weak, SPACE, arch, 0), train_label(params, SPACE, arch, 1)} != {value}
 
 
-def test_again_nothing_is_done_and_more_are_added_to_it(tmp_path: Path) -> None:
+def test_finished_labels_are_reused_and_extended(tmp_path: Path) -> None:
     write_params(tmp_path)
     out = tmp_path / "out"
     flow("--workers", "0", "--out", str(out))
@@ -158,12 +158,12 @@ else:
 """
 
 
-def test_a_program_labels_any_space(tmp_path: Path) -> None:
+def test_program_labels_a_custom_space(tmp_path: Path) -> None:
     write_params(tmp_path)
     (tmp_path / "mine.yaml").write_text(YAML)
-    (tmp_path / "judge.py").write_text(PROGRAM)
+    (tmp_path / "oracle.py").write_text(PROGRAM)
     (tmp_path / "next.csv").write_text("depth,op,ms\n" + "".join(f"2,{op},\n" for op in "abc"))
-    words = ("--space", "mine.yaml", "--program", f"{sys.executable} judge.py", "--workers", "0", "--out", "out")
+    words = ("--space", "mine.yaml", "--program", f"{sys.executable} oracle.py", "--workers", "0", "--out", "out")
     flow(*words, "--archs", "next.csv")
     assert (tmp_path / "out/labels.csv").read_text().splitlines() == ['"arch","ms"', '"2|a",117', '"2|c",119']
     assert artifacts.read_json(tmp_path / "out/metrics.json")["failed"] == ["2|b"]
@@ -175,7 +175,7 @@ def test_a_program_labels_any_space(tmp_path: Path) -> None:
     assert (tmp_path / "calls").read_text().split().count("2|a") == 2
 
 
-def test_a_space_of_ones_own_needs_a_program(tmp_path: Path) -> None:
+def test_custom_space_requires_a_program(tmp_path: Path) -> None:
     write_params(tmp_path)
     (tmp_path / "mine.yaml").write_text(YAML)
     flow("--space", "mine.yaml", "--workers", "0", "--out", "out", code=2)
@@ -184,7 +184,7 @@ def test_a_space_of_ones_own_needs_a_program(tmp_path: Path) -> None:
 
 
 @pytest.mark.faults
-def test_killed_it_goes_on_to_the_same_bytes(collected: Path, tmp_path: Path) -> None:
+def test_killed_collection_resumes_to_the_same_bytes(collected: Path, tmp_path: Path) -> None:
     params = write_params(tmp_path)
     command = [sys.executable, "-c", PLAIN]
     log = tmp_path / "out" / LOG
@@ -198,14 +198,14 @@ def test_killed_it_goes_on_to_the_same_bytes(collected: Path, tmp_path: Path) ->
     assert log.read_bytes().count(b"\n") == 5  # no label twice
 
 
-def test_two_at_once_on_one_folder(tmp_path: Path) -> None:
+def test_locked_folder_is_refused(tmp_path: Path) -> None:
     write_params(tmp_path)
     with artifacts.locked(tmp_path / "out"):
         flow("--workers", "0", "--out", "out", code=2)
     assert not (tmp_path / "out").exists()
 
 
-def test_all_that_diverge_are_told_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_diverged_trainings_are_reported_and_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_params(tmp_path, recipes__cpu_label__rate=1e9, recipes__cpu_label__clip=0.0, label__networks=2)
     flow("--workers", "0", "--out", "out", code=1)
     assert "all 2 trainings failed" in " ".join(capsys.readouterr().err.split())
@@ -214,7 +214,7 @@ def test_all_that_diverge_are_told_and_kept(tmp_path: Path, capsys: pytest.Captu
     assert all("the loss is" in r["error"] and r["value"] is None for r in records)
 
 
-def test_one_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+def test_training_beyond_the_time_limit_is_stopped(tmp_path: Path) -> None:
     write_params(tmp_path, label__time_limit=0.3, label__networks=1, recipes__cpu_label__steps=10**6)
     started = time.monotonic()
     flow("--workers", "0", "--out", "out", code=1)
@@ -237,7 +237,7 @@ def test_one_that_takes_too_long_is_ended(tmp_path: Path) -> None:
         ("--space", "shufflenet"),
     ],
 )
-def test_a_mistake_ends_before_anything_is_written(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_invalid_input_is_refused_and_nothing_is_written(tmp_path: Path, words: tuple[str, ...]) -> None:
     write_params(tmp_path)
     (tmp_path / "empty.csv").write_text("arch\n")
     (tmp_path / "column.csv").write_text("network\n00000000\n")
@@ -255,7 +255,7 @@ def odd(arch: str) -> float:
 
 
 @pytest.mark.slow
-def test_on_a_cluster_the_same_labels(collected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cluster_gives_the_same_labels(collected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_params(tmp_path)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
@@ -268,24 +268,24 @@ def test_on_a_cluster_the_same_labels(collected: Path, tmp_path: Path, monkeypat
     with prefect_test_harness(server_startup_timeout=120):
         assert "MLflow: run" in flow("--workers", "2", "--out", "local")
         start: Any = distributed.LocalCluster
-        with start(n_workers=1, threads_per_worker=1, dashboard_address=None) as elsewhere:
-            flow("--scheduler", elsewhere.scheduler_address, "--out", "elsewhere")
+        with start(n_workers=1, threads_per_worker=1, dashboard_address=None) as external:
+            flow("--scheduler", external.scheduler_address, "--out", "external")
         with get_client(sync_client=True) as client:
             names = [r.name for r in client.read_task_runs() if r.name.startswith("train ")]
 
-        from flows.label import cluster, on_dask  # after `flow`, which runs the module as a program
+        from flows.label import cluster, on_dask  # after `flow`, which runs the module as `__main__`
 
         @prefect.flow(task_runner=cluster(1, None), persist_result=False)
-        def asked(*archs: str) -> None:
+        def label(*archs: str) -> None:
             given.extend(on_dask(odd, archs))
 
         given: list[Attempt] = []
         with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
-            asked("1", "dies", "2", "nan")
+            label("1", "dies", "2", "nan")
         assert {one.arch: one.value for one in given} == {"1": 1.0, "dies": None, "2": 2.0, "nan": None}
         assert "KilledWorker" in str(next(one.error for one in given if one.arch == "dies"))
         with pytest.raises(LabellerUnavailable, match="no torch there"):
-            asked("gone", "1")
+            label("gone", "1")
     assert artifacts.read_manifest(tmp_path / "local") == artifacts.read_manifest(collected)
-    assert artifacts.read_manifest(tmp_path / "elsewhere") == artifacts.read_manifest(collected)
+    assert artifacts.read_manifest(tmp_path / "external") == artifacts.read_manifest(collected)
     assert sorted(names) == sorted([f"train {arch}" for arch in labels_of(collected)] * 2)

@@ -1,4 +1,4 @@
-"""What a node exporter of Prometheus reads of a stage's result."""
+"""The Prometheus text file of a stage's result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lissnas.shrinkers.problem import Source
 from lissnas.stages.shrink import shrink_stage
 
 
-def test_a_result_is_a_file_that_prometheus_reads(
+def test_metrics_file_is_valid_prometheus_text(
     make_params: Callable[..., Params], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = make_params(shrink__target_size=300, shrink__labels=60)
@@ -28,7 +28,7 @@ def test_a_result_is_a_file_that_prometheus_reads(
     write_metrics("shrink", outcome, 3)
     assert not list(tmp_path.glob("*/*.prom"))
     monkeypatch.setenv(METRICS_FOLDER, str(tmp_path / "metrics"))
-    for _ in range(2):  # a second result of the same stage, benchmark and seed takes the place of the first
+    for _ in range(2):  # a second result of the same stage, benchmark and seed replaces the first
         write_metrics("shrink", outcome, 3)
     [file] = (tmp_path / "metrics").iterdir()
     assert file.name == "lissnas-shrink-nas_bench_macro-3.prom"

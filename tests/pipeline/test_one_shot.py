@@ -1,4 +1,4 @@
-"""Search and retraining as a user runs them: the command, killed and started again, and the flow."""
+"""Search and retraining: the command, after a kill and restart, and the flow."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from lissnas.nets.images import Augmentation  # noqa: E402
 from lissnas.shrinkers.problem import Source  # noqa: E402
 from lissnas.stages.shrink import shrink_stage  # noqa: E402
 from tests.pipeline.harness import Done, lissnas_here, served  # noqa: E402
-from tests.robustness.faults import SECONDS  # noqa: E402
+from tests.robustness.faults import FAST_PARAMS  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 MACRO = benchmarks.get("nas_bench_macro")
 FORK = multiprocessing.get_context("forkserver")
-"""A command that is killed is a process of its own, forked from one that has imported torch already."""
+"""Commands to be killed run in processes that are forked from a server that has imported torch."""
 FORK.set_forkserver_preload(["pytest", "lissnas.cli.app", "lissnas.stages.one_shot"])
 
 TINY: dict[str, Any] = {
-    **SECONDS,
+    **FAST_PARAMS,
     "torch.threads": 1,
     "search.generations": 3,
     "search.top": 4,
@@ -53,25 +53,25 @@ TINY: dict[str, Any] = {
     **{"recipes.cpu_retrain.steps": 8, "recipes.cpu_retrain.report_every": 4, "recipes.cpu_retrain.warmup": 2},
 }
 STAGES = {"supernet": "supernet", "search": ".", "retrain": "best"}
-"""Where in the result a stage has its files."""
+"""Folder of each stage inside the result."""
 
 
 # -- commands ----------------------------------------------------------------------------------------
 def command(cwd: Path, words: list[str], log: Path, stop: tuple[str, int]) -> None:
-    """Run `lissnas`; stand still after a stage has saved its checkpoint so many times."""
+    """Run `lissnas`; pause after a stage has saved its checkpoint the given number of times."""
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(log / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     os.chdir(cwd)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.set_num_threads(1)
-    stand_still(*stop, log / "saved")
+    pause_at(*stop, log / "saved")
     sys.argv = ["lissnas", *words]
     from lissnas.cli.app import main
 
     main()
 
 
-def stand_still(stage: str, times: int, marker: Path) -> None:
+def pause_at(stage: str, times: int, marker: Path) -> None:
     save, seen = artifacts.Checkpoint.save, [0]
     mark = {"supernet": "/.supernet.checkpoint", "search": "/.out.checkpoint", "retrain": "/.best.tasks/"}[stage]
 
@@ -108,7 +108,7 @@ def lissnas(tmp_path_factory: pytest.TempPathFactory) -> Lissnas:
 
 @pytest.fixture(scope="module")
 def params(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A parameter file; JSON is YAML."""
+    """Return a parameter file, in JSON, which is valid YAML."""
     path = tmp_path_factory.mktemp("params") / "params.yaml"
     path.write_bytes(artifacts.to_json(config.load(None, TINY, benchmarks.names()).model_dump(mode="json")))
     return path
@@ -128,7 +128,7 @@ def words(shrunk: Path, params: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def found(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an undisturbed run leaves."""
+    """Return the result of an uninterrupted run."""
     cwd = tmp_path_factory.mktemp("found")
     done = lissnas_here(cwd, *words)
     assert done.code == 0, done.err
@@ -148,15 +148,16 @@ def members_of(shrunk: Path) -> Any:
     return MACRO.space.parse(pq.read_table(shrunk / "subspace.parquet")["arch"].to_pylist())
 
 
-# -- what a run leaves -------------------------------------------------------------------------------
+# -- results -----------------------------------------------------------------------------------------
 def test_files_of_a_search(found: Path) -> None:
-    left = manifests(found)
+    written = manifests(found)
     shared = {"parameters.json", "metrics.json"}
-    assert set(left["supernet"]) == {"supernet.safetensors", "supernet.json", "training.csv", "training.png"} | shared
-    assert set(left["search"]) == {"history.parquet", "top.json", "history.png"} | shared
-    assert set(left["retrain"]) == {"network.safetensors", "network.json", "network.pt2", "retrained.csv"} | shared
+    supernet = {"supernet.safetensors", "supernet.json", "training.csv", "training.png"}
+    assert set(written["supernet"]) == supernet | shared
+    assert set(written["search"]) == {"history.parquet", "top.json", "history.png"} | shared
+    assert set(written["retrain"]) == {"network.safetensors", "network.json", "network.pt2", "retrained.csv"} | shared
     hidden = {p.name for p in found.rglob(".*")}
-    assert hidden <= {".supernet.lock", ".best.lock"}  # no checkpoint stays
+    assert hidden <= {".supernet.lock", ".best.lock"}  # no checkpoint remains
 
 
 def test_history_and_top_of_a_search(found: Path, shrunk: Path) -> None:
@@ -177,7 +178,7 @@ def test_history_and_top_of_a_search(found: Path, shrunk: Path) -> None:
     assert metrics["best_rank"] == 1 + int((MACRO.values > best).sum())
 
 
-def test_the_best_by_validation_is_exported(found: Path) -> None:
+def test_best_by_validation_is_exported(found: Path) -> None:
     import pyarrow.csv
 
     top = [row["arch"] for row in json.loads((found / "top.json").read_text())]
@@ -198,13 +199,13 @@ def test_the_best_by_validation_is_exported(found: Path) -> None:
     torch.testing.assert_close(program(x), model(x), rtol=1e-4, atol=1e-5)
 
 
-def test_the_supernet_is_of_the_shrunk_space(found: Path, shrunk: Path) -> None:
+def test_supernet_has_the_choices_of_the_shrunk_space(found: Path, shrunk: Path) -> None:
     model = files.load_supernet(found / "supernet", members_of(shrunk))
     used = nets.used_choices(MACRO.space, members_of(shrunk))
     assert [len(layer) for layer in model.layers] == used.sum(axis=1).tolist()  # type: ignore[union-attr]
 
 
-def test_the_same_again_does_nothing_and_others_are_refused(found: Path, words: list[str], lissnas: Lissnas) -> None:
+def test_finished_search_is_reused_and_others_refused(found: Path, words: list[str], lissnas: Lissnas) -> None:
     def times() -> dict[str, int]:
         return {str(p): p.stat().st_mtime_ns for p in found.rglob("*") if p.is_file() and p.suffix != ".lock"}
 
@@ -219,7 +220,7 @@ def test_the_same_again_does_nothing_and_others_are_refused(found: Path, words: 
     assert times() == before
 
 
-def test_a_trained_supernet_is_used_and_one_of_others_refused(
+def test_trained_supernet_is_used_and_one_of_another_space_refused(
     found: Path, words: list[str], params: Path, lissnas: Lissnas, tmp_path: Path
 ) -> None:
     given = ("--supernet", str(found / "supernet"), "--networks", "0")
@@ -237,7 +238,7 @@ def test_a_trained_supernet_is_used_and_one_of_others_refused(
     assert not list(tmp_path.glob(".other*checkpoint"))
 
 
-def test_the_table_finds_the_best_under_a_limit(
+def test_search_by_table_finds_the_best_under_a_limit(
     shrunk: Path, words: list[str], lissnas: Lissnas, tmp_path: Path
 ) -> None:
     flops = MACRO.space.costs(members_of(shrunk))["flops"]
@@ -253,7 +254,7 @@ def test_the_table_finds_the_best_under_a_limit(
     assert len(pq.read_table(tmp_path / "out" / "history.parquet")) == len(inside)
 
 
-def test_the_predictor_of_the_shrink_judges(shrunk: Path, words: list[str], lissnas: Lissnas, tmp_path: Path) -> None:
+def test_search_by_predictor_uses_predictions(shrunk: Path, words: list[str], lissnas: Lissnas, tmp_path: Path) -> None:
     done = lissnas(tmp_path, *words, "--oracle", "predictor", "--networks", "0")
     assert done.code == 0, done.err
     history = pq.read_table(tmp_path / "out" / "history.parquet")
@@ -273,7 +274,7 @@ def test_the_predictor_of_the_shrink_judges(shrunk: Path, words: list[str], liss
     ],
     ids=["supernet", "search", "retrain"],
 )
-def test_killed_in_the_middle_of_a_stage_it_goes_on_to_the_same_files(
+def test_stage_killed_in_the_middle_resumes_to_the_same_files(
     stage: str,
     times: int,
     there: list[str],
@@ -285,22 +286,22 @@ def test_killed_in_the_middle_of_a_stage_it_goes_on_to_the_same_files(
 ) -> None:
     out = tmp_path / "out"
     for earlier in there:
-        leave = shutil.ignore_patterns("supernet", "best", ".*")
-        shutil.copytree(found / STAGES[earlier], out / STAGES[earlier], ignore=leave, dirs_exist_ok=True)
+        ignored = shutil.ignore_patterns("supernet", "best", ".*")
+        shutil.copytree(found / STAGES[earlier], out / STAGES[earlier], ignore=ignored, dirs_exist_ok=True)
     killed = lissnas(tmp_path, *words, *more, killed=(stage, times))
     assert killed.code == -signal.SIGKILL
     assert not (out / STAGES[stage] / "manifest.json").exists()
     done = lissnas(tmp_path, *words, *more)
     assert done.code == 0, done.err
     before = {"supernet": ["supernet: step 4"], "search": ["generation 0", "generation 1"]}.get(stage, [])
-    assert not any(line in done.err for line in before)  # it did not start over
+    assert not any(line in done.err for line in before)  # they were not repeated
     expected = manifests(found)
     for finished in [*there, stage]:
         assert artifacts.verify(out / STAGES[finished]) == expected[finished]
     assert {p.name for p in tmp_path.rglob(".*") if p.suffix != ".lock"} == set()
 
 
-# -- mistakes ----------------------------------------------------------------------------------------
+# -- invalid input -----------------------------------------------------------------------------------
 def write_set(path: Path, names: list[str]) -> Path:
     path.write_bytes(artifacts.to_parquet({"arch": names}))
     return path
@@ -308,7 +309,7 @@ def write_set(path: Path, names: list[str]) -> Path:
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sets without a manifest."""
+    """Return a folder of subspace files without a manifest."""
     folder = tmp_path_factory.mktemp("bare")
     write_set(folder / "macro.parquet", MACRO.space.format(MACRO.space.enumerate()[:9]))
     blocks = spaces.get("transnas_macro")
@@ -344,7 +345,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
     ids=lambda value: " ".join(value).replace("{bare}/", "") if isinstance(value, list) else "",
 )
-def test_mistakes_end_with_2_and_write_nothing(
+def test_invalid_input_exits_with_2_and_writes_nothing(
     more: list[str],
     message: str,
     words: list[str],
@@ -364,24 +365,24 @@ def test_mistakes_end_with_2_and_write_nothing(
 # -- the flow ----------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def flow_run(params: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """`python -m flows.nas` against a Prefect server and an MLflow database of this module's own."""
+    """Run `python -m flows.nas` against a Prefect server and an MLflow database of this module."""
     home = tmp_path_factory.mktemp("flow")
     with served(home):
         from prefect.settings import PREFECT_API_URL
 
         given = ["--benchmark", "nas_bench_macro", "--params", str(params), "--seed", "1", "--networks", "1"]
-        own = {"PREFECT_API_URL": str(PREFECT_API_URL.value()), "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+        servers = {"PREFECT_API_URL": str(PREFECT_API_URL.value()), "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
         done = subprocess.run(
             [sys.executable, "-m", "flows.nas", *given],
             cwd=home,
-            env={**os.environ, **own},
+            env={**os.environ, **servers},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             timeout=600,
         )
         assert done.returncode == 0, done.stdout
-        (home / "said").write_text(done.stdout)
+        (home / "output").write_text(done.stdout)
         yield home
 
 
@@ -395,27 +396,27 @@ def client_call(method: str) -> Any:
     return asyncio.run(call())
 
 
-def test_a_whole_run_prints_its_progress_and_one_summary(flow_run: Path) -> None:
-    said = (flow_run / "said").read_text()
-    assert len(said.splitlines()) <= 60
+def test_nas_flow_prints_its_progress_and_one_summary(flow_run: Path) -> None:
+    output = (flow_run / "output").read_text()
+    assert len(output.splitlines()) <= 60
     for noise in ("Completed()", "Warning", "INFO", "Task run"):
-        assert noise not in said
+        assert noise not in output
     for progress in ("iteration  1 ", "supernet: step ", "generation 1: "):
-        assert progress in said
-    summary = said[said.index("full space") :]
+        assert progress in output
+    summary = output[output.index("full space") :]
     for part in ("kept", "Best of ", "Retrained and exported: ", "iterations.png", "history.png", "MLflow    4 runs"):
         assert part in summary
     assert summary.rstrip().splitlines()[-4] == "Next:"
 
 
-def test_the_flow_shrinks_searches_and_retrains(flow_run: Path) -> None:
+def test_nas_flow_shrinks_searches_and_retrains(flow_run: Path) -> None:
     folder = flow_run / "data" / "nas" / "nas_bench_macro" / "seed-1"
     assert len(pq.read_table(folder / "shrunk" / "subspace.parquet")) == 60
     manifests(folder / "search")
     assert files.load(folder / "search" / "best")(torch.zeros(2, 3, 8, 8)).shape == (2, 10)
 
 
-def test_training_search_and_retraining_are_flow_runs_below_the_one_that_shrinks(flow_run: Path) -> None:
+def test_supernet_search_and_retraining_are_child_flow_runs(flow_run: Path) -> None:
     flows, tasks = client_call("read_flow_runs"), client_call("read_task_runs")
     assert all(run.state.is_completed() for run in [*flows, *tasks])
     (whole,) = [run for run in flows if run.parent_task_run_id is None]
@@ -430,7 +431,7 @@ def test_training_search_and_retraining_are_flow_runs_below_the_one_that_shrinks
 
 
 def logged() -> dict[str, Any]:
-    """Return MLflow's runs by stage, and the one parent of them all."""
+    """Return MLflow's runs by stage, and their common parent."""
     from mlflow import MlflowClient
 
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
@@ -443,7 +444,7 @@ def logged() -> dict[str, Any]:
     return {**children, "parent": parent}
 
 
-def test_mlflow_has_one_parent_with_the_stages_below_it(flow_run: Path) -> None:
+def test_mlflow_has_one_parent_run_with_the_stages_as_children(flow_run: Path) -> None:
     runs = logged()
     assert {"shrink", "search", "retrain"} <= set(runs)
     assert runs["parent"].info.run_name == "nas nas_bench_macro seed 1"
@@ -472,7 +473,7 @@ def test_mlflow_has_the_picture_of_the_search(flow_run: Path) -> None:
     assert names == {"pictures/history.png"}
 
 
-def test_the_exported_network_is_a_model_that_loads_without_pickle(flow_run: Path) -> None:
+def test_exported_network_loads_from_mlflow_without_pickle(flow_run: Path) -> None:
     import mlflow
 
     assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"

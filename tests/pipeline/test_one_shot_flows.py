@@ -1,4 +1,4 @@
-"""Supernet, search, retraining and ranking as flows of their own: what each leaves, logs and limits."""
+"""Supernet, search, retraining and ranking as separate flows: their files, MLflow runs and task limits."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ RANKED = {"nas_bench_macro": {"recipe": "cpu", "seeds": [0]}}
 
 
 def flow(name: str, *words: str, code: int = 0) -> str:
-    """Run `python -m flows.NAME` in this process; return what it printed."""
-    said, argv = io.StringIO(), sys.argv
+    """Run `python -m flows.NAME` in this process; return its output."""
+    output, argv = io.StringIO(), sys.argv
     sys.argv = [f"flows.{name}", "--benchmark", "nas_bench_macro", *words]
     try:
-        with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as ended:
+        with contextlib.redirect_stdout(output), pytest.raises(SystemExit) as ended:
             runpy.run_module(f"flows.{name}", run_name="__main__")
     finally:
         sys.argv = argv
-    assert ended.value.code == code, said.getvalue()
-    return said.getvalue()
+    assert ended.value.code == code, output.getvalue()
+    return output.getvalue()
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """All four flows, one after the other, against a Prefect server and an MLflow database of their own."""
+    """Run all four flows in sequence, against a separate Prefect server and MLflow database."""
     home = tmp_path_factory.mktemp("flows")
     checked = config.load(None, {**TINY, **MORE, "ranking.benchmarks": RANKED}, benchmarks.names())
     (home / "params.yaml").write_bytes(artifacts.to_json(checked.model_dump(mode="json")))
@@ -72,7 +72,7 @@ def runs() -> list[Any]:
     return list(client.search_runs([experiment.experiment_id]))
 
 
-def test_each_leaves_a_whole_result(home: Path) -> None:
+def test_each_flow_writes_a_complete_result(home: Path) -> None:
     for name in ("supernet", "search", "retrain", "ranking"):
         artifacts.verify(home / "data" / name / "nas_bench_macro")
     top = json.loads((home / "data/search/nas_bench_macro/top.json").read_bytes())
@@ -81,20 +81,20 @@ def test_each_leaves_a_whole_result(home: Path) -> None:
     assert network(torch.zeros(2, 3, 8, 8)).shape == (2, 10)
 
 
-def test_the_three_stages_are_children_of_one_run_in_mlflow(home: Path) -> None:
+def test_three_stages_are_children_of_one_mlflow_run(home: Path) -> None:
     found = {r.data.tags["stage"]: r for r in runs() if r.data.tags.get("stage") in ("supernet", "search", "retrain")}
     assert len(found) == 3
     assert len({r.data.tags["mlflow.parentRunId"] for r in found.values()}) == 1
     assert {r.data.tags["benchmark"] for r in found.values()} == {"nas_bench_macro"}
 
 
-def test_a_ranking_has_a_run_for_each_space_and_seed(home: Path) -> None:
-    own = [r for r in runs() if r.data.tags.get("stage") == "ranking" and "method" in r.data.params]
-    assert {r.data.params["method"] for r in own} == {"full", "lissnas"}
-    assert all("found_true" in r.data.metrics for r in own)
+def test_ranking_has_a_run_for_each_space_and_seed(home: Path) -> None:
+    rankings = [r for r in runs() if r.data.tags.get("stage") == "ranking" and "method" in r.data.params]
+    assert {r.data.params["method"] for r in rankings} == {"full", "lissnas"}
+    assert all("found_true" in r.data.metrics for r in rankings)
 
 
-def test_tasks_for_the_gpu_are_limited(home: Path) -> None:
+def test_gpu_tasks_are_limited(home: Path) -> None:
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
@@ -120,8 +120,8 @@ run()
 
 
 @pytest.mark.faults
-def test_without_a_server_no_run_waits_for_one_that_was_killed(tmp_path: Path) -> None:
-    """Prefect's own server never frees what a killed run held: as if the limit were 0."""
+def test_embedded_server_has_no_gpu_limit(tmp_path: Path) -> None:
+    """Prefect's embedded server never releases the slot of a killed run, as if the limit were 0."""
     environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_A_SERVER],
@@ -135,12 +135,12 @@ def test_without_a_server_no_run_waits_for_one_that_was_killed(tmp_path: Path) -
     assert "trained" in done.stdout
 
 
-def test_again_nothing_is_done(home: Path) -> None:
-    said = flow("search", "--subspace", "shrunk", "--supernet", "data/supernet/nas_bench_macro")
-    assert "Nothing was done" in said
+def test_finished_search_is_reused(home: Path) -> None:
+    output = flow("search", "--subspace", "shrunk", "--supernet", "data/supernet/nas_bench_macro")
+    assert "Nothing was done" in output
 
 
-def test_other_images_are_another_search(home: Path) -> None:
+def test_search_with_other_images_is_refused(home: Path) -> None:
     flow(
         "search",
         "--subspace",

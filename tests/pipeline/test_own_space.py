@@ -1,4 +1,4 @@
-"""A space of your own: the tutorial as written, the example, `lissnas suggest`, and a `Space` of one's own."""
+"""Custom spaces: the tutorial as written, the example, `lissnas suggest`, and a custom `Space` class."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def script(name: str) -> str:
 # -- the tutorial ------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run every block of the tutorial, in order, as it stands; what it shows must have come out."""
+    """Run all code blocks of the tutorial in order and compare their output with the shown one."""
     folder = tmp_path_factory.mktemp("tutorial")
     tools = tmp_path_factory.mktemp("bin")
     for name, call in (("python", ""), ("lissnas", "-m lissnas.cli ")):
         (tools / name).write_text(f'#!/bin/sh\nexec {sys.executable} {call}"$@"\n')
         (tools / name).chmod(0o755)
     path = {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": f"{folder}:{ROOT}", "COLUMNS": "80"}
-    said, ran = "", 0
+    output, ran = "", 0
     for kind, body in blocks():
         if kind == "python" and (named := FILE.match(body)):
             (folder / named[1]).write_text(body)
@@ -66,28 +66,28 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 words, cwd=folder, capture_output=True, text=True, env={**os.environ, **path}, timeout=300
             )
             assert done.returncode == 0, f"{body}\n{done.stdout}{done.stderr}"
-            said, ran = done.stdout, ran + 1
+            output, ran = done.stdout, ran + 1
         elif kind == "text":
-            missing = [word for word in body.split() if word not in said]
-            assert not missing, f"{missing} is shown, and was not said:\n{said}"
+            missing = [word for word in body.split() if word not in output]
+            assert not missing, f"{missing} is shown, but not in the output:\n{output}"
     assert ran > 10
     return folder
 
 
-def test_the_tutorial_as_written(tutorial: Path) -> None:
-    """Its shrinks are sound and good: of the example's labels tau is high, and more of them make it higher."""
+def test_results_of_the_tutorial(tutorial: Path) -> None:
+    """The shrinks are valid, with a high tau."""
     artifacts.verify(tutorial / "shrunk")
     first, more = (artifacts.read_json(tutorial / name / "metrics.json") for name in ("shrunk", "shrunk_150"))
     assert first["tau_low"] > 0.6
     assert (first["labels"], more["labels"]) == (100, 150)
-    assert artifacts.read_json(tutorial / "shrunk" / "run.json")["seconds"] < 60  # 3 where nothing else runs
+    assert artifacts.read_json(tutorial / "shrunk" / "run.json")["seconds"] < 60  # 3 on an idle machine
     space = read_space(tutorial / "my_space" / "space.yaml")
     assert len(Study.open(tutorial / "study", space).labels.values) == 100
     assert (artifacts.read_json(tutorial / "asked" / "metrics.json")["labels"]) == 100
 
 
-def test_the_tutorial_finds_good_networks(tutorial: Path) -> None:
-    """By the formula, which the shrinks never saw without its noise."""
+def test_tutorial_finds_good_architectures(tutorial: Path) -> None:
+    """Evaluate the shrunk spaces by the formula, without the noise of the labels."""
     space = read_space(EXAMPLE / "space.yaml")
     assert isinstance(space, DeclaredSpace)
     values = formula(space, space.enumerate())
@@ -107,8 +107,8 @@ def formula(space: DeclaredSpace, archs: Archs) -> FloatArray:
     return np.array([train(dict(zip(space.positions, net, strict=True))) for net in nets])
 
 
-def test_the_example_is_what_it_says() -> None:
-    """A hundred uniform networks and the tutorial's formula; and every rule of the grammar."""
+def test_example_has_labels_of_the_formula_and_all_rules() -> None:
+    """The example has 100 uniform architectures labelled by the tutorial's formula, and every rule of the grammar."""
     space = read_space(EXAMPLE / "space.yaml")
     assert isinstance(space, DeclaredSpace)
     assert space.size() == 16_046
@@ -126,8 +126,8 @@ def test_the_example_is_what_it_says() -> None:
     assert (EXAMPLE / "labels.csv").read_text() == "\n".join(expected) + "\n"
 
 
-# -- the mistakes that the grammar lists -------------------------------------------------------------
-SOUND = {
+# -- errors listed in the grammar --------------------------------------------------------------------
+VALID = {
     "name": "name: s",
     "metric": "metric: {name: accuracy, direction: maximize}",
     "positions": (
@@ -139,22 +139,22 @@ SOUND = {
 }
 
 
-def mistakes() -> list[str]:
+def invalid_examples() -> list[str]:
     (body,) = (body for kind, body in blocks(GRAMMAR) if kind == "yaml")
     return body.strip().split("\n\n")
 
 
-@pytest.mark.parametrize("mistake", mistakes())
-def test_a_mistake_gives_the_message_that_is_shown(mistake: str) -> None:
-    own = {line.partition(":")[0]: line for line in mistake.splitlines() if line[0] != "#"}
-    shown = [line.removeprefix("# ") for line in mistake.splitlines() if line[0] == "#"]
-    sound = dict(SOUND)
-    if own.keys() & {"positions", "position", "cell"}:
-        del sound["costs"]
-    if own.keys() & {"position", "cell"}:
-        del sound["positions"]
+@pytest.mark.parametrize("example", invalid_examples())
+def test_invalid_example_gives_the_shown_message(example: str) -> None:
+    wrong = {line.partition(":")[0]: line for line in example.splitlines() if line[0] != "#"}
+    shown = [line.removeprefix("# ") for line in example.splitlines() if line[0] == "#"]
+    valid = dict(VALID)
+    if wrong.keys() & {"positions", "position", "cell"}:
+        del valid["costs"]
+    if wrong.keys() & {"position", "cell"}:
+        del valid["positions"]
     with pytest.raises(ConfigError) as caught:
-        parse_space("\n".join((sound | own).values()), "space.yaml")
+        parse_space("\n".join((valid | wrong).values()), "space.yaml")
     assert [problem.partition(": ")[2] for problem in caught.value.problems] == shown
 
 
@@ -164,7 +164,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def lissnas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command in this process, in an empty folder: exit code, output, errors."""
+    """Return a function that runs the command in an empty folder and returns exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words: str) -> tuple[int, str, str]:
@@ -178,18 +178,18 @@ def lissnas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def test_init_writes_two_files_once(lissnas: Run, tmp_path: Path) -> None:
-    code, said, _ = lissnas("init", "a b/c")
+    code, output, _ = lissnas("init", "a b/c")
     assert code == 0
-    assert "not measured" in said
-    assert "lissnas shrink --space 'a b/c/space.yaml' --labels 'a b/c/labels.csv' --out 'a b/c/shrunk'" in said
+    assert "not measured" in output
+    assert "lissnas shrink --space 'a b/c/space.yaml' --labels 'a b/c/labels.csv' --out 'a b/c/shrunk'" in output
     assert {p.name: p.read_bytes() for p in (tmp_path / "a b" / "c").iterdir()} == {
         p.name: p.read_bytes() for p in EXAMPLE.iterdir()
     }
     (tmp_path / "a b/c/labels.csv").write_text("mine")
     (tmp_path / "a b/c/space.yaml").unlink()
-    code, _, complaint = lissnas("init", "a b/c")
+    code, _, message = lissnas("init", "a b/c")
     assert code == 2
-    assert "has a file labels.csv already" in complaint
+    assert "has a file labels.csv already" in message
     assert [(p.name, p.read_text()) for p in (tmp_path / "a b" / "c").iterdir()] == [("labels.csv", "mine")]
     (tmp_path / "file").touch()
     assert lissnas("init", "file")[0] == 2
@@ -200,13 +200,13 @@ def read(path: str) -> list[list[str]]:
 
 
 def test_suggestions_are_new_rows_in_the_columns_of_the_labels(lissnas: Run) -> None:
-    """None that is labelled, failed, or waits since an earlier suggestion."""
+    """No suggestion is labelled, failed, or pending from an earlier one."""
     lissnas("init", ".")
-    own = ["--space", "space.yaml", "--labels", "labels.csv"]
-    code, said, _ = lissnas("suggest", *own, "--n", "10", "--out", "new/one.csv")
+    given = ["--space", "space.yaml", "--labels", "labels.csv"]
+    code, output, _ = lissnas("suggest", *given, "--n", "10", "--out", "new/one.csv")
     assert code == 0
-    assert "10 networks: 2 likely best, 8 informative. Files: new/one.csv" in said
-    assert "lissnas shrink --space space.yaml --labels labels.csv --out shrunk_110" in said
+    assert "10 networks: 2 likely best, 8 informative. Files: new/one.csv" in output
+    assert "lissnas shrink --space space.yaml --labels labels.csv --out shrunk_110" in output
     header, *old = read("labels.csv")
     same, *one = read("new/one.csv")
     assert same == header
@@ -217,22 +217,22 @@ def test_suggestions_are_new_rows_in_the_columns_of_the_labels(lissnas: Run) -> 
         + ",".join([*one[9], "failed"])
         + "\n"
     )
-    assert lissnas("suggest", *own, "--n", "40", "--out", "two.csv")[0] == 0
+    assert lissnas("suggest", *given, "--n", "40", "--out", "two.csv")[0] == 0
     same, *two = read("two.csv")
     assert same == [*header, "status"]
     known = {tuple(row[:-1]) for row in [*old, *one]}
     assert len(known) == 110
     assert not known & {tuple(row[:-2]) for row in two}
     again = Path("two.csv").read_bytes()
-    code, _, complaint = lissnas("suggest", *own, "--n", "40", "--out", "two.csv")
-    assert (code, "two.csv exists" in complaint) == (2, True)
-    assert lissnas("suggest", *own, "--n", "40", "--out", "two.csv", "--force")[0] == 0
+    code, _, message = lissnas("suggest", *given, "--n", "40", "--out", "two.csv")
+    assert (code, "two.csv exists" in message) == (2, True)
+    assert lissnas("suggest", *given, "--n", "40", "--out", "two.csv", "--force")[0] == 0
     assert Path("two.csv").read_bytes() == again
-    assert lissnas("suggest", *own, "--n", "40", "--out", "two.csv", "--force", "--seed", "1")[0] == 0
+    assert lissnas("suggest", *given, "--n", "40", "--out", "two.csv", "--force", "--seed", "1")[0] == 0
     assert Path("two.csv").read_bytes() != again
 
 
-def test_the_first_batch_and_few_labels(lissnas: Run) -> None:
+def test_suggestions_with_no_and_few_labels(lissnas: Run) -> None:
     assert (
         lissnas("suggest", "--space", "nas_bench_macro", "--n", "5", "--out", "first.csv", "--metric", "top1")[0] == 0
     )
@@ -241,16 +241,16 @@ def test_the_first_batch_and_few_labels(lissnas: Run) -> None:
     few = [f"{row[0]},{90 + i}" for i, row in enumerate(rows)]
     Path("labels.csv").write_text("\n".join(["arch,top1", *few]) + "\n")
     words = ["suggest", "--space", "nas_bench_macro", "--labels", "labels.csv", "--n", "4000", "--out", "next.csv"]
-    code, said, _ = lissnas(*words)
+    code, output, _ = lissnas(*words)
     assert code == 0
-    assert "3,964 networks: 3,964 uniform" in said
-    assert "no more are left, 4,000 were asked for" in said
-    assert "5 networks have a label, too few (or all the same) to choose 4,000 by; these are uniform" in said
+    assert "3,964 networks: 3,964 uniform" in output
+    assert "no more are left, 4,000 were asked for" in output
+    assert "5 networks have a label, too few (or all the same) to choose 4,000 by; these are uniform" in output
     assert not {row[0] for row in rows} & {row[0] for row in read("next.csv")[1:]}
     Path("labels.csv").write_bytes(Path("next.csv").read_bytes() + "".join(f"{row}\n" for row in few).encode())
-    code, _, complaint = lissnas(*words, "--force")
+    code, _, message = lissnas(*words, "--force")
     assert code == 2
-    assert "every network of nas_bench_macro is labelled or requested (3,964 wait for a label)" in complaint
+    assert "every network of nas_bench_macro is labelled or requested (3,964 wait for a label)" in message
 
 
 def test_labels_in_parquet_and_by_arch(lissnas: Run) -> None:
@@ -289,24 +289,24 @@ def test_labels_in_parquet_and_by_arch(lissnas: Run) -> None:
         (["--space", "space.yaml"], "Missing option '--out'"),
     ],
 )
-def test_mistakes_end_with_2_and_nothing_written(lissnas: Run, words: list[str], part: str) -> None:
+def test_invalid_input_exits_with_2_and_writes_nothing(lissnas: Run, words: list[str], part: str) -> None:
     lissnas("init", ".")
     lines = Path("labels.csv").read_text().splitlines()
     Path("bad.csv").write_text("\n".join([*lines[:2], "5" + lines[2][1:], *lines[3:]]))
     before = {p: p.read_bytes() for p in Path().iterdir()}
-    code, said, complaint = lissnas("suggest", *words)
-    assert (code, said) == (2, "")
-    assert part in " ".join(complaint.replace("│", " ").split())
+    code, output, message = lissnas("suggest", *words)
+    assert (code, output) == (2, "")
+    assert part in " ".join(message.replace("│", " ").split())
     assert {p: p.read_bytes() for p in Path().iterdir()} == before
 
 
-# -- a Space of one's own -----------------------------------------------------------------------------
+# -- a custom Space class ----------------------------------------------------------------------------
 N = 6
 EVERY = np.array(list(permutations(range(N))), np.int8)
 
 
 class Orders(Space):
-    """Orders of six layers; an edit exchanges two of them. No product, no costs, nothing inherited but `Space`."""
+    """Orders of six layers; an edit exchanges two layers. Inherits only from `Space`, without costs."""
 
     name = "orders"
     genome_len = N
@@ -333,11 +333,11 @@ class Orders(Space):
         return out
 
     def neighbors(self, archs: Archs) -> tuple[Archs, IntArray]:
-        own = self.key(archs)
+        keys = self.key(archs)
         a, b = np.triu_indices(N, 1)
         parents = np.repeat(np.arange(len(archs)), len(a))
         rows = self._exchanged(archs[parents], np.tile(a, len(archs)), np.tile(b, len(archs)))
-        keep = distinct_children(parents, self.key(rows), own)
+        keep = distinct_children(parents, self.key(rows), keys)
         return rows[keep], parents[keep]
 
     def mutate(self, archs: Archs, edits: IntArray, rng: Generator, kind: str | None = None) -> Archs:
@@ -355,12 +355,12 @@ class Orders(Space):
         return out
 
     def _distance(self, a: Archs, b: Archs) -> IntArray:
-        """The layers less the cycles of the permutation from one to the other."""
+        """Return the number of layers minus the number of cycles of the permutation from `a` to `b`."""
         move = np.take_along_axis(np.argsort(a, axis=1), b.astype(np.int64), axis=1)
-        least, at = np.tile(np.arange(N), (len(a), 1)), move
+        smallest, at = np.tile(np.arange(N), (len(a), 1)), move
         for _ in range(N):
-            least, at = np.minimum(least, at), np.take_along_axis(move, at, axis=1)
-        return np.asarray((least != np.arange(N)).sum(axis=1))
+            smallest, at = np.minimum(smallest, at), np.take_along_axis(move, at, axis=1)
+        return np.asarray((smallest != np.arange(N)).sum(axis=1))
 
     def encode(self, archs: Archs) -> Features:
         self.check_rows(archs)
@@ -382,23 +382,24 @@ class TestOrders(SpaceSuite):
         return Orders()
 
 
-def judge(archs: Archs) -> FloatArray:
-    """Early layers should have low numbers; the first and the last count most."""
+def formula_of_orders(archs: Archs) -> FloatArray:
+    """Return the negative weighted distance to the order 012345; the first and the last layer weigh most."""
     weight = np.array([3.0, 1, 1, 1, 1, 3])
     return np.asarray(-(weight * np.abs(archs - np.arange(N))).sum(axis=1))
 
 
-def test_a_space_of_ones_own_is_shrunk_and_studied(make_params: Callable[..., Params], tmp_path: Path) -> None:
+def test_custom_space_class_is_shrunk_and_studied(make_params: Callable[..., Params], tmp_path: Path) -> None:
     space, params = Orders(), make_params(shrink__labels=80)
-    source = from_space(space, oracle=judge, judge="a formula")
+    source = from_space(space, oracle=formula_of_orders, judge="a formula")
     outcome = shrink_stage(params, source, 0, tmp_path / "out")
     members = space.parse(outcome.table("subspace.parquet")["arch"].to_pylist())
     assert len(members) == outcome.metrics["size"] <= 180
-    assert judge(members).mean() > judge(EVERY).mean() + judge(EVERY).std()
+    every = formula_of_orders(EVERY)
+    assert formula_of_orders(members).mean() > every.mean() + every.std()
     study = Study.open(tmp_path / "study", space, params=params)
     for _ in range(4):
         batch = study.ask(20)
-        study.tell(batch.names, judge(batch.archs))
+        study.tell(batch.names, formula_of_orders(batch.archs))
     assert study.best == ("012345", 0.0)
     assert set(batch.kinds) == {"likely best", "informative"}
     header, *rows = study.path.read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Models in MLflow's registry and their champion; results that MLflow could not be told of."""
+"""Models and champions in MLflow's registry; results that are logged later by `lissnas sync`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lissnas.tracking.mlflow import _client
 from tests.pipeline.harness import mlflow_server
 
 NAME = "lissnas-predictor-nas_bench_macro"
-GONE = "http://127.0.0.1:1"
+UNREACHABLE = "http://127.0.0.1:1"
 BOTH = pytest.mark.parametrize("server", ["database", "server"], indirect=True)
 
 
@@ -33,7 +33,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri := f"sqlite:///{tmp_path}/mlflow.db")
         yield uri
         return
-    with mlflow_server(tmp_path / "server") as where:  # which refuses some of what its database takes
+    with mlflow_server(tmp_path / "server") as where:  # stricter than its database
         monkeypatch.setenv("MLFLOW_TRACKING_URI", where)
         yield where
 
@@ -59,10 +59,10 @@ def test_only_a_better_model_becomes_champion(server: str, fitted: Callable[...,
     worse, better = (o.table("assessment.parquet").to_pylist()[0]["tau"] for o in (poor, good))
     assert worse < better
     assert "version 1: the first champion" in tracking.log_stage("predictor", poor).registered
-    said = tracking.log_stage("predictor", good).registered
-    assert f"version 2: champion in place of version 1: tau {worse:.4g} to {better:.4g}" in said
+    message = tracking.log_stage("predictor", good).registered
+    assert f"version 2: champion in place of version 1: tau {worse:.4g} to {better:.4g}" in message
     assert champion() == "2"
-    # Logged again it is what it was: no third version.
+    # Logging the same model again creates no third version.
     assert tracking.log_stage("predictor", good).run_id
     middle = fitted("middle", predictor__trees=3)
     assert "version 2 stays champion: tau" in tracking.log_stage("predictor", middle).registered
@@ -71,7 +71,7 @@ def test_only_a_better_model_becomes_champion(server: str, fitted: Callable[...,
 
 
 @BOTH
-def test_a_champion_loads_and_predicts(server: str, fitted: Callable[..., Outcome]) -> None:
+def test_champion_loads_and_predicts(server: str, fitted: Callable[..., Outcome]) -> None:
     import mlflow
     import numpy as np
     import xgboost as xgb
@@ -81,11 +81,11 @@ def test_a_champion_loads_and_predicts(server: str, fitted: Callable[..., Outcom
     booster = mlflow.xgboost.load_model(f"models:/{NAME}@{model_registry.CHAMPION}")
     space = benchmarks.get("nas_bench_macro").space
     rows = space.encode(space.sample(50, np.random.default_rng(0)))
-    own = xgb.Booster(model_file=str(outcome.folder / "models" / "predictor-0.ubj"))
-    assert np.array_equal(booster.inplace_predict(rows), own.inplace_predict(rows))
+    local = xgb.Booster(model_file=str(outcome.folder / "models" / "predictor-0.ubj"))
+    assert np.array_equal(booster.inplace_predict(rows), local.inplace_predict(rows))
 
 
-def test_what_mlflow_could_not_be_told_is_told_later(
+def test_sync_logs_pending_results(
     server: str, fitted: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcome, lost = fitted("kept"), fitted("lost", predictor__trees=3)
@@ -93,17 +93,17 @@ def test_what_mlflow_could_not_be_told_is_told_later(
     assert "nothing is left to log" in run(app.app, ["sync"]).output
     for one in (outcome, lost):
         pending.keep("predictor", one.folder, None, None)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", GONE)
-    away = run(app.app, ["sync"])
-    assert away.exit_code == 1
-    assert away.output.count("not logged: predictor") == 2
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", UNREACHABLE)
+    failed = run(app.app, ["sync"])
+    assert failed.exit_code == 1
+    assert failed.output.count("not logged: predictor") == 2
     assert len(pending.waiting()) == 2
     (lost.folder / "metrics.json").write_text("{}")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    back = run(app.app, ["sync"])
-    assert back.exit_code == 1
-    assert f"logged: predictor in {outcome.folder}: run " in " ".join(back.output.split())
-    assert "forgotten" in back.output
+    synced = run(app.app, ["sync"])
+    assert synced.exit_code == 1
+    assert f"logged: predictor in {outcome.folder}: run " in " ".join(synced.output.split())
+    assert "forgotten" in synced.output
     assert tracking.find(outcome.folder) is not None
     assert tracking.find(lost.folder) is None
     assert "nothing is left to log" in run(app.app, ["sync"]).output

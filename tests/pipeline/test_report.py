@@ -1,4 +1,4 @@
-"""The report, made from real comparisons: its files, its numbers, and the page in a real browser."""
+"""The report of real comparisons: its files, its numbers, and the page in a browser."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TABLES = {"table-1", "table-4", "table-5", "table-6", "tables-7-and-11", "table-
 
 @pytest.fixture(scope="module", autouse=True)
 def small_map() -> Iterator[None]:
-    """Lay out fewer networks than a user sees: the same code, a tenth of the time."""
+    """Lay out fewer landmarks than by default, which takes a tenth of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(space_map, "LANDMARKS", 300)
         yield
@@ -83,16 +83,16 @@ def test_every_table_and_figure_is_a_file(report: Outcome) -> None:
     assert set(re.findall(r"\(figures/(.*?)\.png\)", text)) == {f.removeprefix("figures/") for f in figures}
 
 
-def test_our_numbers_are_those_of_the_comparison(report: Outcome, data: Path) -> None:
+def test_our_numbers_match_the_comparison(report: Outcome, data: Path) -> None:
     summary = {r["method"]: r for r in Outcome(data / "compare" / NAMES[0], {}, True).csv("summary.csv")}
-    own = {r["method"]: r for r in rows(report, "table-4") if r["benchmark"] == NAMES[0]}
-    assert set(own) == {"full space", "abs", "lissnas", "lissnas_paper", "score_all"}
+    ours = {r["method"]: r for r in rows(report, "table-4") if r["benchmark"] == NAMES[0]}
+    assert set(ours) == {"full space", "abs", "lissnas", "lissnas_paper", "score_all"}
     for method in ("abs", "lissnas"):
-        assert float(own[method]["mean"]) == pytest.approx(summary[method]["mean_true"], rel=1e-3)
-    assert own["full space"]["size"] == "3,969"
+        assert float(ours[method]["mean"]) == pytest.approx(summary[method]["mean_true"], rel=1e-3)
+    assert ours["full space"]["size"] == "3,969"
 
 
-def test_the_papers_numbers_stand_beside_ours_or_alone(report: Outcome) -> None:
+def test_paper_numbers_are_listed_with_and_without_ours(report: Outcome) -> None:
     printed = [r for r in rows(report, "table-4") if r["from"] == "not yet"]
     assert [r["paper: mean"] for r in printed] == [p.values["mean"] for p in paper.TABLES["Table 4"].rows]
     assert "misprint" in next(r["remark"] for r in printed if r["method"] == "abs")
@@ -103,7 +103,7 @@ def test_the_papers_numbers_stand_beside_ours_or_alone(report: Outcome) -> None:
     ]
 
 
-def test_a_committed_study_has_its_own_rows(params: Params, data: Path, tmp_path: Path) -> None:
+def test_committed_study_has_separate_rows(params: Params, data: Path, tmp_path: Path) -> None:
     summary = Outcome(data / "compare" / NAMES[0], {}, True).csv("summary.csv")
     study = [{"benchmark": NAMES[0], **row, "seeds": 10} for row in summary]
     artifacts.write(tmp_path / "results" / "compare.csv", artifacts.to_csv(study))
@@ -113,15 +113,15 @@ def test_a_committed_study_has_its_own_rows(params: Params, data: Path, tmp_path
     assert read_study(tmp_path / "results" / "compare.csv")[0].of("abs") is not None
 
 
-def test_spaces_too_large_to_list_are_shown_with_who_judged(
+def test_huge_spaces_are_shown_with_their_oracle(
     params: Params, data: Path, make_params: Callable[..., Params], tmp_path: Path
 ) -> None:
-    """The studies' files, made small: rows in Tables 5 and 6, a table of the methods."""
+    """Small results of the studies give rows in Tables 5 and 6 and a table of the methods."""
     small = make_params(shrink__target_size=200, compare__diversities=[0.05])
     source = packaged(spaces.get("ofa_mobilenetv3"))
-    judged = compare_stage(small, source, ["lissnas", "flops"], [0], tmp_path / "ofa", threads=1)
+    compared = compare_stage(small, source, ["lissnas", "flops"], [0], tmp_path / "ofa", threads=1)
     results = tmp_path / "results"
-    summary = [{"benchmark": source.name, "metric": source.metric, **row} for row in judged.csv("summary.csv")]
+    summary = [{"benchmark": source.name, "metric": source.metric, **row} for row in compared.csv("summary.csv")]
     artifacts.write(results / "compare_ofa.csv", artifacts.to_csv(summary))
     huge = "mobilenet,221504,true,1000,1000,1000,true,set,5000,60,1.5,70,75,somebody"
     (results / "huge.csv").write_text(f"{','.join(COLUMNS)}\n{huge}\n")
@@ -136,7 +136,7 @@ def test_spaces_too_large_to_list_are_shown_with_who_judged(
     assert "but those of ofa_mobilenetv3, mobilenet, which are predicted" in text
 
 
-def test_missing_and_damaged_inputs_are_named(params: Params, data: Path, tmp_path: Path) -> None:
+def test_missing_and_damaged_inputs_are_reported(params: Params, data: Path, tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"compare/nas_bench_macro holds no result.*lissnas compare --benchmark nas_ben"
     ):
@@ -148,13 +148,13 @@ def test_missing_and_damaged_inputs_are_named(params: Params, data: Path, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-def test_the_same_inputs_make_the_same_bytes(params: Params, data: Path, report: Outcome, tmp_path: Path) -> None:
+def test_equal_inputs_give_equal_bytes(params: Params, data: Path, report: Outcome, tmp_path: Path) -> None:
     again = report_stage(params, data, ROOT / "no such folder", tmp_path / "out")
     assert artifacts.verify(again.folder) == artifacts.verify(report.folder)
     assert report_stage(params, data, ROOT / "no such folder", tmp_path / "out").reused
 
 
-def test_no_text_becomes_a_part_of_the_page() -> None:
+def test_text_is_escaped_in_the_page() -> None:
     evil = "</script><script>alert('1')</script><img src=x onerror=alert(1)>"
     table = Table(evil, evil, [evil], [[evil]], [evil])
     page = Page(evil, {evil: [evil]}, [table], [], {evil: {"name": evil}}).rendered("page.html.j2", escaped=True)
@@ -170,7 +170,7 @@ def test_no_text_becomes_a_part_of_the_page() -> None:
     assert "img" not in elements
 
 
-def test_params_of_the_study_differ_in_what_runs_only() -> None:
+def test_study_params_change_only_benchmarks_seeds_and_search_budget() -> None:
     small, study = (description.load_params(ROOT / f, {}) for f in ("params.yaml", "params.study.yaml"))
     published = {"population": 50, "generations": 20, "recalibration_batches": 2}
     search = small.search.model_copy(update=published)
@@ -209,23 +209,23 @@ def visible(page: Any) -> list[str]:
     return [n.partition(" (")[0] for n in names]
 
 
-def test_the_page_opens_without_network_and_without_errors(browser_page: tuple[Any, list[str]]) -> None:
+def test_page_opens_without_network_and_without_errors(browser_page: tuple[Any, list[str]]) -> None:
     page, problems = browser_page
     assert problems == []
     assert page.locator("table").count() >= len(TABLES)
     assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
 
 
-def test_a_click_in_the_legend_switches_a_method_on_and_off(page: Any) -> None:
+def test_click_in_the_legend_toggles_a_method(page: Any) -> None:
     assert visible(page) == ["full space", "lissnas", "the three best"]
     abs_ = page.locator("#space-map .legend .traces").nth(3)
     for expected in (["full space", "lissnas", "abs", "the three best"], ["full space", "lissnas", "the three best"]):
         abs_.locator(".legendtoggle").click()
-        page.wait_for_timeout(700)  # plotly waits for a second click before it takes one for single
+        page.wait_for_timeout(700)  # plotly waits for a possible double click
         assert visible(page) == expected
 
 
-def test_hovering_a_point_names_the_architecture(page: Any) -> None:
+def test_hover_over_a_point_shows_the_architecture(page: Any) -> None:
     page.locator("#space-map").scroll_into_view_if_needed()
     point = page.locator("#space-map .scatterlayer .trace").last.locator("path.point").first
     point.hover(force=True)

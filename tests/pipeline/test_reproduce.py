@@ -1,4 +1,4 @@
-"""The scheduled reproduction: DVC's stages as tasks, in DVC's order; what is unchanged, fails or waits."""
+"""The scheduled reproduction: DVC's stages as tasks in DVC's order; unchanged, failed and dependent stages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ stages:
     params: [b]
     outs: [good.txt]
   bad:
-    cmd: test -e mended && cat first.txt > bad.txt
+    cmd: test -e fixed && cat first.txt > bad.txt
     deps: [first.txt]
     outs: [bad.txt]
   first:
@@ -47,7 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository of four small stages, with a folder as its default remote."""
+    """Return a repository with four small stages and a folder as its default remote."""
     monkeypatch.chdir(tmp_path)
     run("git", "init", "-q")
     run(sys.executable, "-m", "dvc", "init", "-q")
@@ -63,7 +63,7 @@ def states(targets: list[str] | None = None, to_remote: bool = True) -> dict[str
     return {row["stage"]: row["state"] for row in reproduce(targets, to_remote)}
 
 
-def test_the_order_is_dvcs(repository: Path) -> None:
+def test_stages_are_in_topological_order(repository: Path) -> None:
     from flows.reproduce import stages_in_order
 
     graph = stages_in_order()
@@ -77,31 +77,31 @@ def test_the_order_is_dvcs(repository: Path) -> None:
         stages_in_order(["nothing"])
 
 
-def test_what_is_unchanged_is_cached_and_a_leaf_reruns_what_it_must(repository: Path) -> None:
-    Path("mended").touch()
+def test_unchanged_stages_are_cached_and_changed_ones_rerun(repository: Path) -> None:
+    Path("fixed").touch()
     assert states() == dict.fromkeys(("first", "good", "bad", "last"), "Completed")
     remote = sum(p.is_file() for p in (repository / "remote").rglob("*"))
-    assert remote >= 2  # of each different content one
+    assert remote >= 2  # one file for each distinct content
     assert states() == dict.fromkeys(("first", "good", "bad", "last"), "Cached")
     Path("params.yaml").write_text("a: 1\nb: 2\n")
-    # The output of `good` stays what it was, so that `last` has nothing to do.
+    # The output of `good` is unchanged, so `last` is not run.
     assert states() == {"first": "Cached", "good": "Completed", "bad": "Cached", "last": "Cached"}
     assert Path("runs.log").read_text() == "1\n"
 
 
 @pytest.mark.faults
-def test_a_failed_stage_fails_alone_and_the_next_run_goes_on_there(repository: Path) -> None:
+def test_failed_stage_stops_only_its_dependants_and_is_resumed(repository: Path) -> None:
     with pytest.raises(LissnasError) as caught:
         states()
     assert re.search(r"1 of 4 stages failed: bad; 1 that depend on them did not start", str(caught.value))
     assert Path("good.txt").exists()
     assert not Path("last.txt").exists()
-    Path("mended").touch()
+    Path("fixed").touch()
     assert states() == {"first": "Cached", "good": "Cached", "bad": "Completed", "last": "Completed"}
 
 
-def test_parameters_that_change_meanwhile(repository: Path) -> None:
-    Path("mended").touch()
+def test_parameters_changed_during_a_run_stop_it(repository: Path) -> None:
+    Path("fixed").touch()
     Path("edited.yaml").write_text("a: 1\nb: 3\n")
     stages = Path("dvc.yaml").read_text()
     Path("dvc.yaml").write_text(stages.replace("echo 1 >> runs.log", "cp edited.yaml params.yaml"))
@@ -110,8 +110,8 @@ def test_parameters_that_change_meanwhile(repository: Path) -> None:
     assert not Path("good.txt").exists()
 
 
-def test_a_remote_that_is_not_there(repository: Path) -> None:
-    Path("mended").touch()
+def test_unreachable_remote_fails_the_push(repository: Path) -> None:
+    Path("fixed").touch()
     (repository / "remote").write_text("a file where the remote's folder should be")
     from flows import reproduce
 
@@ -124,10 +124,10 @@ def test_a_remote_that_is_not_there(repository: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_clean_clone_has_nothing_to_run(
+def test_clean_clone_pulls_all_results(
     repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pushed to object storage by the flow, pulled from there elsewhere."""
+    """The flow pushes results to object storage, and a clone pulls them."""
     server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
@@ -141,7 +141,7 @@ def test_a_clean_clone_has_nothing_to_run(
         dvc = (sys.executable, "-m", "dvc")
         run(*dvc, "remote", "add", "-q", "--default", "bucket", "s3://data/dvc")
         run(*dvc, "remote", "modify", "-q", "bucket", "endpointurl", f"http://{host}:{port}")
-        Path("mended").touch()
+        Path("fixed").touch()
         states()
         Path(".gitignore").write_text("/remote\n/*.txt\n")
         run("git", "add", "--all")

@@ -1,4 +1,4 @@
-"""Spaces of a user's own from the command line and in the flow: the same artifacts, and every way to fail."""
+"""Custom spaces from the command line and in the flow: equal artifacts, and all failures."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ from tests.pipeline.harness import Done, lissnas_here, served
 from tests.pipeline.test_command import FILES, manifest
 
 ROOT = Path(__file__).parents[2]
-POSITIONS, CHOICES = 8, "abc"
+POSITIONS = 8
+CHOICES = "abc"
 SPACE = "name: mine\nmetric: {name: acc, direction: maximize}\npositions:\n" + "".join(
     f"  - {{name: p{i}, choices: [{', '.join(CHOICES)}]}}\n" for i in range(POSITIONS)
 )
 ORACLE = """\
 import os, sys, time
 names = sys.stdin.read().split()
-done = len(open("asked").read().split()) if os.path.exists("asked") else 0
+done = len(open("queried").read().split()) if os.path.exists("queried") else 0
 if os.path.exists("die") and done >= 64:
     sys.exit("the cluster is gone")
 if os.path.exists("hang") and done >= 64:
     open("hangs", "w").write(str(os.getpid()))
     time.sleep(300)
-with open("asked", "a") as file:
+with open("queried", "a") as file:
     file.write("".join(f"{name}\\n" for name in names))
 for name in names:
     digits = ["abc".index(c) for c in name.split("|")]
@@ -99,7 +100,7 @@ def lissnas(cwd: Path, *words: str) -> Done:
 
 
 def lissnas_process(cwd: Path, *words: str, **env: str) -> Done:
-    """Shrink in a process of its own."""
+    """Shrink in a separate process."""
     process = start(cwd, *words, **env)
     out, err = process.communicate(timeout=120)
     assert "Traceback" not in err
@@ -112,7 +113,7 @@ BY_MODEL = ("--space", "space.yaml", "--oracle-model", "model.ubj", "--target-si
 
 
 # -- labels ----------------------------------------------------------------------------------------
-def test_labels_to_a_space_that_says_how_far_to_trust_it(folder: Path) -> None:
+def test_shrink_by_labels_reports_the_predictors_tau(folder: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = lissnas_process(folder, *BY_LABELS, "--out", "out")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -137,7 +138,7 @@ def test_labels_to_a_space_that_says_how_far_to_trust_it(folder: Path) -> None:
     assert manifest(folder / "other") == manifest(folder / "out")
 
 
-def test_a_size_that_is_not_counted_is_an_interval(folder: Path) -> None:
+def test_estimated_size_is_an_interval(folder: Path) -> None:
     positions = "".join(f"  - {{name: p{i}, choices: [1, 2, 3]}}\n" for i in range(16))
     (folder / "large.yaml").write_text(
         f"name: large\nmetric: {{name: acc, direction: maximize}}\npositions:\n{positions}"
@@ -154,7 +155,7 @@ def test_a_size_that_is_not_counted_is_an_interval(folder: Path) -> None:
     assert "of them are different networks (99 %)" in " ".join(done.out.split())
 
 
-def test_noise_is_said_to_be_too_weak(folder: Path) -> None:
+def test_noisy_labels_give_a_warning(folder: Path) -> None:
     done = lissnas(folder, "--space", "space.yaml", "--labels", "noise.csv", "--out", "out")
     assert done.code == 0
     assert "the predictor is too weak to trust: its cross-validated tau is" in done.out
@@ -169,7 +170,7 @@ BAD = [
 ]
 
 
-def test_a_budget_too_small_for_the_first_sample_leaves_nothing_behind(folder: Path) -> None:
+def test_too_small_query_budget_is_refused_and_writes_nothing(folder: Path) -> None:
     before = sorted(folder.iterdir())
     done = lissnas(folder, *BY_LABELS, "--max-queries", "120", "--out", "out")
     assert done.code == 2
@@ -177,7 +178,7 @@ def test_a_budget_too_small_for_the_first_sample_leaves_nothing_behind(folder: P
     assert sorted(folder.iterdir()) == before
 
 
-def test_mistakes_are_listed_and_nothing_is_written(folder: Path) -> None:
+def test_invalid_input_is_reported_and_writes_nothing(folder: Path) -> None:
     (folder / "bad.yaml").write_text(
         SPACE.replace("choices: [a, b, c]", "choices: []", 1).replace("name: p3", "name: p4")
     )
@@ -185,13 +186,13 @@ def test_mistakes_are_listed_and_nothing_is_written(folder: Path) -> None:
     wrong = ["z" + lines[1][1:], lines[2].rpartition(",")[0] + ",nan", lines[3] + ",7"]
     (folder / "bad.csv").write_text("\n".join([lines[0], *wrong, *lines[4:]]) + "\n")
     before = sorted(folder.iterdir())
-    for words, why in BAD:
+    for words, message in BAD:
         done = lissnas(folder, *words, "--out", "out")
-        assert (done.code, why in done.err) == (2, True), (words, done.err)
+        assert (done.code, message in done.err) == (2, True), (words, done.err)
         assert sorted(folder.iterdir()) == before, words
 
 
-def test_a_metric_may_be_called_anything(folder: Path) -> None:
+def test_metric_name_with_markup_is_printed(folder: Path) -> None:
     space = spaces.get("fairnas")
     names = space.format(space.sample_distinct(60, np.random.default_rng(0)))
     (folder / "own.csv").write_text(
@@ -205,40 +206,40 @@ def test_a_metric_may_be_called_anything(folder: Path) -> None:
 
 # -- a command -------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = fill(tmp_path_factory.mktemp("undisturbed"))
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = fill(tmp_path_factory.mktemp("uninterrupted"))
     done = lissnas(folder, *BY_COMMAND, "--out", "out")
     assert done.code == 0, done.err
     return folder
 
 
-def test_a_command_is_asked_for_as_many_labels_as_are_allowed(undisturbed: Path) -> None:
-    asked = (undisturbed / "asked").read_text().split()
-    labels = pq.read_table(undisturbed / "out/labels.parquet")
-    assert len(asked) == len(set(asked)) == 150
-    assert set(labels["arch"].to_pylist()) == set(asked)
-    space = get_space(str(undisturbed / "space.yaml"))
+def test_command_labels_as_many_architectures_as_the_budget(uninterrupted: Path) -> None:
+    queried = (uninterrupted / "queried").read_text().split()
+    labels = pq.read_table(uninterrupted / "out/labels.parquet")
+    assert len(queried) == len(set(queried)) == 150
+    assert set(labels["arch"].to_pylist()) == set(queried)
+    space = get_space(str(uninterrupted / "space.yaml"))
     assert (labels["value"].to_numpy() == truth(space.parse(labels["arch"].to_pylist()))).all()
-    metrics = json.loads((undisturbed / "out/metrics.json").read_text())
+    metrics = json.loads((uninterrupted / "out/metrics.json").read_text())
     assert metrics["labels"] == 150
     assert "tau" in metrics
 
 
-def test_one_that_dies_names_the_batch_and_is_asked_the_rest_later(folder: Path, undisturbed: Path) -> None:
+def test_failed_command_is_reported_and_the_shrink_resumes(folder: Path, uninterrupted: Path) -> None:
     (folder / "die").touch()
     done = lissnas(folder, *BY_COMMAND, "--out", "out")
     assert done.code == 1
     assert "exited with code 1 on the batch of" in done.err
     assert "the cluster is gone" in done.err
     assert not (folder / "out").exists()
-    kept = (folder / "asked").read_text().split()
-    assert len(kept) >= 64
+    before = (folder / "queried").read_text().split()
+    assert len(before) >= 64
     (folder / "die").unlink()
     assert lissnas(folder, *BY_COMMAND, "--out", "out").code == 0
-    asked = (folder / "asked").read_text().split()
-    assert asked[: len(kept)] == kept
-    assert len(asked) == len(set(asked)) == 150
-    assert manifest(folder / "out") == manifest(undisturbed / "out")
+    queried = (folder / "queried").read_text().split()
+    assert queried[: len(before)] == before
+    assert len(queried) == len(set(queried)) == 150
+    assert manifest(folder / "out") == manifest(uninterrupted / "out")
 
 
 def wait_for(path: Path) -> int:
@@ -246,7 +247,7 @@ def wait_for(path: Path) -> int:
         if path.exists() and path.read_text():
             return int(path.read_text())
         time.sleep(0.1)
-    raise AssertionError(f"{path} did not come")
+    raise AssertionError(f"{path} was not created")
 
 
 def alive(pid: int) -> bool:
@@ -256,7 +257,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_killed_within_a_batch_it_finishes_to_the_same_bytes(folder: Path, undisturbed: Path) -> None:
+def test_shrink_killed_within_a_batch_resumes_to_the_same_bytes(folder: Path, uninterrupted: Path) -> None:
     (folder / "hang").touch()
     process = start(folder, *BY_COMMAND, "--out", "out")
     oracle = wait_for(folder / "hangs")
@@ -265,20 +266,20 @@ def test_killed_within_a_batch_it_finishes_to_the_same_bytes(folder: Path, undis
     os.kill(oracle, signal.SIGKILL)
     (folder / "hang").unlink()
     assert lissnas(folder, *BY_COMMAND, "--out", "out").code == 0
-    asked = (folder / "asked").read_text().split()
-    assert len(asked) == len(set(asked)) == 150
-    assert manifest(folder / "out") == manifest(undisturbed / "out")
+    queried = (folder / "queried").read_text().split()
+    assert len(queried) == len(set(queried)) == 150
+    assert manifest(folder / "out") == manifest(uninterrupted / "out")
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_the_program_ends_with_the_command(folder: Path, how: signal.Signals) -> None:
+def test_program_is_terminated_with_the_command(folder: Path, how: signal.Signals) -> None:
     (folder / "hang").touch()
     process = start(folder, *BY_COMMAND, "--out", "out")
     oracle = wait_for(folder / "hangs")
     process.send_signal(how)
-    _, said = process.communicate(timeout=60)  # under a second where nothing else runs
+    _, message = process.communicate(timeout=60)  # under a second on an idle machine
     assert process.returncode == 128 + how
-    assert "goes on where it was" in said
+    assert "goes on where it was" in message
     time.sleep(0.5)
     left = alive(oracle)
     if left:
@@ -286,16 +287,16 @@ def test_the_program_ends_with_the_command(folder: Path, how: signal.Signals) ->
     assert not left
 
 
-def test_one_that_hangs_is_ended_in_time(folder: Path) -> None:
+def test_hanging_command_is_stopped_at_the_timeout(folder: Path) -> None:
     (folder / "hang").touch()
     done = lissnas(folder, *BY_COMMAND, "--oracle-timeout", "3", "--out", "out")
     assert done.code == 1
     assert "took longer than 3 s for the batch of" in done.err
-    assert len((folder / "asked").read_text().split()) >= 60
+    assert len((folder / "queried").read_text().split()) >= 60
     assert not alive(int((folder / "hangs").read_text()))
 
 
-def test_a_model_is_asked_freely(folder: Path) -> None:
+def test_shrink_by_a_model_uses_no_labels(folder: Path) -> None:
     done = lissnas(folder, *BY_MODEL, "--out", "out")
     assert done.code == 0, done.err
     metrics = json.loads((folder / "out/metrics.json").read_text())
@@ -307,7 +308,7 @@ def test_a_model_is_asked_freely(folder: Path) -> None:
     assert manifest(folder / "again/out") == manifest(folder / "out")
 
 
-def test_a_model_needs_a_target(folder: Path) -> None:
+def test_shrink_by_a_model_requires_a_target_size(folder: Path) -> None:
     done = lissnas(folder, "--space", "space.yaml", "--oracle-model", "model.ubj", "--out", "out")
     assert done.code == 2
     assert "target_size: needed" in done.err
@@ -316,14 +317,14 @@ def test_a_model_needs_a_target(folder: Path) -> None:
 # -- the flow --------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Prefect server and an MLflow database of this module's own, in a folder with a space."""
+    """Start a Prefect server and an MLflow database for this module, in a folder with a space."""
     home = fill(tmp_path_factory.mktemp("pipeline"))
     with served(home):
         yield home
 
 
 def both(out: Path, overrides: dict[str, Any], **given: Any) -> tuple[Outcome, Outcome, str]:
-    """Run the flow and the plain stage; return both outcomes and where the flow's was logged."""
+    """Run the flow and the plain stage; return both outcomes and the flow's MLflow location."""
     from flows.shrink import shrink
 
     params = ROOT / "params.yaml"
@@ -342,16 +343,14 @@ def both(out: Path, overrides: dict[str, Any], **given: Any) -> tuple[Outcome, O
         pytest.param({"oracle_command": COMMAND}, id="command", marks=pytest.mark.slow),
     ],
 )
-def test_the_flow_gives_the_bytes_of_the_command(server: Path, tmp_path: Path, given: dict[str, Any]) -> None:
+def test_flow_gives_the_bytes_of_the_command(server: Path, tmp_path: Path, given: dict[str, Any]) -> None:
     overrides = {"shrink.target_size": 400, "shrink.labels": 120, "shrink.elite.max_iterations": 5}
     flow, plain, place = both(tmp_path, overrides, space="space.yaml", **given)
     assert manifest(flow.folder) == manifest(plain.folder)
     assert place.startswith("MLflow: run ")
 
 
-def test_balls_go_through_the_flow_and_into_mlflow(
-    server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flow_logs_a_subspace_of_balls(server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import MlflowClient
 
     from lissnas.shrinkers import strategies
@@ -386,7 +385,7 @@ def test_balls_go_through_the_flow_and_into_mlflow(
     assert runs[0].data.metrics["tau"] == pytest.approx(flow.metrics["tau"])
 
 
-def test_mistakes_end_before_prefect_starts(tmp_path: Path) -> None:
+def test_invalid_input_is_refused_before_prefect_starts(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / "home"), "COLUMNS": "300"}
     (tmp_path / "space.yaml").write_text(SPACE)
     command = [sys.executable, "-m", "flows.shrink", "--space", "space.yaml", "--labels", "nothing.csv"]

@@ -1,4 +1,4 @@
-"""Spaces that nothing in the code knows, from YAML to a shrunk space by the command."""
+"""Shrink spaces that are declared only in YAML, with the `lissnas` command."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ metric: {name: accuracy, direction: maximize}
 
 
 def two_branches() -> int:
-    """Count the networks of the second space one by one, in plain Python."""
+    """Count the architectures of TWO_BRANCHES by enumeration in plain Python."""
     flops = {"conv": 90, "dwconv": 20, "pool": 1}
     widths = {16: 5, 24: 10, 32: 20, 48: 40}
     branches = [(1, a) for a in flops] + [(d, a, b) for d in (2, 3) for a in flops for b in flops]
@@ -80,7 +80,7 @@ def two_branches() -> int:
     [(NAS_BENCH_201, 15_625), (TWO_BRANCHES, two_branches()), (SMALL_CELL, None)],
     ids=["nas_bench_201", "two_branches", "cell"],
 )
-def test_a_space_that_nothing_was_prepared_for(tmp_path: Path, text: str, size: int | None) -> None:
+def test_shrink_of_a_new_space(tmp_path: Path, text: str, size: int | None) -> None:
     path, labels, out = tmp_path / "space.yaml", tmp_path / "labels.csv", tmp_path / "shrunk"
     path.write_text(text)
     space = read_space(path)

@@ -1,4 +1,4 @@
-"""Studies of robustness: commands killed and started twice, fuzzed readers, mutants of the core, long runs.
+"""Run the studies of robustness: killed commands, simultaneous starts, fuzzed readers, mutants, long runs.
 
 python -m tests.robustness --name faults     (or `make study NAME=faults`)
 """

@@ -1,4 +1,4 @@
-"""The studies of faults: commands killed at random instants and started again, commands started twice at once.
+"""Studies of faults: commands killed at random times and restarted, commands started twice simultaneously.
 
 python -m tests.robustness --name faults     (or `make study NAME=faults`, `NAME=races`)
 """
@@ -29,7 +29,7 @@ from studies.huge import LISSNAS
 from studies.run import WORK, Rows, table
 
 BENCHMARK = "nas_bench_macro"
-SECONDS: Mapping[str, Any] = {
+FAST_PARAMS: Mapping[str, Any] = {
     "shrink.target_size": 60,
     "shrink.labels": 80,
     "predictor.trees": 30,
@@ -43,10 +43,10 @@ SECONDS: Mapping[str, Any] = {
     "search.images": 60,
     "search.batch_size": 30,
 }
-"""Parameters with which shrinks, trainings and searches take seconds; the tests begin with them too."""
+"""Parameters with which shrinks, trainings and searches take seconds; tests use them too."""
 EVERY_FEW_STEPS = {"batch_size": 16, "checkpoint_every": 4, "report_every": 4, "warmup": 2}
 SMALL: Mapping[str, Any] = {
-    **SECONDS,
+    **FAST_PARAMS,
     "search.generations": 6,
     "search.top": 4,
     "retrain.networks": 2,
@@ -59,7 +59,7 @@ SMALL: Mapping[str, Any] = {
         for key, value in {**EVERY_FEW_STEPS, "steps": steps}.items()
     },
 }
-"""The same for the jobs here, with checkpoints every few steps."""
+"""Parameters of the jobs of this study, with checkpoints every few steps."""
 STAGES = f"""
 stages:
   shrink:
@@ -72,30 +72,31 @@ stages:
     outs: [data/compare/summary.csv, data/compare/manifest.json]
 """
 PROGRESS = re.compile(r"iteration +\d|generation +\d|\d+/\d+ ")
-"""How a line of progress begins."""
+"""Start of a progress line."""
 SERVERS = ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI")
-"""Variables that a job does without: it has servers of its own."""
-SAID = "said.log"
-"""What a job prints, in its folder."""
+"""Variables removed from a job's environment, so that it starts separate servers."""
+OUTPUT = "output.log"
+"""File of a job's output, in its folder."""
 SAVED = (artifacts.STATE, artifacts.MANIFEST, LOG, TASKS)
-"""Files that are written when there is something to go on from."""
-PATIENCE = 600.0
-"""Seconds after which a command hangs."""
+"""Files from which a job resumes."""
+TIMEOUT_SECONDS = 600.0
+"""Seconds after which a command counts as hanging."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A command that leaves artifacts below `out`."""
+    """A command that writes artifacts below `data`."""
 
     name: str
     words: tuple[str, ...]
     needs_shrunk: bool = False
-    """Whether it reads a shrunk space, in the folder `given`."""
+    """Whether it reads a shrunk space from the folder `given`."""
     repository: bool = False
-    """Whether it runs in a repository of DVC's."""
+    """Whether it runs in a DVC repository."""
 
 
-PARAMS, OUT = ("--params", "params.yaml"), ("--out", "data/out")
+PARAMS = ("--params", "params.yaml")
+OUT = ("--out", "data/out")
 MAIN = ("--benchmark", BENCHMARK, *PARAMS)
 JOBS = {
     job.name: job
@@ -110,23 +111,24 @@ JOBS = {
 }
 SHRUNK = Job("given", (*LISSNAS, "shrink", *MAIN, "--out", "given"))
 QUICK = Job("quick", (*LISSNAS, "shrink", *MAIN, *OUT))
-"""What `make test` kills and starts twice."""
+"""The job that `make test` kills and starts twice."""
 KILLS = {"shrink": 25, "compare": 20, "search": 30, "label": 10, "nas": 8, "reproduce": 7}
-"""How often the study kills each; `search` trains a supernet, searches, and retrains."""
+"""Number of kills of each job; `search` trains a supernet, searches, and retrains."""
 RACE = "compare"
+"""The job that is started twice simultaneously."""
 RACES = 100
-"""A command that is started twice at once, and how often."""
+"""Number of its simultaneous starts."""
 
 
 def prepare(job: Job, folder: Path) -> None:
-    """Make the folder in which a job runs."""
+    """Create the folder in which a job runs."""
     folder.mkdir(parents=True)
     values = config.load(None, SMALL, benchmarks.names()).model_dump(mode="json")
     artifacts.write(folder / "params.yaml", artifacts.to_json(values))
     if job.needs_shrunk:
-        code, said = run(SHRUNK, folder)
+        code, output = run(SHRUNK, folder)
         if code:
-            raise LissnasError(f"{SHRUNK.name} ended with code {code}:\n{said}")
+            raise LissnasError(f"{SHRUNK.name} ended with code {code}:\n{output}")
     if job.repository:
         artifacts.write(folder / "dvc.yaml", STAGES.encode())
         for command in (("git", "init", "-q"), (sys.executable, "-m", "dvc", "init", "-q")):
@@ -135,14 +137,14 @@ def prepare(job: Job, folder: Path) -> None:
 
 @contextmanager
 def started(job: Job, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a job in a session of its own, so that all of its processes can be killed as a machine's death would.
+    """Start a job in a new session, so that all of its processes can be killed together, as by a machine failure.
 
-    Whatever is left of it at the end is killed.
+    Kills the remaining processes on exit.
     """
     root, programs = str(Path(__file__).parents[2]), Path(sys.executable).parent
-    own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": root, "COLUMNS": "200", "PATH": f"{programs}:{os.environ['PATH']}"}
-    environment = {k: v for k, v in os.environ.items() if k not in SERVERS} | own
-    with (folder / SAID).open("ab") as log:
+    extra = {"OMP_NUM_THREADS": "1", "PYTHONPATH": root, "COLUMNS": "200", "PATH": f"{programs}:{os.environ['PATH']}"}
+    environment = {k: v for k, v in os.environ.items() if k not in SERVERS} | extra
+    with (folder / OUTPUT).open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, *job.words], cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
         )
@@ -153,36 +155,36 @@ def started(job: Job, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def kill(process: subprocess.Popen[bytes]) -> int:
-    """Kill a process and all that it started; return its exit code."""
+    """Kill a process and its children; return its exit code."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    return process.wait(PATIENCE)
+    return process.wait(TIMEOUT_SECONDS)
 
 
 def run(job: Job, folder: Path) -> tuple[int, str]:
-    """Run a job to its end; return the code it ended with, negative for a signal, and what it printed."""
-    (folder / SAID).write_bytes(b"")
+    """Run a job to its end; return its exit code, negative for a signal, and its output."""
+    (folder / OUTPUT).write_bytes(b"")
     with started(job, folder) as process:
-        code = process.wait(PATIENCE)
-    return code, said_in(folder)
+        code = process.wait(TIMEOUT_SECONDS)
+    return code, output_of(folder)
 
 
-def said_in(folder: Path) -> str:
-    """Return what the jobs of a folder have printed."""
-    return (folder / SAID).read_text(errors="replace")
+def output_of(folder: Path) -> str:
+    """Return the output of the jobs of a folder."""
+    return (folder / OUTPUT).read_text(errors="replace")
 
 
 @contextmanager
-def begun(job: Job, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a job; it has begun to write, or has ended, when this goes on."""
+def started_writing(job: Job, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a job; yield once it has written its first file, or has exited."""
     with started(job, folder) as process:
         while process.poll() is None and not any((folder / place).exists() for place in ("data", ".dvc/tmp/rwlock")):
             time.sleep(0.005)
         yield process
 
 
-def left_in(folder: Path) -> dict[str, str]:
-    """Return the digest of every artifact below a folder; raises what is wrong with one."""
+def artifact_digests(folder: Path) -> dict[str, str]:
+    """Return the digest of every artifact below a folder; raise the error of a damaged one."""
     found: dict[str, str] = {}
     for one in verified(folder / "data"):
         for damage in one.damages:
@@ -193,7 +195,7 @@ def left_in(folder: Path) -> dict[str, str]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Return what a finished job should have cleared away: states, and files that were being written."""
+    """Return the temporary files that a finished job should have removed: checkpoints and partly written files."""
     return sorted(
         str(path.relative_to(folder))
         for path in (folder / "data").rglob("*")
@@ -201,10 +203,10 @@ def leftovers(folder: Path) -> list[str]:
     )
 
 
-def saved_at(folder: Path) -> int:
-    """Return when a job last saved what a next one goes on from: a checkpoint, a label, a part, a result; 0 for never.
+def last_save(folder: Path) -> int:
+    """Return the time of a job's last save (checkpoint, label, part, result), in ns of the files' clock; 0 for never.
 
-    In nanoseconds of the files' clock.
+    A restarted job resumes from there.
     """
     last = 0
     for path in (folder / "data").rglob("*"):
@@ -213,68 +215,72 @@ def saved_at(folder: Path) -> int:
     return last
 
 
-def steps(said: str) -> Counter[str]:
-    """Return how often each line of progress was printed, without its times."""
-    lines = (line.strip() for line in said.splitlines() if not line.endswith(BEFORE))
+def steps(output: str) -> Counter[str]:
+    """Return the number of times each progress line was printed, without its durations."""
+    lines = (line.strip() for line in output.splitlines() if not line.endswith(BEFORE))
     return Counter(" ".join(line.split()[:4]) for line in lines if PROGRESS.match(line))
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A command killed at an instant, and what the same command made of it."""
+    """A command killed at a random time, and the result of its restart."""
 
     job: str
     signal: str
     seconds: float
-    """After the command began to write."""
+    """Seconds from the command's first write to the kill."""
     code: int
+    """Exit code of the killed run."""
     again: int
+    """Exit code of the restarted run."""
     equal: bool
+    """Whether the artifacts equal those of an uninterrupted run."""
     left: tuple[str, ...]
+    """Temporary files that remain after the restart."""
     repeated: int
-    """Lines of progress that both runs printed: work done twice, since the last time that the first one saved."""
+    """Progress lines that both runs printed: work repeated since the last save of the first run."""
     lost: int
-    """Those of them that the first run had printed before it last saved: there are none."""
+    """Repeated lines that the first run printed before its last save: lost work, expected to be 0."""
 
     @property
     def sound(self) -> bool:
-        """Whether it went on without help, to the same bytes, with one interval between saves done twice at most."""
+        """Whether the restart resumed to the same bytes, repeating at most the work since the last save."""
         return self.again == 0 and self.equal and not self.left and self.lost == 0
 
 
-def undisturbed(job: Job, folder: Path) -> tuple[dict[str, str], float]:
-    """Return the artifacts of a run that nobody disturbs, and the seconds from its first file to its end."""
+def uninterrupted(job: Job, folder: Path) -> tuple[dict[str, str], float]:
+    """Return the artifact digests of an uninterrupted run, and the seconds from its first file to its end."""
     prepare(job, folder)
-    with begun(job, folder) as process:
+    with started_writing(job, folder) as process:
         first = time.monotonic()
-        if code := process.wait(PATIENCE):
-            raise LissnasError(f"{job.name} ended with code {code}:\n{said_in(folder)}")
-        return left_in(folder), time.monotonic() - first
+        if code := process.wait(TIMEOUT_SECONDS):
+            raise LissnasError(f"{job.name} ended with code {code}:\n{output_of(folder)}")
+        return artifact_digests(folder), time.monotonic() - first
 
 
 def trial(job: Job, folder: Path, seconds: float, how: signal.Signals, expected: Mapping[str, str]) -> Trial | None:
-    """Kill a job so many seconds after it began to write, and run it again; None where it had ended by then."""
+    """Kill a job `seconds` after its first write, and run it again; return None if it had already exited."""
     prepare(job, folder)
-    with begun(job, folder) as process:
+    with started_writing(job, folder) as process:
         if (printed := _watched(process, folder, seconds)) is None:
             return None
         if how != signal.SIGKILL:
             process.send_signal(how)
-            process.wait(PATIENCE)
-        code, before = kill(process), said_in(folder)
-    again, said = run(job, folder)
-    equal = again == 0 and left_in(folder) == expected
-    twice, lost = (sum((steps(lines) & steps(said)).values()) for lines in (before, before[:printed]))
-    return Trial(job.name, how.name, seconds, code, again, equal, tuple(leftovers(folder)), twice, lost)
+            process.wait(TIMEOUT_SECONDS)
+        code, before = kill(process), output_of(folder)
+    again, after = run(job, folder)
+    equal = again == 0 and artifact_digests(folder) == expected
+    repeated, lost = (sum((steps(lines) & steps(after)).values()) for lines in (before, before[:printed]))
+    return Trial(job.name, how.name, seconds, code, again, equal, tuple(leftovers(folder)), repeated, lost)
 
 
 def _watched(process: subprocess.Popen[bytes], folder: Path, seconds: float) -> int | None:
-    """Wait so many seconds; return how many characters a job had printed when it last saved, None if it ended."""
+    """Wait for `seconds`; return the size of the output in characters at the last save, None if the job exited."""
     until, saved, printed, size = time.monotonic() + seconds, 0, 0, 0
     while process.poll() is None:
-        if (now := saved_at(folder)) > saved:
-            saved, printed = now, size  # as of the look before, so that nothing that came after it counts
-        size = len(said_in(folder))
+        if (now := last_save(folder)) > saved:
+            saved, printed = now, size  # the size of the previous poll, which excludes output after the save
+        size = len(output_of(folder))
         if (left := until - time.monotonic()) <= 0:
             return printed
         time.sleep(min(left, 0.02))
@@ -282,8 +288,8 @@ def _watched(process: subprocess.Popen[bytes], folder: Path, seconds: float) -> 
 
 
 def trials(job: Job, work: Path, kills: int, signals: Sequence[signal.Signals], seed: int = 0) -> Iterator[Trial]:
-    """Yield so many trials of a job, at instants drawn uniformly from the time in which it writes."""
-    expected, took = undisturbed(job, work / "undisturbed")
+    """Yield `kills` trials of a job, killed at times drawn uniformly from its writing time."""
+    expected, took = uninterrupted(job, work / "uninterrupted")
     rng, made = stream(seed, "kills", job.name), 0
     for tried in range(10 * kills):
         if made == kills:
@@ -296,65 +302,65 @@ def trials(job: Job, work: Path, kills: int, signals: Sequence[signal.Signals], 
             made += 1
             yield one
     if made < kills:
-        raise LissnasError(f"{job.name} ends before it can be killed")
+        raise LissnasError(f"{job.name} exits before it can be killed")
 
 
 def race(job: Job, folder: Path) -> str:
-    """Start a job twice at once; return what is wrong with how the two ended, nothing where all is well.
+    """Start a job twice simultaneously; return the problem with the two exits, an empty string if there is none.
 
-    One does the work; the other says who holds the lock, or finds the work done.
+    One process does the work; the other reports the process that holds the lock, or finds the work done.
     """
     with started(job, folder) as first, started(job, folder) as second:
-        codes = sorted(process.wait(PATIENCE) for process in (first, second))
-    said = said_in(folder)
-    if codes == [0, 0] and "Nothing was done" in said:
+        codes = sorted(process.wait(TIMEOUT_SECONDS) for process in (first, second))
+    output = output_of(folder)
+    if codes == [0, 0] and "Nothing was done" in output:
         return ""
-    if codes == [0, 2] and re.search(r"is being written by process \d+ on ", said):
+    if codes == [0, 2] and re.search(r"is being written by process \d+ on ", output):
         return ""
-    return f"exit codes {codes}:\n{said}"
+    return f"exit codes {codes}:\n{output}"
 
 
 # -- the studies -----------------------------------------------------------------------------------------
 def faults() -> tuple[Rows, str]:
-    """Kill commands at random instants, and run them again; kills of an earlier run count."""
+    """Kill commands at random times, and run them again; resume from the trials of an earlier run."""
     rows, cells = [], []
     for name, kills in KILLS.items():
-        own = _kept(WORK / "faults", name, kills, _killed)
-        rows += own
+        of_job = _resumed(WORK / "faults", name, kills, _killed)
+        rows += of_job
         cells.append(
             {
                 "command": name,
-                "trials": str(len(own)),
-                "went on by itself": str(sum(r["again"] == 0 for r in own)),
-                "same bytes": str(sum(r["equal"] for r in own)),
-                "nothing left behind": str(sum(not r["left"] for r in own)),
-                "lines of progress twice, most": str(max(r["repeated"] for r in own)),
-                "of them saved before": str(sum(r["lost"] for r in own)),
+                "trials": str(len(of_job)),
+                "went on by itself": str(sum(r["again"] == 0 for r in of_job)),
+                "same bytes": str(sum(r["equal"] for r in of_job)),
+                "nothing left behind": str(sum(not r["left"] for r in of_job)),
+                "lines of progress twice, most": str(max(r["repeated"] for r in of_job)),
+                "of them saved before": str(sum(r["lost"] for r in of_job)),
             }
         )
-    said = (
-        "Each command is killed (SIGKILL to it and all it started) at an instant drawn uniformly from the time in "
-        "which it writes, and run again; artifacts are compared by sha256 with those of an undisturbed run."
+    note = (
+        "Each command is killed (SIGKILL to it and its children) at a time drawn uniformly from its writing time, and "
+        "run again; its artifacts are compared by sha256 with those of an uninterrupted run."
     )
-    return rows, f"{said}\n\n{table(cells)}"
+    return rows, f"{note}\n\n{table(cells)}"
 
 
 def races() -> tuple[Rows, str]:
-    """Start a command twice at once, again and again; pairs of an earlier run count."""
-    rows = _kept(WORK / "races", RACE, RACES, _raced)
+    """Start a command twice simultaneously, repeatedly; resume from the pairs of an earlier run."""
+    rows = _resumed(WORK / "races", RACE, RACES, _raced)
     return rows, (
-        f"`{RACE}` was started twice at once {len(rows)} times. {sum(not r['wrong'] for r in rows)} times one did the "
-        "work, and the other said who holds the lock or found the work done; "
-        f"{sum(r['equal'] for r in rows)} times the artifacts were those of an undisturbed run, by sha256; "
-        f"{sum(not r['left'] for r in rows)} times nothing was left behind."
+        f"`{RACE}` was started twice simultaneously {len(rows)} times. {sum(not r['wrong'] for r in rows)} times one "
+        "process did the work, and the other reported the holder of the lock or found the work done; "
+        f"{sum(r['equal'] for r in rows)} times the artifacts equal those of an uninterrupted run, by sha256; "
+        f"{sum(not r['left'] for r in rows)} times no temporary files remained."
     )
 
 
 Make = Callable[[Job, Path, int, int], Iterator[dict[str, Any]]]
 
 
-def _kept(work: Path, name: str, count: int, make: Make) -> list[dict[str, Any]]:
-    """Return a job's rows from its journal, and those that it lacks from trials made now."""
+def _resumed(work: Path, name: str, count: int, make: Make) -> list[dict[str, Any]]:
+    """Return a job's rows: those in its journal, and the missing ones from new trials."""
     folder = work / "trials"
     with Journal.opened(work / f"{name}.jsonl", count) as journal, render.lines(name) as line:
         rows = journal.records
@@ -373,10 +379,10 @@ def _killed(job: Job, folder: Path, count: int, seed: int) -> Iterator[dict[str,
 
 
 def _raced(job: Job, folder: Path, count: int, _: int) -> Iterator[dict[str, Any]]:
-    expected, _took = undisturbed(job, folder / "undisturbed")
+    expected, _took = uninterrupted(job, folder / "uninterrupted")
     for i in range(count):
-        own = folder / f"{i}"
-        prepare(job, own)
-        wrong, left, equal = race(job, own), " ".join(leftovers(own)), left_in(own) == expected
+        pair = folder / f"{i}"
+        prepare(job, pair)
+        wrong, left, equal = race(job, pair), " ".join(leftovers(pair)), artifact_digests(pair) == expected
         yield {"job": job.name, "wrong": wrong, "equal": equal, "left": left, "sound": equal and not wrong + left}
-        shutil.rmtree(own)
+        shutil.rmtree(pair)

@@ -1,4 +1,4 @@
-"""The study of readers: inputs that coverage-guided fuzzing makes, each of which has to be taken or refused in words.
+"""Study of readers: inputs from coverage-guided fuzzing must be accepted, or refused with an error of lissnas.
 
 python -m tests.robustness --name fuzz     (or `make study NAME=fuzz`)
 """
@@ -21,13 +21,13 @@ READERS = (
     *("tfrecord", "row-of-101", "201-torch", "201-torch-zip", "201-tar", "transnas-torch"),
 )
 FUZZER = "tests.faults.fuzz"
-"""What has those readers, and fuzzes one; it holds its own names against these."""
+"""Module that fuzzes one of these readers; it checks that its names match them."""
 SECONDS = 120
-"""Of fuzzing for each reader."""
+"""Seconds of fuzzing for each reader."""
 
 
 def fuzz() -> tuple[Rows, str]:
-    """Give readers inputs that nobody thought of; those of an earlier run are not fuzzed again."""
+    """Fuzz all readers; skip those that an earlier run has finished."""
     work = WORK / "fuzz"
     with Journal.opened(work / "fuzz.jsonl", SECONDS) as journal, render.lines("fuzzing") as line:
         rows = journal.records
@@ -38,7 +38,7 @@ def fuzz() -> tuple[Rows, str]:
 
 
 def fuzzed(reader: str, work: Path, seconds: int, module: str = FUZZER) -> dict[str, Any]:
-    """Fuzz a reader for so many seconds; return how many inputs were tried, and what harm one did, if any."""
+    """Fuzz a reader for `seconds`; return the number of inputs and branches, and the first failure, if any."""
     work.mkdir(parents=True, exist_ok=True)
     harmful, corpus = (work / f"{reader}.harmful").absolute(), (work / reader).absolute()
     options = [f"-max_total_time={seconds}", f"-exact_artifact_path={harmful}"]
@@ -63,15 +63,15 @@ def fuzzed(reader: str, work: Path, seconds: int, module: str = FUZZER) -> dict[
     }
 
 
-def _harm(said: str, harmful: Path) -> str:
-    """Return what an input did, and its first bytes."""
-    error = re.search(r"^((\w+\.)*\w+(Error|Exception|Interrupt)\b|==\d+== ERROR).*", said, re.MULTILINE)
-    what = error[0] if error else said[-500:]
+def _harm(output: str, harmful: Path) -> str:
+    """Return the error of a failing input, and its first 200 bytes."""
+    error = re.search(r"^((\w+\.)*\w+(Error|Exception|Interrupt)\b|==\d+== ERROR).*", output, re.MULTILINE)
+    what = error[0] if error else output[-500:]
     return f"{what[:300]} at {harmful.read_bytes()[:200]!r}" if harmful.exists() else what
 
 
 def fuzz_page(rows: Rows) -> str:
-    """Return what was tried, and a row a reader."""
+    """Return the page of the study: a description, and a row for each reader."""
     cells = [
         {
             "reader": r["reader"],
@@ -83,6 +83,6 @@ def fuzz_page(rows: Rows) -> str:
         for r in rows
     ]
     return (
-        "Atheris makes inputs, and keeps those that reach new branches of the reader's code, to change them further. "
-        f"Each has to be taken, or refused by an error of lissnas, within a minute and 4 GiB.\n\n{table(cells)}"
+        "Atheris generates inputs, and mutates those that reach new branches of the reader's code further. Each must "
+        f"be accepted, or refused with an error of lissnas, within a minute and 4 GiB.\n\n{table(cells)}"
     )

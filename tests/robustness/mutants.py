@@ -1,9 +1,9 @@
-"""The study of the tests: small changes of the core's code, each tried against the tests of `make test` that run it.
+"""Mutation testing of the core: each mutant is run against the tests of `make test` that cover its line or file.
 
 python -m tests.robustness --name mutants     (or `make study NAME=mutants`)
 
-cosmic-ray makes the changes: those of studies/results/mutants.csv, found again by their operator and the text of their
-line, so that the same ones are tried after the code has moved.
+cosmic-ray creates the mutants of studies/results/mutants.csv. They are located by operator and text of their line, so
+that the same mutants are tested after the code has moved.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from studies.run import RESULTS, WORK, Rows, table
 
 ROOT = Path(__file__).parents[2]
 CORE = ("lissnas/spaces", "lissnas/artifacts", "lissnas/shrinkers")
-SECONDS = (30.0, 15.0)
-"""Of tests that run a mutant's line, and of others that run its file; the fastest come first."""
-PATIENCE = 200.0
-"""Seconds after which tests of a mutant, and what they import, hang."""
-LIKE = 0.7
-"""Similarity of two lines, 0 to 1, above which one is the other after an edit."""
-MEMORY = 8 << 20
-"""KiB of address space for the tests of a mutant: a changed size may be any."""
+MAX_SECONDS = (30.0, 15.0)
+"""Total seconds of tests that cover a mutant's line, and of others that cover its file; the fastest run first."""
+TIMEOUT_SECONDS = 200.0
+"""Seconds, including imports, after which the tests of a mutant count as hanging."""
+MIN_SIMILARITY = 0.7
+"""Similarity of two lines, 0 to 1, above which they count as the same line after an edit."""
+MAX_MEMORY = 8 << 20
+"""KiB of address space for the tests of a mutant: a mutated size may be huge."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A change that cosmic-ray makes: an operator at one of its occurrences in a file."""
+    """A mutant of cosmic-ray: an operator at one of its occurrences in a file."""
 
     file: str
     operator: str
@@ -53,18 +53,18 @@ class Mutant:
 
 
 def mutants() -> tuple[Rows, str]:
-    """Change the committed core in small ways; changes that were tried on the same commit are not tried again."""
+    """Test mutants of the committed core; skip those that were tested on the same commit."""
     work, before = (WORK / "mutants").absolute(), list(csv.DictReader((RESULTS / "mutants.csv").open()))
     roots, free = [work / f"project-{i}" for i in range(os.cpu_count() or 1)], SimpleQueue[Path]()
     for root in roots:
-        shutil.rmtree(root, ignore_errors=True)  # one that was killed left a mutant there
+        shutil.rmtree(root, ignore_errors=True)  # a killed run leaves a mutant there
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True)
         free.put(root)
 
     def run(mutant: Mutant, names: Sequence[str]) -> dict[str, Any]:
         root = free.get()
         try:
-            return tried(root, mutant, names)
+            return run_mutant(root, mutant, names)
         finally:
             free.put(root)
 
@@ -74,10 +74,10 @@ def mutants() -> tuple[Rows, str]:
         ThreadPoolExecutor(len(roots)) as pool,
         render.lines("changing") as line,
     ):
-        reaching, found = Reaching(roots[0], work), found_again(roots[0], before)
+        coverage, found = LineCoverage(roots[0], work), relocated(roots[0], before)
         done = {(row["file"], row["operator"], row["occurrence"]) for row in journal.records}
         left = [m for m in found if (m.file, m.operator, m.occurrence) not in done]
-        for row in pool.map(run, left, [reaching.tests(m) for m in left]):
+        for row in pool.map(run, left, [coverage.tests(m) for m in left]):
             journal.append(row)
             line(f"{len(journal.records)}/{len(found)} {row['file']}:{row['line']} {row['outcome']}")
         rows = sorted(journal.records, key=itemgetter("file", "line", "operator", "occurrence"))
@@ -85,12 +85,12 @@ def mutants() -> tuple[Rows, str]:
 
 
 def changed(diff: str) -> list[str]:
-    """Return the lines of a diff that were removed and added, each with its sign."""
+    """Return the removed and added lines of a diff, with their signs."""
     return [line for line in diff.splitlines() if line[:1] in ("+", "-") and line[:3] not in ("+++", "---")]
 
 
-def found_again(root: Path, rows: Iterable[Mapping[str, Any]], core: Sequence[str] = CORE) -> list[Mutant]:
-    """Return today's mutants for the rows of an earlier study; one whose line is gone is left out."""
+def relocated(root: Path, rows: Iterable[Mapping[str, Any]], core: Sequence[str] = CORE) -> list[Mutant]:
+    """Return the mutants of an earlier study's rows at their current positions; omit those whose line is gone."""
     from cosmic_ray.commands.init import init
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator
@@ -105,7 +105,7 @@ def found_again(root: Path, rows: Iterable[Mapping[str, Any]], core: Sequence[st
         line = codes[spec.module_path].splitlines()[spec.start_pos[0] - 1].strip()
         places.setdefault(spec.operator_name, {}).setdefault(line, []).append(spec)
 
-    def likeness(spec: Any, row: Mapping[str, Any]) -> float:
+    def similarity(spec: Any, row: Mapping[str, Any]) -> float:
         code = codes[spec.module_path]
         mutated = str(mutate_code(code, get_operator(spec.operator_name)(), spec.occurrence)).splitlines()
         line = mutated[min(spec.start_pos[0], len(mutated)) - 1].strip()
@@ -116,8 +116,8 @@ def found_again(root: Path, rows: Iterable[Mapping[str, Any]], core: Sequence[st
     found = []
     for row in rows:
         lines = places.get(row["operator"], {})
-        if near := get_close_matches(changed(row["diff"])[0][1:].strip(), lines, 1, LIKE):
-            spec = max(lines[near[0]], key=lambda one: likeness(one, row))
+        if near := get_close_matches(changed(row["diff"])[0][1:].strip(), lines, 1, MIN_SIMILARITY):
+            spec = max(lines[near[0]], key=lambda one: similarity(one, row))
             lines[near[0]].remove(spec)
             if not lines[near[0]]:
                 del lines[near[0]]
@@ -126,20 +126,20 @@ def found_again(root: Path, rows: Iterable[Mapping[str, Any]], core: Sequence[st
     return found
 
 
-class Reaching:
-    """The tests of `make test` that run a line, from one run of them in `root` with a coverage context a test."""
+class LineCoverage:
+    """Tests of `make test` that cover a line, from one run of them in `root` with a coverage context for each test."""
 
     def __init__(self, root: Path, work: Path, tests: Sequence[str] = ("-n", "auto", "--dist", "loadfile")) -> None:
         from coverage.numbits import register_sqlite_functions
 
         lines, times = work / "lines.db", work / "times.xml"
         if not times.exists():
-            words = [*tests, "--cov=.", "--cov-context=test", "--cov-report=", "-p", "tests.forgetful"]
+            words = [*tests, "--cov=.", "--cov-context=test", "--cov-report=", "-p", "tests.clear_caches"]
             given = {**os.environ, "PYTHONPATH": f"{root}:{ROOT}", "OMP_NUM_THREADS": "1", "COVERAGE_FILE": str(lines)}
             report = [f"--junitxml={times}.running", "-o", "junit_family=xunit1"]
             done = subprocess.run([sys.executable, "-m", "pytest", *words, *report], cwd=root, env=given)
             if done.returncode:
-                raise LissnasError(f"the tests end with code {done.returncode} before anything is changed")
+                raise LissnasError(f"the tests end with code {done.returncode} without any mutant")
             Path(f"{times}.running").rename(times)
         cases = ET.parse(times).iter("testcase")
         self._seconds = {(case.get("classname"), case.get("name")): float(case.get("time", 0)) for case in cases}
@@ -147,16 +147,16 @@ class Reaching:
         register_sqlite_functions(self._lines)
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """Return tests that run a line, then others that run its file, whose import no test runs."""
+        """Return the tests that cover a mutant's line, then others that cover its file (imports are in no context)."""
         query = (
             "select distinct context.context from line_bits join file on file.id = file_id "
             "join context on context.id = context_id where file.path = ? and context.context != ''"
         )
         path, chosen = str(self._root / mutant.file), list[str]()
-        own = self._lines.execute(f"{query} and num_in_numbits(?, numbits)", (path, mutant.line)).fetchall()
-        for found, limit in zip((own, self._lines.execute(query, (path,)).fetchall()), SECONDS, strict=True):
+        of_line = self._lines.execute(f"{query} and num_in_numbits(?, numbits)", (path, mutant.line)).fetchall()
+        for found, limit in zip((of_line, self._lines.execute(query, (path,)).fetchall()), MAX_SECONDS, strict=True):
             spent = 0.0
-            names = {text.rpartition("|")[0] for (text,) in found} - {*chosen}  # names of cases may have a |
+            names = {text.rpartition("|")[0] for (text,) in found} - {*chosen}  # names of cases may contain |
             for seconds, name in sorted((self._time(name), name) for name in names):
                 if not spent or spent + seconds <= limit:
                     chosen.append(name)
@@ -169,8 +169,8 @@ class Reaching:
         return self._seconds.get((".".join([file.replace("/", "."), *classes]), case), 0.0)
 
 
-def tried(root: Path, mutant: Mutant, names: Sequence[str]) -> dict[str, Any]:
-    """Return the row of a mutant in the project in `root`: what tests make of it."""
+def run_mutant(root: Path, mutant: Mutant, names: Sequence[str]) -> dict[str, Any]:
+    """Run tests on a mutant of the project in `root`; return its row with the outcome."""
     from cosmic_ray.mutating import mutate_and_test
     from cosmic_ray.work_item import MutationSpec
 
@@ -178,30 +178,30 @@ def tried(root: Path, mutant: Mutant, names: Sequence[str]) -> dict[str, Any]:
     if not names:
         return {**row, "outcome": "survived", "code": 0, "diff": "no test runs it"}
     (root / ".names").write_text("\n".join(names))
-    run = f"{shlex.quote(sys.executable)} -m pytest -x -p no:xdist -p no:cacheprovider @.names > .said 2>&1"
-    script = f"ulimit -v {MEMORY}; export PYTHONPATH=$PWD OMP_NUM_THREADS=1; {run}; code=$?; echo $code; exit $code"
+    run = f"{shlex.quote(sys.executable)} -m pytest -x -p no:xdist -p no:cacheprovider @.names > .output 2>&1"
+    script = f"ulimit -v {MAX_MEMORY}; export PYTHONPATH=$PWD OMP_NUM_THREADS=1; {run}; code=$?; echo $code; exit $code"
     command = shlex.join(["sh", "-c", f"cd {shlex.quote(str(root))}; {script}"])
     at = (mutant.line, 0), (mutant.line, 1)
     spec = MutationSpec(root / mutant.file, mutant.operator, mutant.occurrence, *at)
-    result = mutate_and_test([spec], command, PATIENCE)
+    result = mutate_and_test([spec], command, TIMEOUT_SECONDS)
     if result.test_outcome is None or result.diff is None:
-        raise LissnasError(f"{mutant} can't be made: {result.output}")
+        raise LissnasError(f"{mutant} can't be created: {result.output}")
     code = None if result.output == "timeout" else int(result.output)
-    if "ERROR: not found: " in (said := (root / ".said").read_text(errors="replace")):  # or nothing would have noticed
-        raise LissnasError(f"tests that are not there: {said[-1000:]}")
+    if "ERROR: not found: " in (output := (root / ".output").read_text(errors="replace")):  # it would count as noticed
+        raise LissnasError(f"missing tests: {output[-1000:]}")
     diff = "\n".join(changed(result.diff))
     return {**row, "outcome": result.test_outcome.value, "code": code, "diff": diff}
 
 
 def mutants_page(rows: Rows) -> str:
-    """Return a row a file, and the mutants that no test noticed."""
+    """Return the page of the study: a row for each file, and the surviving mutants."""
     cells = []
     for name in [*sorted({r["file"] for r in rows}), "all"]:
-        own = [r for r in rows if name in ("all", r["file"])]
-        noticed = sum(r["outcome"] != "survived" for r in own)
-        share = f"{100 * noticed / len(own):.0f} %"
-        cells.append({"file": name, "mutants": str(len(own)), "noticed": str(noticed), "share": share})
-    lines = ["Each mutant is tried by tests of `make test` that run its line or file.", "", table(cells)]
+        of_file = [r for r in rows if name in ("all", r["file"])]
+        noticed = sum(r["outcome"] != "survived" for r in of_file)
+        share = f"{100 * noticed / len(of_file):.0f} %"
+        cells.append({"file": name, "mutants": str(len(of_file)), "noticed": str(noticed), "share": share})
+    lines = ["Each mutant is run against tests of `make test` that cover its line or file.", "", table(cells)]
     for row in (row for row in rows if row["outcome"] == "survived"):
         lines += ["", f"`{row['file']}:{row['line']}`, {row['operator']}, {row['tests']} tests:", ""]
         lines += ["```diff", row["diff"], "```"]

@@ -1,4 +1,4 @@
-"""The documentation without MkDocs: links, navigation, commands in the text, generated pages, the Python tutorial."""
+"""The documentation, without MkDocs: links, navigation, commands in the text, generated pages, the Python tutorial."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from docs import reference_pages, study_pages
 from lissnas.cli.app import app
 from lissnas.config import Params
-from tests.unit.test_layout import FLOORS
+from tests.unit.test_layout import LAYERS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -39,7 +39,7 @@ MAKE = re.compile(r"^make ([a-z-]+)", re.M)
 
 @cache
 def site() -> dict[str, str]:
-    """Return the text of each page by its path, generated ones too."""
+    """Return the text of each page by path, including generated pages."""
     written = {str(path.relative_to(DOCS)): path.read_text() for path in sorted(DOCS.rglob("*.md"))}
     return {**written, **{path: make() for path, make in GENERATED.items()}, **study_pages.pages()}
 
@@ -52,7 +52,7 @@ def prose(text: str) -> str:
 
 
 def anchors(text: str) -> set[str]:
-    """Return the anchors of headings as Python-Markdown makes them, repeated ones numbered."""
+    """Return the anchors that Python-Markdown creates for headings, duplicates with a number."""
     found: Counter[str] = Counter()
     names = set()
     for heading in re.findall(r"^#+ (.+)$", prose(text), re.M):
@@ -91,7 +91,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_starts_with_one_title_and_a_sentence(page: str) -> None:
+def test_page_starts_with_one_title_and_a_sentence(page: str) -> None:
     text = prose(site()[page])
     assert text.startswith("# ")
     assert len(re.findall(r"^# ", text, re.M)) == 1
@@ -115,7 +115,7 @@ COMMAND = re.compile(r"^(lissnas\b|(?:torchrun .*-m|python -m) flows\.)")
 
 
 def commands_in(text: str) -> Iterator[list[str]]:
-    """Yield the words of each `lissnas` and flow command in a page's blocks."""
+    """Yield the words of each `lissnas` and flow command in the code blocks of a page."""
     for _, kind, body in FENCE.findall(text):
         if kind == "sh":
             for line in body.replace("\\\n", " ").splitlines():
@@ -130,7 +130,7 @@ def parsers() -> dict[str, Any]:
 
 @cache
 def flow_parser(module: str) -> Any:
-    """Return the parser that `python -m flows.X` would run."""
+    """Return the parser of `python -m flows.X`."""
     given: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("flows.common.main", given.append)
@@ -167,7 +167,7 @@ def test_make_targets_in_the_text_exist(page: str) -> None:
 
 
 # -- generated pages -------------------------------------------------------------------------------------
-def test_the_page_of_the_command_line_is_what_help_lists() -> None:
+def test_command_line_page_lists_the_options_of_help() -> None:
     text = GENERATED[reference_pages.COMMAND_LINE]()
     sections = dict(re.findall(r"^#+ (lissnas[ \w-]*)\n(.*?)(?=^#+ lissnas|\Z)", text, re.M | re.S))
     assert set(sections) == {name for name, _ in reference_pages.commands()}
@@ -190,10 +190,10 @@ def fields(model: type[BaseModel], path: str = "") -> Iterator[str]:
         if nested is None:
             yield at
         else:
-            yield from fields(nested, f"{at}.{'NAME.' if at in reference_pages.MANY else ''}")
+            yield from fields(nested, f"{at}.{'NAME.' if at in reference_pages.MAPPINGS else ''}")
 
 
-def test_the_page_of_parameters_has_every_parameter() -> None:
+def test_parameters_page_has_every_parameter() -> None:
     text = GENERATED[reference_pages.PARAMETERS]()
     listed = re.findall(r"^\| `([\w.]+)` \|", text, re.M)
     assert sorted(name for name in listed if "." in name) == sorted(fields(Params))
@@ -214,18 +214,18 @@ def test_every_study_has_a_page_with_its_finding() -> None:
     assert re.search(r"\| \d{4}-\d\d-\d\d \|", page)
 
 
-def test_the_picture_of_the_rooms_has_all_rooms_in_order() -> None:
+def test_architecture_picture_shows_all_packages() -> None:
     text = re.findall(r"<text[^>]*>([a-z_.]+)</text>", (DOCS / "pictures" / "architecture.svg").read_text())
     drawn = re.sub(r"\. ", ".", " ".join(text)).split()
-    assert set(drawn) == {room for floor in FLOORS for room in floor}
+    assert set(drawn) == {package for layer in LAYERS for package in layer}
     page = site()["explanation/architecture.md"]
-    assert all(f"`{room}`" in page for room in drawn)
+    assert all(f"`{package}`" in page for package in drawn)
 
 
 # -- the snippets in Python --------------------------------------------------------------------------------
 @pytest.mark.parametrize("page", ["index.md", "tutorial/python.md", "how_to/compare.md", "how_to/huge_spaces.md"])
-def test_the_python_of_a_page_runs_as_written(page: str, tmp_path: Path) -> None:
-    """Run the blocks in one process; what they print must be what the page shows. A block with a name is a file."""
+def test_python_blocks_of_a_page_print_the_shown_output(page: str, tmp_path: Path) -> None:
+    """Run the blocks in one process and compare their output with the page; a block with a file name is a file."""
     mark, script = "----- next block -----", ""
     blocks = [(kind, body) for _, kind, body in FENCE.findall(site()[page])]
     for kind, body in blocks:
@@ -243,8 +243,8 @@ def test_the_python_of_a_page_runs_as_written(page: str, tmp_path: Path) -> None
         assert expected.split() == actual.split()
 
 
-def test_the_shrinker_of_the_guide_passes_its_suite(tmp_path: Path) -> None:
-    """On one small space; the guide runs it on three."""
+def test_shrinker_of_the_guide_passes_its_conformance_suite(tmp_path: Path) -> None:
+    """Run the suite on one small space; the guide runs it on three."""
     for _, _, body in FENCE.findall(site()["how_to/compare.md"]):
         if named := re.match(r"# (\w+\.py)\n", body):
             (tmp_path / named[1]).write_text(body)

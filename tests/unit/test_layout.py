@@ -1,4 +1,4 @@
-"""The layout of the code: rooms, floors, no upward import, no cycle, no file too long, no module out of place."""
+"""The layout of the code: packages in layers, no upward imports, no cyclic imports, limits of size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.closure import ROOT, TREES, code_of, imports, modules
 
-FLOORS = (
+LAYERS = (
     ("lissnas.core",),
     ("lissnas.config", "lissnas.artifacts", "lissnas.spaces", "lissnas.spaces.declared"),
     ("lissnas.oracles", "lissnas.predictors", "lissnas.tracking", "infra"),
@@ -24,31 +24,31 @@ FLOORS = (
     ("lissnas.cli",),
     ("flows", "studies"),
 )
-"""Rooms by floor, bottom up. A room imports from lower floors, and of its own floor from rooms before it."""
-FACE = ("lissnas", "lissnas.version")
-"""Root modules that belong to no floor: importing them loads nothing else."""
-ORDER = [room for floor in FLOORS for room in floor]
+"""Packages by layer, bottom up. A package imports from lower layers, and from packages before it in its own layer."""
+PUBLIC = ("lissnas", "lissnas.version")
+"""Root modules outside all layers: importing them loads no other module."""
+ORDER = [package for layer in LAYERS for package in layer]
 SINGLE = ("lissnas.study", "lissnas.api")
-"""Root modules that stand on a floor by themselves; they are files, not rooms."""
+"""Root modules in a layer that are files, not packages."""
 MAX_LINES = 400
-MAX_ROOMS = 24
+MAX_PACKAGES = 24
 
 
 @cache
-def room_of(module: str) -> str:
-    """Return the room of a module: the longest listed name that it is, or is inside of."""
-    rooms = [room for room in ORDER if module == room or module.startswith(f"{room}.")]
-    if not rooms and module not in FACE:
-        raise LookupError(f"{module} is in no room: add its package to FLOORS in {__file__}")
-    return max(rooms, key=len, default=module)
+def package_of(module: str) -> str:
+    """Return the listed package that contains a module; the innermost if there are several."""
+    packages = [package for package in ORDER if module == package or module.startswith(f"{package}.")]
+    if not packages and module not in PUBLIC:
+        raise LookupError(f"{module} is in no layer: add its package to LAYERS in {__file__}")
+    return max(packages, key=len, default=module)
 
 
-def test_every_module_is_in_a_room() -> None:
+def test_every_module_is_in_a_layer() -> None:
     for name in modules():
-        room_of(name)
+        package_of(name)
     folders = {path.parent for path in modules().values()} - {ROOT / "lissnas"}
-    assert len(folders) <= MAX_ROOMS, sorted(map(str, folders))
-    assert len(FLOORS) == 8
+    assert len(folders) <= MAX_PACKAGES, sorted(map(str, folders))
+    assert len(LAYERS) == 8
     assert {str(f.relative_to(ROOT)).replace("/", ".") for f in folders} == set(ORDER) - set(SINGLE)
 
 
@@ -56,26 +56,26 @@ def test_the_root_has_few_modules() -> None:
     assert len(list((ROOT / "lissnas").glob("*.py"))) <= 4
 
 
-def test_imports_lead_down() -> None:
+def test_no_module_imports_from_a_higher_layer() -> None:
     upward = [
-        f"{name} ({room_of(name)}) imports {target} ({room_of(target)})"
+        f"{name} ({package_of(name)}) imports {target} ({package_of(target)})"
         for name in modules()
-        if name not in FACE
+        if name not in PUBLIC
         for target in imports(name)
-        if target not in FACE and room_of(name) != room_of(target)
-        if ORDER.index(room_of(target)) > ORDER.index(room_of(name))
+        if target not in PUBLIC and package_of(name) != package_of(target)
+        if ORDER.index(package_of(target)) > ORDER.index(package_of(name))
     ]
     assert not upward, "\n".join(upward)
 
 
-def test_modules_form_no_cycle() -> None:
+def test_there_are_no_cyclic_imports() -> None:
     done: set[str] = set()
 
     def visit(module: str, path: tuple[str, ...]) -> None:
         assert module not in path, f"cyclic dependency: {' -> '.join([*path, module])}"
         if module not in done:
             for target in imports(module):
-                # A package names parts of itself; a part that imports the package would be a cycle.
+                # A package may import its submodules; a submodule that imports its package would be a cycle.
                 if target != module:
                     visit(target, (*path, module))
             done.add(module)
@@ -90,16 +90,16 @@ def test_no_file_is_too_long() -> None:
     assert median(n for name, n in lines.items() if not name.endswith("__init__.py")) <= 200
 
 
-def test_no_tree_is_forgotten() -> None:
+def test_every_source_folder_is_checked() -> None:
     trees = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {p.parent.name for p in ROOT.glob("*/*.py")}
-    assert trees == {*TREES, "tests", "docs"}  # hooks of the documentation site stand on no floor
+    assert trees == {*TREES, "tests", "docs"}  # docs/*.py, hooks of the documentation site, are in no layer
 
 
 @pytest.mark.parametrize(
     "stage",
     ["prepare", "predictor", "locality", "shrink", "compare", "supernet", "search", "retrain", "ranking", "report"],
 )
-def test_dvc_knows_the_code_of_a_stage(stage: str) -> None:
+def test_dvc_deps_list_the_code_of_a_stage(stage: str) -> None:
     from ruamel.yaml import YAML
 
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]

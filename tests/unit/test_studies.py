@@ -1,4 +1,4 @@
-"""A study is named on the command line, and leaves its rows and its page."""
+"""The command line of the studies: rows and page of the named study, an error for an unknown name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", sys.argv)
 
 
-def test_a_study_leaves_rows_and_page(tmp_path: Path) -> None:
+def test_study_writes_rows_and_page(tmp_path: Path) -> None:
     assert study("small") == 0
     assert (tmp_path / "studies/results/small.csv").read_text() == '"space","size"\n"a",3\n"b",4\n'
     first, *rest = (tmp_path / "studies/results/small.md").read_text().splitlines()
@@ -34,7 +34,7 @@ def test_a_study_leaves_rows_and_page(tmp_path: Path) -> None:
     assert rest == ["", "| space | size |", "| --- | --- |", "| a | 3 |", "| b | 4 |"]
 
 
-def test_an_unknown_study_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_study_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert study("smal") == 2
     assert "Did you mean 'small'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -182,5 +182,5 @@ def test_a_space_that_was_measured_is_not_shrunk_again(tmp_path: Path, monkeypat
 
 
 def test_every_space_of_the_study_is_judged_by_somebody() -> None:
-    assert set(huge.TARGETS) <= set(huge.JUDGES)
+    assert set(huge.TARGETS) <= set(huge.ORACLES)
     assert set(huge.MEMORY) <= set(huge.TARGETS)

@@ -36,12 +36,12 @@ from lissnas.shrinkers import description  # noqa: E402
 from lissnas.spaces import Archs  # noqa: E402
 from lissnas.stages import ranking as stage  # noqa: E402
 from lissnas.stages.ranking import can_run, markdown, rank, ranking_stage, shrunk_spaces, summarise  # noqa: E402
-from tests.robustness.faults import SECONDS  # noqa: E402
+from tests.robustness.faults import FAST_PARAMS  # noqa: E402
 
 MACRO = benchmarks.get("nas_bench_macro")
 METHODS = ["full", "full_balanced", "lissnas", "abs"]
 TINY: dict[str, Any] = {
-    **SECONDS,
+    **FAST_PARAMS,
     "torch.threads": 1,
     "search.recalibration_batches": 1,
     "ranking.methods": METHODS,
