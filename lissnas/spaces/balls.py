@@ -93,7 +93,7 @@ class Balls:
     # -- membership ------------------------------------------------------------------------------
     def contains(self, archs: Archs) -> BoolArray:
         """Return `(n,)`: which networks lie in a ball, whatever their labelling."""
-        return self.multiplicity(self.space.canonical(archs)) > 0
+        return self.multiplicity(self.space.canonicalize(archs)) > 0
 
     def multiplicity(self, archs: Archs) -> IntArray:
         """Return `(n,)`: how many pairs of a form of the network and one of a centre lie in a ball."""

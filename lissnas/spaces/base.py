@@ -118,7 +118,7 @@ class Space(ABC):
         """Return every architecture where they can be listed, else a large uniform sample."""
         return self.enumerate() if self.size() <= LISTABLE else self.sample(UNLISTED, rng)
 
-    def canonical(self, rows: Archs) -> Archs:
+    def canonicalize(self, rows: Archs) -> Archs:
         """Return the one form that stands for each row's network."""
         return rows
 

@@ -302,7 +302,7 @@ class CellSpace(Space):
         return np.concatenate([cell_features(archs, self.n_ops), *costs], axis=1)
 
     # -- notation --------------------------------------------------------------------------------
-    def canonical(self, rows: Archs) -> Archs:
+    def canonicalize(self, rows: Archs) -> Archs:
         """Return the canonical labelling of each cell."""
         return self.unkey(self.key(rows))
 

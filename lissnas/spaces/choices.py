@@ -73,7 +73,7 @@ class ChoiceSpace(Space):
             return rows, np.ones(len(rows), bool)
         ok = self.valid(rows)
         out = rows.copy()
-        out[ok] = self.canonical(rows[ok])
+        out[ok] = self.canonicalize(rows[ok])
         return out, ok
 
     # -- the protocol ------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class ChoiceSpace(Space):
     def free(self) -> bool:
         """Whether every row is a network of its own: no rule narrows the product."""
         cls = type(self)
-        return cls.valid is ChoiceSpace.valid and cls.canonical is Space.canonical
+        return cls.valid is ChoiceSpace.valid and cls.canonicalize is Space.canonicalize
 
     def count_product(self, allowed: BoolArray) -> int | None:
         """Return how many networks have no choice but the allowed ones; None where only a listing would tell.
@@ -147,7 +147,7 @@ class ChoiceSpace(Space):
         self.check_rows(archs)
         base.raise_first(((archs < 0) | (archs >= self.radix)).any(axis=1), "a choice is out of range")
         self._check_valid(archs)
-        return self._raw_key(self.canonical(archs))
+        return self._raw_key(self.canonicalize(archs))
 
     def _check_valid(self, rows: Archs) -> None:
         bad = ~self.valid(rows)
@@ -163,7 +163,7 @@ class ChoiceSpace(Space):
 
     def neighbors(self, archs: Archs) -> tuple[Archs, IntArray]:
         """Return all networks of which some form differs at one position from some form of the row."""
-        own, kept = self.key(archs), self.canonical(archs)
+        own, kept = self.key(archs), self.canonicalize(archs)
         found, parents = [np.empty((0, self.genome_len), np.int8)], [np.empty(0, np.int64)]
         for p, n_steps in enumerate(self._n_steps.tolist()):
             forms, at = self._forms_to_edit(kept, p)
@@ -282,7 +282,7 @@ class ChoiceSpace(Space):
             raise InvalidArchitecture(row, f"position {at} is {text!r}, expected 0 to {top}")
         rows = (codes - ord("0")).astype(np.int8)
         self._check_valid(rows)
-        return self.canonical(rows)
+        return self.canonicalize(rows)
 
 
 def row_hash(rows: Archs) -> Keys:

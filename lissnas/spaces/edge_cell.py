@@ -148,7 +148,7 @@ class EdgeCellSpace(Space):
         """Return the mixed-radix number of the form that is kept, whatever the labelling, pruned or not."""
         return self._settled(archs)[1]
 
-    def canonical(self, rows: Archs) -> Archs:
+    def canonicalize(self, rows: Archs) -> Archs:
         """Return the form that is kept of each cell."""
         return self._settled(rows)[0]
 
@@ -254,7 +254,7 @@ class EdgeCellSpace(Space):
 
     def distance(self, a: Archs, b: Archs) -> IntArray:
         """Return the exact edit distance from row i of `a` to row i of `b`."""
-        return distance(self.canonical(a), self.canonical(b), self._orders)
+        return distance(self.canonicalize(a), self.canonicalize(b), self._orders)
 
     def mutate(self, archs: Archs, edits: IntArray, rng: Generator, kind: str | None = None) -> Archs:
         """Return random cells at exactly `edits[i]` edits, slots drawn uniformly among the single edits."""
@@ -297,7 +297,7 @@ class EdgeCellSpace(Space):
 
     def format(self, archs: Archs) -> list[str]:
         """Return a character a slot, row by row of the upper triangle."""
-        rows = self.canonical(archs)
+        rows = self.canonicalize(archs)
         text = np.frombuffer(DIGITS, np.uint8)[rows]
         return [s.decode() for s in np.ascontiguousarray(text).view(f"S{self.genome_len}").ravel()]
 
@@ -310,4 +310,4 @@ class EdgeCellSpace(Space):
         rows = number[codes]
         known = ", ".join(f"{DIGITS[i + 1 : i + 2].decode()} {op}" for i, op in enumerate(self.ops))
         base.raise_first((rows < 0).any(axis=1), f"an edge is not 0 (none), {known}")
-        return self.canonical(rows)
+        return self.canonicalize(rows)

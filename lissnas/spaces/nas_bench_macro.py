@@ -33,7 +33,7 @@ class NASBenchMacro(ChainSpace):
     def __init__(self) -> None:
         super().__init__("nas_bench_macro", [3] * 8, SKELETON, "NAS-Bench-Macro (Su et al., 2021)")
 
-    def canonical(self, rows: Archs) -> Archs:
+    def canonicalize(self, rows: Archs) -> Archs:
         """Move identities behind the other choices of their stage, but for the stage's first layer."""
         out = rows.copy()
         for stage in STAGES:

@@ -87,7 +87,7 @@ class NASBench301(Space):
         both = np.divmod(keys.astype(np.int64), TOPOLOGIES * LABELLINGS)
         return self._rows(np.stack(both, axis=1))
 
-    def canonical(self, rows: Archs) -> Archs:
+    def canonicalize(self, rows: Archs) -> Archs:
         """Return the least row over all orders of the nodes of both cells."""
         return self._rows(self._numbers(rows))
 
@@ -146,7 +146,7 @@ class NASBench301(Space):
 
     def encode(self, archs: Archs) -> Features:
         """Return of the normal, then the reduction cell, in canonical form, what `cell_features` says."""
-        return cell_features(self.canonical(archs).reshape(-1, CELL)).reshape(len(archs), 2 * N_CELL_FEATURES)
+        return cell_features(self.canonicalize(archs).reshape(-1, CELL)).reshape(len(archs), 2 * N_CELL_FEATURES)
 
     # -- notation ----------------------------------------------------------------------------------
     def format(self, archs: Archs) -> list[str]:
@@ -183,7 +183,7 @@ class NASBench301(Space):
         base.raise_first((a == b).any(axis=(1, 2)), "a node reads the same vertex twice")
         order = np.stack([a > b, a < b], axis=-1).reshape(ops.shape).astype(np.int64) + (NODE - INPUTS) * 2
         cells = np.concatenate([pair_codes()[a, b][..., 1:], np.take_along_axis(ops, order, -1)], axis=-1)
-        return self.canonical(cells.reshape(-1, self.genome_len).astype(np.int8))
+        return self.canonicalize(cells.reshape(-1, self.genome_len).astype(np.int8))
 
 
 def _joined(numbers: IntArray) -> Keys:

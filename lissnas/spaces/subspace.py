@@ -89,9 +89,9 @@ class Subspace:
             found = is_in(keys, known)
             if self.space.size() > 1 << 64:  # then two networks may have one key
                 at = order[np.searchsorted(known, keys[found])]
-                found[found] = (self.space.canonical(archs[found]) == self.members[at]).all(axis=1)
+                found[found] = (self.space.canonicalize(archs[found]) == self.members[at]).all(axis=1)
             return found
-        return self._permits(self.space.slots(self.space.canonical(archs)))
+        return self._permits(self.space.slots(self.space.canonicalize(archs)))
 
     def sample(self, n: int, rng: Generator) -> Archs:
         """Draw `n` members, independent and uniform."""

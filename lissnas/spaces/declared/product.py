@@ -83,7 +83,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
         """Return which rows break no constraint."""
         return self.rules.satisfied(rows)
 
-    def canonical(self, rows: Archs) -> Archs:
+    def canonicalize(self, rows: Archs) -> Archs:
         """Return the form that is kept of each row's network."""
         return rows if self.free else self._exchanges.settle(rows)[0]
 
@@ -183,7 +183,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
 
     def distance(self, a: Archs, b: Archs) -> IntArray:
         """Return the exact edit distance from row i of `a` to row i of `b`."""
-        a, b = self.canonical(a), self.canonical(b)
+        a, b = self.canonicalize(a), self.canonicalize(b)
         seen = self.rules.active(b)
         return self._exchanges.distance(a, b, self.rules.active(a) if self.fills else np.ones_like(seen), seen)
 
@@ -199,7 +199,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
 
     def _redraw(self, archs: Archs, edits: IntArray, rng: Generator) -> Archs:
         """Change `edits[i]` positions of row i, those that don't matter filled at random first."""
-        rows, rate = self.canonical(archs), np.broadcast_to(self._n_steps, archs.shape)
+        rows, rate = self.canonicalize(archs), np.broadcast_to(self._n_steps, archs.shape)
         if self.fills and self.rules.declaration.inactive:
             active = self.rules.active(rows)
             rows = np.where(active, rows, self._uniform(len(rows), rng))
@@ -216,7 +216,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
     def costs(self, archs: Archs) -> Mapping[str, IntArray]:
         """Return the declared costs of the form that is kept, in their own units, rounded to whole ones."""
         self.check_rows(archs)
-        rows = self.canonical(archs)
+        rows = self.canonicalize(archs)
         active = self.rules.active(rows)
         return {name: self.rules.whole_cost(name, rows, active) for name in self.rules.declaration.costs}
 
@@ -260,7 +260,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
         rows[~known] = 0
         bad = np.flatnonzero(known & ~self.valid(rows))
         problems += zip(bad.tolist(), map(_broken, self.rules.broken(rows[bad])), strict=True)
-        return self.canonical(rows), sorted(problems)
+        return self.canonicalize(rows), sorted(problems)
 
     def format(self, archs: Archs) -> list[str]:
         """Return the choices of each row, joined by `|`."""

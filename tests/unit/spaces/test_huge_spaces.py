@@ -285,7 +285,7 @@ def test_nb301_classes_with_fewer_operations_by_listing_them(n_ops: int) -> None
     listed = np.indices((3, 6, 10) + (n_ops,) * 8).reshape(11, -1).T.astype(np.int8)
     rows = np.concatenate([listed, np.zeros_like(listed)], axis=1)
     assert len(np.unique(NB301.key(rows))) == cells.cell_classes(n_ops)
-    assert (NB301.canonical(rows) == rows).all(axis=1).sum() == cells.cell_classes(n_ops)
+    assert (NB301.canonicalize(rows) == rows).all(axis=1).sum() == cells.cell_classes(n_ops)
 
 
 def test_nb301_topologies_by_networkx() -> None:
@@ -303,7 +303,7 @@ def test_nb301_share_of_canonical_rows_among_descriptions() -> None:
     n = 400_000
     rows = descriptions(n, np.random.default_rng(0))
     share = NB301.size() / DESCRIPTIONS
-    hits = int((NB301.canonical(rows) == rows).all(axis=1).sum())
+    hits = int((NB301.canonicalize(rows) == rows).all(axis=1).sum())
     assert abs(hits - n * share) < 4.5 * np.sqrt(n * share)
 
 
@@ -313,7 +313,7 @@ def test_nb301_sample_is_uniform_over_distinct_cells() -> None:
     drawn = NB301.sample(60_000, rng).reshape(-1, 11)
     listed = descriptions(200_000, rng)
     halves = listed.reshape(-1, 11)
-    listed = halves[(NB301.canonical(listed).reshape(-1, 11) == halves).all(axis=1)]
+    listed = halves[(NB301.canonicalize(listed).reshape(-1, 11) == halves).all(axis=1)]
     for statistic in ([60, 10, 1, *[0] * 8], [0] * 9 + [7, 1], [0] * 3 + [7, 1] + [0] * 6):
         a, b = (rows.astype(np.int64) @ statistic for rows in (drawn, listed))
         counts = np.stack([np.bincount(x, minlength=180) for x in (a, b)])
@@ -329,9 +329,9 @@ def test_nb301_order_of_nodes_does_not_matter(seed: int) -> None:
     assert (NB301.key(other) == NB301.key(rows)).all()
     assert NB301.format(other) == NB301.format(rows)
     assert (NB301.encode(other) == NB301.encode(rows)).all()
-    assert (NB301.canonical(other) == NB301.canonical(rows)).all()
+    assert (NB301.canonicalize(other) == NB301.canonicalize(rows)).all()
     least = [min(row_of(form) for form in relabelled(cell_of(half))) for half in rows.reshape(-1, 11).tolist()]
-    assert (NB301.canonical(rows).reshape(-1, 11) == least).all()
+    assert (NB301.canonicalize(rows).reshape(-1, 11) == least).all()
     assert (NB301.distance(rows, other) == 0).all()
 
 
@@ -369,8 +369,8 @@ def edits_of(cell: Cell) -> set[tuple[int, ...]]:
 
 
 def test_nb301_neighbors_are_all_single_edits_over_all_orders() -> None:
-    rows = NB301.canonical(descriptions(30, np.random.default_rng(2)))
-    rows[0] = NB301.canonical(np.zeros((1, 22), np.int8))[0]
+    rows = NB301.canonicalize(descriptions(30, np.random.default_rng(2)))
+    rows[0] = NB301.canonicalize(np.zeros((1, 22), np.int8))[0]
     found, parents = NB301.neighbors(rows)
     for i, row in enumerate(rows.tolist()):
         normal, reduction = edits_of(cell_of(row[:11])), edits_of(cell_of(row[11:]))
@@ -398,7 +398,7 @@ def test_nb301_distance_is_that_of_the_graph_of_edits() -> None:
     """Networks two steps away have distance 2, three steps at most 3; distance is symmetric."""
     rng = np.random.default_rng(5)
     start = NB301.sample(6, rng)
-    start[0] = NB301.canonical(np.zeros((1, 22), np.int8))[0]
+    start[0] = NB301.canonicalize(np.zeros((1, 22), np.int8))[0]
     for row in start:
         once, _ = NB301.neighbors(row[None])
         assert (NB301.distance(np.tile(row, (len(once), 1)), once) == 1).all()
@@ -432,7 +432,7 @@ def test_nb301_edits_of_each_kind_and_number() -> None:
         moved = NB301.distance(rows, there)
         assert set(moved.tolist()) <= {0, edits}
         assert (moved == edits).mean() > (0.9 if edits < 6 or kind != "input" else 0.02)
-        assert (NB301.canonical(there) == there).all()
+        assert (NB301.canonicalize(there) == there).all()
     operations = NB301.mutate(rows, np.ones(len(rows), np.int64), np.random.default_rng(8), "operation")
     inputs = NB301.mutate(rows, np.ones(len(rows), np.int64), np.random.default_rng(8), "input")
     for row, one, other in zip(rows.tolist(), operations.tolist(), inputs.tolist(), strict=True):
