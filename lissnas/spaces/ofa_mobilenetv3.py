@@ -68,17 +68,17 @@ class OFAMobileNetV3(ChainSpace):
         return numbers
 
     @cached_property
-    def _place(self) -> Keys:
+    def _weights(self) -> Keys:
         """The weight of each stage's configuration in an index."""
         return np.array([CONFIGURATIONS**i for i in reversed(range(STAGES))], np.uint64)
 
     def _raw_key(self, rows: Archs) -> Keys:
-        keys: Keys = (self._numbers(rows).astype(np.uint64) * self._place).sum(axis=1, dtype=np.uint64)
+        keys: Keys = (self._numbers(rows).astype(np.uint64) * self._weights).sum(axis=1, dtype=np.uint64)
         return keys
 
     def unkey(self, keys: Keys) -> Archs:
         """Return the rows that keys stand for; where there are two, the one of lower index."""
-        numbers = keys[:, None] // self._place % np.uint64(CONFIGURATIONS)
+        numbers = keys[:, None] // self._weights % np.uint64(CONFIGURATIONS)
         return self._rows(numbers)
 
     def _rows(self, numbers: Keys | IntArray) -> Archs:

@@ -119,7 +119,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
         filled[:, :, at] = np.where(active, filled[:, :, at], self._fillings)
         return filled
 
-    def why_not(self, row: Archs) -> str:
+    def invalid_reason(self, row: Archs) -> str:
         """Return which constraint a row breaks."""
         return _broken(*self.rules.broken(row[None]))
 

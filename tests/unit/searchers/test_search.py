@@ -406,7 +406,7 @@ def test_an_empty_part_is_refused(tmp_path: Path) -> None:
 )
 def test_what_is_no_parquet_is_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "subspace.parquet").write_bytes(data)
-    with pytest.raises(UserError, match=r"subspace\.parquet is no shrunk space"):
+    with pytest.raises(UserError, match=r"subspace\.parquet is not a shrunk space"):
         read_members(tmp_path, MACRO.space)
 
 
@@ -429,7 +429,7 @@ def test_a_table_of_something_else_is_refused(columns: dict[str, Any], tmp_path:
 @pytest.mark.parametrize("name", ["nothing", "nothing.parquet"])
 def test_a_part_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(UserError, match=rf"{name}.*: no such file; give the subspace\.parquet of a finished shrink"):
+    with pytest.raises(UserError, match=rf"{name}.*: no such file\. Pass the subspace\.parquet of a finished shrink"):
         read_members(tmp_path / name, MACRO.space)
 
 
