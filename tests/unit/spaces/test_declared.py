@@ -336,7 +336,7 @@ def test_any_small_space_against_brute_force(spec: Spec) -> None:
     try:
         space = product(spec.yaml())
     except ConfigError as error:
-        if "leave nothing" in str(error):
+        if "leave no network" in str(error):
             assert not any(spec.valid(row) for row in spec.rows())
         assume(False)
     check_against_brute_force(spec, space)
@@ -581,7 +581,7 @@ def test_distances_of_edge_cells_against_brute_force(vertices: int, n_ops: int, 
     rows = space.enumerate()
     keys = space.key(rows)
     raw = np.array(list(itertools.product(range(n_ops + 1), repeat=space.genome_len)), np.int8)
-    _, raw_keys, ok = space.settle(raw)
+    _, raw_keys, ok = space.canonical_forms(raw)
     raw, raw_keys = raw[ok], raw_keys[ok]
     pruned = np.array(
         [edge_graph(tuple(r), vertices).number_of_edges() == (r > 0).sum() for r in raw.tolist() for r in [np.array(r)]]
@@ -627,13 +627,13 @@ POSITIONS = (
         (HEAD + POSITIONS + "  - {name: a, choices: [1, 2]}\n", ["line 7: duplicate position 'a', first in line 4"]),
         (
             HEAD + POSITIONS + "  - {name: d, choices: [1]}\n",
-            ["line 7: positions.3.choices: one choice; a position needs two, leave it out otherwise"],
+            ["line 7: positions.3.choices: 1 choice, at least 2 are needed; remove the position if it has no alternatives"],
         ),
         (HEAD + POSITIONS + "  - {name: d, choices: []}\n", ["line 7: positions.3.choices: the list is empty"]),
         (HEAD + POSITIONS + "  - {name: d, choices: [1, 1]}\n", ["line 7: positions.3.choices.1: '1' is listed twice"]),
         (
             HEAD + POSITIONS + "  - {name: d, choices: [1, 'a|b']}\n",
-            ["line 7: positions.3.choices.1: 'a|b' has a '|', which stands between choices"],
+            ["line 7: positions.3.choices.1: 'a|b' contains '|', which separates choices in names of architectures"],
         ),
         (
             HEAD + POSITIONS + "  - {name: d, choices: [1, '']}\n",
@@ -690,7 +690,7 @@ POSITIONS = (
         ),
         (
             HEAD + POSITIONS + "constraints:\n  - {forbid: {a: 1}}\n  - {forbid: {a: 2}}\n",
-            ["line 8: constraints leave nothing"],
+            ["line 8: constraints leave no network"],
         ),
         (
             HEAD + POSITIONS + "inactive:\n  - {when: {a: 1}, positions: [a]}\n",
@@ -819,7 +819,7 @@ def test_an_alias_bomb_does_not_expand() -> None:
 
 def test_a_space_too_large_to_count_that_is_empty() -> None:
     text = LARGE + "  - {forbid: {p3: [0, 1]}}\n  - {forbid: {p3: [2, 3]}}\n"
-    with pytest.raises(ConfigError, match=r"line 17: constraints leave \(next to\) nothing"):
+    with pytest.raises(ConfigError, match=r"line 17: constraints leave \(almost\) no network"):
         parse_space(text, "space.yaml")
 
 
