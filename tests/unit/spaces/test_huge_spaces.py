@@ -276,7 +276,7 @@ DESCRIPTIONS = (7**8 * 180) ** 2  # 1,076,746,950,455,072,400
 def test_nb301_sizes() -> None:
     assert cells.cell_classes() == 382_128_166
     assert NB301.size() == 382_128_166**2 == 146_021_935_250_523_556
-    assert len(cells.own_topologies()) == cells.cell_classes(1) == 79
+    assert len(cells.canonical_topologies()) == cells.cell_classes(1) == 79
 
 
 @pytest.mark.parametrize("n_ops", [1, 2, 3])
