@@ -104,7 +104,7 @@ class Position(Plain):
     @classmethod
     def _several(cls, choices: tuple[str, ...]) -> tuple[str, ...]:
         if len(choices) == 1:
-            raise ValueError("1 choice, at least 2 are needed; remove the position if it has no alternatives")
+            raise ValueError("1 choice, at least 2 are needed; remove a position without alternatives")
         if len(choices) > MAX_CHOICES:
             raise ValueError(f"{len(choices)} choices, at most {MAX_CHOICES} are possible")
         what = "contains '|', which separates choices in names of architectures"
