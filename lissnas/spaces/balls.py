@@ -3,8 +3,7 @@
 A ball contains all networks within a radius (in edits) of its centre. Balls overlap, so sampling and counting
 use the multiplicity of a network, the number of balls that contain it (Karp and Luby, 1983): draw a ball with
 probability proportional to its volume, then a row in it, and accept the row with probability 1 / multiplicity.
-Accepted rows are uniform over the union. The mean of 1 / multiplicity, times the sum of the volumes, estimates
-the size of the union.
+Accepted rows are uniform over the union. The mean of 1 / multiplicity, times the total volume, is its size.
 """
 
 from __future__ import annotations
@@ -123,10 +122,8 @@ class Balls:
         return found[:n]
 
     def _weighted(self, n: int, rng: Generator) -> tuple[Archs, FloatArray]:
-        """Draw rows from balls in proportion to their volume; return canonical rows and their weights.
-
-        The `(n,)` weight is 1 / multiplicity, or 0 if the row is not a valid network.
-        """
+        """Draw rows from balls in proportion to their volume; return canonical rows and their `(n,)` weights,
+        1 / multiplicity or 0 if a row is not a valid network."""
         forms, owner = self._forms
         at = np.searchsorted(np.cumsum(self._volumes), rng.random(n) * self._volumes.sum(), side="right")
         at = np.minimum(at, len(forms) - 1)

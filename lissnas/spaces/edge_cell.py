@@ -1,9 +1,8 @@
 """DAG cells with operations on edges, identified up to isomorphism.
 
-A cell of n vertices has a slot for each pair of vertices, row by row of the upper triangle; a slot holds 0
-for no edge, or the number of the operation. Tables (at most 2^21 edge sets) hold the edge sets after pruning
-and the orders of the interior vertices that minimize each one; operations are compared only among orders
-that tie.
+A cell of n vertices has a slot for each pair of vertices, row by row of the upper triangle: 0 for no edge, or
+the number of the operation. Tables (at most 2^21 edge sets) hold the edge sets after pruning and the orders of
+the interior vertices that minimize each one; operations are compared only among orders that tie.
 """
 
 from __future__ import annotations
@@ -305,8 +304,7 @@ class EdgeCellSpace(Space):
     def parse(self, names: Sequence[str]) -> Archs:
         """Return the canonical rows of names: any labelling with forward edges, pruned or not."""
         codes, lengths = base.as_bytes(names, self.genome_len)
-        expected = f"expected {self.genome_len} characters, one for each pair of vertices"
-        base.raise_first(lengths != self.genome_len, expected)
+        base.raise_first(lengths != self.genome_len, f"expected {self.genome_len} characters, one per pair of vertices")
         number = np.full(256, -1, np.int8)
         number[np.frombuffer(DIGITS, np.uint8)[: self.n_ops + 1]] = np.arange(self.n_ops + 1)
         rows = number[codes]

@@ -96,8 +96,8 @@ def distance(a: Archs, b: Archs, orders: IntArray, limit: IntArray | None = None
 
     All orders of the vertices of `b` are tried. The union of the edges of `a` and `b` must be acyclic, as
     otherwise no labelling has only forward edges. Between vertices that `b` uses, each differing edge is an
-    edit. The other vertices must be disconnected, each from the input or from the output, at the minimum
-    total number of edits. Distances above `limit` are returned as `limit`.
+    edit. The other vertices must be cut off from the input or from the output with the minimum total number of
+    edits. Distances above `limit` are returned as `limit`.
     """
     n, vertices = len(a), orders.shape[1]
     tail, head = np.triu_indices(vertices, 1)

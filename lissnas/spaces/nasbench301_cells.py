@@ -54,13 +54,10 @@ N_CELL_FEATURES = N_OPS * (N_SLOTS + 4) + N_SHAPE
 
 
 class Tables(NamedTuple):
-    """Look-up tables for all 2^16 codes: a pair of vertices for each of four nodes, four bits each, in any order.
-
-    An isomorphism maps the nodes of a code to those of its canonical topology.
-    """
+    """Look-up tables for all 2^16 codes, which are four pairs of vertices of four bits each, for nodes in any order."""
 
     topology: NDArray[np.int32]  # (65536,) the canonical (minimum) isomorphic topology, -1 if invalid
-    first: NDArray[np.int32]  # (65536,) the index of its first isomorphism below
+    first: NDArray[np.int32]  # (65536,) the index of its first isomorphism to that topology, below
     ways: NDArray[np.int32]  # (65536,) the number of its isomorphisms, i.e. automorphisms of the topology
     places: NDArray[np.int8]  # (m, 8) the new slot of each edge, for each isomorphism
     weights: NDArray[np.int32]  # (m, 8) the weight of each edge's operation in the labelling there
@@ -143,8 +140,7 @@ def canonical_topologies() -> IntArray:
 def codes_of(pairs: Archs) -> IntArray:
     """Return the `(n,)` codes of topologies from their `(n, 3)` pairs."""
     wide = pairs.astype(np.int64)
-    codes: IntArray = wide[:, 0] << 4 | wide[:, 1] << 8 | wide[:, 2] << 12
-    return codes
+    return np.asarray(wide[:, 0] << 4 | wide[:, 1] << 8 | wide[:, 2] << 12)
 
 
 def canonical_numbers(codes: IntArray, ops: Archs) -> IntArray:
@@ -160,8 +156,7 @@ def canonical_numbers(codes: IntArray, ops: Archs) -> IntArray:
         more = np.flatnonzero(count > way)
         other = np.einsum("ij,ij->i", wide[more], t.weights[first[more] + way])
         labelling[more] = np.minimum(labelling[more], other)
-    numbers: IntArray = t.topology[codes].astype(np.int64) * LABELLINGS + labelling
-    return numbers
+    return np.asarray(t.topology[codes].astype(np.int64) * LABELLINGS + labelling)
 
 
 def cells_of(numbers: IntArray) -> Archs:
@@ -174,8 +169,7 @@ def cells_of(numbers: IntArray) -> Archs:
 def tails_of(cells: Archs) -> Archs:
     """Return the `(m, 8)` source vertices of the edges of cells."""
     wide = cells[:, :3].astype(np.int64)
-    tails: Archs = tables().tails[wide @ [60, 10, 1]]
-    return tails
+    return np.asarray(tables().tails[wide @ [60, 10, 1]])
 
 
 def edited(cells: Archs, steps: Archs) -> IntArray:

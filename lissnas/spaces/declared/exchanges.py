@@ -57,8 +57,7 @@ class Sorted:
         for taken in range(1, 1 << k):
             row = taken.bit_count() - 1
             best[taken] = np.min([best[taken ^ (1 << j)] + cost[:, row, j] for j in range(k) if taken >> j & 1], axis=0)
-        minimum: IntArray = best[-1]
-        return minimum
+        return np.asarray(best[-1])
 
     def count(self) -> int:
         """Return the number of orders."""
@@ -115,10 +114,7 @@ Part: TypeAlias = Sorted | Listed
 
 
 class Exchanges:
-    """All exchanges of a declaration.
-
-    If constraints differ between exchanged positions, the canonical form is the minimum valid one.
-    """
+    """All exchanges of a declaration; of the forms of a network, the canonical one is the minimum valid one."""
 
     def __init__(self, declaration: ProductDeclaration, rules: Rules, source: str) -> None:
         self.source = source
@@ -204,8 +200,7 @@ def _less(a: Archs, b: Archs) -> BoolArray:
     differ = a != b
     first = differ.argmax(axis=1)
     at = np.arange(len(a))
-    less: BoolArray = a[at, first] < b[at, first]
-    return less
+    return np.asarray(a[at, first] < b[at, first])
 
 
 def _overlapping(entries: tuple[Exchange, ...]) -> list[list[Exchange]]:

@@ -111,10 +111,7 @@ def _shown(value: Any) -> str:
 
 
 def _in_order(rules: list[Inactive], source: str) -> tuple[Inactive, ...]:
-    """Return the rules in topological order: those that can deactivate a position of `when` come first.
-
-    Raises ConfigError for a cyclic dependency.
-    """
+    """Return the rules so that those which can deactivate a position of `when` come first; raises ConfigError."""
     tested = [{p for p, _ in rule.match} for rule in rules]
     before = {i: [j for j, other in enumerate(rules) if when & {*other.positions}] for i, when in enumerate(tested)}
     try:

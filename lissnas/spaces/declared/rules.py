@@ -66,8 +66,7 @@ class Rules:
         """Return the `(n,)` costs of rows, rounded to the nearest integer, half up."""
         scale = self.declaration.costs[name].scale
         whole, rest = np.divmod(self.exact_cost(name, rows, active), scale)
-        rounded: IntArray = whole + (rest >= scale - rest)
-        return rounded
+        return np.asarray(whole + (rest >= scale - rest))
 
     def cost(self, name: str, rows: Archs, active: BoolArray) -> FloatArray:
         """Return the `(n,)` costs of rows, not rounded."""
@@ -81,8 +80,7 @@ class Rules:
 
     def _among(self, p: int, choices: frozenset[int], rows: Archs) -> BoolArray:
         table = np.isin(np.arange(self.radix[p]), list(choices))
-        among: BoolArray = table[rows[:, p]]
-        return among
+        return np.asarray(table[rows[:, p]])
 
     def _satisfies(self, constraint: Constraint, rows: Archs, active: BoolArray) -> BoolArray:
         if constraint.forbid:

@@ -404,7 +404,7 @@ def test_distinct_samples_of_a_large_space_terminate(monkeypatch: pytest.MonkeyP
     assert len(chosen) == 455
     monkeypatch.setattr(space, "sample", lambda n, rng: chosen[rng.integers(0, 455, n)])
     assert len(np.unique(space.key(space.sample_distinct(455, np.random.default_rng(0))))) == 455
-    with pytest.raises(UserError, match=r"of which 455 turned up; .* further draws gave no new one"):
+    with pytest.raises(UserError, match=r"of which 455 were found; .* further draws gave no new one"):
         space.sample_distinct(500, np.random.default_rng(0))
 
 
