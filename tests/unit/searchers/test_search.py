@@ -385,7 +385,7 @@ def test_a_part_of_another_space_is_refused(tmp_path: Path) -> None:
     names = CELLS.format(some(3, space=CELLS))
     marked = write_members(tmp_path / "a", names, "nasbench101")
     bare = write_members(tmp_path / "b", names, manifest=False)
-    with pytest.raises(UserError, match="a part of space 'nasbench101', not of 'nas_bench_macro'"):
+    with pytest.raises(UserError, match="a subset of space 'nasbench101', not of 'nas_bench_macro'"):
         read_members(marked, MACRO.space)
     with pytest.raises(UserError, match=r"subspace\.parquet is not of space nas_bench_macro: architecture in row 0"):
         read_members(bare, MACRO.space)
