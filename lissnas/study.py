@@ -256,7 +256,7 @@ class Study:
             if archs.dtype != np.int8:
                 raise UserError(f"archs: expected names or a matrix of int8, got one of {archs.dtype}")
             self.space.key(archs)  # refuses invalid rows
-            return self.space.canonical(archs)
+            return self.space.canonicalize(archs)
         if isinstance(archs, str) or not all(isinstance(name, str) for name in archs):
             raise UserError("archs: expected a list of names or a matrix of int8")
         return self.space.parse(list(archs))

@@ -1,4 +1,4 @@
-"""Problems for tests: a space with an oracle, labels or a scorer of the test's own."""
+"""Shrink problems for tests: a space with an oracle, labels or a scorer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lissnas.spaces import Archs, FloatArray, Space
 
 
 def labels_of(archs: Archs, values: FloatArray) -> Labels:
-    """Labels of distinct architectures, one each."""
+    """Return labels of distinct architectures, measured once each."""
     return Labels(archs, values, np.ones(len(values), np.int64), "value", {})
 
 
@@ -29,15 +29,15 @@ def problem_of(
     seed: int = 0,
     **overrides: Any,
 ) -> Problem:
-    """The problem of shrinking a space to `target`; overrides are dotted, `shrink__labels` for shrink.labels."""
+    """Return the problem of shrinking a space to `target`; `shrink__labels` overrides the parameter shrink.labels."""
     dotted = {name.replace("__", "."): value for name, value in overrides.items()}
     params = description.load_params(None, {"shrink.target_size": target, **dotted})
     given = None if labels is None else labels_of(*labels)
-    asked = None if scorer is None else SurrogateScorer(scorer)
-    source = Source(space.name, space, "value", "no table", oracle=oracle, labels=given, scorer=asked)
+    surrogate = None if scorer is None else SurrogateScorer(scorer)
+    source = Source(space.name, space, "value", "no table", oracle=oracle, labels=given, scorer=surrogate)
     return Problem.of(source, params, seed, threads=1)
 
 
 def with_source(problem: Problem, **changes: Any) -> Problem:
-    """The same problem with fields of its source replaced."""
+    """Return the problem with fields of its source replaced."""
     return replace(problem, source=replace(problem.source, **changes))

@@ -1,4 +1,4 @@
-"""Parameters with which a stage takes a second."""
+"""Parameters for which a stage takes about a second."""
 
 from __future__ import annotations
 

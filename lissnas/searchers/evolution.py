@@ -151,7 +151,7 @@ def _canonical(space: Space, rows: Archs) -> Archs:
             space.key(rows[i : i + 1])
         except InvalidArchitecture:
             continue
-        rows[i : i + 1] = space.canonical(rows[i : i + 1])
+        rows[i : i + 1] = space.canonicalize(rows[i : i + 1])
     return rows
 
 

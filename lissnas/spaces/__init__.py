@@ -1,4 +1,4 @@
-"""Search spaces by name."""
+"""Search spaces and their registry."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def names() -> list[str]:
 
 @cache
 def get(name: str) -> Space:
-    """Return the space of that name, one object a process; raises UnknownName."""
+    """Return the space called `name`, the same object on each call; raises UnknownName."""
     if name not in _REGISTRY:
         raise UnknownName("space", name, _REGISTRY)
     return _REGISTRY[name]()

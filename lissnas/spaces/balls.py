@@ -1,10 +1,9 @@
-"""Unions of balls: shrunk spaces of a billion networks that are never listed.
+"""Unions of balls: shrunk spaces of up to billions of networks, without listing them.
 
-A ball is a centre and all networks at most a radius of edits away. Networks in several balls count
-once, so neither the size nor a uniform draw follows from the balls alone. Both come from how many balls
-a network lies in (Karp and Luby, 1983): draw a ball by its volume and a row within it, and keep the row
-with a probability of one over that number; what is kept is uniform over the union, and the mean of one
-over that number, times the volume of all balls, is the union's size.
+A ball contains all networks within a radius (in edits) of its centre. Balls overlap, so sampling and counting
+use the multiplicity of a network, the number of balls that contain it (Karp and Luby, 1983): draw a ball with
+probability proportional to its volume, then a row in it, and accept the row with probability 1 / multiplicity.
+Accepted rows are uniform over the union. The mean of 1 / multiplicity, times the total volume, is its size.
 """
 
 from __future__ import annotations
@@ -24,16 +23,17 @@ from lissnas.spaces import Archs, ChoiceSpace, FloatArray, IntArray
 from lissnas.spaces.base import LISTABLE, BoolArray
 
 PAIRS = 1 << 24
-"""Pairs of a row and a centre that are compared at once."""
-DRAWS = 1 << 29
-"""Pairs compared to measure a size, so that the time is bounded; at most `MOST_DRAWS` rows."""
-MOST_DRAWS = 1_000_000
+"""Pairs of a row and a centre compared at once."""
+MAX_PAIRS = 1 << 29
+"""Pairs compared to estimate a size, which bounds its time."""
+MAX_DRAWS = 1_000_000
+"""Rows drawn to estimate a size."""
 CONFIDENCE = 0.999
-"""Of the interval of a measured size."""
+"""Confidence of the interval of an estimated size."""
 
 
 class Size(NamedTuple):
-    """A number of networks: exact, or measured with an interval that holds with probability `CONFIDENCE`."""
+    """A number of networks: exact, or an estimate with an interval of confidence `CONFIDENCE`."""
 
     value: int
     low: int
@@ -41,7 +41,7 @@ class Size(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        """Whether it is counted and not measured."""
+        """Whether the size was counted, not estimated."""
         return self.low == self.high
 
 
@@ -49,8 +49,8 @@ class Size(NamedTuple):
 class Balls:
     """A union of balls in a product space.
 
-    `centres` are `(k, genome_len)` canonical rows, `radii` their `(k,)` largest edit distances. In a space
-    where several rows are the same network, distance is the least between any of their forms.
+    `centres` are `(k, genome_len)` canonical rows, `radii` `(k,)` maximum edit distances. If several rows
+    are the same network, the distance is the minimum over all their forms.
     """
 
     space: ChoiceSpace
@@ -60,15 +60,16 @@ class Balls:
     def __post_init__(self) -> None:
         if not len(self.centres) or len(self.centres) != len(self.radii):
             raise UserError(
-                f"balls: {len(self.centres)} centres and {len(self.radii)} radii; expected as many, and some"
+                f"balls: expected equally many centres and radii, at least 1, "
+                f"found {len(self.centres)} centres and {len(self.radii)} radii"
             )
         if (self.radii < 0).any():
-            raise UserError("balls: a radius is negative")
-        self.space.key(self.centres)  # checks that they are networks
+            raise UserError(f"balls: a radius can't be negative, found {self.radii.min()}")
+        self.space.key(self.centres)  # raises for an invalid centre
 
     @cached_property
     def _forms(self) -> tuple[Archs, IntArray]:
-        """The different forms of the centres that count, and the centre of each."""
+        """The distinct forms of the centres to compare with, and the index of the centre of each."""
         forms = self.space.centre_forms(self.centres)
         flat = forms.reshape(-1, forms.shape[2])
         owner = np.repeat(np.arange(len(forms)), forms.shape[1])
@@ -78,37 +79,37 @@ class Balls:
 
     @cached_property
     def _volumes(self) -> FloatArray:
-        """Rows in the ball round each form."""
+        """Number of rows in the ball around each form."""
         _, owner = self._forms
         by_radius = {r: float(ball_volume(self.space, r)) for r in np.unique(self.radii).tolist()}
         return np.array([by_radius[r] for r in self.radii[owner].tolist()])
 
     @property
     def volume(self) -> int:
-        """The sum of all balls' rows: what the union has at most, exact."""
+        """The exact sum of the rows of all balls, an upper bound of the union's size."""
         _, owner = self._forms
         radii, count = np.unique(self.radii[owner], return_counts=True)
         return sum(int(n) * ball_volume(self.space, int(r)) for r, n in zip(radii, count, strict=True))
 
     # -- membership ------------------------------------------------------------------------------
     def contains(self, archs: Archs) -> BoolArray:
-        """Return `(n,)`: which networks lie in a ball, whatever their labelling."""
-        return self.multiplicity(self.space.canonical(archs)) > 0
+        """Return an `(n,)` mask of the networks that are in a ball, in any labelling."""
+        return self.multiplicity(self.space.canonicalize(archs)) > 0
 
     def multiplicity(self, archs: Archs) -> IntArray:
-        """Return `(n,)`: how many pairs of a form of the network and one of a centre lie in a ball."""
+        """Return the `(n,)` number of pairs (form of the network, form of a centre) within the centre's radius."""
         centres, owner = self._forms
         radii = self.radii[owner].astype(np.int16)
         forms = self.space.variants(archs)
         out = np.zeros(len(archs), np.int64)
         step = max(1, PAIRS // len(centres))
         for i in range(forms.shape[1]):
-            # A form that came before under the same network is none of its own.
-            fresh = ~(forms[:, :i] == forms[:, i : i + 1]).all(axis=2).any(axis=1)
+            # Count repeated forms of a network once.
+            is_new = ~(forms[:, :i] == forms[:, i : i + 1]).all(axis=2).any(axis=1)
             for lo in range(0, len(archs), step):
                 part = slice(lo, lo + step)
                 near = distances(forms[part, i], centres) <= radii
-                out[part] += near.sum(axis=1) * fresh[part]
+                out[part] += near.sum(axis=1) * is_new[part]
         return out
 
     # -- sampling --------------------------------------------------------------------------------
@@ -121,8 +122,8 @@ class Balls:
         return found[:n]
 
     def _weighted(self, n: int, rng: Generator) -> tuple[Archs, FloatArray]:
-        """Draw rows of random balls by volume; return them in canonical form, each with one over its
-        multiplicity, 0 where a row is no network."""
+        """Draw rows from balls in proportion to their volume; return canonical rows and their `(n,)` weights,
+        1 / multiplicity or 0 if a row is not a valid network."""
         forms, owner = self._forms
         at = np.searchsorted(np.cumsum(self._volumes), rng.random(n) * self._volumes.sum(), side="right")
         at = np.minimum(at, len(forms) - 1)
@@ -136,20 +137,20 @@ class Balls:
     def size(self) -> Size:
         """The number of networks in the union.
 
-        Exact where the balls are disjoint or the space can be listed. Else measured; the interval is
-        Hoeffding's, for the mean of independent numbers between 0 and 1, so it is proven for any union.
+        Exact if the balls are disjoint or the space can be listed. Otherwise estimated, with Hoeffding's interval
+        for the mean of independent numbers in [0, 1], which holds for any union.
         """
         if self.space.free and self._disjoint:
             return Size(self.volume, self.volume, self.volume)
         if self.space.size_exact and self.space.size() <= LISTABLE:
             exact = int(self.contains(self.space.enumerate()).sum())
             return Size(exact, exact, exact)
-        a_draw = len(self._forms[0]) * self.space.variants(self.centres[:1]).shape[1]
-        n = min(MOST_DRAWS, max(1_000, DRAWS // a_draw))
+        pairs_per_draw = len(self._forms[0]) * self.space.variants(self.centres[:1]).shape[1]
+        n = min(MAX_DRAWS, max(1_000, MAX_PAIRS // pairs_per_draw))
         rng = stream(0, "size of balls", self.space.name)
         mean = sum(float(self._weighted(min(n - lo, 1 << 16), rng)[1].sum()) for lo in range(0, n, 1 << 16)) / n
         error = math.sqrt(math.log(2 / (1 - CONFIDENCE)) / (2 * n))
-        # The largest ball alone, if all its rows are networks.
+        # The union has at least the rows of the largest ball, if all of them are distinct networks.
         largest = float(self._volumes.max()) if self.space.free else 0.0
         low = max(mean - error, largest / self.volume)
         return Size(
@@ -169,7 +170,7 @@ class Balls:
 
 
 def distances(a: Archs, b: Archs) -> NDArray[np.int16]:
-    """Return `(len(a), len(b))`: at how many positions rows differ."""
+    """Return the `(len(a), len(b))` numbers of positions at which rows differ (Hamming distance)."""
     out = np.zeros((len(a), len(b)), np.int16)
     for i in range(a.shape[1]):
         out += a[:, i, None] != b[:, i]
@@ -177,22 +178,22 @@ def distances(a: Archs, b: Archs) -> NDArray[np.int16]:
 
 
 def ball_volume(space: ChoiceSpace, radius: int) -> int:
-    """Return how many rows differ from a row at `radius` positions at most, an exact Python int."""
+    """Return the exact number of rows that differ from a row at `radius` positions at most."""
     return sum(_ways(space)[0][: radius + 1])
 
 
 def draw_within(space: ChoiceSpace, centres: Archs, radii: IntArray, rng: Generator) -> Archs:
-    """Draw for each centre a row that is uniform over those at most its radius away."""
+    """Draw a row for each centre, uniform over the rows within its radius."""
     ways = _ways(space)
-    most = int(radii.max())
-    table = np.array([[float(w) for w in row[: most + 1]] + [0.0] * (most + 1 - len(row)) for row in ways])
-    # How many positions change, by how many rows do so.
+    width = int(radii.max()) + 1
+    table = np.array([[float(w) for w in row[:width]] + [0.0] * (width - len(row)) for row in ways])
+    # Draw how many positions change, in proportion to the number of such rows.
     total = np.cumsum(table[0])
     left = np.searchsorted(total, rng.random(len(centres)) * total[radii], side="right")
     left = np.minimum(left, radii)
     rows = centres.copy()
     for i in range(space.genome_len):
-        # Of the rows that change `left` positions from here on, the share that changes this one.
+        # Change this position with the share that it has among the rows that change `left` positions from here on.
         others = float(space.radix[i] - 1) if i not in space.fixed else 0.0
         inside = others * table[i + 1][np.maximum(left - 1, 0)] * (left > 0)
         change = rng.random(len(rows)) * table[i][left] < inside
@@ -203,7 +204,7 @@ def draw_within(space: ChoiceSpace, centres: Archs, radii: IntArray, rng: Genera
 
 
 def _ways(space: ChoiceSpace) -> list[list[int]]:
-    """Return for each position i how many ways there are to change exactly j positions from i on."""
+    """Return `ways[i][j]`, the number of ways to change exactly j of the positions from i on."""
     ways = [[1]]
     for i in reversed(range(space.genome_len)):
         others = 0 if i in space.fixed else int(space.radix[i]) - 1

@@ -1,4 +1,4 @@
-"""What a search space is: whole matrices of architectures in, whole matrices out."""
+"""The interface of a search space. All methods take and return whole matrices of architectures."""
 
 from __future__ import annotations
 
@@ -21,50 +21,50 @@ Features: TypeAlias = NDArray[np.float32]
 BoolArray: TypeAlias = NDArray[np.bool_]
 
 LISTABLE = 10_000_000
-"""Largest number of architectures that is ever listed in memory."""
+"""Maximum number of architectures that are listed in memory."""
 
-UNLISTED = 100_000
-"""Networks that stand for a space too large to list."""
+LARGE_SPACE_SAMPLE = 100_000
+"""Architectures sampled to represent a space that is too large to list."""
 
-STALE = 5
-"""How many times as many architectures as are known are drawn without a new one before there count as no more."""
+MAX_STALE_FACTOR = 5
+"""`sample_distinct` gives up after this multiple of the architectures found so far without a new one."""
 
-MUTATE_TRIES = 64
-"""Redraws of a random edit that gave an invalid network or one that is nearer than asked."""
+MAX_MUTATE_TRIES = 64
+"""Redraws of a random edit that gave an invalid network or one at fewer edits than requested."""
 
 
 class Space(ABC):
-    """A search space, seen through matrices: a row of small integers is an architecture.
+    """A search space: an architecture is a row of small integers, a set of architectures a matrix.
 
-    An architecture's *identity* is its key: equal keys mean the same network (isomorphic, or
-    equal in function, as each space says), different keys mean different ones. All methods take
-    and give `(n, genome_len)` int8 matrices of *canonical* rows: one form for each network.
+    Two architectures are identical if and only if their keys are equal. Each space defines which
+    ones are: isomorphic networks, or networks that compute the same function. All methods take and
+    return `(n, genome_len)` int8 matrices of *canonical* rows: each network has one canonical form.
 
-    A subclass sets `name`, `genome_len`, `max_edits` and fills in the abstract methods;
+    A subclass sets `name`, `genome_len` and `max_edits` and implements the abstract methods;
     `lissnas.testing.SpaceSuite` tests it.
     """
 
     name: str
     source: str = ""
-    """Where the space comes from, for people."""
+    """The publication or file that defines the space, for display."""
     genome_len: int
     max_edits: int
-    """The total edit distance available: how many slots an edit can change (paper, section 4.2)."""
+    """Maximum edit distance: the number of slots that an edit can change (paper, section 4.2)."""
     kinds: tuple[str, ...] = ()
-    """Names of the kinds of edit, where there is more than one."""
+    """Names of the kinds of edit, if there are several."""
     size_exact: bool = True
-    """Whether `size()` counts distinct networks; if not, it counts descriptions."""
+    """Whether `size()` counts distinct networks. If False, it counts descriptions."""
     slot_choices: tuple[int, ...] = ()
-    """How many choices each decision has that `slots` gives."""
+    """Number of choices of each decision in `slots`."""
 
     @cached_property
     def n_features(self) -> int:
-        """How many columns `encode` gives."""
+        """Number of columns that `encode` returns."""
         return int(self.encode(np.empty((0, self.genome_len), np.int8)).shape[1])
 
     @cached_property
     def cost_names(self) -> tuple[str, ...]:
-        """The costs that `costs` knows, e.g. ``("flops", "params")``."""
+        """Names of the costs that `costs` returns, e.g. ``("flops", "params")``."""
         return tuple(self.costs(np.empty((0, self.genome_len), np.int8)))
 
     @abstractmethod
@@ -77,72 +77,72 @@ class Space(ABC):
 
     @abstractmethod
     def key(self, archs: Archs) -> Keys:
-        """Return `(n,)` keys; raises InvalidArchitecture at the first row that is not one."""
+        """Return `(n,)` keys; raises InvalidArchitecture for the first invalid row."""
 
     @abstractmethod
     def neighbors(self, archs: Archs) -> tuple[Archs, IntArray]:
-        """Return all architectures at edit distance 1 of each row, and each one's parent row.
+        """Return all architectures at edit distance 1 from each row, and the `(m,)` index of their parent row.
 
-        Sorted by parent, no neighbour twice under the same parent.
+        Neighbors are sorted by parent and unique for each parent.
         """
 
     @abstractmethod
     def mutate(self, archs: Archs, edits: IntArray, rng: Generator, kind: str | None = None) -> Archs:
         """Return for each row a random architecture at *exactly* `edits[i]` edits from it.
 
-        `kind` restricts the edits to one of `kinds`. A row for which none turned up (it may have
-        none) comes back unchanged, so a caller that needs only changed rows compares keys.
+        `kind` restricts the edits to one of `kinds`. A row is returned unchanged if no such architecture
+        was drawn (there may be none), so compare keys if only changed rows are needed.
         """
 
     @abstractmethod
     def encode(self, archs: Archs) -> Features:
-        """Return the `(n, n_features)` float32 features that predictors read."""
+        """Return `(n, n_features)` float32 features, the input of predictors."""
 
     @abstractmethod
     def format(self, archs: Archs) -> list[str]:
-        """Return each architecture in the published notation of its benchmark."""
+        """Return the architectures in the published notation of their benchmark."""
 
     @abstractmethod
     def parse(self, names: Sequence[str]) -> Archs:
-        """Read the notation that `format` writes; raises InvalidArchitecture(row, reason)."""
+        """Return the rows of architectures in the notation of `format`; raises InvalidArchitecture(row, reason)."""
 
     def enumerate(self) -> Archs:
-        """Return every architecture once, in the order of keys; raises UserError where it can't."""
+        """Return every architecture once, in ascending order of keys; raises UserError if the space is too large."""
         raise UserError(f"space {self.name} is too large to list ({self.size():,} architectures)")
 
     def possible(self) -> BoolArray:
-        """Return `(n_slots, most choices)`: which choices each decision has."""
+        """Return a `(n_slots, max_choices)` mask of the choices that each decision has."""
         return np.arange(max(self.slot_choices)) < np.array(self.slot_choices)[:, None]
 
     def all_or_many(self, rng: Generator) -> Archs:
-        """Return every architecture where they can be listed, else a large uniform sample."""
-        return self.enumerate() if self.size() <= LISTABLE else self.sample(UNLISTED, rng)
+        """Return every architecture if the space can be listed, else a large uniform sample."""
+        return self.enumerate() if self.size() <= LISTABLE else self.sample(LARGE_SPACE_SAMPLE, rng)
 
-    def canonical(self, rows: Archs) -> Archs:
-        """Return the one form that stands for each row's network."""
+    def canonicalize(self, rows: Archs) -> Archs:
+        """Return the canonical form of each row's network."""
         return rows
 
     def slots(self, archs: Archs) -> Archs:
-        """Return `(n, n_slots)`: the choice at each decision, -1 where a decision does not arise.
+        """Return `(n, n_slots)`: the choice at each decision, -1 if the architecture doesn't have that decision.
 
-        What methods that prune operations rank and drop; `slot_choices` says how many there are.
+        Methods that prune operations rank and drop these choices; `slot_choices` has their numbers.
         """
         return archs
 
     def costs(self, archs: Archs) -> Mapping[str, IntArray]:
-        """Return `flops` (multiply-adds) and `params` by architecture; empty where unknown."""
+        """Return `flops` (multiply-adds) and `params`, `(n,)` each; an empty mapping if costs are unknown."""
         return {}
 
     def sample_distinct(self, n: int, rng: Generator, without: Keys | None = None) -> Archs:
-        """Draw `n` different architectures, uniform over such sets, none of them in `without`.
+        """Draw `n` distinct architectures, uniform over all such sets, excluding the keys in `without`.
 
-        The rows come in random order, so that each prefix is a uniform sample too. Raises UserError
-        if there aren't as many, or, in a space that can't be counted, if they don't turn up.
+        The rows are in random order, so that each prefix is a uniform sample too. Raises UserError if there
+        are fewer, or, in a space that can't be counted, if sampling finds fewer.
         """
         taken = np.sort(without) if without is not None else np.empty(0, np.uint64)
-        room = self.size() - len(taken)
-        if n > room:
-            raise UserError(f"asked for {n:,} more architectures of {self.name}, which has {room:,} left")
+        n_left = self.size() - len(taken)
+        if n > n_left:
+            raise UserError(f"requested {n:,} more architectures of {self.name}, which has {n_left:,} left")
         if 4 * (n + len(taken)) > self.size() and self.size() <= LISTABLE:
             rows = self.enumerate()
             rows = rows[~is_in(self.key(rows), taken)]
@@ -156,15 +156,15 @@ class Space(ABC):
             first = first[~is_in(keys[first], taken)]
             rows, keys = rows[first], keys[first]
             stale = 0 if len(rows) > before else stale + len(more)
-            if not self.size_exact and stale >= STALE * len(rows) + 1000:
+            if not self.size_exact and stale >= MAX_STALE_FACTOR * len(rows) + 1000:
                 raise UserError(
-                    f"asked for {n:,} more architectures of {self.name}, of which {len(rows):,} turned up; "
-                    f"{stale:,} further draws gave none"
+                    f"requested {n:,} more architectures of {self.name}, of which {len(rows):,} were found; "
+                    f"{stale:,} further draws gave no new one"
                 )
         return rows[:n]
 
     def check_rows(self, archs: Archs) -> None:
-        """Raise UserError unless `archs` is a matrix of rows of this space's length."""
+        """Raise UserError unless `archs` has the shape `(n, genome_len)`."""
         if archs.ndim != 2 or archs.shape[1] != self.genome_len:
             raise UserError(
                 f"archs: expected a matrix of shape (n, {self.genome_len}) for {self.name}, found {archs.shape}"
@@ -180,40 +180,40 @@ class Space(ABC):
 
 
 def retry_edits(edits: IntArray, draw: Callable[[IntArray], BoolArray]) -> None:
-    """Call `draw` with the rows that have edits, until it has returned True for each or the tries are used up.
+    """Call `draw` with the rows to edit until it succeeded for each, at most `MAX_MUTATE_TRIES` times.
 
-    `draw` takes the `(m,)` rows that are left, and returns for which of them it kept an edited architecture.
+    `draw` takes the `(m,)` indices of the remaining rows and returns for which of them it stored an edited one.
     """
     todo = np.flatnonzero(edits > 0)
-    for _ in range(MUTATE_TRIES):
+    for _ in range(MAX_MUTATE_TRIES):
         if not len(todo):
             break
         todo = todo[~draw(todo)]
 
 
-def distinct_children(parents: IntArray, keys: Keys, own: Keys) -> IntArray:
-    """Return which entries are the first of their key under their parent and not the parent itself.
+def distinct_children(parents: IntArray, keys: Keys, parent_keys: Keys) -> IntArray:
+    """Return the indices of children, each key once for each parent, without the parent itself.
 
-    `parents` and `keys` are `(m,)`, `own` the `(n,)` keys of the parents; the result is sorted by
-    parent, then key, so that it doesn't depend on the order of the moves that made the entries.
+    `parents` (row indices) and `keys` are `(m,)`, `parent_keys` is `(n,)`. The result is sorted by parent,
+    then key, so that it doesn't depend on the order of the edits.
     """
     order = np.lexsort((keys, parents))
     p, k = parents[order], keys[order]
-    first = k != own[p]
+    first = k != parent_keys[p]
     first[1:] &= (p[1:] != p[:-1]) | (k[1:] != k[:-1])
     kept: IntArray = order[first]
     return kept
 
 
 def first_of_each(keys: Keys) -> IntArray:
-    """Return where each key stands first, ascending."""
+    """Return the index of the first occurrence of each key, ascending."""
     return np.sort(np.unique(keys, return_index=True)[1])
 
 
 def as_bytes(names: Sequence[str], width: int) -> tuple[NDArray[np.uint8], IntArray]:
     """Return names as an `(n, width)` matrix of ASCII codes, padded with 0, and their lengths.
 
-    A name that is longer than `width` or holds NUL or anything but ASCII has length -1.
+    The length is -1 if a name is longer than `width` or contains NUL or a non-ASCII character.
     """
     lengths = np.fromiter((len(s) if s.isascii() and "\0" not in s else -1 for s in names), np.int64, len(names))
     lengths[lengths > width] = -1
@@ -223,13 +223,13 @@ def as_bytes(names: Sequence[str], width: int) -> tuple[NDArray[np.uint8], IntAr
 
 
 def raise_first(bad: BoolArray | np.bool_, reason: str) -> None:
-    """Raise InvalidArchitecture for the first row where `bad` holds."""
+    """Raise InvalidArchitecture for the first row with `bad`, if any."""
     if np.any(bad):
         raise InvalidArchitecture(int(np.argmax(bad)), reason)
 
 
 def is_in(keys: Keys, sorted_keys: Keys) -> BoolArray:
-    """Return which keys are among the sorted ones."""
+    """Return a mask of the keys that are in `sorted_keys`."""
     if not len(sorted_keys):
         return np.zeros(len(keys), bool)
     at = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
@@ -237,11 +237,11 @@ def is_in(keys: Keys, sorted_keys: Keys) -> BoolArray:
 
 
 def draw_slots(rate: FloatArray | IntArray, k: IntArray, rng: Generator) -> BoolArray:
-    """Draw `k[i]` different slots of row i, 1 or more, each next one in proportion to its rate, `(n, slots)`.
+    """Draw `k[i] >= 1` distinct slots of row i without replacement, weighted by `rate`; return an `(n, slots)` mask.
 
-    A slot of rate 0 is never drawn, so that a row with fewer others has fewer.
+    A slot of rate 0 is never drawn: if fewer than `k[i]` slots have a positive rate, all of them are drawn.
     """
     with np.errstate(divide="ignore"):
-        race = rng.exponential(size=rate.shape) / rate
-    last = np.sort(race, axis=1)[np.arange(len(race)), np.minimum(k, race.shape[1]) - 1]
-    return np.asarray((race <= last[:, None]) & (rate > 0))
+        arrival = rng.exponential(size=rate.shape) / rate
+    last = np.sort(arrival, axis=1)[np.arange(len(arrival)), np.minimum(k, arrival.shape[1]) - 1]
+    return np.asarray((arrival <= last[:, None]) & (rate > 0))

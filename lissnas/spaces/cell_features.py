@@ -1,7 +1,7 @@
-"""What predictors read of a cell: its slots, its shape, and how its paths are made up.
+"""Features of cells for predictors: slots, shape, and path statistics, all invariant under isomorphism.
 
-Every statistic is the same for isomorphic cells. Arrays are laid out vertex by vertex, `(n,)` each,
-so that every step of a recurrence over the seven vertices is one pass over contiguous memory.
+Arrays are `(n,)` for each vertex, so that every step of a recurrence over the seven vertices is one pass
+over contiguous memory.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from lissnas.spaces.base import Archs, Features
 V = 7
 INTERIOR = range(1, V - 1)
 FAR = 99
-"""Length of a path that does not exist, where the shortest is wanted."""
+"""Path length used if there is no path."""
 
 Column = NDArray[np.int16]
 
 
 def cell_features(archs: Archs, n_ops: int) -> Features:
-    """Return `(n, columns)`: edges, one-hot operations, shape, path and edge-type counts."""
+    """Return `(n, columns)` features: edges, one-hot operations, shape, path and edge-type counts."""
     tail, head = np.triu_indices(V, 1)
     wide = np.ascontiguousarray(archs.T).astype(np.int16)
     edge = {(int(i), int(j)): wide[e] for e, (i, j) in enumerate(zip(tail, head, strict=True))}
@@ -43,7 +43,7 @@ def cell_features(archs: Archs, n_ops: int) -> Features:
 
 
 def sum_(columns: Iterable[NDArray[Any]]) -> Column:
-    """Add columns as int16."""
+    """Return the sum of columns as int16."""
     total: Column = np.stack(list(columns)).sum(axis=0, dtype=np.int16)
     return total
 
@@ -69,7 +69,7 @@ def _shape(
 
 
 def _extreme_path(edge: dict[tuple[int, int], Column], weight: dict[int, Column], best: np.ufunc, none: int) -> Column:
-    """Return the largest or smallest total vertex weight on a path from input to output."""
+    """Return the maximum or minimum total vertex weight of a path from input to output."""
     total = [np.zeros_like(edge[0, 1])]
     for v in range(1, V):
         at = np.full_like(total[0], none)
@@ -80,7 +80,7 @@ def _extreme_path(edge: dict[tuple[int, int], Column], weight: dict[int, Column]
 
 
 def _paths_by_uses(edge: dict[tuple[int, int], Column], uses: dict[int, Column]) -> list[Column]:
-    """Return how many paths pass 0 to 5 of the vertices that are in use."""
+    """Return the numbers of paths through exactly 0, 1, ..., 5 of the vertices in `uses`."""
     zero = np.zeros_like(edge[0, 1])
     count = [[zero + 1] + [zero] * (V - 2)]
     for v in range(1, V):
@@ -93,7 +93,7 @@ def _paths_by_uses(edge: dict[tuple[int, int], Column], uses: dict[int, Column])
 
 
 def _edge_types(edge: dict[tuple[int, int], Column], has: dict[tuple[int, int], Column], n_ops: int) -> list[Column]:
-    """Return how many edges lead from input or operation to operation or output, by type."""
+    """Return the number of edges of each type, by the operation (or input, output) at both ends."""
     columns = [sum_([edge[0, v] * has[v, op] for v in INTERIOR]) for op in range(n_ops)]
     columns += [sum_([edge[v, V - 1] * has[v, op] for v in INTERIOR]) for op in range(n_ops)]
     inner = [pair for pair in edge if pair[0] > 0 and pair[1] < V - 1]

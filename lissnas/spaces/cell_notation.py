@@ -22,7 +22,7 @@ EDGE = {(int(i), int(j)): e for e, (i, j) in enumerate(zip(TAIL, HEAD, strict=Tr
 
 
 def format_cells(rows: Archs, used: Bits) -> list[str]:
-    """Return `<bits>-<ops>` of rows without their unused vertices; `used` are `(n,)` vertices as bits."""
+    """Return `<bits>-<ops>` of rows without unused vertices; `used` is `(n,)`, the used vertices as bits."""
     out = np.empty(len(rows), object)
     for vertices in np.unique(used):
         at = np.flatnonzero(used == vertices)
@@ -36,7 +36,7 @@ def format_cells(rows: Archs, used: Bits) -> list[str]:
 
 
 def parse_cells(names: Sequence[str], ops: Sequence[str]) -> Archs:
-    """Return the rows that names spell, in any labelling; raises InvalidArchitecture."""
+    """Return the rows of names, in the labelling of the name; raises InvalidArchitecture."""
     codes, lengths = as_bytes(names, N_EDGES + 1 + INTERIOR)
     rows = np.zeros((len(codes), N_EDGES + INTERIOR), np.int8)
     known, bad_edge, bad_op = (np.zeros(len(codes), bool) for _ in range(3))
@@ -44,8 +44,8 @@ def parse_cells(names: Sequence[str], ops: Sequence[str]) -> Archs:
         n_edges = n * (n - 1) // 2
         at = np.flatnonzero((lengths == n_edges + n - 1) & (codes[:, n_edges] == ord("-")))
         known[at] = True
-        place = [*range(n - 1), V - 1]
-        slots = [EDGE[place[i], place[j]] for i, j in itertools.combinations(range(n), 2)]
+        vertex = [*range(n - 1), V - 1]
+        slots = [EDGE[vertex[i], vertex[j]] for i, j in itertools.combinations(range(n), 2)]
         digits = codes[at].astype(np.int16) - ord("0")
         edges, labels = digits[:, :n_edges], digits[:, n_edges + 1 : n_edges + n - 1]
         bad_edge[at] = ((edges < 0) | (edges > 1)).any(axis=1)
@@ -57,7 +57,7 @@ def parse_cells(names: Sequence[str], ops: Sequence[str]) -> Archs:
         first = int(np.argmax(bad))
         reason = (
             "expected <bits>-<ops>: 1, 3, 6, 10, 15 or 21 upper-triangle bits, "
-            "then a digit for each of the 0 to 5 interior vertices"
+            "then one digit for each of the 0 to 5 interior vertices"
             if not known[first]
             else "an edge is neither 0 nor 1"
             if bad_edge[first]

@@ -1,4 +1,4 @@
-"""Chains of layers with one operation chosen a layer: the skeleton they share, and what it costs."""
+"""Chains of layers with one operation for each layer: the common skeleton and its costs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lissnas.spaces.choices import ChoiceSpace
 
 
 class Layer(NamedTuple):
-    """One layer to choose an operation for: its channels and stride."""
+    """A searchable layer: its channels and stride."""
 
     inputs: int
     outputs: int
@@ -23,12 +23,12 @@ class Layer(NamedTuple):
 
     @property
     def changes(self) -> bool:
-        """Whether it changes channels or resolution, so that an identity can't stand in for it."""
+        """Whether the layer changes channels or resolution, so that it can't be an identity."""
         return self.stride > 1 or self.inputs != self.outputs
 
 
 class Stage(NamedTuple):
-    """Layers of equal output channels; the first one has the stride."""
+    """Layers with the same output channels; the first one has the stride."""
 
     outputs: int
     layers: int
@@ -37,11 +37,11 @@ class Stage(NamedTuple):
 
 @dataclass(frozen=True)
 class Skeleton:
-    """What all networks of a chain have in common, from the stem to the classifier.
+    """The fixed part of all networks of a chain.
 
-    A 3x3 convolution to `stem` channels, after it (if `first` is not 0) a separable convolution to
-    `first` channels; the stages; a 1x1 convolution to `last` channels, global pooling, (if `hidden`
-    is not 0) a linear layer without bias to `hidden` features, classifier.
+    In order: a 3x3 convolution to `stem` channels; if `first` is not 0, a separable convolution to `first`
+    channels; the stages; a 1x1 convolution to `last` channels; global pooling; if `hidden` is not 0, a
+    linear layer without bias to `hidden` features; the classifier. `image` is the side in pixels.
     """
 
     image: int
@@ -73,10 +73,7 @@ class Skeleton:
 
 
 class ChainSpace(ChoiceSpace):
-    """A product space whose positions are the layers of a skeleton.
-
-    A subclass says with `operation_costs` what each choice costs; the rest follows.
-    """
+    """A product space whose positions are the layers of a skeleton; a subclass defines `operation_costs`."""
 
     def __init__(self, name: str, radix: Sequence[int], skeleton: Skeleton, source: str) -> None:
         super().__init__(name, radix, source)
@@ -84,11 +81,11 @@ class ChainSpace(ChoiceSpace):
 
     @abstractmethod
     def operation_costs(self, choice: int, layer: Layer, side: int) -> IntArray:
-        """Return multiply-adds and parameters of a choice in a layer whose input has `side`² pixels."""
+        """Return the `(2,)` multiply-adds and parameters of a choice in a layer whose input has `side`² pixels."""
 
     @cached_property
     def cost_tables(self) -> tuple[Sequence[IntArray], IntArray]:
-        """By layer a table of choices, and what all networks share; multiply-adds, parameters."""
+        """For each layer the `(choices, 2)` multiply-adds and parameters, and the `(2,)` costs of the fixed part."""
         s = self.skeleton
         side = half(s.image, s.stem_stride)
         shared = convolution(3, 3, s.stem, side)
@@ -103,18 +100,18 @@ class ChainSpace(ChoiceSpace):
         return tables, shared + np.array([weights, weights + s.bias * s.classes])
 
     def encode(self, archs: Archs) -> Features:
-        """Return one-hot choices, their counts in all and by stage, and costs."""
+        """Return one-hot choices, their counts in total and by stage, and costs."""
         costs = [c[:, None] for c in self.costs(archs).values()]
         return np.concatenate([super().encode(archs), *costs], axis=1, dtype=np.float32)
 
     @property
     def counted_spans(self) -> Sequence[slice]:
-        """All layers, and those of each stage."""
+        """All layers, then the layers of each stage."""
         return (slice(None), *self.skeleton.spans)
 
 
 def half(side: int, stride: int) -> int:
-    """Return the side of what a padded convolution of that stride gives."""
+    """Return the side of the output of a padded convolution: `side / stride`, rounded up."""
     return -(-side // stride)
 
 
@@ -123,7 +120,7 @@ def convolution(
 ) -> IntArray:
     """Return multiply-adds and parameters of a convolution without bias and its batch norm, `(2,)` or `(2, n)`.
 
-    `side` is that of its output; the norm has two parameters a channel and no multiply-adds.
+    `side` is the side of its output. The batch norm has two parameters per channel and no multiply-adds.
     """
     weights = kernel * kernel * inputs * outputs // groups
     return np.array([weights * side**2, weights + 2 * outputs])

@@ -19,12 +19,12 @@ SKELETON = Skeleton(
 
 
 class FairNAS(ChainSpace):
-    """Choice 0 to 2 expansion 3 with k3, k5, k7; 3 to 5 the same with expansion 6."""
+    """Choices 0 to 2 are expansion 3 with kernels 3, 5, 7; choices 3 to 5 are expansion 6 with the same kernels."""
 
     def __init__(self) -> None:
         super().__init__("fairnas", [len(OPERATIONS)] * 19, SKELETON, "FairNAS (Chu et al., 2021)")
 
     def operation_costs(self, choice: int, layer: Layer, side: int) -> IntArray:
-        """Return what a block of that expansion and kernel costs."""
+        """Return the `(2,)` costs of a block with the expansion and kernel of a choice."""
         expansion, kernel = OPERATIONS[choice]
         return mobile_block(kernel, expansion, layer, side)

@@ -1,4 +1,4 @@
-"""A shrunk space read back from its files."""
+"""Reading a shrunk space from its files."""
 
 from __future__ import annotations
 
@@ -19,61 +19,61 @@ from lissnas.spaces.subspace import Subspace
 
 MEMBERS = "subspace.parquet"
 NAMES = 1 << 17
-"""Names that are read at once."""
+"""Names read at once."""
 
 
 def read_subspace(folder: Path, space: Space) -> Subspace:
-    """Return the shrunk space in the folder of a finished shrink; raises UserError, DamagedFile."""
+    """Read the shrunk space from the folder of a finished shrink; raises UserError or DamagedFile."""
     archs = read_members(folder, space)
     about = artifacts.read_json(folder / "subspace.json")
     if about["kind"] != "balls":
         return Subspace(space, listed=archs)
-    assert isinstance(space, ChoiceSpace), "balls are of spaces of choices"
+    assert isinstance(space, ChoiceSpace), "balls exist only in a ChoiceSpace"
     radii = pq.read_table(folder / MEMBERS, columns=["radius"])["radius"].to_numpy()
     return Subspace(space, balls=Balls(space, archs, radii))
 
 
 def read_members(path: Path, space: Space) -> Archs:
-    """Return the members of a shrunk space from its `subspace.parquet`, or the folder that has it.
+    """Read the members of a shrunk space from its `subspace.parquet`, or from the folder that contains it.
 
-    Verified where a manifest lies beside it. Raises UserError for another space's, or an empty one.
+    The file is verified if its folder has a manifest. Raises UserError if it is of another space, or empty.
     """
     path = fetched(path)
     path = path / MEMBERS if path.is_dir() else path
     if not path.exists():
-        raise UserError(f"{path}: no such file; give the subspace.parquet of a finished shrink")
+        raise UserError(f"{path}: no such file. Pass the subspace.parquet of a finished shrink.")
     manifest = artifacts.read_manifest(path.parent) or {}
     data = artifacts.read_verified(path.parent, path.name, manifest) if path.name in manifest else path.read_bytes()
     if "subspace.json" in manifest:
         about = json.loads(artifacts.read_verified(path.parent, "subspace.json", manifest))
         if about["space"] != space.name:
-            raise UserError(f"{path} is a part of space {about['space']!r}, not of {space.name!r}")
+            raise UserError(f"{path} is a subset of space {about['space']!r}, not of {space.name!r}")
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         kind = file.schema_arrow.field("arch").type
         if not pa.types.is_string(kind):
-            raise UserError(f"{path} is no shrunk space: its column arch holds {kind}, not a name in each row")
+            raise UserError(f"{path} is not a shrunk space: expected names in column arch, found {kind}")
         parts = [np.empty((0, space.genome_len), np.int8)]
         with memory_for(len(data)):
-            # Names take many times the memory of rows.
+            # In batches, because names take many times the memory of rows.
             for batch in file.iter_batches(NAMES, columns=["arch"], use_threads=False):
                 if batch["arch"].null_count:
-                    raise UserError(f"{path} is no shrunk space: not every row of its column arch is a name")
+                    raise UserError(f"{path} is not a shrunk space: column arch has rows without a name")
                 parts.append(_parsed(space, batch["arch"].to_pylist(), sum(map(len, parts))))
             members = np.concatenate(parts)
     except InvalidArchitecture as error:
         raise UserError(f"{path} is not of space {space.name}: {error}") from None
     except MemoryError:
-        raise UserError(f"{path} is no shrunk space: it takes more memory than one of its size") from None
+        raise UserError(f"{path} is not a shrunk space: reading it takes more memory than its size allows") from None
     except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no shrunk space ({first_line(error)})") from None
+        raise UserError(f"{path} is not a shrunk space ({first_line(error)})") from None
     if not len(members):
         raise UserError(f"{path} is empty: there is nothing to search")
     return members
 
 
 def _parsed(space: Space, names: list[str], before: int) -> Archs:
-    """Return rows of names of which so many came before; raises InvalidArchitecture, counted from the first of all."""
+    """Parse a batch of names that follows `before` others; rows in InvalidArchitecture count from the first batch."""
     try:
         return space.parse(names)
     except InvalidArchitecture as error:

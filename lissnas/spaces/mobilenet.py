@@ -1,4 +1,4 @@
-"""The MobileNet space of ProxylessNAS and ABS: 21 layers, most of which may be left out (Hu et al., 2020)."""
+"""The MobileNet space of ProxylessNAS and ABS: 21 layers, 15 of which are optional (Hu et al., 2020)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lissnas.spaces.chain import ChainSpace, Layer, Skeleton, Stage, mobile_bloc
 from lissnas.spaces.fairnas import OPERATIONS
 
 IDENTITY = len(OPERATIONS)
-"""The choice that leaves a layer out; only where it changes neither channels nor resolution."""
+"""The choice that skips a layer, available if the layer changes neither channels nor resolution."""
 SKELETON = Skeleton(
     image=224,
     classes=1000,
@@ -22,14 +22,14 @@ SKELETON = Skeleton(
 
 
 class MobileNet(ChainSpace):
-    """Choice 0 to 5 as in FairNAS, 6 identity in all layers but the first of each stage."""
+    """Choices 0 to 5 as in FairNAS; 6 is the identity, in all layers except the first of each stage."""
 
     def __init__(self) -> None:
         radix = [IDENTITY + (not layer.changes) for layer in SKELETON.layers]
         super().__init__("mobilenet", radix, SKELETON, "MobileNet of ABS (Hu et al., 2020)")
 
     def operation_costs(self, choice: int, layer: Layer, side: int) -> IntArray:
-        """Return what a block costs, nothing for an identity."""
+        """Return the `(2,)` costs of a block, 0 for an identity."""
         if choice == IDENTITY:
             return np.zeros(2, np.int64)
         expansion, kernel = OPERATIONS[choice]

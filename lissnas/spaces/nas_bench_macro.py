@@ -1,4 +1,4 @@
-"""NAS-Bench-Macro: eight layers of three choices, 3,969 networks by function (Su et al., 2021)."""
+"""NAS-Bench-Macro: eight layers of three choices, 3,969 functionally distinct networks (Su et al., 2021)."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ KERNEL = (1, 3, 5)
 
 
 class NASBenchMacro(ChainSpace):
-    """Choice 0 identity, 1 MobileNetV2 block k3 e3, 2 the same k5 e6; strings of equal function are one.
+    """Choice 0 is identity, 1 a MobileNetV2 block with kernel 3 and expansion 3, 2 with kernel 5 and expansion 6.
 
-    An identity does nothing but in the first layer of a stage, where it has to halve the
-    resolution; so inside a stage only the order of the other choices matters.
+    Strings that are functionally equal are the same architecture: an identity has no effect except in the
+    first layer of a stage, which halves the resolution, so only the order of the other choices matters.
     """
 
     def __init__(self) -> None:
         super().__init__("nas_bench_macro", [3] * 8, SKELETON, "NAS-Bench-Macro (Su et al., 2021)")
 
-    def canonical(self, rows: Archs) -> Archs:
-        """Move identities behind the other choices of their stage, but for the stage's first layer."""
+    def canonicalize(self, rows: Archs) -> Archs:
+        """Move identities to the end of their stage, except in the stage's first layer."""
         out = rows.copy()
         for stage in STAGES:
             rest = slice(stage.start + 1, stage.stop)
@@ -43,7 +43,7 @@ class NASBenchMacro(ChainSpace):
         return out
 
     def variants(self, rows: Archs) -> Archs:
-        """Return the four forms: in the second and third stage the last two layers may change places."""
+        """Return the `(n, 4, 8)` forms: the last two layers of the second and third stage can be exchanged."""
         forms = np.repeat(rows[:, None, :], 4, axis=1)
         for bit, stage in enumerate(STAGES[1:]):
             a, b = stage.start + 1, stage.start + 2
@@ -54,7 +54,7 @@ class NASBenchMacro(ChainSpace):
         return forms
 
     def operation_costs(self, choice: int, layer: Layer, side: int) -> IntArray:
-        """Return what a choice costs; an identity that has to change channels or resolution convolves."""
+        """Return the `(2,)` costs of a choice. An identity that changes channels or resolution is a 1x1 convolution."""
         if choice:
             return mobile_block(KERNEL[choice], EXPANSION[choice], layer, side)
         if not layer.changes:
@@ -63,7 +63,7 @@ class NASBenchMacro(ChainSpace):
 
     @property
     def counted_spans(self) -> Sequence[slice]:
-        """All layers: of the stages, blocks alone are counted."""
+        """All layers; `encode` counts the blocks of each stage itself."""
         return (slice(None),)
 
     def encode(self, archs: Archs) -> Features:

@@ -12,12 +12,15 @@ from lissnas.spaces.cell_notation import INTERIOR, N_EDGES, V
 from lissnas.spaces.chain import convolution
 
 OPS = ("conv3x3", "conv1x1", "maxpool3x3")
-STEM, CLASSES, IMAGE = 128, 10, 32
-"""Stem channels, classes and image side of the published skeleton: three stacks of three cells."""
+STEM = 128
+"""Stem channels of the published skeleton, three stacks of three cells."""
+CLASSES = 10
+IMAGE = 32
+"""Image side in pixels."""
 
 
 class NASBench101(CellSpace):
-    """The space with its own skeleton, which gives every cell its exact cost."""
+    """The space of cells with the exact costs of its published skeleton."""
 
     def __init__(self) -> None:
         super().__init__("nasbench101", OPS, 9, "NAS-Bench-101 (Ying et al., 2019)")
@@ -26,7 +29,7 @@ class NASBench101(CellSpace):
         """Return multiply-adds of convolutions and classifier, and parameters, of the full network."""
         self.check_rows(archs)
         matrix = adjacency(archs).astype(np.int64)
-        kernel = np.array([9, 1, 0])[archs[:, N_EDGES:]]  # weights a channel pair; pooling has none
+        kernel = np.array([9, 1, 0])[archs[:, N_EDGES:]]  # weights per pair of channels; pooling has none
         flops, params = (np.full(len(archs), c, np.int64) for c in convolution(3, 3, STEM, IMAGE))
         width, side = STEM, IMAGE
         for stack in range(3):
@@ -39,10 +42,10 @@ class NASBench101(CellSpace):
 
 
 def channels(matrix: IntArray, out: int) -> IntArray:
-    """Return `(n, 7)` channels of each vertex of a cell with `out` output channels.
+    """Return the `(n, 7)` channels of each vertex of cells with `out` output channels.
 
-    Vertices wired to the output share its channels, the first ones getting the remainder; each
-    other one has as many as the widest vertex that it feeds (rule of the published code).
+    As in the published code: the vertices connected to the output share its channels, the first ones get the
+    remainder; each other vertex has as many as the widest vertex that it feeds.
     """
     width = np.zeros((len(matrix), V), np.int64)
     last = matrix[:, 1 : V - 1, V - 1]
@@ -56,7 +59,7 @@ def channels(matrix: IntArray, out: int) -> IntArray:
 
 
 def _cell(matrix: IntArray, kernel: IntArray, inputs: int, out: int, side: int) -> tuple[IntArray, IntArray]:
-    """Multiply-adds and parameters of one cell: operations and the projections of its input."""
+    """Return `(n,)` multiply-adds and parameters of cells: operations and projections of the input."""
     width = channels(matrix, out)
     interior = width[:, 1 : V - 1]
     weights = kernel * interior**2 + matrix[:, 0, 1 : V - 1] * inputs * interior
@@ -66,4 +69,4 @@ def _cell(matrix: IntArray, kernel: IntArray, inputs: int, out: int, side: int) 
     return total * side**2, total + 2 * (norms.sum(axis=1) + skip * out)
 
 
-assert INTERIOR == 5  # the skeleton above is written for seven vertices
+assert INTERIOR == 5  # the rules above are those of seven vertices

@@ -1,15 +1,15 @@
-"""Cells of the DARTS space, told apart up to isomorphism by one table look-up.
+"""Cells of the DARTS space, identified up to isomorphism by one table look-up.
 
-A cell has two inputs, the outputs 0 and 1 of the two cells before it, and four nodes 2 to 5. Each node
-reads two different earlier vertices through one operation each; the cell's output is all four nodes.
+A cell has two inputs, vertices 0 and 1 (the outputs of the two previous cells), and four nodes 2 to 5. Each
+node reads two different earlier vertices through one operation each; the cell's output is all four nodes.
 
     vertex    0     1 |   2        3        4        5
     reads             | {0, 1}  3 pairs  6 pairs  10 pairs    180 topologies
     edges             |  0 1      2 3      4 5      6 7       7^8 labellings
 
-Nodes have no names of their own: orders of the nodes in which every edge leads forward describe the
-same cell. Which edge sets are equal, and where their edges go, stands in one table that is built on
-first use (`tables`), so that a cell's canonical form is a look-up and a sum.
+All orders of the nodes in which every edge leads forward describe the same cell. `tables`, built on first
+use, maps each edge set to its canonical edge set and its edges to their slots there, so that the canonical
+form of a cell is a look-up and a sum.
 """
 
 from __future__ import annotations
@@ -25,47 +25,51 @@ from lissnas.spaces.base import Archs, Features, IntArray
 from lissnas.spaces.edge_cell_parts import cycle_starts
 
 SHORT = ("max3", "avg3", "skip", "sep3", "sep5", "dil3", "dil5")
-"""The operations in the notation, in the order of their digits (DARTS calls them max_pool_3x3, ..., dil_conv_5x5)."""
-N_OPS, NODES, INPUTS = len(SHORT), 4, 2
+"""The operations in the notation, in the order of their digits (in DARTS max_pool_3x3, ..., dil_conv_5x5)."""
+N_OPS = len(SHORT)
+NODES = 4
+INPUTS = 2
 EDGES = 2 * NODES
 VERTICES = INPUTS + NODES
 LABELLINGS = 7**8
-"""Ways to put operations on the edges of a cell; the first edge is the most significant digit."""
+"""Assignments of operations to the edges of a cell; the first edge is the most significant digit."""
 PAIRS = tuple(sorted(itertools.combinations(range(VERTICES), 2), key=lambda pair: pair[::-1]))
-"""Pairs of vertices, ordered so that those of earlier vertices come first: 3, 6, 10 lie before 3, 4, 5."""
+"""Pairs of vertices, ordered by the later vertex: 3, 6 and 10 pairs are available to nodes 3, 4 and 5."""
 INPUT_CHOICES = (3, 6, 10)
 TOPOLOGIES = 3 * 6 * 10
 NODE = np.repeat(np.arange(INPUTS, VERTICES, dtype=np.int8), 2)
-"""The node that each edge leads to."""
+"""The target node of each edge."""
 CELL = len(INPUT_CHOICES) + EDGES
-SAME = 15
-"""The code of a pair that is none; codes of pairs are 0 to 14."""
-OP_STEPS, INPUT_STEPS = N_OPS - 1, VERTICES - 2
-"""Other choices of an edge: operations, and vertices that are neither its end nor its start."""
+INVALID_PAIR = 15
+"""The code of an invalid pair (the same vertex twice); codes of pairs are 0 to 14."""
+OP_STEPS = N_OPS - 1
+"""Number of other operations of an edge."""
+INPUT_STEPS = VERTICES - 2
+"""Number of other source vertices of an edge, excluding its target."""
 SLOT = np.cumsum([0, 2, 3, 4])[NODE - INPUTS]
-"""Where each edge's node begins among the 14 possible edges of a cell."""
+"""Index of the first of the 14 possible edges of a cell that lead to each edge's node."""
 N_SLOTS = 14
 N_SHAPE = 8
 N_CELL_FEATURES = N_OPS * (N_SLOTS + 4) + N_SHAPE
 
 
 class Tables(NamedTuple):
-    """What is known of all 2^16 ways to give four nodes a pair each, four bits a pair, in any order."""
+    """Look-up tables for all 2^16 codes, which are four pairs of vertices of four bits each, for nodes in any order."""
 
-    topology: NDArray[np.int32]  # (65536,) the least of the topologies that are equal to it, -1 for no cell
-    first: NDArray[np.int32]  # (65536,) where its ways into that topology begin below
-    ways: NDArray[np.int32]  # (65536,) as many as the topology has automorphisms
-    places: NDArray[np.int8]  # (m, 8) for each way, where the edges go
-    weights: NDArray[np.int32]  # (m, 8) what the operation of each edge weighs there
-    pairs: Archs  # (180, 3) the pairs of nodes 3 to 5 by topology
-    tails: Archs  # (180, 8) the vertices that the edges come from
+    topology: NDArray[np.int32]  # (65536,) the canonical (minimum) isomorphic topology, -1 if invalid
+    first: NDArray[np.int32]  # (65536,) the index of its first isomorphism to that topology, below
+    ways: NDArray[np.int32]  # (65536,) the number of its isomorphisms, i.e. automorphisms of the topology
+    places: NDArray[np.int8]  # (m, 8) the new slot of each edge, for each isomorphism
+    weights: NDArray[np.int32]  # (m, 8) the weight of each edge's operation in the labelling there
+    pairs: Archs  # (180, 3) the pairs of nodes 3 to 5, for each topology
+    tails: Archs  # (180, 8) the source vertices of the edges, for each topology
 
 
 @cache
 def tables() -> Tables:
-    """Return the tables, built once a process in half a second."""
+    """Return the tables, built on first use in half a second."""
     pairs = np.indices(INPUT_CHOICES).reshape(3, -1).T.astype(np.int8)
-    ends = np.array([*PAIRS, (0, 0)])  # the last is no pair
+    ends = np.array([*PAIRS, (0, 0)])  # the last one is for INVALID_PAIR
     tails = ends[np.insert(pairs, 0, 0, axis=1)].reshape(TOPOLOGIES, EDGES)
 
     code = np.arange(1 << 4 * NODES)
@@ -77,27 +81,27 @@ def tables() -> Tables:
     places = np.empty((len(orders), len(code), EDGES), np.int8)
     for q, to in enumerate(orders):
         moved, node = to[edges], to[INPUTS:]
-        forward = (moved < node[:, None]).all(axis=(1, 2)) & (raw != SAME).all(axis=1)
+        forward = (moved < node[:, None]).all(axis=(1, 2)) & (raw != INVALID_PAIR).all(axis=1)
         swapped = moved[:, :, 0] > moved[:, :, 1]
         at = 2 * (node - INPUTS)[:, None] + (np.arange(2) ^ swapped[:, :, None])
         places[q] = at.reshape(len(code), EDGES)
         choice = pair_codes()[moved[:, :, 0], moved[:, :, 1]][:, np.argsort(node)]
         reached[q, forward] = (choice @ [0, 60, 10, 1])[forward]
-    least = reached.min(axis=0)
-    start, way = np.nonzero(((reached == least) & (least != none)).T)
+    minimum = reached.min(axis=0)
+    start, way = np.nonzero(((reached == minimum) & (minimum != none)).T)
     count = np.bincount(start, minlength=len(code)).astype(np.int32)
     first = (np.cumsum(count) - count).astype(np.int32)
     first[count == 0] = 0
     places = places[way, start]
     weights = (N_OPS ** (EDGES - 1 - places.astype(np.int64))).astype(np.int32)
-    topology = np.where(least == none, -1, least).astype(np.int32)
+    topology = np.where(minimum == none, -1, minimum).astype(np.int32)
     return Tables(topology, first, count, places, weights, pairs, tails.astype(np.int8))
 
 
 @cache
 def pair_codes() -> IntArray:
-    """Return the code of each pair of vertices in either order, `(6, 6)`."""
-    codes = np.full((VERTICES, VERTICES), SAME)
+    """Return the `(6, 6)` codes of pairs of vertices, in either order."""
+    codes = np.full((VERTICES, VERTICES), INVALID_PAIR)
     for i, (low, high) in enumerate(PAIRS):
         codes[low, high] = codes[high, low] = i
     return codes
@@ -105,20 +109,20 @@ def pair_codes() -> IntArray:
 
 @cache
 def _digits() -> Archs:
-    """The four digits of each number below 7^4."""
+    """Return the `(7^4, 4)` digits of each number below 7^4."""
     return np.indices((N_OPS,) * 4).reshape(4, -1).T.astype(np.int8)
 
 
 @cache
 def cell_classes(n_ops: int = N_OPS) -> int:
-    """Return how many cells there are up to isomorphism, exactly.
+    """Return the exact number of cells up to isomorphism.
 
-    By Burnside's lemma, for each class of topologies: the number of labellings that an automorphism
-    leaves alone is `n_ops` to the number of its cycles on edges, and classes are the mean of these.
+    By Burnside's lemma, for each class of topologies: the number of labellings that an automorphism fixes is
+    `n_ops` to the number of its cycles on edges; the number of classes is the mean over automorphisms.
     """
     t = tables()
     total = 0
-    for topology in own_topologies():
+    for topology in canonical_topologies():
         (code,) = codes_of(t.pairs[topology][None])
         ways = t.places[t.first[code] : t.first[code] + t.ways[code]]
         fixed = sum(n_ops ** int(cycle_starts(way).sum()) for way in ways)
@@ -127,23 +131,22 @@ def cell_classes(n_ops: int = N_OPS) -> int:
 
 
 @cache
-def own_topologies() -> IntArray:
-    """Return the topologies that are the least of their class."""
+def canonical_topologies() -> IntArray:
+    """Return the topologies that are the minimum of their isomorphism class."""
     t = tables()
     return np.flatnonzero(t.topology[codes_of(t.pairs)] == np.arange(TOPOLOGIES))
 
 
 def codes_of(pairs: Archs) -> IntArray:
-    """Return the codes of topologies given by their `(n, 3)` pairs."""
+    """Return the `(n,)` codes of topologies from their `(n, 3)` pairs."""
     wide = pairs.astype(np.int64)
-    codes: IntArray = wide[:, 0] << 4 | wide[:, 1] << 8 | wide[:, 2] << 12
-    return codes
+    return np.asarray(wide[:, 0] << 4 | wide[:, 1] << 8 | wide[:, 2] << 12)
 
 
-def least(codes: IntArray, ops: Archs) -> IntArray:
-    """Return the numbers of the canonical cells, topology times 7^8 plus labelling; negative for no cell.
+def canonical_numbers(codes: IntArray, ops: Archs) -> IntArray:
+    """Return the `(m,)` numbers of canonical cells: topology times 7^8 plus labelling, negative if invalid.
 
-    `codes` are `(m,)` pairs of four nodes in any order, `ops` the `(m, 8)` operations of their edges.
+    `codes` are `(m,)` codes of the pairs of four nodes in any order, `ops` the `(m, 8)` operations of their edges.
     """
     t = tables()
     wide = ops.astype(np.int32)
@@ -153,48 +156,46 @@ def least(codes: IntArray, ops: Archs) -> IntArray:
         more = np.flatnonzero(count > way)
         other = np.einsum("ij,ij->i", wide[more], t.weights[first[more] + way])
         labelling[more] = np.minimum(labelling[more], other)
-    numbers: IntArray = t.topology[codes].astype(np.int64) * LABELLINGS + labelling
-    return numbers
+    return np.asarray(t.topology[codes].astype(np.int64) * LABELLINGS + labelling)
 
 
 def cells_of(numbers: IntArray) -> Archs:
-    """Return `(m, 11)` cells, pairs and operations, from their numbers."""
+    """Return `(m, 11)` cells (pairs, then operations) from their numbers."""
     topology, labelling = np.divmod(numbers, LABELLINGS)
     high, low = np.divmod(labelling, N_OPS**4)
     return np.concatenate([tables().pairs[topology], _digits()[high], _digits()[low]], axis=1)
 
 
 def tails_of(cells: Archs) -> Archs:
-    """Return the `(m, 8)` vertices that the edges of cells come from."""
+    """Return the `(m, 8)` source vertices of the edges of cells."""
     wide = cells[:, :3].astype(np.int64)
-    tails: Archs = tables().tails[wide @ [60, 10, 1]]
-    return tails
+    return np.asarray(tables().tails[wide @ [60, 10, 1]])
 
 
 def edited(cells: Archs, steps: Archs) -> IntArray:
-    """Return the numbers of cells after edits, negative where they leave no cell.
+    """Return the `(m,)` canonical numbers of cells after edits, negative if invalid.
 
-    `steps` is `(m, 16)`: how far each edge's operation, then its input, moves among the choices, 0 for not.
+    `steps` is `(m, 16)`: the cyclic shift of each edge's operation, then of its source vertex; 0 for no change.
     """
     ops = (cells[:, 3:] + steps[:, :EDGES]) % np.int8(N_OPS)
-    other = tails_of(cells)  # numbered without the node itself, which is later: as it is
+    other = tails_of(cells)  # index among the vertices without the target node, which comes later
     other = (other + steps[:, EDGES:]) % np.int8(VERTICES - 1)
     tails = other + (other >= NODE)
     a, b = tails[:, ::2], tails[:, 1::2]
     pairs = pair_codes()[a, b]
     codes = pairs[:, 0] | pairs[:, 1] << 4 | pairs[:, 2] << 8 | pairs[:, 3] << 12
-    # The operation of a pair's lower vertex comes first.
+    # The operation of the lower vertex of a pair comes first.
     by_node = ops.reshape(-1, NODES, 2)
     ops = np.where((a > b)[:, :, None], by_node[:, :, ::-1], by_node).reshape(-1, EDGES)
-    return least(codes, ops)
+    return canonical_numbers(codes, ops)
 
 
 def cell_distance(a: Archs, b: Archs) -> IntArray:
-    """Return the least number of edits from cell i of `a` to cell i of `b`, both `(m, 11)`.
+    """Return the `(m,)` edit distances from cell i of `a` to cell i of `b`, both `(m, 11)`.
 
-    It is the least number of differing operations and inputs over all ways to pair the nodes, and
-    the edges into paired nodes. Single edits get there: taken in the order of b's nodes, each leaves
-    the nodes done so far without an edge from the rest, so no cycle comes.
+    The minimum number of differing operations and inputs over all matchings of the nodes and of the edges
+    into matched nodes. Single edits reach it: in the order of the nodes of `b`, no edit adds an edge from a
+    later node to an edited one, so that the cell stays acyclic.
     """
     tails_a, tails_b = tails_of(a).T.copy(), tails_of(b).T.copy()
     ops_a, ops_b = a[:, 3:].T.copy(), b[:, 3:].T.copy()
@@ -214,7 +215,7 @@ def cell_distance(a: Archs, b: Archs) -> IntArray:
 
 @cache
 def single_steps() -> Archs:
-    """Return the steps of every single edit of a cell, `(80, 16)`, operations first."""
+    """Return the `(80, 16)` steps of all single edits of a cell, operations first."""
     slot = np.repeat(np.arange(2 * EDGES), np.repeat([OP_STEPS, INPUT_STEPS], EDGES))
     steps = np.zeros((len(slot), 2 * EDGES), np.int8)
     steps[np.arange(len(slot)), slot] = np.concatenate(
@@ -224,10 +225,10 @@ def single_steps() -> Archs:
 
 
 def cell_features(cells: Archs) -> Features:
-    """Return for `(m, 11)` cells one-hot operations of the 14 possible edges, their counts, and shape.
+    """Return `(m, columns)` features of `(m, 11)` cells: one-hot operations of the 14 possible edges, counts, shape.
 
-    Counts are by operation: edges from vertex 0, from vertex 1, from nodes, and all. Shape is the
-    depth of nodes 3 to 5 and the largest, the edges from 0, 1 and nodes, and nodes that no other reads.
+    Counts for each operation: edges from vertex 0, from vertex 1, from nodes, and in total. Shape: the depths
+    of nodes 3 to 5 and the maximum, the edges from 0, 1 and nodes, and the number of nodes that no node reads.
     """
     topology = cells[:, :3].astype(np.int64) @ [60, 10, 1]
     out = np.zeros((len(cells), N_CELL_FEATURES), np.float32)
@@ -243,7 +244,7 @@ def cell_features(cells: Archs) -> Features:
 
 @cache
 def _shapes() -> Features:
-    """The features of each topology that don't depend on operations, `(180, 8)`."""
+    """Return the `(180, 8)` features of topologies, independent of operations."""
     rows: list[list[Any]] = []
     for tails in tables().tails.tolist():
         depth = [0, 0]

@@ -17,8 +17,10 @@ from lissnas.spaces.chain import ChainSpace, Layer, Skeleton, Stage, mobile_bloc
 KERNELS = (3, 5, 7)
 EXPANSIONS = (3, 4, 6)
 ABSENT = len(KERNELS) * len(EXPANSIONS)
-"""The digit of a block that is left out; digits below it are 3 x (index of kernel) + index of expansion."""
-STAGES, DEPTH = 5, 4
+"""The digit of an absent block; other digits are 3 x (index of kernel) + index of expansion."""
+STAGES = 5
+DEPTH = 4
+"""Maximum number of blocks of a stage."""
 BLOCKS = STAGES * DEPTH
 CONFIGURATIONS = 9**2 + 9**3 + 9**4
 """7,371 configurations of a stage: two, three or four blocks of nine choices."""
@@ -34,55 +36,55 @@ SKELETON = Skeleton(
     hidden=1280,
 )
 SQUEEZED = (40, 112, 160)
-"""Channels of the stages whose blocks have a squeeze-and-excitation."""
+"""Output channels of the stages whose blocks have squeeze-and-excitation."""
 
 
 class OFAMobileNetV3(ChainSpace):
-    """Twenty blocks, four a stage: digit 0 to 8 kernel and expansion, 9 left out.
+    """Twenty blocks, four per stage: digits 0 to 8 are kernel and expansion, 9 is an absent block.
 
-    A block can be left out at the end of a stage only, down to two blocks. One edit gives a block
-    another kernel or expansion or both, or adds or removes the last block of a stage: one digit
-    changes, so distance is the number of digits that differ. Images have 224 pixels a side, widths
-    the factor 1.0. A key is the index in lexicographic order modulo 2^64: the 7,371^5 networks are
-    more than that, and two of them share a key exactly when their indices differ by 2^64. They
-    then differ in every stage, so that networks at fewer than five edits never share one.
+    Blocks can be absent only at the end of a stage, which has at least two. One edit changes the kernel
+    and/or the expansion of a block, or adds or removes the last block of a stage. It changes one digit,
+    so the distance is the number of differing digits. Images have a side of 224 pixels, the width factor
+    is 1.0. A key is the index in lexicographic order modulo 2^64. There are 7,371^5 > 2^64 networks; two
+    share a key if and only if their indices differ by 2^64. They then differ in every stage, so networks
+    at a distance below 5 never share a key.
     """
 
     def __init__(self) -> None:
         radix = [ABSENT, ABSENT, ABSENT + 1, ABSENT + 1] * STAGES
         super().__init__("ofa_mobilenetv3", radix, SKELETON, "Once-for-All MobileNetV3 (Cai et al., 2020)")
 
-    # -- stages as numbers -------------------------------------------------------------------------
+    # -- configurations of stages ------------------------------------------------------------------
     @cached_property
     def _configurations(self) -> Archs:
-        """The digits of each configuration of a stage, `(7371, 4)`, in lexicographic order."""
+        """The `(7371, 4)` digits of each configuration of a stage, in lexicographic order."""
         rows = np.indices((ABSENT, ABSENT, ABSENT + 1, ABSENT + 1)).reshape(DEPTH, -1).T
         return rows[_ends_in_order(rows[:, 2:])].astype(np.int8)
 
     def _numbers(self, archs: Archs) -> IntArray:
-        """Return the configuration of each stage, `(n, 5)`."""
+        """Return the `(n, 5)` indices of the configurations of stages."""
         first, second, third, last = (archs[:, i::DEPTH].astype(np.int64) for i in range(DEPTH))
-        # Without a third block there is one way for the rest, not ten.
+        # Without a third block there is only one configuration of the rest, not ten.
         rest = np.minimum((ABSENT + 1) * third + last, ABSENT * (ABSENT + 1))
         numbers: IntArray = (ABSENT * first + second) * (ABSENT * (ABSENT + 1) + 1) + rest
         return numbers
 
     @cached_property
-    def _place(self) -> Keys:
-        """The weight of each stage's configuration in an index."""
+    def _weights(self) -> Keys:
+        """The weight of each stage's configuration in the index of a network."""
         return np.array([CONFIGURATIONS**i for i in reversed(range(STAGES))], np.uint64)
 
     def _raw_key(self, rows: Archs) -> Keys:
-        keys: Keys = (self._numbers(rows).astype(np.uint64) * self._place).sum(axis=1, dtype=np.uint64)
+        keys: Keys = (self._numbers(rows).astype(np.uint64) * self._weights).sum(axis=1, dtype=np.uint64)
         return keys
 
     def unkey(self, keys: Keys) -> Archs:
-        """Return the rows that keys stand for; where there are two, the one of lower index."""
-        numbers = keys[:, None] // self._place % np.uint64(CONFIGURATIONS)
+        """Return the rows with the given keys; if two rows share a key, the one with the lower index."""
+        numbers = keys[:, None] // self._weights % np.uint64(CONFIGURATIONS)
         return self._rows(numbers)
 
     def _rows(self, numbers: Keys | IntArray) -> Archs:
-        """Return the rows of which `(n, 5)` stages have these configurations."""
+        """Return the rows with the given `(n, 5)` configurations of stages."""
         rows: Archs = self._configurations[numbers].reshape(-1, BLOCKS)
         return rows
 
@@ -92,43 +94,43 @@ class OFAMobileNetV3(ChainSpace):
         return int(CONFIGURATIONS**STAGES)
 
     def valid(self, rows: Archs) -> BoolArray:
-        """Return which rows leave no block out before one that is there."""
+        """Return an `(n,)` mask of the rows without an absent block before a present one in a stage."""
         return np.asarray(_ends_in_order(rows.reshape(-1, STAGES, DEPTH)[:, :, 2:]).all(axis=1))
 
     def sample(self, n: int, rng: Generator) -> Archs:
-        """Draw the configuration of each stage uniformly, and so the network."""
+        """Draw `n` uniform networks: a uniform configuration for each stage."""
         return self._rows(rng.integers(0, CONFIGURATIONS, (n, STAGES)))
 
     def slots(self, archs: Archs) -> Archs:
-        """Return the digits, -1 for a stage's fourth block where the third is left out."""
+        """Return the digits, -1 for the fourth block of a stage if the third is absent."""
         out = archs.copy()
         out[:, DEPTH - 1 :: DEPTH][archs[:, DEPTH - 2 :: DEPTH] == ABSENT] = -1
         return out
 
     def _stages_allowed(self, allowed: BoolArray) -> BoolArray:
-        """Return `(5, 7371)`: which configurations of each stage have no choice but the allowed ones."""
+        """Return a `(5, 7371)` mask of the configurations of each stage that use allowed choices only."""
         digits = self._configurations
-        alone = digits[:, 2] == ABSENT  # without a third block the fourth is no decision
+        two_blocks = digits[:, 2] == ABSENT  # without a third block the fourth is not a decision
         by_block = allowed.reshape(STAGES, DEPTH, -1)[:, np.arange(DEPTH), digits]
-        by_block[:, alone, DEPTH - 1] = True
+        by_block[:, two_blocks, DEPTH - 1] = True
         return np.asarray(by_block.all(axis=2))
 
     def count_product(self, allowed: BoolArray) -> int:
-        """Return how many networks have no choice but the allowed ones, stage by stage."""
+        """Return the number of networks that use allowed choices only, the product over stages."""
         return math.prod(int(n) for n in self._stages_allowed(allowed).sum(axis=1))
 
     def sample_product(self, allowed: BoolArray, n: int, rng: Generator) -> Archs:
-        """Draw `n` of those networks, independent and uniform: an allowed configuration for each stage."""
+        """Draw `n` of these networks, independent and uniform: an allowed configuration for each stage."""
         numbers = [rng.choice(np.flatnonzero(stage), n) for stage in self._stages_allowed(allowed)]
         return self._rows(np.stack(numbers, axis=1))
 
     def operation_costs(self, choice: int, layer: Layer, side: int) -> IntArray:
-        """Return the costs of a MobileNetV3 block, with its squeeze-and-excitation if it has one, at width 1.0."""
+        """Return the `(2,)` costs of a MobileNetV3 block at width 1.0, including squeeze-and-excitation if present."""
         if choice == ABSENT:
             return np.zeros(2, np.int64)
         kernel, expansion = KERNELS[choice // len(EXPANSIONS)], EXPANSIONS[choice % len(EXPANSIONS)]
         total = mobile_block(kernel, expansion, layer, side)
-        if layer.outputs in SQUEEZED:  # two convolutions with bias and without norm, on one pixel
+        if layer.outputs in SQUEEZED:  # two 1x1 convolutions with bias, without batch norm, on one pixel
             middle = layer.inputs * expansion
             narrow = _divisible(middle // 4)
             total += np.array([2 * middle * narrow, 2 * middle * narrow + middle + narrow])
@@ -136,7 +138,7 @@ class OFAMobileNetV3(ChainSpace):
 
     @cached_property
     def _stage_features(self) -> list[Features]:
-        """One-hot kernels (12) and expansions (12), counts of both (3 each) and depth of each configuration."""
+        """For each configuration: one-hot kernels (12) and expansions (12), counts of both (3 each), and depth."""
         digits = self._configurations[:, :, None]
         kernels = digits // 3 == np.arange(3)
         expansions = (digits % 3 == np.arange(3)) & (digits < ABSENT)
@@ -157,7 +159,7 @@ class OFAMobileNetV3(ChainSpace):
         return np.concatenate([self._features(archs, self._stage_features), costs], axis=1, dtype=np.float32)
 
     def _features(self, archs: Archs, kinds: Sequence[Features]) -> Features:
-        """Return these kinds of features of all stages, the same kind of all of them side by side."""
+        """Return features of all stages, grouped by kind."""
         self.check_rows(archs)
         numbers = self._numbers(archs)
         return np.concatenate([kind[numbers].reshape(len(archs), STAGES * kind.shape[1]) for kind in kinds], axis=1)
@@ -174,12 +176,12 @@ class OFAMobileNetV3(ChainSpace):
         return {name: i for i, name in enumerate(self._names)}
 
     def format(self, archs: Archs) -> list[str]:
-        """Return stages joined by `|`, each `k3e6-k5e4`: kernel and expansion of two to four blocks."""
+        """Return stages joined by `|`, each like `k3e6-k5e4`: kernel and expansion of two to four blocks."""
         names = self._names
         return ["|".join([names[i] for i in row]) for row in self._numbers(archs).tolist()]
 
     def parse(self, names: Sequence[str]) -> Archs:
-        """Read what `format` writes."""
+        """Return the rows of names in the notation of `format`."""
         numbers = []
         for row, name in enumerate(names):
             stages = name.split("|")
@@ -194,11 +196,11 @@ class OFAMobileNetV3(ChainSpace):
 
 
 def _ends_in_order(last_two: NDArray[np.integer]) -> BoolArray:
-    """Return where the fourth block is left out if the third is; the two are the last axis."""
+    """Return a mask: whether the fourth block is absent if the third one is (these two are the last axis)."""
     return np.asarray((last_two[..., 0] < ABSENT) | (last_two[..., 1] == ABSENT))
 
 
 def _divisible(channels: float) -> int:
-    """Return the multiple of 8 nearest to a number of channels, at least 8 and at least 90 % of it."""
+    """Return the nearest multiple of 8 that is at least 8 and at least 90 % of a number of channels."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * channels else nearest

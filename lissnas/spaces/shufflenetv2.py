@@ -6,9 +6,9 @@ from lissnas.spaces.base import IntArray
 from lissnas.spaces.chain import ChainSpace, Layer, Skeleton, Stage, convolution, half
 
 KERNELS = (3, 5, 7)
-"""Of the shuffle blocks, choices 0 to 2."""
+"""Kernels of the shuffle blocks, choices 0 to 2."""
 XCEPTION = 3
-"""The choice of three separable 3x3 convolutions."""
+"""The choice of the xception block, three separable 3x3 convolutions."""
 SKELETON = Skeleton(
     image=224,
     classes=1000,
@@ -21,13 +21,13 @@ SKELETON = Skeleton(
 
 
 class ShuffleNetV2(ChainSpace):
-    """Choice 0 to 2 a shuffle block with k3, k5, k7; 3 the xception block."""
+    """Choices 0 to 2 are shuffle blocks with kernels 3, 5, 7; 3 is the xception block."""
 
     def __init__(self) -> None:
         super().__init__("shufflenetv2", [4] * 20, SKELETON, "ShuffleNetV2 of SPOS (Guo et al., 2020)")
 
     def operation_costs(self, choice: int, layer: Layer, side: int) -> IntArray:
-        """Return what a block costs: a stride of 1 works on half the channels, 2 on all in two branches."""
+        """Return the `(2,)` costs of a block: one branch on half the channels if the stride is 1, else two on all."""
         small = half(side, layer.stride)
         inputs, middle = branch_channels(layer)
         outputs = layer.outputs - inputs
@@ -53,5 +53,5 @@ class ShuffleNetV2(ChainSpace):
 
 
 def branch_channels(layer: Layer) -> tuple[int, int]:
-    """Return the channels that enter a block's main branch, and those within it."""
+    """Return the input channels and the middle channels of a block's main branch."""
     return (layer.inputs // 2 if layer.stride == 1 else layer.inputs), layer.outputs // 2

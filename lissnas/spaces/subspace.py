@@ -1,4 +1,4 @@
-"""A shrunk space: part of a space that can be counted, sampled, listed and asked for membership."""
+"""A shrunk space: a subset of a space that can be counted, sampled and, unless too large, listed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from lissnas.spaces.choices import ChoiceSpace
 
 @dataclass(frozen=True)
 class Subspace:
-    """An explicit set of architectures, a product of the choices that are left, or a union of balls.
+    """A set of architectures, a product of the remaining choices, or a union of balls.
 
-    A set has `listed`, `(n, genome_len)` canonical rows, each once. A product has `allowed`,
-    `(n_slots, most choices)`: an architecture is in it when all its choices are allowed, a decision
-    that does not arise counting as allowed (`Space.slots`). Balls are never listed (`lissnas.spaces.balls`).
+    A set has `listed`, distinct `(n, genome_len)` canonical rows. A product has `allowed`, a
+    `(n_slots, max_choices)` mask: its members are the architectures whose choices are all allowed,
+    ignoring decisions that they don't have (`Space.slots`). A union of `balls` is never listed.
     """
 
     space: Space
@@ -33,7 +33,7 @@ class Subspace:
 
     def __post_init__(self) -> None:
         if sum(part is not None for part in (self.listed, self.allowed, self.balls)) != 1:
-            raise UserError("a subspace is either a list of architectures, a product of choices, or a union of balls")
+            raise UserError("a subspace needs exactly one of listed, allowed (a product of choices) and balls")
 
     @property
     def kind(self) -> str:
@@ -42,7 +42,7 @@ class Subspace:
 
     @cached_property
     def members(self) -> Archs:
-        """All members, best first in a set; raises UserError for a product or balls too large to list."""
+        """All members, best first in a set; raises UserError for balls, or a product that is too large to list."""
         if self.listed is not None:
             return self.listed
         if self.balls is not None:
@@ -52,7 +52,7 @@ class Subspace:
 
     @cached_property
     def _by_key(self) -> tuple[Keys, IntArray]:
-        """The members' keys, ascending, and whose each is."""
+        """The members' keys, ascending, and the index of the member of each key."""
         keys = self.space.key(self.members)
         order = np.argsort(keys)
         keys = keys[order]
@@ -66,7 +66,7 @@ class Subspace:
         return np.asarray(((slots < 0) | self.allowed[at, slots]).all(axis=1))
 
     def size(self) -> int:
-        """Return the number of members, measured in balls that overlap; raises UserError where it can't be counted."""
+        """Return the number of members, an estimate if balls overlap; raises UserError if it can't be counted."""
         if self.balls is not None:
             return self.balls.size.value
         if self.allowed is not None and isinstance(self.space, ChoiceSpace):
@@ -81,17 +81,17 @@ class Subspace:
         return len(self.members)
 
     def contains(self, archs: Archs) -> BoolArray:
-        """Return `(n,)`: which architectures are members, whatever their labelling."""
+        """Return an `(n,)` mask of the architectures that are members, in any labelling."""
         if self.balls is not None:
             return self.balls.contains(archs)
         if self.allowed is None:
             keys, (known, order) = self.space.key(archs), self._by_key
             found = is_in(keys, known)
-            if self.space.size() > 1 << 64:  # then two networks may have one key
+            if self.space.size() > 1 << 64:  # two networks may share a key
                 at = order[np.searchsorted(known, keys[found])]
-                found[found] = (self.space.canonical(archs[found]) == self.members[at]).all(axis=1)
+                found[found] = (self.space.canonicalize(archs[found]) == self.members[at]).all(axis=1)
             return found
-        return self._permits(self.space.slots(self.space.canonical(archs)))
+        return self._permits(self.space.slots(self.space.canonicalize(archs)))
 
     def sample(self, n: int, rng: Generator) -> Archs:
         """Draw `n` members, independent and uniform."""
@@ -100,12 +100,12 @@ class Subspace:
         if not self.size():
             raise UserError(f"an empty subspace of {self.space.name} can't be sampled")
         if self.allowed is not None and self.space.size() > LISTABLE:
-            assert isinstance(self.space, ChoiceSpace), "others have no size here"
+            assert isinstance(self.space, ChoiceSpace), "size() raises for other spaces"
             return self.space.sample_product(self.allowed, n, rng)
         return self.members[rng.integers(0, self.size(), n)]
 
     def describe(self) -> Mapping[str, Any]:
-        """Return what `subspace.json` holds; a size that is measured has an interval beside it."""
+        """Return the content of `subspace.json`; an estimated size has an interval."""
         about = {"kind": self.kind, "space": self.space.name, "size": self.size(), "size_exact": True}
         if self.balls is not None and not (size := self.balls.size).exact:
             about |= {"size_exact": False, "size_low": size.low, "size_high": size.high, "confidence": CONFIDENCE}
@@ -114,6 +114,6 @@ class Subspace:
 
 @cache
 def listing(space: Space) -> tuple[Archs, Archs]:
-    """Return every architecture of a space and its choices, once a process."""
+    """Return every architecture of a space and their slots, cached."""
     rows = space.enumerate()
     return rows, space.slots(rows)

@@ -13,27 +13,29 @@ from lissnas.spaces.chain import convolution
 from lissnas.spaces.choices import ChoiceSpace
 
 SOURCE = "TransNAS-Bench-101 (Duan et al., 2021)"
-BASE, IMAGE = 64, 256
-"""Channels after the stem, and the side of the images that costs are counted for."""
+BASE = 64
+"""Channels after the stem."""
+IMAGE = 256
+"""Image side that costs are computed for, in pixels."""
 STEM = convolution(3, 3, BASE // 2, IMAGE // 2) + convolution(3, BASE // 2, BASE, IMAGE // 4)
-"""Multiply-adds and parameters of what comes before the modules."""
+"""Multiply-adds and parameters of the stem."""
 MICRO_MODULES = (4, 1, 4, 1, 4)
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """The six edges of a micro cell, in the order of its digits: a, b c, d e f."""
 PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))
-"""The four ways from node 0 to node 3, as positions of digits."""
+"""The four paths from node 0 to node 3, as positions of digits."""
 MACRO_LENGTH = 6
 
 
 class TransNASMicro(ChoiceSpace):
-    """Cells of four nodes; digit 0 none, 1 skip, 2 ReLU-conv1x1-BN, 3 ReLU-conv3x3-BN on each edge."""
+    """Cells of four nodes; the digit of an edge is 0 none, 1 skip, 2 ReLU-conv1x1-BN or 3 ReLU-conv3x3-BN."""
 
     def __init__(self) -> None:
         super().__init__("transnas_micro", [4] * 6, SOURCE)
 
     @cached_property
     def cost_tables(self) -> tuple[Sequence[IntArray], IntArray]:
-        """By edge a table of digits, and the stem; multiply-adds and parameters of the encoder."""
+        """For each edge the `(4, 2)` multiply-adds and parameters by digit, in the whole encoder, and the stem's."""
         tables = np.zeros((len(EDGES), 4, 2), np.int64)
         width, side, none = BASE, IMAGE // 4, np.zeros(2, np.int64)
         for module in MICRO_MODULES:
@@ -46,9 +48,9 @@ class TransNASMicro(ChoiceSpace):
         return list(tables), STEM
 
     def encode(self, archs: Archs) -> Features:
-        """Return one-hot edges, their counts, what the four paths hold, and costs.
+        """Return one-hot edges, their counts, statistics of the four paths, and costs.
 
-        Of each path: whether it is whole, and its convolutions; over paths their number and depth.
+        For each path: whether it is complete, and its convolutions. Over all paths: their number and depth.
         """
         columns = []
         for path in PATHS:
@@ -68,7 +70,7 @@ class TransNASMicro(ChoiceSpace):
         return [f"64-41414-{s[0]}_{s[1:3]}_{s[3:]}" for s in super().format(archs)]
 
     def parse(self, names: Sequence[str]) -> Archs:
-        """Read `64-41414-a_bc_def`."""
+        """Return the rows of `64-41414-a_bc_def`."""
         codes, lengths = as_bytes(names, 17)
         frame = np.frombuffer(b"64-41414- _  _   ", np.uint8)
         fits = ((codes == frame) | (frame == ord(" "))).all(axis=1) & (lengths == 17)
@@ -77,22 +79,22 @@ class TransNASMicro(ChoiceSpace):
 
 
 class TransNASMacro(ChoiceSpace):
-    """Skeletons of 4 to 6 modules; digit 1 plain, 2 channels x2, 3 resolution /2, 4 both.
+    """Skeletons of 4 to 6 modules; a digit is 1 plain, 2 double channels, 3 half resolution or 4 both.
 
-    One to four modules halve the resolution and one to three double the channels. A shorter
-    skeleton is padded with 0, so appending or dropping the last module is one edit.
+    One to four modules halve the resolution and one to three double the channels. Shorter skeletons
+    are padded with 0, so adding or removing the last module is one edit.
     """
 
     def __init__(self) -> None:
         super().__init__("transnas_macro", [5] * MACRO_LENGTH, SOURCE)
 
     def valid(self, rows: Archs) -> BoolArray:
-        """Return which rows are padded at the end only and keep within the limits."""
+        """Return an `(n,)` mask of the rows that are padded at the end only and within the limits."""
         used = rows > 0
         wide, small = _changes(rows)
         ok = (used[:, 1:] <= used[:, :-1]).all(axis=1) & (used.sum(axis=1) >= 4)
-        for count, most in ((small.sum(axis=1), 4), (wide.sum(axis=1), 3)):
-            ok &= (count >= 1) & (count <= most)
+        for count, maximum in ((small.sum(axis=1), 4), (wide.sum(axis=1), 3)):
+            ok &= (count >= 1) & (count <= maximum)
         return np.asarray(ok)
 
     def costs(self, archs: Archs) -> Mapping[str, IntArray]:
@@ -111,7 +113,7 @@ class TransNASMacro(ChoiceSpace):
         return {"flops": flops, "params": params}
 
     def encode(self, archs: Archs) -> Features:
-        """Return one-hot modules, their counts, how often width doubled and resolution halved up to each, and costs."""
+        """Return one-hot modules, their counts, cumulative doublings of width and halvings of resolution, and costs."""
         wide, small = (np.cumsum(change, axis=1) for change in _changes(archs))
         totals = [(archs > 0).sum(axis=1), wide[:, -1], small[:, -1], *self.costs(archs).values()]
         return np.column_stack([super().encode(archs), wide, small, *totals]).astype(np.float32)
@@ -121,7 +123,7 @@ class TransNASMacro(ChoiceSpace):
         return [f"64-{s.rstrip('0')}-basic" for s in super().format(archs)]
 
     def parse(self, names: Sequence[str]) -> Archs:
-        """Read `64-<modules>-basic`."""
+        """Return the rows of `64-<modules>-basic`."""
         digits = [s[3:-6] if s.startswith("64-") and s.endswith("-basic") else "" for s in names]
         codes, lengths = as_bytes(digits, MACRO_LENGTH)
         raise_first((lengths < 4) | (codes == ord("0")).any(axis=1), "expected 64-<4 to 6 digits 1 to 4>-basic")
@@ -129,7 +131,7 @@ class TransNASMacro(ChoiceSpace):
 
 
 class TransNAS(ChoiceSpace):
-    """Both spaces side by side: digit 0 says which (0 micro, 1 macro), and no edit changes it."""
+    """The union of both spaces: digit 0 is 0 for micro and 1 for macro; no edit changes it."""
 
     fixed = (0,)
 
@@ -139,52 +141,52 @@ class TransNAS(ChoiceSpace):
         self.slot_choices = (2, *(n for part in self._parts for n in part.slot_choices))
 
     def _by_part(self, archs: Archs) -> Iterator[tuple[ChoiceSpace, IntArray, Archs]]:
-        """Yield each part, which rows are of it, and these as rows of the part."""
+        """Yield for each part the part, the indices of its rows, and its rows in the part's space."""
         self.check_rows(archs)
         for which, part in enumerate(self._parts):
             at = np.flatnonzero(archs[:, 0] == which)
             yield part, at, archs[at, 1:]
 
     def valid(self, rows: Archs) -> BoolArray:
-        """Return which rows are networks of the space that their first digit names."""
+        """Return an `(n,)` mask of the rows that are valid in the space of their first digit."""
         ok = np.zeros(len(rows), bool)
-        for part, at, own in self._by_part(rows):
-            ok[at] = (own < part.radix).all(axis=1) & part.valid(own)
+        for part, at, part_rows in self._by_part(rows):
+            ok[at] = (part_rows < part.radix).all(axis=1) & part.valid(part_rows)
         return ok
 
     def costs(self, archs: Archs) -> Mapping[str, IntArray]:
         """Return multiply-adds and parameters of the encoder."""
         out = {name: np.zeros(len(archs), np.int64) for name in self._parts[0].cost_names}
-        for part, at, own in self._by_part(archs):
-            for name, values in part.costs(own).items():
+        for part, at, part_rows in self._by_part(archs):
+            for name, values in part.costs(part_rows).items():
                 out[name][at] = values
         return out
 
     def slots(self, archs: Archs) -> Archs:
-        """Return which part, then the choices in each part, -1 in the other one."""
+        """Return the part, then the slots of micro and of macro, -1 in the part that a row doesn't belong to."""
         micro = archs[:, :1] == 0
         absent = np.int8(-1)
         parts = (np.where(micro, archs[:, 1:], absent), np.where(micro, absent, archs[:, 1:]))
         return np.concatenate([archs[:, :1], *parts], axis=1)
 
     def encode(self, archs: Archs) -> Features:
-        """Return which part, then the features of each part, zeros for the other one's."""
+        """Return the part, then the features of micro and of macro, 0 in the part that a row doesn't belong to."""
         out = [archs[:, :1].astype(np.float32)]
-        for part, at, own in self._by_part(archs):
+        for part, at, part_rows in self._by_part(archs):
             features = np.zeros((len(archs), part.n_features), np.float32)
-            features[at] = part.encode(own)
+            features[at] = part.encode(part_rows)
             out.append(features)
         return np.concatenate(out, axis=1)
 
     def format(self, archs: Archs) -> list[str]:
         """Return each network in the notation of its part."""
         out = np.empty(len(archs), object)
-        for part, at, own in self._by_part(archs):
-            out[at] = part.format(own)
+        for part, at, part_rows in self._by_part(archs):
+            out[at] = part.format(part_rows)
         return list(out)
 
     def parse(self, names: Sequence[str]) -> Archs:
-        """Read `64-41414-a_bc_def` and `64-<modules>-basic`."""
+        """Return the rows of `64-41414-a_bc_def` and `64-<modules>-basic`."""
         is_macro = np.fromiter((s.endswith("-basic") for s in names), bool, len(names))
         rows = np.empty((len(names), self.genome_len), np.int8)
         rows[:, 0] = is_macro
@@ -198,5 +200,5 @@ class TransNAS(ChoiceSpace):
 
 
 def _changes(digits: Archs) -> tuple[BoolArray, BoolArray]:
-    """Return if a macro module doubles the channels, and if it halves the resolution."""
+    """Return a mask of the digits that double the channels, and one of those that halve the resolution."""
     return (digits == 2) | (digits == 4), (digits == 3) | (digits == 4)

@@ -1,4 +1,4 @@
-"""Speed as ratios to a plain reference in the same run, so that a slow machine changes nothing."""
+"""Speed as ratios to a plain reference in the same run, so that results don't depend on the machine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def seconds(work: Callable[[], Any], times: int = 3) -> float:
 
 
 def hashes_per_second() -> float:
-    """Measure the published hash, in the public package that has it without TensorFlow."""
+    """Return the rate of the published hash, in a public package that implements it without TensorFlow."""
     space = spaces.get("nasbench101")
     archs = space.sample(1_000, np.random.default_rng(0))
     matrices = adjacency(archs)
@@ -49,9 +49,9 @@ def hashes_per_second() -> float:
     return 1_000 / seconds(lambda: [hash_module(m, row) for m, row in zip(matrices, labels, strict=True)])
 
 
-def test_all_cells_from_nothing() -> None:
+def test_enumerating_nasbench101_without_cache() -> None:
     took = seconds(lambda: NASBench101().size(), 1)
-    print(f"\nNAS-Bench-101 enumerated from nothing in {took:.2f} s")
+    print(f"\nNAS-Bench-101 enumerated without cache in {took:.2f} s")
     assert NASBench101().size() == 423_624
     assert took < 5
 
@@ -65,7 +65,7 @@ def test_keys_and_neighbors_of_nasbench101() -> None:
     n_neighbors = len(space.neighbors(few)[0])
     neighbors = n_neighbors / seconds(lambda: space.neighbors(few))
     print(f"\nhash {reference:,.0f}/s, keys {keys:,.0f}/s ({keys / reference:.0f}x), ", end="")
-    print(f"keyed neighbours {neighbors:,.0f}/s ({neighbors / reference:.0f}x)")
+    print(f"keyed neighbors {neighbors:,.0f}/s ({neighbors / reference:.0f}x)")
     assert keys > max(60 * reference, 500_000)
     assert neighbors > 30 * reference
 
@@ -91,7 +91,7 @@ def test_whole_shrink(name: str, limit: float, make_params: Any, tmp_path: Path)
 
 # -- pairs at exact distance -----------------------------------------------------------------------
 def plain_fingerprint(matrix: Any, labels: list[int]) -> str | None:
-    """Prune a cell and hash what is left; None where nothing is, or too many edges are."""
+    """Return the hash of a pruned cell; None if no path leads to the output or it has over nine edges."""
     ahead, back = np.zeros(V, bool), np.zeros(V, bool)
     ahead[0] = back[-1] = True
     for v in range(V - 1):
@@ -106,7 +106,7 @@ def plain_fingerprint(matrix: Any, labels: list[int]) -> str | None:
 
 
 def plain_edits(matrix: Any, labels: list[int], slots: list[int], rng: np.random.Generator) -> tuple[Any, list[int]]:
-    """Flip the edge at each slot, or change the operation."""
+    """Return a copy with the edge at each slot flipped, or the operation changed."""
     matrix, labels = matrix.copy(), labels.copy()
     tails, heads = np.triu_indices(V, 1)
     for slot in slots:
@@ -119,9 +119,8 @@ def plain_edits(matrix: Any, labels: list[int], slots: list[int], rng: np.random
 
 
 def plain_pair(matrix: Any, labels: list[int], distance: int, rng: np.random.Generator) -> None:
-    """Draw until a cell turns up that is new and, at two edits, that no single edit gives."""
-    own = plain_fingerprint(matrix, labels)
-    near = {own, None}
+    """Draw edits until they give another cell, which for two edits must not be reachable by one."""
+    near = {plain_fingerprint(matrix, labels), None}
     if distance == 2:
         for slot in (*range(N_EDGES), *range(N_EDGES, N_EDGES + V - 2), *range(N_EDGES, N_EDGES + V - 2)):
             near.add(plain_fingerprint(*plain_edits(matrix, labels, [slot], rng)))
@@ -133,11 +132,11 @@ def plain_pair(matrix: Any, labels: list[int], distance: int, rng: np.random.Gen
 
 def test_pairs_at_exact_distance() -> None:
     table, rng = benchmarks.get("nasbench101"), np.random.default_rng(0)
-    pairs(table.space, table, 2, ANY, 100, rng)  # the tables of the space are made on first use
+    pairs(table.space, table, 2, ANY, 100, rng)  # builds the look-up tables of the space
     archs = table.space.sample(100, rng)
     cells = [*zip(adjacency(archs), ([-1, *row, -2] for row in archs[:, N_EDGES:].tolist()), strict=True)]
     print()
-    for distance, few, least in ((1, 100, 40), (2, 25, 250)):
+    for distance, few, min_ratio in ((1, 100, 40), (2, 25, 250)):
 
         def plain(distance: int = distance, few: int = few) -> None:
             for matrix, labels in cells[:few]:
@@ -146,15 +145,15 @@ def test_pairs_at_exact_distance() -> None:
         reference = few / seconds(plain, 1)
         rate = 20_000 / seconds(partial(pairs, table.space, table, distance, ANY, 20_000, rng), 2)
         print(f"pairs at distance {distance}: plain {reference:,.0f}/s, ours {rate:,.0f}/s ({rate / reference:,.0f}x)")
-        assert rate > least * reference
+        assert rate > min_ratio * reference
     took = seconds(partial(pairs, table.space, table, 3, ANY, 20_000, rng), 1)
     print(f"20,000 pairs at distance 3: {took:.1f} s")
     assert took < 10
 
 
-# -- measures of a space ---------------------------------------------------------------------------
+# -- metrics of a space ----------------------------------------------------------------------------
 def plain_measures(rows: Archs, values: FloatArray, full: FloatArray, yardstick: Yardstick) -> None:
-    """KS, the area under the error distribution, distances, histograms: numpy and scipy as anyone would."""
+    """Compute KS, the area under the error distribution, distances and histograms with plain numpy and scipy."""
     ks_2samp(values, full, method="asymp")
     errors = np.sort(full.max() - values)
     window = full.max() - np.quantile(full, 0.05)

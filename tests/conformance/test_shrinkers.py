@@ -1,4 +1,4 @@
-"""Every rival under the suite that a shrinker of a user's own would inherit."""
+"""The conformance suite for custom shrinkers (`lissnas.testing.ShrinkerSuite`), run on every rival method."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class TestOrdinary(Rival):
 
 
 @pytest.mark.parametrize("name", ["abs", "nse", "padnas", "dds"])
-class TestWhereSomeDecisionsDoNotArise(Rival):
-    """Methods that judge choices, on two spaces side by side: in each the other one's choices are absent."""
+class TestAbsentDecisions(Rival):
+    """Methods that rank choices, on a union of two spaces: a network of one has no choices of the other."""
 
     @pytest.fixture
     def space(self) -> Space:
@@ -39,7 +39,7 @@ class TestWhereSomeDecisionsDoNotArise(Rival):
 
 @pytest.mark.parametrize("name", [*ORDINARY, "top5"])
 class TestOnASpaceTooLargeToList(Rival):
-    """A trillion networks, a budget of 20,000: nothing may list them."""
+    """A trillion networks and a budget of 20,000: the space must not be listed."""
 
     @pytest.fixture
     def space(self) -> Space:
@@ -62,7 +62,7 @@ class TestCostliestOfALargeSpace(Rival):
 
 @pytest.mark.parametrize("name", TOP)
 class TestTopShare(Rival):
-    """Their size is a share of what the budget buys."""
+    """The size of the result is a share of the query budget."""
 
     heeds_target = False
 
@@ -80,14 +80,14 @@ class TestScoreAll(Rival):
     size_ratio = 1.0
 
 
-def test_every_rival_is_tested_here() -> None:
+def test_every_rival_has_a_conformance_test() -> None:
     assert {*ORDINARY, *TOP, *COSTS, "score_all"} == {
         name for name, one in shrinkers.METHODS.items() if one.rival is not None
     }
 
 
 @pytest.mark.parametrize(("name", "percent"), [("top30", 30), ("top20", 20), ("top10", 10), ("top5", 5)])
-def test_the_share_is_of_what_the_budget_buys(name: str, percent: int) -> None:
+def test_top_methods_return_a_share_of_the_budget(name: str, percent: int) -> None:
     space = ChoiceSpace("free", [3] * 6)
     oracle = CountedOracle(SyntheticOracle(space), space, 200)
     part = shrinkers.get(name)(space, oracle, 7, np.random.default_rng(0))
@@ -96,7 +96,7 @@ def test_the_share_is_of_what_the_budget_buys(name: str, percent: int) -> None:
     assert oracle(part.members).min() >= np.sort(values[~part.contains(rows)])[-1]
 
 
-def test_score_all_finds_the_best_of_all() -> None:
+def test_score_all_returns_the_best_of_the_space() -> None:
     space = ChoiceSpace("free", [3] * 6)
     oracle = CountedOracle(SyntheticOracle(space), space, space.size())
     part = shrinkers.get("score_all")(space, oracle, 10, np.random.default_rng(0))
@@ -111,6 +111,6 @@ def test_a_space_without_costs_is_refused(name: str) -> None:
         shrinkers.get(name)(space, CountedOracle(SyntheticOracle(space), space, 0), 10, np.random.default_rng(0))
 
 
-def test_an_unknown_rival_lists_the_known_ones() -> None:
+def test_unknown_method_error_lists_the_known_ones() -> None:
     with pytest.raises(UnknownName, match=r"unknown method 'greedy_nas'. Did you mean 'greedynas'\? Known: abs, nse"):
         shrinkers.get("greedy_nas")

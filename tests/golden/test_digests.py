@@ -1,7 +1,7 @@
-"""What spaces draw, and what shrinks of them return: a change of the code may not change it unawares.
+"""Digests of samples of spaces and of results of shrinks, so that changes of behavior are noticed.
 
-Results that were published hang on it. Values are whole numbers, so that no processor's rounding matters.
-`python -m tests.golden.test_digests` writes digests.json anew, where a change is meant.
+Published results depend on them. Values are integers, so that they don't depend on the processor's rounding.
+`python -m tests.golden.test_digests` rewrites digests.json after an intended change.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from lissnas.spaces.base import FloatArray, IntArray
 from lissnas.spaces.declared import parse_space
 from tests.unit.shrinkers.test_large_shrinks import make
 
-PLACE = Path(__file__).with_name("digests.json")
+DIGESTS = Path(__file__).with_name("digests.json")
 EXAMPLE = Path(spaces.__file__).parents[1] / "example" / "space.yaml"
 FREE = ChoiceSpace("made_up", [4, 3, 4, 3, 4, 3, 4])
 N = 300
 
 
 def truth(archs: Archs) -> FloatArray:
-    """A whole number for each row: a sum over positions, and one over neighbours."""
+    """Return an integer for each row: a sum over positions and a sum over adjacent positions."""
     wide = archs.astype(np.int64)
     weights = (np.arange(archs.shape[1]) * 37 + 11) % 23
     value: IntArray = (wide * weights % 19).sum(axis=1) + (wide[:, 1:] * wide[:, :-1] * 5 % 7).sum(axis=1)
@@ -46,7 +46,7 @@ def named(space: Space, rows: Archs) -> bytes:
 
 
 def drawn(space: Space) -> dict[str, str]:
-    """Digests of a sample, edits of it, costs, and features as far as they are no fractions."""
+    """Return digests of a sample, mutations of it, costs, and features rounded to two decimals."""
     rng = stream(0, "digests", space.name)
     rows = space.sample(N, rng)
     edits = {
@@ -68,7 +68,7 @@ def drawn(space: Space) -> dict[str, str]:
 
 
 def shrunk(space: Space, target: int | None, **overrides: Any) -> dict[str, Any]:
-    """What a shrink by a scorer returns, and what it cost."""
+    """Return the members, sizes and number of queries of a shrink with a scorer."""
     state = shrink(make(space, target, scorer=truth, **overrides)).state
     sizes = [record["size"] for record in state.records]
     members = np.sort(state.archive.keys[state.current])
@@ -77,8 +77,8 @@ def shrunk(space: Space, target: int | None, **overrides: Any) -> dict[str, Any]
 
 
 def spaces_of() -> dict[str, Space]:
-    own = {"example": parse_space(EXAMPLE.read_text(), "space.yaml"), "made_up": FREE}
-    return {name: spaces.get(name) for name in spaces.names()} | own
+    custom = {"example": parse_space(EXAMPLE.read_text(), "space.yaml"), "made_up": FREE}
+    return {name: spaces.get(name) for name in spaces.names()} | custom
 
 
 SHRINKS: dict[str, Callable[[], dict[str, Any]]] = {
@@ -100,17 +100,17 @@ SHRINKS: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", sorted(spaces_of()))
-def test_what_a_space_draws(name: str) -> None:
-    assert drawn(spaces_of()[name]) == artifacts.read_json(PLACE)["spaces"][name]
+def test_samples_of_spaces_are_unchanged(name: str) -> None:
+    assert drawn(spaces_of()[name]) == artifacts.read_json(DIGESTS)["spaces"][name]
 
 
 @pytest.mark.parametrize("name", sorted(SHRINKS))
-def test_what_a_shrink_returns(name: str) -> None:
-    assert SHRINKS[name]() == artifacts.read_json(PLACE)["shrinks"][name]
+def test_results_of_shrinks_are_unchanged(name: str) -> None:
+    assert SHRINKS[name]() == artifacts.read_json(DIGESTS)["shrinks"][name]
 
 
 def small_parts(set_to: Callable[[Any, str, Any], None]) -> dict[str, dict[str, Any]]:
-    """Shrinks in little memory, and grown to their target, at sizes at which both take a second."""
+    """Return results of a shrink with little memory and of one that grows to its target, in about a second each."""
     set_to(strategies, "SMALL", 300)
     grown = shrunk(FREE, 1_500)
     set_to(problems, "PART", 300)
@@ -118,16 +118,16 @@ def small_parts(set_to: Callable[[Any, str, Any], None]) -> dict[str, dict[str, 
     return {"grown": grown, "bounded": shrunk(spaces.get("shufflenetv2"), 500)}
 
 
-def test_what_shrinks_in_parts_return(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert small_parts(monkeypatch.setattr) == artifacts.read_json(PLACE)["parts"]
+def test_results_of_shrinks_in_parts_are_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert small_parts(monkeypatch.setattr) == artifacts.read_json(DIGESTS)["parts"]
 
 
 def main() -> None:
-    """Write the digests anew."""
+    """Rewrite the digests."""
     found: dict[str, Any] = {"spaces": {name: drawn(space) for name, space in spaces_of().items()}}
     found["shrinks"] = {name: make() for name, make in SHRINKS.items()}
     found["parts"] = small_parts(setattr)
-    artifacts.write(PLACE, artifacts.to_json(found))
+    artifacts.write(DIGESTS, artifacts.to_json(found))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Numbers that the literature gives for these spaces and tables."""
+"""Published counts, costs and accuracies of spaces and benchmark tables."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_nasbench101_sample_has_the_vertices_of_the_space(nb101: CellSpace) -> N
     expected = np.array(list(BY_VERTICES.values())) * n / nb101.size()
     observed = np.array([found.get(v, 0) for v in BY_VERTICES])
     assert observed[-1] / n == pytest.approx(0.848, abs=0.004)
-    # The three smallest together: alone they are too rare for the test's approximation.
+    # The three smallest are merged: separately they are too rare for the approximation of the test.
     merged = [np.r_[x[:3].sum(), x[3:]] for x in (observed, expected)]
     assert chisquare(*merged).pvalue > 1e-4
 
@@ -90,13 +90,13 @@ def test_sizes(name: str, size: int) -> None:
 @pytest.mark.parametrize(
     ("name", "arch", "published", "params"),
     [
-        # The networks that SPOS and FairNAS released: 323M, 3.5M and 388M, 4.6M. Their parameters leave
-        # out batch norms (3,529,312 and 4,607,696 are left); ours include them.
+        # The networks released by SPOS and FairNAS: 323M, 3.5M and 388M, 4.6M. The published parameters
+        # exclude batch norms (3,529,312 and 4,607,696); ours include them.
         ("shufflenetv2", "21012020202300003233", 323e6, 3_558_464),
         ("fairnas", "2023500551311335354", 388e6, 4_651_352),
         # FairNAS-C: 321M, 4.4M.
         ("fairnas", "1020000003000055334", 321e6, 4_397_864),
-        # ProxylessNAS' network for GPUs lies in the MobileNet space: 465M, and 7,119,848 in its ports.
+        # ProxylessNAS' network for GPUs is in the MobileNet space: 465M, and 7,119,848 in its ports.
         ("mobilenet", "166626605661460155545", 465e6, 7_119_848),
     ],
 )
@@ -110,9 +110,9 @@ def test_published_networks(name: str, arch: str, published: float, params: int)
 def function_classes(cells: Archs) -> IntArray:
     """Return `(n,)` numbers, equal for micro cells that compute the same family of functions.
 
-    Zero edges and what only they feed vanish, skips pass their input on, and sums don't know the
-    order of their terms. A skip out of node 0 is an identity in a cell that keeps the resolution and
-    a convolution of its own in one that halves it; cells are equal when they are in both.
+    Zero edges, and vertices fed by them only, are removed; skips are replaced by their input; the order of
+    terms in a sum is ignored. A skip from node 0 is an identity if the cell keeps the resolution, and a separate
+    convolution if it halves it; cells are equal if they are in both cases.
     """
     forms = [(_expression(row, halves=False), _expression(row, halves=True)) for row in cells.tolist()]
     number: dict[tuple[str, str], int] = {}
@@ -120,7 +120,7 @@ def function_classes(cells: Archs) -> IntArray:
 
 
 def _expression(row: Sequence[int], halves: bool) -> str:
-    """Return a normal form of a cell's output as a sum of terms; `x` is the input, empty is zero."""
+    """Return a cell's output in normal form as a sum of terms; `x` is the input, the empty string is zero."""
     terms: list[list[str]] = [["x"], [], [], []]
     for digit, (i, j) in zip(row, EDGES, strict=True):
         if digit == 0 or not terms[i]:
@@ -130,7 +130,7 @@ def _expression(row: Sequence[int], halves: bool) -> str:
     return "+".join(sorted(terms[3]))
 
 
-def test_transnas_networks_distinct_by_function() -> None:
+def test_transnas_micro_has_1_229_functionally_distinct_cells() -> None:
     assert len(np.unique(function_classes(spaces.get("transnas_micro").enumerate()))) == 1_229
 
 
@@ -144,7 +144,7 @@ def test_nas_bench_macro_strings_and_costs() -> None:
     costs = space.costs(rows)
     assert (costs["flops"] == table["flops"].to_numpy()).all()
     assert (costs["params"] == table["params"].to_numpy()).all()
-    # Networks of equal function have equal cost, however they are written.
+    # Functionally equal networks have equal costs, in any notation.
     assert all((a == b).all() for a, b in zip(costs.values(), space.costs(space.parse(names)).values(), strict=True))
 
 
@@ -156,7 +156,7 @@ def test_nas_bench_macro_values() -> None:
 
 
 def test_nas_bench_macro_locality() -> None:
-    """Correlation and mean difference at exact distance, over networks distinct by function."""
+    """Correlation and mean difference at exact distance, over functionally distinct networks."""
     benchmark = benchmarks.get("nas_bench_macro")
     space, rng = benchmark.space, np.random.default_rng(0)
     expected = ((1, 0.732, 1.08), (2, 0.504, 1.53), (3, 0.307, 1.86), (4, 0.138, None))
@@ -176,7 +176,7 @@ def test_every_benchmark_covers_its_space(name: str) -> None:
     assert np.isfinite(benchmark.values).all()
 
 
-def test_the_source_columns_are_complete() -> None:
+def test_packaged_tables_have_no_nulls() -> None:
     for name in tables.CHECKSUMS:
         if not name.endswith(".parquet"):
             continue

@@ -1,4 +1,4 @@
-"""Results that version 0.1.0 wrote before the code was laid out anew are read as before."""
+"""Results written by version 0.1.0, before the code was reorganized, can still be read."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def old(tmp_path: Path) -> Path:
     return Path(shutil.copytree(OLD, tmp_path / "old"))
 
 
-def run(*words: str) -> str:
-    done = CliRunner().invoke(app, list(words), catch_exceptions=False)
+def run(*args: str) -> str:
+    done = CliRunner().invoke(app, list(args), catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
 

@@ -322,7 +322,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--benchmark", "nasbench101"], "a part of space 'nas_bench_macro', not of 'nasbench101'"),
+        (["--benchmark", "nasbench101"], "a subset of space 'nas_bench_macro', not of 'nasbench101'"),
         (["--benchmark", "nas_bench_makro"], "Did you mean 'nas_bench_macro'?"),
         (["--max-mflops", "0.01"], "no network of the shrunk space is within the limits; the smallest has"),
         (["--set", "supernet.recipe=gpu"], "unknown recipe in supernet.recipe 'gpu'"),

@@ -1,4 +1,4 @@
-"""A space of your own, declared in YAML."""
+"""User-defined spaces, declared in YAML."""
 
 from __future__ import annotations
 

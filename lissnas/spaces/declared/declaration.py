@@ -1,4 +1,4 @@
-"""What a space.yaml declares: models that pydantic fills, positions and choices by number, numbers exact."""
+"""The pydantic models of a space.yaml. Positions and choices are indices, numbers are exact decimals."""
 
 from __future__ import annotations
 
@@ -35,40 +35,40 @@ from lissnas.spaces.declared.fields import (
     Text,
     Texts,
     number,
-    refuse,
+    raise_problems,
     whole_number,
 )
 
 MAX_CHOICES = 127
 """Choices of a position: rows are int8."""
 MAX_GROUPS = 12
-"""Groups of positions that one exchange may move."""
+"""Groups of positions in one exchange."""
 MAX_VERTICES = 7
 """Vertices of a cell."""
 BASE = "base"
-"""In `costs`: what every network costs."""
+"""Key in `costs` of the cost of every network."""
 RESERVED = ("arch", "status", BASE)
-"""Names that mean something else in a file of labels or in `costs`."""
+"""Names with another meaning in a label file or in `costs`."""
 
 
 class Plain(BaseModel):
-    """A mapping with known keys; `line` is where it is declared."""
+    """A mapping with known keys, and the line of its declaration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     _line: int = PrivateAttr(0)
 
     @property
     def line(self) -> int:
-        """The line in which it starts, counted from 1."""
+        """The line of its first key, counted from 1."""
         return self._line
 
     def declared_in(self, line: int) -> None:
-        """Keep the line."""
+        """Set the line."""
         self._line = line
 
 
 class Metric(Plain):
-    """What the labels measure, and whether more of it is better."""
+    """The metric of the labels and its direction."""
 
     name: Text
     direction: Literal["maximize", "minimize"]
@@ -82,14 +82,14 @@ class Metric(Plain):
 
 
 class Position(Plain):
-    """A position and its choices as typed."""
+    """A position and its choices as texts."""
 
     name: Text
     choices: Texts
 
     @property
     def numbers(self) -> tuple[Decimal, ...] | None:
-        """The choices as numbers, None if some are not."""
+        """The choices as numbers, or None if any is not a number."""
         exact = tuple(n for n in map(number, self.choices) if n is not None)
         return exact if len(exact) == len(self.choices) else None
 
@@ -104,21 +104,16 @@ class Position(Plain):
     @classmethod
     def _several(cls, choices: tuple[str, ...]) -> tuple[str, ...]:
         if len(choices) == 1:
-            raise ValueError("one choice; a position needs two, leave it out otherwise")
+            raise ValueError("1 choice, at least 2 are needed; remove a position without alternatives")
         if len(choices) > MAX_CHOICES:
             raise ValueError(f"{len(choices)} choices, at most {MAX_CHOICES} are possible")
-        refuse(
-            [
-                ((i,), f"{short(repr(c))} has a '|', which stands between choices")
-                for i, c in enumerate(choices)
-                if "|" in c
-            ]
-        )
+        what = "contains '|', which separates choices in names of architectures"
+        raise_problems([((i,), f"{short(repr(c))} {what}") for i, c in enumerate(choices) if "|" in c])
         return choices
 
 
 class Limit(Plain):
-    """A cost is at most `value`."""
+    """An upper bound of a cost."""
 
     cost: Text
     value: Number
@@ -132,14 +127,14 @@ class Limit(Plain):
 
 
 class Constraint(Plain):
-    """One of four rules that all networks keep."""
+    """A constraint on all networks: exactly one of four kinds of rule."""
 
     ordered: Sortable = ()
-    """The numbers at these positions don't decrease."""
+    """The numbers at these positions are non-decreasing."""
     forbid: AnyMatch = ()
     """These choices don't occur together."""
     if_: AnyMatch = Field((), alias="if")
-    """If it holds, each position of `then` has one of its choices."""
+    """If this matches, each position of `then` has one of its choices."""
     then: AnyMatch = ()
     at_most: Limit | None = None
 
@@ -153,21 +148,21 @@ class Constraint(Plain):
 
 
 class Inactive(Plain):
-    """If `match` holds, these positions don't matter."""
+    """If `match` holds, these positions are inactive: they don't affect the network."""
 
     match: AnyMatch = Field(alias="when")
     positions: AnyGroup
 
 
 class Exchange(Plain):
-    """Groups of positions whose choices may change places without changing the network."""
+    """Groups of positions whose choices can be exchanged without changing the network."""
 
     groups: tuple[AnyGroup, ...] = Field(alias="exchange")
 
     @field_validator("groups")
     @classmethod
-    def _alike(cls, groups: tuple[Group, ...], info: ValidationInfo[Index]) -> tuple[Group, ...]:
-        """Check that there are several of one length, apart, position by position alike."""
+    def _exchangeable(cls, groups: tuple[Group, ...], info: ValidationInfo[Index]) -> tuple[Group, ...]:
+        """Check that there are at least two disjoint groups of equal length with equal choices at each position."""
         flat = [p for group in groups for p in group]
         if not 2 <= len(groups) <= MAX_GROUPS:
             raise ValueError(f"expected 2 to {MAX_GROUPS} groups of positions, found {len(groups)}")
@@ -179,21 +174,21 @@ class Exchange(Plain):
         for first, *others in zip(*groups, strict=True):
             for name, choices in (every[p] for p in others):
                 if choices != every[first][1]:
-                    alike = f"positions {every[first][0]!r} and {name!r}"
-                    raise ValueError(f"{alike} don't have the same choices in the same order")
+                    pair = f"positions {every[first][0]!r} and {name!r}"
+                    raise ValueError(f"{pair} don't have the same choices in the same order")
         return groups
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A sum over active positions; positions that are not named cost nothing."""
+    """A cost: `base` plus a price for the choice at each active position; other positions cost 0."""
 
     base: Decimal
     by_choice: Mapping[int, tuple[Decimal, ...]]
 
     @property
     def scale(self) -> int:
-        """The power of ten that makes every number of it a whole one."""
+        """The power of ten that makes all its numbers integers."""
         numbers = [self.base, *(n for prices in self.by_choice.values() for n in prices)]
         return int(10 ** max(0, *(-int(n.normalize().as_tuple().exponent) for n in numbers)))
 
@@ -204,7 +199,7 @@ class Cost:
 
 
 class _Prices(BaseModel):
-    """A cost as it is typed: `base`, and by position a number for each choice."""
+    """A cost as declared: `base`, and for each position a mapping from choice to number."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, dict[str, Price]]
@@ -215,16 +210,16 @@ def _cost(value: Any, info: ValidationInfo[Index]) -> Cost:
     prices, index = _Prices.model_validate(value), info.context
     problems: list[Problem] = []
     by_choice = {}
-    for name, own in prices.__pydantic_extra__.items():
+    for name, listed in prices.__pydantic_extra__.items():
         if name not in index.choices:
             problems.append(((name,), unknown_name("position", name, (BASE, *index.choices))))
             continue
         choices = index.choices[name]
-        problems += [((name, c), unknown_name(f"choice of {name}", c, choices)) for c in own if c not in choices]
-        if missing := [c for c in choices if c not in own]:
+        problems += [((name, c), unknown_name(f"choice of {name}", c, choices)) for c in listed if c not in choices]
+        if missing := [c for c in choices if c not in listed]:
             problems.append(((name,), f"no cost for {', '.join(map(repr, missing))}"))
-        by_choice[index.numbers[name]] = tuple(own.get(c, Decimal(0)) for c in choices)
-    refuse(problems)
+        by_choice[index.numbers[name]] = tuple(listed.get(c, Decimal(0)) for c in choices)
+    raise_problems(problems)
     cost = Cost(prices.base, by_choice)
     if cost.scale > 10**18 or cost.highest * cost.scale >= 2**62:
         raise ValueError("more than 18 digits are needed to add these up exactly")
@@ -232,7 +227,7 @@ def _cost(value: Any, info: ValidationInfo[Index]) -> Cost:
 
 
 class Cell(Plain):
-    """A cell of at most so many vertices and edges, with operations on vertices or on edges."""
+    """The limits of a cell's vertices and edges, and its operations on vertices or on edges."""
 
     vertices: Annotated[int, BeforeValidator(lambda text: whole_number(text, 2, MAX_VERTICES))]
     max_edges: int
@@ -241,20 +236,20 @@ class Cell(Plain):
 
     @field_validator("max_edges", mode="before")
     @classmethod
-    def _that_fit(cls, text: Any, info: ValidationInfo[Index]) -> int:
+    def _possible_edges(cls, text: Any, info: ValidationInfo[Index]) -> int:
         vertices = info.data.get("vertices", MAX_VERTICES)
         return whole_number(text, 1, vertices * (vertices - 1) // 2)
 
 
 class Declaration(Plain):
-    """What every space.yaml declares."""
+    """The keys that every space.yaml has."""
 
     name: Name
     metric: Metric
 
 
 class ProductDeclaration(Declaration):
-    """A product of positions, narrowed by rules."""
+    """A product of positions, restricted by rules."""
 
     kind: Literal["product", "cell"] = "product"
     positions: Annotated[tuple[Position, ...], Sized]

@@ -1,4 +1,4 @@
-"""Exchanges of positions: the one form of a network under them, and the nearest form to another's."""
+"""Exchanges of positions: the canonical form of a network under them, and the distance of two networks."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lissnas.spaces.declared.fields import Match
 from lissnas.spaces.declared.rules import Rules
 from lissnas.spaces.declared.yaml import problems_in
 
-MOST_FORMS = 5_040
-"""Forms of a network that are tried one by one: seven positions in any order."""
+MAX_FORMS = 5_040
+"""Forms of a network that are tried one by one: 7!, all orders of seven positions."""
 
 SUBSETS = 1 << 23
-"""Sums that an assignment holds in memory at once."""
+"""Partial sums that solving an assignment holds in memory at once."""
 
 Permutation: TypeAlias = tuple[int, ...]
-"""Which position each position takes its choice from."""
+"""For each position the position that it takes its choice from."""
 
 
 @dataclass(frozen=True)
 class Sorted:
-    """Groups in any order: sorted, and matched by the cheapest assignment."""
+    """Groups that can be in any order: sorted for the canonical form, matched by minimum-cost assignment."""
 
     groups: tuple[tuple[int, ...], ...]
 
@@ -36,7 +36,7 @@ class Sorted:
         """All positions of the groups."""
         return tuple(p for group in self.groups for p in group)
 
-    def least(self, rows: Archs) -> Archs:
+    def canonicalize(self, rows: Archs) -> Archs:
         """Return rows with the groups in ascending order."""
         by_group = rows[:, np.array(self.groups)]  # (n, groups, positions)
         order = np.lexsort(by_group.transpose(2, 0, 1)[::-1], axis=-1)
@@ -44,21 +44,20 @@ class Sorted:
         out[:, np.array(self.groups)] = np.take_along_axis(by_group, order[:, :, None], axis=1)
         return out
 
-    def distance(self, a: Archs, b: Archs, seen_a: BoolArray, seen_b: BoolArray) -> IntArray:
-        """Return the least cost of an assignment of groups to groups, by subsets of those taken."""
+    def distance(self, a: Archs, b: Archs, active_a: BoolArray, active_b: BoolArray) -> IntArray:
+        """Return the `(n,)` minimum costs of assigning groups to groups, by dynamic programming over subsets."""
         at, k = np.array(self.groups), len(self.groups)
-        most = max(1, SUBSETS >> k)
-        if len(a) > most:
-            parts = [slice(lo, lo + most) for lo in range(0, len(a), most)]
-            return np.concatenate([self.distance(a[c], b[c], seen_a[c], seen_b[c]) for c in parts])
+        at_once = max(1, SUBSETS >> k)
+        if len(a) > at_once:
+            parts = [slice(lo, lo + at_once) for lo in range(0, len(a), at_once)]
+            return np.concatenate([self.distance(a[c], b[c], active_a[c], active_b[c]) for c in parts])
         differ = a[:, at][:, :, None] != b[:, at][:, None]
-        cost = (differ & seen_a[:, at][:, :, None] & seen_b[:, at][:, None]).sum(axis=3)
+        cost = (differ & active_a[:, at][:, :, None] & active_b[:, at][:, None]).sum(axis=3)
         best = np.zeros((1 << k, len(a)), np.int64)
         for taken in range(1, 1 << k):
             row = taken.bit_count() - 1
             best[taken] = np.min([best[taken ^ (1 << j)] + cost[:, row, j] for j in range(k) if taken >> j & 1], axis=0)
-        least: IntArray = best[-1]
-        return least
+        return np.asarray(best[-1])
 
     def count(self) -> int:
         """Return the number of orders."""
@@ -78,26 +77,26 @@ class Sorted:
 
 @dataclass(frozen=True)
 class Listed:
-    """Exchanges that overlap: every permutation that they generate, one by one."""
+    """Overlapping exchanges: all permutations that they generate are tried one by one."""
 
     support: tuple[int, ...]
     generated: tuple[Permutation, ...]
 
-    def least(self, rows: Archs) -> Archs:
-        """Return the least of the permuted rows, position by position."""
+    def canonicalize(self, rows: Archs) -> Archs:
+        """Return the lexicographic minimum of the permuted rows."""
         best = rows
         for permutation in self.generated:
             other = rows[:, permutation]
             best = np.where(_less(other, best)[:, None], other, best)
         return best
 
-    def distance(self, a: Archs, b: Archs, seen_a: BoolArray, seen_b: BoolArray) -> IntArray:
-        """Return the fewest differing positions over all permutations."""
+    def distance(self, a: Archs, b: Archs, active_a: BoolArray, active_b: BoolArray) -> IntArray:
+        """Return the `(n,)` minimum numbers of differing positions over all permutations."""
         best = np.full(len(a), len(self.support))
         to = list(self.support)
         for permutation in self.generated:
             source = [permutation[p] for p in to]
-            differ = (a[:, source] != b[:, to]) & seen_a[:, source] & seen_b[:, to]
+            differ = (a[:, source] != b[:, to]) & active_a[:, source] & active_b[:, to]
             best = np.minimum(best, differ.sum(axis=1))
         return best
 
@@ -106,26 +105,24 @@ class Listed:
         return len(self.generated)
 
     def permutations(self, length: int) -> list[Permutation]:
-        """Return the permutations, which are whole rows long."""
+        """Return all generated permutations; they have the length of a row."""
         return list(self.generated)
 
 
 Part: TypeAlias = Sorted | Listed
-"""Exchanges that share positions with each other and with no other exchange."""
+"""A connected set of exchanges, which share positions."""
 
 
 class Exchanges:
-    """All exchanges of a declaration. Where constraints tell exchanged positions apart, forms that break
-    them are passed over: the form that is kept is the least that breaks none.
-    """
+    """All exchanges of a declaration; of the forms of a network, the canonical one is the minimum valid one."""
 
     def __init__(self, declaration: ProductDeclaration, rules: Rules, source: str) -> None:
         self.source = source
         self.rules = rules
         self.length = len(declaration.positions)
         self.parts: list[Part] = []
-        blind: list[Part] = []  # whose positions no constraint tells apart
-        sighted: list[Part] = []
+        symmetric: list[Part] = []  # all constraints are the same after an exchange
+        asymmetric: list[Part] = []
         for entries in _overlapping(declaration.exchanges):
             swaps = [swap for entry in entries for swap in _swaps(entry, self.length)]
             broken = next((s for s in swaps if _inactive(declaration, s) != _inactive(declaration, None)), None)
@@ -135,49 +132,49 @@ class Exchanges:
             part = Sorted(entries[0].groups) if len(entries) == 1 else self._generate(entries, swaps)
             same = all(_constraints(declaration, swap) == _constraints(declaration, None) for swap in swaps)
             self.parts.append(part)
-            (blind if same else sighted).append(part)
-        self._blind = blind
+            (symmetric if same else asymmetric).append(part)
+        self._symmetric = symmetric
         self._tried: list[Permutation] = []
-        if math.prod(part.count() for part in sighted) > MOST_FORMS:
+        if math.prod(part.count() for part in asymmetric) > MAX_FORMS:
             what = (
-                f"exchange: constraints tell exchanged positions apart, so that more than {MOST_FORMS:,} forms of a "
-                "network would have to be tried; make the constraints alike for them, or exchange fewer"
+                f"exchange: constraints differ between exchanged positions, so that more than {MAX_FORMS:,} forms of a "
+                "network would have to be tried; put the same constraints on them, or exchange fewer"
             )
             raise problems_in(source, [(declaration.exchanges[0].line, what)])
-        if sighted:
-            every = itertools.product(*(part.permutations(self.length) for part in sighted))
+        if asymmetric:
+            every = itertools.product(*(part.permutations(self.length) for part in asymmetric))
             self._tried = [_composed(chosen, self.length) for chosen in every]
 
     def _generate(self, entries: list[Exchange], swaps: list[Permutation]) -> Listed:
-        """Return everything that swaps generate; raises ConfigError if that is too much."""
+        """Return all permutations that swaps generate; raises ConfigError if there are too many."""
         found = {tuple(range(self.length))}
-        fresh = list(found)
-        while fresh and len(found) <= MOST_FORMS:
-            fresh = list({_composed((p, swap), self.length) for p in fresh for swap in swaps} - found)
-            found.update(fresh)
-        if len(found) > MOST_FORMS:
-            what = f"exchange: together with others it makes more than {MOST_FORMS:,} forms of a network"
+        new = list(found)
+        while new and len(found) <= MAX_FORMS:
+            new = list({_composed((p, swap), self.length) for p in new for swap in swaps} - found)
+            found.update(new)
+        if len(found) > MAX_FORMS:
+            what = f"exchange: together with others it makes more than {MAX_FORMS:,} forms of a network"
             raise problems_in(self.source, [(entries[-1].line, what)])
         support = sorted({p for entry in entries for group in entry.groups for p in group})
         return Listed(tuple(support), tuple(sorted(found)))
 
     def count(self) -> int:
-        """Return how many permutations all exchanges make together."""
+        """Return the number of permutations that all exchanges generate."""
         return math.prod(part.count() for part in self.parts)
 
     def permutations(self) -> list[Permutation]:
-        """Return them all."""
+        """Return all permutations that the exchanges generate."""
         every = itertools.product(*(part.permutations(self.length) for part in self.parts))
         return [_composed(chosen, self.length) for chosen in every]
 
-    def settle(self, rows: Archs) -> tuple[Archs, BoolArray]:
-        """Return the form that is kept of each row's network, and which networks there are at all.
+    def canonicalize(self, rows: Archs) -> tuple[Archs, BoolArray]:
+        """Return the canonical form of each row's network, and an `(n,)` mask of the valid networks.
 
-        A network is in the space when one of its forms breaks no constraint.
+        A network is valid if one of its forms satisfies all constraints.
         """
         best = np.where(self.rules.active(rows), rows, np.int8(0))
-        for part in self._blind:
-            best = part.least(best)
+        for part in self._symmetric:
+            best = part.canonicalize(best)
         ok = self.rules.satisfied(best)
         first = best
         for permutation in self._tried:
@@ -187,28 +184,27 @@ class Exchanges:
             ok |= better
         return best, ok
 
-    def distance(self, a: Archs, b: Archs, seen_a: BoolArray, seen_b: BoolArray) -> IntArray:
-        """Return the fewest positions that differ between forms of `a` and of `b`, where both are seen."""
-        differ = (a != b) & seen_a & seen_b
+    def distance(self, a: Archs, b: Archs, active_a: BoolArray, active_b: BoolArray) -> IntArray:
+        """Return the `(n,)` minimum numbers of differing positions, active in both, over all forms of `a` and `b`."""
+        differ = (a != b) & active_a & active_b
         for part in self.parts:
             differ[:, list(part.support)] = False
         total: IntArray = differ.sum(axis=1)
         for part in self.parts:
-            total = total + part.distance(a, b, seen_a, seen_b)
+            total = total + part.distance(a, b, active_a, active_b)
         return total
 
 
 def _less(a: Archs, b: Archs) -> BoolArray:
-    """Return which rows of `a` come before those of `b`, position by position."""
+    """Return an `(n,)` mask of the rows of `a` that are lexicographically less than those of `b`."""
     differ = a != b
     first = differ.argmax(axis=1)
     at = np.arange(len(a))
-    less: BoolArray = a[at, first] < b[at, first]
-    return less
+    return np.asarray(a[at, first] < b[at, first])
 
 
 def _overlapping(entries: tuple[Exchange, ...]) -> list[list[Exchange]]:
-    """Return exchanges in parts that share no position."""
+    """Return the exchanges grouped into parts that share no position."""
     parts: list[tuple[set[int], list[Exchange]]] = []
     for entry in entries:
         support = {p for group in entry.groups for p in group}
@@ -220,7 +216,7 @@ def _overlapping(entries: tuple[Exchange, ...]) -> list[list[Exchange]]:
 
 
 def _swaps(entry: Exchange, length: int) -> list[Permutation]:
-    """Return the exchange of each two groups that stand beside each other."""
+    """Return the permutations that exchange adjacent groups."""
     out = []
     for a, b in itertools.pairwise(entry.groups):
         row = list(range(length))
@@ -242,13 +238,13 @@ def _moved(match: Match, swap: Permutation) -> Match:
 
 
 def _inactive(declaration: ProductDeclaration, swap: Permutation | None) -> set[tuple[Match, int]]:
-    """Return the rules of `inactive`, one a position, with positions exchanged."""
+    """Return the rules of `inactive`, one for each position, with positions exchanged."""
     to = swap or tuple(range(len(declaration.positions)))
     return {(_moved(rule.match, to), to[p]) for rule in declaration.inactive for p in rule.positions}
 
 
 def _constraints(declaration: ProductDeclaration, swap: Permutation | None) -> set[object]:
-    """Return the constraints with positions exchanged, in a form that can be compared."""
+    """Return the constraints with positions exchanged, as comparable values."""
     to = swap or tuple(range(len(declaration.positions)))
     out: set[object] = set()
     for c in declaration.constraints:

@@ -1,4 +1,4 @@
-"""The fields of a declaration: texts, numbers, and positions and choices by name, which become numbers.
+"""Field types of a declaration: texts, numbers, and names of positions and choices, validated into indices.
 
 Validators look names up in an `Index`, the context of the validation.
 """
@@ -18,34 +18,34 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from lissnas.core.errors import short, unknown_name
 
 MAX_ENTRIES = 1_000
-"""Positions of a space, and entries of each list of rules: rows are drawn by the hundred thousand."""
+"""Positions of a space, and entries of each list of rules; bounds the memory of some 100,000 rows."""
 MAX_TEXT = 1_000
-"""Characters of a text; a name of a position or a choice has a few."""
+"""Characters of a text; usual names of positions and choices have a few."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?([eE][+-]?[0-9]{1,2})?")
 
 Match: TypeAlias = tuple[tuple[int, frozenset[int]], ...]
-"""Positions, ascending, and the choices of each: holds if every position has one of its choices."""
+"""Positions, ascending, each with a set of choices: holds if every position has one of its choices."""
 Group: TypeAlias = tuple[int, ...]
-"""Different positions."""
+"""Distinct positions."""
 Problem: TypeAlias = tuple[tuple[str | int, ...], str]
-"""A path below the part that is validated, and what is wrong there."""
+"""A path relative to the validated part, and what is wrong there."""
 
 
 @dataclass(frozen=True)
 class Index:
-    """The names that a declaration may refer to, whatever else is wrong with it: the context of its validation."""
+    """The names that a declaration may refer to, the context of its validation."""
 
     metric: str
     choices: Mapping[str, tuple[str, ...]]
-    """The choices of each position, as typed."""
+    """The choices of each position, as texts."""
     numbers: Mapping[str, int]
-    """The number of each position."""
+    """The index of each position."""
     costs: tuple[str, ...]
 
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> Index:
-        """Read the names from a declaration that has not been validated."""
+        """Collect the names from a declaration before its validation; invalid parts are skipped."""
         metric, positions, costs = (tree.get(key) for key in ("metric", "positions", "costs"))
         choices: dict[str, tuple[str, ...]] = {}
         for entry in positions if isinstance(positions, list) else ():
@@ -58,8 +58,8 @@ class Index:
         return cls(measured, choices, numbers, tuple(costs) if isinstance(costs, dict) else ())
 
 
-def refuse(problems: list[Problem]) -> None:
-    """Raise ValidationError with all problems, if there are any; pydantic adds their paths to its own."""
+def raise_problems(problems: list[Problem]) -> None:
+    """Raise ValidationError with all problems, if any; pydantic prepends the path of the validated part."""
     if problems:
         details = [
             InitErrorDetails(type=PydanticCustomError("declaration", what), loc=path, input=None)
@@ -69,7 +69,7 @@ def refuse(problems: list[Problem]) -> None:
 
 
 def number(text: str) -> Decimal | None:
-    """Return the decimal number that a text is, or None."""
+    """Return a text as a decimal number, or None if it is not one."""
     return Decimal(text) if _NUMBER.fullmatch(text) else None
 
 
@@ -80,7 +80,7 @@ def _text(text: str) -> str:
     if len(text) > MAX_TEXT:
         raise ValueError(f"a text of {len(text):,} characters, at most {MAX_TEXT:,} are allowed")
     if not text.isprintable() or text != text.strip():
-        raise ValueError(f"{short(repr(text))} has control characters, or spaces at an end")
+        raise ValueError(f"{short(repr(text))} has control characters, or leading or trailing spaces")
     return text
 
 
@@ -105,20 +105,20 @@ def _number(text: Any) -> Decimal:
 
 
 def whole_number(text: Any, low: int, high: int) -> int:
-    """Return the whole number that a text is; raises ValueError if it is out of range."""
+    """Return a text as an integer; raises ValueError if it isn't one or is out of range."""
     if not (isinstance(text, str) and re.fullmatch(r"[0-9]{1,4}", text) and low <= int(text) <= high):
         raise ValueError(f"expected a whole number from {low} to {high}, found {short(repr(text))}")
     return int(text)
 
 
-def _different(texts: tuple[str, ...]) -> tuple[str, ...]:
+def _unique(texts: tuple[str, ...]) -> tuple[str, ...]:
     seen = Counter[str]()
     problems: list[Problem] = []
     for i, text in enumerate(texts):
         seen[text] += 1
         if seen[text] == 2:
             problems.append(((i,), f"{short(repr(text))} is listed twice"))
-    refuse(problems)
+    raise_problems(problems)
     return texts
 
 
@@ -135,7 +135,7 @@ Text: TypeAlias = Annotated[str, AfterValidator(_text)]
 Name: TypeAlias = Annotated[Text, AfterValidator(_name)]
 Number: TypeAlias = Annotated[Decimal, BeforeValidator(_number)]
 Price: TypeAlias = Annotated[Decimal, BeforeValidator(_price)]
-Texts: TypeAlias = Annotated[tuple[Text, ...], Sized, AfterValidator(_different)]
+Texts: TypeAlias = Annotated[tuple[Text, ...], Sized, AfterValidator(_unique)]
 OneOrMore: TypeAlias = Annotated[Texts, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
@@ -143,7 +143,8 @@ OneOrMore: TypeAlias = Annotated[Texts, BeforeValidator(lambda value: [value] if
 def _group(value: Any, info: ValidationInfo[Index]) -> Group:
     names = _TEXTS.validate_python(value)
     numbers = info.context.numbers
-    refuse([((i,), unknown_name("position", name, numbers)) for i, name in enumerate(names) if name not in numbers])
+    unknown = [(i, name) for i, name in enumerate(names) if name not in numbers]
+    raise_problems([((i,), unknown_name("position", name, numbers)) for i, name in unknown])
     return tuple(numbers[name] for name in names)
 
 
@@ -170,7 +171,7 @@ def _match(value: Any, info: ValidationInfo[Index]) -> Match:
         wrong = [(i, text) for i, text in enumerate(texts) if text not in known]
         problems += [((name, i), unknown_name(f"choice of {name}", text, known)) for i, text in wrong]
         out[index.numbers[name]] = frozenset(known.index(text) for text in texts if text in known)
-    refuse(problems)
+    raise_problems(problems)
     return tuple(sorted(out.items()))
 
 

@@ -1,4 +1,4 @@
-"""Reading space.yaml: a declaration is validated whole, and every problem in it is named at once, with its line."""
+"""Reading space.yaml. All problems of a declaration are reported together, each with its line."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _MODELS: dict[str, type[BaseModel]] = {
     "equivalent": Exchange,
     "cell": Cell,
 }
-"""The mapping below each key."""
+"""The model of the mapping below each key."""
 _EXPECTED = {"string_type": "a text", "dict_type": "a mapping", "model_type": "a mapping", "tuple_type": "a list"}
-"""By type of pydantic's errors."""
+"""What was expected, for each type of pydantic error."""
 
 
 def read_declaration(text: str, source: str) -> ProductDeclaration | CellDeclaration:
-    """Return what a text declares; raises ConfigError with every problem."""
+    """Return the declaration in a YAML text; raises ConfigError with all problems."""
     root = compose(text, source)
     problems: list[tuple[int, str]] = []
     tree = plain(root, problems)
@@ -67,12 +67,12 @@ def read_declaration(text: str, source: str) -> ProductDeclaration | CellDeclara
 
 
 def _keys(model: type[BaseModel]) -> list[str]:
-    """Return the keys of a mapping that a model reads."""
+    """Return the keys of a model in space.yaml."""
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _repeated(positions: Any, root: Node) -> list[tuple[int, str]]:
-    """Return which names of positions are declared again, and where."""
+    """Return the duplicate names of positions as problems, each with its line."""
     lines: dict[str, int] = {}
     out = []
     for i, position in enumerate(positions if isinstance(positions, list) else ()):
@@ -86,7 +86,7 @@ def _repeated(positions: Any, root: Node) -> list[tuple[int, str]]:
 
 
 def _problem(error: Any, root: Node, model: type[BaseModel]) -> tuple[int, str]:
-    """Return the line of one of pydantic's errors, and in words where and what it is."""
+    """Return the line and the message of a pydantic error."""
     path, kind, found, what = error["loc"], error["type"], error["input"], error["msg"]
     if kind in ("missing", "extra_forbidden"):
         holder = next((_MODELS[part] for part in reversed(path[:-1]) if part in _MODELS), model)
@@ -111,9 +111,9 @@ def _shown(value: Any) -> str:
 
 
 def _in_order(rules: list[Inactive], source: str) -> tuple[Inactive, ...]:
-    """Return rules so that each comes after those that can switch off what it asks about; raises ConfigError."""
-    asked = [{p for p, _ in rule.match} for rule in rules]
-    before = {i: [j for j, other in enumerate(rules) if own & {*other.positions}] for i, own in enumerate(asked)}
+    """Return the rules so that those which can deactivate a position of `when` come first; raises ConfigError."""
+    tested = [{p for p, _ in rule.match} for rule in rules]
+    before = {i: [j for j, other in enumerate(rules) if when & {*other.positions}] for i, when in enumerate(tested)}
     try:
         return tuple(rules[i] for i in TopologicalSorter(before).static_order())
     except CycleError as error:

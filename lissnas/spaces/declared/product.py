@@ -1,4 +1,4 @@
-"""A user's own product space: positions, narrowed by constraints, with inactive positions and exchanges."""
+"""User-defined product spaces: positions with constraints, inactive positions and exchanges."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ from lissnas.spaces.declared.exchanges import Exchanges
 from lissnas.spaces.declared.rules import Rules
 
 CELLS = 1 << 24
-"""Choices of the rows that are drawn at once, `CHUNK` rows at most."""
-MOST_FEATURE = float(np.finfo(np.float32).max)
-"""Features are single-precision numbers; a choice may be a larger one."""
+"""Entries (rows times positions) drawn at once, in at most `CHUNK` rows."""
+MAX_FEATURE = float(np.finfo(np.float32).max)
+"""Maximum of a feature (float32); numbers of choices are clipped to it."""
 SAMPLE_TRIES = 1_000_000
-"""Uniform rows without a single network after which a space counts as empty."""
+"""Uniform rows without a valid network after which a space counts as empty."""
 INTERVAL_TRIES = 100_000
-"""Uniform rows from which the size of a space is estimated that is too large to list."""
-MOST_FILLINGS = 256
-"""Ways to fill the positions that one edit makes matter, up to which all of them are one edit away."""
+"""Uniform rows that estimate the size of a space that is too large to list."""
+MAX_FILLINGS = 256
+"""Ways to fill the positions that one edit activates, up to which each of them is one edit away."""
 
 
 class Declared:
-    """What every declared space knows beside a `Space`: the metric of its labels, and its own text."""
+    """Attributes of every declared space in addition to `Space`: the metric of its labels, and its YAML."""
 
     metric_name: str
     maximize: bool
-    """False where less of the metric is better; labels are then negated as they are read."""
+    """False if the metric is minimized; labels are then negated when they are read."""
     text: str
     """The YAML that declares the space."""
 
     def declare(self, metric: Metric, text: str) -> None:
-        """Keep what was declared."""
+        """Set the attributes."""
         self.metric_name, self.maximize, self.text = metric.name, metric.direction == "maximize", text
 
 
 class DeclaredSpace(Declared, ChoiceSpace):
-    """A product of positions, narrowed by constraints, with inactive positions and exchanges.
+    """A product of positions with constraints, inactive positions and exchanges.
 
-    A row is *valid* when it breaks no constraint. Rows are the same network when exchanges and the
-    values of inactive positions are all they differ in; the form that is kept has the first choice
-    at inactive positions and is the least under exchanges that breaks no constraint. Costs are
-    those of that form. `|` stands between choices in the notation.
+    A row is *valid* if it satisfies all constraints. Rows are the same network if they differ only by
+    exchanges and by choices at inactive positions. The canonical form has the first choice at inactive
+    positions and is the minimum valid row under exchanges; costs are those of that form. The notation
+    joins choices by `|`.
 
-    Distance is the least number of positions that differ between any two forms. Where one edit
-    makes so many positions matter that they can be filled in more than 256 ways, they start out at
-    their first choice instead (`fills` is False), and any other choice of theirs is one more edit.
+    The distance is the minimum number of differing positions over all forms. If the positions that one
+    edit activates can be filled in more than 256 ways, they start at their first choice instead
+    (`fills` is False), and every other choice of them is one more edit.
     """
 
     def __init__(self, declaration: ProductDeclaration, source: str = "", text: str = "") -> None:
@@ -75,64 +75,63 @@ class DeclaredSpace(Declared, ChoiceSpace):
     # -- identity ----------------------------------------------------------------------------
     @property
     def free(self) -> bool:
-        """Whether every row is a network of its own: no rule narrows the product."""
+        """Whether every row is a distinct network: there are no rules."""
         d = self.rules.declaration
         return not (d.constraints or d.inactive or d.exchanges)
 
     def valid(self, rows: Archs) -> BoolArray:
-        """Return which rows break no constraint."""
+        """Return an `(n,)` mask of the rows that satisfy all constraints."""
         return self.rules.satisfied(rows)
 
-    def canonical(self, rows: Archs) -> Archs:
-        """Return the form that is kept of each row's network."""
-        return rows if self.free else self._exchanges.settle(rows)[0]
+    def canonicalize(self, rows: Archs) -> Archs:
+        """Return the canonical form of each row's network."""
+        return rows if self.free else self._exchanges.canonicalize(rows)[0]
 
     def networks(self, rows: Archs) -> tuple[Archs, BoolArray]:
-        """Return the form that is kept of each row's network: one of its forms breaks no constraint, if not the row."""
-        return self._exchanges.settle(rows)
+        """Return the canonical form of each row's network, and a mask of networks with a valid form."""
+        return self._exchanges.canonicalize(rows)
 
     @cached_property
-    def _may_sleep(self) -> list[int]:
-        """The positions that may be inactive."""
+    def _conditional(self) -> list[int]:
+        """The positions that are inactive in some networks."""
         return sorted({p for rule in self.rules.declaration.inactive for p in rule.positions})
 
     @cached_property
     def _fillings(self) -> Archs:
-        """Every way to fill them."""
-        return np.array(list(itertools.product(*(range(self.radix[p]) for p in self._may_sleep))), np.int8)
+        """All combinations of choices at the conditional positions."""
+        return np.array(list(itertools.product(*(range(self.radix[p]) for p in self._conditional))), np.int8)
 
     @property
     def n_forms(self) -> int:
-        """How many forms `variants` gives of a network."""
-        return self._exchanges.count() * math.prod(int(self.radix[p]) for p in self._may_sleep)
+        """The number of forms that `variants` returns for a network."""
+        return self._exchanges.count() * math.prod(int(self.radix[p]) for p in self._conditional)
 
     def variants(self, rows: Archs) -> Archs:
-        """Return every order of exchanged groups with every filling of positions that don't matter."""
+        """Return all forms of each network: every exchange with every filling of inactive positions."""
         forms = [self.centre_forms(rows[:, permutation]) for permutation in self._exchanges.permutations()]
         return np.concatenate(forms, axis=1)
 
     def centre_forms(self, rows: Archs) -> Archs:
-        """Return every filling of positions that don't matter: orders are the other network's to try."""
-        at = self._may_sleep
+        """Return every filling of inactive positions, without exchanges: `variants` of the other network has them."""
+        at = self._conditional
         active = self.rules.active(rows)[:, None, at]
         filled = np.repeat(rows[:, None, :], len(self._fillings), axis=1)
         filled[:, :, at] = np.where(active, filled[:, :, at], self._fillings)
         return filled
 
-    def why_not(self, row: Archs) -> str:
+    def invalid_reason(self, row: Archs) -> str:
         """Return which constraint a row breaks."""
         return _broken(*self.rules.broken(row[None]))
 
     # -- size, samples -------------------------------------------------------------------------
     def size_interval(self, rng: Generator, confidence: float = 0.99) -> tuple[int, int, float]:
-        """Return bounds of the number of networks and their confidence, 1 where the size is exact.
+        """Return lower and upper bounds of the number of networks and their confidence, 1 if the size is exact.
 
-        Clopper and Pearson's interval, from the share of uniform rows that are networks in the form
-        that is kept.
+        The Clopper-Pearson interval of the share of canonical rows among uniform rows.
         """
         if self.size_exact:
             return self.size(), self.size(), 1.0
-        from scipy.stats import binomtest  # loads slowly, and few spaces need it
+        from scipy.stats import binomtest  # slow to import, and few spaces need it
 
         hits = int(self._is_canonical(self._uniform(INTERVAL_TRIES, rng)).sum())
         share = binomtest(hits, INTERVAL_TRIES).proportion_ci(confidence, "exact")
@@ -143,7 +142,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
         return rng.integers(0, self.radix, (n, self.genome_len)).astype(np.int8)
 
     def sample(self, n: int, rng: Generator) -> Archs:
-        """Draw from the listing, or uniform rows by rejection; raises UserError where nothing turns up."""
+        """Draw `n` uniform networks from the listing or by rejection; raises UserError if the space seems empty."""
         if self.free:
             return self._uniform(n, rng)
         if self.size_exact:
@@ -151,55 +150,55 @@ class DeclaredSpace(Declared, ChoiceSpace):
         return self.reject(n, rng)
 
     def reject(self, n: int, rng: Generator) -> Archs:
-        """Draw by rejection: uniform rows, of which networks in the form that is kept are kept."""
+        """Draw `n` uniform networks by rejection: uniform rows, of which canonical ones are accepted."""
         found, tries, got = [np.empty((0, self.genome_len), np.int8)], 0, 0
-        most = min(CHUNK, CELLS // self.genome_len)
+        max_rows = min(CHUNK, CELLS // self.genome_len)
         while got < n:
             share = max(got, 1) / max(tries, 1)
-            rows = self._uniform(int(min(max(1.1 * (n - got) / share, 1024), most)), rng)
+            rows = self._uniform(int(min(max(1.1 * (n - got) / share, 1024), max_rows)), rng)
             tries += len(rows)
             found.append(rows[self._is_canonical(rows)])
             got += len(found[-1])
             if not got and tries >= SAMPLE_TRIES:
                 raise UserError(
-                    f"space {self.name}: constraints leave (next to) nothing, no network among {tries:,} uniform rows"
+                    f"space {self.name}: constraints leave (almost) no network, none among {tries:,} uniform rows"
                 )
         return np.concatenate(found)[:n]
 
     # -- edits ---------------------------------------------------------------------------------
     @cached_property
-    def _woken(self) -> list[list[int]]:
-        """For each position, those that an edit of it can make matter, through any chain of rules."""
-        woken: list[set[int]] = [set() for _ in self.positions]
+    def _activated(self) -> list[list[int]]:
+        """For each position, the positions that an edit of it can activate, through any chain of rules."""
+        activated: list[set[int]] = [set() for _ in self.positions]
         for rule in reversed(self.rules.declaration.inactive):
             for p, _ in rule.match:
-                woken[p] |= set(rule.positions).union(*(woken[q] for q in rule.positions))
-        return [sorted(s) for s in woken]
+                activated[p] |= set(rule.positions).union(*(activated[q] for q in rule.positions))
+        return [sorted(s) for s in activated]
 
     @cached_property
     def fills(self) -> bool:
-        """Whether positions that an edit makes matter take any choice by that same edit."""
-        return all(math.prod(int(self.radix[q]) for q in woken) <= MOST_FILLINGS for woken in self._woken)
+        """Whether an edit that activates positions also sets their choices."""
+        return all(math.prod(int(self.radix[q]) for q in part) <= MAX_FILLINGS for part in self._activated)
 
     def distance(self, a: Archs, b: Archs) -> IntArray:
-        """Return the exact edit distance from row i of `a` to row i of `b`."""
-        a, b = self.canonical(a), self.canonical(b)
-        seen = self.rules.active(b)
-        return self._exchanges.distance(a, b, self.rules.active(a) if self.fills else np.ones_like(seen), seen)
+        """Return the `(n,)` exact edit distances from row i of `a` to row i of `b`."""
+        a, b = self.canonicalize(a), self.canonicalize(b)
+        active = self.rules.active(b)
+        return self._exchanges.distance(a, b, self.rules.active(a) if self.fills else np.ones_like(active), active)
 
     def _forms_to_edit(self, rows: Archs, position: int) -> tuple[Archs, IntArray]:
-        """Return every filling of what an edit of the position can make matter, in the rows in which it matters."""
+        """Return the rows in which the position is active, with every filling of what an edit of it can activate."""
         active = self.rules.active(rows)
-        woken = self._woken[position] if self.fills else []
-        fillings = np.array(list(itertools.product(*(range(self.radix[q]) for q in woken))), np.int8)
+        activated = self._activated[position] if self.fills else []
+        fillings = np.array(list(itertools.product(*(range(self.radix[q]) for q in activated))), np.int8)
         at = np.flatnonzero(active[:, position])
         forms = np.repeat(rows[at, None], len(fillings), axis=1)
-        forms[:, :, woken] = np.where(active[at][:, None, woken], forms[:, :, woken], fillings)
+        forms[:, :, activated] = np.where(active[at][:, None, activated], forms[:, :, activated], fillings)
         return forms, at
 
     def _redraw(self, archs: Archs, edits: IntArray, rng: Generator) -> Archs:
-        """Change `edits[i]` positions of row i, those that don't matter filled at random first."""
-        rows, rate = self.canonical(archs), np.broadcast_to(self._n_steps, archs.shape)
+        """Fill the inactive positions of row i at random, then change `edits[i]` positions."""
+        rows, rate = self.canonicalize(archs), np.broadcast_to(self._n_steps, archs.shape)
         if self.fills and self.rules.declaration.inactive:
             active = self.rules.active(rows)
             rows = np.where(active, rows, self._uniform(len(rows), rng))
@@ -208,22 +207,22 @@ class DeclaredSpace(Declared, ChoiceSpace):
         step = rng.integers(1, self.radix, rows.shape)
         return np.where(chosen, (rows + step) % self.radix, rows).astype(np.int8)
 
-    # -- what is known of a network --------------------------------------------------------------
+    # -- costs and features ----------------------------------------------------------------------
     def slots(self, archs: Archs) -> Archs:
-        """Return the choice at each position, -1 where it doesn't matter."""
+        """Return the choice at each position, -1 if the position is inactive."""
         return np.where(self.rules.active(archs), archs, np.int8(-1))
 
     def costs(self, archs: Archs) -> Mapping[str, IntArray]:
-        """Return the declared costs of the form that is kept, in their own units, rounded to whole ones."""
+        """Return the declared costs of the canonical form, `(n,)` each, in their units, rounded to integers."""
         self.check_rows(archs)
-        rows = self.canonical(archs)
+        rows = self.canonicalize(archs)
         active = self.rules.active(rows)
         return {name: self.rules.whole_cost(name, rows, active) for name in self.rules.declaration.costs}
 
     def encode(self, archs: Archs) -> Features:
-        """Return one-hot choices, counts of texts that several positions share, numbers, and costs.
+        """Return one-hot choices, counts of texts that are choices of several positions, numbers, and costs.
 
-        All are 0 at positions that don't matter; costs have their decimals.
+        Inactive positions contribute 0. Costs are not rounded.
         """
         self.check_rows(archs)
         position, choice = self._hot
@@ -232,21 +231,21 @@ class DeclaredSpace(Declared, ChoiceSpace):
         texts = np.array([text for choices in self.choices for text in choices], object)
         columns = [hot[:, texts == text].sum(axis=1) for text in self._shared]
         for p, numbers in self._numbers.items():
-            values = np.clip([float(x) for x in numbers], -MOST_FEATURE, MOST_FEATURE)
+            values = np.clip([float(x) for x in numbers], -MAX_FEATURE, MAX_FEATURE)
             columns.append(values[archs[:, p]] * active[:, p])
         columns += [self.rules.cost(name, archs, active) for name in self.rules.declaration.costs]
         return np.concatenate([hot, *(column[:, None] for column in columns)], axis=1, dtype=np.float32)
 
     # -- notation --------------------------------------------------------------------------------
     def to_text(self, archs: Archs) -> list[list[str]]:
-        """Return for each position its choices, as typed."""
+        """Return for each position the `n` choices as texts."""
         tables = [np.array(choices, object) for choices in self.choices]
         return [table[column].tolist() for table, column in zip(tables, archs.T, strict=True)]
 
     def from_text(self, columns: Sequence[Sequence[str]]) -> tuple[Archs, list[tuple[int, str]]]:
-        """Return rows from a column of texts for each position, and what is wrong with which row.
+        """Return canonical rows from a column of texts for each position, and the problems as (row, message).
 
-        Rows with a problem are the first network's; the others are in the form that is kept.
+        Ignore the returned rows that have a problem.
         """
         rows = np.zeros((len(columns[0]), self.genome_len), np.int8)
         problems = []
@@ -260,14 +259,14 @@ class DeclaredSpace(Declared, ChoiceSpace):
         rows[~known] = 0
         bad = np.flatnonzero(known & ~self.valid(rows))
         problems += zip(bad.tolist(), map(_broken, self.rules.broken(rows[bad])), strict=True)
-        return self.canonical(rows), sorted(problems)
+        return self.canonicalize(rows), sorted(problems)
 
     def format(self, archs: Archs) -> list[str]:
         """Return the choices of each row, joined by `|`."""
         return ["|".join(choices) for choices in zip(*self.to_text(archs), strict=True)]
 
     def split(self, names: Sequence[str]) -> tuple[list[list[str]], list[tuple[int, str]]]:
-        """Return a column of texts for each position, and which names don't have so many parts."""
+        """Return a column of texts for each position, and (row, message) for names with too few or many parts."""
         parts = [name.split("|") for name in names]
         problems = [
             (i, f"expected {self.genome_len} choices joined by '|', found {len(part)} in {short(repr(names[i]))}")
@@ -280,7 +279,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
         return [[part[p] for part in parts] for p in range(self.genome_len)], problems
 
     def parse(self, names: Sequence[str]) -> Archs:
-        """Read choices joined by `|`."""
+        """Return the canonical rows of names, choices joined by `|`."""
         columns, problems = self.split(names)
         wrong = {i for i, _ in problems}
         rows, more = self.from_text(columns)

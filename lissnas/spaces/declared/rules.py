@@ -1,4 +1,4 @@
-"""What a declaration's rules say about whole matrices of rows."""
+"""The rules of a declaration, evaluated on matrices of rows."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lissnas.spaces.declared.fields import Match
 
 
 class Rules:
-    """Which positions of rows matter, which constraints rows break, and what rows cost.
+    """Active positions, constraints and costs of rows.
 
-    A rule of `inactive` whose `when` asks about a position that is inactive itself doesn't apply.
-    Constraints pass over inactive positions: `ordered` compares the others, `forbid` and `if` don't
-    hold, and `then` asks nothing of them. They cost nothing.
+    A rule of `inactive` doesn't apply if a position of its `when` is inactive. Constraints ignore inactive
+    positions: `ordered` compares the others, `forbid` and `if` don't match, `then` is satisfied. Inactive
+    positions cost nothing.
     """
 
     def __init__(self, declaration: ProductDeclaration) -> None:
@@ -31,31 +31,31 @@ class Rules:
         }
 
     def active(self, rows: Archs) -> BoolArray:
-        """Return `(n, positions)`: which positions of each row matter."""
+        """Return an `(n, positions)` mask of the active positions of each row."""
         active = np.ones(rows.shape, bool)
-        for rule in self.declaration.inactive:  # in such an order that `when` is settled when it is asked
+        for rule in self.declaration.inactive:  # in topological order, so that the positions of `when` are final
             off = self._holds(rule.match, rows, active)
             active[:, list(rule.positions)] &= ~off[:, None]
         return active
 
     def satisfied(self, rows: Archs) -> BoolArray:
-        """Return which rows break no constraint."""
+        """Return an `(n,)` mask of the rows that satisfy all constraints."""
         ok = np.ones(len(rows), bool)
         if self.constraints:
             active = self.active(rows)
             for constraint in self.constraints:
-                ok &= self._keeps(constraint, rows, active)
+                ok &= self._satisfies(constraint, rows, active)
         return ok
 
     def broken(self, rows: Archs) -> list[Constraint | None]:
-        """Return the first constraint that each row breaks, None where it breaks none."""
+        """Return the first constraint that each row breaks, None if it satisfies all."""
         active, out = self.active(rows), np.full(len(rows), None, object)
         for constraint in reversed(self.constraints):
-            out[~self._keeps(constraint, rows, active)] = constraint
+            out[~self._satisfies(constraint, rows, active)] = constraint
         return list(out)
 
     def exact_cost(self, name: str, rows: Archs, active: BoolArray) -> IntArray:
-        """Return the cost of each row in units of 1 / scale, where it is a whole number."""
+        """Return the `(n,)` costs of rows in units of 1 / scale, which are integers."""
         cost = self.declaration.costs[name]
         total = np.full(len(rows), int(Fraction(cost.base) * cost.scale), np.int64)
         for p, prices in self._prices[name].items():
@@ -63,14 +63,13 @@ class Rules:
         return total
 
     def whole_cost(self, name: str, rows: Archs, active: BoolArray) -> IntArray:
-        """Return the cost of each row, a half rounded up."""
+        """Return the `(n,)` costs of rows, rounded to the nearest integer, half up."""
         scale = self.declaration.costs[name].scale
         whole, rest = np.divmod(self.exact_cost(name, rows, active), scale)
-        rounded: IntArray = whole + (rest >= scale - rest)
-        return rounded
+        return np.asarray(whole + (rest >= scale - rest))
 
     def cost(self, name: str, rows: Archs, active: BoolArray) -> FloatArray:
-        """Return the cost of each row with its decimals."""
+        """Return the `(n,)` costs of rows, not rounded."""
         return self.exact_cost(name, rows, active) / self.declaration.costs[name].scale
 
     def _holds(self, match: Match, rows: Archs, active: BoolArray) -> BoolArray:
@@ -81,10 +80,9 @@ class Rules:
 
     def _among(self, p: int, choices: frozenset[int], rows: Archs) -> BoolArray:
         table = np.isin(np.arange(self.radix[p]), list(choices))
-        among: BoolArray = table[rows[:, p]]
-        return among
+        return np.asarray(table[rows[:, p]])
 
-    def _keeps(self, constraint: Constraint, rows: Archs, active: BoolArray) -> BoolArray:
+    def _satisfies(self, constraint: Constraint, rows: Archs, active: BoolArray) -> BoolArray:
         if constraint.forbid:
             return ~self._holds(constraint.forbid, rows, active)
         if constraint.at_most is not None:
@@ -93,9 +91,9 @@ class Rules:
             return np.asarray(self.exact_cost(name, rows, active) <= min(limit, 2**62))
         ok = np.ones(len(rows), bool)
         if constraint.if_:
-            concerned = self._holds(constraint.if_, rows, active)
+            applies = self._holds(constraint.if_, rows, active)
             for p, choices in constraint.then:
-                ok &= ~concerned | ~active[:, p] | self._among(p, choices, rows)
+                ok &= ~applies | ~active[:, p] | self._among(p, choices, rows)
             return ok
         highest = np.full(len(rows), -1)
         for p, rank in self._ranks[constraint]:
@@ -105,7 +103,7 @@ class Rules:
         return ok
 
     def _rank(self, constraint: Constraint) -> list[tuple[int, IntArray]]:
-        """Return each position with its choices as ranks among all numbers compared: decimals stay exact."""
+        """Return each position with the ranks of its choices among all compared numbers, exact for decimals."""
         positions = self.declaration.positions
         numbers = sorted({n for p in constraint.ordered for n in positions[p].numbers or ()})
         rank = {n: i for i, n in enumerate(numbers)}

@@ -1,4 +1,4 @@
-"""A user's own space, declared in YAML (grammar: `declared_grammar`): nothing in it is evaluated."""
+"""Reading a user-defined space from YAML (grammar: `lissnas.spaces.declared.grammar`), without evaluating code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from lissnas.core.errors import ConfigError, UserError
 from lissnas.spaces.base import Space
-from lissnas.spaces.cell import MOST_BYTES, CellSpace, table_bytes
+from lissnas.spaces.cell import MAX_TABLE_BYTES, CellSpace, table_bytes
 from lissnas.spaces.declared.declaration import CellDeclaration
 from lissnas.spaces.declared.grammar import read_declaration
 from lissnas.spaces.declared.product import SAMPLE_TRIES, Declared, DeclaredSpace
@@ -27,7 +27,7 @@ class DeclaredEdgeCell(Declared, EdgeCellSpace):
 
 
 def read_space(path: Path) -> Space:
-    """Return the space that a YAML file declares; raises ConfigError with every problem in it."""
+    """Return the space that a YAML file declares; raises ConfigError with all its problems."""
     try:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1).decode("utf-8-sig")
@@ -42,25 +42,25 @@ def read_space(path: Path) -> Space:
 
 
 def parse_space(text: str, source: str) -> Space:
-    """Return the space that a YAML text declares; `source` names it in messages."""
+    """Return the space that a YAML text declares; `source` is its name in messages."""
     declaration = read_declaration(text, source)
     if isinstance(declaration, CellDeclaration):
         return _cell(declaration, source, text)
     space = DeclaredSpace(declaration, source, text)
-    _refuse_empty(space)
+    _check_not_empty(space)
     return space
 
 
 def _cell(declaration: CellDeclaration, source: str, text: str) -> Space:
-    """Return a space of cells; raises ConfigError if its tables or keys would be too large."""
+    """Return the declared space of cells; raises ConfigError if its tables or keys would be too large."""
     cell = declaration.cell
     kind: type[DeclaredCell | DeclaredEdgeCell] = DeclaredCell
     if cell.ops_on == "edges":
         kind = DeclaredEdgeCell
-    elif (needed := table_bytes(len(cell.ops), cell.max_edges, cell.vertices)) > MOST_BYTES:
+    elif (needed := table_bytes(len(cell.ops), cell.max_edges, cell.vertices)) > MAX_TABLE_BYTES:
         what = (
             f"cell: {len(cell.ops)} operations on vertices would need tables of {needed / 1e9:.1f} GB, at most "
-            f"{MOST_BYTES / 1e9:g} GB are allowed; take fewer operations, edges or vertices"
+            f"{MAX_TABLE_BYTES / 1e9:g} GB are allowed; use fewer operations, edges or vertices"
         )
         raise problems_in(source, [(cell.line, what)])
     try:
@@ -71,17 +71,17 @@ def _cell(declaration: CellDeclaration, source: str, text: str) -> Space:
     return space
 
 
-def _refuse_empty(space: DeclaredSpace) -> None:
-    """Raise ConfigError for a space without networks: by counting if it can be listed, else by trying."""
+def _check_not_empty(space: DeclaredSpace) -> None:
+    """Raise ConfigError for a space without networks, by counting if it can be listed, else by sampling."""
     constraints = space.rules.constraints
     if not constraints:
         return
     try:
         space.reject(1, np.random.default_rng(0))
     except UserError:
-        what = f"constraints leave (next to) nothing: none of {SAMPLE_TRIES:,} uniform rows breaks none of them"
+        what = f"constraints leave (almost) no network: none of {SAMPLE_TRIES:,} uniform rows satisfies all of them"
         if space.size_exact:
             if space.size():
                 return
-            what = f"constraints leave nothing: each of the {space.n_rows:,} rows breaks one of them"
+            what = f"constraints leave no network: each of the {space.n_rows:,} rows breaks at least one of them"
         raise problems_in(space.source, [(min(c.line for c in constraints), what)]) from None

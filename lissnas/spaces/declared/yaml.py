@@ -1,4 +1,4 @@
-"""YAML in which every scalar is the text that was typed, and each part has a line."""
+"""YAML whose scalars stay texts exactly as typed, with the line of each part."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from lissnas.core.errors import ConfigError, first_line, short
 
 MAX_BYTES = 2 << 20
-"""Size of a declaration; a thousand positions of 127 choices take half of it."""
+"""Characters of a declaration; 1,000 positions of 127 choices take half of it."""
 MAX_DEPTH = 12
-"""Nesting of lists and mappings; the grammar needs six."""
+"""Nesting of lists and mappings; the grammar needs 6."""
 
 
 class _PlainComposer(Composer):
     """Compose plain nodes; raise ComposerError for an alias, anchor or tag.
 
-    An alias can make a short file a huge one, and a tag asks for more than text.
+    Aliases can expand a short file without bounds, and tags can construct arbitrary objects.
     """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -36,19 +36,19 @@ class _PlainComposer(Composer):
             found = f"the tag {short(event.tag)}; values are plain text here, leave tags out"
         if found:
             raise ComposerError(None, None, found, event.start_mark)
-        if isinstance(event, ScalarEvent):  # most nodes; what the base class finds out about a text is not needed
+        if isinstance(event, ScalarEvent):  # most nodes; skips the base class's slow resolution of types
             self.parser.get_event()
             return ScalarNode(None, event.value, event.start_mark, event.end_mark)
         return super().compose_node(parent, index)
 
 
 def problems_in(source: str, found: Sequence[tuple[int, str]]) -> ConfigError:
-    """Return the error that lists problems, each given as line and text, in the order of lines."""
+    """Return a ConfigError that lists problems (line, message) in the order of lines."""
     return ConfigError(source, [f"line {line}: {what}" for line, what in sorted(set(found))])
 
 
 def compose(text: str, source: str) -> Node:
-    """Return ruamel's node of a YAML text; raises ConfigError with the line for what can't be read."""
+    """Return the root node (ruamel) of a YAML text; raises ConfigError with the line of a syntax error."""
     if len(text) > MAX_BYTES:
         raise problems_in(source, [(1, f"more than {MAX_BYTES:,} characters; a declaration is shorter")])
     yaml = YAML(typ="safe", pure=True)
@@ -72,7 +72,7 @@ def compose(text: str, source: str) -> Node:
 
 
 def plain(node: Node | None, problems: list[tuple[int, str]]) -> Any:
-    """Return a node as mappings, lists and texts; adds repeated keys, and keys that are no text, to `problems`."""
+    """Return a node as dicts, lists and texts; append duplicate keys, and keys that aren't texts, to `problems`."""
     if isinstance(node, SequenceNode):
         return [plain(item, problems) for item in node.value]
     if not isinstance(node, MappingNode):
@@ -91,9 +91,9 @@ def plain(node: Node | None, problems: list[tuple[int, str]]) -> Any:
 
 
 def locate(root: Node | None, path: Sequence[str | int]) -> tuple[int, str]:
-    """Return the line of what a path leads to, that of its key in a mapping, and the path in words.
+    """Return the line of the node at a path (of its key, in a mapping) and the path joined by dots.
 
-    Parts of the path that lead nowhere are left out.
+    Parts of the path that don't exist are skipped.
     """
     node, line, words = root, root.start_mark.line if root else 0, []
     for part in path:

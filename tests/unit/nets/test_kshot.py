@@ -214,7 +214,7 @@ def test_paths_of_equal_networks_have_the_weights_of_one(name: str) -> None:
     simplex = kshot.Simplex(space, 3)
     torch.nn.init.normal_(simplex.body[2].weight)
     for row in space.sample(8, np.random.default_rng(3)):
-        canonical = as_path(space.canonical(row[None])[0])
+        canonical = as_path(space.canonicalize(row[None])[0])
         assert torch.equal(simplex(canonical), simplex(as_path(row)))
 
 

@@ -385,7 +385,7 @@ def test_a_part_of_another_space_is_refused(tmp_path: Path) -> None:
     names = CELLS.format(some(3, space=CELLS))
     marked = write_members(tmp_path / "a", names, "nasbench101")
     bare = write_members(tmp_path / "b", names, manifest=False)
-    with pytest.raises(UserError, match="a part of space 'nasbench101', not of 'nas_bench_macro'"):
+    with pytest.raises(UserError, match="a subset of space 'nasbench101', not of 'nas_bench_macro'"):
         read_members(marked, MACRO.space)
     with pytest.raises(UserError, match=r"subspace\.parquet is not of space nas_bench_macro: architecture in row 0"):
         read_members(bare, MACRO.space)
@@ -406,7 +406,7 @@ def test_an_empty_part_is_refused(tmp_path: Path) -> None:
 )
 def test_what_is_no_parquet_is_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "subspace.parquet").write_bytes(data)
-    with pytest.raises(UserError, match=r"subspace\.parquet is no shrunk space"):
+    with pytest.raises(UserError, match=r"subspace\.parquet is not a shrunk space"):
         read_members(tmp_path, MACRO.space)
 
 
@@ -422,14 +422,14 @@ def test_what_is_no_parquet_is_refused(data: bytes, tmp_path: Path) -> None:
 )
 def test_a_table_of_something_else_is_refused(columns: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "subspace.parquet").write_bytes(artifacts.to_parquet(columns))
-    with pytest.raises(UserError, match=r"subspace\.parquet is no(t of| shrunk) space"):
+    with pytest.raises(UserError, match=r"subspace\.parquet is not (of|a shrunk) space"):
         read_members(tmp_path, MACRO.space)
 
 
 @pytest.mark.parametrize("name", ["nothing", "nothing.parquet"])
 def test_a_part_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(UserError, match=rf"{name}.*: no such file; give the subspace\.parquet of a finished shrink"):
+    with pytest.raises(UserError, match=rf"{name}.*: no such file\. Pass the subspace\.parquet of a finished shrink"):
         read_members(tmp_path / name, MACRO.space)
 
 

@@ -131,7 +131,7 @@ def test_sampling_a_cover_is_uniform_where_balls_overlap(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("seed", range(20))
 def test_the_interval_of_a_size_holds_however_balls_overlap(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(balls_module, "LISTABLE", 0)
-    monkeypatch.setattr(balls_module, "MOST_DRAWS", 2_000)
+    monkeypatch.setattr(balls_module, "MAX_DRAWS", 2_000)
     rng = np.random.default_rng(seed)
     near = SPACE.mutate(np.repeat(RANKED[:1], 30, axis=0), rng.integers(0, 4, 30), rng)
     union = Balls(SPACE, near, rng.integers(0, 4, 30))
@@ -203,7 +203,7 @@ def unlisted(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (strategies, balls_module, subspace_module):
         monkeypatch.setattr(module, "LISTABLE", 5_000)
     monkeypatch.setattr(strategies, "SMALL", 1_500)
-    monkeypatch.setattr(balls_module, "MOST_DRAWS", 20_000)
+    monkeypatch.setattr(balls_module, "MAX_DRAWS", 20_000)
     monkeypatch.setattr(balls_module, "DRAWS", 1 << 23)
 
 

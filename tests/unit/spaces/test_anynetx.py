@@ -1,4 +1,4 @@
-"""AnyNetX: sizes and draws against listings, costs against built networks and published ones, notation."""
+"""AnyNetX: sizes and samples compared with listings, costs with built and published networks, notation."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def anynetx(name: str) -> AnyNetX:
 
 
 def tiny(name: str, stages: int = 2) -> AnyNetX:
-    """The rules of a step on few values."""
+    """Return the space of a design step with few values."""
     return AnyNetX(f"tiny_{name}", *STEPS[name], values=TINY, stages=stages)
 
 
-# -- what every space promises ----------------------------------------------------------------------
+# -- conformance ------------------------------------------------------------------------------------
 class TestA(SpaceSuite):
     @pytest.fixture
     def space(self) -> Space:
@@ -99,7 +99,7 @@ def test_sizes(name: str, size: int, genome_len: int) -> None:
 
 
 def plain_listing(name: str, stages: int) -> set[str]:
-    """All descriptions of a tiny space, by its definition."""
+    """Return all descriptions of a tiny space, by its definition."""
     found = set()
     for row in itertools.product(itertools.product(*TINY), repeat=stages):
         depth, width, bottleneck, group = zip(*row, strict=True)
@@ -114,7 +114,7 @@ def plain_listing(name: str, stages: int) -> set[str]:
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_a_tiny_space_holds_what_its_definition_says(name: str) -> None:
+def test_a_tiny_space_agrees_with_its_definition(name: str) -> None:
     space = tiny(name)
     expected = plain_listing(name, 2)
     assert space.size() == len(expected)
@@ -132,9 +132,9 @@ def test_neighbors_differ_in_one_position(name: str) -> None:
         assert set(space.key(found).tolist()) == set(space.key(expected).tolist())
 
 
-# -- draws ------------------------------------------------------------------------------------------
+# -- sampling ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", STEPS)
-def test_draws_are_uniform(name: str) -> None:
+def test_samples_are_uniform(name: str) -> None:
     space = tiny(name)
     draws = 30 * space.size()
     keys = space.key(space.sample(draws, np.random.default_rng(3)))
@@ -151,8 +151,8 @@ def test_non_decreasing_sequences_are_equally_likely() -> None:
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_full_size_draws_spread_as_the_definition_says(name: str) -> None:
-    """Sorted widths are sets of 4 out of 131, less 0 to 3: the i-th (from 0) is (i + 1) 132 / 5 - 1 - i on average."""
+def test_mean_widths_of_full_size_samples(name: str) -> None:
+    """Sorted widths are subsets of 4 out of 131, minus 0 to 3: the i-th (from 0) has mean (i + 1) 132 / 5 - 1 - i."""
     space = anynetx(name)
     rows = space.sample(40_000, np.random.default_rng(2)).astype(float)
     width = rows[:, space.spans["width"]]
@@ -161,8 +161,8 @@ def test_full_size_draws_spread_as_the_definition_says(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_any_number_of_edits_turns_up(name: str) -> None:
-    """Even where most draws are out of order, and from rows that leave no room."""
+def test_mutate_succeeds_for_any_number_of_edits(name: str) -> None:
+    """Even if most draws are out of order, and from rows at the end of the range."""
     space = anynetx(name)
     rows = space.sample(100, np.random.default_rng(5))
     rows[:, space.spans["width"]][0] = 127
@@ -186,9 +186,9 @@ def test_single_edits_are_uniform_over_neighbors() -> None:
         assert chisquare(list(counts.values())).pvalue > 1e-3
 
 
-# -- what is built ----------------------------------------------------------------------------------
+# -- stages as built --------------------------------------------------------------------------------
 def plain_fit(width: int, bottleneck: int, group: int) -> tuple[int, int, int]:
-    """RegNet's rule in plain numbers."""
+    """Return width, inner channels and group width by RegNet's rule, for one stage."""
     inner = int(max(1, width * (1 / bottleneck)))
     group = min(group, inner)
     inner = round(inner / group) * group
@@ -201,13 +201,13 @@ def test_every_stage_is_fitted_as_in_regnet() -> None:
     found = np.column_stack([built.width, built.inner, built.group])
     assert [tuple(row) for row in found.tolist()] == [plain_fit(*row) for row in grid.tolist()]
     assert (built.inner % built.group == 0).all()
-    # What the docstring says of A: so many different stages of each depth, so many built as they stand.
+    # The figures of A in the docstring: distinct stages for each depth, and the share built without rounding.
     assert len(np.unique(found, axis=0)) == 1496
     as_described = ((built.width[:, 0] == grid[:, 0]) & (built.group[:, 0] == grid[:, 2])).mean()
     assert as_described**4 == pytest.approx(0.17, abs=0.005)
 
 
-def test_what_is_built_alike_has_equal_features_and_costs() -> None:
+def test_descriptions_of_one_network_have_equal_features_and_costs() -> None:
     space = spaces.get("anynetx")
     rows = space.parse(["1x8b1g32|" + "2x64b1g8|" * 2 + "1x64b1g1", "1x8b1g8|" + "2x64b1g8|" * 2 + "1x64b1g1"])
     assert space.key(rows)[0] != space.key(rows)[1]
@@ -215,22 +215,22 @@ def test_what_is_built_alike_has_equal_features_and_costs() -> None:
     assert all(cost[0] == cost[1] for cost in space.costs(rows).values())
 
 
-def test_features_tell_built_networks_apart() -> None:
+def test_distinct_networks_have_distinct_features() -> None:
     space = anynetx("anynetx")
     rows = space.sample(20_000, np.random.default_rng(0))
     built = np.concatenate([*fitted(space.described(rows))], axis=1)
     assert len(np.unique(space.encode(rows), axis=0)) == len(np.unique(built, axis=0))
 
 
-def test_regnetx_200mf_costs_what_was_published() -> None:
+def test_costs_of_regnetx_200mf_are_the_published_ones() -> None:
     space = spaces.get("anynetx_c")
     costs = space.costs(space.parse([REGNETX_200MF]))
     assert costs["flops"][0] == pytest.approx(200e6, rel=0.01)
-    assert costs["params"][0] == 2_684_792  # "2.7 M"; the number of the released weights
+    assert costs["params"][0] == 2_684_792  # published: "2.7 M"; the exact number of the released weights
 
 
 def test_costs_by_hand() -> None:
-    """Depths 2, 1, 1, 1, all widths 8; bottleneck 2 leaves 4 channels in 2 groups of 2."""
+    """Depths 2, 1, 1, 1, all widths 8; bottleneck 2 gives 4 inner channels in 2 groups of 2."""
     space = spaces.get("anynetx")
     rows = space.parse(["2x8b2g2|" + "|".join(["1x8b2g2"] * 3)])
     stem = 3 * 9 * 32
@@ -301,7 +301,7 @@ STAGE_TEXT = st.builds(
 NAMES = st.lists(STAGE_TEXT, min_size=3, max_size=5).map("|".join) | STAGE_TEXT.map(lambda text: "|".join([text] * 4))
 
 
-def test_the_first_bad_row_is_named_whatever_is_wrong_with_it() -> None:
+def test_the_first_bad_row_is_reported_for_any_problem() -> None:
     good, down, mixed, typo = (
         "|".join(four)
         for four in (
@@ -323,7 +323,7 @@ def test_the_first_bad_row_is_named_whatever_is_wrong_with_it() -> None:
 @settings(max_examples=300)
 @given(st.sampled_from(sorted(STEPS)), NAMES | st.text(alphabet="0123456789xbg|", max_size=40))
 def test_any_text_is_read_or_refused(name: str, text: str) -> None:
-    """It is read just where the rules, in plain words, allow it."""
+    """A text is read if and only if a plain implementation of the rules allows it."""
     space = anynetx(name)
     stages = [tuple(map(int, re.split("[xbg]", part))) for part in text.split("|") if re.fullmatch(PATTERN, part)]
     good = len(stages) == 4 == text.count("|") + 1 and all(
@@ -348,7 +348,7 @@ def test_rows_out_of_order_are_refused() -> None:
     assert caught.value.row == 1
 
 
-def test_a_step_is_part_of_the_one_before() -> None:
+def test_each_step_is_a_subset_of_the_previous_one() -> None:
     names = list(STEPS)
     for wider, narrower in itertools.pairwise(names):
         rows = spaces.get(narrower).sample(50, np.random.default_rng(0))
@@ -356,7 +356,7 @@ def test_a_step_is_part_of_the_one_before() -> None:
         assert spaces.get(wider).format(spaces.get(wider).parse(text)) == text
 
 
-def test_spaces_need_no_torch() -> None:
+def test_spaces_do_not_import_torch() -> None:
     code = "import sys, lissnas.spaces as s; s.get('anynetx').size(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
@@ -372,7 +372,7 @@ def torch() -> Iterator[Any]:
 
 
 def counted(torch: Any, network: Any, side: int) -> tuple[int, int]:
-    """Multiply-adds of convolutions and classifier by hooks, and parameters; on no real memory."""
+    """Return multiply-adds of convolutions and classifier, by hooks, and parameters, on the meta device."""
     flops = 0
 
     def count(module: Any, _: Any, out: Any) -> None:
@@ -387,7 +387,7 @@ def counted(torch: Any, network: Any, side: int) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_built_networks_cost_what_the_space_says(torch: Any, name: str) -> None:
+def test_costs_agree_with_built_networks(torch: Any, name: str) -> None:
     from lissnas import nets
 
     space = spaces.get(name)
@@ -399,8 +399,8 @@ def test_built_networks_cost_what_the_space_says(torch: Any, name: str) -> None:
         assert counted(torch, network, 224) == (costs["flops"][i], costs["params"][i])
 
 
-def test_regnetx_200mf_is_what_was_published(torch: Any) -> None:
-    """Stem of stride 2, four strides of 2, shortcut convolutions in the four first blocks alone."""
+def test_regnetx_200mf_has_the_published_layers(torch: Any) -> None:
+    """A stem of stride 2, four strides of 2, and shortcut convolutions in the first block of each stage only."""
     from lissnas import nets
 
     with torch.device("meta"):
@@ -428,7 +428,7 @@ def test_small_images_train(torch: Any, name: str, side: int) -> None:
         assert any(g.abs().max() > 0 for g in grads)
 
 
-def test_an_image_of_16_pixels_ends_at_one(torch: Any) -> None:
+def test_small_images_are_reduced_to_one_pixel(torch: Any) -> None:
     from lissnas import nets
 
     row = spaces.get("anynetx").parse([REGNETX_200MF])[0]
@@ -439,7 +439,7 @@ def test_an_image_of_16_pixels_ends_at_one(torch: Any) -> None:
 
 
 def test_width_scales_descriptions_before_they_are_fitted(torch: Any) -> None:
-    """A quarter of 24, 56, 152, 368 is 8, 16, 40, 96 in multiples of 8, which groups of 8 divide."""
+    """A quarter of 24, 56, 152, 368 in multiples of 8 is 8, 16, 40, 96, which groups of 8 divide."""
     from lissnas import nets
 
     row = spaces.get("anynetx").parse([REGNETX_200MF])[0]
@@ -461,8 +461,8 @@ def test_weights_are_a_function_of_the_seed(torch: Any) -> None:
     assert any(not torch.equal(a[k], c[k]) for k in a)
 
 
-def test_it_starts_as_regnet_does(torch: Any) -> None:
-    """Normal weights of variance 2 / (kernel pixels x outputs), whatever the groups."""
+def test_initialization_is_that_of_regnet(torch: Any) -> None:
+    """Weights are normal with variance 2 / (kernel pixels x outputs), for any number of groups."""
     from lissnas import nets
 
     network: Any = nets.network("anynetx", spaces.get("anynetx").parse([REGNETX_200MF])[0])
@@ -474,7 +474,7 @@ def test_it_starts_as_regnet_does(torch: Any) -> None:
     assert float(network.body.classifier.weight.detach().std()) == pytest.approx(0.01, rel=0.05)
 
 
-def test_there_is_no_supernet(torch: Any) -> None:
+def test_supernets_are_refused(torch: Any) -> None:
     from lissnas import nets
 
     for name in STEPS:
@@ -487,7 +487,7 @@ def test_there_is_no_supernet(torch: Any) -> None:
         nets.published_scale("anynetx_f")
 
 
-def test_a_network_runs_its_own_architecture_alone(torch: Any) -> None:
+def test_a_network_refuses_another_architecture(torch: Any) -> None:
     from lissnas import nets
 
     space = spaces.get("anynetx")
@@ -499,19 +499,19 @@ def test_a_network_runs_its_own_architecture_alone(torch: Any) -> None:
         nets.network("anynetx", [16] * 16)
 
 
-def test_a_network_goes_to_disk_and_back(torch: Any, tmp_path: Path) -> None:
+def test_a_network_can_be_saved_and_loaded(torch: Any, tmp_path: Path) -> None:
     from lissnas import nets
     from lissnas.nets import files
 
     row = spaces.get("anynetx_e").parse([REGNETX_200MF])[0]
     network = nets.network("anynetx_e", row, seed=5, **SMALL)
     x = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    network.train()(x)  # statistics that aren't those of the start
+    network.train()(x)  # changes the running statistics
     about = files.describe_network(network, 16, {})
     assert about["arch"] == REGNETX_200MF
     artifacts.publish(
         tmp_path / "net", {files.WEIGHTS: files.weights(network), files.ABOUT: json.dumps(about).encode()}
     )
-    again = nets.load(tmp_path / "net")
-    assert again.path == network.path
-    assert torch.equal(again(x), network.eval()(x))
+    loaded = nets.load(tmp_path / "net")
+    assert loaded.path == network.path
+    assert torch.equal(loaded(x), network.eval()(x))

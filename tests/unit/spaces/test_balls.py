@@ -1,4 +1,4 @@
-"""Unions of balls against what listing them gives."""
+"""Unions of balls, compared with their listings."""
 
 from __future__ import annotations
 
@@ -31,20 +31,22 @@ positions:
   - {name: last, choices: [x, y]}
 """
 ORDERS = "equivalent:\n  - {exchange: [[a], [b], [c]]}\n"
-SIGHTED = "constraints:\n  - {forbid: {a: x, width: 64}}\n  - {if: {depth: 1}, then: {last: x}}\n"
+ASYMMETRIC = "constraints:\n  - {forbid: {a: x, width: 64}}\n  - {if: {depth: 1}, then: {last: x}}\n"
 INACTIVE = "inactive:\n  - {when: {depth: 1}, positions: [width]}\n"
 
 
-def own(*parts: str) -> Callable[[], Space]:
-    return lambda: parse_space("".join((POSITIONS, *parts)), "own.yaml")
+def custom(*parts: str) -> Callable[[], Space]:
+    return lambda: parse_space("".join((POSITIONS, *parts)), "custom.yaml")
 
 
 SMALL: dict[str, Callable[[], Space]] = {
-    "constraints": own(SIGHTED),
-    "orders": own(ORDERS),
-    "orders that constraints tell apart": own(SIGHTED, ORDERS),
-    "inactive": own(INACTIVE),
-    "all of it": own("constraints:\n  - {if: {depth: 1}, then: {last: x}}\n", INACTIVE, ORDERS),
+    "constraints": custom(ASYMMETRIC),
+    "orders": custom(ORDERS),
+    "orders and asymmetric constraints": custom(ASYMMETRIC, ORDERS),
+    "inactive": custom(INACTIVE),
+    "constraints, inactive and orders": custom(
+        "constraints:\n  - {if: {depth: 1}, then: {last: x}}\n", INACTIVE, ORDERS
+    ),
     "free": lambda: ChoiceSpace("free", [3, 4, 2, 5, 3, 2]),
     "nas_bench_macro": lambda: spaces.get("nas_bench_macro"),
     "transnas_macro": lambda: spaces.get("transnas_macro"),
@@ -60,24 +62,24 @@ def union(request: pytest.FixtureRequest) -> Balls:
 
 
 def listed(union: Balls) -> BoolArray:
-    """Say of all networks whether one of the centres is near enough, by their distances one by one."""
+    """Return a mask of the networks within the radius of a centre, from their distances to each centre."""
     every = union.space.enumerate()
-    apart = [union.space.distance(every, np.repeat(c[None], len(every), axis=0)) for c in union.centres]
-    return np.asarray((np.stack(apart, axis=1) <= union.radii).any(axis=1))
+    distance = [union.space.distance(every, np.repeat(c[None], len(every), axis=0)) for c in union.centres]
+    return np.asarray((np.stack(distance, axis=1) <= union.radii).any(axis=1))
 
 
-def test_membership_agrees_with_the_list_on_every_network(union: Balls) -> None:
+def test_membership_agrees_with_the_listing(union: Balls) -> None:
     assert (union.contains(union.space.enumerate()) == listed(union)).all()
 
 
-def test_the_size_is_that_of_the_list_and_its_interval_holds(union: Balls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_size_and_its_interval_agree_with_the_listing(union: Balls, monkeypatch: pytest.MonkeyPatch) -> None:
     exact = int(listed(union).sum())
     assert union.size == (exact, exact, exact)
     monkeypatch.setattr(module, "LISTABLE", 0)
-    measured = Balls(union.space, union.centres, union.radii).size
-    assert not measured.exact
-    assert measured.low <= exact <= measured.high
-    assert abs(measured.value / exact - 1) < 0.01
+    estimate = Balls(union.space, union.centres, union.radii).size
+    assert not estimate.exact
+    assert estimate.low <= exact <= estimate.high
+    assert abs(estimate.value / exact - 1) < 0.01
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
@@ -92,7 +94,7 @@ def test_sampling_is_uniform_over_the_union(union: Balls, seed: int) -> None:
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=5), st.integers(0, 5))
 @settings(max_examples=60)
-def test_a_ball_has_as_many_rows_as_are_near(radix: list[int], radius: int) -> None:
+def test_ball_volume_agrees_with_the_listing(radix: list[int], radius: int) -> None:
     space = ChoiceSpace("small", radix)
     rows = space.enumerate()
     near = (rows != rows[len(rows) // 2]).sum(axis=1) <= radius
@@ -125,7 +127,7 @@ def test_disjoint_balls_of_a_huge_space_have_an_exact_size() -> None:
     assert 0.4 < first < 0.6
 
 
-def test_a_subspace_of_balls_says_how_well_its_size_is_known() -> None:
+def test_describe_gives_an_interval_for_overlapping_balls() -> None:
     space = ChoiceSpace("huge", [4] * 20)
     near = np.zeros((2, 20), np.int8)
     near[1, 0] = 1
@@ -133,7 +135,7 @@ def test_a_subspace_of_balls_says_how_well_its_size_is_known() -> None:
     about = subspace.describe()
     assert about["kind"] == "balls"
     assert about["size_exact"] is False
-    # Two balls of radius 2 at distance 1 share all that is within one edit beside the position they differ in.
+    # Two balls of radius 2 at distance 1 share all rows with at most one edit outside the position they differ in.
     both = 4 * (1 + 19 * 3) + 0
     assert about["size_low"] <= 2 * 1_771 - both <= about["size_high"]
     with pytest.raises(UserError, match="not listed"):

@@ -1,4 +1,4 @@
-"""Keys and neighbours of cells against plain, slow definitions."""
+"""Keys and neighbors of cells, compared with plain, slow implementations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SLOTS = list(itertools.combinations(range(7), 2))
 
 
 def graph(row: Archs, prune: bool = True) -> nx.DiGraph:
-    """The cell as a labelled graph, pruned to what lies between input and output."""
+    """Return the cell as a labelled graph, pruned to the paths from input to output."""
     g = nx.DiGraph()
     for v in range(7):
         g.add_node(v, op="in" if v == 0 else "out" if v == 6 else int(row[20 + v]))
@@ -40,7 +40,7 @@ def isomorphic(a: nx.DiGraph, b: nx.DiGraph) -> bool:
 
 
 def relabelled(row: Archs, rng: np.random.Generator) -> Archs:
-    """The same cell with its interior vertices in another order, and waste hung on unused ones."""
+    """Return the same cell with its interior vertices in another order and random dead ends at unused ones."""
     g = graph(row, prune=False)
     for _ in range(50):
         to = {0: 0, 6: 6, **dict(zip(range(1, 6), (1 + rng.permutation(5)).tolist(), strict=True))}
@@ -54,20 +54,20 @@ def relabelled(row: Archs, rng: np.random.Generator) -> Archs:
     for v in range(1, 6):
         out[20 + to[v]] = row[20 + v]
     unused = [v for v in range(1, 6) if not any(out[e] for e, p in enumerate(SLOTS) if v in p)]
-    for v in unused:  # an edge from the input that leads nowhere is pruned again
+    for v in unused:  # an edge from the input to a dead end is pruned
         out[SLOTS.index((0, v))] = rng.integers(2)
         out[20 + v] = rng.integers(3)
     return out
 
 
 def random_raw(rng: np.random.Generator) -> Archs:
-    """Any edges, any operations: mostly unpruned, often no valid cell."""
+    """Return random edges and operations: mostly unpruned, often invalid."""
     return np.concatenate([rng.random(21) < 0.45, rng.integers(0, 3, 5)]).astype(np.int8)
 
 
 @pytest.mark.parametrize("n", [1_500, pytest.param(30_000, marks=pytest.mark.slow)])
 def test_key_equality_is_isomorphism(n: int) -> None:
-    """On 5,000 pairs, or 100,000: relabelled, an edit or two apart, and raw cells of equal shape."""
+    """On 5,000 or 100,000 pairs: relabelled cells, cells one or two edits away, and raw cells of equal shape."""
     rng = np.random.default_rng(0)
     every = SPACE.enumerate()
     matrix = adjacency(every) > 0
@@ -76,9 +76,9 @@ def test_key_equality_is_isomorphism(n: int) -> None:
     base = np.concatenate([SPACE.sample(n, rng), every[first]])
     pairs = [(a, relabelled(a, rng)) for a in base]
     pairs += list(zip(base, SPACE.mutate(base, np.ones(len(base), np.int64), rng), strict=True))
-    # One edit further, from a relabelled copy: near misses, sometimes the same cell again.
-    again = SPACE.mutate(SPACE.mutate(base, np.ones(len(base), np.int64), rng), np.ones(len(base), np.int64), rng)
-    pairs += list(zip(base, again, strict=True))
+    # Two edits: similar cells, sometimes the same one.
+    twice = SPACE.mutate(SPACE.mutate(base, np.ones(len(base), np.int64), rng), np.ones(len(base), np.int64), rng)
+    pairs += list(zip(base, twice, strict=True))
     raw = [r for r in (random_raw(rng) for _ in range(4 * n // 3)) if nx.has_path(graph(r, prune=False), 0, 6)]
     raw = [r for r in raw if graph(r).number_of_edges() <= 9][: 2 * n // 3]
     by_shape: dict[tuple[int, int], list[Archs]] = {}
@@ -95,7 +95,7 @@ def test_key_equality_is_isomorphism(n: int) -> None:
     assert not wrong
 
 
-def test_a_key_is_of_what_lies_between_input_and_output() -> None:
+def test_keys_ignore_parts_that_are_pruned() -> None:
     assert isinstance(SPACE, CellSpace)
     rng = np.random.default_rng(0)
     raw = np.array([random_raw(rng) for _ in range(600)])
@@ -144,7 +144,7 @@ def test_neighbors_are_all_single_edits_of_all_labellings() -> None:
         assert found == set(keys[parents == i].tolist())
 
 
-def test_three_edits_are_not_reached_in_two() -> None:
+def test_three_edits_are_not_reachable_by_two() -> None:
     rng = np.random.default_rng(2)
     archs = SPACE.sample(30, rng)
     far = SPACE.key(SPACE.mutate(archs, np.full(30, 3), rng))
@@ -156,7 +156,7 @@ def test_three_edits_are_not_reached_in_two() -> None:
 
 @settings(max_examples=200)
 @given(st.integers(0, 2**21 - 1), st.integers(0, 242))
-def test_any_matrix_is_a_cell_or_a_named_error(edges: int, ops: int) -> None:
+def test_any_matrix_is_a_cell_or_is_refused(edges: int, ops: int) -> None:
     row = np.array([edges >> e & 1 for e in range(21)] + [ops // 3**i % 3 for i in range(5)], np.int8)
     g = graph(row, prune=False)
     if not nx.has_path(g, 0, 6):
@@ -181,14 +181,14 @@ def test_any_matrix_is_a_cell_or_a_named_error(edges: int, ops: int) -> None:
         ("101-00", "expected <bits>-<ops>"),
     ],
 )
-def test_malformed_cells(name: str, reason: str) -> None:
+def test_malformed_cells_are_refused(name: str, reason: str) -> None:
     with pytest.raises(InvalidArchitecture, match=reason) as caught:
         SPACE.parse(["1-", name])
     assert caught.value.row == 1
 
 
 def test_nine_edges_count_after_pruning() -> None:
-    """Eleven edges of which two lead to a vertex that goes nowhere."""
+    """Eleven edges, of which five lead to dead ends."""
     row = SPACE.parse(["111011" + "-00"])
     raw = np.zeros(26, np.int8)
     for pair in [(0, 1), (0, 2), (0, 6), (1, 2), (1, 6), (2, 6), (0, 5), (1, 5), (2, 5), (0, 4), (1, 4)]:

@@ -1,4 +1,4 @@
-"""A user's own space: its rules against brute force, and every mistake by its line."""
+"""User-defined spaces: rules compared with brute force, and error messages with their lines."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def product(text: str) -> DeclaredSpace:
     return space
 
 
-# -- a slow, plain reading of the same rules ---------------------------------------------------------
+# -- a slow, plain implementation of the same rules --------------------------------------------------
 @dataclass
 class Spec:
-    """A declaration as plain data, which is written as YAML and read by brute force."""
+    """A declaration as plain data: written as YAML, and evaluated by brute force."""
 
     choices: list[list[str]]
     ordered: list[list[int]] = field(default_factory=list)
@@ -100,7 +100,7 @@ class Spec:
         return list(itertools.product(*(range(len(c)) for c in self.choices)))
 
     def active(self, row: tuple[int, ...]) -> set[int]:
-        """Ask for each position, by recursion, whether some rule switches it off."""
+        """Return the active positions, by recursion over the rules that deactivate them."""
 
         def on(p: int) -> bool:
             return not any(
@@ -133,7 +133,7 @@ class Spec:
         return all(self.cost(row) <= Decimal(value) for value in self.at_most)
 
     def classes(self) -> dict[tuple[int, ...], frozenset[tuple[int, ...]]]:
-        """The rows that are the same network as each row: a graph's connected parts."""
+        """Return for each row the rows that are the same network: the connected components of a graph."""
         graph: nx.Graph = nx.Graph()
         graph.add_nodes_from(self.rows())
         for row in self.rows():
@@ -217,7 +217,7 @@ RULED = Spec(
 )
 
 
-def test_the_example_of_the_contract(tmp_path: Path) -> None:
+def test_documented_example(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(EXAMPLE)
     space = read_space(tmp_path / "space.yaml")
     assert isinstance(space, DeclaredSpace)
@@ -237,11 +237,11 @@ def test_the_example_of_the_contract(tmp_path: Path) -> None:
     )
     check_against_brute_force(spec, space)
     assert space.format(space.parse(["3|skip|none|16|64"])) == ["3|none|skip|16|64"]
-    # With depth 2, conv3x3 can't stand at op2, so the form with it at op1 is the one that is kept.
-    kept = space.parse(["2|conv3x3|none|64|16"])
-    assert space.format(kept) == ["2|conv3x3|none|64|16"]
-    assert space.costs(kept)["flops"].tolist() == [95]
-    assert space.key(space.parse(["2|conv3x3|none|64|32"])) == space.key(kept)
+    # With depth 2, conv3x3 is not allowed at op2, so the canonical form has it at op1.
+    canonical = space.parse(["2|conv3x3|none|64|16"])
+    assert space.format(canonical) == ["2|conv3x3|none|64|16"]
+    assert space.costs(canonical)["flops"].tolist() == [95]
+    assert space.key(space.parse(["2|conv3x3|none|64|32"])) == space.key(canonical)
     with pytest.raises(InvalidArchitecture, match="breaks the constraint of line 13") as caught:
         space.parse(["3|skip|none|16|64", "2|none|conv3x3|64|16"])
     assert caught.value.row == 1
@@ -263,7 +263,7 @@ def test_constraints_exchanges_and_inactive_positions_against_brute_force() -> N
     check_against_brute_force(RULED, product(RULED.yaml()))
 
 
-def test_samples_are_uniform_over_networks_by_listing_and_by_rejection() -> None:
+def test_sampling_from_the_listing_and_by_rejection_is_uniform() -> None:
     space = product(RULED.yaml())
     keys = space.key(space.enumerate())
     draws = 60 * len(keys)
@@ -275,17 +275,17 @@ def test_samples_are_uniform_over_networks_by_listing_and_by_rejection() -> None
 @pytest.mark.parametrize(
     "spec",
     [
-        # three groups of two, in any order, told apart by nothing
+        # two groups of two in any order, with the same rules
         Spec([["0", "1"]] * 2 + [["a", "b", "c"], ["0", "1"]] * 2 + [["x", "y"]], exchange=[[[2, 3], [4, 5]]]),
         Spec([["0", "1", "2"]] * 4, exchange=[[[0], [1], [2], [3]]]),
         # overlapping exchanges generate more than each alone
         Spec([["0", "1", "2"]] * 4, exchange=[[[0], [1]], [[1], [2]], [[0, 1], [2, 3]]]),
         Spec([["0", "1", "2"]] * 4, exchange=[[[0, 1], [2, 3]]], ordered=[[0, 1]], forbid=[{0: "0", 2: "0"}]),
-        # a constraint that tells exchanged positions apart
+        # a constraint that differs between exchanged positions
         Spec([["0", "1", "2"]] * 4, exchange=[[[0], [1], [2]]], ordered=[[1, 3]]),
-        # chains of rules: what a switched-off position says doesn't count
+        # chains of rules: the choice of an inactive position has no effect
         Spec([["0", "1"], ["0", "1", "2"], ["0", "1"], ["a", "b"]], inactive=[({1: "0"}, [2, 3]), ({0: "0"}, [1])]),
-        # exchanged switches with their own positions
+        # exchanged switches, each with a conditional position
         Spec(
             [["on", "off"], ["a", "b", "c"]] * 2,
             inactive=[({0: "off"}, [1]), ({2: "off"}, [3])],
@@ -336,13 +336,13 @@ def test_any_small_space_against_brute_force(spec: Spec) -> None:
     try:
         space = product(spec.yaml())
     except ConfigError as error:
-        if "leave nothing" in str(error):
+        if "leave no network" in str(error):
             assert not any(spec.valid(row) for row in spec.rows())
         assume(False)
     check_against_brute_force(spec, space)
 
 
-def test_choices_are_what_was_typed() -> None:
+def test_choices_are_kept_as_typed() -> None:
     choices = ["no", "on", "1", "1.0", "0x10", "~", "null", "1e3", "2024-01-01", "0o7", ".5", "Yes"]
     space = product(
         HEAD
@@ -355,7 +355,7 @@ def test_choices_are_what_was_typed() -> None:
 
 
 def test_numbers_are_compared_exactly() -> None:
-    """0.1 + 0.2 is 0.3 here, and 9 comes before 10."""
+    """0.1 + 0.2 equals 0.3, and 9 comes before 10."""
     text = HEAD + (
         "positions:\n  - {name: a, choices: [9, 10]}\n  - {name: b, choices: [1e1, 9.5]}\n"
         "constraints:\n  - {ordered: [a, b]}\n  - {at_most: {cost: ms, value: 0.3}}\n"
@@ -395,8 +395,8 @@ def test_the_size_of_a_large_space_with_rules_is_an_interval() -> None:
         space.enumerate()
 
 
-def test_distinct_samples_of_a_large_space_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twelve numbers that may not decrease: 455 of 16 million rows are left, here drawn from a list."""
+def test_distinct_samples_of_a_large_space_terminate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve non-decreasing numbers leave 455 of 16 million rows, which are sampled from a list here."""
     space = product(LARGE.replace("[p0, p1, p2]", "[" + ", ".join(f"p{i}" for i in range(12)) + "]"))
     few = space.sample(3, np.random.default_rng(0))
     assert (np.diff(few, axis=1) >= 0).all()
@@ -404,12 +404,12 @@ def test_distinct_samples_of_a_large_space_end(monkeypatch: pytest.MonkeyPatch) 
     assert len(chosen) == 455
     monkeypatch.setattr(space, "sample", lambda n, rng: chosen[rng.integers(0, 455, n)])
     assert len(np.unique(space.key(space.sample_distinct(455, np.random.default_rng(0))))) == 455
-    with pytest.raises(UserError, match=r"of which 455 turned up; .* further draws gave none"):
+    with pytest.raises(UserError, match=r"of which 455 were found; .* further draws gave no new one"):
         space.sample_distinct(500, np.random.default_rng(0))
 
 
-def test_many_woken_positions_start_at_their_first_choice() -> None:
-    """One switch over six positions of three choices: 729 fillings are too many for one edit."""
+def test_many_activated_positions_start_at_their_first_choice() -> None:
+    """One switch activates six positions of three choices: 729 fillings are too many for one edit."""
     names = ", ".join(f"p{i}" for i in range(6))
     text = HEAD + "positions:\n  - {name: s, choices: [off, on]}\n"
     text += "".join(f"  - {{name: p{i}, choices: [a, b, c]}}\n" for i in range(6))
@@ -423,7 +423,7 @@ def test_many_woken_positions_start_at_their_first_choice() -> None:
     assert space.distance(on, np.repeat(off, 2, axis=0)).tolist() == [1, 1]
 
 
-def test_a_position_that_does_not_matter_costs_nothing_and_shows_nowhere() -> None:
+def test_inactive_positions_have_no_cost_slot_or_features() -> None:
     text = EXAMPLE.replace("op1: {conv3x3", "width2: {16: 7, 32: 8, 64: 9}, op1: {conv3x3")
     space = product(text)
     rows = space.parse(["2|skip|none|16|64", "3|skip|none|16|64"])
@@ -509,7 +509,7 @@ def test_nasbench101_is_an_instance() -> None:
     ).all()
 
 
-def test_fewer_vertices_are_the_small_cells_of_nasbench101() -> None:
+def test_spaces_of_fewer_vertices_are_the_small_cells_of_nasbench101() -> None:
     known = spaces.get("nasbench101")
     names = known.format(known.enumerate())
     for vertices, edges in ((2, 1), (3, 3), (5, 8)):
@@ -526,7 +526,7 @@ def test_fewer_vertices_are_the_small_cells_of_nasbench101() -> None:
 
 
 def edge_graph(row: tuple[int, ...], vertices: int) -> Any:
-    """The pruned cell as a labelled graph."""
+    """Return the pruned cell as a labelled graph."""
     graph: nx.DiGraph = nx.DiGraph()
     graph.add_nodes_from((v, {"end": v if v in (0, vertices - 1) else -1}) for v in range(vertices))
     pairs = itertools.combinations(range(vertices), 2)
@@ -541,7 +541,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def edge_classes(vertices: int, n_ops: int, max_edges: int) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Every raw row that is a cell, and a number that isomorphic ones share."""
+    """Yield every raw row that is a valid cell, with a number that is equal for isomorphic ones."""
     known: dict[str, list[tuple[Any, int]]] = {}
     count = 0
     for row in itertools.product(range(n_ops + 1), repeat=vertices * (vertices - 1) // 2):
@@ -551,11 +551,11 @@ def edge_classes(vertices: int, n_ops: int, max_edges: int) -> Iterator[tuple[tu
         if not nx.has_path(graph, 0, vertices - 1):
             continue
         shape = sorted((graph.in_degree(v), graph.out_degree(v)) for v in graph)
-        alike = known.setdefault(f"{shape} {sorted(op for *_, op in graph.edges.data('op'))}", [])
-        number = next((i for other, i in alike if same(graph, other)), None)
+        similar = known.setdefault(f"{shape} {sorted(op for *_, op in graph.edges.data('op'))}", [])
+        number = next((i for other, i in similar if same(graph, other)), None)
         if number is None:
             number, count = count, count + 1
-            alike.append((graph, number))
+            similar.append((graph, number))
         yield row, number
 
 
@@ -576,12 +576,12 @@ def test_edge_cells_against_networkx(vertices: int, n_ops: int, max_edges: int) 
 
 @pytest.mark.parametrize(("vertices", "n_ops", "max_edges"), [(4, 2, 5), (5, 1, 7)])
 def test_distances_of_edge_cells_against_brute_force(vertices: int, n_ops: int, max_edges: int) -> None:
-    """All sets of edits of all raw rows that are an architecture's forms: unused vertices without edges."""
+    """The minimum Hamming distance from an architecture's forms (unused vertices without edges) to all raw rows."""
     space = EdgeCellSpace("edge", "abc"[:n_ops], vertices, max_edges)
     rows = space.enumerate()
     keys = space.key(rows)
     raw = np.array(list(itertools.product(range(n_ops + 1), repeat=space.genome_len)), np.int8)
-    _, raw_keys, ok = space.settle(raw)
+    _, raw_keys, ok = space.canonical_forms(raw)
     raw, raw_keys = raw[ok], raw_keys[ok]
     pruned = np.array(
         [edge_graph(tuple(r), vertices).number_of_edges() == (r > 0).sum() for r in raw.tolist() for r in [np.array(r)]]
@@ -589,8 +589,8 @@ def test_distances_of_edge_cells_against_brute_force(vertices: int, n_ops: int, 
     rng = np.random.default_rng(0)
     for i in rng.choice(len(rows), 25, replace=False).tolist():
         forms = raw[pruned & (raw_keys == keys[i])]
-        apart = (forms[:, None] != raw[None]).sum(axis=2).min(axis=0)
-        expected = {int(k): int(apart[raw_keys == k].min()) for k in keys}
+        distance = (forms[:, None] != raw[None]).sum(axis=2).min(axis=0)
+        expected = {int(k): int(distance[raw_keys == k].min()) for k in keys}
         found = space.distance(np.repeat(rows[i : i + 1], len(rows), axis=0), rows)
         assert found.tolist() == [expected[int(k)] for k in keys]
         children, _ = space.neighbors(rows[i : i + 1])
@@ -606,7 +606,7 @@ def test_large_edge_cells_are_counted_without_listing() -> None:
         space.enumerate()
 
 
-# -- mistakes ----------------------------------------------------------------------------------------
+# -- error messages ----------------------------------------------------------------------------------
 POSITIONS = (
     "positions:\n  - {name: a, choices: [1, 2]}\n  - {name: b, choices: [1, 2]}\n  - {name: c, choices: [x, y]}\n"
 )
@@ -627,13 +627,13 @@ POSITIONS = (
         (HEAD + POSITIONS + "  - {name: a, choices: [1, 2]}\n", ["line 7: duplicate position 'a', first in line 4"]),
         (
             HEAD + POSITIONS + "  - {name: d, choices: [1]}\n",
-            ["line 7: positions.3.choices: one choice; a position needs two, leave it out otherwise"],
+            ["line 7: positions.3.choices: 1 choice, at least 2 are needed; remove a position without alternatives"],
         ),
         (HEAD + POSITIONS + "  - {name: d, choices: []}\n", ["line 7: positions.3.choices: the list is empty"]),
         (HEAD + POSITIONS + "  - {name: d, choices: [1, 1]}\n", ["line 7: positions.3.choices.1: '1' is listed twice"]),
         (
             HEAD + POSITIONS + "  - {name: d, choices: [1, 'a|b']}\n",
-            ["line 7: positions.3.choices.1: 'a|b' has a '|', which stands between choices"],
+            ["line 7: positions.3.choices.1: 'a|b' contains '|', which separates choices in names of architectures"],
         ),
         (
             HEAD + POSITIONS + "  - {name: d, choices: [1, '']}\n",
@@ -690,7 +690,7 @@ POSITIONS = (
         ),
         (
             HEAD + POSITIONS + "constraints:\n  - {forbid: {a: 1}}\n  - {forbid: {a: 2}}\n",
-            ["line 8: constraints leave nothing"],
+            ["line 8: constraints leave no network"],
         ),
         (
             HEAD + POSITIONS + "inactive:\n  - {when: {a: 1}, positions: [a]}\n",
@@ -786,7 +786,7 @@ POSITIONS = (
         (HEAD + "kind: cell\n", ["line 1: the key 'cell' is missing"]),
     ],
 )
-def test_mistakes_are_named_with_their_line(text: str, expected: list[str]) -> None:
+def test_error_messages_have_lines(text: str, expected: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_space(text, "space.yaml")
     assert caught.value.exit_code == 2
@@ -796,7 +796,7 @@ def test_mistakes_are_named_with_their_line(text: str, expected: list[str]) -> N
         assert start in problem
 
 
-def test_all_mistakes_come_at_once() -> None:
+def test_all_problems_are_reported_together() -> None:
     text = (
         "name: s\nkind: product\nmetric: {name: acc, direction: up}\npositions:\n  - {name: a, choices: [1, 2]}\n"
         "  - {name: a, choices: [1]}\nconstraints:\n  - {order: [a]}\n  - {forbid: {b: 1}}\nsizes: 3\n"
@@ -807,7 +807,7 @@ def test_all_mistakes_come_at_once() -> None:
     assert lines == ["line 3", "line 6", "line 6", "line 8", "line 9", "line 10"]
 
 
-def test_an_alias_bomb_does_not_expand() -> None:
+def test_an_alias_bomb_is_refused() -> None:
     bomb = (
         HEAD
         + "positions:\n  - &a [1, 2]\n"
@@ -817,13 +817,13 @@ def test_an_alias_bomb_does_not_expand() -> None:
         parse_space(bomb, "space.yaml")
 
 
-def test_a_space_too_large_to_count_that_is_empty() -> None:
+def test_an_empty_space_too_large_to_count_is_refused() -> None:
     text = LARGE + "  - {forbid: {p3: [0, 1]}}\n  - {forbid: {p3: [2, 3]}}\n"
-    with pytest.raises(ConfigError, match=r"line 17: constraints leave \(next to\) nothing"):
+    with pytest.raises(ConfigError, match=r"line 17: constraints leave \(almost\) no network"):
         parse_space(text, "space.yaml")
 
 
-def test_files_that_are_no_text(tmp_path: Path) -> None:
+def test_missing_and_badly_encoded_files(tmp_path: Path) -> None:
     path = tmp_path / "space.yaml"
     with pytest.raises(ConfigError, match="no such file"):
         read_space(path)
@@ -839,7 +839,7 @@ LINES = [*EXAMPLE.splitlines(), "  - {", "x: &a", "- *a", "? [a]", "!t", "name:"
 
 @settings(max_examples=150)
 @given(st.lists(st.sampled_from(LINES), max_size=25))
-def test_any_lines_are_a_space_or_named_problems(lines: list[str]) -> None:
+def test_any_lines_are_read_or_refused_with_a_line(lines: list[str]) -> None:
     problems: list[str] = []
     try:
         assert parse_space("\n".join(lines), "s").size() > 0

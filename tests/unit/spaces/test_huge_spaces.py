@@ -1,4 +1,4 @@
-"""Two spaces far too large to list, and the packaged surrogates that judge them."""
+"""Once-for-All MobileNetV3 and NAS-Bench-301, too large to list, and their packaged surrogates."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from lissnas.testing import SpaceSuite
 
 OFA = OFAMobileNetV3()
 NB301 = NASBench301()
-SMALLEST = "|".join(["k3e3-k3e3"] * 5)
-LARGEST = "|".join(["k7e6-k7e6-k7e6-k7e6"] * 5)
+MINIMAL = "|".join(["k3e3-k3e3"] * 5)
+MAXIMAL = "|".join(["k7e6-k7e6-k7e6-k7e6"] * 5)
 
-Cell = list[list[tuple[int, int]]]  # four nodes, of two edges (vertex, operation) each
+Cell = list[list[tuple[int, int]]]  # four nodes with two edges (vertex, operation) each
 
 
 class TestOFAMobileNetV3(SpaceSuite):
@@ -44,11 +44,11 @@ class TestNASBench301(SpaceSuite):
 
 # -- Once-for-All ----------------------------------------------------------------------------------
 def ofa_row(index: int) -> list[int]:
-    """The digits of the network at an index, by arithmetic on Python ints alone."""
+    """Return the digits of the network at an index, with Python ints only."""
     stages = [[*b, *rest] for b in itertools.product(range(9), repeat=2) for rest in ENDS]
     digits = []
-    for place in (4, 3, 2, 1, 0):
-        digits += stages[index // 7371**place % 7371]
+    for power in (4, 3, 2, 1, 0):
+        digits += stages[index // 7371**power % 7371]
     return digits
 
 
@@ -92,10 +92,10 @@ def test_ofa_sample_is_uniform_over_the_configurations_of_each_stage() -> None:
         assert chisquare(depth, np.array([81, 729, 6561]) / 7371 * len(rows)).pvalue > 1e-4
 
 
-def test_ofa_edits_change_a_block_or_the_end_of_a_stage() -> None:
+def test_ofa_neighbors_change_a_block_or_the_depth_of_a_stage() -> None:
     (row,) = OFA.parse(["k3e3-k3e3|k5e4-k5e4-k5e4|k7e6-k7e6-k7e6-k7e6|k3e3-k3e3|k3e3-k3e3"])
     rows, _ = OFA.neighbors(row[None])
-    # Kernel or expansion of each of 13 blocks; a third block where there are two, and so on.
+    # Other choices of 13 blocks; a third block added in 3 stages; a block added or removed in the other two.
     assert len(rows) == 13 * 8 + 3 * 9 + (9 + 1) + 1
     assert ((rows != row).sum(axis=1) == 1).all()
     depth = (rows.reshape(-1, 5, 4) < 9).sum(axis=2) - (row.reshape(5, 4) < 9).sum(axis=1)
@@ -114,23 +114,23 @@ def test_ofa_distance_is_the_number_of_digits_that_differ() -> None:
     assert OFA.valid(there).all()
 
 
-def test_ofa_a_block_before_the_end_can_not_be_left_out() -> None:
-    row = OFA.parse([LARGEST])
+def test_ofa_absent_blocks_before_the_end_of_a_stage_are_refused() -> None:
+    row = OFA.parse([MAXIMAL])
     row[0, 6] = 9
     with pytest.raises(InvalidArchitecture, match="not a network"):
         OFA.key(row)
-    for bad in (SMALLEST + "|k3e3-k3e3", SMALLEST.replace("k3e3-k3e3", "k3e3", 1), LARGEST.replace("k7", "k9", 1)):
+    for bad in (MINIMAL + "|k3e3-k3e3", MINIMAL.replace("k3e3-k3e3", "k3e3", 1), MAXIMAL.replace("k7", "k9", 1)):
         with pytest.raises(InvalidArchitecture, match=r"row 1 .*expected"):
-            OFA.parse([SMALLEST, bad])
+            OFA.parse([MINIMAL, bad])
 
 
-def test_ofa_slots_say_which_decisions_arise() -> None:
+def test_ofa_slots_of_absent_fourth_blocks_are_minus_one() -> None:
     (row,) = OFA.slots(OFA.parse(["k3e3-k3e3|k3e3-k3e3-k3e4|k7e6-k7e6-k7e6-k7e6|k3e3-k3e3|k3e3-k3e3"]))
     assert row.tolist() == [0, 0, 9, -1, 0, 0, 1, 9, 8, 8, 8, 8, 0, 0, 9, -1, 0, 0, 9, -1]
 
 
-def test_ofa_features_are_the_predictors_inputs_and_sums_of_them() -> None:
-    rows = OFA.parse([SMALLEST, LARGEST, "k3e3-k5e4|k7e6-k3e4-k5e3|k3e3-k3e3|k3e3-k3e3|k3e3-k3e3"])
+def test_ofa_features_are_the_inputs_of_the_published_predictor_and_their_sums() -> None:
+    rows = OFA.parse([MINIMAL, MAXIMAL, "k3e3-k5e4|k7e6-k3e4-k5e3|k3e3-k3e3|k3e3-k3e3|k3e3-k3e3"])
     features = OFA.encode(rows)
     kernels, expansions = features[:, :60].reshape(3, 20, 3), features[:, 60:120].reshape(3, 20, 3)
     assert (kernels[2, :2] == [[1, 0, 0], [0, 1, 0]]).all()
@@ -142,12 +142,12 @@ def test_ofa_features_are_the_predictors_inputs_and_sums_of_them() -> None:
 
 
 def test_ofa_costs_of_the_smallest_and_largest_network() -> None:
-    costs = OFA.costs(OFA.parse([SMALLEST, LARGEST]))
+    costs = OFA.costs(OFA.parse([MINIMAL, MAXIMAL]))
     assert costs["flops"].tolist() == [121_278_672, 566_170_656]
     assert costs["params"].tolist() == [3_410_792, 7_664_760]
 
 
-def test_ofa_costs_are_those_of_the_layers_in_torch() -> None:
+def test_ofa_costs_agree_with_torch_layers() -> None:
     torch = pytest.importorskip("torch")
     rows = OFA.sample(3, np.random.default_rng(4))
     costs = OFA.costs(rows)
@@ -168,7 +168,7 @@ def test_ofa_costs_are_those_of_the_layers_in_torch() -> None:
 
 
 def published_network(torch: Any, row: list[int]) -> Any:
-    """The published layers of a network of width 1.0, without what costs nothing (activations, additions)."""
+    """Return the published layers of a network of width 1.0, without activations and additions."""
     nn = torch.nn
 
     def eights(channels: float) -> int:
@@ -212,14 +212,14 @@ PAIR = {pair: i for i, pair in enumerate([(a, b) for b in range(6) for a in rang
 
 
 def cell_of(row: list[int]) -> Cell:
-    """Read half a row: nodes 2 to 5, each with its two edges (vertex, operation)."""
+    """Return the cell of half a row: nodes 2 to 5, each with its two edges (vertex, operation)."""
     names = [*PAIR]
     tails = [names[i] for i in (0, *row[:3])]
     return [[(tails[i][k], row[3 + 2 * i + k]) for k in range(2)] for i in range(4)]
 
 
 def row_of(cell: Cell) -> list[int]:
-    """Write half a row."""
+    """Return half a row for a cell."""
     nodes = [sorted(node) for node in cell]
     pairs = [PAIR[a[0], b[0]] for a, b in nodes]
     assert pairs[0] == 0
@@ -227,7 +227,7 @@ def row_of(cell: Cell) -> list[int]:
 
 
 def relabelled(cell: Cell) -> list[Cell]:
-    """The cell in every order of its nodes in which edges lead forward."""
+    """Return the cell in every order of its nodes in which edges lead forward."""
     found = []
     for order in itertools.permutations(range(2, 6)):
         to = [0, 1, *order]
@@ -238,7 +238,7 @@ def relabelled(cell: Cell) -> list[Cell]:
 
 
 def shuffled(rows: Archs, rng: Generator) -> Archs:
-    """Each cell of each row in a random order of its nodes."""
+    """Return rows with the nodes of each cell in a random order."""
     out = []
     for half in rows.reshape(-1, 11).tolist():
         forms = relabelled(cell_of(half))
@@ -257,7 +257,7 @@ def graph(cell: Cell) -> Any:
 
 
 def isomorphic(a: list[int], b: list[int]) -> bool:
-    """What networkx says of two rows."""
+    """Return whether two rows are isomorphic, by networkx."""
     match = {
         "node_match": nx.algorithms.isomorphism.categorical_node_match("kind", None),
         "edge_match": nx.algorithms.isomorphism.categorical_edge_match("op", None),
@@ -266,7 +266,7 @@ def isomorphic(a: list[int], b: list[int]) -> bool:
 
 
 def descriptions(n: int, rng: Generator, n_ops: int = 7) -> Archs:
-    """Uniform rows, most of them not canonical."""
+    """Return uniform rows, most of them not canonical."""
     return rng.integers(0, [3, 6, 10, *[n_ops] * 8] * 2, (n, 22)).astype(np.int8)
 
 
@@ -276,20 +276,20 @@ DESCRIPTIONS = (7**8 * 180) ** 2  # 1,076,746,950,455,072,400
 def test_nb301_sizes() -> None:
     assert cells.cell_classes() == 382_128_166
     assert NB301.size() == 382_128_166**2 == 146_021_935_250_523_556
-    assert len(cells.own_topologies()) == cells.cell_classes(1) == 79
+    assert len(cells.canonical_topologies()) == cells.cell_classes(1) == 79
 
 
 @pytest.mark.parametrize("n_ops", [1, 2, 3])
-def test_nb301_classes_with_fewer_operations_by_listing_them(n_ops: int) -> None:
-    """All cells of few operations, put in canonical form, are as many as Burnside's lemma says."""
+def test_nb301_number_of_cells_with_fewer_operations_agrees_with_a_listing(n_ops: int) -> None:
+    """The number of canonical forms of all cells of few operations agrees with Burnside's lemma."""
     listed = np.indices((3, 6, 10) + (n_ops,) * 8).reshape(11, -1).T.astype(np.int8)
     rows = np.concatenate([listed, np.zeros_like(listed)], axis=1)
     assert len(np.unique(NB301.key(rows))) == cells.cell_classes(n_ops)
-    assert (NB301.canonical(rows) == rows).all(axis=1).sum() == cells.cell_classes(n_ops)
+    assert (NB301.canonicalize(rows) == rows).all(axis=1).sum() == cells.cell_classes(n_ops)
 
 
-def test_nb301_topologies_by_networkx() -> None:
-    """Without operations, isomorphism sorts the 180 topologies into 79 classes."""
+def test_nb301_topologies_agree_with_networkx() -> None:
+    """Without operations, the 180 topologies form 79 isomorphism classes."""
     rows = [[*pairs, *[0] * 8] * 2 for pairs in itertools.product(range(3), range(6), range(10))]
     classes: list[list[int]] = []
     for row in rows:
@@ -303,17 +303,17 @@ def test_nb301_share_of_canonical_rows_among_descriptions() -> None:
     n = 400_000
     rows = descriptions(n, np.random.default_rng(0))
     share = NB301.size() / DESCRIPTIONS
-    hits = int((NB301.canonical(rows) == rows).all(axis=1).sum())
+    hits = int((NB301.canonicalize(rows) == rows).all(axis=1).sum())
     assert abs(hits - n * share) < 4.5 * np.sqrt(n * share)
 
 
 def test_nb301_sample_is_uniform_over_distinct_cells() -> None:
-    """Topologies come as often as canonical rows have them, and so do pairs of operations."""
+    """Topologies and pairs of operations are as frequent as among canonical rows."""
     rng = np.random.default_rng(1)
     drawn = NB301.sample(60_000, rng).reshape(-1, 11)
     listed = descriptions(200_000, rng)
     halves = listed.reshape(-1, 11)
-    listed = halves[(NB301.canonical(listed).reshape(-1, 11) == halves).all(axis=1)]
+    listed = halves[(NB301.canonicalize(listed).reshape(-1, 11) == halves).all(axis=1)]
     for statistic in ([60, 10, 1, *[0] * 8], [0] * 9 + [7, 1], [0] * 3 + [7, 1] + [0] * 6):
         a, b = (rows.astype(np.int64) @ statistic for rows in (drawn, listed))
         counts = np.stack([np.bincount(x, minlength=180) for x in (a, b)])
@@ -329,14 +329,14 @@ def test_nb301_order_of_nodes_does_not_matter(seed: int) -> None:
     assert (NB301.key(other) == NB301.key(rows)).all()
     assert NB301.format(other) == NB301.format(rows)
     assert (NB301.encode(other) == NB301.encode(rows)).all()
-    assert (NB301.canonical(other) == NB301.canonical(rows)).all()
-    least = [min(row_of(form) for form in relabelled(cell_of(half))) for half in rows.reshape(-1, 11).tolist()]
-    assert (NB301.canonical(rows).reshape(-1, 11) == least).all()
+    assert (NB301.canonicalize(other) == NB301.canonicalize(rows)).all()
+    minimum = [min(row_of(form) for form in relabelled(cell_of(half))) for half in rows.reshape(-1, 11).tolist()]
+    assert (NB301.canonicalize(rows).reshape(-1, 11) == minimum).all()
     assert (NB301.distance(rows, other) == 0).all()
 
 
 @pytest.mark.parametrize("n_ops", [1, 2, 7])
-def test_nb301_keys_are_equal_exactly_when_networkx_finds_an_isomorphism(n_ops: int) -> None:
+def test_nb301_keys_are_equal_if_and_only_if_networkx_finds_an_isomorphism(n_ops: int) -> None:
     rng = np.random.default_rng(n_ops)
     rows = descriptions(250, rng, n_ops)
     one = NB301.mutate(rows, np.ones(len(rows), np.int64), rng)
@@ -354,7 +354,7 @@ def test_nb301_keys_are_equal_exactly_when_networkx_finds_an_isomorphism(n_ops: 
 
 
 def edits_of(cell: Cell) -> set[tuple[int, ...]]:
-    """The least row of everything that one edit gives in some order of the nodes."""
+    """Return the canonical forms of all cells that one edit gives in some order of the nodes."""
     found = set()
     for form in relabelled(cell):
         for i, k in itertools.product(range(4), range(2)):
@@ -369,8 +369,8 @@ def edits_of(cell: Cell) -> set[tuple[int, ...]]:
 
 
 def test_nb301_neighbors_are_all_single_edits_over_all_orders() -> None:
-    rows = NB301.canonical(descriptions(30, np.random.default_rng(2)))
-    rows[0] = NB301.canonical(np.zeros((1, 22), np.int8))[0]
+    rows = NB301.canonicalize(descriptions(30, np.random.default_rng(2)))
+    rows[0] = NB301.canonicalize(np.zeros((1, 22), np.int8))[0]
     found, parents = NB301.neighbors(rows)
     for i, row in enumerate(rows.tolist()):
         normal, reduction = edits_of(cell_of(row[:11])), edits_of(cell_of(row[11:]))
@@ -379,26 +379,26 @@ def test_nb301_neighbors_are_all_single_edits_over_all_orders() -> None:
 
 
 def test_nb301_number_of_neighbors() -> None:
-    """Between 96 operations with 24 inputs and 96 with 48, less what comes out isomorphic."""
+    """Between 96 operations plus 24 inputs and 96 plus 48, minus isomorphic results."""
     _, parents = NB301.neighbors(NB301.sample(5000, np.random.default_rng(3)))
     count = np.bincount(parents)
     assert 115 < count.mean() < 135
     assert count.max() <= 96 + 48
 
 
-def test_nb301_neighbors_of_many_rows_are_those_of_each() -> None:
-    """Rows are worked on in parts; where the parts end doesn't show."""
+def test_nb301_neighbors_do_not_depend_on_chunks() -> None:
+    """Rows are processed in chunks of 4,096."""
     rows = NB301.sample(5000, np.random.default_rng(4))
     all_rows, parents = NB301.neighbors(rows)
     for i in (0, 4095, 4096, 4999):
         assert (all_rows[parents == i] == NB301.neighbors(rows[i : i + 1])[0]).all()
 
 
-def test_nb301_distance_is_that_of_the_graph_of_edits() -> None:
-    """Networks two steps away have distance 2, three steps at most 3; distance is symmetric."""
+def test_nb301_distance_agrees_with_the_graph_of_single_edits() -> None:
+    """Neighbors have distance 1, other neighbors of neighbors distance 2; the distance is symmetric."""
     rng = np.random.default_rng(5)
     start = NB301.sample(6, rng)
-    start[0] = NB301.canonical(np.zeros((1, 22), np.int8))[0]
+    start[0] = NB301.canonicalize(np.zeros((1, 22), np.int8))[0]
     for row in start:
         once, _ = NB301.neighbors(row[None])
         assert (NB301.distance(np.tile(row, (len(once), 1)), once) == 1).all()
@@ -413,8 +413,8 @@ def test_nb301_distance_is_that_of_the_graph_of_edits() -> None:
 
 @settings(max_examples=20)
 @given(st.integers(0, 2**32))
-def test_nb301_distance_is_a_metric_and_is_reached_by_single_edits(seed: int) -> None:
-    """From every network another one is one edit nearer, as a path of that length needs."""
+def test_nb301_distance_is_a_metric_and_reachable_by_single_edits(seed: int) -> None:
+    """Every network has a neighbor that is one edit nearer to the other network."""
     rng = np.random.default_rng(seed)
     a, b, c = (NB301.sample(20, rng) for _ in range(3))
     ab, bc, ac = NB301.distance(a, b), NB301.distance(b, c), NB301.distance(a, c)
@@ -432,7 +432,7 @@ def test_nb301_edits_of_each_kind_and_number() -> None:
         moved = NB301.distance(rows, there)
         assert set(moved.tolist()) <= {0, edits}
         assert (moved == edits).mean() > (0.9 if edits < 6 or kind != "input" else 0.02)
-        assert (NB301.canonical(there) == there).all()
+        assert (NB301.canonicalize(there) == there).all()
     operations = NB301.mutate(rows, np.ones(len(rows), np.int64), np.random.default_rng(8), "operation")
     inputs = NB301.mutate(rows, np.ones(len(rows), np.int64), np.random.default_rng(8), "input")
     for row, one, other in zip(rows.tolist(), operations.tolist(), inputs.tolist(), strict=True):
@@ -442,21 +442,21 @@ def test_nb301_edits_of_each_kind_and_number() -> None:
 
 
 def test_nb301_single_edits_are_drawn_uniformly() -> None:
-    """Edits, not networks, are equally likely: 48 operations and up to 24 inputs a cell."""
+    """Edits, not networks, are equally likely: 48 operations and up to 24 inputs per cell."""
     row = NB301.sample(1, np.random.default_rng(9))
     n = 40_000
     there = NB301.mutate(np.repeat(row, n, axis=0), np.ones(n, np.int64), np.random.default_rng(10))
     in_normal = (there[:, :11] != row[:, :11]).any(axis=1).sum()
     ways = []
     for half in row.reshape(2, 11).tolist():
-        later = [{v} for v in range(6)]  # the node and what comes after it in every order
+        later = [{v} for v in range(6)]  # the node and the nodes that come after it in every order
         cell = cell_of(half)
         for v in range(5, 1, -1):
             for w in range(v + 1, 6):
                 if v in (tail for tail, _ in cell[w - 2]):
                     later[v] |= later[w]
         ways.append(48 + sum(2 * (4 - len(later[v])) for v in range(2, 6)))
-    # None of this cell's edits gives the cell itself, so none is redrawn for that.
+    # No edit of this cell gives the cell itself, so none is redrawn.
     assert chisquare([in_normal, n - in_normal], np.array(ways) / sum(ways) * n).pvalue > 1e-4
 
 
@@ -479,13 +479,13 @@ def test_nb301_notation() -> None:
 
 # -- surrogates ------------------------------------------------------------------------------------
 def test_ofa_predictor_on_the_smallest_and_largest_network() -> None:
-    smallest, largest = surrogates.ofa_accuracy(OFA.parse([SMALLEST, LARGEST])) / 100
+    smallest, largest = surrogates.ofa_accuracy(OFA.parse([MINIMAL, MAXIMAL])) / 100
     assert round(float(smallest), 3) == 0.777
     assert round(float(largest), 3) == 0.836
 
 
-def test_ofa_predictor_gives_what_its_tutorial_prints(monkeypatch: pytest.MonkeyPatch) -> None:
-    """81.71 % for the network found there, at 192 pixels: every input of the perceptron is in its place."""
+def test_ofa_predictor_agrees_with_its_tutorial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tutorial prints 81.71 % for its best network at 192 pixels, so the order of the inputs is right."""
     found = "k5e3-k3e3|k5e4-k3e4|k7e6-k7e3-k3e4|k5e4-k5e4-k7e4-k3e3|k3e6-k3e6-k5e6"
     monkeypatch.setattr(surrogates, "RESOLUTION", (192 - 112) // 16)
     surrogates._layers.cache_clear()
@@ -495,7 +495,7 @@ def test_ofa_predictor_gives_what_its_tutorial_prints(monkeypatch: pytest.Monkey
         surrogates._layers.cache_clear()
 
 
-def test_ofa_predictor_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ofa_predictor_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = OFA.sample(100, np.random.default_rng(11))
     whole = surrogates.ofa_accuracy(rows)
     assert whole.shape == (100,)
@@ -508,21 +508,21 @@ def test_ofa_predictor_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ofa_predictor_does_not_depend_on_threads() -> None:
     rows = OFA.sample(5_000, np.random.default_rng(11))
     with threadpool_limits(1, "blas"):
-        alone = surrogates.ofa_accuracy(rows)
+        single = surrogates.ofa_accuracy(rows)
     with threadpool_limits(2, "blas"):
-        assert (surrogates.ofa_accuracy(rows) == alone).all()
+        assert (surrogates.ofa_accuracy(rows) == single).all()
     assert surrogates.ofa_accuracy(rows[:0]).shape == (0,)
 
 
-def test_ofa_predictor_refuses_what_is_no_network() -> None:
-    rows = OFA.parse([LARGEST] * 3)
+def test_ofa_predictor_refuses_invalid_rows() -> None:
+    rows = OFA.parse([MAXIMAL] * 3)
     rows[1, 2] = 9
     with pytest.raises(InvalidArchitecture) as caught:
         surrogates.ofa_accuracy(rows)
     assert caught.value.row == 1
 
 
-def test_nb301_labels() -> None:
+def test_nb301_published_labels() -> None:
     archs, values = surrogates.nasbench301_labels()
     assert archs.shape == (1218, 22)
     assert len(np.unique(NB301.key(archs))) == 1218

@@ -1,4 +1,4 @@
-"""Rules of the method and of spaces, each by itself, against what is worked out by hand."""
+"""Rules of the method and of spaces, compared with results computed by hand."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ Make = Callable[..., Problem]
 
 # -- the method -------------------------------------------------------------------------------------
 def test_memory_of_rows() -> None:
-    """Three copies of a genome and 40 bytes each, 400 MiB of libraries; .05 GiB to spare."""
+    """Three copies of a genome and 40 bytes each, 400 MiB for libraries, and 0.05 GiB of margin."""
     assert memory_for(10**6, 26) == pytest.approx((3 * 66e6 + 400 * 2**20) / 2**30 + 0.05)
     assert rows_in_memory(0.3, 26) == 0
     for rows in (10**5, 10**7):
         assert rows < rows_in_memory(memory_for(rows, 26), 26) < rows + 300_000
 
 
-def test_records_are_of_the_truth_where_it_is_known(make_problem: Make) -> None:
+def test_records_have_true_values_if_they_are_known(make_problem: Make) -> None:
     problem = make_problem(shrink__elite__max_iterations=1)
     truth = problem.truth
     assert truth is not None
@@ -57,7 +57,7 @@ def test_records_are_of_the_truth_where_it_is_known(make_problem: Make) -> None:
     assert unknown.records[-1]["mean_predicted"] == known.records[-1]["mean_predicted"]
 
 
-def test_a_space_that_begins_above_its_target_shrinks_by_the_rate(make_problem: Make) -> None:
+def test_a_space_above_its_target_shrinks_by_the_rate(make_problem: Make) -> None:
     state = shrink(make_problem(shrink__elite__first_size=1_000, shrink__target_size=400)).state
     sizes = [record["size"] for record in state.records]
     assert sizes[0] > 400
@@ -65,16 +65,16 @@ def test_a_space_that_begins_above_its_target_shrinks_by_the_rate(make_problem: 
     assert sizes[-1] == 400
 
 
-def test_all_may_be_contenders() -> None:
+def test_contenders_may_be_all_candidates() -> None:
     scores = np.array([3.0, 1.0, 2.0, 1.0])
     assert selection._contenders(scores, 4).all()
     assert selection._contenders(scores, 2).tolist() == [True, False, True, False]
-    assert selection._contenders(scores, 3).all()  # two are as good as the last
+    assert selection._contenders(scores, 3).all()  # two tie for the last place
 
 
 @pytest.mark.parametrize(("positions", "size"), [(4, 64), (5, 100), (6, 184), (8, 2949), (10, 10_000)])
-def test_the_target_by_rule(positions: int, size: int) -> None:
-    """Of 400 labels that are predicted rightly 18 hold nine tenths of the best 20: a share of .045."""
+def test_default_target_size(positions: int, size: int) -> None:
+    """Of 400 correctly predicted labels, the top 18 contain nine tenths of the best 20: a share of 0.045."""
     space = ChoiceSpace("made_up", [4] * positions)
     values = np.random.default_rng(0).permutation(400).astype(np.float64)
     assert target_size(space, values, values) == (size, 0.045)
@@ -82,20 +82,20 @@ def test_the_target_by_rule(positions: int, size: int) -> None:
     assert share > selection.USELESS > 0.8
 
 
-def test_strata_without_costs_are_the_nearest_centres_of_scaled_features() -> None:
+def test_strata_without_costs_are_nearest_centres_of_scaled_features() -> None:
     space = ChoiceSpace("made_up", [4, 4, 2])
     archs = space.enumerate()
     features = space.encode(archs).astype(np.float64)
     scale = np.arange(1.0, features.shape[1] + 1)
     centres = (features / scale)[[0, 7, 15, 22, 31]] + np.random.default_rng(0).normal(0, 0.05, (5, len(scale)))
     found = Strata(np.full(5, 0.2), centres=centres, scale=scale).of_each(space, archs)
-    away = ((features / scale)[:, None] - centres) ** 2
-    assert (found == away.sum(axis=2).argmin(axis=1)).all()
+    squared = ((features / scale)[:, None] - centres) ** 2
+    assert (found == squared.sum(axis=2).argmin(axis=1)).all()
     assert len(np.unique(found)) == 5
 
 
 @pytest.mark.parametrize(("given", "from_given"), [(8, 0), (500, 200 * 500 // 524), (1_024, REFERENCE)])
-def test_given_labels_stand_for_the_full_space_by_their_share(given: int, from_given: int, make_problem: Make) -> None:
+def test_reference_has_given_labels_by_their_share(given: int, from_given: int, make_problem: Make) -> None:
     space = ChoiceSpace("made_up", [4] * 5)
     state = replace(State(Archive.empty(space)), given=given, n_first=given + 200)
     reference = method._reference(state, with_source(make_problem(), space=space))
@@ -104,7 +104,7 @@ def test_given_labels_stand_for_the_full_space_by_their_share(given: int, from_g
 
 
 # -- spaces -----------------------------------------------------------------------------------------
-def test_edits_that_the_paper_counts() -> None:
+def test_max_edits_of_nasbench101_is_that_of_the_paper() -> None:
     assert spaces.get("nasbench101").max_edits == 21 + 5
     assert all(spaces.get(name).size_exact for name in ("nasbench101", "nas_bench_macro", "transnas_micro"))
 
@@ -125,14 +125,14 @@ def test_edits_of_operations_keep_the_edges() -> None:
     ("bad", "reason"),
     [("121-0", "an edge is "), ("111-3", "an operation is "), ("121-3", "an edge is "), ("11-0", "expected <bits>")],
 )
-def test_what_is_wrong_with_a_cell_is_named(bad: str, reason: str) -> None:
+def test_malformed_cells_are_quoted_in_the_error(bad: str, reason: str) -> None:
     space = spaces.get("nasbench101")
     assert space.parse(["111-0"]).shape == (1, 26)
     with pytest.raises(InvalidArchitecture, match=f"{reason}.*, found '{bad}'"):
         space.parse(["111-0", bad])
 
 
-def test_what_an_anynetx_is_described_by() -> None:
+def test_features_of_anynetx() -> None:
     space = spaces.get("anynetx")
     assert isinstance(space, AnyNetX)
     stages = np.array([[1, 24, 1, 8], [2, 56, 2, 4], [4, 152, 4, 2], [7, 368, 1, 8]])
@@ -144,7 +144,7 @@ def test_what_an_anynetx_is_described_by() -> None:
     assert features[9:13] == pytest.approx(np.log2(stages[:, 1]), rel=1e-6)
 
 
-def test_what_a_convolution_costs() -> None:
+def test_costs_of_a_convolution() -> None:
     assert convolution(3, 8, 16, 10).tolist() == [9 * 8 * 16 * 100, 9 * 8 * 16 + 32]
     assert convolution(5, 8, 16, 10, groups=4).tolist() == [25 * 2 * 16 * 100, 25 * 2 * 16 + 32]
 
@@ -156,8 +156,8 @@ class Bare(ChainSpace):
         return np.zeros(2, np.int64)
 
 
-def test_what_all_networks_of_a_chain_cost() -> None:
-    """A stem of 3x3 to 4 channels on 4x4, a 1x1 convolution to 16 on 2x2, ten classes with a bias."""
+def test_costs_of_the_fixed_part_of_a_chain() -> None:
+    """A 3x3 stem to 4 channels on 4x4 pixels, a 1x1 convolution to 16 channels on 2x2, ten classes with a bias."""
     skeleton = Skeleton(8, 10, stem=4, stem_stride=2, stages=(Stage(8, 2, 2), Stage(8, 3, 1)), last=16)
     assert skeleton.spans == [slice(0, 2), slice(2, 5)]
     space = Bare("bare", [2] * 5, skeleton, "")
@@ -168,12 +168,12 @@ def test_what_all_networks_of_a_chain_cost() -> None:
     assert small.costs(small.sample(1, np.random.default_rng(0)))["params"].tolist() == [27 * 4 + 8 + 8 * 16 + 32 + 160]
 
 
-def test_paths_of_cells_against_walking_them() -> None:
+def test_path_features_of_cells_agree_with_listing_the_paths() -> None:
     space = spaces.get("nasbench101")
     archs = space.sample(60, np.random.default_rng(0))
     edges = adjacency(archs)
     features = space.encode(archs)
-    # Before them edges and operations, and the shape; after them the types of edges.
+    # Edges, operations and shape come before them, the types of edges after them.
     paths, uses = np.split(features[:, 21 + 15 + 7 + 9 : -(9 + 6)], [7], axis=1)
 
     def walk(i: int, at: int, passed: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -191,7 +191,7 @@ def test_paths_of_cells_against_walking_them() -> None:
             assert uses[i, 6 * op : 6 * op + 6].tolist() == [used.count(n) for n in range(6)]
 
 
-def test_keys_are_exact_as_far_as_64_bits_go() -> None:
+def test_keys_are_exact_up_to_64_bits() -> None:
     assert ChoiceSpace("made_up", [2] * 64).exact_keys
     assert not ChoiceSpace("made_up", [2] * 63 + [3]).exact_keys
 
@@ -220,7 +220,7 @@ positions:
 """
 
 
-def test_the_kind_of_a_declaration_may_stand_anywhere() -> None:
+def test_keys_of_a_declaration_can_be_in_any_order() -> None:
     text = "cell: {vertices: 4, max_edges: 5, ops: [conv, pool], ops_on: vertices}\nname: cells\nkind: cell\n"
     space = parse_space(text + "metric: {name: acc, direction: maximize}\n", "space.yaml")
     assert space.max_edits == 4 * 3 // 2 + 2
@@ -228,18 +228,18 @@ def test_the_kind_of_a_declaration_may_stand_anywhere() -> None:
 
 
 @pytest.mark.parametrize("rule", ["change", "swap"])
-def test_a_rule_that_there_is_not_is_named(rule: str) -> None:
+def test_unknown_rules_are_refused(rule: str) -> None:
     with pytest.raises(ConfigError, match=f"{rule}.*exchange"):
         parse_space(f"{TWINS}equivalent:\n  - {{{rule}: [[a], [b]]}}\n", "space.yaml")
 
 
-def test_features_count_the_texts_that_positions_share() -> None:
+def test_features_count_choices_that_positions_share() -> None:
     space = parse_space(TWINS, "space.yaml")
     features = space.encode(space.parse(["x|y|x", "z|z|w"]))
-    assert features[:, 8:].tolist() == [[2, 1, 0], [0, 0, 2]]  # of x, y and z, behind eight choices
+    assert features[:, 8:].tolist() == [[2, 1, 0], [0, 0, 2]]  # of x, y and z, after eight one-hot columns
 
 
-def test_distances_in_parts_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distances_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     space = parse_space(f"{TWINS}equivalent:\n  - {{exchange: [[a], [b]]}}\n", "space.yaml")
     assert isinstance(space, DeclaredSpace)
     rng = np.random.default_rng(0)
@@ -249,7 +249,7 @@ def test_distances_in_parts_are_those_of_the_whole(monkeypatch: pytest.MonkeyPat
     assert (space.distance(a, b) == whole).all()
 
 
-def test_constraints_that_tell_many_exchanged_positions_apart_are_refused() -> None:
+def test_constraints_that_differ_between_many_exchanged_positions_are_refused() -> None:
     names = "abcdefgh"
     positions = "".join(f"  - {{name: {n}, choices: [x, y]}}\n" for n in names)
     text = f"name: many\nmetric: {{name: acc, direction: maximize}}\npositions:\n{positions}"
@@ -259,7 +259,7 @@ def test_constraints_that_tell_many_exchanged_positions_apart_are_refused() -> N
         parse_space(f"{text}constraints:\n  - {{forbid: {{a: x, b: y}}}}\n", "space.yaml")
 
 
-def test_many_rows_are_changed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_rows_are_mutated_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     space = parse_space(f"{TWINS}equivalent:\n  - {{exchange: [[a], [b]]}}\n", "space.yaml")
     assert isinstance(space, DeclaredSpace)
     rng = np.random.default_rng(0)
@@ -269,8 +269,8 @@ def test_many_rows_are_changed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
         assert (space.distance(archs[:n], space.mutate(archs[:n], edits[:n], rng)) == edits[:n]).all()
 
 
-def test_what_seldom_turns_up_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of 27,000 rows is a network: the first thousand draws have none."""
+def test_rejection_sampling_finds_rare_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 27,000 rows is a network; the first thousand draws don't contain it."""
     positions = "".join(f"  - {{name: {n}, choices: [{', '.join(map(str, range(30)))}]}}\n" for n in "abc")
     text = f"name: rare\nmetric: {{name: acc, direction: maximize}}\npositions:\n{positions}"
     text += "costs:\n  sum:\n" + "".join(f"    {n}: {{{', '.join(f'{i}: {i}' for i in range(30))}}}\n" for n in "abc")
@@ -281,24 +281,24 @@ def test_what_seldom_turns_up_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> 
     assert not space._is_canonical(first).any()
     assert (space.reject(3, np.random.default_rng(0)) == 0).all()
     monkeypatch.setattr(declared_product, "SAMPLE_TRIES", 1_000)
-    with pytest.raises(UserError, match="no network among 1,024 uniform rows"):
+    with pytest.raises(UserError, match="no network, none among 1,024 uniform rows"):
         space.reject(3, np.random.default_rng(0))
 
 
-def test_exchanges_that_make_too_many_forms_are_refused_at_the_very_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two neighbouring swaps of three positions make 1, 3, 5 and in the end 6 forms."""
+def test_exchanges_above_the_maximum_number_of_forms_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two overlapping swaps of three positions generate 1, 3, 5 and finally 6 forms."""
     swaps = "  - {exchange: [[a], [b]]}\n  - {exchange: [[b], [c]]}\n"
     text = f"{TWINS.replace('[w, x]', '[x, y, z]')}equivalent:\n{swaps}"
     assert parse_space(text, "space.yaml").size() == 10
-    monkeypatch.setattr(declared_exchanges, "MOST_FORMS", 6)
+    monkeypatch.setattr(declared_exchanges, "MAX_FORMS", 6)
     assert parse_space(text, "space.yaml").size() == 10
-    for most in (5, 3):
-        monkeypatch.setattr(declared_exchanges, "MOST_FORMS", most)
-        with pytest.raises(ConfigError, match=f"more than {most} forms"):
+    for maximum in (5, 3):
+        monkeypatch.setattr(declared_exchanges, "MAX_FORMS", maximum)
+        with pytest.raises(ConfigError, match=f"more than {maximum} forms"):
             parse_space(text, "space.yaml")
 
 
-def test_mistakes_behind_a_position_without_a_name_are_named_too() -> None:
+def test_problems_after_a_position_without_a_name_are_reported() -> None:
     text = TWINS.replace("  - {name: a,", "  - {") + "  - {name: b, choices: [x, y]}\n"
     with pytest.raises(ConfigError) as caught:
         parse_space(text, "space.yaml")
@@ -308,7 +308,7 @@ def test_mistakes_behind_a_position_without_a_name_are_named_too() -> None:
     ]
 
 
-def test_the_line_of_what_is_not_yaml() -> None:
+def test_yaml_syntax_errors_have_a_line() -> None:
     with pytest.raises(ConfigError, match="line 7: not YAML"):
         parse_space(f"{TWINS}  - {{name: d, choices: [x]}}]\n", "space.yaml")
 
@@ -317,7 +317,7 @@ def test_the_line_of_what_is_not_yaml() -> None:
 CELLS = "name: cells\nmetric: {name: acc, direction: maximize}\nkind: cell\n"
 
 
-def test_cells_listed_in_parts_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_cells_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     text = f"{CELLS}cell: {{vertices: 5, max_edges: 8, ops: [conv, pool], ops_on: vertices}}\n"
     whole = parse_space(text, "space.yaml").enumerate()
     monkeypatch.setattr(cell, "CHUNK", 5 * 2**5)
@@ -336,7 +336,7 @@ def edge_cells() -> EdgeCellSpace:
 
 
 @pytest.mark.parametrize("digit", [-1, 3])
-def test_an_edge_that_there_is_not_is_named(digit: int) -> None:
+def test_edges_out_of_range_are_refused(digit: int) -> None:
     rows = np.ones((2, 6), np.int8)
     rows[1, 2] = digit
     with pytest.raises(InvalidArchitecture, match="an edge is not 0 to 2") as caught:
@@ -346,8 +346,8 @@ def test_an_edge_that_there_is_not_is_named(digit: int) -> None:
         edge_cells().parse(["113000"])
 
 
-def test_more_operations_than_a_cell_has_edges_are_not_changed() -> None:
-    """Vertices 1 and 2 on the way from 0 to 3: of three edges three can have another operation, not four."""
+def test_cells_with_fewer_edges_than_operation_edits_are_unchanged() -> None:
+    """The path 0, 1, 2, 3 has three edges: three operations can be changed, four can't."""
     space = edge_cells()
     path = space.parse(["100102"])
     many = np.repeat(path, 50, axis=0)
@@ -357,7 +357,7 @@ def test_more_operations_than_a_cell_has_edges_are_not_changed() -> None:
     assert (space.mutate(many, np.full(50, 4), np.random.default_rng(0), "operation") == many).all()
 
 
-def test_other_operations_are_drawn_alike_often() -> None:
+def test_other_operations_are_drawn_uniformly() -> None:
     space = EdgeCellSpace("cells", "abcde", 2, 1)
     rows = np.full((4_000, 1), 1, np.int8)
     found = space.mutate(rows, np.ones(4_000, np.int64), np.random.default_rng(0), "operation")
