@@ -18,7 +18,7 @@ from flows.supernet import supernet
 from lissnas.artifacts.stage_run import Outcome, finished
 from lissnas.benchmarks import Benchmark
 from lissnas.cli import options, render
-from lissnas.config import ParamFiles, Params, sized
+from lissnas.config import ParamFiles, Params, with_default_width
 from lissnas.core import process
 from lissnas.shrinkers import description
 from lissnas.shrinkers.problem import Source
@@ -68,7 +68,7 @@ def prepared(
 ) -> tuple[Params, Benchmark]:
     """Return parameters and benchmark; raises UserError for what can't be trained, before anything is shrunk."""
     checked, source = description.load(benchmark, params, overrides, table)
-    own = sized(checked, benchmark)
+    own = with_default_width(checked, benchmark)
     if trains(own):
         (check_settings if pools.configured() else check)(own, source.space)
     return checked, source

@@ -94,7 +94,7 @@ def enough(space: Space, labels: Labels, n: int, params: Params) -> bool:
     with the next `n`.
     """
     have = len(labels.values)
-    own = params.shrink.labels or config.own_settings(params, space.name).labels
+    own = params.shrink.labels or config.benchmark_settings(params, space.name).labels
     budget = label_budget(params, space.name, space.size()) if own is not None else have + n
     first = max(MIN_LABELS, math.ceil(params.shrink.elite.first_labels * budget))
     return have >= first and float(np.ptp(labels.values)) > 0
@@ -120,7 +120,7 @@ def shrunk_by(
 
 def _drawn_from(space: Space, params: Params) -> int | None:
     """Return the size of the space to draw suggestions from, where the target is larger; None where it isn't."""
-    target = params.shrink.target_size or config.own_settings(params, space.name).target_size
+    target = params.shrink.target_size or config.benchmark_settings(params, space.name).target_size
     return MOST if target is not None and target > MOST else None
 
 

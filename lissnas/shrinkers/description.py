@@ -157,9 +157,9 @@ def load_searched(
     if name in spaces.names() and name not in benchmarks.names():
         if table is not None:
             raise UserError(f"--table: {name} is a space without a benchmark, so no table belongs to it")
-        return config.sized(load_params(params, overrides), name), spaces.get(name), None
+        return config.with_default_width(load_params(params, overrides), name), spaces.get(name), None
     checked, source = load(name, params, overrides, table)
-    return config.sized(checked, name), source.space, source
+    return config.with_default_width(checked, name), source.space, source
 
 
 def load_params(

@@ -19,7 +19,7 @@ from lissnas.artifacts.journal import TASKS, Journal
 from lissnas.artifacts.remote import anywhere
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
-from lissnas.config import FULL_SPACE, Params, TrainingConfig, sized
+from lissnas.config import FULL_SPACE, Params, TrainingConfig, with_default_width
 from lissnas.config.resolve import image_parameters, recipe_of
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
@@ -44,7 +44,7 @@ COEFFICIENTS = ("pearson", "spearman", "kendall")
 @anywhere
 def ranking_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
     """Train a supernet on each space and seed, and rank with it; interrupted, it goes on where it was."""
-    params = sized(params, benchmark.name)
+    params = with_default_width(params, benchmark.name)
     settings = params.ranking
     if benchmark.name not in settings.benchmarks:
         raise UserError(f"ranking.benchmarks has no entry for {benchmark.name}; add its recipe and seeds")

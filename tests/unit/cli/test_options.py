@@ -49,7 +49,7 @@ def test_what_is_no_assignment(text: str) -> None:
             "benchmarks.nasbench101.label: unknown key 'label'. Did you mean 'labels'?",
         ),
         ("benchmarks.nasbench11.labels=30", "benchmarks.nasbench11: unknown benchmark 'nasbench11'. Did you mean"),
-        ("shrink.labels.x=30", "shrink.labels.x: shrink.labels is no section"),
+        ("shrink.labels.x=30", "shrink.labels.x: shrink.labels is not a section"),
         ("predictor.trees=many", "predictor.trees: Input should be a valid integer, found 'many' (option --set)"),
         ("predictor.trees=0", "predictor.trees: Input should be greater than or equal to 1, found 0 (option --set)"),
     ],
@@ -79,7 +79,7 @@ def test_every_option_of_a_parameter_has_a_path_of_the_schema() -> None:
 
 def test_the_methods_of_the_help_are_those_of_the_comparison() -> None:
     assert options.METHODS.split(", ") == list(METHODS)
-    assert options.MAX_THREADS == config.schema.MOST_THREADS
+    assert options.MAX_THREADS == config.schema.MAX_THREADS
 
 
 def test_later_files_override_earlier_ones_over_the_built_in_values(tmp_path: Path, monkeypatch: Any) -> None:
