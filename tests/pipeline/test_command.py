@@ -199,7 +199,7 @@ def test_doctor_finds_this_installation_sound(tmp_path: Path) -> None:
     done = lissnas_process(tmp_path, "doctor", COLUMNS="200")
     assert done.code == 0, done.out
     assert "nasbench101.parquet" in done.out
-    assert "checksum right" in done.out
+    assert "checksum matches" in done.out
     away = lissnas_process(tmp_path, "doctor", COLUMNS="200", PREFECT_API_URL="http://127.0.0.1:9/api")
     assert away.code == 1
     assert "unset PREFECT_API_URL" in away.out

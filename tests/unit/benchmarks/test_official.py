@@ -1212,7 +1212,7 @@ def test_a_table_is_written_as_before(tmp_path: Path) -> None:
     [
         (["--benchmark", "nas_bench_macro"], "Missing option '--out'"),
         (["--out", "x"], "Missing option '--benchmark'"),
-        (["--force", "list"], "Options go after the word list"),
+        (["--force", "list"], "Options go after the subcommand list"),
         (["import", "nasbench101"], "Missing argument 'FILE'"),
     ],
 )
