@@ -119,9 +119,9 @@ class Description:
             return None, *_model_of(self.oracle_model, space)
         if self.oracle_supernet is not None:
             need_torch("a supernet")
-            from lissnas.nets.evaluation import supernet_judge  # torch takes seconds to load
+            from lissnas.nets.evaluation import supernet_oracle  # torch takes seconds to load
 
-            oracle, digest = supernet_judge(checked, space, None, self.oracle_supernet)
+            oracle, digest = supernet_oracle(checked, space, None, self.oracle_supernet)
             asked_with = checked.search.model_dump(include={"images", "batch_size", "recalibration_batches"})
             return oracle, None, f"supernet {artifacts.digest({'supernet': digest, **asked_with})}"
         if self.labels_from is not None:

@@ -92,7 +92,7 @@ def test_what_mlflow_could_not_be_told_is_told_later(
     run = CliRunner().invoke
     assert "nothing is left to log" in run(app.app, ["sync"]).output
     for one in (outcome, lost):
-        pending.keep("predictor", one.folder, None, None)
+        pending.add("predictor", one.folder, None, None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", GONE)
     away = run(app.app, ["sync"])
     assert away.exit_code == 1
@@ -103,7 +103,7 @@ def test_what_mlflow_could_not_be_told_is_told_later(
     back = run(app.app, ["sync"])
     assert back.exit_code == 1
     assert f"logged: predictor in {outcome.folder}: run " in " ".join(back.output.split())
-    assert "forgotten" in back.output
+    assert "removed from the list" in back.output
     assert tracking.find(outcome.folder) is not None
     assert tracking.find(lost.folder) is None
     assert "nothing is left to log" in run(app.app, ["sync"]).output
