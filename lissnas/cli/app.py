@@ -194,9 +194,7 @@ def _show(folder: Annotated[Path, typer.Argument(help="Folder of a finished shri
 
     outcome = finished(folder)
     if not (outcome.folder / "subspace.json").exists():
-        raise UserError(
-            f"{outcome.place} holds no shrunk space; give the folder of a shrink. `lissnas verify` checks all results"
-        )
+        raise UserError(f"{outcome.place} holds no shrunk space; `lissnas verify` checks results of all kinds")
     render.show_shrink(outcome)
     if find_spec("mlflow"):
         from lissnas import tracking

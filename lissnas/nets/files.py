@@ -51,7 +51,7 @@ def load(folder: Path | str) -> Network:
     folder = Path(folder)
     manifest = artifacts.verify(folder)
     if WEIGHTS not in manifest:
-        raise UserError(f"{folder} holds no exported network")
+        raise UserError(f"{folder} holds no exported network; give the folder of a retrain stage")
     about = json.loads(artifacts.read_verified(folder, ABOUT, manifest))
     row = spaces.get(about["space"]).parse([about["arch"]])[0]
     size = {name: about[name] for name in ("width", "stem_stride", "classes")}
@@ -83,7 +83,7 @@ def supernet_manifest(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the manifest and the description of a trained supernet; raises UserError, DamagedFile."""
     manifest = artifacts.verify(folder)
     if SUPERNET_ABOUT not in manifest:
-        raise UserError(f"{folder} holds no supernet")
+        raise UserError(f"{folder} holds no supernet; give the folder of a trained one")
     return manifest, json.loads(artifacts.read_verified(folder, SUPERNET_ABOUT, manifest))
 
 
@@ -104,7 +104,7 @@ def load_supernet(folder: Path, members: Archs | None) -> Supernet:
     elif about["networks_sha256"] != networks_of(space, members)["networks_sha256"]:
         raise UserError(
             f"the supernet in {folder} was trained on other networks ({about['networks']:,} of {space.name}) "
-            f"than the shrunk space has ({len(members):,})"
+            f"than the shrunk space has ({len(members):,}); train one on this space"
         )
     size = {name: about[name] for name in ("width", "stem_stride", "classes", "affine", "shots")}
     model = supernet(about["space"], members, **size)

@@ -110,7 +110,7 @@ def share(size: int, rank: int, world: int) -> slice:
 def split(n: int, validation: int, seed: int) -> dict[str, Indices]:
     """Split `n` training images at random into `train` and `validation`; raises UserError."""
     if not 0 < validation < n:
-        raise UserError(f"validation: {validation} of {n:,} training images can't be held out")
+        raise UserError(f"validation: {validation} of {n:,} training images can't be held out; expected 1 to {n - 1:,}")
     order = stream(seed, "split").permutation(n)
     return {"train": order[validation:], "validation": order[:validation]}
 
@@ -145,7 +145,7 @@ class MemoryData(Data):
         at = {name: train[chosen] for name, chosen in split(len(train), validation, seed).items()}
         at["test"] = np.flatnonzero(~is_train)
         if pixels.shape[-1] % side:
-            raise UserError(f"side: images of {pixels.shape[-1]} pixels can't be reduced to {side}")
+            raise UserError(f"side: images of {pixels.shape[-1]} pixels can't be reduced to {side}; use a divisor")
         if side != pixels.shape[-1]:
             pixels = F.avg_pool2d(pixels.float(), pixels.shape[-1] // side).round().to(torch.uint8)
         chosen = {name: torch.from_numpy(where) for name, where in at.items()}
@@ -267,7 +267,7 @@ class FolderData(Data):
         except FileNotFoundError as error:
             raise UserError(f"{folder}: {error}; expected {{train,val}}/CLASS/IMAGE") from None
         if train.classes != test.classes:
-            raise UserError(f"{folder}: train/ and val/ have different classes")
+            raise UserError(f"{folder}: train/ and val/ have different classes; expected the same folders in both")
         at = split(len(train.samples), validation, seed)
         self._samples = {name: [train.samples[i] for i in chosen] for name, chosen in at.items()}
         self._samples["test"] = list(test.samples)

@@ -170,7 +170,7 @@ def check_batches(settings: TrainingConfig, data: Data, world: int = 1) -> None:
     """Raise UserError if the batch size doesn't fit the images, the processes or the ghost batches."""
     size, ghost = settings.batch_size, settings.ghost_batch
     if data.n_train < size:
-        raise UserError(f"batch_size: {size} images are more than the {data.n_train:,} to train on")
+        raise UserError(f"batch_size: {size} images are more than the {data.n_train:,} to train on; lower it")
     if size % world:
         raise UserError(f"batch_size: {size} images can't be divided evenly among {world} processes")
     if ghost and size // world % ghost:

@@ -15,7 +15,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from lissnas.metrics.quality import error_edf
 from lissnas.spaces import FloatArray
 
-BLUE, ORANGE, GREY = "#2563a8", "#d1692a", "#8a8f98"
+BLUE = "#2563a8"
+ORANGE = "#d1692a"
+GREY = "#8a8f98"
 MIN_ABBREVIATED = 10**10
 """Numbers of networks from this one on are printed with three digits."""
 COLOURS = (GREY, BLUE, ORANGE)

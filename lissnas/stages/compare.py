@@ -44,7 +44,7 @@ def compare_stage(
     """
     source = comparison.source_of(given)
     if not methods or not seeds:
-        raise UserError("a comparison needs at least one method and one seed")
+        raise UserError("a comparison needs at least one method and one seed; see --methods and --seeds")
     chosen(methods, source)  # raises before anything is written
     comparison.contest_params(params, source, seeds[0])
     own = params.benchmarks.get(source.name, BenchmarkConfig())

@@ -26,7 +26,8 @@ from lissnas.shrinkers.description import check
 from lissnas.spaces import Space
 from lissnas.spaces.declared import Declared
 
-LABELS, ATTEMPTS = "labels.csv", "attempts.csv"
+LABELS = "labels.csv"
+ATTEMPTS = "attempts.csv"
 METRIC = "accuracy"
 
 

@@ -104,5 +104,5 @@ def read_threshold(folder: Path, space: str) -> int:
         raise UserError(f"{folder} holds no locality result; give an output folder of `lissnas locality`")
     about = json.loads(artifacts.read_verified(folder, ABOUT, manifest))
     if about["space"] != space:
-        raise UserError(f"{folder} holds the locality of space {about['space']!r}, not of {space!r}")
+        raise UserError(f"{folder} holds the locality of space {about['space']!r}, not of {space!r}; give another one")
     return int(about["threshold_distance"])

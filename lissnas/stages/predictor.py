@@ -53,7 +53,7 @@ def predictor_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpa
     seeds = params.pipeline.seeds
     labels = label_budget(params, benchmark.name, size)
     if labels >= size:
-        raise UserError(f"labels: {labels:,} leave no test set; {benchmark.name} has {size:,} architectures")
+        raise UserError(f"labels: {labels:,} of {size:,} architectures of {benchmark.name} leave no test set; lower it")
     settings, call, threads = params.predictor, how.get("call", run_here), how.get("threads", 0)
     parameters = {
         "benchmark": benchmark.name,

@@ -43,7 +43,7 @@ def retrain_stage(
     check_space(space)
     manifest = artifacts.verify(found)
     if TOP not in manifest:
-        raise UserError(f"{found} holds no result of a search")
+        raise UserError(f"{found} holds no result of a search; give the output folder of a search")
     top = json.loads(artifacts.read_verified(found, TOP, manifest))[: params.retrain.networks]
     if len(top) < 1:
         raise UserError("retrain.networks: expected at least 1, found 0")

@@ -278,7 +278,7 @@ def test_labels_in_parquet_and_by_arch(lissnas: Run) -> None:
             ["--space", "space.yaml", "--labels", "labels.csv", "--metric", "ms", "--out", "x.csv"],
             "unknown metric 'ms'",
         ),
-        (["--space", "space.yaml", "--labels", "labels.csv", "--out", "labels.csv", "--force"], "the file of the labels"),
+        (["--space", "space.yaml", "--labels", "labels.csv", "--out", "labels.csv", "--force"], "file of the labels"),
         (["--space", "space.yaml", "--out", "x.parquet"], "ends in .csv"),
         (["--space", "space.yaml", "--n", "0", "--out", "x.csv"], "greater than or equal to 1"),
         (

@@ -57,7 +57,7 @@ def test_a_network_with_copied_weights_gives_the_logits_of_its_path(space: Space
             supernet(images(8, 16, seed), arch)
         network = nets.network(space.name, arch, seed=i, **SMALL)
         copy_weights(supernet, network)
-        for mode in (False, True, False):  # the second time with the statistics that training left
+        for mode in (False, True, False):  # at last with the statistics of the training pass
             supernet.train(mode)
             network.train(mode)
             expected = logits(supernet, x, arch)

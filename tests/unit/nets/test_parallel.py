@@ -254,7 +254,8 @@ def test_batches_are_refused_exactly_if_parts_have_different_sizes(size: int, gh
             check_batches(made, DATA, world)
 
 
-BASE, DATA = recipe(), noise()
+BASE = recipe()
+DATA = noise()
 
 
 @pytest.mark.parametrize("steps", [range(0), range(1), range(4, 9), range(6)])

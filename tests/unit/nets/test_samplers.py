@@ -197,7 +197,8 @@ def test_balanced_draws_are_proportional_to_parameters() -> None:
 
 
 # -- the curriculum ----------------------------------------------------------------------------------
-STEPS, SHARE = 100, 0.6
+STEPS = 100
+SHARE = 0.6
 
 
 def curriculum(seed: int, some: Archs, first: Archs) -> Sampler:
