@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from lissnas.cli.app import app
 from lissnas.config import Params
-from lissnas.config.schema import LARGEST
+from lissnas.config.schema import MAX_COUNT
 
 COMMAND_LINE = "reference/command_line.md"
 PARAMETERS = "reference/params.md"
@@ -78,7 +78,7 @@ def parameters() -> str:
         "`--set section.key=value` overrides one parameter; `--params FILE` lays a file over the built-in values. Both "
         "can be repeated, and later ones win. Without `--params`, `./params.yaml` is read if it exists. All problems "
         "of all files are reported together, with exit code 2.\n",
-        f"An integer without an upper limit below is at most {LARGEST:,}, which is exact as a float too.\n",
+        f"An integer without an upper limit below is at most {MAX_COUNT:,}, which is exact as a float too.\n",
     ]
     for section in schema["properties"]:
         text.extend(_section(section, schema["properties"][section], values[section], schema, _comments(source)))
@@ -140,7 +140,7 @@ def _kind(about: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         "null": "`null`",
     }
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {_number(about[name])}" for name, sign in signs.items() if about.get(name, LARGEST) != LARGEST]
+    limits = [f"{sign} {_number(about[k])}" for k, sign in signs.items() if about.get(k, MAX_COUNT) != MAX_COUNT]
     return " ".join([words.get(kind, kind), ", ".join(limits)]).strip()
 
 

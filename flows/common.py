@@ -218,7 +218,7 @@ def log_to_mlflow(stage: str, outcome: Outcome, seed: int | None = None, group: 
         text = first_line(error)
         get_run_logger().warning("not logged to MLflow (%s); the result in %s is whole", text, outcome.folder)
         try:
-            pending.keep(stage, outcome.folder, seed, group)
+            pending.add(stage, outcome.folder, seed, group)
         except LissnasError as refused:
             return f"MLflow: not logged ({type(error).__name__}), and not recorded for `lissnas sync`: {refused}"
         return f"MLflow: not logged ({type(error).__name__}); `lissnas sync` logs it when MLflow is back"

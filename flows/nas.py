@@ -18,7 +18,7 @@ from flows.supernet import supernet
 from lissnas.artifacts.stage_run import Outcome, finished
 from lissnas.benchmarks import Benchmark
 from lissnas.cli import options, render
-from lissnas.config import ParamFiles, Params, sized
+from lissnas.config import ParamFiles, Params, with_default_width
 from lissnas.core import process
 from lissnas.shrinkers import description
 from lissnas.shrinkers.problem import Source
@@ -68,7 +68,7 @@ def prepared(
 ) -> tuple[Params, Benchmark]:
     """Return parameters and benchmark; raise UserError for untrainable settings before the shrink starts."""
     checked, source = description.load(benchmark, params, overrides, table)
-    of_benchmark = sized(checked, benchmark)
+    of_benchmark = with_default_width(checked, benchmark)
     if trains(of_benchmark):
         (check_settings if pools.configured() else check)(of_benchmark, source.space)
     return checked, source

@@ -19,7 +19,7 @@ from lissnas.oracles.base import Oracle
 from lissnas.shrinkers import description
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.members import read_members
-from lissnas.stages.one_shot import judge_of
+from lissnas.stages.one_shot import oracle_of
 from lissnas.stages.search import TOP, search_stage
 
 
@@ -34,7 +34,7 @@ def prepared(
     """Return validated parameters, space, table, members, and the oracle with its digest."""
     checked, space, truth = description.load_searched(benchmark, params, overrides, table)
     members = read_members(subspace, space)
-    return checked, space, truth, members, *judge_of(checked, space, truth, members, subspace, supernet)
+    return checked, space, truth, members, *oracle_of(checked, space, truth, members, subspace, supernet)
 
 
 @flow(name="search", flow_run_name="search {benchmark} seed {seed}", persist_result=False)

@@ -97,7 +97,7 @@ def has_enough_labels(space: Space, labels: Labels, n: int, params: Params) -> b
     The budget is `shrink.labels`, by default the number of labels including the next `n`.
     """
     have = len(labels.values)
-    given = params.shrink.labels or config.own_settings(params, space.name).labels
+    given = params.shrink.labels or config.benchmark_settings(params, space.name).labels
     budget = label_budget(params, space.name, space.size()) if given is not None else have + n
     first = max(MIN_LABELS, math.ceil(params.shrink.elite.first_labels * budget))
     return have >= first and float(np.ptp(labels.values)) > 0
@@ -122,7 +122,7 @@ def shrink_by_labels(
 
 def _suggest_size(space: Space, params: Params) -> int | None:
     """Return the size of the space to draw suggestions from, None for the target size."""
-    target = params.shrink.target_size or config.own_settings(params, space.name).target_size
+    target = params.shrink.target_size or config.benchmark_settings(params, space.name).target_size
     return MAX_SUGGEST_SIZE if target is not None and target > MAX_SUGGEST_SIZE else None
 
 

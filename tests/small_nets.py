@@ -1,4 +1,4 @@
-"""Networks, images and recipes with which a training takes a second."""
+"""Small networks, images and recipes for trainings of about a second."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def recipe(**changes: Any) -> TrainingConfig:
 
 
 def noise(n: int = 32, validation: int = 24, classes: int = 10, how: Augmentation | None = None) -> MemoryData:
-    """Return random images of 8 pixels that are as good as any for all but learning."""
+    """Return random images of 8 pixels, for tests that don't measure learning."""
     generator = torch.Generator().manual_seed(0)
     sizes = {"train": n, "validation": validation, "test": 8}
     pixels = {k: torch.randint(0, 256, (m, 3, 8, 8), generator=generator).to(torch.uint8) for k, m in sizes.items()}
@@ -57,13 +57,13 @@ def images(n: int, side: int = 16, seed: int = 0) -> Any:
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Return whether two models are the same to the bit, statistics and counts included."""
+    """Return whether two models have bit-identical weights, statistics and counters."""
     one, other = a.state_dict(), b.state_dict()
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
 class Interrupted(Exception):
-    """What ends a training in the middle."""
+    """Raised to interrupt a training."""
 
 
 def stop_at(step: int) -> Any:
@@ -75,10 +75,10 @@ def stop_at(step: int) -> Any:
 
 
 class Changed(MemoryData):
-    """Images that a function of step, rank and images changes."""
+    """Images changed by a function of step, rank and images."""
 
-    def __init__(self, sound: MemoryData, change: Any) -> None:
-        super().__init__(sound.pixels, sound.labels, sound.classes, 0, sound.augmentation)
+    def __init__(self, data: MemoryData, change: Any) -> None:
+        super().__init__(data.pixels, data.labels, data.classes, 0, data.augmentation)
         self.change = change
 
     def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> tuple[Any, Any]:
@@ -87,7 +87,7 @@ class Changed(MemoryData):
 
 
 def plain_state(supernet: Supernet, path: tuple[int, ...]) -> dict[str, torch.Tensor]:
-    """Return weights and statistics by name, as they are when `path` runs."""
+    """Return the weights (mixed for `path`) and statistics of a supernet by name."""
     if not isinstance(supernet, KShotSupernet):
         return dict(supernet.state_dict())
     supernet.simplex(path)
@@ -99,9 +99,9 @@ def plain_state(supernet: Supernet, path: tuple[int, ...]) -> dict[str, torch.Te
 
 
 def copy_weights(supernet: Supernet, network: Network) -> None:
-    """Give a network the weights and statistics of its path, of a wider operation the leading channels.
+    """Copy the weights and statistics of a network's path from a supernet, leading channels of wider operations.
 
-    Norms that have no weights in the supernet get ones and zeros.
+    Norms without weights in the supernet get ones and zeros.
     """
     assert supernet.scale == network.body.scale
     shared = plain_state(supernet, network.path)

@@ -1,4 +1,4 @@
-"""The `lissnas` command: the stages as plain Python calls. Each command imports what it needs when it runs."""
+"""The `lissnas` command: each subcommand calls a stage. Heavy imports are inside the functions."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from lissnas.core.errors import UserError, need_torch
 from lissnas.version import __version__
 
 app = typer.Typer(
-    help="Shrink a neural-architecture search space to a small, diverse one that is dense in good networks.",
+    help="Shrink a neural architecture search space to a small, diverse subspace that is dense in good architectures.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 
 NO_BREAK = "\u00a0"
-OutOption = Annotated[Path, typer.Option(help="Folder for the result.")]
+OutOption = Annotated[Path, typer.Option(help="Output folder.")]
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         process.out.print(f"lissnas {__version__}")
         raise typer.Exit
 
@@ -53,7 +53,7 @@ def _shrink(
     threads: options.ThreadsOption = 0,
     force: options.ForceOption = False,
 ) -> None:
-    """Shrink a benchmark's space, or one of your own; interrupted, the same command goes on where it was."""
+    """Shrink a benchmark's space or a custom space. After an interruption, the same command resumes."""
     from lissnas.cli import render
     from lissnas.shrinkers.description import Description
     from lissnas.stages.shrink import shrink_stage
@@ -77,7 +77,7 @@ def _locality(
     threads: options.ThreadsOption = 0,
     force: options.ForceOption = False,
 ) -> None:
-    """Measure how alike networks are that are few edits apart, and the threshold edit distance."""
+    """Measure the locality of a space: correlation of accuracy by edit distance, and the threshold distance."""
     from lissnas.cli import render
     from lissnas.predictors.accuracy import predictor_in
     from lissnas.shrinkers import description
@@ -103,9 +103,9 @@ def _compare(
     threads: options.ThreadsOption = 0,
     force: options.ForceOption = False,
 ) -> None:
-    """Compare shrinkers on equal terms: one predictor, one budget, one size; interrupted, it goes on.
+    """Compare shrinkers with equal predictor, query budget and size. After an interruption, the same command resumes.
 
-    On a benchmark by its table, or on a space by a surrogate that is asked directly.
+    The space is a benchmark's (evaluated by its table) or a custom one (evaluated by a surrogate model).
     """
     from lissnas.cli import render
     from lissnas.shrinkers.comparison import source_of
@@ -142,7 +142,7 @@ def _search(
     table: options.TableOption = None,
     force: options.ForceOption = False,
 ) -> None:
-    """Search a shrunk space by evolution, and retrain the best: supernet, table or predictor as the judge."""
+    """Search a shrunk space by evolution, with a supernet, table or predictor as oracle, and retrain the best."""
     from lissnas.cli import render
     from lissnas.shrinkers import description
 
@@ -165,13 +165,13 @@ def _search(
 def _report(
     settings: options.Settings,
     out: OutOption = Path("report"),
-    data: Annotated[Path, typer.Option(help="Folder that holds compare/ and locality/.")] = Path("data"),
-    results: Annotated[Path, typer.Option(help="Folder of committed studies; may be absent.")] = Path(
+    data: Annotated[Path, typer.Option(help="Folder with the results compare/ and locality/.")] = Path("data"),
+    results: Annotated[Path, typer.Option(help="Folder with the results of long studies, optional.")] = Path(
         "studies/results"
     ),
     force: options.ForceOption = False,
 ) -> None:
-    """Make the report: every table and figure of the paper that real data allows, ours beside the paper's."""
+    """Write the report: the paper's tables and figures, computed from real data, next to the published values."""
     from lissnas.cli import render
     from lissnas.shrinkers import description
     from lissnas.stages.report.stage import report_stage
@@ -188,13 +188,13 @@ app.add_typer(user_space.app)
 
 @app.command("show")
 def _show(folder: Annotated[Path, typer.Argument(help="Folder of a finished shrink.")]) -> None:
-    """Show a finished shrink, once its files are verified, and where MLflow has it."""
+    """Verify a finished shrink and print its summary and its MLflow run."""
     from lissnas.artifacts.stage_run import finished
     from lissnas.cli import render
 
     outcome = finished(folder)
     if not (outcome.folder / "subspace.json").exists():
-        raise UserError(f"{outcome.location} holds no shrunk space; `lissnas verify` checks results of every kind")
+        raise UserError(f"{outcome.location} holds no shrunk space; `lissnas verify` checks results of all kinds")
     render.show_shrink(outcome)
     if find_spec("mlflow"):
         from lissnas import tracking
@@ -205,9 +205,9 @@ def _show(folder: Annotated[Path, typer.Argument(help="Folder of a finished shri
 
 @app.command("verify")
 def _verify(
-    path: Annotated[Path, typer.Argument(help="A result, a file of one, a folder with many, or s3://bucket/prefix.")],
+    path: Annotated[Path, typer.Argument(help="A result, a file in it, a folder of results, or s3://bucket/prefix.")],
 ) -> None:
-    """Hold results, checkpoints and logs of labels against their checksums; exit code 1 where one is damaged."""
+    """Verify results, checkpoints and label logs against their checksums; exit code 1 if any is damaged."""
     from lissnas.artifacts.verification import verified
 
     count, damaged = Counter[str](), False
@@ -225,15 +225,15 @@ def _verify(
 
 @app.command("sync")
 def _sync() -> None:
-    """Tell MLflow of the results that it could not be told of when they were made."""
+    """Log to MLflow the results that could not be logged when they were made."""
     if not find_spec("mlflow"):
-        raise UserError("lissnas sync needs MLflow: pip install 'lissnas[pipeline]'")
+        raise UserError("lissnas sync needs MLflow; install it: pip install 'lissnas[pipeline]'")
     from lissnas.tracking import pending
 
     logged = []
-    for one, said, well in pending.sync(_load_network if find_spec("torch") else None):
-        process.say(f"{'logged' if well else 'not logged'}: {one.stage} in {one.folder}: {said}")
-        logged.append(well)
+    for one, place, is_logged in pending.sync(_load_network if find_spec("torch") else None):
+        process.say(f"{'logged' if is_logged else 'not logged'}: {one.stage} in {one.folder}: {place}")
+        logged.append(is_logged)
     if not logged:
         process.out.print("nothing is left to log")
     if not all(logged):
@@ -248,9 +248,9 @@ def _load_network(folder: Path) -> Any:
 
 @app.command("spaces")
 def _spaces(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
-    """List the spaces, their sizes (exact; of AnyNetX that of descriptions), and the benchmarks over them."""
+    """List the spaces, their sizes (architectures; for AnyNetX descriptions) and their benchmarks."""
     from lissnas import benchmarks, spaces
     from lissnas.cli import render
 
@@ -283,7 +283,7 @@ def _spaces(
 
 @app.command("doctor")
 def _doctor() -> None:
-    """Check the installation, the packaged data, servers and disk, and say how to fix what is wrong."""
+    """Check packages, packaged data, parameters, servers and disk, and print how to fix each problem."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -293,7 +293,7 @@ def _doctor() -> None:
     mark = {True: "[green]ok[/]", False: "[red]wrong[/]", None: "[yellow]missing[/]"}
     checks = check_all()
     for check in checks:
-        table.add_row(mark[check.sound], *map(escape, (check.what, check.found, check.remedy)))
+        table.add_row(mark[check.sound], *map(escape, (check.what, check.found, check.fix)))
     process.out.print(table)
     if any(check.sound is False for check in checks):
         raise typer.Exit(1)

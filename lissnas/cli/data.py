@@ -1,4 +1,4 @@
-"""The `lissnas data` command: write a benchmark's table, import official files, list what there is."""
+"""The `lissnas data` command: write a benchmark's table, import official files, list tables and sources."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lissnas.core.errors import LissnasError
 
 app = typer.Typer(invoke_without_command=True)
 KINDS = "nasbench101, nasbench201, transnas, nasbench301"
-"""The names of `official.KINDS`, which takes a second to import."""
+"""The names in `official.KINDS`, repeated here because its import takes a second."""
 
 FolderOption = Annotated[
-    Path | None, typer.Option("--to", help="Folder of imported data; else $LISSNAS_DATA, else the user's data folder.")
+    Path | None, typer.Option("--to", help="Folder of imported data. Default: $LISSNAS_DATA, else in the user folder.")
 ]
 
 
@@ -27,14 +27,14 @@ def _data(
     benchmark: Annotated[
         str | None, typer.Option(help="Benchmark, e.g. nasbench101 (see `lissnas spaces`); required to write a table.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the result; required to write a table.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder; required to write a table.")] = None,
     force: ForceOption = False,
 ) -> None:
-    """Write a benchmark's table: every architecture, its key and its true value."""
+    """Write a benchmark's table: each architecture with its key and its true value."""
     given = {"benchmark": benchmark, "out": out}
     if context.invoked_subcommand is not None:
         if any(given.values()) or force:
-            context.fail(f"Options go after the word {context.invoked_subcommand}.")
+            context.fail(f"Options go after the subcommand {context.invoked_subcommand}.")
         return
     if benchmark is None or out is None:
         context.fail(f"Missing option '--{next(name for name, value in given.items() if value is None)}'.")
@@ -49,12 +49,12 @@ def _data(
 def _import(
     kind: Annotated[str, typer.Argument(metavar="BENCHMARK", help=f"One of {KINDS}.")],
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The official file, or the folder that it was unpacked to.")
+        Path, typer.Argument(metavar="FILE", help="The official file, or the folder that it was extracted to.")
     ],
     to: FolderOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Convert an official benchmark file, so that all of its metrics can be selected."""
+    """Import an official benchmark file with all its metrics."""
     from lissnas.artifacts.stage_run import run
     from lissnas.benchmarks import official
     from lissnas.benchmarks.official import layout
@@ -72,12 +72,12 @@ def _import(
             lambda: official.convert(kind, file, found),
             force,
         )
-    said = dict(outcome.metrics)
-    process.say(f"{said['source']}: sha256 {said['source_sha256']}, {said['checked']}")
-    for text in _contents(said):
+    imported = dict(outcome.metrics)
+    process.say(f"{imported['source']}: sha256 {imported['source_sha256']}, {imported['checked']}")
+    for text in _contents(imported):
         process.say(text)
     if outcome.reused:
-        process.out.print("Nothing was done: the same file was imported before.")
+        process.out.print("Nothing was done: this file is imported already.")
     process.say(f"Files: {outcome.location}")
     if root.resolve() != official.data_root().resolve():
         process.say(f"To use them: export LISSNAS_DATA={root.resolve()}")
@@ -86,9 +86,9 @@ def _import(
 @app.command("list")
 def _list(
     to: FolderOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
-    """List packaged tables, imported files, and where to get the others."""
+    """List packaged tables, imported files, and the sources of the other official files."""
     from lissnas import artifacts, benchmarks
     from lissnas.benchmarks import official
 
@@ -113,7 +113,7 @@ def _list(
 
 
 def _imported(folder: Path) -> dict[str, Any]:
-    """Return what was imported to a folder, or what is wrong with it."""
+    """Return the description of an imported folder, or its problem."""
     from lissnas.benchmarks.official.select import about
 
     try:
@@ -122,16 +122,16 @@ def _imported(folder: Path) -> dict[str, Any]:
         return {"path": str(folder), "benchmark": folder.name, "problem": str(error)}
 
 
-def _contents(said: dict[str, Any]) -> list[str]:
-    """Return a line about each table of an import, or its models."""
+def _contents(imported: dict[str, Any]) -> list[str]:
+    """Return a line for each table of an import, or for its models."""
     from lissnas.benchmarks.official import layout
 
-    if "models" in said:
-        return [f"{said['models']} models of {said['features']} features"]
-    alike: dict[str, list[str]] = {}
-    for name, table in said["tables"].items():
-        alike.setdefault(f"{table['networks']:,} networks; {layout.describe(table['metrics'])}", []).append(name)
-    return [f"{', '.join(names)}: {text}" for text, names in alike.items()]
+    if "models" in imported:
+        return [f"{imported['models']} models of {imported['features']} features"]
+    groups: dict[str, list[str]] = {}
+    for name, table in imported["tables"].items():
+        groups.setdefault(f"{table['networks']:,} networks; {layout.describe(table['metrics'])}", []).append(name)
+    return [f"{', '.join(names)}: {text}" for text, names in groups.items()]
 
 
 def _show(
@@ -143,16 +143,15 @@ def _show(
     shown = [{name: row[name] for name in ("packaged", "networks", "metric", "licence")} for row in rows]
     process.out.print(render.table_of("", shown, ("packaged", "metric", "licence")))
     process.say(f"Imported to {root}:" + ("" if found else " nothing yet"))
-    for said in found:
-        if "problem" in said:
-            process.say(f"  {said['benchmark']}: {said['problem']}")
+    for one in found:
+        if "problem" in one:
+            process.say(f"  {one['benchmark']}: {one['problem']}")
             continue
-        origin = f"from {said['source']}, sha256 {said['source_sha256']}, {said['checked']}"
-        text = f"  {said['benchmark']} ({said['path']}) {origin}"
-        process.say(text)
-        for line in _contents(said):
+        origin = f"from {one['source']}, sha256 {one['source_sha256']}, {one['checked']}"
+        process.say(f"  {one['benchmark']} ({one['path']}) {origin}")
+        for line in _contents(one):
             process.say(f"    {line}")
-    process.out.print("Select with NAME@SPLIT/RUN/EPOCHS, e.g. nasbench101@val/max/108. How to get official files:")
+    process.out.print("Select a metric with NAME@SPLIT/RUN/EPOCHS, e.g. nasbench101@val/max/108. Official files:")
     for row in obtainable:
         note = f" ({row['note']})" if row["note"] else ""
         process.say(f"  {row['file']}{note}, {row['size']}, licence {row['licence']}, {row['checksum']}")

@@ -1,4 +1,4 @@
-"""Checks of an installation: what is there, what is wrong, how to mend it."""
+"""Check an installation: packages, tables, parameters, servers and disk space."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from lissnas.benchmarks import tables
 from lissnas.core.errors import LissnasError
 
 SERVERS = {"PREFECT_API_URL": "Prefect server", "MLFLOW_TRACKING_URI": "MLflow server"}
-LEAST_DISK_GB = 2
+MIN_DISK_GB = 2
 
 
 @dataclass(frozen=True)
 class Check:
-    """One finding; `sound` is None for something optional that is not there."""
+    """The result of one check; `sound` is None if an optional item is missing."""
 
     what: str
     sound: bool | None
     found: str
-    remedy: str = ""
+    fix: str = ""
 
 
 def check_all() -> list[Check]:
-    """Run every check; none of them changes anything."""
+    """Return the results of all checks; they change nothing."""
     return [*_packages(), *_tables(), _params(), *_servers(), _folder()]
 
 
@@ -62,39 +62,39 @@ def _tables() -> Iterator[Check]:
     for name in tables.CHECKSUMS:
         try:
             size = f"{len(tables.read_bytes(name)) / 2**10:,.0f} KiB"
-            yield Check(f"table {name}", True, f"{size}, checksum right")
+            yield Check(f"table {name}", True, f"{size}, checksum matches")
         except (LissnasError, OSError) as error:
             yield Check(f"table {name}", False, str(error), "pip install --force-reinstall --no-deps lissnas")
 
 
 def _params() -> Check:
-    where = "params.yaml" if Path("params.yaml").exists() else "built-in parameters"
+    source = "params.yaml" if Path("params.yaml").exists() else "built-in parameters"
     try:
         config.load(None, {}, benchmarks.names())
     except LissnasError as error:
-        return Check(where, False, str(error), "correct the lines named")
-    return Check(where, True, "valid")
+        return Check(source, False, str(error), "correct these lines")
+    return Check(source, True, "valid")
 
 
 def _servers() -> Iterator[Check]:
     for variable, what in SERVERS.items():
         address = urlsplit(os.environ.get(variable, ""))
         if address.scheme not in ("http", "https") or not address.hostname:
-            yield Check(what, None, f"{variable} names no server: a local one is used")
+            yield Check(what, None, f"{variable} is not the URL of a server; a local one is used")
             continue
         port = address.port or (443 if address.scheme == "https" else 80)
         try:
             with socket.create_connection((address.hostname, port), timeout=3):
                 yield Check(what, True, f"{address.hostname}:{port} answers")
         except OSError as error:
-            remedy = f"start it, or unset {variable}"
-            yield Check(what, False, f"{address.hostname}:{port}: {error.strerror or error}", remedy)
+            fix = f"start it, or unset {variable}"
+            yield Check(what, False, f"{address.hostname}:{port}: {error.strerror or error}", fix)
 
 
 def _folder() -> Check:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     found = f"{Path.cwd()}, {free:.1f} GB free"
     if not os.access(Path.cwd(), os.W_OK):
-        return Check("folder", False, found, "go to a folder that you may write to")
-    enough = free >= LEAST_DISK_GB
-    return Check("folder", enough, found, "" if enough else f"free at least {LEAST_DISK_GB} GB")
+        return Check("folder", False, found, "change to a writable folder")
+    enough = free >= MIN_DISK_GB
+    return Check("folder", enough, found, "" if enough else f"free at least {MIN_DISK_GB} GB")

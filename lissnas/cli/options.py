@@ -1,4 +1,4 @@
-"""The options that commands and flows share, each defined once. Nothing heavy is imported: `--help` shows them."""
+"""The options that commands and flows share. `--help` imports this module, so it imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -21,88 +21,88 @@ METHODS = (
     "lissnas, lissnas_paper, abs, nse, padnas, greedynas, greedynas_v2, dds, top30, top20, top10, top5, "
     "no_neighbors, no_locality, flops, params, score_all, lissnas_collect"
 )
-"""The names of `comparison.METHODS`, which takes a second to import."""
+"""The names in `methods.METHODS`, repeated here because its import takes a second."""
 
 
 def _option(text: str, **more: Any) -> Any:
     return typer.Option(help=text, **more)
 
 
-SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every random draw.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
 BenchmarkOption = Annotated[str, typer.Option(help="Benchmark, e.g. nasbench101 (see `lissnas spaces`).")]
-TableOption = Annotated[Path | None, typer.Option(help="Folder that `lissnas data` wrote; else the packaged table.")]
+TableOption = Annotated[Path | None, typer.Option(help="Output folder of `lissnas data`. Default: the packaged table.")]
 ThreadsOption = Annotated[
-    int, typer.Option(min=0, max=MAX_THREADS, help="Threads; 0 takes all cores. Never changes a result.")
+    int, typer.Option(min=0, max=MAX_THREADS, help="Number of threads; 0: one for each core. Does not change results.")
 ]
 LocalityOption = Annotated[
-    Path | None, typer.Option(help="Folder that `lissnas locality` wrote; its threshold distance caps the edits.")
+    Path | None, typer.Option(help="Output folder of `lissnas locality`; its threshold distance limits max_edits.")
 ]
 MethodsOption = Annotated[
-    str | None, typer.Option(help=f"Methods, comma-separated, or all; else params.yaml's. Known: {METHODS}.")
+    str | None, typer.Option(help=f"Methods, comma-separated, or all. Default: compare.methods. Available: {METHODS}.")
 ]
-SeedsOption = Annotated[str | None, typer.Option(help="Seeds, e.g. 0,1,2 or 0-9; else params.yaml's.")]
+SeedsOption = Annotated[str | None, typer.Option(help="Random seeds, e.g. 0,1,2 or 0-9. Default: from params.yaml.")]
 SearchedOption = Annotated[
-    str, typer.Option("--benchmark", help="Benchmark, or a space without one, e.g. fairnas (see `lissnas spaces`).")
+    str, typer.Option("--benchmark", help="Benchmark, or a space, e.g. fairnas (see `lissnas spaces`).")
 ]
 PredictorOption = Annotated[
-    Path | None, typer.Option("--predictor", help="Folder of a finished shrink: measure on its predictor instead.")
+    Path | None, typer.Option("--predictor", help="Folder of a shrink: measure on its predictor, not the table.")
 ]
 SubspaceOption = Annotated[
-    Path, typer.Option("--subspace", help="subspace.parquet of a finished shrink, or the folder that has it.")
+    Path, typer.Option("--subspace", help="subspace.parquet of a finished shrink, or its folder.")
 ]
 SupernetOption = Annotated[
-    Path | None, typer.Option("--supernet", help="Folder of a trained supernet; else one is trained in OUT/supernet.")
+    Path | None, typer.Option("--supernet", help="Folder of a trained supernet. Default: train one in OUT/supernet.")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is in the folder.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing result.")]
 ParamsOption = Annotated[
     list[Path] | None,
-    typer.Option("--params", help="Parameter file, repeatable, later ones override earlier ones; else ./params.yaml."),
+    typer.Option("--params", help="Parameter file, repeatable; later ones take precedence. Default: ./params.yaml."),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a value of params.yaml, repeatable."),
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one parameter, repeatable."),
 ]
-NetworksOption = Annotated[int | None, typer.Option(help="Number of networks; else params.yaml's.")]
+NetworksOption = Annotated[int | None, typer.Option(help="Number of networks. Default: from params.yaml.")]
 
-_source = partial(_option, rich_help_panel="What to shrink, and what scores it")
+_source = partial(_option, rich_help_panel="Space and oracle")
 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What to shrink: a benchmark by its table, or a space and what scores it."""
+    """The space to shrink and its oracle: a benchmark, or a space with labels, a program or a model."""
 
     benchmark: Annotated[str | None, _source("Benchmark, e.g. nasbench101 (see `lissnas spaces`).")] = None
-    table: Annotated[Path | None, _source("Folder that `lissnas data` wrote; else the packaged table.")] = None
-    space: Annotated[str | None, _source("Instead: a space.yaml of your own, or the name of a space.")] = None
+    table: Annotated[Path | None, _source("Output folder of `lissnas data`. Default: the packaged table.")] = None
+    space: Annotated[str | None, _source("Instead of a benchmark: a space.yaml file, or the name of a space.")] = None
     labels: Annotated[Path | None, _source("Its labels, .csv or .parquet: architectures and their metric.")] = None
-    metric: Annotated[str | None, _source("The labels' column to go by, where several could be.")] = None
+    metric: Annotated[str | None, _source("Column of the metric, if there are several candidates.")] = None
     labels_from: Annotated[
         Literal["training"] | None, _source("Collect labels while shrinking, by training networks.")
     ] = None
     oracle_command: Annotated[
-        str | None, _source("Collect labels from a program: an architecture a line in, a number a line out.")
+        str | None, _source("Collect labels from a program: reads an architecture, prints a number on each line.")
     ] = None
-    oracle_timeout: Annotated[float, _source("Seconds that program may take for a batch of 64.", min=0.01)] = 600.0
-    oracle_supernet: Annotated[
-        Path | None, _source("Collect labels from a supernet of the whole space: its folder.")
-    ] = None
+    oracle_timeout: Annotated[float, _source("Its time limit for a batch of 64, in seconds.", min=0.01)] = 600.0
+    oracle_supernet: Annotated[Path | None, _source("Collect labels from a supernet of the full space (folder).")] = (
+        None
+    )
     oracle_model: Annotated[
         Path | None,
-        _source("Score by an XGBoost model (.ubj, .json) of the space's features, or NAS-Bench-301's imported folder."),
+        _source("Evaluate by an XGBoost model (.ubj, .json) of the space's features, or the NAS-Bench-301 folder."),
     ] = None
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Parameter files, and single values that override them."""
+    """Parameter files, and overrides of single parameters."""
 
     params: ParamsOption = None
     assignments: SetOption = None
     networks_of: ClassVar[str] = ""
-    """The section whose `networks` is set here; `config.OPTIONS` has the parameters of all other options."""
+    """The section whose `networks` this group sets; `config.OPTIONS` maps all other options."""
 
     def overrides(self, more: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return dotted path -> value: those of `--set`, of the options, and `more`; raises UserError."""
+        """Return the overrides, dotted path -> value, of `--set`, the options and `more`; raises UserError."""
         from lissnas.config import OPTIONS
 
         given = {
@@ -116,31 +116,31 @@ class Settings:
 
 @dataclass(frozen=True)
 class ShrinkSettings(Settings):
-    """How far to shrink, at what cost."""
+    """Target size, budgets and variant of a shrink."""
 
-    target_size: Annotated[int | None, typer.Option(help="Architectures to shrink the space to.")] = None
-    label_budget: Annotated[int | None, typer.Option(help="True accuracies to request (shrink.labels).")] = None
-    max_queries: Annotated[int | None, typer.Option(help="Distinct architectures sent to the predictor.")] = None
+    target_size: Annotated[int | None, typer.Option(help="Architectures to keep (shrink.target_size).")] = None
+    label_budget: Annotated[int | None, typer.Option(help="Labels to request (shrink.labels).")] = None
+    max_queries: Annotated[int | None, typer.Option(help="Maximum number of architectures to score.")] = None
     variant: Annotated[str | None, typer.Option(help="Variant of the method: elite or paper.")] = None
     diversity: Annotated[
         float | None, typer.Option(help="Share reserved for each stratum of FLOPs (shrink.elite.diversity).")
     ] = None
-    memory: Annotated[float | None, typer.Option(help="GiB that a shrink may take.")] = None
+    memory: Annotated[float | None, typer.Option(help="Memory limit of a shrink, in GiB.")] = None
 
 
 @dataclass(frozen=True)
 class TrainingSettings(Settings):
-    """Where networks are trained, and on which images."""
+    """Device, threads and images for training."""
 
     device: Annotated[str | None, typer.Option(help="Device: cpu, cuda or auto.")] = None
-    threads: Annotated[int | None, typer.Option(help="Threads on a CPU; 0: one a core.")] = None
+    threads: Annotated[int | None, typer.Option(help="Threads on a CPU; 0: one for each core.")] = None
     source: Annotated[str | None, typer.Option(help="Images: packaged, cifar10, cifar100 or folder.")] = None
     folder: Annotated[str | None, typer.Option(help="Folder of CIFAR or of the images.")] = None
 
 
 @dataclass(frozen=True)
 class RetrainSettings(TrainingSettings):
-    """How many networks are retrained, and where."""
+    """Number of retrained networks, and training settings."""
 
     networks: NetworksOption = None
     networks_of: ClassVar[str] = "retrain"
@@ -148,31 +148,29 @@ class RetrainSettings(TrainingSettings):
 
 @dataclass(frozen=True)
 class SearchSettings(RetrainSettings):
-    """What scores networks in a search, and the limits that they keep."""
+    """Oracle and cost limits of a search."""
 
-    oracle: Annotated[
-        str | None, typer.Option(help="What scores networks in the search: supernet, table or predictor.")
-    ] = None
-    max_mflops: Annotated[float | None, typer.Option(help="Maximum of multiply-adds, in millions.")] = None
-    max_mparams: Annotated[float | None, typer.Option(help="Maximum of parameters, in millions.")] = None
+    oracle: Annotated[str | None, typer.Option(help="Oracle of the search: supernet, table or predictor.")] = None
+    max_mflops: Annotated[float | None, typer.Option(help="Maximum multiply-adds, in millions.")] = None
+    max_mparams: Annotated[float | None, typer.Option(help="Maximum parameters, in millions.")] = None
 
 
 @dataclass(frozen=True)
 class LabelSettings(RetrainSettings):
-    """How many networks are labelled, and where."""
+    """Number of labelled networks, and training settings."""
 
     networks_of: ClassVar[str] = "label"
 
 
 @dataclass(frozen=True)
 class RankingSettings(RetrainSettings):
-    """How many networks are ranked, and where."""
+    """Number of ranked networks, and training settings."""
 
     networks_of: ClassVar[str] = "ranking"
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that are the fields of its dataclass parameters (`SourceOptions`, `Settings`)."""
+    """Return a command that has the fields of its dataclass parameters (`SourceOptions`, `Settings`) as options."""
     signature = inspect.signature(command, eval_str=True)
     groups: dict[str, Any] = {p.name: p.annotation for p in signature.parameters.values() if is_dataclass(p.annotation)}
     flat = []
@@ -197,7 +195,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _assignment(text: str) -> tuple[str, Any]:
-    """Return the dotted path and the value of `section.key=value`, the value read as YAML; raises UserError."""
+    """Return the dotted path and the value, parsed as YAML, of `section.key=value`; raises UserError."""
     from ruamel.yaml import YAML
 
     path, _, value = text.partition("=")
@@ -206,17 +204,17 @@ def _assignment(text: str) -> tuple[str, Any]:
     try:
         return path, YAML(typ="safe", pure=True).load(value)
     except Exception:
-        raise UserError(f"--set {text!r}: {value!r} is not YAML; quote a text that has special characters") from None
+        raise UserError(f"--set {text!r}: {value!r} is not valid YAML; quote a text with special characters") from None
 
 
 def comparison_overrides(methods: str | None, seeds: str | None) -> dict[str, Any]:
-    """Return what `--methods` and `--seeds` override; raises UserError for seeds that don't parse."""
+    """Return the overrides of `--methods` and `--seeds` of a comparison; raises UserError for invalid seeds."""
     names = _names(methods)
     return _given({"compare.methods": "all" if names == ["all"] else names, "pipeline.seeds": seed_list(seeds)})
 
 
 def ranking_overrides(benchmark: str, methods: str | None, seeds: str | None) -> dict[str, Any]:
-    """Return what `--methods` and `--seeds` of a ranking override; raises UserError for seeds that don't parse."""
+    """Return the overrides of `--methods` and `--seeds` of a ranking; raises UserError for invalid seeds."""
     return _given({"ranking.methods": _names(methods), f"ranking.benchmarks.{benchmark}.seeds": seed_list(seeds)})
 
 
@@ -229,7 +227,7 @@ def _names(text: str | None) -> list[str] | None:
 
 
 def seed_list(text: str | None) -> list[int] | None:
-    """Return the seeds of `0,1,2` or `0-9`, each once; None for None. Raises UserError."""
+    """Return the distinct seeds of a text such as `0,1,2` or `0-9`, None for None; raises UserError."""
     if text is None:
         return None
     seeds: list[int] = []
@@ -237,6 +235,6 @@ def seed_list(text: str | None) -> list[int] | None:
         match = re.fullmatch(r"\s*(\d{1,10})(?:\s*-\s*(\d{1,10}))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not first <= last < first + MAX_SEEDS:
-            raise UserError(f"--seeds: {part.strip()!r} is neither a seed nor a range such as 0-9 (given {text!r})")
+            raise UserError(f"--seeds: {part.strip()!r} is neither a seed nor a range such as 0-9 (in {text!r})")
         seeds += range(first, last + 1)
     return list(dict.fromkeys(seeds))

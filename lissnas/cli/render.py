@@ -1,4 +1,4 @@
-"""What people see: progress while it works, tables at the end, errors without a traceback."""
+"""Terminal output: progress lines, result tables, summaries."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 NEXT = (
     ("make ui", "see the runs in MLflow: metrics, curves, models"),
     ("make shrink", "shrink NAS-Bench-101 from 423,624 cells to 13,000 on real accuracies"),
-    ("make report", "compare all methods, ours next to the paper's figures"),
+    ("make report", "compare all methods; results next to the paper's"),
 )
-"""Commands to try after a whole run, and what each does."""
+"""Commands to suggest after a full run, with what each does."""
 COMPARED = (
     *("method", "size", "queries", "mean", "ours, same size"),
     *("best kept", "ours keeps it", "best", "ours, same size's best", "FLOPs coverage"),
 )
-"""Columns of a comparison's page that are printed, if it has them."""
+"""Columns of a comparison that are printed, if present."""
 RANKED = ("trained on", "size", "ranked", "networks", "Pearson", "Spearman", "Kendall", "found")
-"""Columns of a ranking's page that are printed."""
+"""Columns of a ranking that are printed."""
 COSTS = {"M multiply-adds": "flops", "M parameters": "params"}
-"""Columns of found networks, in millions, and the costs that they show."""
+"""Cost columns of found networks, in millions: heading -> cost."""
 
 
 def iteration_line(state: State) -> str:
-    """Return one line about the last iteration."""
+    """Return the progress line of the last iteration."""
     r = state.records[-1]
     line = (
         f"iteration {r['iteration']:>2}  size {r['size']:>7,}  seen {r['seen']:>7,}  "
@@ -47,7 +47,7 @@ def iteration_line(state: State) -> str:
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[State], None]]:
-    """Show a spinner, and a line after each iteration, on the error stream."""
+    """Show a spinner on stderr, and print a line after each iteration."""
     with err.status(Text(title)) as status:
 
         def after_iteration(state: State) -> None:
@@ -59,13 +59,13 @@ def progress(title: str) -> Iterator[Callable[[State], None]]:
 
 @contextmanager
 def lines(title: str) -> Iterator[Callable[[str], None]]:
-    """Show a spinner, and each line of progress, on the error stream."""
+    """Show a spinner on stderr, and print each progress line."""
     with err.status(Text(title)):
         yield lambda line: err.print(Text(line, style="dim"), soft_wrap=True)
 
 
 def shrink_line(metrics: Mapping[str, Any], unit: str) -> str:
-    """Return one line about the sizes and means of the full and the shrunk space."""
+    """Return one line with the sizes and means of the full and the shrunk space."""
     m = metrics
     kind = "true" if "mean_true" in m else "predicted"
     return (
@@ -75,10 +75,10 @@ def shrink_line(metrics: Mapping[str, Any], unit: str) -> str:
 
 
 def table_of(title: str, rows: Sequence[Mapping[str, str]], left: Collection[str] = ("method",)) -> Table:
-    """Return a table of texts by column; columns but those in `left` are aligned to the right."""
+    """Return a table of texts; columns not in `left` are right-aligned."""
     table = Table(title=title, title_justify="left")
     for name in rows[0]:
-        single = not any(" " in text for text in (name, *(row[name] for row in rows)))  # a name or a number stays whole
+        single = not any(" " in text for text in (name, *(row[name] for row in rows)))  # never break a name or number
         table.add_column(name, justify="left" if name in left else "right", no_wrap=single, overflow="fold")
     for row in rows:
         table.add_row(*row.values())
@@ -86,7 +86,7 @@ def table_of(title: str, rows: Sequence[Mapping[str, str]], left: Collection[str
 
 
 def shrink_table(metrics: Mapping[str, Any]) -> Table:
-    """Return the full space next to the shrunk one: true values if there is a table, else predicted ones."""
+    """Return a table of the full and the shrunk space: true values if a benchmark table exists, else predictions."""
     m = metrics
     rows = [("architectures", f"{m['full_size']:,}", f"{m['size']:,}")]
     if "mean_true" in m:
@@ -107,14 +107,14 @@ def shrink_table(metrics: Mapping[str, Any]) -> Table:
         rows.append(("predictor's tau, cross-validated", "", interval))
     rows += [
         ("queries (predicted)", "", f"{m['queries']:,}"),
-        ("labels (true values asked for)", "", f"{m['labels']:,}"),
+        ("labels (true values requested)", "", f"{m['labels']:,}"),
     ]
     title = f"{m['benchmark']}, seed {m['seed']}, {m['variant']}"
     return table_of(title, [{"": name, "full space": full, "shrunk space": own} for name, full, own in rows], ("",))
 
 
 def show_shrink(outcome: Outcome) -> None:
-    """Print a shrink's table and where its files are."""
+    """Print the summary table of a shrink and the folder of its files."""
     out.print(shrink_table(outcome.metrics))
     for note in outcome.metrics["notes"]:
         out.print(Text(f"Note: {note}."))
@@ -123,21 +123,21 @@ def show_shrink(outcome: Outcome) -> None:
 
 
 def show_data(outcome: Outcome) -> None:
-    """Print what a prepared table holds and where it is."""
+    """Print the summary of a prepared table and the folder of its files."""
     m = outcome.metrics
     out.print(f"{m['size']:,} architectures of {m['space']}: mean {m['mean']:.4g}, best {m['max']:.4g} ({m['metric']})")
     _tail(outcome)
 
 
 def show_assessment(outcome: Outcome) -> None:
-    """Print how good the predictor is, a row a seed."""
+    """Print the test metrics of the predictor, one row for each seed."""
     rows = outcome.table("assessment.parquet").to_pylist()
     out.print(table_of(f"predictor of {outcome.metrics['benchmark']}", [_texts(row, 3) for row in rows]))
     _tail(outcome)
 
 
 def show_locality(outcome: Outcome) -> None:
-    """Print correlation and accuracy difference by distance and kind, and the threshold distance."""
+    """Print correlation and accuracy difference by edit distance and kind, and the threshold distance."""
     rows = [
         {
             "edits": f"{r['distance']}",
@@ -152,28 +152,28 @@ def show_locality(outcome: Outcome) -> None:
     m = outcome.metrics
     out.print(table_of(f"locality of {m['benchmark']}, with 95 % intervals", rows, ("kind",)))
     out.print(
-        f"Threshold edit distance: {m['threshold_distance']}. Of small uniform samples "
-        f"{100 * m['share_not_rejected']:.0f} % have the space's distribution (Kolmogorov-Smirnov, 5 %)."
+        f"Threshold edit distance: {m['threshold_distance']}. The space's distribution is not rejected for "
+        f"{100 * m['share_not_rejected']:.0f} % of small uniform samples (Kolmogorov-Smirnov, 5 %)."
     )
     _tail(outcome)
 
 
 def show_comparison(outcome: Outcome) -> None:
-    """Print the methods side by side, the best of ours at the same size, and what stands out."""
-    from lissnas.stages.compare import method_cells, remarks  # draws figures, which no other command shows
+    """Print one row for each method, next to lissnas cut to the same size, and remarks."""
+    from lissnas.stages.compare import method_cells, remarks  # imports matplotlib
 
     rows = outcome.csv("summary.csv")
     title = f"methods on {outcome.metrics['benchmark']}, {rows[0]['seeds']} seeds"
     cells = map(method_cells, rows)
     out.print(table_of(title, [{name: c[name] for name in COMPARED if name in c} for c in cells]))
-    out.print("Ours is lissnas cut to the method's size; FLOPs coverage is the share of the full range.")
+    out.print("Ours: lissnas, cut to the method's size. FLOPs coverage: share of the full space's FLOPs bins.")
     for line in remarks(rows):
         out.print(Text(f"- {line}"))
     _tail(outcome)
 
 
 def show_report(outcome: Outcome) -> None:
-    """Print where the page is, and what is on it."""
+    """Print the numbers of tables and figures, and the path of the page."""
     m = outcome.metrics
     out.print(f"{m['tables']} tables and {m['figures']} figures on {m['benchmarks']} benchmarks")
     say(f"Page: {outcome.folder / 'index.html'}")
@@ -181,17 +181,17 @@ def show_report(outcome: Outcome) -> None:
 
 
 def training_line(what: str, p: Progress) -> str:
-    """Return one line about a training."""
+    """Return the progress line of a training."""
     return f"{what}: step {p.step:,} of {p.steps:,}  loss {p.loss:.3f}  rate {p.rate:.3g}"
 
 
 def search_line(history: History) -> str:
-    """Return one line about a search."""
+    """Return the progress line of a search."""
     return f"generation {int(history.generation[-1])}: {len(history.rows):,} evaluated, best {history.scores.max():.4g}"
 
 
 def show_search(search: Outcome, best: Outcome | None) -> None:
-    """Print the networks that were found, and the one that was exported."""
+    """Print the best networks found, and the exported one."""
     m = search.metrics
     rows = [
         {
@@ -204,7 +204,7 @@ def show_search(search: Outcome, best: Outcome | None) -> None:
     out.print(table_of(f"best of {m['evaluated']:,} evaluated networks of {m['space']}", rows, ("network",)))
     if "best_rank" in m:
         out.print(
-            f"The first is number {m['best_rank']:,} of {m['full_size']:,} in the real table ({m['best_true']:.4g})."
+            f"The first has rank {m['best_rank']:,} of {m['full_size']:,} in the real table ({m['best_true']:.4g})."
         )
     if best is not None:
         say(exported_line(best))
@@ -212,15 +212,15 @@ def show_search(search: Outcome, best: Outcome | None) -> None:
 
 
 def show_method(stages: Mapping[str, Outcome], places: Sequence[str]) -> None:
-    """Print one summary of a whole run: both spaces, the best network, files, and what to do next.
+    """Print the summary of a full run: both spaces, the best network, files, and next commands.
 
-    `stages` has `shrink` and `search`, and `supernet` and `retrain` if they ran; `places` are of their logs.
+    `stages` has `shrink` and `search`, and `supernet` and `retrain` if they ran; `places` are their MLflow runs.
     """
     shrunk, found, best = stages["shrink"], stages["search"], stages.get("retrain")
     out.print(shrink_table(shrunk.metrics))
     m = found.metrics
     top = found.json("top.json")[0]
-    rank = f", number {m['best_rank']:,} of {m['full_size']:,} in the real table" if "best_rank" in m else ""
+    rank = f", rank {m['best_rank']:,} of {m['full_size']:,} in the real table" if "best_rank" in m else ""
     say(f"Best of {m['evaluated']:,} evaluated networks: {top['arch']}, score {top['score']:.4g}{rank}.")
     if best is not None:
         say(exported_line(best))
@@ -234,14 +234,14 @@ def show_method(stages: Mapping[str, Outcome], places: Sequence[str]) -> None:
 
 
 def show_supernet(outcome: Outcome) -> None:
-    """Print what was trained."""
+    """Print the summary of a supernet's training."""
     m = outcome.metrics
-    out.print(f"Supernet of {m['networks']:,} networks of {m['space']}: training loss {m['loss']:.3f} at the end")
+    out.print(f"Supernet of {m['networks']:,} networks of {m['space']}: final training loss {m['loss']:.3f}")
     _tail(outcome)
 
 
 def show_retrained(outcome: Outcome) -> None:
-    """Print the retrained networks, the exported one first of the page's end."""
+    """Print the retrained networks, then the exported one."""
     rows = [_texts(row, 2) for row in outcome.csv("retrained.csv")]
     out.print(table_of(f"retrained networks of {outcome.metrics['space']}", rows, ("arch",)))
     say(exported_line(outcome))
@@ -249,17 +249,17 @@ def show_retrained(outcome: Outcome) -> None:
 
 
 def exported_line(outcome: Outcome) -> str:
-    """Return one line about the network that a retraining exported."""
+    """Return a line about the exported network."""
     b = outcome.metrics
-    rank = f", number {b['rank']:,} of {b['full_size']:,} in the real table" if "rank" in b else ""
+    rank = f", rank {b['rank']:,} of {b['full_size']:,} in the real table" if "rank" in b else ""
     return (
-        f"Retrained and exported: {b['arch']}{rank}; here {b['validation']:.2f} % on validation, "
-        f"{b['test']:.2f} % on test images ({outcome.location})"
+        f"Retrained and exported: {b['arch']}{rank}; accuracy {b['validation']:.2f} % on validation "
+        f"images, {b['test']:.2f} % on test images ({outcome.location})"
     )
 
 
 def show_ranking(outcome: Outcome) -> None:
-    """Print how well each supernet ranks, a row a space and sample."""
+    """Print rank correlations of supernets, one row for each space and sample."""
     from lissnas.stages.ranking import ranking_cells  # torch takes seconds to load
 
     rows = outcome.csv("summary.csv")
@@ -275,15 +275,15 @@ def _texts(row: Mapping[str, Any], digits: int) -> dict[str, str]:
 
 def _tail(outcome: Outcome) -> None:
     if outcome.reused:
-        out.print("Nothing was done: the same parameters made this result before.")
+        out.print("Nothing was done: the result of these parameters exists already.")
     say(f"Files: {outcome.location}")
 
 
 def attempt_lines(line: Callable[[str], None]) -> Callable[[Attempt], None]:
-    """Return who tells `line` about each attempt."""
+    """Return a callback that passes the progress line of each attempt to `line`."""
 
-    def tell(one: Attempt) -> None:
+    def report(one: Attempt) -> None:
         took = "" if one.seconds is None else f"  {one.seconds:.1f} s"
         line(f"{one.arch}  {'failed: ' + str(one.error) if one.value is None else f'{one.value:.4g}'}{took}")
 
-    return tell
+    return report

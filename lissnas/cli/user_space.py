@@ -1,4 +1,4 @@
-"""The commands for a space of your own: `init` writes an example of its files, `suggest` what to train next."""
+"""Commands for custom spaces: `init` writes example files, `suggest` selects the next networks to train."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from lissnas.core.errors import UserError
 app = typer.Typer()
 
 EXAMPLE = ("space.yaml", "labels.csv")
-"""What `lissnas init` writes, from the package's folder `example`."""
+"""The files that `lissnas init` copies from the package's folder `example`."""
 
 
 @app.command("init")
-def _init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the two files.")]) -> None:
-    """Write an example of a space of your own, space.yaml and labels.csv, that runs at once."""
+def _init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Output folder.")]) -> None:
+    """Write an example of a custom space, space.yaml and labels.csv, that is ready to shrink."""
     from lissnas import artifacts
 
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; choose a folder")
     if there := [name for name in EXAMPLE if (folder / name).exists()]:
-        raise UserError(f"{folder} has a file {there[0]} already, which is not replaced; choose another folder")
+        raise UserError(f"{folder / there[0]} exists and is not replaced; choose another folder")
     for name in EXAMPLE:
         artifacts.write(folder / name, (files("lissnas") / "example" / name).read_bytes())
     space, labels, shrunk, chosen = (shlex.quote(str(folder / name)) for name in (*EXAMPLE, "shrunk", "next.csv"))
-    own = f"--space {space} --labels {labels}"
+    given = f"--space {space} --labels {labels}"
     process.say(f"Files: {folder}: {EXAMPLE[0]}, commented; {EXAMPLE[1]}, example data from a formula, not measured.")
-    process.say(f"Shrink the space:    lissnas shrink {own} --out {shrunk}")
-    process.say(f"What to train next:  lissnas suggest {own} --n 50 --out {chosen}")
+    process.say(f"Shrink the space:    lissnas shrink {given} --out {shrunk}")
+    process.say(f"What to train next:  lissnas suggest {given} --n 50 --out {chosen}")
 
 
 @app.command("suggest")
 @with_options
 def _suggest(
-    space: Annotated[str, typer.Option(help="A space.yaml of your own, or the name of a space.")],
-    out: Annotated[Path, typer.Option(help="File for the suggestions, .csv: the columns of labels, the metric empty.")],
+    space: Annotated[str, typer.Option(help="A space.yaml file, or the name of a space.")],
+    out: Annotated[Path, typer.Option(help="Output file, .csv: the columns of the labels, with an empty metric.")],
     settings: Settings,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Labels so far, .csv or .parquet; rows without a metric wait for it. None: uniform ones."),
+        typer.Option(help="Labels so far, .csv or .parquet; an empty metric: pending. Default: draw uniformly."),
     ] = None,
-    n: Annotated[int, typer.Option(min=1, max=options.MAX_SUGGESTED, help="How many networks.")] = 50,
-    metric: Annotated[str | None, typer.Option(help="The labels' column to go by, where several could be.")] = None,
+    n: Annotated[int, typer.Option(min=1, max=options.MAX_SUGGESTED, help="Number of networks.")] = 50,
+    metric: Annotated[str | None, typer.Option(help="Column of the metric, if there are several candidates.")] = None,
     seed: SeedOption = 0,
     threads: ThreadsOption = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Suggest the next networks worth training: some likely best, most informative, never one that is labelled."""
+    """Suggest the next networks to train: some likely best, most informative, none of them labelled."""
     from lissnas import artifacts
     from lissnas.cli import render
     from lissnas.oracles.label_table import read_labels, read_rows, write_rows
@@ -65,7 +65,7 @@ def _suggest(
     if out.suffix.lower() != ".csv" or out.is_dir():
         raise UserError(f"--out: expected a file that ends in .csv, found {out}")
     if labels is not None and out.exists() and labels.exists() and out.samefile(labels):
-        raise UserError(f"--out: {out} holds the labels; choose another file, and add its rows once they are trained")
+        raise UserError(f"--out: {out} is the file of the labels; choose another file, and add its rows after training")
     if out.exists() and not force:
         raise UserError(f"{out} exists; choose another file, or replace it with --force")
     found = get_space(space)
@@ -77,12 +77,12 @@ def _suggest(
     artifacts.write(out, write_rows(found, batch.archs, known.metric, header))
     process.say(f"{batch.describe()}. Files: {out}")
     if len(batch) < n:
-        process.say(f"Note: no more are left, {n:,} were asked for.")
+        process.say(f"Note: {n:,} were requested, but no more unlabelled networks exist.")
     have = len(known.values)
     if batch.kinds.count(UNIFORM) == len(batch):
         process.say(
-            f"Note: {have:,} networks have a label, too few (or all the same) to choose {n:,} by; these are uniform."
+            f"Note: {have:,} labels are too few (or all equal) to select {n:,} networks by; these are drawn uniformly."
         )
-    told = shlex.quote(str(labels)) if labels is not None else "labels.csv"
-    process.say(f"Train them, fill in {known.metric}, add the rows to {told}, and then:")
-    process.say(f"  lissnas shrink --space {shlex.quote(space)} --labels {told} --out shrunk_{have + len(batch)}")
+    known_file = shlex.quote(str(labels)) if labels is not None else "labels.csv"
+    process.say(f"Train them, fill in {known.metric}, add the rows to {known_file}, and then:")
+    process.say(f"  lissnas shrink --space {shlex.quote(space)} --labels {known_file} --out shrunk_{have + len(batch)}")

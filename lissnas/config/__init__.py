@@ -1,19 +1,19 @@
-"""params.yaml as frozen, validated models: what is in it, how it is read, what one benchmark gets."""
+"""Parameters (params.yaml) as frozen, validated models: schema, loading, values for one benchmark."""
 
 from __future__ import annotations
 
 from lissnas.config.loading import OPTIONS, ParamFiles, load
 from lissnas.config.resolve import (
+    benchmark_settings,
     label_budget,
     label_images,
     label_width,
-    own_settings,
     shrink_params,
-    sized,
+    with_default_width,
 )
 from lissnas.config.schema import (
     FULL_SPACE,
-    LEAST_FIRST,
+    MIN_FIRST_SIZE,
     MIN_LABELS,
     BenchmarkConfig,
     EliteConfig,
@@ -30,7 +30,7 @@ from lissnas.config.schema import (
 
 __all__ = [
     "FULL_SPACE",
-    "LEAST_FIRST",
+    "MIN_FIRST_SIZE",
     "MIN_LABELS",
     "OPTIONS",
     "BenchmarkConfig",
@@ -45,11 +45,11 @@ __all__ = [
     "ShrinkParams",
     "TorchConfig",
     "TrainingConfig",
+    "benchmark_settings",
     "label_budget",
     "label_images",
     "label_width",
     "load",
-    "own_settings",
     "shrink_params",
-    "sized",
+    "with_default_width",
 ]

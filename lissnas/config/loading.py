@@ -1,4 +1,4 @@
-"""Read parameters: YAML files laid over the built-in values, overrides, and one check that reports every problem."""
+"""Load parameters: merge YAML files and overrides over the built-in values, validate, report all problems at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lissnas.config.schema import FULL_SPACE, Params
 from lissnas.core.errors import ConfigError, first_line, short, unknown_name
 
 ParamFiles: TypeAlias = Path | Sequence[Path] | None
-"""Parameter files, later ones over earlier ones; None: ./params.yaml if there is one of lissnas', else none."""
+"""Parameter files, later ones override earlier ones; None: ./params.yaml if it exists and belongs to lissnas."""
 
 OPTIONS = {
     "shrink.target_size": "target_size",
@@ -38,7 +38,7 @@ OPTIONS = {
     "label.networks": "networks",
     "ranking.networks": "networks",
 }
-"""The parameters that have an option of their own; all others are set by `--set section.key=value`."""
+"""Parameters with a dedicated option, by dotted path; `--set section.key=value` sets all others."""
 
 BUILT_IN = "built-in params.yaml"
 _QUOTE = Repr()
@@ -50,19 +50,19 @@ def load(
     paths: ParamFiles,
     overrides: Mapping[str, Any],
     benchmarks: Iterable[str],
-    asked: Iterable[tuple[str, str]] = (),
+    requested: Iterable[tuple[str, str]] = (),
     methods: Iterable[str] = (),
     spaces: Iterable[str] = (),
 ) -> Params:
-    """Read parameter files over the built-in values, apply `overrides` (dotted path -> value), check everything.
+    """Load parameter files over the built-in values, apply `overrides` (dotted path -> value) and validate the result.
 
-    In an override `shrink.method.x` is x of the chosen variant. `benchmarks` are the known names; `asked` are
-    (option, benchmark name) to check in the same pass; `methods` are the known methods of a comparison and `spaces`
-    the known spaces, if the caller knows them. Raises ConfigError with every problem.
+    In an override, `shrink.method.x` means x of the selected variant. `benchmarks`, `methods` and `spaces` are the
+    registered names (empty `methods` or `spaces`: not checked). `requested` are pairs (option, benchmark name), which
+    are checked in the same pass. Raises ConfigError with all problems.
     """
     known = list(benchmarks)
     source, tree = _read(paths)
-    problems = [f"{where}: {unknown_name('benchmark', n, known)}" for where, n in asked if n not in known]
+    problems = [f"{where}: {unknown_name('benchmark', n, known)}" for where, n in requested if n not in known]
     given: dict[str, str] = {}
     for dotted, value in overrides.items():
         path = _resolve(dotted, tree, overrides)
@@ -84,7 +84,7 @@ def load(
 
 
 def _read(paths: ParamFiles) -> tuple[str, dict[str, Any]]:
-    """Return what was read, in words, and the files' values over the built-in ones."""
+    """Return the names of the files that were read, and their values merged over the built-in ones."""
     tree = deepcopy(_built_in())
     local = Path("params.yaml")
     if not paths and local.exists() and Params.model_fields.keys() & (found := _parse(str(local), _bytes(local))):
@@ -107,13 +107,13 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(str(path), ["no such file; leave --params out to take the built-in values"]) from None
+        raise ConfigError(str(path), ["no such file; omit --params to use the built-in values"]) from None
     except OSError as error:
         raise ConfigError(str(path), [f"can't be read: {error.strerror}"]) from None
 
 
 def _parse(source: str, data: bytes) -> dict[str, Any]:
-    """Return the mapping that a YAML file holds; raises ConfigError if it is no YAML or holds no mapping."""
+    """Return the mapping in a YAML file; raises ConfigError if it is not YAML or not a mapping."""
     try:
         tree = YAML(typ="safe", pure=True).load(data.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -123,8 +123,8 @@ def _parse(source: str, data: bytes) -> dict[str, Any]:
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
         raise ConfigError(source, [f"{where}: {first_line(error.problem)}"]) from None
     except RecursionError:
-        raise ConfigError(source, ["lists and mappings are nested too deep"]) from None
-    except Exception as error:  # ruamel's constructors raise what int(), strptime() and others do
+        raise ConfigError(source, ["lists and mappings are nested too deeply"]) from None
+    except Exception as error:  # ruamel's constructors pass on the errors of int(), strptime() and others
         raise ConfigError(source, [f"not YAML: {first_line(error)}"]) from None
     if not isinstance(tree, dict):
         raise ConfigError(source, [f"expected sections {', '.join(Params.model_fields)}"])
@@ -132,7 +132,7 @@ def _parse(source: str, data: bytes) -> dict[str, Any]:
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return one tree over another: mappings are merged, all else is replaced; so is a recipe that has a base."""
+    """Return `below` updated by `above`: mappings are merged; other values, and recipes with a base, are replaced."""
     tree = dict(below)
     for key, value in above.items():
         own, replaces = tree.get(key), path == ("recipes",) and isinstance(value, dict) and "base" in value
@@ -151,20 +151,20 @@ def _resolve(dotted: str, tree: Mapping[str, Any], overrides: Mapping[str, Any])
 
 
 def _put(tree: dict[str, Any], path: str, value: Any) -> list[str]:
-    """Set a value in the tree, sections made where there are none; return what is wrong with the path."""
+    """Set a value in the tree and create missing sections; return the problems of the path."""
     *sections, key = path.split(".")
     for i, name in enumerate(sections):
         tree = tree.setdefault(name, {})
         if not isinstance(tree, dict):
-            return [f"{path}: {'.'.join(sections[: i + 1])} is no section"]
+            return [f"{path}: {'.'.join(sections[: i + 1])} is not a section"]
     tree[key] = value
     return []
 
 
 def _inherited(recipes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return the recipes, each over its `base`, and a line for each base that is unknown or part of a cycle.
+    """Return the recipes merged over their `base`, and an error line for each base that is unknown or cyclic.
 
-    A recipe whose base is wrong is left out.
+    Recipes with an invalid base are omitted.
     """
     out: dict[str, Any] = {}
     problems = []
@@ -186,13 +186,13 @@ def _inherited(recipes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _of_base(path: Sequence[Any], recipes: Any) -> bool:
-    """Return whether an error is at a key that a recipe has from its base, which has the same error."""
+    """Return whether an error is at a key that a recipe inherits: it is reported at the base already."""
     own = recipes.get(path[1]) if len(path) > 2 and path[0] == "recipes" else None
     return isinstance(own, dict) and "base" in own and path[2] not in own
 
 
 def _line(error: Any, given: Mapping[str, str]) -> str:
-    """Return one of pydantic's errors as a line that starts with the path."""
+    """Return a pydantic error as a line that starts with the dotted path."""
     path = ".".join(short(str(part)) for part in error["loc"])
     option = f" (option {given[path]})" if path in given else ""
     if error["type"] == "missing":
@@ -205,15 +205,15 @@ def _line(error: Any, given: Mapping[str, str]) -> str:
 
 
 def _quoted(value: Any) -> str:
-    """Return a value for a message, cut off: a text, or lists that aliases make as large as the memory."""
+    """Return a truncated representation of a value: YAML aliases can make nested lists exceed the memory."""
     try:
         return short(_QUOTE.repr(value))
-    except ValueError:  # Python writes no number of more than 4,300 digits
-        return "a number of thousands of digits"
+    except ValueError:  # Python converts at most 4,300 digits to text
+        return "a number of more than 4,300 digits"
 
 
 def _keys_of(path: Sequence[str]) -> list[str]:
-    """Return the keys that the schema has at a path."""
+    """Return the keys of the schema at a path."""
     kind: Any = Params
     for part in path:
         is_model = isinstance(kind, type) and issubclass(kind, BaseModel)
@@ -222,9 +222,9 @@ def _keys_of(path: Sequence[str]) -> list[str]:
 
 
 def _unknown_names(tree: Mapping[str, Any], benchmarks: list[str], spaces: list[str], methods: list[str]) -> list[str]:
-    """Return a line for each name in the tree, whatever else is wrong with it, that is in no registry.
+    """Return an error line for each unregistered name in the tree, which may be otherwise invalid.
 
-    `benchmarks` itself may name a space too. A registry that the caller did not give is not checked.
+    The section `benchmarks` may name spaces too. Registries that the caller did not pass are not checked.
     """
     known = {
         ("benchmarks",): ("benchmark", [*benchmarks, *spaces] if spaces else []),

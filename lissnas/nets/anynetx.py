@@ -1,4 +1,4 @@
-"""Networks of AnyNetX, one at a time: no weights are shared in the literature of the space."""
+"""Stand-alone networks of AnyNetX: the space has no supernet in the literature."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from torch import Tensor, nn
 
 from lissnas.core.errors import UserError
 from lissnas.nets.base import Scale, Supernet
-from lissnas.nets.blocks import Norm, convolve, relu, start_like_mobilenet
+from lissnas.nets.blocks import Norm, convolve, init_like_mobilenet, relu
 from lissnas.spaces import Archs
 from lissnas.spaces.anynetx import STEM, AnyNetX, fitted
 
 
 class AnyNetXBody(Supernet):
-    """A stem, stages of blocks, pooling and the classifier: the supernet of one architecture.
+    """A supernet of a single architecture: stem, stages of blocks, pooling and classifier.
 
-    `archs` is its row, `(1, genome_len)`. Descriptions are scaled before they are fitted, so that
-    groups keep their width where channels are fewer.
+    `archs` is its row, `(1, genome_len)`. Widths are scaled before they are rounded to multiples of the
+    group width, so that groups keep their width in narrow networks.
     """
 
     def __init__(self, space: AnyNetX, archs: Archs, scale: Scale, norm: Norm) -> None:
@@ -34,18 +34,18 @@ class AnyNetXBody(Supernet):
                 inputs = width
         self.blocks = nn.Sequential(*blocks)
         self.classifier = nn.Linear(inputs, scale.classes)
-        start_like_mobilenet(self)  # the distributions that RegNet's code draws from, too
+        init_like_mobilenet(self)  # as in RegNet's code
 
     def features(self, x: Tensor, path: tuple[int, ...]) -> Tensor:
         """Return the pooled output of the last block; raises UserError for another architecture."""
         if path != self.row:
-            raise UserError(f"path: built was {self.row} of {self.space_name} alone, found {path}")
+            raise UserError(f"path: expected {self.row}, the only one built of {self.space_name}, found {path}")
         pooled: Tensor = self.blocks(self.stem(x)).mean(dim=(2, 3))
         return pooled
 
 
 class XBlock(nn.Module):
-    """RegNet's X block: 1x1, 3x3 in groups of `group` channels, 1x1; the sum with the shortcut is rectified."""
+    """RegNet's X block: 1x1, 3x3 in groups of `group` channels, 1x1 convolution; ReLU of the sum with the shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, inner: int, group: int, norm: Norm) -> None:
         super().__init__()

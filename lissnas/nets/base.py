@@ -1,4 +1,4 @@
-"""What a supernet and a stand-alone network are, whatever their space."""
+"""Base classes of supernets and stand-alone networks."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from lissnas.spaces.base import BoolArray
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a network is made; `width` multiplies all channels, `stem_stride` is the stem's in all."""
+    """The size of a network: `width` multiplies all channels, `stem_stride` is the total stride of the stem."""
 
     width: float
     stem_stride: int
     classes: int
 
     def channels(self, published: int) -> int:
-        """Return scaled channels: a multiple of 8, at least 8, at full width the published number."""
+        """Return the scaled number of channels: a multiple of 8, at least 8; the published number at width 1."""
         return published if self.width == 1 else max(8, 8 * round(published * self.width / 8))
 
 
 class Supernet(nn.Module):
-    """All networks of a space, or of a part of it, in one set of weights.
+    """All networks of a space, or of a subset, with shared weights.
 
-    `forward(x, path)` runs one of them: `path` is a row of the space. Nothing but the operations of
-    that path is touched. Image sides may be any; pooling over all pixels comes before `classifier`.
+    `forward(x, path)` runs the network of `path`, a row of the space, and only its operations. Images can
+    have any size: global average pooling precedes `classifier`.
     """
 
     shared_affine: ClassVar[bool] = True
-    """Whether norms have weights and biases when networks share them, in the literature of the space."""
+    """Whether norms of the supernet have weights and biases in the literature of the space."""
     classifier: nn.Linear
 
     def __init__(self, space: Space, scale: Scale) -> None:
@@ -46,28 +46,28 @@ class Supernet(nn.Module):
         self.scale = scale
 
     def forward(self, x: Tensor, path: Iterable[int]) -> Tensor:
-        """Return logits, `(n, classes)`, of images `(n, 3, height, width)`; raises UserError for a bad path."""
+        """Return logits, `(n, classes)`, of images `(n, 3, height, width)`; raises UserError for an invalid path."""
         row = self.checked(path)
         logits: Tensor = self.classifier(self.features(x, row))
         return logits
 
     def checked(self, path: Iterable[int]) -> tuple[int, ...]:
-        """Return a path as numbers; raises UserError for one of another length."""
+        """Return a path as a tuple; raises UserError for a wrong length."""
         row = tuple(int(choice) for choice in path)
         if len(row) != self.genome_len:
             raise UserError(f"path: expected {self.genome_len} numbers for {self.space_name}, found {len(row)}")
         return row
 
-    def take_turn(self, step: int) -> None:
-        """Choose which weights a step trains, where not all are trained together."""
+    def select_trainable(self, step: int) -> None:
+        """Enable gradients for the weights that a step trains; by default, all are trained."""
 
     @abstractmethod
     def features(self, x: Tensor, path: tuple[int, ...]) -> Tensor:
-        """Return what the classifier sees, `(n, channels)`."""
+        """Return the features for the classifier, `(n, channels)`."""
 
 
 class Network(nn.Module):
-    """One architecture on its own: the supernet of a set that holds nothing else."""
+    """A stand-alone network: a supernet of a single architecture, with its path."""
 
     def __init__(self, body: Supernet, path: tuple[int, ...]) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Network(nn.Module):
 
 
 def used_choices(space: Space, archs: Archs) -> BoolArray:
-    """Return `(n_slots, most choices)`: which choices any of the architectures makes (`Space.slots`)."""
+    """Return a mask `(n_slots, max choices)` of the choices that any of the architectures makes (`Space.slots`)."""
     used = np.zeros((len(space.slot_choices), max(space.slot_choices)), bool)
     for row, column in zip(used, space.slots(archs).T, strict=True):
         row[np.unique(column[column >= 0])] = True
@@ -89,9 +89,9 @@ def used_choices(space: Space, archs: Archs) -> BoolArray:
 
 
 def pick(operations: nn.ModuleDict, choice: int, where: str) -> nn.Module:
-    """Return the operation of a choice; raises UserError when no network that was asked for has it."""
+    """Return the operation of a choice; raises UserError if it was not built."""
     try:
         return operations[str(choice)]
     except KeyError:
         built = ", ".join(operations) or "none"
-        raise UserError(f"{where} has no choice {choice}: built are {built}") from None
+        raise UserError(f"{where} has no choice {choice}; built choices: {built}") from None

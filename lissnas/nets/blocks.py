@@ -1,4 +1,4 @@
-"""The blocks that networks and supernets are made of."""
+"""Building blocks of networks and supernets, and weight initialization."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from lissnas.core.errors import UserError
 
 Norm: TypeAlias = Callable[[int], nn.Module]
-"""Makes the norm of so many channels."""
+"""Returns a norm for a number of channels."""
 Activation: TypeAlias = Callable[[], nn.Module]
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that also takes fewer channels than it has, and then uses its leading ones.
+    """Batch norm that accepts fewer channels than it has; it then uses its leading channels.
 
-    With `ghost` above 0, parts of so many images are normalised by their own statistics while training
-    (Hoffer et al., 2017).
+    If `ghost` is above 0, training normalises each part of `ghost` images by its own statistics (ghost batch
+    norm, Hoffer et al., 2017).
     """
 
     ghost: int = 0
@@ -38,21 +38,21 @@ class BatchNorm(nn.BatchNorm2d):
         factor = self.momentum
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
-            if factor is None:  # a plain average over all batches, as recalibration takes it
+            if factor is None:  # plain average over all batches, as in recalibration
                 factor = 1.0 / float(self.num_batches_tracked)
-        # Views, so that the running statistics of the leading channels are updated in place.
+        # Views: the running statistics of the leading channels are updated in place.
         parts = (self.running_mean, self.running_var, self.weight, self.bias)
         mean, var, weight, bias = (None if p is None else p[:c] for p in parts)
         return F.batch_norm(x, mean, var, weight, bias, self.training or mean is None, factor or 0.0, self.eps)
 
 
 def relu() -> nn.Module:
-    """Return a ReLU that overwrites its input, a norm's output that nothing else reads."""
+    """Return an in-place ReLU, for the output of a norm that nothing else reads."""
     return nn.ReLU(inplace=True)
 
 
 def relu6() -> nn.Module:
-    """Return a ReLU6 that overwrites its input."""
+    """Return an in-place ReLU6."""
     return nn.ReLU6(inplace=True)
 
 
@@ -65,17 +65,17 @@ def convolve(
     groups: int = 1,
     act: Activation | None = None,
 ) -> list[nn.Module]:
-    """Return a padded convolution without bias, its norm and, if given, an activation."""
+    """Return a padded convolution without bias, its norm and an optional activation."""
     kind = DepthwiseConvolution if kernel > 1 and inputs == outputs == groups else nn.Conv2d
     convolution = kind(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
     return [convolution, norm(outputs), *([act()] if act else [])]
 
 
 class DepthwiseConvolution(nn.Conv2d):
-    """A padded depthwise convolution without bias, quick on small maps.
+    """A padded depthwise convolution without bias, fast on small feature maps.
 
-    Where the kernel is larger than the map, the convolution is one matrix a channel: on a CPU that takes a half to
-    a twentieth of the time of the library's depthwise convolution, which goes through the taps in the padding too.
+    If the kernel is larger than the map, the convolution is a matrix product for each channel. On a CPU this takes 5 to
+    50 % of the time of torch's depthwise convolution, which also computes the taps in the padding.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,21 +88,21 @@ class DepthwiseConvolution(nn.Conv2d):
         row, column = rows[:, None, :, None], columns[None, :, None, :]  # (height, width, out height, out width)
         within = (row >= 0) & (row < reach) & (column >= 0) & (column < reach)
         taps = torch.where(within, row * reach + column, reach * reach).reshape(-1)
-        weight = F.pad(self.weight.flatten(1), (0, 1))  # the last tap, 0, leads nowhere
+        weight = F.pad(self.weight.flatten(1), (0, 1))  # the last tap, 0, is for pairs out of reach
         matrices = weight[:, taps].view(len(weight), -1, out[0] * out[1])
         y = torch.bmm(x.flatten(2).transpose(0, 1).contiguous(), matrices)
         if y.requires_grad:
-            y.register_hook(Tensor.contiguous)  # or the library goes matrix by matrix; as above
+            y.register_hook(Tensor.contiguous)  # a non-contiguous gradient is multiplied matrix by matrix
         return y.transpose(0, 1).reshape(*x.shape[:2], *out)
 
     def _taps(self, side: int) -> Tensor:
-        """Return which tap would lead from a position of the input, the rows, to one of the output."""
+        """Return the tap index, `(inputs, outputs)`, that connects each input position to each output position."""
         stride, padding = self.stride[0], self.kernel_size[0] // 2
         return torch.arange(side)[:, None] - torch.arange(0, side, stride)[None, :] + padding
 
 
 class MobileBlock(nn.Module):
-    """MobileNetV2's block: 1x1 expansion, depthwise convolution, 1x1 projection, a shortcut where shapes allow."""
+    """MobileNetV2's block: 1x1 expansion, depthwise convolution, 1x1 projection, a shortcut if shapes are equal."""
 
     def __init__(
         self, inputs: int, outputs: int, stride: int, kernel: int, expansion: int, norm: Norm, act: Activation
@@ -124,14 +124,14 @@ class MobileBlock(nn.Module):
 
 
 class ShuffleBlock(nn.Module):
-    """ShuffleNetV2's block; with a stride of 1 every second channel passes, with 2 both branches see all."""
+    """ShuffleNetV2's block: stride 1 passes every second channel through; stride 2 feeds all to both branches."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, kernel: int, norm: Norm) -> None:
         super().__init__()
         self.stride = stride
         entering, middle = (inputs // 2 if stride == 1 else inputs), outputs // 2
         if outputs <= entering:
-            raise UserError(f"a shuffle block can't lead {inputs} channels to {outputs}: choose a larger width")
+            raise UserError(f"a shuffle block can't map {inputs} to {outputs} channels; choose a larger width")
         self.main = nn.Sequential(*self.main_branch(entering, middle, outputs - entering, stride, kernel, norm))
         if stride > 1:
             self.side = nn.Sequential(
@@ -142,7 +142,7 @@ class ShuffleBlock(nn.Module):
     def main_branch(
         self, inputs: int, middle: int, outputs: int, stride: int, kernel: int, norm: Norm
     ) -> list[nn.Module]:
-        """Return 1x1, depthwise and 1x1 convolution."""
+        """Return the layers: 1x1, depthwise and 1x1 convolution."""
         return [
             *convolve(inputs, middle, 1, norm, act=relu),
             *convolve(middle, middle, kernel, norm, stride, groups=middle),
@@ -157,7 +157,7 @@ class ShuffleBlock(nn.Module):
 
 
 class XceptionBlock(ShuffleBlock):
-    """The shuffle block whose main branch is three depthwise convolutions, each followed by a 1x1."""
+    """A shuffle block with three depthwise convolutions in the main branch, each followed by a 1x1 convolution."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm: Norm) -> None:
         super().__init__(inputs, outputs, stride, 3, norm)
@@ -165,7 +165,7 @@ class XceptionBlock(ShuffleBlock):
     def main_branch(
         self, inputs: int, middle: int, outputs: int, stride: int, kernel: int, norm: Norm
     ) -> list[nn.Module]:
-        """Return the three pairs, the first one with the stride."""
+        """Return the layers of the three pairs; the first has the stride."""
         return [
             *convolve(inputs, inputs, kernel, norm, stride, groups=inputs),
             *convolve(inputs, middle, 1, norm, act=relu),
@@ -177,7 +177,7 @@ class XceptionBlock(ShuffleBlock):
 
 
 class LeadingConvolution(nn.Module):
-    """Convolution, norm and ReLU of which a caller may use the leading channels only."""
+    """Convolution, norm and ReLU that can use only their leading channels."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, norm: Norm) -> None:
         super().__init__()
@@ -185,7 +185,7 @@ class LeadingConvolution(nn.Module):
         self.norm = norm(outputs)
 
     def forward(self, x: Tensor, outputs: int) -> Tensor:
-        """Return `outputs` channels, made from as many input channels as `x` has."""
+        """Return the first `outputs` channels, computed from all channels of `x`."""
         c = self.convolution
         if (x.shape[1], outputs) == (c.in_channels, c.out_channels):
             y = c(x)
@@ -195,7 +195,7 @@ class LeadingConvolution(nn.Module):
 
 
 class FactorizedReduce(nn.Module):
-    """Halve the resolution without losing pixels: two 1x1 convolutions, one a pixel further down and right."""
+    """Halve the resolution without losing pixels: two 1x1 convolutions, one of them offset by one pixel."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm: Norm) -> None:
         super().__init__()
@@ -212,19 +212,19 @@ class FactorizedReduce(nn.Module):
         return y
 
 
-def start_like_mobilenet(network: nn.Module) -> None:
-    """Draw convolutions from N(0, 2 / fan-out), the classifier from N(0, .01), as MobileNetV2 does."""
+def init_like_mobilenet(network: nn.Module) -> None:
+    """Initialize convolutions from N(0, 2 / fan-out), the classifier from N(0, .01), as in MobileNetV2."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out")
         elif isinstance(module, nn.Linear):
-            _start_classifier(module)
+            _init_classifier(module)
 
 
-def start_like_spos(network: nn.Module) -> None:
-    """Draw the first convolution from N(0, .01), the others from N(0, 1 / their inputs); biases of norms .0001.
+def init_like_spos(network: nn.Module) -> None:
+    """Initialize the first convolution from N(0, .01), others from N(0, 1 / inputs), and biases of norms to .0001.
 
-    As in the code of Single Path One-Shot, where the numbers are standard deviations.
+    As in the code of Single Path One-Shot; the numbers are standard deviations.
     """
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
@@ -232,17 +232,17 @@ def start_like_spos(network: nn.Module) -> None:
         elif isinstance(module, nn.BatchNorm2d) and module.affine:
             nn.init.constant_(module.bias, 0.0001)
         elif isinstance(module, nn.Linear):
-            _start_classifier(module)
+            _init_classifier(module)
 
 
-def _start_classifier(module: nn.Linear) -> None:
+def _init_classifier(module: nn.Linear) -> None:
     nn.init.normal_(module.weight, 0, 0.01)
     if module.bias is not None:
         nn.init.zeros_(module.bias)
 
 
-def start_like_nasbench(network: nn.Module) -> None:
-    """Draw convolutions from N(0, 1 / fan-in), the classifier uniformly after Glorot, as NAS-Bench-101 does."""
+def init_like_nasbench(network: nn.Module) -> None:
+    """Initialize convolutions from N(0, 1 / fan-in), the classifier by Glorot's uniform, as in NAS-Bench-101."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear")

@@ -1,4 +1,4 @@
-"""Networks and supernets by the name of their space."""
+"""Build networks and supernets by the name of their space."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from lissnas.spaces import AnyNetX, Archs, CellSpace, ChainSpace, Space, anynetx
 from lissnas.spaces.nasbench101 import CLASSES
 
 PUBLISHED = {"nasbench101": Scale(1.0, 1, CLASSES), "transnas_micro": Scale(1.0, 4, 75)}
-"""The published size, for spaces that don't say it themselves; 75 are the classes of `class_object`."""
+"""Published scales of spaces without a skeleton; `class_object` has 75 classes."""
 UNSHARED = dict.fromkeys(anynetx.STEPS, Scale(1.0, anynetx.STEM_STRIDE, anynetx.CLASSES))
-"""The published size, for spaces whose networks are built one by one: they have no supernet."""
+"""Published scales of spaces that have no supernet."""
 
 
 def names() -> list[str]:
-    """Return the names of the spaces whose networks and supernets can be built."""
+    """Return the names of the spaces that have networks and a supernet."""
     return [*DESIGNS, *PUBLISHED]
 
 
 def network_names() -> list[str]:
-    """Return the names of the spaces whose networks can be built, with a supernet or without."""
+    """Return the names of the spaces that have networks, with or without a supernet."""
     return [*names(), *UNSHARED]
 
 
 def published_scale(space_name: str) -> Scale:
-    """Return the published size of a space's networks; raises UnknownName."""
+    """Return the published scale of a space's networks; raises UnknownName."""
     if space_name not in network_names():
         raise UnknownName("space with networks", space_name, network_names())
     space = spaces.get(space_name)
@@ -57,33 +57,32 @@ def supernet(
     shots: int = 1,
     seed: int = 0,
 ) -> Supernet:
-    """Return a supernet with the operations that `archs`, canonical rows, use; all of the space's by default.
+    """Return a supernet with the operations of `archs`, canonical rows; by default, of the whole space.
 
-    `width` multiplies all channels; `stem_stride` (1 for small images) and `classes` are
-    the published ones if not given. `affine` says whether norms have weights and biases; if not given,
-    they do where the literature of the space has it so. With `shots` above 1 every weight is mixed from
-    so many (`KShotSupernet`). The weights are a function of `seed` and of what is built. Raises UserError
-    (UnknownName, InvalidArchitecture).
+    `width` multiplies all channels; `stem_stride` (1 for small images) and `classes` default to the published
+    values. `affine` controls whether norms have weights and biases; the default follows the literature of the
+    space. With `shots` above 1, each weight is a mixture of `shots` weights (`KShotSupernet`). Initial weights
+    depend only on `seed` and the arguments. Raises UserError (UnknownName, InvalidArchitecture).
     """
     scale = _scale(space_name, width, stem_stride, classes)
     space = spaces.get(space_name)
     if space_name in UNSHARED:
-        raise UserError(f"no supernet of {space_name} exists: its networks share no weights, build them one by one")
+        raise UserError(f"no supernet of {space_name} exists; build its networks one by one")
     if archs is not None:
         if not len(archs):
-            raise UserError(f"supernet: an empty set of architectures of {space.name} has no supernet")
-        space.key(archs)  # raises for rows that are no architectures
+            raise UserError(f"supernet: expected architectures of {space.name}, found an empty set")
+        space.key(archs)  # raises for invalid rows
     if affine is None:
         affine = DESIGNS[space_name].shared_affine if space_name in DESIGNS else True
     if shots < 1:
-        raise UserError(f"shots: expected one supernet or more, found {shots}")
+        raise UserError(f"shots: expected at least 1, found {shots}")
     if shots == 1:
         return _build(space, archs, scale, affine, seed)
     return k_shot(space, archs, scale, affine, seed, shots)
 
 
 def k_shot(space: Space, archs: Archs | None, scale: Scale, affine: bool, seed: int, shots: int) -> KShotSupernet:
-    """Return a dictionary of supernets, the first with the weights that a single one of that seed has."""
+    """Return a dictionary of `shots` supernets; the first has the weights of a single supernet of that seed."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return KShotSupernet(lambda k: _build(space, archs, scale, affine, seed + k), space, shots)
@@ -98,9 +97,9 @@ def network(
     classes: int | None = None,
     seed: int = 0,
 ) -> Network:
-    """Return the stand-alone network of an architecture, a row of the space; its norms are affine.
+    """Return the stand-alone network of an architecture, a row of the space, with affine norms.
 
-    The canonical form is what is built (`Network.path`). Other arguments as for `supernet`.
+    The network is of the canonical form (`Network.path`). Other arguments as in `supernet`.
     """
     scale = _scale(space_name, width, stem_stride, classes)
     space = spaces.get(space_name)
@@ -126,7 +125,7 @@ def _scale(space_name: str, width: float, stem_stride: int | None, classes: int 
 def _build(space: Space, archs: Archs | None, scale: Scale, affine: bool, seed: int) -> Supernet:
     allowed = space.possible() if archs is None else used_choices(space, archs)
     norm = partial(BatchNorm, affine=affine)
-    # torch draws initial weights from its global generator: seed it here, and leave it as it was.
+    # torch draws initial weights from its global generator: seed it here, and restore it.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         if isinstance(space, ChainSpace):

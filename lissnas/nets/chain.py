@@ -1,4 +1,4 @@
-"""Networks and supernets of spaces that are chains of layers."""
+"""Networks and supernets of chain-structured spaces."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lissnas.nets.blocks import (
     ShuffleBlock,
     XceptionBlock,
     convolve,
+    init_like_mobilenet,
+    init_like_spos,
     relu,
     relu6,
-    start_like_mobilenet,
-    start_like_spos,
 )
 from lissnas.spaces import ChainSpace, fairnas, mobilenet, nas_bench_macro, shufflenetv2
 from lissnas.spaces.base import BoolArray
@@ -28,18 +28,18 @@ from lissnas.spaces.chain import Layer, Skeleton
 
 @dataclass(frozen=True)
 class Design:
-    """What the networks of a chain space are made of."""
+    """Operations, activation and initialization of a chain space's networks."""
 
     operation: Callable[[int, Layer, Norm], nn.Module]
     act: Activation
-    start: Callable[[nn.Module], None] = lambda network: None
-    """Draws the initial weights; torch's own where the publication says nothing."""
+    init: Callable[[nn.Module], None] = lambda network: None
+    """Initializes the weights; torch's default if the publication specifies none."""
     dropout: float = 0.0
     shared_affine: bool = True
 
 
 class ChainSupernet(Supernet):
-    """A stem, layers of one chosen operation each, a 1x1 convolution, pooling and the classifier."""
+    """A stem, layers with one operation each, a 1x1 convolution, pooling and the classifier."""
 
     def __init__(self, space: ChainSpace, allowed: BoolArray, scale: Scale, norm: Norm) -> None:
         super().__init__(space, scale)
@@ -55,7 +55,7 @@ class ChainSupernet(Supernet):
         self.last = nn.Sequential(*convolve(s.stages[-1].outputs, s.last, 1, norm, act=design.act))
         self.dropout = nn.Dropout(design.dropout)
         self.classifier = nn.Linear(s.last, s.classes, bias=s.bias)
-        design.start(self)
+        design.init(self)
 
     def features(self, x: Tensor, path: tuple[int, ...]) -> Tensor:
         """Return the pooled output of the last convolution."""
@@ -68,7 +68,7 @@ class ChainSupernet(Supernet):
 
 
 def scaled(skeleton: Skeleton, scale: Scale) -> Skeleton:
-    """Return a skeleton of that width, stem and number of classes."""
+    """Return the skeleton with the width, stem stride and classes of `scale`."""
     return replace(
         skeleton,
         classes=scale.classes,
@@ -103,7 +103,7 @@ def _macro(choice: int, layer: Layer, norm: Norm) -> nn.Module:
 
 DESIGNS = {
     "nas_bench_macro": Design(_macro, relu),
-    "shufflenetv2": Design(_shuffle, relu, start_like_spos, dropout=0.1, shared_affine=False),
-    "fairnas": Design(_mobile, relu6, start_like_mobilenet),
-    "mobilenet": Design(_mobile, relu6, start_like_mobilenet),
+    "shufflenetv2": Design(_shuffle, relu, init_like_spos, dropout=0.1, shared_affine=False),
+    "fairnas": Design(_mobile, relu6, init_like_mobilenet),
+    "mobilenet": Design(_mobile, relu6, init_like_mobilenet),
 }

@@ -1,4 +1,4 @@
-"""How good a path of a supernet is: its accuracy on held-out images, its batch norms recalibrated first."""
+"""Evaluate paths of a supernet: accuracy on validation images, after recalibration of the batch norms."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ from lissnas.spaces.declared import Declared
 
 @dataclass(frozen=True)
 class SupernetOracle:
-    """Asks a supernet about architectures, of a search or of a shrinker: an oracle, accuracies in percent.
+    """An oracle that evaluates architectures with a supernet; accuracies in percent.
 
-    The batches for recalibration and validation are made once and used for every candidate. With
-    `recalibration_batches` 0 the running statistics of training are used as they are, which are those of
-    all paths mixed.
+    All candidates use the same recalibration and validation batches. If `recalibration_batches` is 0, norms use
+    the running statistics of the training, which mix all paths.
     """
 
     supernet: Supernet
@@ -43,17 +42,17 @@ class SupernetOracle:
     def of(
         cls, supernet: Supernet, data: Data, settings: SearchConfig, device: torch.device | None = None
     ) -> SupernetOracle:
-        """Prepare the batches; raises UserError when there are no validation images."""
+        """Return an oracle with prepared batches; raises UserError if there are no validation images."""
         device, size = device or torch.device("cpu"), settings.batch_size
 
         def ready(images: Tensor) -> Tensor:
             return images.to(device, memory_format=torch.channels_last)
 
         if data.classes != supernet.scale.classes:
-            raise UserError(f"images of {data.classes} classes can't judge a supernet of {supernet.scale.classes}")
+            raise UserError(f"images: {data.classes} classes don't fit a supernet of {supernet.scale.classes} classes")
         validation = [(ready(x), y.to(device)) for x, y in data.batches("validation", size, settings.images)]
         if not validation:
-            raise UserError("validation: no images are set apart to judge on")
+            raise UserError("validation: no images are held out for evaluation; raise images.validation")
         calibration = [
             ready(data.plain("train", first * size, size)[0]) for first in range(settings.recalibration_batches)
         ]
@@ -65,7 +64,7 @@ class SupernetOracle:
         return np.array([self.accuracy(path) for path in archs])
 
     def accuracy(self, path: Sequence[int]) -> float:
-        """Return one path's accuracy in percent."""
+        """Return the accuracy of a path, in percent."""
         network = Network(self.supernet, tuple(path))
         if self.calibration:
             recalibrate(network, self.calibration)
@@ -74,7 +73,7 @@ class SupernetOracle:
 
 @torch.inference_mode()
 def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
-    """Return the accuracy of a model that takes images alone, in percent."""
+    """Return the accuracy of a model on batches, in percent."""
     model.eval()
     hits = n = 0
     for x, y in batches:
@@ -85,20 +84,20 @@ def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
 
 @torch.inference_mode()
 def recalibrate(network: nn.Module, batches: Sequence[Tensor]) -> None:
-    """Replace a network's running statistics by the plain average over `batches` (Guo et al., 2020)."""
-    with torch.random.fork_rng(devices=[]):  # dropout before the classifier draws, and changes no statistics
+    """Replace the running statistics of a network by their plain average over `batches` (Guo et al., 2020)."""
+    with torch.random.fork_rng(devices=[]):  # dropout draws random numbers, which don't affect statistics
         update_bn(batches, network)
     network.eval()
 
 
-def supernet_judge(params: Params, space: Space, members: Archs | None, folder: Path) -> tuple[Oracle, str]:
-    """Return a trained supernet as an oracle of `members`, of the whole space if None, and a digest of it.
+def supernet_oracle(params: Params, space: Space, members: Archs | None, folder: Path) -> tuple[Oracle, str]:
+    """Return an oracle of `members` (None: the whole space) from a trained supernet, and its digest.
 
-    Its accuracies are recalibrated, by the settings of `search`; of the digest are its files and the images, not
-    those settings. Raises UserError, DamagedFile.
+    Recalibration follows the section `search`. The digest covers the supernet's files and the images, not those
+    settings. Raises UserError, DamagedFile.
     """
 
-    @cache  # made when it is first asked: a search that is there already asks nobody
+    @cache  # loaded on the first query: a finished search needs no oracle
     def oracle() -> SupernetOracle:
         data = images.load(params.images, recipe_of(params, params.supernet.recipe, "supernet.recipe"))
         model, device = load_supernet(folder, members), compute_on(params.torch)
@@ -106,6 +105,6 @@ def supernet_judge(params: Params, space: Space, members: Archs | None, folder: 
 
     manifest, about = supernet_manifest(folder)
     if about["space"] != space.name or isinstance(space, Declared):
-        raise UserError(f"the supernet in {folder} is one of {about['space']}; it can't judge networks of {space.name}")
+        raise UserError(f"the supernet in {folder} is of {about['space']}; it can't evaluate networks of {space.name}")
     digest = artifacts.digest({"supernet": manifest, "images": image_parameters(params)})
     return (lambda archs: oracle()(archs)), digest

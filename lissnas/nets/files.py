@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors and a JSON description, nothing that could run code when it is read."""
+"""Load and save weights: safetensors and a JSON description; loading never executes code."""
 
 from __future__ import annotations
 
@@ -23,50 +23,52 @@ from lissnas.nets.build import network, supernet
 from lissnas.nets.kshot import KShotSupernet
 from lissnas.spaces import Archs, Space
 
-WEIGHTS, ABOUT = "network.safetensors", "network.json"
+WEIGHTS = "network.safetensors"
+ABOUT = "network.json"
+SUPERNET_WEIGHTS = "supernet.safetensors"
+SUPERNET_ABOUT = "supernet.json"
 WHOLE = "the whole space"
-"""In place of a checksum of networks."""
-SUPERNET_WEIGHTS, SUPERNET_ABOUT = "supernet.safetensors", "supernet.json"
+"""Replaces the checksum of the networks in the description of a supernet of the whole space."""
 
 
 def weights(model: nn.Module) -> bytes:
-    """Return a model's weights and statistics as safetensors."""
+    """Return the weights and statistics of a model in safetensors format."""
     return bytes(save_tensors({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}))
 
 
 def describe_network(model: Network, side: int, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what rebuilds a network: its space, architecture, size, and the images it was trained on."""
+    """Return the description that `load` rebuilds a network from: space, architecture, scale, image side, `extra`."""
     space = spaces.get(model.body.space_name)
     row = np.array([model.path], np.int8)
     return {"space": space.name, "arch": space.format(row)[0], **asdict(model.body.scale), "side": side, **extra}
 
 
 def load(folder: Path | str) -> Network:
-    """Return the network that a retraining exported to `folder`, in evaluation mode.
+    """Return the network that a retrain stage exported to `folder`, in evaluation mode.
 
-    Its files are checked first; raises UserError where there is none, DamagedFile where one was changed.
+    Verifies the files first. Raises UserError if there is no network, DamagedFile if a checksum differs.
     """
     folder = Path(folder)
     manifest = artifacts.verify(folder)
     if WEIGHTS not in manifest:
-        raise UserError(f"{folder} holds no exported network")
+        raise UserError(f"{folder} holds no exported network; give the folder of a retrain stage")
     about = json.loads(artifacts.read_verified(folder, ABOUT, manifest))
     row = spaces.get(about["space"]).parse([about["arch"]])[0]
     size = {name: about[name] for name in ("width", "stem_stride", "classes")}
     model = network(about["space"], row.tolist(), **size)
-    _put(model, artifacts.read_verified(folder, WEIGHTS, manifest), folder)
+    _load_weights(model, artifacts.read_verified(folder, WEIGHTS, manifest), folder)
     return model
 
 
 def networks_of(space: Space, members: Archs | None) -> dict[str, Any]:
-    """Return how many networks a supernet was trained on, and which, in any order: `members`, None for the space."""
+    """Return the number and the order-independent digest of a supernet's networks, `members` (None: the space)."""
     if members is None:
         return {"networks": space.size(), "networks_sha256": WHOLE}
     return {"networks": len(members), "networks_sha256": artifacts.sha256(np.sort(space.key(members)).tobytes())}
 
 
 def describe_supernet(model: Supernet, members: Archs | None) -> dict[str, Any]:
-    """Return what rebuilds a supernet: its space and size, and the networks that it holds, all if None."""
+    """Return the description of a supernet: space, scale and its networks, `members` (None: the space)."""
     space = spaces.get(model.space_name)
     return {
         "space": space.name,
@@ -78,18 +80,17 @@ def describe_supernet(model: Supernet, members: Archs | None) -> dict[str, Any]:
 
 
 def supernet_manifest(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the checksums of a trained supernet's files, and its description; raises UserError, DamagedFile."""
+    """Return the manifest and the description of a trained supernet; raises UserError, DamagedFile."""
     manifest = artifacts.verify(folder)
     if SUPERNET_ABOUT not in manifest:
-        raise UserError(f"{folder} holds no supernet")
+        raise UserError(f"{folder} holds no supernet; give the folder of a trained one")
     return manifest, json.loads(artifacts.read_verified(folder, SUPERNET_ABOUT, manifest))
 
 
 def load_supernet(folder: Path, members: Archs | None) -> Supernet:
-    """Return the supernet of a training, in evaluation mode, which was trained on `members` or on the whole space.
+    """Return a supernet that was trained on `members` or on the whole space (None), in evaluation mode.
 
-    `members` None asks for one of the whole space. Raises UserError when it was trained on others, DamagedFile
-    where a file was changed.
+    Raises UserError if it was trained on other networks, DamagedFile if a checksum differs.
     """
     manifest, about = supernet_manifest(folder)
     space = spaces.get(about["space"])
@@ -97,21 +98,21 @@ def load_supernet(folder: Path, members: Archs | None) -> Supernet:
         members = None
     elif members is None:
         raise UserError(
-            f"the supernet in {folder} was trained on {about['networks']:,} networks, and the whole of {space.name} "
-            "is asked about; train one without --subspace"
+            f"the supernet in {folder} was trained on {about['networks']:,} networks, but the whole of "
+            f"{space.name} is requested; train one without --subspace"
         )
     elif about["networks_sha256"] != networks_of(space, members)["networks_sha256"]:
         raise UserError(
             f"the supernet in {folder} was trained on other networks ({about['networks']:,} of {space.name}) "
-            f"than the shrunk space has ({len(members):,})"
+            f"than the shrunk space has ({len(members):,}); train one on this space"
         )
     size = {name: about[name] for name in ("width", "stem_stride", "classes", "affine", "shots")}
     model = supernet(about["space"], members, **size)
-    _put(model, artifacts.read_verified(folder, SUPERNET_WEIGHTS, manifest), folder)
+    _load_weights(model, artifacts.read_verified(folder, SUPERNET_WEIGHTS, manifest), folder)
     return model
 
 
-def _put(model: nn.Module, data: bytes, folder: Path) -> None:
+def _load_weights(model: nn.Module, data: bytes, folder: Path) -> None:
     try:
         model.load_state_dict(load_tensors(data))
     except (RuntimeError, SafetensorError) as error:
@@ -120,7 +121,7 @@ def _put(model: nn.Module, data: bytes, folder: Path) -> None:
 
 
 def portable(model: nn.Module, side: int) -> bytes:
-    """Return a network as a torch.export program (`.pt2`) for those without this package; any batch size."""
+    """Return a network as a torch.export program (`.pt2`), which runs without this package at any batch size."""
     model.to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, 3, side, side)
     batch = torch.export.Dim("batch")

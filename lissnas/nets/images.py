@@ -1,7 +1,7 @@
 """Images to train on: the packaged CIFAR-10 subset, torchvision's CIFAR, or a folder such as ImageNet.
 
-Which images a step sees, and how they are cropped, flipped and cut, is a function of the seed and the
-step alone, so that a run that was ended goes on with the very batches it would have seen.
+The images of a step and their augmentation depend only on the seed and the step, so a resumed run
+sees the same batches as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from lissnas.core.rng import stream
 
 SUBSET = "cifar10_subset.parquet"
 SUBSET_SHA256 = "c384370cc47a7f579c20096a36536e64083c2ddf45f67b0de1d2465f572c3111"
-"""12,000 images of CIFAR-10 (Krizhevsky, 2009), 1,000 a class from its training, 200 from its test images."""
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""By channel, as usual for natural images."""
+"""12,000 images of CIFAR-10 (Krizhevsky, 2009): of each class 1,000 training and 200 test images."""
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""By channel: the usual statistics of ImageNet, for pixel values in 0 to 1."""
 
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
@@ -44,43 +45,43 @@ Batch: TypeAlias = tuple[Tensor, Tensor]
 
 
 class Data(ABC):
-    """Where a training gets its batches: normalised float images `(n, 3, side, side)` and labels `(n,)`."""
+    """Source of batches: normalised float images `(n, 3, side, side)` and labels `(n,)`."""
 
     classes: int
     side: int
 
     @property
     def n_train(self) -> int:
-        """How many images there are to train on."""
+        """The number of training images."""
         return self.n_of("train")
 
     @abstractmethod
     def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> Batch:
-        """Return the augmented batch of a step; of several processes each gets its part of it."""
+        """Return the augmented batch of a step, or the part of process `rank` of `world` processes."""
 
     @abstractmethod
     def plain(self, split: str, first: int, size: int) -> Batch:
-        """Return images `first` to `first + size` of a split in order, not augmented, fewer at its end."""
+        """Return images `first` to `first + size` of a split in order, not augmented; fewer at the end."""
 
     @abstractmethod
     def n_of(self, split: str) -> int:
-        """Return how many images `train`, `validation` or `test` has."""
+        """Return the number of images of a split: `train`, `validation` or `test`."""
 
     def batches(self, split: str, size: int, n: int | None = None) -> Iterator[Batch]:
-        """Yield the first `n` images of a split, all by default, as `plain` gives them, `size` at once."""
+        """Return batches of `size` images over the first `n` images of a split (default: all), not augmented."""
         n = self.n_of(split) if n is None else min(n, self.n_of(split))
         return (self.plain(split, first, min(size, n - first)) for first in range(0, n, size))
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How a training image is changed: zero-padded crop, horizontal flip, one square cut out."""
+    """Augmentation of training images: zero-padded crop, horizontal flip, cutout of one square, jitter."""
 
     padding: int = 4
     flip: bool = True
     cutout: int = 0
     jitter: float = 0.0
-    """Brightness, contrast and saturation change by factors of 1 - jitter to 1 + jitter."""
+    """Brightness, contrast and saturation are multiplied by factors of 1 - jitter to 1 + jitter."""
 
 
 FLIPPED = Augmentation(padding=0)
@@ -90,32 +91,32 @@ Bools: TypeAlias = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 @lru_cache(maxsize=2)
 def _epoch(n: int, seed: int, epoch: int) -> Indices:
-    """Return the order of an epoch; kept, for a million images take longer to shuffle than to train a step on."""
+    """Return the order of an epoch, cached: shuffling a million images takes longer than a training step."""
     return stream(seed, "epoch", epoch).permutation(n)
 
 
 def indices(n: int, seed: int, step: int, size: int) -> Indices:
-    """Return the images of a step's batch: epoch after epoch, each in its own order."""
+    """Return the indices of a step's batch; each epoch has a new order."""
     start, stop = step * size, (step + 1) * size
     epochs = range(start // n, (stop - 1) // n + 1)
     return np.concatenate([_epoch(n, seed, e)[max(0, start - e * n) : stop - e * n] for e in epochs])
 
 
 def share(size: int, rank: int, world: int) -> slice:
-    """Return which images of a batch a process gets."""
+    """Return the slice of a batch for a process."""
     return slice(rank * size // world, (rank + 1) * size // world)
 
 
 def split(n: int, validation: int, seed: int) -> dict[str, Indices]:
-    """Return which of `n` training images are trained on, and which are held out for validation; raises UserError."""
+    """Split `n` training images at random into `train` and `validation`; raises UserError."""
     if not 0 < validation < n:
-        raise UserError(f"validation: {validation} of {n:,} training images can't be set apart")
+        raise UserError(f"validation: {validation} of {n:,} training images can't be held out; expected 1 to {n - 1:,}")
     order = stream(seed, "split").permutation(n)
     return {"train": order[validation:], "validation": order[:validation]}
 
 
 class Images(NamedTuple):
-    """Decoded images `(n, 3, side, side)` as bytes, their labels, which are for training, and how many classes."""
+    """Decoded images `(n, 3, side, side)` as bytes, their labels, a mask of training images, number of classes."""
 
     pixels: Tensor
     labels: Tensor
@@ -125,7 +126,7 @@ class Images(NamedTuple):
 
 @dataclass(eq=False)
 class MemoryData(Data):
-    """Small images by split, all in memory as bytes; whole batches are augmented at once."""
+    """Small images in memory as bytes, by split; whole batches are augmented at once."""
 
     pixels: dict[str, Tensor]
     labels: dict[str, Tensor]
@@ -138,13 +139,13 @@ class MemoryData(Data):
 
     @classmethod
     def of(cls, images: Images, seed: int, validation: int, side: int, augmentation: Augmentation) -> MemoryData:
-        """Return images at `side` pixels, `validation` of those for training held out; raises UserError."""
+        """Return the images at `side` pixels, with `validation` training images held out; raises UserError."""
         pixels, labels, is_train, classes = images
         train = np.flatnonzero(is_train)
         at = {name: train[chosen] for name, chosen in split(len(train), validation, seed).items()}
         at["test"] = np.flatnonzero(~is_train)
         if pixels.shape[-1] % side:
-            raise UserError(f"side: images of {pixels.shape[-1]} pixels can't be reduced to {side}")
+            raise UserError(f"side: images of {pixels.shape[-1]} pixels can't be reduced to {side}; use a divisor")
         if side != pixels.shape[-1]:
             pixels = F.avg_pool2d(pixels.float(), pixels.shape[-1] // side).round().to(torch.uint8)
         chosen = {name: torch.from_numpy(where) for name, where in at.items()}
@@ -152,11 +153,11 @@ class MemoryData(Data):
         return cls(pixels_of, labels_of, classes, seed, augmentation)
 
     def n_of(self, split: str) -> int:
-        """Return how many images a split has."""
+        """Return the number of images of a split."""
         return len(self.labels[split])
 
     def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> Batch:
-        """Return the augmented batch of a step, a process's part of it."""
+        """Return the augmented batch of a step, or the part of a process."""
         chosen = torch.from_numpy(indices(self.n_train, self.seed, step, size))
         images, labels = self.pixels["train"][chosen], self.labels["train"][chosen]
         generator = torch.Generator().manual_seed(int(stream(self.seed, "augment", step).integers(1 << 62)))
@@ -164,15 +165,15 @@ class MemoryData(Data):
         return normalise(images[part]), labels[part]
 
     def plain(self, split: str, first: int, size: int) -> Batch:
-        """Return images of a split in order."""
+        """Return images of a split in order, not augmented."""
         part = slice(first, first + size)
         return normalise(self.pixels[split][part]), self.labels[split][part]
 
 
 def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Change `(n, 3, side, side)` bytes, each image by draws of its own.
+    """Return augmented images, `(n, 3, side, side)` bytes, with independent draws for each image.
 
-    torchvision's transforms draw once for a whole batch; image by image they would take several times as long.
+    torchvision's transforms draw once for a whole batch; applied to single images they take several times as long.
     """
     n, _, side, _ = images.shape
     if how.padding:
@@ -193,8 +194,8 @@ def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Te
 
 
 def jitter(image: Tensor, factors: Sequence[float]) -> Tensor:
-    """Multiply brightness, contrast and saturation of an image, `(3, height, width)` bytes, by three factors."""
-    from torchvision.transforms.v2 import functional as change  # seconds of import, which few recipes need
+    """Multiply brightness, contrast and saturation of an image, `(3, height, width)` bytes, by `factors`."""
+    from torchvision.transforms.v2 import functional as change  # imports slowly, and few recipes need it
 
     brightness, contrast, saturation = factors
     image = change.adjust_contrast(change.adjust_brightness(image, brightness), contrast)
@@ -203,14 +204,14 @@ def jitter(image: Tensor, factors: Sequence[float]) -> Tensor:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Return bytes as floats, centred and scaled by channel."""
+    """Return images as floats, standardised by channel."""
     scale = torch.tensor(STD).view(1, 3, 1, 1)
     return (images.float() / 255 - torch.tensor(MEAN).view(1, 3, 1, 1)) / scale
 
 
 @lru_cache(maxsize=1)
 def packaged() -> Images:
-    """Return the packaged subset of CIFAR-10; raises DamagedFile when the file is not the one that was packaged."""
+    """Return the packaged subset of CIFAR-10; raises DamagedFile if its checksum differs."""
     path = files("lissnas.nets") / "data" / SUBSET
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
@@ -223,16 +224,16 @@ def packaged() -> Images:
 
 
 def cifar(folder: Path, classes: int, download: bool) -> Images:
-    """Return CIFAR-10 or CIFAR-100 from torchvision's copy in `folder`; raises UserError if it isn't there."""
-    from torchvision import datasets  # as long an import as torch's, which few of those who train need
+    """Return CIFAR-10 or CIFAR-100 from `folder` (torchvision's format); raises UserError if it is missing."""
+    from torchvision import datasets  # imports slowly, and few recipes need it
 
     kind = {10: datasets.CIFAR10, 100: datasets.CIFAR100}[classes]
     try:
         parts = [kind(str(folder), train=train, download=download) for train in (True, False)]
     except (RuntimeError, OSError) as error:
         raise UserError(
-            f"CIFAR-{classes} is not in {folder} ({first_line(error)}); allow the download, put the "
-            "published archive there, or take the packaged images (data: packaged)"
+            f"CIFAR-{classes} is not in {folder} ({first_line(error)}); set images.download, put the "
+            "published archive there, or use images.source: packaged"
         ) from None
     pixels = _channels_first(np.concatenate([p.data for p in parts]))
     labels = torch.tensor([*parts[0].targets, *parts[1].targets])
@@ -244,11 +245,10 @@ def _channels_first(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
 
 
 class FolderData(Data):
-    """Large images in folders by class (`train/`, `val/`, as ImageNet has them), read as they are needed.
+    """Large images in a folder for each class (`train/`, `val/`, as in ImageNet), read on demand.
 
-    Training images are cropped at random to a part of 8 to 100 % of the image, as is usual on ImageNet, and
-    flipped; validation images are set apart from the training images, so that `val/` is only ever reported on.
-    Threads decode, one a core.
+    Training images get a random crop of 8 to 100 % of the area, as usual on ImageNet, and a random flip.
+    Validation images are held out from `train/`; `val/` is the test set. One thread for each core decodes.
     """
 
     def __init__(
@@ -261,13 +261,13 @@ class FolderData(Data):
             raise UserError("a folder's images are cropped at random: the recipe's padding and cutout must be 0")
         for part in ("train", "val"):
             if not (folder / part).is_dir():
-                raise UserError(f"{folder} has no folder {part}; expected {part}/CLASS/IMAGE as ImageNet has them")
+                raise UserError(f"{folder} has no folder {part}; expected {part}/CLASS/IMAGE as in ImageNet")
         try:
             train, test = (datasets.ImageFolder(str(folder / part)) for part in ("train", "val"))
         except FileNotFoundError as error:
             raise UserError(f"{folder}: {error}; expected {{train,val}}/CLASS/IMAGE") from None
         if train.classes != test.classes:
-            raise UserError(f"{folder}: train/ and val/ have different classes")
+            raise UserError(f"{folder}: train/ and val/ have different classes; expected the same folders in both")
         at = split(len(train.samples), validation, seed)
         self._samples = {name: [train.samples[i] for i in chosen] for name, chosen in at.items()}
         self._samples["test"] = list(test.samples)
@@ -278,7 +278,7 @@ class FolderData(Data):
         self._centre = v2.Compose([v2.Resize(round(side * 8 / 7), antialias=True), v2.CenterCrop(side), v2.ToImage()])
 
     def _load(self, path: str) -> Image.Image:
-        """Return an image; raises UserError that names the file where it is none."""
+        """Return an image; raises UserError with the path if it can't be read."""
         try:
             image: Image.Image = self._loader(path)
         except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
@@ -286,23 +286,23 @@ class FolderData(Data):
         return image
 
     def n_of(self, split: str) -> int:
-        """Return how many images a split has."""
+        """Return the number of images of a split."""
         return len(self._samples[split])
 
     def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> Batch:
-        """Return the augmented batch of a step, a process's part of it."""
+        """Return the augmented batch of a step, or the part of a process."""
         part = share(size, rank, world)
         samples = [self._samples["train"][at] for at in indices(self.n_train, self.seed, step, size)[part]]
 
         def one(place: int) -> Tensor:
-            # A stream for each image, whichever thread or process changes it.
+            # A random stream for each image: the result doesn't depend on threads or processes.
             return self._changed(self._load(samples[place][0]), stream(self.seed, "augment", step, part.start + place))
 
         images = torch.stack(list(self._pool.map(one, range(len(samples)))))
         return normalise(images), torch.tensor([label for _, label in samples])
 
     def _changed(self, image: Image.Image, rng: Generator) -> Tensor:
-        """Return a random part of an image, `(3, side, side)` bytes, mirrored and jittered as the recipe says."""
+        """Return a random crop of an image, `(3, side, side)` bytes, flipped and jittered by the recipe."""
         box = crop_box(*image.size, rng)
         pixels = self._change.pil_to_tensor(self._change.resized_crop(image, *box, [self.side, self.side]))
         if self.augmentation.flip and rng.random() < 0.5:
@@ -311,7 +311,7 @@ class FolderData(Data):
         return jitter(pixels, rng.uniform(1 - strength, 1 + strength, 3).tolist()) if strength else pixels
 
     def plain(self, split: str, first: int, size: int) -> Batch:
-        """Return images of a split in order: resized, and cut out of the middle."""
+        """Return images of a split in order: resized, with a centre crop."""
         part = self._samples[split][first : first + size]
         if not part:
             return torch.empty(0, 3, self.side, self.side), torch.empty(0, dtype=torch.int64)
@@ -320,18 +320,19 @@ class FolderData(Data):
 
 
 AREA = (0.08, 1.0)
-"""Smallest and largest share of an image that a random crop takes."""
+"""Minimum and maximum share of the image area in a random crop."""
 RATIO = (3 / 4, 4 / 3)
-"""Smallest and largest ratio of a random crop's width to its height."""
+"""Minimum and maximum ratio of width to height of a random crop."""
 TRIES = 10
+"""Number of random crops to try before a centre crop."""
 
 
 def crop_box(width: int, height: int, rng: Generator) -> tuple[int, int, int, int]:
-    """Return a random part of an image as top, left, height and width (Szegedy et al., 2015).
+    """Return a random crop of an image: top, left, height and width (Szegedy et al., 2015).
 
-    Its share of the area is uniform, its ratio of sides log-uniform; if none of ten tries fits, it is the middle.
-    The distribution is that of torchvision's RandomResizedCrop, which draws from torch's global generator: batches
-    are made in threads while a training step draws from that one.
+    The share of the area is uniform, the aspect ratio log-uniform; if none of ten tries fits, returns a centre crop.
+    The distribution is that of torchvision's RandomResizedCrop, which draws from torch's global generator; that is
+    not possible here, because threads make batches while a training step draws from it.
     """
     area = width * height * rng.uniform(*AREA, TRIES)
     ratio = np.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1]), TRIES))
@@ -345,13 +346,13 @@ def crop_box(width: int, height: int, rng: Generator) -> tuple[int, int, int, in
 
 
 def load(settings: ImagesConfig, recipe: TrainingConfig) -> Data:
-    """Return the images that a configuration names, augmented as a recipe says; raises UserError."""
+    """Return the images of a configuration, with the augmentation of a recipe; raises UserError."""
     how = Augmentation(recipe.padding, recipe.flip, recipe.cutout, recipe.jitter)
     split = settings.seed, settings.validation, settings.side, how
     if settings.source == "packaged":
         return MemoryData.of(packaged(), *split)
     if settings.folder is None:
-        raise UserError(f"images.folder: needed for source {settings.source}")
+        raise UserError(f"images.folder: missing; images.source {settings.source} requires it")
     folder = Path(settings.folder)
     if settings.source == "folder":
         return FolderData(folder, *split)

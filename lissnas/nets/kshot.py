@@ -1,8 +1,8 @@
-"""K-shot NAS (Su et al., 2021): a dictionary of K supernets, mixed for each path by weights of its own.
+"""K-shot NAS (Su et al., 2021): a dictionary of K supernets whose weights are mixed for each path.
 
-The weights of a path are the sum over k of lambda_k(path) W_k, lambda on the simplex, from a small network
-that reads the path's code. Supernets and that network are trained alternately. No code is public; sizes
-and the length of a turn are our reading.
+The weights of a path are the sum over k of lambda_k(path) W_k, with lambda on the simplex, computed by a small
+network from the path's one-hot code. Supernets and that network are trained alternately. No code is public;
+sizes and the length of a turn are our choice.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from lissnas.nets.base import Supernet
 from lissnas.spaces import Space
 
 HIDDEN = 64
+"""Hidden units of the simplex network."""
 TURN = 10
-"""Steps that train one of the two before the other one's turn; of ten turns one trains the simplex network."""
+"""Steps in a turn, which trains either the supernets or the simplex network."""
 TURNS = 10
+"""Turns in a cycle; the last one trains the simplex network."""
 
 
 class Simplex(nn.Module):
-    """From a path's code, one-hot choices, to weights that are positive and sum to 1."""
+    """A network that maps a path, as one-hot choices, to positive weights that sum to 1."""
 
     code: Tensor
     weights: Tensor
@@ -35,7 +37,7 @@ class Simplex(nn.Module):
         self.choices = max(space.slot_choices)
         inputs = len(space.slot_choices) * self.choices
         self.body = nn.Sequential(nn.Linear(inputs, HIDDEN), nn.ReLU(inplace=True), nn.Linear(HIDDEN, k))
-        # All paths start from the plain average, so that the dictionary is a single supernet at first.
+        # Zero weights: all paths start with the plain average of the supernets.
         last = self.body[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
@@ -43,11 +45,11 @@ class Simplex(nn.Module):
         self.weights = torch.full((k,), 1 / k)
 
     def __getstate__(self) -> dict[str, object]:
-        """Return what a copy needs; tensors of a gradient's history can't be copied (a moving average copies)."""
+        """Return the state for a copy (by a moving average); tensors with a gradient history can't be copied."""
         return {**self.__dict__, "weights": self.weights.detach()}
 
     def forward(self, path: tuple[int, ...]) -> Tensor:
-        """Set and return the weights `(k,)` of a path."""
+        """Set and return the weights of a path, `(k,)`."""
         slots = self.space.slots(np.array([path], np.int8))[0]
         code = np.zeros((len(slots), self.choices), np.float32)
         code[np.flatnonzero(slots >= 0), slots[slots >= 0]] = 1
@@ -58,11 +60,11 @@ class Simplex(nn.Module):
 
 
 class Mix(nn.Module):
-    """A parameter as the weighted sum of K of its kind; those of operations off the path are never made."""
+    """Parametrization of a parameter as a weighted sum of K tensors; computed only for operations on the path."""
 
     def __init__(self, simplex: Simplex, others: list[Tensor]) -> None:
         super().__init__()
-        self._simplex = (simplex,)  # in a tuple, so that it isn't counted as a part of every module
+        self._simplex = (simplex,)  # in a tuple, so that torch does not register it as a submodule
         self._others: list[Tensor] | None = others
 
     def forward(self, *parts: Tensor) -> Tensor:
@@ -76,13 +78,13 @@ class Mix(nn.Module):
         return mixed
 
     def right_inverse(self, first: Tensor) -> tuple[Tensor, ...]:
-        """Return the K starting values, once."""
+        """Return the K initial values; works once."""
         others, self._others = self._others or [], None
         return (first, *others)
 
 
 class KShotSupernet(Supernet):
-    """A supernet whose every weight is mixed from K; it is run, judged and stored like a single one."""
+    """A supernet with weights mixed from K supernets; used, evaluated and stored like a single one."""
 
     def __init__(self, make: Callable[[int], Supernet], space: Space, k: int) -> None:
         single = make(0)
@@ -104,12 +106,12 @@ class KShotSupernet(Supernet):
         return logits
 
     def features(self, x: Tensor, path: tuple[int, ...]) -> Tensor:
-        """Return what the classifier sees, `(n, channels)`."""
+        """Return the features for the classifier, `(n, channels)`."""
         self.simplex(path)
         return self.supernet.features(x, path)
 
-    def take_turn(self, step: int) -> None:
-        """Let the supernets or the simplex network have gradients, whosever turn it is; of one supernet, it alone."""
-        weighs = self.simplex.k > 1 and step // TURN % TURNS == TURNS - 1
-        self.supernet.requires_grad_(not weighs)
-        self.simplex.requires_grad_(weighs)
+    def select_trainable(self, step: int) -> None:
+        """Enable gradients for either the supernets or the simplex network; with K = 1 always for the supernet."""
+        trains_simplex = self.simplex.k > 1 and step // TURN % TURNS == TURNS - 1
+        self.supernet.requires_grad_(not trains_simplex)
+        self.simplex.requires_grad_(trains_simplex)

@@ -1,6 +1,6 @@
-"""The label of a network: its accuracy after training from scratch; in a process that can be ended.
+"""Label networks by their accuracy after training from scratch, in a process that can be killed.
 
-python -m lissnas.nets.labels     (reads a line of JSON with the setup, then one for each architecture)
+python -m lissnas.nets.labels     (reads the setup as a line of JSON, then a line for each architecture)
 """
 
 from __future__ import annotations
@@ -35,25 +35,24 @@ def train_label(
 ) -> float:
     """Train a network from scratch by the recipe of `params.label`; return its validation accuracy in percent.
 
-    A function of the parameters, the seed and the architecture, whichever others are trained: all have the
-    same batches, and the same first weights where they are built alike. `data` are the images of the
-    parameters, where they are loaded already.
+    The result depends only on the parameters, the seed and the architecture: all networks see the same batches,
+    and equal layers start with equal weights. `data` are the images of the parameters if already loaded.
     """
     settings = params.label
     recipe, device = params.recipes[settings.recipe], compute_on(params.torch)
     data = images.load(label_images(params), recipe) if data is None else data
     row, width = spaces.get(space_name).parse([arch])[0], label_width(params, space_name)
     model = network(space_name, row, width=width, stem_stride=settings.stem_stride, classes=data.classes, seed=seed)
-    begin_as_shortcuts(model)
+    zero_init_residuals(model)
     train(model, data, recipe, seed, None, checkpoint, device=device)
     validation = data.batches("validation", recipe.batch_size)
     return accuracy(model, ((x.to(device), y.to(device)) for x, y in validation))
 
 
-def begin_as_shortcuts(model: nn.Module) -> None:
-    """Set the last norm of every residual branch to zero, so that the blocks pass on what they get (1706.02677, 5.1).
+def zero_init_residuals(model: nn.Module) -> None:
+    """Set the last norm of each residual branch to zero: blocks start as identities (arXiv 1706.02677, 5.1).
 
-    Deep networks that are trained for a few hundred steps learn much more that way.
+    Deep networks learn much more within a few hundred steps this way.
     """
     for block in model.modules():
         if isinstance(block, XBlock) or (isinstance(block, MobileBlock) and block.shortcut):
@@ -63,9 +62,9 @@ def begin_as_shortcuts(model: nn.Module) -> None:
 
 
 def serve() -> None:
-    """Label what the standard input asks for, a line each, until it ends; answer on the standard output."""
+    """Label the architectures on stdin, one line each, until it ends; write the answers to stdout."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever else prints here must not get between the answers
+    os.dup2(2, 1)  # other output must not mix with the answers
 
     def answer(**record: Any) -> None:
         print(json.dumps(record), file=answers, flush=True)

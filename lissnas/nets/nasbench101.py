@@ -11,31 +11,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lissnas.nets.base import Scale, Supernet, pick
-from lissnas.nets.blocks import LeadingConvolution, Norm, convolve, relu, start_like_nasbench
+from lissnas.nets.blocks import LeadingConvolution, Norm, convolve, init_like_nasbench, relu
 from lissnas.spaces import Archs, CellSpace, IntArray
 from lissnas.spaces.base import BoolArray
 from lissnas.spaces.cell import adjacency
 from lissnas.spaces.cell_notation import INTERIOR, N_EDGES, V
 from lissnas.spaces.nasbench101 import OPS, STEM, channels
 
-STACKS, CELLS_PER_STACK = 3, 3
+STACKS = 3
+CELLS_PER_STACK = 3
 KERNEL = {0: 3, 1: 1}
-"""Kernels of the operations that have weights; the other one is max-pooling."""
+"""Kernel sizes of the operations with weights; the third operation is max-pooling."""
 CHUNK = 1 << 16
-"""Cells whose widths are worked out at once."""
+"""Number of cells whose widths are computed at once."""
 
 
 @dataclass(frozen=True)
 class Widths:
-    """How many channels each operation and each projection of the input has in a cell, 0 for not built."""
+    """Channels of each operation and of each projection of the input in a cell; 0: not built."""
 
     operations: IntArray  # (5, 3) by interior vertex and operation
-    projections: IntArray  # (6,) by vertex that the input may feed: the interior ones, then the output
+    projections: IntArray  # (6,) by vertex that the input can feed: interior vertices, then the output
 
 
 @dataclass(frozen=True)
 class Vertex:
-    """What a path does at one interior vertex."""
+    """Operation, width and edges of a path at one interior vertex."""
 
     number: int
     operation: int
@@ -49,8 +50,8 @@ class Vertex:
 class NASBench101Supernet(Supernet):
     """The published skeleton of three stacks of three cells; weights are shared by vertex and operation.
 
-    How wide an operation is depends on the cell, so a path uses the leading channels of one that is as
-    wide as its cell. Built for a single architecture, operations have the published widths instead.
+    The width of an operation depends on the cell's edges, so operations have the full width of the cell and a path
+    uses their leading channels. Built for a single architecture, operations have the published widths.
     """
 
     def __init__(self, space: CellSpace, allowed: BoolArray, scale: Scale, norm: Norm, archs: Archs | None) -> None:
@@ -65,7 +66,7 @@ class NASBench101Supernet(Supernet):
                 self.cells.append(Cell(width, outputs, widths, norm))
                 width = outputs
         self.classifier = nn.Linear(width, scale.classes)
-        start_like_nasbench(self)
+        init_like_nasbench(self)
 
     def features(self, x: Tensor, path: tuple[int, ...]) -> Tensor:
         """Return the pooled output of the last cell."""
@@ -78,7 +79,7 @@ class NASBench101Supernet(Supernet):
 
 
 class Cell(nn.Module):
-    """Operations by interior vertex, and the 1x1 convolutions that fit the cell's input to each vertex."""
+    """Operations by interior vertex, and 1x1 convolutions that project the cell's input for each vertex."""
 
     def __init__(self, inputs: int, outputs: int, widths: Widths, norm: Norm) -> None:
         super().__init__()
@@ -128,7 +129,7 @@ def _operation(choice: int, width: int, norm: Norm) -> nn.Module:
 
 @lru_cache(maxsize=1 << 16)
 def plan(path: tuple[int, ...], outputs: int) -> tuple[tuple[Vertex, ...], bool]:
-    """Return what a path does in a cell of so many output channels, and whether its input goes to its output."""
+    """Return the vertices of a path in a cell of `outputs` channels, and whether the input feeds the output."""
     row = np.array([path], np.int8)
     matrix = adjacency(row).astype(np.int64)
     width, edges = channels(matrix, outputs)[0].tolist(), matrix[0].tolist()
@@ -148,12 +149,12 @@ def plan(path: tuple[int, ...], outputs: int) -> tuple[tuple[Vertex, ...], bool]
 
 
 def widths_of_all(allowed: BoolArray, outputs: int) -> Widths:
-    """Return full widths for the allowed operations, and for projections to all vertices that have one."""
+    """Return full widths for the allowed operations and the projections to their vertices."""
     return Widths(allowed * outputs, np.append(allowed.any(axis=1), True) * outputs)
 
 
 def widths_of(archs: Archs, outputs: int) -> Widths:
-    """Return the published widths of one architecture, full widths for what any of several uses."""
+    """Return the published widths of a single architecture, or full widths of all operations that several use."""
     operations = np.zeros((INTERIOR, len(OPS)), np.int64)
     projections = np.zeros(INTERIOR + 1, np.int64)
     for lo in range(0, len(archs), CHUNK):

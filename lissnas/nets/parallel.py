@@ -1,8 +1,7 @@
-"""Several processes that train as one, under `torchrun`: one leads, the others join its trainings.
+"""Data-parallel training under `torchrun`: one process leads, the others join its trainings.
 
-The leader runs the command as it would alone: it checks, locks, publishes. A follower does nothing but
-wait for the number of a training and take its part of it, so that a result that is there already, or a
-mistake, needs no agreement.
+The leader runs the command as a single process would: it checks, locks and publishes. A follower only waits
+for the number of a training and computes its part, so existing results and errors need no synchronisation.
 """
 
 from __future__ import annotations
@@ -15,16 +14,17 @@ import torch
 import torch.distributed as dist
 
 STOP = -1
+"""Number that the leader announces after the last training."""
 
 
 def leads() -> bool:
-    """Return whether this process is the one that publishes: alone, or the first of its group."""
+    """Return whether this process publishes results: it is alone or the first of its group."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that `torchrun` started, if it did, while the block lasts, by NCCL on GPUs, else by gloo."""
+    """Join the process group of `torchrun`, if any, for the duration of the block; NCCL on GPUs, else gloo."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
         return
@@ -40,13 +40,13 @@ def process_group() -> Iterator[None]:
 
 
 def announce(training: int) -> None:
-    """Tell the followers, where there are any, which training begins."""
+    """Announce the number of the next training to the followers, if any."""
     if dist.is_initialized() and leads():
         dist.broadcast(_number(training), src=0)
 
 
 def announced() -> Iterator[int]:
-    """Yield the trainings that the leader begins, until it has no more."""
+    """Yield the numbers of trainings that the leader announces, until it stops."""
     while True:
         number = _number(STOP)
         dist.broadcast(number, src=0)
@@ -56,7 +56,7 @@ def announced() -> Iterator[int]:
 
 
 def average(values: list[torch.Tensor]) -> None:
-    """Replace tensors by their means over all processes, in one exchange."""
+    """Replace tensors by their means over all processes, in one all-reduce."""
     flat = torch.cat([v.detach().reshape(-1) for v in values])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()

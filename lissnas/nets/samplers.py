@@ -1,7 +1,7 @@
-"""Which paths a step of a supernet trains: a function of the seed and the step, whole rows of a space.
+"""Samplers of the paths (rows of a space) that a training step uses; they depend only on seed and step.
 
-Uniform over the space or over a shrunk set; strictly fair over choices (Chu et al., 2021); balanced by
-parameters (Luo et al., 2019); and a curriculum that starts on one path and widens.
+Uniform over the space or a shrunk set; strictly fair over choices (Chu et al., 2021); balanced by parameters
+(Luo et al., 2019); and a curriculum that widens from one path to all.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.spaces.base import BoolArray
 
 Sampler: TypeAlias = Callable[[int], Archs]
-"""Gives `(m, genome_len)` paths for a step; their gradients are added up before the optimiser steps."""
+"""Returns the paths of a step, `(m, genome_len)`; the step sums their gradients."""
 
 
 def uniform(space: Space, seed: int) -> Sampler:
-    """Draw one path a step, uniform over the distinct architectures of a space (Guo et al., 2020)."""
+    """Return a sampler of one path per step, uniform over the distinct architectures (Guo et al., 2020)."""
     return lambda step: space.sample(1, stream(seed, "path", "space", step))
 
 
 def over_set(members: Archs, seed: int) -> Sampler:
-    """Draw one member of a shrunk set a step, uniform."""
+    """Return a sampler of one path per step, uniform over `members`."""
     draw, n = _Draws(seed, "set"), len(members)
 
     def paths(step: int) -> Archs:
@@ -36,30 +36,30 @@ def over_set(members: Archs, seed: int) -> Sampler:
 
 
 def fair_product(allowed: BoolArray, seed: int) -> Sampler:
-    """Draw as many paths a step as the layer with most choices has, each choice of a layer equally often.
+    """Return a sampler of FairNAS' strict fairness: each step trains each choice of a layer equally often.
 
-    FairNAS' strict fairness: every layer's choices in a random order, path i taking the i-th of each.
-    A layer with fewer choices starts again from the beginning, so it is fair over steps. `allowed` are the
-    choices of a free product: a space whose rows are all networks of their own.
+    A step has as many paths as the maximum number of choices; path i has the i-th choice of each layer in a random
+    order. Layers with fewer choices repeat theirs, and are fair over several steps. `allowed` is the mask of choices
+    of a free product, a space in which all rows are distinct networks.
     """
-    most = int(allowed.sum(axis=1).max())
+    n_paths = int(allowed.sum(axis=1).max())
 
     def paths(step: int) -> Archs:
         columns = []
         for layer, choices in enumerate(allowed):
             rng = stream(seed, "path", "fair", step, layer)
-            columns.append(np.resize(rng.permutation(np.flatnonzero(choices)), most))
+            columns.append(np.resize(rng.permutation(np.flatnonzero(choices)), n_paths))
         return np.stack(columns, axis=1).astype(np.int8)
 
     return paths
 
 
 def fair_set(space: Space, members: Archs, m: int, seed: int) -> Sampler:
-    """Draw `m` members a step that cover as many choices as `m` members can, greedily, from a random start.
+    """Return a sampler of `m` members per step that greedily cover many choices, from a random start.
 
-    Strict fairness is not defined on a set that is no product. What is guaranteed: the first member is
-    uniform, each further one holds the most choices that this step has not trained yet (among
-    64 m drawn at random, at most 4,096), so that rare choices are trained more often than by uniform draws.
+    Strict fairness is undefined on sets that are not products. Here the first member is uniform; each further one
+    has the maximum number of choices that the step has not covered yet, among 64 m random members (at most 4,096).
+    Rare choices are thus trained more often than by uniform draws.
     """
     slots = space.slots(members)
     choices = int(slots.max()) + 1
@@ -71,19 +71,19 @@ def fair_set(space: Space, members: Archs, m: int, seed: int) -> Sampler:
         taken: list[int] = []
         for _ in range(m):
             candidate = pool if taken else pool[:1]
-            own = slots[candidate]
-            new = ((own >= 0) & ~covered[np.arange(own.shape[1]), own]).sum(axis=1)
+            chosen = slots[candidate]
+            new = ((chosen >= 0) & ~covered[np.arange(chosen.shape[1]), chosen]).sum(axis=1)
             best = int(candidate[np.argmax(new)])
             taken.append(best)
-            held = slots[best] >= 0
-            covered[np.flatnonzero(held), slots[best][held]] = True
+            active = slots[best] >= 0
+            covered[np.flatnonzero(active), slots[best][active]] = True
         return members[taken]
 
     return paths
 
 
 def balanced(members: Archs, params: FloatArray, seed: int) -> Sampler:
-    """Draw one member a step with probability proportional to its parameters: the paper's full-space baseline."""
+    """Return a sampler of one member per step, in proportion to its parameters: the paper's full-space baseline."""
     edges = np.cumsum(params / params.sum())
     draw = _Draws(seed, "balanced")
 
@@ -97,12 +97,11 @@ def balanced(members: Archs, params: FloatArray, seed: int) -> Sampler:
 def curriculum(
     space: Space, members: Archs, first: Archs, sampler: Sampler, steps: int, share: float, seed: int
 ) -> Sampler:
-    """Widen from one path, the row `first`, to all of a sampler's over the first `share` of the steps.
+    """Return a sampler that widens from the path `first` to all members over the first `share` of the steps.
 
-    A supernet that is trained on random paths from the start stays on a plateau for a thousand steps; one
-    that knows one path first leaves it at once. Members are ordered by how many decisions they differ
-    in from the first path; at step t those nearest are drawn from, uniformly, their number growing
-    linearly to all.
+    A supernet trained on random paths from the start stays on a plateau for about 1,000 steps; after training on one
+    path it leaves the plateau at once. Members are ordered by the number of decisions that differ from `first`; step
+    t draws uniformly from the nearest ones, whose number grows linearly. Later steps use `sampler`.
     """
     distance = (space.slots(members) != space.slots(first)).sum(axis=1)
     ordered, until = members[np.argsort(distance, kind="stable")], share * steps
@@ -117,7 +116,7 @@ def curriculum(
 
 
 class _Draws:
-    """A number in [0, 1) for each step, drawn in blocks: a stream of its own for every step costs more."""
+    """A uniform number in [0, 1) for each step, drawn in blocks, which is faster than a stream for each step."""
 
     BLOCK = 1_024
 

@@ -1,4 +1,4 @@
-"""Networks and supernets of TransNAS-Bench-101's micro space, with a classifier on the encoder."""
+"""Networks and supernets of TransNAS-Bench-101's micro space: the encoder and a classifier."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lissnas.core.errors import UserError
 from lissnas.nets.base import Scale, Supernet, pick
-from lissnas.nets.blocks import FactorizedReduce, Norm, convolve, start_like_mobilenet
+from lissnas.nets.blocks import FactorizedReduce, Norm, convolve, init_like_mobilenet
 from lissnas.spaces import Space
 from lissnas.spaces.base import BoolArray
 from lissnas.spaces.chain import half
@@ -16,11 +16,11 @@ from lissnas.spaces.transnas import BASE, EDGES, MICRO_MODULES
 
 CELLS_PER_MODULE = 2
 STEM_STRIDES = {4: (2, 2), 2: (2, 1), 1: (1, 1)}
-"""Strides of the stem's two convolutions, by the stride that they make together."""
+"""Strides of the stem's two convolutions, by their total stride."""
 
 
 class TransNASMicroSupernet(Supernet):
-    """A stem of two convolutions and five modules of two cells; a module 4 halves and doubles."""
+    """A stem of two convolutions and five modules of two cells; modules 4 halve the resolution, double the channels."""
 
     def __init__(self, space: Space, allowed: BoolArray, scale: Scale, norm: Norm) -> None:
         super().__init__(space, scale)
@@ -39,7 +39,7 @@ class TransNASMicroSupernet(Supernet):
                 self.cells.append(MicroCell(width, outputs, 2 if halves else 1, allowed, norm))
                 width = outputs
         self.classifier = nn.Linear(width, scale.classes)
-        start_like_mobilenet(self)
+        init_like_mobilenet(self)
 
     def features(self, x: Tensor, path: tuple[int, ...]) -> Tensor:
         """Return the pooled output of the last cell."""
@@ -50,7 +50,7 @@ class TransNASMicroSupernet(Supernet):
 
 
 class MicroCell(nn.Module):
-    """Four nodes, each the sum of what the chosen operations make of the nodes before it."""
+    """Four nodes; each is the sum of the operations on the edges from earlier nodes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, allowed: BoolArray, norm: Norm) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class MicroCell(nn.Module):
             self.edges.append(nn.ModuleDict({str(c): edge_operation(c, *size, norm) for c in built if c}))
 
     def forward(self, x: Tensor, digits: tuple[int, ...]) -> Tensor:
-        """Return the last node; a node that nothing leads to is zero, and what it feeds still runs."""
+        """Return the last node; nodes without inputs are zero, and their outgoing edges still run."""
         n, _, height, width = x.shape
         nodes = [x]
         for node in (1, 2, 3):
@@ -80,7 +80,7 @@ class MicroCell(nn.Module):
 
 
 class ReLUConvolution(nn.Module):
-    """ReLU, convolution, norm; the ReLU leaves its input as it is, for other edges read it too."""
+    """ReLU, convolution and norm; the ReLU is not in-place, because other edges share the input."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, kernel: int, norm: Norm) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class ReLUConvolution(nn.Module):
 
 
 def edge_operation(choice: int, inputs: int, outputs: int, stride: int, norm: Norm) -> nn.Module:
-    """Return the operation of digit 1 to 3 on an edge."""
+    """Return the operation of a digit, 1 to 3, on an edge."""
     if choice > 1:
         return ReLUConvolution(inputs, outputs, stride, {2: 1, 3: 3}[choice], norm)
     if inputs == outputs and stride == 1:

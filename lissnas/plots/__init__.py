@@ -1,1 +1,1 @@
-"""Figures made from plain data."""
+"""Figures of results."""

@@ -1,4 +1,4 @@
-"""Pictures of a comparison: means with intervals, mean against diversity, error distributions."""
+"""Figures of a comparison: means with intervals, mean against diversity, error distributions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lissnas.plots.figures import BLUE, GREY, ORANGE, grid, plain, sheet, wrap
 from lissnas.spaces import FloatArray
 
 STEPS = 2_000
-"""Steps of an EDF that are drawn; more can't be seen."""
+"""Maximum number of steps to draw of an EDF; more are not visible."""
 LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 8, "bbox_to_anchor": (1.01, 1), "loc": "upper left"}
-"""Where many methods are named: to the right of the axes."""
+"""Placement of long legends: to the right of the axes."""
 
 
 def colours(methods: Sequence[str]) -> dict[str, Any]:
-    """Return a colour for each method, the same in every picture: ours blue, the full space grey."""
+    """Return a colour for each method; ours is blue, the full space grey."""
     others = [m for m in methods if m not in ("lissnas", "full space")]
     wheel = colormaps["tab20"]
     found = {m: wheel((2 * i + (i >= 10)) % 20) for i, m in enumerate(others)}
@@ -30,7 +30,7 @@ def colours(methods: Sequence[str]) -> dict[str, Any]:
 def means(
     summary: Sequence[Mapping[str, Any]], title: str, metric: str, full_mean: float, references: Collection[str]
 ) -> Figure:
-    """Draw each method's mean with its interval, and ours cut to the same size; names of `references` in italics."""
+    """Draw the mean of each method with its interval, and ours cut to the same size; `references` are in italics."""
     figure, (axes,) = sheet(title, 8, 0.9 + 0.32 * len(summary))
     at = np.arange(len(summary))[::-1]
     mean = np.array([r["mean_true"] for r in summary])
@@ -52,13 +52,13 @@ def means(
 def diversity(
     summary: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]], title: str, metric: str
 ) -> Figure:
-    """Draw each method's mean against its FLOPs coverage, and our curve over `diversity`."""
+    """Draw the mean of each method against its FLOPs coverage, and our curve over `diversity`."""
     figure, (axes,) = sheet(title, 7.5, 5)
     shown = colours([r["method"] for r in summary])
-    own = [c for c in curve if c["method"] == "lissnas"] or list(curve)
+    ours = [c for c in curve if c["method"] == "lissnas"] or list(curve)
     points = []
-    for d in dict.fromkeys(c["diversity"] for c in own):
-        at = [(c["flops_coverage"], c["mean_true"]) for c in own if c["diversity"] == d]
+    for d in dict.fromkeys(c["diversity"] for c in ours):
+        at = [(c["flops_coverage"], c["mean_true"]) for c in ours if c["diversity"] == d]
         points.append((*np.mean(at, axis=0), d))
     axes.plot([p[0] for p in points], [p[1] for p in points], color=BLUE, marker="o", label="lissnas, by diversity")
     for x, y, d in points:
@@ -92,7 +92,7 @@ def edfs(spaces: Mapping[str, FloatArray], window: float, title: str, metric: st
 
 
 def cost_histograms(counts: Mapping[str, Sequence[int]], edges: Sequence[float], cost: str, title: str) -> Figure:
-    """Draw how each space spreads over the full space's range of a cost (the paper's Figure 5), a panel each."""
+    """Draw histograms of each space over the full space's range of a cost (the paper's Figure 5), one panel each."""
     names = list(counts)
     figure, panels = grid(title, len(names), 4, (2.75, 1.9), sharex=True)
     shown = colours(names)

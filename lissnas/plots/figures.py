@@ -1,4 +1,4 @@
-"""Pictures of a shrink and of locality; as PNG and SVG the same bytes for the same numbers."""
+"""Figures of single results; PNG and SVG files are reproducible byte by byte."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from lissnas.metrics.quality import error_edf
 from lissnas.spaces import FloatArray
 
-BLUE, ORANGE, GREY = "#2563a8", "#d1692a", "#8a8f98"
-WRITTEN_OUT = 10**10
-"""Numbers of networks from here on are given to three digits."""
+BLUE = "#2563a8"
+ORANGE = "#d1692a"
+GREY = "#8a8f98"
+MIN_ABBREVIATED = 10**10
+"""Numbers of networks from this one on are printed with three digits."""
 COLOURS = (GREY, BLUE, ORANGE)
 ENDS = ("", "_low", "_high")
-"""Ends of the columns of a value and of its interval."""
+"""Suffixes of the columns of a value and of its interval."""
 
 
 def iterations(records: Sequence[Mapping[str, Any]], title: str, metric: str) -> Figure:
-    """Draw the size of the space and its mean, predicted and (with a table) true, by iteration."""
+    """Draw the size of the space, and its predicted and (with a table) true mean, by iteration."""
     figure, (sizes, means) = sheet(title, 9, 3.6, 2)
     at = [r["iteration"] for r in records]
     sizes.plot(at, [r["seen"] for r in records], color=GREY, marker="o", label="seen so far (queries)")
@@ -43,7 +45,7 @@ def iterations(records: Sequence[Mapping[str, Any]], title: str, metric: str) ->
 
 
 def error_distributions(spaces: Mapping[str, FloatArray], title: str, metric: str) -> Figure:
-    """Draw the error EDF of each space; the error is the distance to the best value of them all."""
+    """Draw the error EDF of each space; the error is the distance to the overall best value."""
     top = max(float(values.max()) for values in spaces.values())
     figure, (axes,) = sheet(title, 6.4, 4)
     widest = 0.0
@@ -108,24 +110,25 @@ def training(curve: Sequence[Mapping[str, Any]], title: str) -> Figure:
 
 
 def history(columns: Mapping[str, Any], title: str) -> Figure:
-    """Draw every evaluated network: its score against its multiply-adds, by generation."""
+    """Draw the score of all evaluated networks against their multiply-adds, coloured by generation."""
     figure, (axes,) = sheet(title, 6.8, 4)
     at = np.asarray(columns["flops"]) / 1e6 if "flops" in columns else np.arange(len(columns["score"]))
     points = axes.scatter(at, columns["score"], c=columns["generation"], s=14, cmap="viridis")
     best = int(np.argmax(columns["score"]))
-    axes.scatter([at[best]], [columns["score"][best]], marker="*", s=140, color=ORANGE, label="best")
+    axes.scatter([at[best]], [columns["score"][best]], marker="*", s=140, color=ORANGE, label="best network")
     axes.set(xlabel="multiply-adds, millions" if "flops" in columns else "evaluation", ylabel="score")
     figure.colorbar(points, ax=axes, label="generation")
-    plain(axes)
+    # Framed and above the axes: the star of the legend must not look like a data point.
+    plain(axes, loc="lower right", bbox_to_anchor=(1, 1.03), borderaxespad=0, frameon=True, markerscale=0.6)
     return figure
 
 
 def ranking(scored: Sequence[Mapping[str, Any]], title: str, metric: str) -> Figure:
-    """Draw scores by supernets of networks of our space against true values, a panel a trained space, first seed."""
+    """Draw supernet scores of our networks against true values, one panel for each trained space; first seed."""
     first = scored[0]["seed"]
     chosen = [r for r in scored if r["seed"] == first and r["sample"] == "ours"]
     methods = list(dict.fromkeys(r["method"] for r in scored))
-    figure, panels = grid(f"{title}, networks of ours", len(methods), 4, (3.1, 2.9), sharex=True)
+    figure, panels = grid(f"{title}, our networks", len(methods), 4, (3.1, 2.9), sharex=True)
     for axes, method in zip(panels, methods, strict=True):
         own = [r for r in chosen if r["method"] == method]
         colour = BLUE if method == "lissnas" else GREY
@@ -139,14 +142,14 @@ def ranking(scored: Sequence[Mapping[str, Any]], title: str, metric: str) -> Fig
 def sheet(
     title: str, width: float, height: float, columns: int = 1, rows: int = 1, **shared: Any
 ) -> tuple[Figure, list[Any]]:
-    """Return a figure of a size in inches with a bold title, and its axes row by row."""
+    """Return a figure with a bold title and its axes, row by row; sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     return figure, list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
 
 
 def grid(title: str, n: int, columns: int, size: tuple[float, float], **shared: Any) -> tuple[Figure, list[Any]]:
-    """Return a figure of `n` panels of a size in inches, at most `columns` in a row, and their axes."""
+    """Return a figure of `n` panels, at most `columns` in a row, and their axes; `size` of a panel in inches."""
     columns = min(columns, n)
     rows = -(-n // columns)
     figure, axes = sheet(title, size[0] * columns, size[1] * rows + 0.3, columns, rows, **shared)
@@ -156,31 +159,31 @@ def grid(title: str, n: int, columns: int, size: tuple[float, float], **shared: 
 
 
 def band(axes: Any, at: Any, values: Any, colour: str, label: str) -> None:
-    """Draw a line with the band of its interval; `values` are the line's, and the interval's low and high ends."""
+    """Draw a line with an interval band; `values` are the line and the lower and upper ends."""
     middle, low, high = values
     axes.plot(at, middle, color=colour, marker="o", label=label)
     axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
-def plain(axes: Any) -> None:
-    """Give axes a light grid, no frame, and a legend."""
+def plain(axes: Any, **legend: Any) -> None:
+    """Style axes: light grid, no top and right spines, a legend with `legend` options."""
     axes.grid(color="#e5e7eb", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(**{"frameon": False, "fontsize": 9, **legend})
 
 
 def big(n: float) -> str:
-    """Return a number of networks: all digits, or three of a number with more than ten."""
-    return f"{n:,.0f}" if n < WRITTEN_OUT else f"{n:.3g}".replace("e+", "e")
+    """Return a number of networks as text: all digits up to ten digits, else three digits."""
+    return f"{n:,.0f}" if n < MIN_ABBREVIATED else f"{n:.3g}".replace("e+", "e")
 
 
 def wrap(text: str) -> str:
-    """Break a long axis label once, at a comma."""
+    """Return a long axis label broken at its first comma."""
     return text.replace(", ", ",\n", 1) if len(text) > 30 else text
 
 
 def png(figure: Figure) -> bytes:
-    """Return the figure as PNG, without what changes from run to run."""
+    """Return the figure as PNG, without non-deterministic metadata."""
     FigureCanvasAgg(figure)
     sink = io.BytesIO()
     figure.savefig(sink, format="png", dpi=110, metadata={"Software": None})
@@ -188,8 +191,8 @@ def png(figure: Figure) -> bytes:
 
 
 def svg(figure: Figure) -> bytes:
-    """Return the figure as SVG, without what changes from run to run."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG  # a shrink draws PNG alone
+    """Return the figure as SVG, without non-deterministic metadata."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG  # only the report needs SVG
 
     FigureCanvasSVG(figure)
     sink = io.BytesIO()

@@ -119,9 +119,9 @@ class Description:
             return None, *_model_of(self.oracle_model, space)
         if self.oracle_supernet is not None:
             need_torch("a supernet")
-            from lissnas.nets.evaluation import supernet_judge  # torch takes seconds to load
+            from lissnas.nets.evaluation import supernet_oracle  # torch takes seconds to load
 
-            oracle, digest = supernet_judge(checked, space, None, self.oracle_supernet)
+            oracle, digest = supernet_oracle(checked, space, None, self.oracle_supernet)
             asked_with = checked.search.model_dump(include={"images", "batch_size", "recalibration_batches"})
             return oracle, None, f"supernet {artifacts.digest({'supernet': digest, **asked_with})}"
         if self.labels_from is not None:
@@ -157,9 +157,9 @@ def load_searched(
     if name in spaces.names() and name not in benchmarks.names():
         if table is not None:
             raise UserError(f"--table: {name} is a space without a benchmark, so no table belongs to it")
-        return config.sized(load_params(params, overrides), name), spaces.get(name), None
+        return config.with_default_width(load_params(params, overrides), name), spaces.get(name), None
     checked, source = load(name, params, overrides, table)
-    return config.sized(checked, name), source.space, source
+    return config.with_default_width(checked, name), source.space, source
 
 
 def load_params(

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from lissnas.config import LEAST_FIRST, EliteConfig, PaperConfig, ShrinkParams
+from lissnas.config import MIN_FIRST_SIZE, EliteConfig, PaperConfig, ShrinkParams
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
 from lissnas.shrinkers.archive import UNLABELLED
@@ -154,7 +154,7 @@ class Elite(Strategy):
         if self.config.first_size is not None:
             return self.config.first_size
         assert state.target is not None
-        return int(min(max(state.target / 2, LEAST_FIRST), MAX_FIRST, problem.space.size() / 2))
+        return int(min(max(state.target / 2, MIN_FIRST_SIZE), MAX_FIRST, problem.space.size() / 2))
 
     def strata(self, state: State, problem: Problem) -> State:
         """Return the state with strata of the first sample, unless diversity is 0."""

@@ -1,1 +1,1 @@
-"""The stages of the pipeline as plain functions: what the command runs and what the flows run."""
+"""The stages of the pipeline as plain functions, which the commands and flows call."""

@@ -1,4 +1,4 @@
-"""The compare stage: every method and seed on one benchmark, each a task that is done once."""
+"""The compare stage: all methods and seeds on one benchmark, as resumable tasks."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from lissnas.shrinkers.methods import REFERENCES, chosen
 from lissnas.shrinkers.problem import Source
 
 BEFORE = "  from before"
-"""Ends the line of a task that an earlier run, which was interrupted, had done."""
+"""Suffix of the progress line of a task that an interrupted run finished."""
 TIMED = "comparison.parquet"
-"""The contract's table, with seconds; `comparison.csv` is the same without, and always the same bytes."""
+"""The table of the comparison with a column `seconds`; `comparison.csv` is without it, hence reproducible."""
 
 
 @remote_out
@@ -40,12 +40,12 @@ def compare_stage(
 ) -> Outcome:
     """Compare methods on a benchmark, or on a space that a surrogate evaluates.
 
-    After an interruption the same command resumes with the tasks that are left.
+    After an interruption, the same command resumes with the remaining tasks.
     """
     source = comparison.source_of(given)
     if not methods or not seeds:
-        raise UserError("a comparison needs one method and one seed at least")
-    chosen(methods, source)  # what doesn't fit raises before anything is written
+        raise UserError("a comparison needs at least one method and one seed; see --methods and --seeds")
+    chosen(methods, source)  # raises before anything is written
     comparison.contest_params(params, source, seeds[0])
     own = params.benchmarks.get(source.name, BenchmarkConfig())
     common = {
@@ -60,7 +60,7 @@ def compare_stage(
     call, threads = how.get("call", run_here), how.get("threads", 0)
 
     def work() -> dict[str, bytes]:
-        # What a task gave doesn't depend on which others run, so it is kept under what it depends on.
+        # A task does not depend on the other tasks, so the journal's key excludes methods and seeds.
         with Journal.opened(artifacts.tasks_of(out) / TASKS, {**common, "format": 2}, restart=True) as journal:
             return compared(journal)
 
@@ -159,24 +159,24 @@ def _metrics(name: str, summary: Sequence[Mapping[str, Any]], seeds: int) -> dic
 
 
 def markdown(ground: Ground, summary: Sequence[Mapping[str, Any]]) -> str:
-    """Return the summary as a Markdown page: what was measured, a row a method, what stands out."""
+    """Return the summary as a Markdown page: what was measured, one row for each method, remarks."""
     values, source, seeds = ground.values, ground.source, summary[0]["seeds"]
     about = f"{source.metric}: mean {values.mean():.4g}, best {values.max():.4g}"
     common = f"Means over {seeds} seed{'s' if seeds > 1 else ''}; ± is half of the 95 % interval. All methods of a seed"
-    ours = "*Ours* is the best of what `lissnas` saw, cut to the method's size"
+    ours = "*Ours* are the best architectures that `lissnas` saw, cut to the method's size"
     if source.truth is None:
         text = (
             f"{ground.space.size():,} architectures; in a uniform sample of {len(values):,} {about}; "
             f"the best known value is {summary[0]['best_known']:.5g}. {'. '.join(source.notes)}.\n\n"
             f"{common} query the same surrogate directly, within the query budget that `lissnas` used. Sets are "
-            f"evaluated by all of their members, products by a uniform sample of {comparison.JUDGED:,}, so their best "
-            f"is that of the sample. {ours}."
+            f"evaluated on all members, products on a uniform sample of {comparison.JUDGED:,}, so their best is that "
+            f"of the sample. {ours}."
         )
     else:
         text = (
             f"{len(values):,} architectures, {about}. {common} query the same predictor, fitted once on uniform "
-            "labels, within the query budget that `lissnas` used; `lissnas_collect` alone collects its labels as it "
-            f"goes. {ours}; p is Wilcoxon's signed-rank test of the difference, Holm-corrected over the rivals."
+            "labels, within the query budget that `lissnas` used; only `lissnas_collect` collects labels while it "
+            f"shrinks. {ours}; p is Wilcoxon's signed-rank test of the difference, Holm-corrected over the rivals."
         )
     cells = [method_cells(r) for r in summary]
     table = artifacts.to_markdown([*cells[0]], [[*row.values()] for row in cells])
@@ -195,7 +195,7 @@ def markdown(ground: Ground, summary: Sequence[Mapping[str, Any]]) -> str:
 
 
 def method_cells(r: Mapping[str, Any]) -> dict[str, str]:
-    """Return what tables show of a method's summary, by column; other columns if there is no table of true values."""
+    """Return the cells of a method's summary by column; the columns depend on whether true values exist."""
     seeds = r["seeds"]
     cells = {
         "method": r["method"],
@@ -225,52 +225,52 @@ def method_cells(r: Mapping[str, Any]) -> dict[str, str]:
 
 
 def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return in plain words where ours does not lead, and what the numbers can't show."""
+    """Return remarks on a summary: which rivals ours does not beat, and limits of the comparison."""
     by_name = {r["method"]: r for r in summary}
     rivals = [r for r in summary if r["method"] not in REFERENCES]
 
-    def claim(good: str, bad: str, names: list[str]) -> str:
-        return f"{good}." if not names else f"Not so: {bad} {', '.join(names)}."
+    def claim(holds: str, exceptions: str, names: list[str]) -> str:
+        return f"{holds}." if not names else f"{exceptions}: {', '.join(names)}."
 
     lines = [
         claim(
-            "On the mean at equal size ours is ahead of the listed rivals as implemented; a plain best-first search is "
-            "on par (under study)",
-            "not ahead of",
+            "At equal size, the mean of ours is ahead of the listed rivals as implemented; a plain best-first search "
+            "is on par (under study)",
+            "At equal size, the mean of ours is not ahead of",
             [r["method"] for r in rivals if r["ours_minus"] <= 0],
         )
     ]
     if "kept_best" in summary[0]:
         lost = [r["method"] for r in rivals if r["ours_kept_best"] < r["kept_best"]]
         lines.append(
-            claim("No rival keeps the best network more often", "the best network is kept more often by", lost)
+            claim("No rival keeps the best network more often", "Rivals that keep the best network more often", lost)
         )
     else:
         below = [r["method"] for r in rivals if r["ours_max_true"] < r["max_true"]]
-        lines.append(claim("No rival has a better best network at equal size", "a better best network has", below))
+        lines.append(claim("No rival has a better best network at equal size", "Rivals with a better one", below))
     above = [r["method"] for r in rivals if r.get("above_curve")]
     lines.append(
-        claim("Our curve of mean against FLOPs coverage lies above every listed rival", "above our curve lie", above)
+        claim("Our curve of mean against FLOPs coverage is above all listed rivals", "Rivals above our curve", above)
     )
     if unsure := [r["method"] for r in rivals if r["ours_minus"] > 0 and r["p_holm"] >= 0.05]:
-        lines.append(f"Ahead, but not significantly at 5 %: {', '.join(unsure)}.")
+        lines.append(f"Ours is ahead, but not significantly at 5 %: {', '.join(unsure)}.")
     if summary[0]["seeds"] < 6:
-        lines.append("With fewer than six seeds no difference can be significant in a signed-rank test.")
+        lines.append("With fewer than six seeds, no difference can be significant in a signed-rank test.")
     if (r := by_name.get("score_all")) is not None:
         lines.append(
-            f"`score_all` is the ceiling of any method on this predictor: {r['mean_true']:.4g} for "
-            f"{r['queries']:,.0f} queries, ours {r['ours_mean_true']:.4g} for "
-            f"{by_name.get('lissnas', r)['queries']:,.0f}. On a space that can be listed the method saves queries, "
-            "not quality."
+            f"`score_all` is the ceiling of any method with this predictor: {r['mean_true']:.4g} for "
+            f"{r['queries']:,.0f} queries; ours {r['ours_mean_true']:.4g} for "
+            f"{by_name.get('lissnas', r)['queries']:,.0f}. On a space that can be listed, the method saves queries; "
+            "it does not raise the quality."
         )
     if (kept := by_name.get("flops", {}).get("kept_best", 0)) >= 0.5:
         lines.append(
-            "Keeping the best network is a weak test: the costliest networks, ranked without any label, pass it "
-            f"in {100 * kept:.0f} % of the runs. Compare by the mean at equal size."
+            "Keeping the best network is a weak test: `flops`, a ranking by cost without labels, passes it "
+            f"in {100 * kept:.0f} % of the runs. Compare means at equal size."
         )
     if (r := by_name.get("lissnas_paper")) is not None:
         lines.append(
-            f"`lissnas_paper` reaches {r['mean_true']:.4g} at {r['size']:,.0f} networks. It returns the "
-            "nearer of two sizes, often its uniform first sample: no verdict on the paper's loop (under study)."
+            f"`lissnas_paper` reaches {r['mean_true']:.4g} at {r['size']:,.0f} networks. It returns the nearer of two "
+            "sizes, often its uniform first sample, so this does not evaluate the paper's loop (under study)."
         )
     return lines

@@ -1,4 +1,4 @@
-"""The label stage: networks trained, here or by a program of the user's, and their labels kept as they come."""
+"""The label stage: train networks, here or by a user's program, and log each label immediately."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from lissnas.shrinkers.description import check
 from lissnas.spaces import Space
 from lissnas.spaces.declared import Declared
 
-LABELS, ATTEMPTS = "labels.csv", "attempts.csv"
+LABELS = "labels.csv"
+ATTEMPTS = "attempts.csv"
 METRIC = "accuracy"
 
 
@@ -41,19 +42,19 @@ def label_stage(
     on_attempt: Callable[[Attempt], None] = lambda one: None,
     program: str | None = None,
 ) -> Outcome:
-    """Label `archs`, or `label.networks` drawn uniformly, and leave the labels in `out`.
+    """Label `archs`, or `label.networks` architectures drawn uniformly, and write the labels to `out`.
 
-    Labels are validation accuracies of networks trained here or, for any space, what a `program` answers that is
-    given one network at a time. `labels.jsonl` in `out` has each attempt as soon as it is made; the same command goes
-    on from it, and other networks that are labelled alike are added to what is there. Networks that failed
-    `label.attempts` times have no label; `metrics.json` lists them. `runner` says where to train, in processes of
-    this one if not given.
+    Labels are validation accuracies of networks trained here or, for any space, the answers of a `program` that gets
+    one architecture per call. Each attempt is appended to `labels.jsonl` in `out`; the same command resumes from it,
+    and labels of further architectures with the same parameters are added to existing ones. Networks that failed
+    `label.attempts` times have no label and are listed in `metrics.json`. `runner` executes the trainings; the
+    default uses child processes.
     """
     check(params, space, program)
-    names = drawn(space, params.label.networks, seed) if archs is None else canonical(space, archs)
+    names = draw(space, params.label.networks, seed) if archs is None else canonicalize(space, archs)
     depends = depends_on(params, space, seed, program)
-    theirs = _labelled_alike(out, depends)
-    names = list(dict.fromkeys([*theirs.get("archs", ()), *names]))
+    earlier = _extendable(out, depends)
+    names = list(dict.fromkeys([*earlier.get("archs", ()), *names]))
     parameters = {**depends, "archs": names, "attempts": params.label.attempts, "time_limit": params.label.time_limit}
     attempts, tasks = params.label.attempts, artifacts.tasks_of(out)
 
@@ -62,38 +63,38 @@ def label_stage(
             if program is None:
                 _train(setup_of(params, space.name, seed, tasks, depends), attempts, names, log, runner, on_attempt)
             else:
-                asked = partial(label_by_program, split_command(program, "--program"), params.label.time_limit)
-                collect(names, asked, log, attempts, runner or one_by_one, on_attempt)
+                labeller = partial(label_by_program, split_command(program, "--program"), params.label.time_limit)
+                collect(names, labeller, log, attempts, runner or one_by_one, on_attempt)
             return _results(log, names, space)
 
-    added = bool(theirs) and theirs != parameters
-    return run(out, parameters, work, force=False, timed=[ATTEMPTS], extends=added)
+    extends = bool(earlier) and earlier != parameters
+    return run(out, parameters, work, force=False, timed=[ATTEMPTS], extends=extends)
 
 
-def drawn(space: Space, n: int, seed: int) -> list[str]:
-    """Return so many distinct architectures, uniform over the space."""
+def draw(space: Space, n: int, seed: int) -> list[str]:
+    """Return `n` distinct architectures, drawn uniformly from the space."""
     return space.format(space.sample_distinct(n, stream(seed, "label", space.name)))
 
 
-def canonical(space: Space, archs: Sequence[str]) -> list[str]:
-    """Return the names of the networks that are meant, each once; raises UserError for what is none."""
+def canonicalize(space: Space, archs: Sequence[str]) -> list[str]:
+    """Return the distinct canonical names of architectures; raises UserError for an invalid one."""
     try:
         names = space.format(space.parse(archs))
     except InvalidArchitecture as error:
         raise UserError(f"not of space {space.name}: {error}") from None
     if not names:
-        raise UserError("no architectures are given: there is nothing to label")
+        raise UserError("no architectures to label: the list is empty")
     return list(dict.fromkeys(names))
 
 
 def label_by_program(command: Sequence[str], seconds: float, arch: str) -> float:
-    """Return what a program answers that is given one network; raises LabelFailed."""
+    """Return the answer of a program for one architecture; raises LabelFailed."""
     try:
         value = float(run_program(command, [arch], seconds)[0])
     except OracleFailed as failure:
         raise LabelFailed(str(failure)) from None
     if math.isnan(value):
-        raise LabelFailed("the program says that it failed")
+        raise LabelFailed("the program reported a failure")
     return value
 
 
@@ -102,7 +103,7 @@ def _results(log: LabelLog, names: Sequence[str], space: Space) -> dict[str, byt
     failed = [name for name in names if name not in values]
     if not values:
         last = log.attempts[names[-1]][-1].error
-        raise LissnasError(f"all {len(names)} trainings failed, the last one: {last}")
+        raise LissnasError(f"all {len(names)} trainings failed; error of the last one: {last}")
     metrics = {
         "space": space.name,
         "networks": len(names),
@@ -122,10 +123,10 @@ def _results(log: LabelLog, names: Sequence[str], space: Space) -> dict[str, byt
     }
 
 
-def _labelled_alike(out: Path, depends: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of the labels in `out` if they are a function of the same, to add to them; else nothing."""
+def _extendable(out: Path, depends: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of the labels in `out` if they agree with `depends`, else an empty dictionary."""
     manifest = artifacts.read_manifest(out) or {}
     if PARAMETERS not in manifest:
         return {}
-    theirs: dict[str, Any] = json.loads(artifacts.read_verified(out, PARAMETERS, manifest))
-    return theirs if all(theirs.get(name) == value for name, value in depends.items()) else {}
+    found: dict[str, Any] = json.loads(artifacts.read_verified(out, PARAMETERS, manifest))
+    return found if all(found.get(name) == value for name, value in depends.items()) else {}

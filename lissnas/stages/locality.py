@@ -1,4 +1,4 @@
-"""The locality stage: how far alike structure means alike value."""
+"""The locality stage: correlation of accuracy with edit distance."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ABOUT = "locality.json"
 def locality_stage(
     params: Params, benchmark: Benchmark, out: Path, predictor: Predictor | None = None, **how: Unpack[How]
 ) -> Outcome:
-    """Measure locality on a benchmark's table, or on a predictor of its space."""
+    """Measure locality on a benchmark's table, or on `predictor`."""
     settings, space, call = params.locality, benchmark.space, how.get("call", run_here)
     parameters = {
         "benchmark": benchmark.name,
@@ -54,7 +54,7 @@ def locality_stage(
             for distance in range(1, space.max_edits + 1):
                 drawn = call(locality.pairs, space, oracle, distance, change, settings.pairs, random(change, distance))
                 if distance > 1 and not len(drawn.a):
-                    break  # the space reaches no farther
+                    break  # no pairs at this distance
                 rows.append(locality.measure(drawn, settings.resamples, random(change, distance, "bootstrap")))
                 if change == locality.ANY:
                     bins += locality.differences(drawn)
@@ -98,11 +98,11 @@ def locality_stage(
 
 
 def read_threshold(folder: Path, space: str) -> int:
-    """Return the threshold edit distance that a locality stage left; raises UserError for another space's."""
+    """Return the threshold edit distance of a locality result; raises UserError if it is of another space."""
     manifest = artifacts.verify(folder)
     if ABOUT not in manifest:
-        raise UserError(f"{folder} holds no locality; give the folder that `lissnas locality` wrote")
+        raise UserError(f"{folder} holds no locality result; give an output folder of `lissnas locality`")
     about = json.loads(artifacts.read_verified(folder, ABOUT, manifest))
     if about["space"] != space:
-        raise UserError(f"{folder} holds the locality of space {about['space']!r}, not of {space!r}")
+        raise UserError(f"{folder} holds the locality of space {about['space']!r}, not of {space!r}; give another one")
     return int(about["threshold_distance"])

@@ -1,4 +1,4 @@
-"""What follows a shrink: a supernet on the shrunk space, a search in it, the best networks retrained."""
+"""The steps after a shrink: train a supernet on the shrunk space, search it, retrain the best networks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lissnas.config import Params, TrainingConfig
 from lissnas.config.resolve import recipe_of
 from lissnas.core.errors import UserError
 from lissnas.nets import images
-from lissnas.nets.evaluation import supernet_judge
+from lissnas.nets.evaluation import supernet_oracle
 from lissnas.nets.training import check_batches, compute_on
 from lissnas.oracles.base import Oracle
 from lissnas.predictors.accuracy import Predictor, predictor_in
@@ -23,17 +23,15 @@ from lissnas.stages.supernet import check_space, supernet_stage
 
 
 def trains(params: Params) -> bool:
-    """Return whether a search trains anything: a supernet that judges, or the best networks."""
+    """Return whether a search trains anything: a supernet as oracle, or the best networks."""
     return params.retrain.networks > 0 or params.search.oracle == "supernet"
 
 
 def check_settings(params: Params, space: Space) -> dict[str, TrainingConfig]:
-    """Return the recipes by the leaf of params.yaml that names them; raises UserError for what no machine can train."""
+    """Return the recipes by the parameter that names them; raises UserError for invalid settings."""
     check_space(space)
     if params.retrain.networks > params.search.top:
-        raise UserError(
-            f"retrain.networks: {params.retrain.networks} are more than the {params.search.top} that search.top keeps"
-        )
+        raise UserError(f"retrain.networks: {params.retrain.networks} is more than search.top ({params.search.top})")
     leaves = {"supernet.recipe": params.supernet.recipe}
     if params.retrain.networks:
         leaves["retrain.recipe"] = params.retrain.recipe
@@ -41,7 +39,7 @@ def check_settings(params: Params, space: Space) -> dict[str, TrainingConfig]:
 
 
 def check(params: Params, space: Space) -> None:
-    """Raise for what training can't do here, before anything is written: settings, device, images, batches."""
+    """Check settings, device, images and batches before anything is written; raises UserError."""
     recipes = check_settings(params, space)
     compute_on(params.torch)
     for recipe in recipes.values():
@@ -58,11 +56,11 @@ def one_shot(
     supernet: Path | None = None,
     **how: Unpack[How],
 ) -> tuple[Outcome, Outcome | None]:
-    """Search a shrunk space, and retrain the best; return what search and retraining left.
+    """Search a shrunk space and retrain the best networks; return the outcomes of search and retraining.
 
-    The supernet is trained in `out`/supernet unless a trained one is given; the retrained networks
-    lie in `out`/best. All that can be wrong is checked before anything is trained. `truth` is the table
-    of the space, where there is one: it ranks what was found, and judges when it is asked to.
+    The supernet is trained in `out`/supernet unless `supernet` is given; retrained networks are in `out`/best.
+    All input is checked before anything is trained. `truth` is the table of the space, if any: it ranks the
+    networks found, and is the oracle if `search.oracle` is `table`.
     """
     members = read_members(subspace, space)
     limits_of(params).keep(space, members)
@@ -71,7 +69,7 @@ def one_shot(
     if params.search.oracle == "supernet" and supernet is None:
         supernet = out / "supernet"
         supernet_stage(params, space, members, seed, supernet, **how)
-    oracle, digest = judge_of(params, space, truth, members, subspace, supernet)
+    oracle, digest = oracle_of(params, space, truth, members, subspace, supernet)
     found = search_stage(params, space, members, oracle, digest, seed, out, truth, **how)
     if not params.retrain.networks:
         return found, None
@@ -79,21 +77,21 @@ def one_shot(
     return found, best
 
 
-def judge_of(
+def oracle_of(
     params: Params, space: Space, truth: Benchmark | None, members: Archs, subspace: Path, supernet: Path | None
 ) -> tuple[Oracle, str]:
-    """Return who judges, `search.oracle`, and a digest of what its answers are a function of.
+    """Return the oracle that `search.oracle` names, and a digest of its data.
 
-    Raises UserError where a supernet or a table is to judge and there is none.
+    Raises UserError if the supernet or table is missing.
     """
     kind = params.search.oracle
     if kind == "table":
         if truth is None:
-            raise UserError(f"search.oracle is table, and {space.name} has none; take supernet or predictor")
+            raise UserError(f"search.oracle: {space.name} has no table; use supernet or predictor")
         return truth, truth.sha256
     if kind == "predictor":
         model: Predictor = predictor_in(subspace if subspace.is_dir() else subspace.parent, space)
         return (lambda archs: model.value(model.score(archs))), str(model.dump()[1]["model_sha256"])
     if supernet is None:
-        raise UserError("search.oracle is supernet: give the folder of a trained one (--supernet), or another oracle")
-    return supernet_judge(params, space, members, supernet)
+        raise UserError("search.oracle: supernet requires a trained one; give --supernet, or use another oracle")
+    return supernet_oracle(params, space, members, supernet)

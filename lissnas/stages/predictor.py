@@ -1,4 +1,4 @@
-"""The predictor stage: how good a predictor is, fitted on uniform labels, for every seed."""
+"""The predictor stage: fit a predictor on uniform labels and test it, for each seed."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from lissnas.spaces import FloatArray
 
 @dataclass(frozen=True)
 class Draw:
-    """Rows and values to fit on, and other ones to assess on."""
+    """Rows and values of the training and the test set."""
 
     fit: tuple[Any, FloatArray]
     held_out: tuple[Any, FloatArray]
 
 
 def draw_labels(benchmark: Benchmark, labels: int, held_out: int, seed: int) -> Draw:
-    """Draw labels uniformly, and as many other architectures, disjoint from them, as there are up to `held_out`."""
+    """Draw uniform labels, and up to `held_out` further architectures as a disjoint test set."""
     space = benchmark.space
     rng = stream(seed, "predictor", "labels")
     rows = space.sample_distinct(min(space.size(), labels + held_out), rng)
@@ -42,18 +42,18 @@ def fit(benchmark: Benchmark, draw: Draw, settings: PredictorConfig, seed: int, 
 
 
 def assess_held_out(predictor: Predictor, draw: Draw, threads: int) -> dict[str, float]:
-    """Assess the predictor on the architectures that it has not seen."""
+    """Return the metrics of the predictor on the test set."""
     return assess(predictor, *draw.held_out, threads)
 
 
 @remote_out
 def predictor_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
-    """Fit a predictor for every seed of the pipeline on uniform labels, and say how good each is."""
+    """Fit a predictor on uniform labels for each seed of the pipeline, and test it."""
     size = benchmark.space.size()
     seeds = params.pipeline.seeds
     labels = label_budget(params, benchmark.name, size)
     if labels >= size:
-        raise UserError(f"labels: {labels:,} leave nothing of {benchmark.name} to assess the predictor on")
+        raise UserError(f"labels: {labels:,} of {size:,} architectures of {benchmark.name} leave no test set; lower it")
     settings, call, threads = params.predictor, how.get("call", run_here), how.get("threads", 0)
     parameters = {
         "benchmark": benchmark.name,

@@ -1,4 +1,4 @@
-"""The prepare stage: a benchmark's whole table, with names and keys."""
+"""The prepare stage: write a benchmark's table with notation and keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lissnas.spaces import Archs, Keys
 
 
 def data_stage(benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
-    """Write a benchmark's whole table, with the notation of each architecture, and what it means."""
+    """Write a benchmark's table: key, notation and true value of each architecture, and a description."""
     parameters = {"benchmark": benchmark.name, "table_sha256": benchmark.sha256}
 
     call = how.get("call", run_here)
@@ -24,7 +24,7 @@ def data_stage(benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
 
 
 def key(benchmark: Benchmark) -> tuple[Archs, Keys]:
-    """Return every architecture of the benchmark's space and its key."""
+    """Return all architectures of the benchmark's space and their keys."""
     rows = benchmark.space.enumerate()
     return rows, benchmark.space.key(rows)
 

@@ -1,7 +1,7 @@
-"""The ranking stage: how well supernets of several spaces rank networks, all trained with one budget.
+"""The ranking stage: rank correlation of supernets of several spaces, trained with equal budgets (Table 3).
 
-The paper's Table 3. A supernet is trained on the full space, on ours, on each rival's, by the same recipe;
-it then scores networks whose true accuracy is known.
+A supernet is trained on the full space, on ours and on each rival's by the same recipe; it then scores networks
+with known accuracy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lissnas.artifacts.journal import TASKS, Journal
 from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
-from lissnas.config import FULL_SPACE, Params, TrainingConfig, sized
+from lissnas.config import FULL_SPACE, Params, TrainingConfig, with_default_width
 from lissnas.config.resolve import image_parameters, recipe_of
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
@@ -36,24 +36,25 @@ from lissnas.shrinkers.methods import chosen
 from lissnas.spaces import Archs
 from lissnas.stages.supernet import check_space, train_supernet
 
-OWN, OURS = "own", "ours"
-"""The samples that are ranked: of the space that the supernet was trained on, and of our shrunk space."""
+OWN = "own"
+OURS = "ours"
+"""Samples to rank: of the space that the supernet was trained on, and of our shrunk space."""
 COEFFICIENTS = ("pearson", "spearman", "kendall")
 
 
 @remote_out
 def ranking_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
-    """Train a supernet on each space and seed, and rank with it; interrupted, it goes on where it was."""
-    params = sized(params, benchmark.name)
+    """Train a supernet for each space and seed, and rank networks with it; resumes an interrupted run."""
+    params = with_default_width(params, benchmark.name)
     settings = params.ranking
     if benchmark.name not in settings.benchmarks:
         raise UserError(f"ranking.benchmarks has no entry for {benchmark.name}; add its recipe and seeds")
     check_space(benchmark.space)
     name, seeds = settings.benchmarks[benchmark.name].recipe, settings.benchmarks[benchmark.name].seeds
     recipe = recipe_of(params, name, f"ranking.benchmarks.{benchmark.name}.recipe")
-    chosen([method for method in settings.methods if method not in FULL_SPACE])  # refuses unknown ones
+    chosen([method for method in settings.methods if method not in FULL_SPACE])  # raises for unknown ones
     comparison.contest_params(params, benchmark, seeds[0])
-    good_threshold(benchmark.values)  # refuses a table of equal values
+    good_threshold(benchmark.values)  # raises for a table of equal values
     compute_on(params.torch)
     check_batches(recipe, images.load(params.images, recipe))
     common = task_parameters(params, benchmark, recipe)
@@ -86,8 +87,8 @@ def ranking_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpack
 
 
 def task_parameters(params: Params, benchmark: Benchmark, recipe: TrainingConfig) -> dict[str, Any]:
-    """Return what every task's result is a function of, beside its method and seed."""
-    # What the paper's loop is a function of counts only where it runs.
+    """Return the parameters of all tasks, without method and seed."""
+    # The parameters of the paper's loop matter only if it runs.
     paper = params.shrink.paper.model_dump(mode="json") if "lissnas_paper" in params.ranking.methods else None
     return {
         **({} if paper is None else {"paper": paper}),
@@ -103,7 +104,7 @@ def task_parameters(params: Params, benchmark: Benchmark, recipe: TrainingConfig
 
 
 def shrunk_spaces(params: Params, benchmark: Benchmark, seed: int, threads: int) -> dict[str, Archs]:
-    """Return the members of each method's space: the comparison's, all from the same labels and budget."""
+    """Return the members of each method's space, as in a comparison: equal labels and query budget."""
     ground = comparison.Ground.of(benchmark)
     contest = comparison.open_contest(ground, params, seed, threads)
     found = {OURS: contest.ours.subspace.members}
@@ -126,9 +127,9 @@ def rank(
     checkpoint: artifacts.Checkpoint,
     watch: Callable[[Progress], None],
 ) -> dict[str, Any]:
-    """Train a supernet on `members`, rank a sample of them and one of ours, and search in them.
+    """Train a supernet on `members`, rank samples of them and of `ours`, and search in `members`.
 
-    Of our sample those networks are ranked whose operations the supernet has; `networks` says how many.
+    Of our sample, only networks whose operations the supernet has are ranked; `networks` is their number.
     """
     space, n = benchmark.space, params.ranking.networks
     if method == "full_balanced":
@@ -151,7 +152,7 @@ def rank(
     rows: list[dict[str, Any]] = []
     scored: list[dict[str, Any]] = []
     for sample, whole in ((OWN, members), (OURS, ours)):
-        # The same draw for every method, so that all rank the same networks of ours.
+        # The same draw for all methods: they rank the same networks of ours.
         order = stream(seed, "ranking", sample).permutation(len(whole))[:n]
         chosen = can_run(model, whole[order], data.side)
         scores, truth = oracle(chosen), benchmark(chosen)
@@ -168,7 +169,7 @@ def rank(
 
 @torch.inference_mode()
 def can_run(model: Supernet, archs: Archs, side: int) -> Archs:
-    """Return the networks that a supernet has all operations of."""
+    """Return the architectures whose operations a supernet has."""
     device = next(model.parameters()).device
     image, runs = torch.zeros(1, 3, side, side, device=device), np.ones(len(archs), bool)
     for i, path in enumerate(archs):
@@ -193,7 +194,7 @@ def _number(value: float | None) -> str:
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row a method and sample: means over the seeds if a coefficient is defined."""
+    """Return one row for each method and sample: means over the seeds in which a value is defined."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for r in rows:
         groups.setdefault((r["method"], r["sample"]), []).append(r)
@@ -241,9 +242,9 @@ def markdown(params: Params, benchmark: Benchmark, recipe: str, summary: Sequenc
     """Return the summary as a Markdown page."""
     steps, seeds = params.recipes[recipe].steps, int(summary[0]["seeds"])
     text = (
-        f"Each space trains one supernet by recipe `{recipe}` ({steps:,} steps), width {params.supernet.width:g}, at "
-        f"{params.images.side} pixels; means over {seeds} seed{'s' if seeds > 1 else ''}, in brackets the least and "
-        "the most. *Own* are networks of the trained space, *ours* those of our shrunk space whose operations the "
+        f"One supernet for each space: recipe `{recipe}` ({steps:,} steps), width {params.supernet.width:g}, "
+        f"{params.images.side} pixels; means over {seeds} seed{'s' if seeds > 1 else ''}, minimum and maximum in "
+        "brackets. *Own* are networks of the trained space, *ours* those of our shrunk space whose operations the "
         "supernet has. *Found* is the true value of the network that evolution finds in the space."
     )
     cells = [ranking_cells(r) for r in summary]
@@ -252,7 +253,7 @@ def markdown(params: Params, benchmark: Benchmark, recipe: str, summary: Sequenc
 
 
 def ranking_cells(r: Mapping[str, Any]) -> dict[str, str]:
-    """Return what tables show of a space and sample, by column."""
+    """Return the cells of a space and sample by column."""
     pearson, spearman, kendall = (_number(r[c]) for c in COEFFICIENTS)
     spread = f" ({r['kendall_least']:.3f} to {r['kendall_most']:.3f})" if r["kendall"] is not None else ""
     return {

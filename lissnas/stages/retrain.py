@@ -1,4 +1,4 @@
-"""The retrain stage: the best networks of a search trained from scratch, the best of them exported."""
+"""The retrain stage: train the best networks of a search from scratch and export the best one."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def retrain_stage(
     truth: Benchmark | None = None,
     **how: Unpack[How],
 ) -> Outcome:
-    """Train the best networks that a search left in `found`, keep the best by validation, export it.
+    """Train the best networks of the search in `found` from scratch, and export the best by validation accuracy.
 
-    Test accuracy is reported, never selected on. Raises UserError where no search is.
+    Test accuracy is only reported. Raises UserError if `found` holds no search.
     """
     space = spaces.get(space_name)
     check_space(space)
     manifest = artifacts.verify(found)
     if TOP not in manifest:
-        raise UserError(f"{found} holds no result of a search")
+        raise UserError(f"{found} holds no result of a search; give the output folder of a search")
     top = json.loads(artifacts.read_verified(found, TOP, manifest))[: params.retrain.networks]
     if len(top) < 1:
-        raise UserError("retrain.networks: 0 leaves nothing to train")
+        raise UserError("retrain.networks: expected at least 1, found 0")
     recipe = recipe_of(params, params.retrain.recipe, "retrain.recipe")
     archs = [str(b["arch"]) for b in top]
     parameters = {
@@ -81,7 +81,7 @@ def retrain_stage(
             if not rows or row["validation"] > max(r["validation"] for r in rows):
                 best = model
             rows.append(row)
-        assert best is not None, "a search leaves one network at least"
+        assert best is not None, "a search returns at least one network"
         chosen = max(rows, key=lambda r: r["validation"])
         metrics = {"space": space_name, "networks": len(rows), **chosen}
         if truth is not None:
@@ -104,7 +104,7 @@ def retrain(
     checkpoint: artifacts.Checkpoint,
     watch: Callable[[Progress], None],
 ) -> tuple[dict[str, Any], Network]:
-    """Train one network from scratch; return its row and itself."""
+    """Train one network from scratch; return its accuracies and the network."""
     recipe = recipe_of(params, params.retrain.recipe, "retrain.recipe")
     data = images.load(params.images, recipe)
     row, width, stride = spaces.get(space_name).parse([arch])[0], params.supernet.width, params.supernet.stem_stride
@@ -116,6 +116,6 @@ def retrain(
 
 
 def exported(model: Network, side: int, row: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return the files of a trained network: weights, description, and a program for others."""
+    """Return the files of a trained network: weights, description and torch.export program."""
     about = describe_network(model, side, {name: row[name] for name in ("validation", "test")})
     return {WEIGHTS: weights(model), ABOUT: artifacts.to_json(about), "network.pt2": portable(model, side)}

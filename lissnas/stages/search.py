@@ -1,4 +1,4 @@
-"""The search stage: the best networks of a shrunk space within limits on cost."""
+"""The search stage: find the best networks of a shrunk space within cost limits."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from lissnas.plots import figures
 from lissnas.searchers.evolution import History, Limits, evolutionary_search, top
 from lissnas.spaces import Archs, Space
 
-HISTORY, TOP = "history.parquet", "top.json"
+HISTORY = "history.parquet"
+TOP = "top.json"
 
 
 def limits_of(params: Params) -> Limits:
-    """Return the limits of a configuration in single multiply-adds and parameters."""
+    """Return the cost limits of a configuration, in multiply-adds and parameters."""
     s = params.search
     return Limits(
         None if s.max_mflops is None else 1e6 * s.max_mflops, None if s.max_mparams is None else 1e6 * s.max_mparams
@@ -38,9 +39,9 @@ def search_stage(
     truth: Benchmark | None = None,
     **how: Unpack[How],
 ) -> Outcome:
-    """Search `members` for the networks that `oracle` likes best; goes on after the last generation."""
+    """Search `members` for the networks with the highest `oracle` values; resumes after the last generation."""
     limits = limits_of(params)
-    limits.keep(space, members)  # a limit that nothing meets is said before anything is written
+    limits.keep(space, members)  # raises for limits that no member meets, before anything is written
     parameters = {
         "space": space.name,
         "benchmark": None if truth is None else truth.name,

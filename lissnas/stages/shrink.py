@@ -1,4 +1,4 @@
-"""The shrink stage: a source's space in, the files of a shrunk space out."""
+"""The shrink stage: shrink the space of a source and write the result files."""
 
 from __future__ import annotations
 
@@ -16,19 +16,17 @@ from lissnas.shrinkers.state import State
 from lissnas.stages.locality import read_threshold
 
 STATE_FORMAT = 2
-"""Of checkpoints: a state that another version left is not resumed, the shrink starts from scratch."""
+"""Version of checkpoints: states of other versions are not resumed; the shrink starts from scratch."""
 
 
 @remote_out
 def shrink_stage(
     params: Params, source: Source, seed: int, out: Path, locality: Path | None = None, **how: Unpack[How]
 ) -> Outcome:
-    """Shrink a source's space into the files of a shrink; resumes an interrupted run.
+    """Shrink a source's space and write the result files; resumes an interrupted run.
 
-    `locality` is the folder of a locality stage, whose threshold distance caps the edits.
-
-    Raises ConfigError for numbers that don't fit the space, and UserError for a folder that is in
-    use or holds the result of other parameters.
+    `locality` is the folder of a locality stage, whose threshold distance limits `max_edits`. Raises ConfigError
+    for numbers that don't fit the space, and UserError for a folder in use or with a result of other parameters.
     """
     distance = None if locality is None else read_threshold(locality, source.space.name)
     problem = Problem.of(source, params, seed, how.get("threads", 0), distance)

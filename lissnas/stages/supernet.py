@@ -1,4 +1,4 @@
-"""The supernet stage: one set of weights for all networks of a shrunk space."""
+"""The supernet stage: train shared weights for all networks of a shrunk space."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from lissnas.spaces import Archs, Space
 from lissnas.spaces.choices import ChoiceSpace
 
 CURRICULUM = 10_000
-"""Networks that stand for a whole space while a curriculum widens."""
+"""Size of the sample that represents the whole space in a curriculum."""
 
 
 def check_space(space: Space) -> None:
-    """Raise UnknownName for a space whose networks can't be built."""
+    """Raise UnknownName if a space has no supernet."""
     if space.name not in names():
         raise UnknownName("space with networks", space.name, names())
 
@@ -39,13 +39,13 @@ def check_space(space: Space) -> None:
 def supernet_stage(
     params: Params, space: Space, members: Archs | None, seed: int, out: Path, **how: Unpack[How]
 ) -> Outcome:
-    """Train a supernet along paths of `members`, of the whole space if None; goes on where an earlier run was ended.
+    """Train a supernet along paths of `members` (None: the whole space); resumes an interrupted run.
 
-    Under `torchrun` the first process leads, the others join its training and publish nothing.
+    Under `torchrun`, the first process leads; the others join its training and publish nothing.
     """
     check_space(space)
     if members is not None:
-        # The order that a set is listed in says nothing about it, so it must not change the weights.
+        # Sorted by key: the weights must not depend on the order of the set.
         members = members[np.unique(space.key(members), return_index=True)[1]]
     settings = params.supernet
     recipe = recipe_of(params, settings.recipe, "supernet.recipe")
@@ -79,7 +79,7 @@ def train_supernet(
     checkpoint: artifacts.Checkpoint | None,
     watch: Callable[[Progress], None],
 ) -> tuple[Supernet, list[Progress]]:
-    """Build the supernet of a set of networks and train it; return it and the course of its training."""
+    """Build and train the supernet of `members` (None: the whole space); return it and the progress reports."""
     settings = params.supernet
     data = images.load(params.images, recipe)
     width, stride = settings.width or 1, settings.stem_stride
@@ -92,14 +92,14 @@ def train_supernet(
             members = space.sample_distinct(min(CURRICULUM, space.size()), stream(seed, "curriculum"))
         middle = members[np.argsort(_size(space, members), kind="stable")[len(members) // 2]][None]
         sampler = samplers.curriculum(space, members, middle, sampler, recipe.steps, recipe.curriculum, seed)
-    course: list[Progress] = []
+    reports: list[Progress] = []
     parallel.announce(0)
-    train(model, data, recipe, seed, sampler, checkpoint, watch, compute_on(params.torch), course)
-    return model, course
+    train(model, data, recipe, seed, sampler, checkpoint, watch, compute_on(params.torch), reports)
+    return model, reports
 
 
-def _files(space: Space, members: Archs | None, seed: int, model: Supernet, course: list[Progress]) -> dict[str, bytes]:
-    curve = [vars(progress) for progress in course]
+def _files(space: Space, members: Archs | None, seed: int, model: Supernet, log: list[Progress]) -> dict[str, bytes]:
+    curve = [vars(progress) for progress in log]
     about = describe_supernet(model, members)
     n = about["networks"]
     last = curve[-1]["loss"] if curve else float("nan")
@@ -113,7 +113,7 @@ def _files(space: Space, members: Archs | None, seed: int, model: Supernet, cour
 
 
 def sampler_of(name: str, space: Space, members: Archs | None, seed: int) -> samplers.Sampler:
-    """Return a sampler of the paths of a set, None for the whole space, by name."""
+    """Return the sampler of a name over the paths of `members` (None: the whole space)."""
     whole = members is None or len(members) == space.size()
     if name == "fair" and whole and isinstance(space, ChoiceSpace) and space.free:
         return samplers.fair_product(space.possible(), seed)
@@ -121,7 +121,7 @@ def sampler_of(name: str, space: Space, members: Archs | None, seed: int) -> sam
         if name == "uniform":
             return samplers.uniform(space, seed)
         raise UserError(
-            f"supernet.sampler: {name} needs a list of networks of {space.name}; give --subspace, or uniform"
+            f"supernet.sampler: {name} needs a list of networks of {space.name}; give --subspace or use uniform"
         )
     if name == "uniform":
         return samplers.over_set(members, seed)
@@ -133,5 +133,5 @@ def sampler_of(name: str, space: Space, members: Archs | None, seed: int) -> sam
 def _size(space: Space, members: Archs) -> Any:
     costs = space.costs(members)
     if "params" not in costs:
-        raise UserError(f"space {space.name} knows no parameter counts, which the training order needs")
+        raise UserError(f"space {space.name} has no parameter counts, which the sampler or curriculum requires")
     return costs["params"]

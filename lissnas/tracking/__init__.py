@@ -1,4 +1,4 @@
-"""MLflow: runs, models, and records kept while a server is unreachable."""
+"""Log results to MLflow: runs, models, and a queue for results while the server is unreachable."""
 
 from __future__ import annotations
 

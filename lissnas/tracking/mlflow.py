@@ -1,4 +1,4 @@
-"""MLflow, imported only when something is logged. A result never depends on it."""
+"""Log results to MLflow, which is imported only for logging. Results never depend on it."""
 
 from __future__ import annotations
 
@@ -33,27 +33,28 @@ FILES = {
     "retrain": ("network.safetensors", "network.json", "retrained.csv"),
     "ranking": ("ranking.md", "ranking.csv", "summary.csv", "scores.parquet"),
 }
-"""Files of a stage's folder that are logged, with those of every stage."""
+"""Files of a result to log, in addition to those of every stage, by stage."""
 SIDE_BY_SIDE = ("lissnas", "padnas", "dds", "abs", "nse")
-"""Methods that a comparison's page in MLflow links to, next to each other; others where one has fewer of them."""
+"""Methods that the note of a comparison links to side by side, filled up with others if some are missing."""
 BY_ITERATION = (
     *("size", "seen", "labels", "mean_predicted", "best_predicted"),
     *("turnover", "p_good", "mean_true", "max_true"),
 )
+"""Columns of `iterations.parquet` to log by iteration."""
 
 
 @dataclass(frozen=True)
 class Logged:
-    """Where a run was logged."""
+    """The run of a logged result."""
 
     run_id: str
     experiment_id: str
     uri: str
     registered: str = ""
-    """What the registry of models made of it."""
+    """Message of the model registry."""
 
     def __str__(self) -> str:
-        """Return the place in words that a person can follow."""
+        """Return the address of the run for a message."""
         if self.uri.startswith("http"):
             return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
         return f"run {self.run_id} in {self.uri} (see it with `make ui`)"
@@ -66,11 +67,11 @@ def log_stage(
     group: str | None = None,
     load_network: Callable[[Path], Any] | None = None,
 ) -> Logged:
-    """Log a stage's folder as a child run under its benchmark's parent run; logged once, then found.
+    """Log a result as a child run of its benchmark's parent run; return the existing run if it is logged already.
 
-    A parent run gathers what was made from the same parameters of one benchmark, across processes; with
-    a `group`, a name, what belongs to one run of the whole method.
-    `load_network` reads an exported network from its folder; without it none is logged as a model.
+    A parent run groups results of one benchmark with the same parameters, across processes; with a `group` (a name),
+    the results of one run of the whole method. `load_network` loads an exported network from its folder; without it,
+    no network is logged as a model.
     """
     import mlflow
 
@@ -97,7 +98,7 @@ def log_stage(
     if (known := _find(client, experiment, manifest)) is not None:
         return known
     name = f"{stage} {benchmark}" + ("" if seed is None else f" seed {seed}")
-    # The parent is named by its tag: the fluent API nests only under a run of the same process.
+    # The tag names the parent: the fluent API nests only under a run of the same process.
     with mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags) as run:
         mlflow.log_params(_flat(parameters))
         mlflow.log_metrics({k: float(v) for k, v in outcome.metrics.items() if isinstance(v, (int, float))})
@@ -121,12 +122,12 @@ def log_stage(
         if stage == "report":
             for page in ("index.html", "report.md"):
                 client.log_artifact(parent.info.run_id, str(outcome.folder / page))
-        said = "" if model is None else model_registry.register(client, model, run.info.run_id, manifest)
-        return Logged(run.info.run_id, experiment, redacted(mlflow.get_tracking_uri()), said)
+        registered = "" if model is None else model_registry.register(client, model, run.info.run_id, manifest)
+        return Logged(run.info.run_id, experiment, redacted(mlflow.get_tracking_uri()), registered)
 
 
 def find(folder: Path) -> Logged | None:
-    """Return where a stage's folder was logged, None if it was not."""
+    """Return the run of a result, or None if it was not logged."""
     client, experiment = _client()
     return _find(client, experiment, artifacts.sha256((folder / artifacts.MANIFEST).read_bytes()))
 
@@ -146,7 +147,7 @@ def _log_shrink(outcome: Outcome) -> None:
 
     records = outcome.table("iterations.parquet").to_pylist()
     _log_rows(records, "iteration", {name: f"iteration/{name}" for name in BY_ITERATION})
-    if (model := outcome.folder / "predictor.ubj").exists():  # none where a surrogate was asked directly
+    if (model := outcome.folder / "predictor.ubj").exists():  # missing if a surrogate was queried directly
         _log_booster(model)
     members = outcome.table("subspace.parquet").to_pandas()
     source = str(outcome.folder / "subspace.parquet")
@@ -155,7 +156,7 @@ def _log_shrink(outcome: Outcome) -> None:
 
 
 def _log_booster(file: Path) -> str:
-    """Log a predictor's model and its sidecar; return the model's id."""
+    """Log a predictor's model and its sidecar file; return the id of the model."""
     import mlflow
 
     from lissnas.predictors.boosting import xgb
@@ -170,7 +171,7 @@ def _log_booster(file: Path) -> str:
 
 
 def _log_predictor(outcome: Outcome) -> model_registry.Model:
-    """Log the first seed's predictor, judged on what was held out of its labels."""
+    """Log the predictor of the first seed, with its metric on the test set."""
     parameters, first = outcome.json(PARAMETERS), outcome.table("assessment.parquet").to_pylist()[0]
     held_out = {
         "table_sha256": parameters["table_sha256"],
@@ -180,7 +181,7 @@ def _log_predictor(outcome: Outcome) -> model_registry.Model:
         f"lissnas-predictor-{parameters['benchmark']}".replace("/", "-"),
         _log_booster(outcome.folder / "models" / f"predictor-{first['seed']}.ubj"),
         *("tau", first["tau"], held_out),
-        f"Predicts the values of networks of {parameters['benchmark']}; tau with those that were held out",
+        f"Predicts the values of networks of {parameters['benchmark']}; tau on held-out networks",
     )
 
 
@@ -202,7 +203,7 @@ def _log_comparison(client: MlflowClient, run: Run, outcome: Outcome) -> None:
 
 
 def compare_view(experiment: str, runs: Sequence[str]) -> str:
-    """Return the address of the page that compares runs, on the server if there is one."""
+    """Return the URL of the page that compares runs; relative without a server."""
     uri = redacted(os.environ.get("MLFLOW_TRACKING_URI", ""))
     query = {"runs": json.dumps(runs, separators=(",", ":")), "experiments": f'["{experiment}"]'}
     return f"{uri.rstrip('/') if uri.startswith('http') else ''}/#/compare-runs?{urlencode(query)}"
@@ -222,7 +223,7 @@ def _log_ranking(client: MlflowClient, run: Run, outcome: Outcome) -> None:
 def _log_child(
     client: MlflowClient, run: Run, about: Mapping[str, str], values: Mapping[str, Any], tags: Mapping[str, str]
 ) -> str:
-    """Log a method and seed of a stage's table as a finished run below the stage's; return its id."""
+    """Log a method and seed of a stage's table as a finished child run; return its id."""
     from mlflow.entities import Metric, Param, RunTag
 
     name = f"{about['method']} {about['benchmark']} seed {about['seed']}"
@@ -239,7 +240,7 @@ def _log_child(
 
 
 def _log_rows(rows: Sequence[Mapping[str, Any]], by: str, names: dict[str, str]) -> None:
-    """Log columns of rows as metrics, a step a row; `names` are the metrics' by column, `by` is the step's column."""
+    """Log rows as metrics, one step for each row; `names` maps columns to metrics, `by` is the column of the step."""
     import mlflow
 
     for r in rows:
@@ -247,7 +248,7 @@ def _log_rows(rows: Sequence[Mapping[str, Any]], by: str, names: dict[str, str])
 
 
 def _log_network(outcome: Outcome, network: Any) -> model_registry.Model:
-    """Log the exported network as a model that loads without unpickling anything."""
+    """Log the exported network as a model that loads without unpickling."""
     import mlflow
     import numpy as np
 
@@ -268,17 +269,17 @@ def _log_network(outcome: Outcome, network: Any) -> model_registry.Model:
         f"lissnas-network-{about['space']}",
         str(logged.model_id),
         *("test accuracy, %", about["test"], held_out),
-        f"The best network that was found in {about['space']}, trained from scratch; test accuracy in percent",
+        f"The best network found in {about['space']}, trained from scratch; test accuracy in percent",
     )
 
 
 def _client() -> tuple[MlflowClient, str]:
-    """Return a client and the experiment's id, with the database made by one process alone."""
+    """Return a client and the id of the experiment; only one process creates the database."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{Path.cwd() / 'mlflow.db'}")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    # It would print the server's address as it is given; the caller reports where a run was logged.
+    # MLflow would print the address unredacted; the caller reports the run.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     sign_mlflow_apart()
     import mlflow
@@ -289,7 +290,7 @@ def _client() -> tuple[MlflowClient, str]:
         client = MlflowClient()
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
-            # The kind makes the experiment open on its table of runs.
+            # With this kind, the experiment opens on its table of runs.
             tags = {"mlflow.note.content": NOTE, "mlflow.experimentKind": "custom_model_development"}
             return client, client.create_experiment(EXPERIMENT, tags=tags)
         return client, experiment.experiment_id
@@ -297,10 +298,10 @@ def _client() -> tuple[MlflowClient, str]:
 
 NOTE = """One parent run for each benchmark and set of parameters, a child run for each stage and seed.
 
-Columns: `mean_true` and `max_true` are of the shrunk space, in the benchmark's unit, higher is better
-(`full_mean_true`, `full_max_true` of the full space); `top10_kept` of the ten best networks of all are in
-it; `p_good` is its share of networks above the full space's 80th percentile; `queries` were predicted,
-`labels` were requested. `iteration/...` are curves."""
+Columns: `mean_true` and `max_true` of the shrunk space, in the benchmark's unit, higher is better
+(`full_mean_true`, `full_max_true`: of the full space); `top10_kept`: how many of the ten best networks it contains;
+`p_good`: its share of networks above the full space's 80th percentile; `queries`: architectures scored by the
+predictor; `labels`: true values requested. `iteration/...` are curves."""
 
 
 def _parent(client: MlflowClient, experiment: str, benchmark: str, name: str, key: str, digest: str) -> Run:
@@ -321,7 +322,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _account() -> dict[str, str]:
-    """Return the tag of who logs: MLflow would take MLFLOW_TRACKING_USERNAME, which can be a token."""
+    """Return the tag with the user's name: MLflow's default, MLFLOW_TRACKING_USERNAME, can be a token."""
     try:
         return {"mlflow.user": getpass.getuser()}
     except (KeyError, OSError):  # a container's user without a name
@@ -329,11 +330,11 @@ def _account() -> dict[str, str]:
 
 
 def _revision() -> dict[str, str]:
-    """Return the git commit, and whether the files differ from it; empty outside of a repository."""
+    """Return tags with the git commit and whether files differ from it; empty outside of a repository."""
     try:
         git = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
-        said = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        found = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return {}
-    commit, _, dirty = said.partition("-")
+    commit, _, dirty = found.partition("-")
     return {"git_commit": commit, "git_dirty": str(bool(dirty)).lower()}

@@ -1,4 +1,4 @@
-"""Results that could not be logged to MLflow, kept in a journal until `lissnas sync` logs them."""
+"""Journal of results that could not be logged to MLflow, until `lissnas sync` logs them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lissnas.core.errors import LissnasError, first_line
 from lissnas.tracking.mlflow import log_stage
 
 JOURNAL = Path(".lissnas/unlogged.jsonl")
-"""A record when a result begins to wait, and one when it no longer does; results stay in their own folders."""
+"""One record when a result is added and one when it is removed; results stay in their folders."""
 WAIT = 30.0
-"""Seconds to wait for another process that writes to the journal."""
+"""Maximum wait for another process that writes to the journal, in seconds."""
 
 
 @dataclass(frozen=True)
 class Unlogged:
-    """A stage's result, and what its run in MLflow is to be called."""
+    """A result that is not logged yet, and the seed and group of its MLflow run."""
 
     stage: str
     folder: str
@@ -29,13 +29,13 @@ class Unlogged:
     group: str | None
 
 
-def keep(stage: str, folder: Path, seed: int | None, group: str | None) -> None:
-    """Record that a result waits for MLflow, once."""
+def add(stage: str, folder: Path, seed: int | None, group: str | None) -> None:
+    """Add a result to the journal, once."""
     _record(Unlogged(stage, str(folder.absolute()), seed, group), waits=True)
 
 
 def waiting() -> list[Unlogged]:
-    """Return the results that wait for MLflow, in the order in which they were kept."""
+    """Return the results that are not logged yet, in the order of addition."""
     if not JOURNAL.exists():
         return []
     with _opened() as journal:
@@ -43,16 +43,16 @@ def waiting() -> list[Unlogged]:
 
 
 def sync(load_network: Callable[[Path], Any] | None = None) -> Iterator[tuple[Unlogged, str, bool]]:
-    """Log each waiting result to MLflow; yield it, where it is now or why it is not, and whether it is.
+    """Log each waiting result to MLflow; yield it, its run or the error, and whether it is logged.
 
-    A result that is gone, or is not what its manifest says, is forgotten. `load_network` as in `log_stage`.
+    Missing and damaged results are removed from the journal. `load_network` as in `log_stage`.
     """
     for one in waiting():
         try:
             outcome = finished(Path(one.folder))
         except LissnasError as error:
             _record(one, waits=False)
-            yield one, f"forgotten: {error}", False
+            yield one, f"removed from the list: {error}", False
             continue
         try:
             place = str(log_stage(one.stage, outcome, one.seed, one.group, load_network=load_network))

@@ -22,7 +22,7 @@ from lissnas.benchmarks import tables  # noqa: E402
 from lissnas.cli import app  # noqa: E402
 from lissnas.core.errors import DamagedFile, LissnasError, UserError  # noqa: E402
 from lissnas.nets import files, images  # noqa: E402
-from lissnas.nets.evaluation import supernet_judge  # noqa: E402
+from lissnas.nets.evaluation import supernet_oracle  # noqa: E402
 from lissnas.oracles.label_collection import LabelLog  # noqa: E402
 from lissnas.predictors.accuracy import predictor_in  # noqa: E402
 from lissnas.spaces.members import read_members  # noqa: E402
@@ -62,7 +62,7 @@ def readers_of(results: Results) -> dict[str, list[Callable[[], object]]]:
     if "search" not in readers:
         return readers
     readers["search/supernet"].append(lambda: files.load_supernet(search / "supernet", read_members(shrunk, SPACE)))
-    readers["search/supernet"].append(lambda: supernet_judge(results.params, SPACE, None, search / "supernet"))
+    readers["search/supernet"].append(lambda: supernet_oracle(results.params, SPACE, None, search / "supernet"))
     again = results.folder / "again"
     readers["search"].append(lambda: retrain_stage(results.params, SPACE.name, search, 0, again))
     readers["search/best"].append(lambda: files.load(search / "best"))

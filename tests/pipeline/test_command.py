@@ -197,7 +197,7 @@ def test_doctor_finds_no_problem(tmp_path: Path) -> None:
     done = lissnas_process(tmp_path, "doctor", COLUMNS="200")
     assert done.code == 0, done.out
     assert "nasbench101.parquet" in done.out
-    assert "checksum right" in done.out
+    assert "checksum matches" in done.out
     unreachable = lissnas_process(tmp_path, "doctor", COLUMNS="200", PREFECT_API_URL="http://127.0.0.1:9/api")
     assert unreachable.code == 1
     assert "unset PREFECT_API_URL" in unreachable.out

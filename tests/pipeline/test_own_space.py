@@ -189,7 +189,7 @@ def test_init_writes_two_files_once(lissnas: Run, tmp_path: Path) -> None:
     (tmp_path / "a b/c/space.yaml").unlink()
     code, _, message = lissnas("init", "a b/c")
     assert code == 2
-    assert "has a file labels.csv already" in message
+    assert "labels.csv exists and is not replaced" in message
     assert [(p.name, p.read_text()) for p in (tmp_path / "a b" / "c").iterdir()] == [("labels.csv", "mine")]
     (tmp_path / "file").touch()
     assert lissnas("init", "file")[0] == 2
@@ -244,8 +244,8 @@ def test_suggestions_with_no_and_few_labels(lissnas: Run) -> None:
     code, output, _ = lissnas(*words)
     assert code == 0
     assert "3,964 networks: 3,964 uniform" in output
-    assert "no more are left, 4,000 were asked for" in output
-    assert "5 networks have a label, too few (or all the same) to choose 4,000 by; these are uniform" in output
+    assert "4,000 were requested, but no more unlabelled networks exist" in output
+    assert "5 labels are too few (or all equal) to select 4,000 networks by; these are drawn uniformly" in output
     assert not {row[0] for row in rows} & {row[0] for row in read("next.csv")[1:]}
     Path("labels.csv").write_bytes(Path("next.csv").read_bytes() + "".join(f"{row}\n" for row in few).encode())
     code, _, message = lissnas(*words, "--force")
@@ -278,7 +278,7 @@ def test_labels_in_parquet_and_by_arch(lissnas: Run) -> None:
             ["--space", "space.yaml", "--labels", "labels.csv", "--metric", "ms", "--out", "x.csv"],
             "unknown metric 'ms'",
         ),
-        (["--space", "space.yaml", "--labels", "labels.csv", "--out", "labels.csv", "--force"], "holds the labels"),
+        (["--space", "space.yaml", "--labels", "labels.csv", "--out", "labels.csv", "--force"], "file of the labels"),
         (["--space", "space.yaml", "--out", "x.parquet"], "ends in .csv"),
         (["--space", "space.yaml", "--n", "0", "--out", "x.csv"], "greater than or equal to 1"),
         (

@@ -92,18 +92,18 @@ def test_sync_logs_pending_results(
     run = CliRunner().invoke
     assert "nothing is left to log" in run(app.app, ["sync"]).output
     for one in (outcome, lost):
-        pending.keep("predictor", one.folder, None, None)
+        pending.add("predictor", one.folder, None, None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", UNREACHABLE)
-    failed = run(app.app, ["sync"])
-    assert failed.exit_code == 1
-    assert failed.output.count("not logged: predictor") == 2
+    away = run(app.app, ["sync"])
+    assert away.exit_code == 1
+    assert away.output.count("not logged: predictor") == 2
     assert len(pending.waiting()) == 2
     (lost.folder / "metrics.json").write_text("{}")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    synced = run(app.app, ["sync"])
-    assert synced.exit_code == 1
-    assert f"logged: predictor in {outcome.folder}: run " in " ".join(synced.output.split())
-    assert "forgotten" in synced.output
+    back = run(app.app, ["sync"])
+    assert back.exit_code == 1
+    assert f"logged: predictor in {outcome.folder}: run " in " ".join(back.output.split())
+    assert "removed from the list" in " ".join(back.output.split())
     assert tracking.find(outcome.folder) is not None
     assert tracking.find(lost.folder) is None
     assert "nothing is left to log" in run(app.app, ["sync"]).output

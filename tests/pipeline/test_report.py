@@ -133,7 +133,7 @@ def test_huge_spaces_are_shown_with_their_oracle(
     assert [r["method"] for r in methods] == ["full space", "lissnas", "flops"]
     assert "Table 5" not in {r["in the paper"] for r in rows(outcome, "not-yet")}
     text = (outcome.folder / "report.md").read_text()
-    assert "but those of ofa_mobilenetv3, mobilenet, which are predicted" in text
+    assert "except those of ofa_mobilenetv3, mobilenet: predicted by surrogates" in text
 
 
 def test_missing_and_damaged_inputs_are_reported(params: Params, data: Path, tmp_path: Path) -> None:

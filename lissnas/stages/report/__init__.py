@@ -1,1 +1,1 @@
-"""The report: every table and figure of the paper, from real data."""
+"""The report: the tables and figures of the paper, from real data."""

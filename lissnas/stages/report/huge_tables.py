@@ -1,4 +1,4 @@
-"""Tables of spaces too large to list: Tables 5 and 6."""
+"""Tables 5 and 6: spaces that are too large to list."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lissnas.stages.report.tables import NOT_YET, STUDY, Table, named, num, of_p
 
 
 class Huge(BaseModel):
-    """A space that is too large to list, shrunk by our method: a row of `huge.csv` (`make study NAME=huge`)."""
+    """A shrunk space that is too large to list: a row of `huge.csv` (`make study NAME=huge`)."""
 
     model_config = ConfigDict(frozen=True)
 
     space: str
     full_size: int
     full_size_exact: bool
-    """Whether `full_size` counts networks; else it counts descriptions."""
+    """Whether `full_size` counts networks; otherwise it counts descriptions."""
     size: int
     size_low: int
     size_high: int
     size_exact: bool
-    """Whether `size` is counted; else it is measured, and lies between low and high."""
+    """Whether `size` is counted; otherwise it is an estimate, with the interval `size_low` to `size_high`."""
     kind: str
     queries: int
     seconds: float
@@ -38,14 +38,16 @@ class Huge(BaseModel):
 
     @property
     def shown(self) -> list[str]:
-        """The size, with its interval if it is measured, and how many times fewer networks these are."""
+        """The size, with its interval if it is an estimate, and the reduction factor."""
         interval = "" if self.size_exact else f" ({big(self.size_low)} to {big(self.size_high)})"
         return [f"{big(self.size)}{interval}", big(self.full_size / self.size)]
 
     @property
     def note(self) -> str:
-        """What evaluated the space, and what the shrink took."""
-        full = "" if self.full_size_exact else "The full size counts descriptions, some of the same network. "
+        """The oracle and the cost of the shrink."""
+        full = (
+            "" if self.full_size_exact else "The full size counts descriptions; several can describe the same network. "
+        )
         return (
             f"{full}Evaluated by {self.judged_by}: mean {num(self.mean_full)} to {num(self.mean_shrunk)}. "
             f"{self.kind.capitalize()}; {self.queries:,} queries, {self.seconds / 60:,.0f} min, "
@@ -58,16 +60,18 @@ WHERE = f"{STUDY}, 1 seed"
 
 
 def read_huge(path: Path) -> list[Huge]:
-    """Return the rows of the study; raises UserError for a file of other columns. Sizes are exact, however large."""
+    """Return the rows of the study, with exact sizes; raises UserError for a file with other columns."""
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise UserError(f"{path}: expected the columns {', '.join(COLUMNS)}; make it: make study NAME=huge")
+            raise UserError(
+                f"{path}: expected the columns {', '.join(COLUMNS)}. Make the file again: make study NAME=huge"
+            )
         return [Huge.model_validate(row) for row in reader]
 
 
 def table_5(found: Sequence[Huge]) -> Table:
-    """Return Table 5: sizes on MobileNet and AnyNetX, ours from the study next to the paper's."""
+    """Return Table 5: sizes of MobileNet and AnyNetX, from the study and from the paper."""
     by_name = {printed_name(h.space): h for h in found}
     rows = []
     for p in paper.TABLES["Table 5"].rows:
@@ -83,7 +87,7 @@ def table_5(found: Sequence[Huge]) -> Table:
 
 
 def table_6(listed: Table, found: Sequence[Huge]) -> Table:
-    """Return Table 6 with a row more for each huge space that is not in Table 5."""
+    """Return Table 6 with an additional row for each huge space that is not in Table 5."""
     shown = {p.space for p in paper.TABLES["Table 5"].rows}
     new = {printed_name(h.space): h for h in found if printed_name(h.space) not in shown}
     printed = {p.space: [*p.values.values()] for p in paper.TABLES["Table 6"].rows}
@@ -97,6 +101,6 @@ def _remarks(found: Sequence[Huge]) -> list[str]:
     if not found:
         return []
     return [
-        "No table of trained networks is public for these spaces: each row names what evaluated it instead, and no "
-        "mean here is the ImageNet accuracy of a trained network. The target sizes are the paper's."
+        "No table of trained networks is public for these spaces. Each row names the oracle that evaluates it instead; "
+        "no mean is an ImageNet accuracy of trained networks. The target sizes are the paper's."
     ]

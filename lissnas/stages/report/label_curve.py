@@ -1,4 +1,4 @@
-"""The label curve: how good the shrunk space is by the number of labels, drawn uniformly or collected."""
+"""The label curve: quality of the shrunk space by the number of labels, drawn uniformly or collected."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ COLLECTED = "collected"
 SIX_ROUNDS = "six rounds"
 COLOURS = {UNIFORM: ORANGE, COLLECTED: BLUE}
 SHARES = (0.9, 0.95, 0.98, 0.99)
-"""Shares of the maximum gain, for which the labels are counted."""
+"""Shares of the maximum gain for which the table lists the required labels."""
 COLUMNS = 3
 
 
 @dataclass(frozen=True)
 class Point:
-    """A budget of one benchmark and mode, over seeds; `gain` in standard deviations of the full space."""
+    """Results of a label budget on a benchmark and mode, over seeds; gains in standard deviations of the full space."""
 
     benchmark: str
     mode: str
     budget: int
     labels: float
-    """Those spent: a shrunk space may have fewer unlabelled members than labels are left."""
+    """Labels spent; fewer than `budget` if the space ran out of unlabelled members."""
     mean: float
     half: float
     """Half of the mean's 95 % interval (Student's)."""
     gain: FloatArray
-    """By seed."""
+    """One value for each seed."""
     possible: float
-    """The gain of as many networks, truly the best."""
+    """The gain of the truly best networks, equal in number."""
     kept: float
 
     @property
     def share(self) -> tuple[float, float, float]:
-        """The share of the possible gain, and its 95 % interval."""
+        """The gain as a share of the possible gain, with its 95 % interval."""
         low, high = interval(self.gain)
         return float(self.gain.mean()) / self.possible, low / self.possible, high / self.possible
 
 
 def points(rows: Sequence[Row]) -> list[Point]:
-    """Return the points of a study's rows, in their order."""
+    """Return the points of a study's rows, in order."""
     out = []
     for key in dict.fromkeys((r["benchmark"], r["mode"], r["budget"]) for r in rows):
         own = [r for r in rows if (r["benchmark"], r["mode"], r["budget"]) == key]
@@ -65,16 +65,16 @@ def points(rows: Sequence[Row]) -> list[Point]:
 
 
 def label_tables(rows: Sequence[Row]) -> list[Table]:
-    """Return the curve, and the labels that reach a share of the maximum gain."""
+    """Return the table of the curve, and the table of labels that reach shares of the maximum gain."""
     found = points(rows)
     return [_curve(found), _needed(found)] if found else []
 
 
 def label_pictures(rows: Sequence[Row]) -> list[Picture]:
-    """Return the picture of the curve, none without rows."""
+    """Return the figure of the curve; empty without rows."""
     caption = (
-        "Gain of the shrunk space over the full one, as a share of the gain of as many networks, truly the best, by "
-        "the labels spent: all uniform, or 40 % uniform and the rest collected as the space shrinks. Bands are "
+        "Gain in mean of the shrunk space over the full one, as a share of the possible gain (of equally many truly "
+        "best networks), by labels spent: all uniform, or 40 % uniform and the rest collected while shrinking. Bands: "
         f"Student's 95 % intervals over {_seeds(points(rows))} seeds."
     )
     return [Picture("The label curve", caption, label_figure(rows))] if rows else []
@@ -100,8 +100,8 @@ def _curve(found: Sequence[Point]) -> Table:
     columns = [f"{mode}: {what}" for mode in COLOURS for what in ("mean", "of the possible gain", "best kept")]
     remark = (
         f"Means of the true values of the shrunk space over {_seeds(found)} seeds, ± half of Student's 95 % interval. "
-        "The possible gain is that of as many networks, truly the best. Collected: the default; the last column is "
-        "what was spent if a space had no more unlabelled members."
+        "The possible gain is the gain of equally many truly best networks. Collected is the default; the last column "
+        "is the number of labels spent, which is smaller if a space ran out of unlabelled members."
     )
     return Table("Labels", "The label curve", ["benchmark", "labels", *columns, "spent"], rows, [remark])
 
@@ -121,8 +121,8 @@ def _needed(found: Sequence[Point]) -> Table:
             rows.append([name, mode, num(top, 3), f"{100 * top / curve[0].possible:.0f} %", *cells])
     columns = ["benchmark", "labels drawn", "most, SD", "of the possible gain", *(f"{100 * s:g} %" for s in SHARES)]
     remark = (
-        "The smallest measured number of labels with which the mean gain reaches a share of the maximum over all "
-        "numbers; budgets were 50, 100, 200, ..., so it is known to within a factor of about two."
+        "The smallest measured number of labels whose mean gain reaches a share of the maximum over all budgets; "
+        "budgets were 50, 100, 200, ..., so it is known to within a factor of about two."
     )
     return Table("Labels, needed", "Labels that reach a share of the maximum gain", columns, rows, [remark])
 
@@ -132,7 +132,7 @@ def _mean(p: Point) -> str:
 
 
 def label_figure(rows: Sequence[Row]) -> Figure:
-    """Draw the share of the possible gain by labels spent, a panel a benchmark; bands are 95 % intervals."""
+    """Draw the share of the possible gain by labels spent, one panel for each benchmark, with 95 % intervals."""
     found = [p for p in points(rows) if p.mode in COLOURS]
     names = _names(found)
     figure, panels = grid("The shrunk space by the number of labels", len(names), COLUMNS, (3.6, 2.6))
@@ -146,6 +146,6 @@ def label_figure(rows: Sequence[Row]) -> Figure:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_title(name, loc="left", fontsize=10)
         plain(axes)
-    figure.supxlabel("labels (networks whose true value was queried)", fontsize=10)
+    figure.supxlabel("labels (architectures with a true value)", fontsize=10)
     figure.supylabel("share of the possible gain, %", fontsize=10)
     return figure

@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page, and as one Markdown file."""
+"""Render the report as a self-contained HTML page and as a Markdown file."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class Picture:
 
 @dataclass(frozen=True)
 class Page:
-    """What the report shows."""
+    """The content of the report."""
 
     origin: str
-    """Where the numbers come from."""
-    words: Mapping[str, Sequence[str]]
-    """What the numbers of each benchmark show, lines by title."""
+    """The sources of the numbers, in a sentence."""
+    remarks: Mapping[str, Sequence[str]]
+    """Remarks on the comparisons: lines by title."""
     tables: Sequence[Table]
     pictures: Sequence[Picture]
     maps: Mapping[str, Mapping[str, Any]]
-    """Plotly figures of spaces, as JSON data, by benchmark."""
+    """Plotly figures of space maps by benchmark, as JSON data."""
 
     def files(self) -> dict[str, bytes]:
-        """Return the page, the Markdown file, every figure as PNG and SVG and every table as CSV."""
+        """Return the files: HTML page, Markdown, figures as PNG and SVG, tables as CSV."""
         pngs = {picture.title: png(picture.figure) for picture in self.pictures}
         out = {f"figures/{identifier(title)}.png": data for title, data in pngs.items()}
         out |= {f"figures/{identifier(p.title)}.svg": svg(p.figure) for p in self.pictures}
@@ -53,7 +53,7 @@ class Page:
         return out
 
     def rendered(self, template: str, escaped: bool, pngs: Mapping[str, bytes] | None = None) -> str:
-        """Return a template of this folder filled in; `pngs` are the pictures by title, for a page that holds them."""
+        """Return a rendered template of this folder; `pngs` are the pictures to embed, by title."""
         from plotly.offline import get_plotlyjs
 
         environment = Environment(autoescape=escaped, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -68,5 +68,5 @@ class Page:
 
 
 def identifier(text: str) -> str:
-    """Return a name for files and links."""
+    """Return a title as an identifier for files and links."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

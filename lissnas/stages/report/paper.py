@@ -1,4 +1,4 @@
-"""The numbers that the paper prints, and remarks on contradictions and missing data, from `paper.yaml`."""
+"""The published values of the paper's tables, and remarks on contradictions and missing data (`paper.yaml`)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PAPER = "Gopal et al., LISSNAS, IJCAI 2023"
 
 @dataclass(frozen=True)
 class Printed:
-    """A row of one of the paper's tables: which space and method, the printed values by column.
+    """A row of one of the paper's tables: space, method, and published values by column.
 
-    In the table of what is not there yet: which part of the paper, and what it is about.
+    In the table "Not yet", `space` is the part of the paper and `method` its subject.
     """
 
     space: str
@@ -26,7 +26,7 @@ class Printed:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """One of the paper's tables, and the title of ours with remarks."""
+    """One of the paper's tables, with the title and remarks for our table."""
 
     title: str
     rows: list[Printed] = field(default_factory=list)

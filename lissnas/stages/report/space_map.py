@@ -1,4 +1,4 @@
-"""The paper's Figure 1 made real: a map of a space, its accuracies, and each method's shrunk space on it."""
+"""The paper's Figure 1 with real data: a map of a space, its accuracies, and the shrunk space of each method."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lissnas.plots.comparison import colours
 from lissnas.spaces import Archs, FloatArray, Keys
 
 LANDMARKS = 2_000
-"""Uniform networks that t-SNE lays out, and that show the full space."""
+"""Number of uniform networks that t-SNE embeds; they represent the full space."""
 SHOWN = 400
-"""Members of each shrunk space that are shown, drawn uniformly."""
+"""Maximum number of members of each shrunk space in the map, drawn uniformly."""
 NEAREST = 3
 PERPLEXITY = 30.0
 
 
 def layout(features: FloatArray) -> FloatArray:
-    """Return `(n, 2)` places by t-SNE, the same ones for any number of threads."""
+    """Return `(n, 2)` coordinates by t-SNE; they don't depend on the number of threads."""
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
@@ -34,7 +34,7 @@ def layout(features: FloatArray) -> FloatArray:
 
 
 def place(features: FloatArray, landmarks: FloatArray, at: FloatArray) -> FloatArray:
-    """Return where networks lie: among their three nearest landmarks, nearer ones weighing more."""
+    """Return `(n, 2)` coordinates: the distance-weighted mean of the three nearest landmarks."""
     from sklearn.neighbors import KNeighborsRegressor
 
     near = KNeighborsRegressor(min(NEAREST, len(landmarks)), weights=lambda distance: 1 / (distance + 1e-9) ** 2)
@@ -42,16 +42,16 @@ def place(features: FloatArray, landmarks: FloatArray, at: FloatArray) -> FloatA
 
 
 def space_map(benchmark: Benchmark, yardstick: Yardstick, spaces: Mapping[str, Keys]) -> dict[str, Any]:
-    """Return a plotly figure (as JSON data) of a space and the shrunk spaces on it.
+    """Return a plotly figure (as JSON data) of a space and its shrunk spaces.
 
-    Hovering a point names the architecture, its accuracy and FLOPs; the legend switches methods.
+    Hovering over a point shows architecture, accuracy and FLOPs; the legend toggles methods.
     """
     space = benchmark.space
     landmarks = space.sample_distinct(min(LANDMARKS, space.size()), stream(0, "map", benchmark.name))
     features = yardstick.embed(landmarks)
     at = layout(features)
     values = benchmark(landmarks)
-    # Colours span the better part, where the differences are; failed networks are all the darkest.
+    # The colour scale starts at the 10th percentile: failed networks would hide the other differences.
     low, high = float(np.quantile(values, 0.1)), float(values.max())
     traces = [
         _trace(benchmark, "full space", landmarks, at)

@@ -1,4 +1,4 @@
-"""The report stage: what the other stages left, and the committed studies, as one page."""
+"""The report stage: results of the other stages and of the committed studies on one page."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from lissnas.stages.report.space_map import space_map
 from lissnas.stages.report.tables import FULL, PIPELINE, STUDY, Compared, Row
 
 STUDIES = ("compare", "locality", "ranking", "labels", "compare_ofa", "huge")
-"""Names of the committed results of long studies, CSV files."""
+"""Names of the committed CSV files of long studies."""
 HISTOGRAMS = (FULL, "lissnas", "abs", "nse", "padnas", "greedynas_v2", "dds", "top10", "no_locality", "flops")
 """Spaces in the figure of FLOPs histograms."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the pipeline left of one benchmark."""
+    """Results of the pipeline on one benchmark."""
 
     benchmark: Benchmark
     compared: Compared
@@ -48,18 +48,18 @@ class Found:
 
 @remote_out
 def report_stage(params: Params, data: Path, results: Path, out: Path, **how: Unpack[How]) -> Outcome:
-    """Make the page from `data` (folders compare/ and locality/) and the studies in `results`.
+    """Make the report from `data` (folders compare/, locality/ and optionally ranking/) and the studies in `results`.
 
-    Raises UserError that names the command where an input is missing, DamagedFile where one was changed.
+    Raises UserError with the command that makes a missing input, and DamagedFile for a damaged one.
     """
     names = params.pipeline.benchmarks
     folders = {f"{stage}/{name}": data / stage / name for stage in ("compare", "locality") for name in names}
     for key, folder in folders.items():
         stage, _, name = key.partition("/")
         if not (folder / artifacts.MANIFEST).exists():
-            made = f"lissnas {stage} --benchmark {name} --out {folder}"
-            raise UserError(f"{folder} holds no result. Make it: {made}, or all of them: dvc repro report")
-    # Supernets take torch and minutes: the page does without their ranking if it was not made.
+            command = f"lissnas {stage} --benchmark {name} --out {folder}"
+            raise UserError(f"{folder} holds no result. Run `{command}`, or `dvc repro report` for all of them")
+    # The ranking is optional, because it needs torch and minutes of training.
     ranked = {f"ranking/{name}": data / "ranking" / name for name in params.ranking.benchmarks}
     ranked = {key: folder for key, folder in ranked.items() if (folder / artifacts.MANIFEST).exists()}
     folders |= ranked
@@ -77,7 +77,7 @@ def report_stage(params: Params, data: Path, results: Path, out: Path, **how: Un
         study = read_study(studies["compare"]) if "compare" in studies else []
         labelled = artifacts.read_csv(studies["labels"]) if "labels" in studies else []
         huge = huge_tables.read_huge(studies["huge"]) if "huge" in studies else []
-        judged = read_study(studies["compare_ofa"]) if "compare_ofa" in studies else []
+        surrogate = read_study(studies["compare_ofa"]) if "compare_ofa" in studies else []
         compared = [f.compared for f in found] + study
         order = list(dict.fromkeys(c.benchmark for c in compared))
         compared.sort(key=lambda c: order.index(c.benchmark))
@@ -92,10 +92,10 @@ def report_stage(params: Params, data: Path, results: Path, out: Path, **how: Un
             tables.locality_table(*_locality(found, studies.get("locality"))),
             *sorted(of_paper, key=lambda table: int(table.name.split()[1])),
             *label_curve.label_tables(labelled),
-            *(tables.methods_table(c) for c in (*best_known, *judged)),
+            *(tables.methods_table(c) for c in (*best_known, *surrogate)),
             tables.not_yet_table(["Table 5"] if huge else []),
         ]
-        words = {f"{c.benchmark} ({c.where})": remarks(c.summary) for c in (*best_known, *judged)}
+        notes = {f"{c.benchmark} ({c.where})": remarks(c.summary) for c in (*best_known, *surrogate)}
         pictures, maps = [], {}
         for f in found:
             how.get("on_progress", ignore)(f"drawing {f.benchmark.name}")
@@ -104,8 +104,8 @@ def report_stage(params: Params, data: Path, results: Path, out: Path, **how: Un
             maps[f.benchmark.name] = space_map(f.benchmark, ground.yardstick, f.spaces)
         pictures += [_ranking_picture(folder) for folder in ranked.values()]
         pictures += label_curve.label_pictures(labelled)
-        predicted = [*(c.benchmark for c in judged), *(h.space for h in huge)]
-        page = Page(_origin(found, study, predicted), words, everything, pictures, maps)
+        predicted = [*(c.benchmark for c in surrogate), *(h.space for h in huge)]
+        page = Page(_origin(found, study, predicted), notes, everything, pictures, maps)
         metrics = {
             "benchmarks": len(found),
             "benchmarks_in_study": len({c.benchmark for c in study}),
@@ -118,7 +118,7 @@ def report_stage(params: Params, data: Path, results: Path, out: Path, **how: Un
 
 
 def read_study(path: Path) -> list[Compared]:
-    """Return the comparisons of a committed study; rows on a space without a table say what the full space is."""
+    """Return the comparisons of a committed study; without a table, the rows contain the full space's statistics."""
     rows = artifacts.read_csv(path)
     out = []
     for name in dict.fromkeys(r["benchmark"] for r in rows):
@@ -142,7 +142,7 @@ def _read(name: str, data: Path) -> Found:
     summary, spaces = compared.csv("summary.csv"), compared.table("spaces.parquet")
     methods, keys = spaces["method"].to_numpy(zero_copy_only=False), spaces["key"].to_numpy()
     if not np.isin(keys, table.keys).all():
-        raise LissnasError(f"{compared.folder} names architectures that are not in {name}; make it again with --force")
+        raise LissnasError(f"{compared.folder} has architectures that are not in {name}; repeat it with --force")
     return Found(
         table,
         Compared(name, table.metric, _full(table), PIPELINE, int(summary[0]["seeds"]), summary),
@@ -156,7 +156,7 @@ def _read(name: str, data: Path) -> Found:
 
 
 def _best_known(compared: Sequence[Compared]) -> list[Compared]:
-    """Return one comparison a benchmark: the first over most seeds."""
+    """Return for each benchmark the comparison with the most seeds."""
     return [
         max((c for c in compared if c.benchmark == name), key=lambda c: c.seeds)
         for name in dict.fromkeys(c.benchmark for c in compared)
@@ -164,7 +164,7 @@ def _best_known(compared: Sequence[Compared]) -> list[Compared]:
 
 
 def _locality(found: Sequence[Found], study: Path | None) -> tuple[dict[str, Sequence[Row]], dict[str, Row]]:
-    """Return rows and limits by benchmark: the pipeline's, and the study's for the others."""
+    """Return rows and thresholds by benchmark, from the pipeline if available, else from the study."""
     rows = {f.benchmark.name: f.locality for f in found}
     check = "share_not_rejected"
     about: dict[str, Row] = {f.benchmark.name: {**f.about, check: f.about["sample_check"][check]} for f in found}
@@ -177,7 +177,7 @@ def _locality(found: Sequence[Found], study: Path | None) -> tuple[dict[str, Seq
 
 
 def _rankings(folders: Mapping[str, Path], study: Path | None) -> list[dict[str, Any]]:
-    """Return the rows of rankings, the pipeline's and the study's, with where they come from."""
+    """Return the rows of the rankings of pipeline and study, with their origin in `where`."""
     rows: list[dict[str, Any]] = []
     for key, folder in folders.items():
         name = key.partition("/")[2]
@@ -191,8 +191,8 @@ def _ranking_picture(folder: Path) -> Picture:
     outcome = Outcome(folder, {}, reused=True)
     name = str(outcome.json("metrics.json")["benchmark"])
     return Picture(
-        f"What supernets say of networks of ours, {name}",
-        "Accuracy with a supernet's weights against the tabulated value, a panel a trained space; first seed.",
+        f"Accuracy of our networks by supernets, {name}",
+        "Accuracy with a supernet's weights against the tabulated value, one panel for each trained space; first seed.",
         figures.ranking(outcome.table("scores.parquet").to_pylist(), name, benchmarks.get(name).metric),
     )
 
@@ -203,24 +203,24 @@ def _pictures(f: Found, ground: Ground) -> list[Picture]:
     out = [
         Picture(
             f"Figure 2: locality, {name}",
-            "Correlation with the original and mean absolute difference at exact edit distance, and the "
-            "autocorrelation along random walks; bands are bootstrap 95 % intervals.",
+            "Correlation with the original and mean absolute difference by exact edit distance, and autocorrelation "
+            "along random walks; bands are bootstrap 95 % intervals.",
             figures.locality(f.locality, f.walk, f.about["threshold_distance"], name, metric),
         ),
         Picture(
             f"Figures 4 and 8: error EDF, {name}",
-            "Share of each shrunk space within a distance of the best value of all; first seed.",
+            "Share of each shrunk space within a distance of the overall best value; first seed.",
             comparison.edfs(values, ground.window, name, metric),
         ),
         Picture(
             f"Figure 7: accuracy differences, {name}",
-            "How far apart the values are of networks at an exact edit distance; the last bin holds the farthest 2 %.",
+            "Absolute differences of values at an exact edit distance; the last bin holds the largest 2 %.",
             figures.differences(f.differences, name, metric),
         ),
         Picture(
             f"Means of all methods, {name}",
-            f"Mean true value of each method's space over {c.seeds} seeds with 95 % intervals, and of ours "
-            "cut to the same size; the size is in brackets. Our own variants and the ceiling are in italics.",
+            f"Mean true value of each method's space over {c.seeds} seeds with 95 % intervals, and of ours cut to the "
+            "same size (in brackets). Our variants and the ceiling are in italics.",
             comparison.means(c.summary, name, metric, c.full["mean"], REFERENCES),
         ),
     ]
@@ -234,12 +234,12 @@ def _pictures(f: Found, ground: Ground) -> list[Picture]:
         *out,
         Picture(
             f"Figure 5: FLOPs kept, {name}",
-            "Share of each space in 20 equal bins of the full space's range of multiply-adds; first seed.",
+            "Share of each space in 20 equal bins over the full space's range of multiply-adds; first seed.",
             comparison.cost_histograms(counts, edges, "multiply-adds", name),
         ),
         Picture(
             f"Mean against FLOPs coverage, {name}",
-            "Our curve over the knob `diversity`, and every method's point; up and to the right is better.",
+            "Our curve over the parameter `diversity`, and one point for each method; up and right is better.",
             comparison.diversity(c.summary, f.curve, name, metric),
         ),
     ]
@@ -254,5 +254,5 @@ def _origin(found: Sequence[Found], study: Sequence[Compared], predicted: Sequen
         text += f" Rows from the study: {len(study)} benchmarks, {study[0].seeds} seeds (make study NAME=compare)."
     text += " All values are real, tabulated accuracies"
     if not predicted:
-        return f"{text}; no row is evaluated by a surrogate."
-    return f"{text}, but those of {', '.join(dict.fromkeys(predicted))}, which are predicted: each table names by what."
+        return f"{text}; no row uses a surrogate."
+    return f"{text}, except those of {', '.join(dict.fromkeys(predicted))}: predicted by surrogates (see each table)."

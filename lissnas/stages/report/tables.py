@@ -1,4 +1,4 @@
-"""The paper's tables with our numbers next to the paper's, made from the artifacts of the stages."""
+"""The paper's tables with our values next to the published ones, from the results of the stages."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from lissnas.stages.report.paper import Printed
 Row: TypeAlias = Mapping[str, Any]
 Cell: TypeAlias = Callable[[Row], str]
 NOT_YET = "not yet"
-PIPELINE, STUDY = "pipeline", "study"
+PIPELINE = "pipeline"
+STUDY = "study"
 FULL = "full space"
 DIVERSITY = ("cosine_coverage", "cosine_mean_coverage", "distance_nearest")
-"""Measures of Tables 7 and 11, ratios to the full space."""
+"""Measures of Tables 7 and 11, as ratios to the full space."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the report; cells are text, the way they are read."""
+    """A table of the report; cells are formatted text."""
 
     name: str
     title: str
@@ -33,7 +34,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Compared:
-    """A comparison on one benchmark: from the pipeline's run, or from a committed study."""
+    """A comparison on one benchmark, from the pipeline or from a committed study."""
 
     benchmark: str
     metric: str
@@ -45,11 +46,11 @@ class Compared:
 
     @property
     def where(self) -> str:
-        """Where the numbers come from, as printed in a column."""
+        """The origin of the numbers, for a column."""
         return f"{self.origin}, {self.seeds} seed{'s' if self.seeds > 1 else ''}"
 
     def of(self, method: str) -> Row | None:
-        """Return a method's row with the full space's size, or the full space's own row."""
+        """Return the row of a method, with the full space's size, or of the full space; None if missing."""
         if method == FULL:
             whole = {"size": self.full["size"], "mean_true": self.full["mean"], "max_true": self.full["best"]}
             return whole | dict.fromkeys(DIVERSITY, 1.0)
@@ -71,29 +72,29 @@ SPACES = {
 
 
 def printed_name(benchmark: str) -> str:
-    """Return a benchmark's space as the paper writes it."""
+    """Return the paper's name for the space of a benchmark."""
     return SPACES.get(benchmark.partition("/")[0], benchmark)
 
 
 def num(value: float | None, digits: int = 4) -> str:
-    """Return a number with its significant digits, nothing for None."""
+    """Return a number with significant digits, or empty text for None."""
     return "" if value is None else f"{value:#.{digits}g}".removesuffix(".")
 
 
 def count(value: float) -> str:
-    """Return a number of architectures, of a mean over seeds the nearest."""
+    """Return a number of architectures, rounded if it is a mean over seeds."""
     return f"{value:,.0f}"
 
 
 def of_paper(name: str, columns: list[str], rows: list[list[str]], remarks: Sequence[str] = ()) -> Table:
-    """Return one of the paper's tables with our numbers."""
+    """Return our version of one of the paper's tables, with its title and remarks."""
     printed = paper.TABLES[name]
     return Table(name, printed.title, columns, rows, [*printed.remarks, *remarks])
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One of the paper's tables of a comparison: a row a benchmark and method, our columns, then the paper's."""
+    """Layout of a comparison table: one row for each benchmark and method, our columns, then the paper's."""
 
     name: str
     methods: Sequence[str]
@@ -107,7 +108,7 @@ class Layout:
         return _ratios_to_full(rows) if "distance" in rows[0].values else rows
 
     def fill(self, found: Sequence[Compared]) -> Table:
-        """Return the table of comparisons, with the paper's rows alone for spaces that are not among them."""
+        """Return the table of comparisons; other spaces have only the paper's values."""
         columns = ["benchmark", "method", "from", *self.cells, *named(self.printed), "remark"]
         by_place = {(p.space, p.method): p for p in self.printed}
         nothing = Printed("", "", dict.fromkeys(self.printed[0].values, ""))
@@ -134,14 +135,14 @@ def _count(name: str) -> Cell:
 
 
 def _ratios_to_full(printed: Sequence[Printed]) -> list[Printed]:
-    """Return the paper's distances with a further column: their ratio to the full space's."""
+    """Return the paper's distances with an additional column, the ratio to the full space's."""
     whole = {p.space: float(p.values["distance"]) for p in printed if p.method == FULL}
     ratio = [f"{float(p.values['distance']) / whole[p.space]:.3f}" for p in printed]
     return [Printed(p.space, p.method, {**p.values, "ratio": r}) for p, r in zip(printed, ratio, strict=True)]
 
 
 def named(printed: Sequence[Printed]) -> list[str]:
-    """Return the names of the paper's columns next to ours."""
+    """Return the column names of the paper's values."""
     return [f"paper: {name}" for name in printed[0].values]
 
 
@@ -202,12 +203,12 @@ LAYOUTS = (
 
 
 def comparison_tables(found: Sequence[Compared]) -> list[Table]:
-    """Return Tables 1, 4, 6, 7 with 11, 9 and 10, a block a benchmark and origin."""
+    """Return Tables 1, 4, 6, 7 and 11, 9 and 10; rows are grouped by benchmark and origin."""
     return [layout.fill(found) for layout in LAYOUTS]
 
 
 def table_3(found: Sequence[Row]) -> Table:
-    """Return how well supernets rank, a row a trained space and sample; `where` is the origin of a row."""
+    """Return Table 3: rank correlations, one row for each trained space and sample; `where` is the origin of a row."""
     printed = paper.TABLES["Table 3"].rows
     places = {(p.space, p.method): [*p.values.values()] for p in printed}
     rows = []
@@ -235,7 +236,7 @@ def table_8(rows: Sequence[Row]) -> Table:
 
 
 def locality_table(found: Mapping[str, Sequence[Row]], about: Mapping[str, Row]) -> Table:
-    """Return the numbers of Figure 2: correlation and difference at exact distance, on every benchmark."""
+    """Return the numbers of Figure 2: correlation and difference by exact edit distance, on all benchmarks."""
     rows = [
         [benchmark, str(r["distance"]), _between(r, "correlation"), _between(r, "aad"), num(r["aad_median"], 3),
          str(about[benchmark]["threshold_distance"]), str(about[benchmark]["max_edits"] // 3),
@@ -252,13 +253,13 @@ def _between(row: Row, name: str) -> str:
 
 
 SURROGATE = (
-    "Values are those of a surrogate, not of trained networks, the full space's those of a uniform sample of 100,000. "
-    "Sets are evaluated by all members, products by 10,000, so the best of a product is that of the sample."
+    "Values are predictions of a surrogate, not of trained networks; those of the full space are from a uniform sample "
+    "of 100,000. Sets are evaluated on all members, products on 10,000, so the best of a product is that of the sample."
 )
 
 
 def methods_table(c: Compared) -> Table:
-    """Return the full space and all methods on one benchmark, ours at the same size next to each."""
+    """Return the full space and all methods on one benchmark, next to ours at equal size."""
     rows = [method_cells(r) for r in c.summary]
     full = {"method": FULL, "size": big(c.full["size"]), "mean": num(c.full["mean"]), "best": num(c.full["best"])}
     columns = list(rows[0])
@@ -268,6 +269,6 @@ def methods_table(c: Compared) -> Table:
 
 
 def not_yet_table(shown: Collection[str] = ()) -> Table:
-    """Return what the report doesn't hold yet, and what it needs; `shown` are names of what it holds."""
+    """Return the missing parts of the report and their requirements; `shown` are names of parts that it has."""
     rows = [[p.space, p.method, NOT_YET, p.remark] for p in paper.TABLES["Not yet"].rows if p.space not in shown]
     return of_paper("Not yet", ["in the paper", "about", "ours", "why"], rows)

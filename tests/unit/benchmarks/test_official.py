@@ -1222,7 +1222,7 @@ def test_packaged_table_is_written(tmp_path: Path) -> None:
     [
         (["--benchmark", "nas_bench_macro"], "Missing option '--out'"),
         (["--out", "x"], "Missing option '--benchmark'"),
-        (["--force", "list"], "Options go after the word list"),
+        (["--force", "list"], "Options go after the subcommand list"),
         (["import", "nasbench101"], "Missing argument 'FILE'"),
     ],
 )

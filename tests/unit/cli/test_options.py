@@ -15,11 +15,11 @@ from lissnas.shrinkers.description import Description
 from lissnas.shrinkers.methods import METHODS
 
 
-def test_assignments_are_yaml_and_the_options_of_a_command_are_dotted_paths() -> None:
+def test_overrides_parse_assignments_as_yaml_and_map_options_to_dotted_paths() -> None:
     given = ["shrink.labels=30", "predictor.eta=1e-2", "pipeline.seeds=[0, 3]", "shrink.target_size=null"]
     found = ShrinkSettings(assignments=[*given, "images.folder=a=b"], label_budget=40, diversity=0.0).overrides()
     assert found == {
-        "shrink.labels": 40,  # an option of its own wins
+        "shrink.labels": 40,  # the dedicated option takes precedence
         "predictor.eta": 0.01,
         "pipeline.seeds": [0, 3],
         "shrink.target_size": None,
@@ -32,7 +32,7 @@ def test_assignments_are_yaml_and_the_options_of_a_command_are_dotted_paths() ->
 @pytest.mark.parametrize(
     "text", ["shrink.labels", "shrink=1", "=1", "shrink.=1", "shrink.labels=[1", "shrink.labels=*a"]
 )
-def test_what_is_no_assignment(text: str) -> None:
+def test_an_invalid_assignment_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="--set"):
         Settings(assignments=[text]).overrides()
 
@@ -49,7 +49,7 @@ def test_what_is_no_assignment(text: str) -> None:
             "benchmarks.nasbench101.label: unknown key 'label'. Did you mean 'labels'?",
         ),
         ("benchmarks.nasbench11.labels=30", "benchmarks.nasbench11: unknown benchmark 'nasbench11'. Did you mean"),
-        ("shrink.labels.x=30", "shrink.labels.x: shrink.labels is no section"),
+        ("shrink.labels.x=30", "shrink.labels.x: shrink.labels is not a section"),
         ("predictor.trees=many", "predictor.trees: Input should be a valid integer, found 'many' (option --set)"),
         ("predictor.trees=0", "predictor.trees: Input should be greater than or equal to 1, found 0 (option --set)"),
     ],
@@ -79,7 +79,7 @@ def test_every_option_of_a_parameter_has_a_path_of_the_schema() -> None:
 
 def test_the_methods_of_the_help_are_those_of_the_comparison() -> None:
     assert options.METHODS.split(", ") == list(METHODS)
-    assert options.MAX_THREADS == config.schema.MOST_THREADS
+    assert options.MAX_THREADS == config.schema.MAX_THREADS
 
 
 def test_later_files_override_earlier_ones_over_the_built_in_values(tmp_path: Path, monkeypatch: Any) -> None:
@@ -97,7 +97,7 @@ def test_later_files_override_earlier_ones_over_the_built_in_values(tmp_path: Pa
         description.load_params([Path("a.yaml"), Path("b.yaml")], {"shrink.labels": 1})
 
 
-def test_a_params_yaml_of_another_tool_is_passed_over(tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_params_yaml_of_another_tool_is_ignored(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text("train: {epochs: 3}\n")
     assert description.load_params(None, {}).shrink.labels is None
@@ -118,7 +118,7 @@ def test_a_recipe_inherits_from_its_base(tmp_path: Path) -> None:
     recipes = description.load_params(path, {"recipes.cpu.batch_size": 7}).recipes
     assert recipes["quick"] == recipes["cpu"].model_copy(update={"steps": 3, "rate": 0.5})
     assert recipes["short"].batch_size == 7
-    # A file that gives a recipe a base replaces it: what the built-in one changes is not kept.
+    # A recipe with a base replaces the built-in recipe of that name: nothing is merged.
     path.write_text("recipes: {cpu_label: {base: cpu, steps: 3}}\n")
     recipes = description.load_params(path, {}).recipes
     assert recipes["cpu_label"] == recipes["cpu"].model_copy(update={"steps": 3})
@@ -145,7 +145,7 @@ def test_a_wrong_base_is_named(tmp_path: Path, text: str, lines: list[str]) -> N
         assert found.startswith(line)
 
 
-def test_what_is_wrong_in_a_base_is_reported_once(tmp_path: Path) -> None:
+def test_a_problem_in_a_base_is_reported_once(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(
         "recipes: {a: {base: b}, b: {base: cpu, steps: x, stepz: 1}, c: {base: a, steps: y}}\n"
     )

@@ -1,4 +1,4 @@
-"""What the command line imports: `--help` and `--version` none of the libraries that do the work."""
+"""Imports of the command line: `--help` and `--version` load no numerical library."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lissnas.benchmarks import official
 from lissnas.cli import data
 
 ROOT = Path(__file__).parents[3]
-WORKERS = ("numpy", "scipy", "xgboost", "pyarrow", "matplotlib", "torch", "mlflow", "prefect", "pandas")
-HEAVY = (*WORKERS, "sklearn", "ruamel")
+LIBRARIES = ("numpy", "scipy", "xgboost", "pyarrow", "matplotlib", "torch", "mlflow", "prefect", "pandas")
+HEAVY = (*LIBRARIES, "sklearn", "ruamel")
 HELP = f"""
 import sys
 from contextlib import redirect_stdout
@@ -23,12 +23,12 @@ from io import StringIO
 import typer
 from lissnas.cli.app import app
 
-def words(command, path=()):
+def subcommands(command, path=()):
     yield path
     for name, inner in getattr(command, "commands", {{}}).items():
-        yield from words(inner, (*path, name))
+        yield from subcommands(inner, (*path, name))
 
-every = list(words(typer.main.get_command(app)))
+every = list(subcommands(typer.main.get_command(app)))
 for path in [*every, ("--version",)]:
     text = StringIO()
     with redirect_stdout(text):
@@ -50,14 +50,14 @@ def test_the_help_of_every_command_imports_nothing_heavy() -> None:
     assert heavy == []
 
 
-def test_the_command_is_a_module_too_and_the_version_is_in_one_place() -> None:
+def test_python_m_runs_the_command_and_the_version_is_defined_once() -> None:
     assert python("-m", "lissnas.cli", "--version") == f"lissnas {lissnas.__version__}\n"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert "version" not in project["project"]
     assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "lissnas.version.__version__"}
 
 
-def test_the_kinds_of_official_files_in_the_help_are_those_that_are_read() -> None:
+def test_the_help_lists_all_kinds_of_official_files() -> None:
     assert data.KINDS.split(", ") == list(official.KINDS)
 
 
@@ -77,13 +77,13 @@ print(TSNE.__name__)
 """
 
 
-def test_a_shrink_imports_no_library_that_it_has_no_use_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shrink_imports_no_unused_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     example = Path(lissnas.__file__).parent / "example"
     script = SHRINK.format(space=str(example / "space.yaml"), labels=str(example / "labels.csv"))
     assert python("-c", script).splitlines()[-1] == "end True"
 
 
-def test_scikit_learn_imports_after_xgboost_was_imported_without_it() -> None:
+def test_scikit_learn_can_be_imported_after_xgboost_was_imported_without_it() -> None:
     pytest.importorskip("sklearn")
     assert python("-c", AFTER) == "TSNE\n"

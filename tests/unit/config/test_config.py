@@ -73,7 +73,7 @@ def test_each_mistake_is_named(tmp_path: Path, change: tuple[str, str], path: st
         ("a: !!python/object/apply:os.system [true]\n", "line"),
     ],
 )
-def test_what_is_no_parameter_file(tmp_path: Path, text: str | bytes, part: str) -> None:
+def test_an_invalid_parameter_file_is_refused(tmp_path: Path, text: str | bytes, part: str) -> None:
     assert part in "\n".join(problems(tmp_path, text))
 
 
@@ -82,7 +82,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         config.load(tmp_path / "none.yaml", {}, benchmarks.names())
 
 
-def test_a_mistaken_option_is_named(tmp_path: Path) -> None:
+def test_an_invalid_option_is_named(tmp_path: Path) -> None:
     (line,) = problems(tmp_path, GOOD, **{"shrink.method.diversity": -1.0})
     assert line.startswith("shrink.elite.diversity:")
     assert "--diversity" in line

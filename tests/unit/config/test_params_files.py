@@ -1,4 +1,4 @@
-"""The committed parameter files: one schema, two copies of the defaults that are equal, overlays of what differs."""
+"""The committed parameter files: one schema, two equal copies of the defaults, overlays that only override."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RESOLVED = {
     "params.study.yaml": "2a8515d6b7d40286cf945ded0a9918efea58e4ac1dd532a406bcba53e463730a",
     "params.imagenet.yaml": "2f715ffcf7d1326e96f066e84e1ac1139085e55f1e458237d9c196020de75002",
 }
-"""Digests of all values that a file gives: when one changes on purpose, its digest does."""
+"""Digests of all values of a file: update the digest after an intended change."""
 
 
 def tree_of(path: Path) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def tree_of(path: Path) -> dict[str, Any]:
 
 
 def paths_of(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the path of each leaf; those below `recipes`, `benchmarks` have names of the user's in them."""
+    """Yield the path of each leaf; paths below `recipes` and `benchmarks` contain user-defined names."""
     if isinstance(tree, dict):
         for key, value in tree.items():
             yield from paths_of(value, (*path, key))
@@ -40,7 +40,7 @@ def paths_of(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]
 
 
 def fields_of(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the path of each leaf of the schema, `*` for a name."""
+    """Yield the path of each leaf of the schema, with `*` for a user-defined name."""
     for name, field in model.model_fields.items():
         kind, own = field.annotation, (*path, name)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -51,8 +51,25 @@ def fields_of(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tu
             yield own
 
 
-def test_the_packaged_values_are_those_of_the_pipeline() -> None:
+def test_the_packaged_file_equals_the_one_of_the_pipeline() -> None:
     assert (files("lissnas") / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()
+
+
+def models_of(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """Yield a section and all sections below it."""
+    yield model
+    for field in model.model_fields.values():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from models_of(kind)
+
+
+def test_every_field_has_a_description() -> None:
+    sections = list(models_of(Params))
+    assert len(sections) == 18
+    fields = [(s, n, f) for s in sections for n, f in s.model_fields.items() if f.annotation not in sections]
+    assert [f"{s.__name__}.{n}" for s, n, f in fields if not f.description] == []
+    assert [s.__name__ for s in sections if not s.__doc__] == []
 
 
 def test_the_packaged_values_are_exactly_the_fields_of_the_schema() -> None:
@@ -64,7 +81,7 @@ def test_the_packaged_values_are_exactly_the_fields_of_the_schema() -> None:
         at = next((n for prefix, n in named.items() if path[: len(prefix)] == prefix), None)
         found.add(path if at is None else (*path[:at], "*", *path[at + 1 :]))
     assert found == set(fields_of(Params))
-    # In the file itself only what has a default of None, or comes from a base, is left out.
+    # The file omits only values that default to None or come from a base.
     written = {path for path in paths_of(tree_of(ROOT / "params.yaml")) if path[0] not in ("recipes", "benchmarks")}
     assert written == {path for path in paths_of(values.model_dump()) if path[0] not in ("recipes", "benchmarks")}
     assert {n for one in tree_of(ROOT / "params.yaml")["benchmarks"].values() for n in one} == set(
@@ -73,7 +90,7 @@ def test_the_packaged_values_are_exactly_the_fields_of_the_schema() -> None:
 
 
 @pytest.mark.parametrize("name", RESOLVED)
-def test_what_the_files_resolve_to(name: str) -> None:
+def test_the_values_of_the_files_have_the_recorded_digests(name: str) -> None:
     layers = [ROOT / "params.yaml", ROOT / name]
     values = description.load_params(layers[-1], {})
     assert artifacts.digest(values.model_dump(mode="json")) == RESOLVED[name]
@@ -81,7 +98,7 @@ def test_what_the_files_resolve_to(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_an_overlay_holds_only_what_differs(name: str) -> None:
+def test_an_overlay_holds_only_different_values(name: str) -> None:
     plain = tree_of(ROOT / "params.yaml")
 
     def same(path: tuple[str, ...], value: Any) -> bool:
@@ -95,7 +112,7 @@ def test_an_overlay_holds_only_what_differs(name: str) -> None:
         value: Any = overlay
         for key in path:
             value = value[key]
-        assert not same(path, value), f"{name}: {'.'.join(path)} is that of params.yaml"
+        assert not same(path, value), f"{name}: {'.'.join(path)} has the value of params.yaml"
 
 
 def test_the_recipes_are_the_published_ones() -> None:

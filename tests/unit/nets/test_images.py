@@ -1,4 +1,4 @@
-"""Images: the packaged ones, CIFAR, folders; batches that are a function of seed and step alone."""
+"""Images: packaged subset, CIFAR, folders; batches depend only on seed and step."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def packaged() -> MemoryData:
     return MemoryData.of(images.packaged(), 0, 2_000, 32, Augmentation())
 
 
-def again(data: MemoryData, seed: int = 0, validation: int = 50, side: int = 32) -> MemoryData:
-    """Part a few of the packaged images anew, as `packaged` does, without decoding them again."""
+def resplit(data: MemoryData, seed: int = 0, validation: int = 50, side: int = 32) -> MemoryData:
+    """Split a few of the packaged images, which are decoded already."""
     pixels = torch.cat([data.pixels["train"][:200], data.pixels["test"][:40]])
     labels = torch.cat([data.labels["train"][:200], data.labels["test"][:40]])
     part = images.Images(pixels, labels, np.arange(240) < 200, 10)
@@ -49,7 +49,7 @@ def fingerprints(data: MemoryData, split: str) -> list[bytes]:
 
 
 def memory(n: int, side: int = 8, augmentation: Augmentation = PLAIN, seed: int = 0) -> MemoryData:
-    """Return data whose image i is i all over and whose label is i modulo 10."""
+    """Return data in which image i has the constant value i and the label i modulo 10."""
     pixels = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 3, side, side).contiguous()
     labels = torch.arange(n) % 10
     return MemoryData({"train": pixels}, {"train": labels}, 10, seed, augmentation)
@@ -75,7 +75,7 @@ def test_the_packaged_subset_has_12000_different_images_balanced_by_class(packag
 
 
 def test_images_and_labels_stay_together(packaged: MemoryData) -> None:
-    """Frogs are greener and ships bluer than the other, in every split."""
+    """In every split, frogs are greener than ships, and ships bluer than frogs."""
     for split in SPLITS:
         pixels, labels = packaged.pixels[split].float(), packaged.labels[split]
         frog, ship = (pixels[labels == label].mean(dim=(0, 2, 3)) for label in (6, 8))
@@ -94,12 +94,12 @@ def test_a_damaged_package_is_refused(change: str, tmp_path: Path, monkeypatch: 
     (tmp_path / "data" / images.SUBSET).write_bytes(data)
     monkeypatch.setattr(images, "files", lambda package: tmp_path)
     with pytest.raises(DamagedFile, match=r"parquet is damaged: expected sha256 c38437.*Install the package again"):
-        images.packaged.__wrapped__()  # as a process that did not read it yet
+        images.packaged.__wrapped__()  # without the cache
 
 
 # -- splits ------------------------------------------------------------------------------------------
-def test_splits_are_disjoint_and_a_function_of_the_seed(packaged: MemoryData) -> None:
-    a, b, c = (again(packaged, seed) for seed in (0, 0, 1))
+def test_splits_are_disjoint_and_depend_on_the_seed(packaged: MemoryData) -> None:
+    a, b, c = (resplit(packaged, seed) for seed in (0, 0, 1))
     assert [a.n_of(split) for split in SPLITS] == [150, 50, 40]
     parts = {split: fingerprints(a, split) for split in SPLITS}
     assert len(set().union(*parts.values())) == 240
@@ -110,9 +110,9 @@ def test_splits_are_disjoint_and_a_function_of_the_seed(packaged: MemoryData) ->
 
 
 def test_a_reduced_image_is_the_mean_of_squares_of_pixels(packaged: MemoryData) -> None:
-    full = again(packaged)
+    full = resplit(packaged)
     for side in (16, 8):
-        small = again(packaged, side=side)
+        small = resplit(packaged, side=side)
         assert small.side == side
         factor = 32 // side
         for split in SPLITS:
@@ -126,13 +126,13 @@ def test_a_reduced_image_is_the_mean_of_squares_of_pixels(packaged: MemoryData) 
 @pytest.mark.parametrize("side", [12, 31, 64])
 def test_a_side_that_does_not_divide_is_refused(packaged: MemoryData, side: int) -> None:
     with pytest.raises(UserError, match=f"images of 32 pixels can't be reduced to {side}"):
-        again(packaged, side=side)
+        resplit(packaged, side=side)
 
 
 @pytest.mark.parametrize("validation", [200, 201, 0])
 def test_a_validation_that_leaves_nothing_is_refused(packaged: MemoryData, validation: int) -> None:
-    with pytest.raises(UserError, match=f"validation: {validation} of 200 training images can't be set apart"):
-        again(packaged, validation=validation)
+    with pytest.raises(UserError, match=f"validation: {validation} of 200 training images can't be held out"):
+        resplit(packaged, validation=validation)
 
 
 # -- batches -----------------------------------------------------------------------------------------
@@ -146,15 +146,15 @@ def test_every_image_is_seen_once_an_epoch(n: int, size: int, seed: int, first: 
         assert sorted(seen[epoch * n : (epoch + 1) * n]) == list(range(n))
 
 
-def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+def test_epochs_and_seeds_have_different_orders() -> None:
     orders = [tuple(indices(50, seed, epoch, 50)) for seed in (0, 1) for epoch in (0, 1)]
     assert len(set(orders)) == 4
 
 
-def test_batches_are_a_function_of_seed_and_step_alone(packaged: MemoryData) -> None:
-    data, twin, other = again(packaged), again(packaged), again(packaged, seed=1)
+def test_batches_depend_only_on_seed_and_step(packaged: MemoryData) -> None:
+    data, twin, other = resplit(packaged), resplit(packaged), resplit(packaged, seed=1)
     forth = [data.train_batch(step, 32) for step in range(8)]
-    torch.manual_seed(99)  # nothing comes from the global generator
+    torch.manual_seed(99)  # the global generator is not used
     np.random.seed(99)  # noqa: NPY002
     back = [twin.train_batch(step, 32) for step in reversed(range(8))][::-1]
     for (x, y), (x2, y2) in zip(forth, back, strict=True):
@@ -164,7 +164,7 @@ def test_batches_are_a_function_of_seed_and_step_alone(packaged: MemoryData) -> 
     assert not torch.equal(other.train_batch(0, 32)[0], forth[0][0])
 
 
-def test_an_image_is_changed_otherwise_every_time_it_is_seen() -> None:
+def test_an_image_is_augmented_differently_in_each_epoch() -> None:
     data = memory(16, augmentation=Augmentation(4, True, 0))
     epochs = [data.train_batch(epoch, 16) for epoch in range(4)]
     by_label = [x[torch.argsort(y, stable=True)] for x, y in epochs]
@@ -192,7 +192,7 @@ def test_ranks_share_a_batch_that_does_not_divide(world: int, size: int, step: i
 
 
 def test_plain_images_come_in_order_unchanged(packaged: MemoryData) -> None:
-    data = again(packaged)
+    data = resplit(packaged)
     for split in SPLITS:
         n = data.n_of(split)
         parts = [data.plain(split, first, 32) for first in range(0, n, 32)]
@@ -251,8 +251,8 @@ def test_half_of_the_images_are_mirrored() -> None:
 
 
 @pytest.mark.parametrize("cutout", [1, 2, 3, 4, 5, 8])
-def test_a_cutout_is_one_square_of_the_side_asked_for(cutout: int) -> None:
-    """Whole where its centre is far from the edges, less where it reaches over one."""
+def test_a_cutout_is_one_square_of_the_given_side(cutout: int) -> None:
+    """The square is clipped at the edges of the image."""
     x = torch.full((500, 3, 16, 16), 255, dtype=torch.uint8)
     y = augment(x, Augmentation(0, False, cutout), rng(0))
     gone = y == 0
@@ -273,7 +273,7 @@ def test_jitter_multiplies_brightness_contrast_and_saturation_of_bytes() -> None
     assert torch.equal(images.jitter(x, [1, 1, 1]), x)
     assert torch.equal(images.jitter(x, [0.5, 1, 1]), (x.float() * 0.5).to(torch.uint8))
     flat = torch.full((3, 4, 4), 200, dtype=torch.uint8)
-    assert torch.equal(images.jitter(flat, [1.4, 1, 1]), torch.full_like(flat, 255))  # and doesn't wrap around
+    assert torch.equal(images.jitter(flat, [1.4, 1, 1]), torch.full_like(flat, 255))  # no overflow
     grey = x[:1].expand(3, -1, -1)
     changed = images.jitter(grey, [0.8, 1.3, 1.4])
     assert changed.dtype == torch.uint8
@@ -303,8 +303,8 @@ def test_a_crop_lies_within_the_image(width: int, height: int, seed: int) -> Non
     assert 0 <= left < left + w <= width
 
 
-def test_crops_are_drawn_as_torchvision_draws_them() -> None:
-    """Shares of the area, ratios of the sides and places have the distribution of RandomResizedCrop's."""
+def test_crops_have_the_distribution_of_torchvision() -> None:
+    """Positions, sizes and aspect ratios have the distributions of RandomResizedCrop."""
     ours = np.array([box_of(400, 300, seed) for seed in range(1_500)])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -315,13 +315,13 @@ def test_crops_are_drawn_as_torchvision_draws_them() -> None:
     assert ks_2samp(ours[:, 3] / ours[:, 2], theirs[:, 3] / theirs[:, 2]).pvalue > 1e-3
 
 
-def test_of_an_image_that_no_ratio_fits_the_middle_is_taken() -> None:
+def test_an_image_that_no_aspect_ratio_fits_gets_a_centre_crop() -> None:
     assert box_of(1001, 10, 3) == (0, 495, 10, 10)
     assert box_of(10, 1001, 3) == (495, 0, 10, 10)
 
 
 # -- configuration -----------------------------------------------------------------------------------
-def test_a_configuration_names_the_images(make_params: Callable[..., Params]) -> None:
+def test_a_configuration_selects_the_images(make_params: Callable[..., Params]) -> None:
     params = make_params(images__side=8, images__validation=500, images__seed=3)
     data = images.load(params.images, params.recipes["cpu_retrain"])
     assert isinstance(data, MemoryData)
@@ -332,17 +332,17 @@ def test_a_configuration_names_the_images(make_params: Callable[..., Params]) ->
 @pytest.mark.parametrize("source", ["cifar10", "cifar100", "folder"])
 def test_a_source_without_a_folder_is_refused(make_params: Callable[..., Params], source: str) -> None:
     params = make_params(images__source=source)
-    with pytest.raises(UserError, match=rf"images\.folder: needed for source {source}"):
+    with pytest.raises(UserError, match=rf"images\.folder: missing; images\.source {source} requires it"):
         images.load(params.images, params.recipes["cpu"])
 
 
 # -- CIFAR -------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("classes", [10, 100])
-def test_cifar_that_is_not_there_says_what_to_do(
+def test_the_error_for_missing_cifar_says_how_to_fix_it(
     make_params: Callable[..., Params], tmp_path: Path, classes: int
 ) -> None:
     params = make_params(images__source=f"cifar{classes}", images__folder=str(tmp_path / "none"))
-    with pytest.raises(UserError, match=rf"CIFAR-{classes} is not in .*none .*data: packaged|source: packaged"):
+    with pytest.raises(UserError, match=rf"CIFAR-{classes} is not in .*none .*set images\.download"):
         images.load(params.images, params.recipes["cpu"])
     assert not (tmp_path / "none").exists()
 
@@ -412,7 +412,7 @@ def write_folder(folder: Path, packaged: MemoryData) -> Path:
             for j in range(each):
                 at = 100 * (part == "val") + 10 * i + j
                 image = Image.fromarray(packaged.pixels["train"][at].permute(1, 2, 0).numpy())
-                # Not all images of the world are RGB: grey ones, and ones with a palette.
+                # Images with grey levels or a palette, too.
                 mode = {0: "L", 1: "P"}.get(j, "RGB") if part == "train" else "RGB"
                 image.convert(mode).save(folder / part / name / f"{j}.png")
     return folder
@@ -443,7 +443,7 @@ def test_a_folder_has_classes_and_splits(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.4])
-def test_batches_of_a_folder_are_a_function_of_seed_and_step(folder: Path, strength: float) -> None:
+def test_batches_of_a_folder_depend_only_on_seed_and_step(folder: Path, strength: float) -> None:
     data, twin, other = (folder_data(folder, strength, seed) for seed in (0, 0, 1))
     forth = [data.train_batch(step, 6) for step in range(3)]
     torch.manual_seed(99)
@@ -460,8 +460,8 @@ def test_batches_of_a_folder_are_a_function_of_seed_and_step(folder: Path, stren
     assert sorted(seen.tolist()) == sorted(label for _, label in data._samples["train"])
 
 
-def test_images_of_a_folder_are_mirrored_and_jittered_as_the_recipe_says(folder: Path) -> None:
-    """The same stream draws the same place with and without a flip, and the same flip with and without jitter."""
+def test_images_of_a_folder_are_flipped_and_jittered_by_the_recipe(folder: Path) -> None:
+    """Crops don't depend on flip, and flips don't depend on jitter: the draws come from the same stream."""
     plain, flipped, jittered = (
         torch.cat([FolderData(folder, 0, 6, 16, how).train_batch(step, 18)[0] for step in range(8)])
         for how in (Augmentation(0, False), Augmentation(0, True), Augmentation(0, True, 0, 0.4))
@@ -481,7 +481,7 @@ def test_ranks_share_the_batch_of_a_folder(folder: Path, world: int, strength: f
     assert torch.equal(torch.cat([x for x, _ in parts]), whole)
 
 
-def test_a_folder_s_image_that_is_no_image_is_named(folder: Path, tmp_path: Path) -> None:
+def test_an_unreadable_image_of_a_folder_is_named(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "broken")
     data = folder_data(tmp_path / "broken", 0.0)
     bad = Path(data._samples["train"][int(indices(18, 0, 0, 18)[5])][0])
@@ -496,7 +496,7 @@ def test_padding_and_cutout_are_refused_for_a_folder(folder: Path, how: Augmenta
         FolderData(folder, 0, 6, 16, how)
 
 
-def test_plain_images_of_a_folder_are_cut_from_the_middle_in_order(folder: Path) -> None:
+def test_plain_images_of_a_folder_are_centre_crops_in_order(folder: Path) -> None:
     data = FolderData(folder, 0, 6, 16)
     first, second = data.plain("test", 0, 5), data.plain("test", 5, 5)
     assert [len(first[1]), len(second[1])] == [5, 4]
@@ -507,8 +507,8 @@ def test_plain_images_of_a_folder_are_cut_from_the_middle_in_order(folder: Path)
     assert torch.equal(first[0][2], normalise(expected[None])[0])
 
 
-def test_past_the_end_there_are_no_plain_images(packaged: MemoryData, folder: Path) -> None:
-    for data, side in ((again(packaged), 32), (FolderData(folder, 0, 6, 16), 16)):
+def test_plain_images_past_the_end_are_empty(packaged: MemoryData, folder: Path) -> None:
+    for data, side in ((resplit(packaged), 32), (FolderData(folder, 0, 6, 16), 16)):
         x, y = data.plain("test", 500, 5)
         assert x.shape == (0, 3, side, side)
         assert len(y) == 0
@@ -517,7 +517,7 @@ def test_past_the_end_there_are_no_plain_images(packaged: MemoryData, folder: Pa
 @pytest.mark.parametrize("missing", ["train", "val"])
 def test_a_folder_without_a_part_is_refused(packaged: MemoryData, tmp_path: Path, missing: str) -> None:
     write_folder(tmp_path, packaged)
-    (tmp_path / missing).rename(tmp_path / "away")
+    (tmp_path / missing).rename(tmp_path / "moved")
     with pytest.raises(UserError, match=f"has no folder {missing}; expected {missing}/CLASS/IMAGE"):
         FolderData(tmp_path, 0, 6, 16)
 
@@ -531,7 +531,7 @@ def test_parts_of_different_classes_are_refused(packaged: MemoryData, tmp_path: 
 
 @pytest.mark.parametrize("validation", [0, 24, 25])
 def test_a_validation_that_leaves_nothing_of_a_folder_is_refused(folder: Path, validation: int) -> None:
-    with pytest.raises(UserError, match=f"validation: {validation} of 24 training images can't be set apart"):
+    with pytest.raises(UserError, match=f"validation: {validation} of 24 training images can't be held out"):
         FolderData(folder, 0, validation, 16)
 
 

@@ -1,4 +1,4 @@
-"""K-shot supernets: one of one is a single supernet, others are sums with weights from the simplex; turns, files."""
+"""K-shot supernets: K = 1 equals a single supernet, K > 1 are weighted sums; turns, files, interruptions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ COPIED = ("nas_bench_macro", "nasbench101", "transnas_micro", "shufflenetv2")
 
 @pytest.fixture
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps 2, 5, 8, ... are the simplex network's, so that few steps have turns of both."""
+    """Train the simplex network in steps 2, 5, 8, ..., so that short trainings have both kinds of turns."""
     monkeypatch.setattr(kshot, "TURN", 1)
     monkeypatch.setattr(kshot, "TURNS", 3)
 
@@ -58,7 +58,7 @@ def dictionary(shots: int = 3, seed: int = 0, name: str = "nas_bench_macro", aff
 
 
 def dictionary_of_one(name: str, affine: bool, seed: int = 0) -> KShotSupernet:
-    """`supernet(shots=1)` is a single supernet, so that a dictionary of one is made below it."""
+    """Return a dictionary of one; `nets.supernet(shots=1)` would return a single supernet."""
     space, rows = spaces.get(name), members(name)
     single = nets.supernet(name, rows, **SMALL)
     return k_shot(space, rows, single.scale, affine, seed, 1)
@@ -69,7 +69,7 @@ def as_path(row: Any) -> tuple[int, ...]:
 
 
 def uneven(model: KShotSupernet, seed: int = 1) -> KShotSupernet:
-    """Make every path's weights of the simplex uneven and its own, and norms no longer ones and zeros."""
+    """Randomise the simplex network and the norms: paths get different, uneven weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for p in model.simplex.parameters():
@@ -81,7 +81,7 @@ def uneven(model: KShotSupernet, seed: int = 1) -> KShotSupernet:
 
 
 def originals(model: KShotSupernet) -> dict[str, list[Any]]:
-    """Return the K tensors of each parameter, by the name that it has in a single supernet."""
+    """Return the K tensors of each parameter, by its name in a single supernet."""
     found: dict[str, list[Any]] = {}
     for name, p in model.supernet.named_parameters():
         head, _, last = name.rpartition(".")
@@ -123,11 +123,11 @@ def test_a_dictionary_of_one_trains_to_the_bytes_of_a_single_supernet(
             assert torch.equal(one(images(4), row), single(images(4), row))
 
 
-def test_a_dictionary_of_one_has_no_use_for_its_simplex_network() -> None:
+def test_a_dictionary_of_one_does_not_train_its_simplex_network() -> None:
     one = dictionary_of_one("nas_bench_macro", True)
     before = {k: v.clone() for k, v in one.simplex.state_dict().items()}
     for step in (0, 95, 99, 990):
-        one.take_turn(step)
+        one.select_trainable(step)
         assert all(p.requires_grad for p in one.supernet.parameters())
     train(one, noise(), recipe(), 0, samplers.over_set(members(), 0))
     assert all(torch.equal(v, before[k]) for k, v in one.simplex.state_dict().items())
@@ -158,7 +158,7 @@ def test_the_weights_of_a_path_are_the_weighted_sum(name: str) -> None:
         again = nets.supernet(name, members(name), affine=True, **SMALL)
         again.load_state_dict(plain)
         torch.testing.assert_close(again.eval()(images(4), row), logits, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(seen[0], seen[1], atol=1e-3)  # else a mix-up of paths would not show
+    assert not torch.allclose(seen[0], seen[1], atol=1e-3)  # else confused paths would go unnoticed
 
 
 def test_the_k_parts_start_as_k_single_supernets_and_paths_as_their_plain_average() -> None:
@@ -172,7 +172,7 @@ def test_the_k_parts_start_as_k_single_supernets_and_paths_as_their_plain_averag
         assert model.simplex(as_path(row)).tolist() == pytest.approx([1 / 3] * 3)
 
 
-def test_weights_of_a_dictionary_are_a_function_of_the_seed() -> None:
+def test_weights_of_a_dictionary_depend_only_on_the_seed() -> None:
     state = torch.get_rng_state()
     a, b, c = (dictionary(2, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), state)
@@ -197,7 +197,7 @@ def test_lambdas_are_on_the_simplex(k: int, seed: int, scale: float, draw: int) 
             assert float(weights.sum().detach()) == pytest.approx(1, abs=1e-5)
 
 
-def test_lambdas_stay_on_the_simplex_and_part_from_each_other_in_training(short_turns: None) -> None:
+def test_lambdas_stay_on_the_simplex_and_diverge_in_training(short_turns: None) -> None:
     model = dictionary(3)
     train(model, noise(), recipe(steps=15, rate=0.5), 0, samplers.over_set(members(), 0))
     weights = torch.stack([model.simplex(as_path(row)).detach() for row in members()])
@@ -208,8 +208,8 @@ def test_lambdas_stay_on_the_simplex_and_part_from_each_other_in_training(short_
 
 
 @pytest.mark.parametrize("name", ["nas_bench_macro", "transnas_micro"])
-def test_paths_of_equal_networks_have_the_weights_of_one(name: str) -> None:
-    """What identifies a network is its choices (`Space.slots`), whichever of its forms is run."""
+def test_descriptions_of_equal_networks_have_equal_weights(name: str) -> None:
+    """`Space.slots` is the same for all descriptions of a network."""
     space = spaces.get(name)
     simplex = kshot.Simplex(space, 3)
     torch.nn.init.normal_(simplex.body[2].weight)
@@ -218,9 +218,9 @@ def test_paths_of_equal_networks_have_the_weights_of_one(name: str) -> None:
         assert torch.equal(simplex(canonical), simplex(as_path(row)))
 
 
-# -- what a path doesn't touch -----------------------------------------------------------------------
+# -- operations off the path --------------------------------------------------------------------------
 @pytest.mark.parametrize("name", [*COPIED, "fairnas"])
-def test_gradients_reach_the_operations_of_the_path_alone(name: str) -> None:
+def test_gradients_reach_only_the_operations_of_the_path(name: str) -> None:
     model = uneven(dictionary(3, name=name, affine=True)).train()
     row = members(name)[1]
     own = {n for n, _ in nets.network(name, row, **SMALL).body.named_parameters()}
@@ -237,7 +237,7 @@ def test_gradients_reach_the_operations_of_the_path_alone(name: str) -> None:
 
 
 def test_operations_off_the_path_do_not_move_with_momentum_and_decay(short_turns: None) -> None:
-    """Both paths are trained first, so that all have momentum; then one of them alone."""
+    """First both paths are trained, so that all weights have momentum; then only one of them."""
     rows = members()[:2]
     model = nets.supernet("nas_bench_macro", rows, shots=3, **SMALL)
     assert isinstance(model, KShotSupernet)
@@ -259,8 +259,8 @@ def test_operations_off_the_path_do_not_move_with_momentum_and_decay(short_turns
     assert all(not torch.equal(at[4][k], at[8][k]) for k in at[4] if k.endswith("layers.0.1.body.0.original0"))
 
 
-def test_other_paths_of_a_step_leave_each_other_s_gradients_alone() -> None:
-    """Gradients of several paths of a step add up, each with the lambdas of its own path."""
+def test_paths_of_a_step_do_not_change_each_other_s_gradients() -> None:
+    """Gradients of several paths are summed, each with the lambdas of its path."""
     rows = members()[:2]
     grads = []
     for chosen in (rows, rows[:1], rows[1:]):
@@ -277,20 +277,20 @@ def test_other_paths_of_a_step_leave_each_other_s_gradients_alone() -> None:
 
 
 # -- turns -------------------------------------------------------------------------------------------
-def test_of_ten_turns_of_ten_steps_one_is_the_simplex_network_s() -> None:
+def test_one_of_ten_turns_of_ten_steps_trains_the_simplex_network() -> None:
     model = dictionary(2)
-    weighs = []
+    trains_simplex = []
     for step in range(400):
-        model.take_turn(step)
+        model.select_trainable(step)
         ours = {p.requires_grad for p in model.supernet.parameters()}
         theirs = {p.requires_grad for p in model.simplex.parameters()}
         assert len(ours) == len(theirs) == 1
         assert ours != theirs
-        weighs.append(theirs.pop())
-    assert [step for step, w in enumerate(weighs) if w] == [s for s in range(400) if s % 100 >= 90]
+        trains_simplex.append(theirs.pop())
+    assert [step for step, simplex in enumerate(trains_simplex) if simplex] == [s for s in range(400) if s % 100 >= 90]
 
 
-def test_each_turn_moves_only_whose_turn_it_is(short_turns: None) -> None:
+def test_each_turn_changes_only_the_weights_it_trains(short_turns: None) -> None:
     model = dictionary(3)
     states = [{k: v.clone() for k, v in model.named_parameters()}]
     train(
@@ -306,8 +306,8 @@ def test_each_turn_moves_only_whose_turn_it_is(short_turns: None) -> None:
         assert moved == {"simplex" if step % 3 == 2 else "supernet"}
 
 
-def test_a_trained_dictionary_can_be_trained_on(short_turns: None) -> None:
-    """What had no turn in the last step of a training has one in the next training; a moving average copies it."""
+def test_a_trained_dictionary_can_be_trained_further(short_turns: None) -> None:
+    """Weights without gradients in the last step are trained in the next training, and a moving average copies them."""
     model = dictionary(2)
     train(model, noise(), recipe(steps=2), 0, samplers.over_set(members(), 0))  # ends on the supernets' turn
     assert model(images(2), members()[0]).requires_grad
@@ -316,8 +316,8 @@ def test_a_trained_dictionary_can_be_trained_on(short_turns: None) -> None:
     assert any(not torch.equal(v, before[k]) for k, v in model.simplex.state_dict().items())
 
 
-# -- ghost batches, bad requests ---------------------------------------------------------------------
-def test_ghost_batches_work_with_norms_that_are_mixed() -> None:
+# -- ghost batches, invalid input --------------------------------------------------------------------
+def test_ghost_batches_work_with_mixed_norms() -> None:
     rows = members()
     single, one = nets.supernet("nas_bench_macro", rows, **SMALL), dictionary_of_one("nas_bench_macro", True)
     for model in (single, one):
@@ -326,7 +326,7 @@ def test_ghost_batches_work_with_norms_that_are_mixed() -> None:
     assert all(torch.equal(v, plain[k]) for k, v in single.state_dict().items())
 
 
-def test_ghost_batches_work_with_norms_that_have_no_weights() -> None:
+def test_ghost_batches_work_with_norms_without_weights() -> None:
     model = dictionary(2, name="shufflenetv2")
     train(model, noise(), recipe(steps=2, ghost_batch=4), 0, samplers.over_set(members("shufflenetv2"), 0))
     assert all(m.ghost == 4 for m in model.modules() if isinstance(m, BatchNorm))
@@ -339,19 +339,19 @@ def test_fewer_than_one_supernet_is_refused(shots: int) -> None:
 
 
 @pytest.mark.parametrize("shots", [0, 65, 1.5, "2"])
-def test_shots_out_of_range_are_a_mistake_of_the_configuration(shots: Any) -> None:
+def test_shots_out_of_range_are_refused_in_the_parameters(shots: Any) -> None:
     with pytest.raises(ConfigError, match=r"supernet\.shots"):
         config.load(None, {"supernet.shots": shots}, benchmarks.names())
 
 
-def test_a_path_that_was_not_built_is_named_by_a_dictionary_too() -> None:
+def test_a_dictionary_names_the_choice_that_was_not_built() -> None:
     model = nets.supernet("fairnas", spaces.get("fairnas").parse(["0" * 19]), shots=2, **SMALL)
-    with pytest.raises(UserError, match="layer 2 has no choice 4: built are 0"):
+    with pytest.raises(UserError, match="layer 2 has no choice 4; built choices: 0"):
         model(images(2), [0, 0, 4] + [0] * 16)
 
 
 @pytest.mark.parametrize("path", [[0, 0, 0], [0] * 20])
-def test_a_path_of_the_wrong_length_is_a_mistake_of_a_dictionary_too(path: list[int]) -> None:
+def test_a_dictionary_refuses_a_path_of_the_wrong_length(path: list[int]) -> None:
     model = nets.supernet("fairnas", spaces.get("fairnas").parse(["0" * 19]), shots=2, **SMALL)
     with pytest.raises(UserError, match=f"expected 19 numbers for fairnas, found {len(path)}"):
         model(images(2), path)
@@ -368,7 +368,7 @@ def test_a_network_with_copied_weights_gives_the_logits_of_its_path(name: str, a
         model(images(8, seed=i), row)
     for i, row in enumerate(rows[:2]):
         network = nets.network(name, row, seed=i, **SMALL)
-        model(images(2), rows[-1])  # what was run before must not matter
+        model(images(2), rows[-1])  # earlier paths must not matter
         copy_weights(model, network)
         for mode in (False, True, False):
             model.train(mode)
@@ -390,7 +390,7 @@ def test_copying_leaves_the_dictionary_as_it_is() -> None:
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
-def test_a_path_is_judged_alike_whatever_was_judged_before() -> None:
+def test_the_accuracy_of_a_path_does_not_depend_on_earlier_evaluations() -> None:
     model = uneven(dictionary(3))
     rows = members()
     x = noise().plain("train", 0, 16)[0]
@@ -408,7 +408,7 @@ def test_a_path_is_judged_alike_whatever_was_judged_before() -> None:
     oracle = SupernetOracle.of(model, noise(), params.search.model_copy(update={"batch_size": 12}))
     forth, back = oracle(rows), oracle(rows[::-1])
     assert forth.tolist() == back[::-1].tolist()
-    train(model, noise(), recipe(steps=2), 0, samplers.over_set(rows, 0))  # judging left nothing that can't be trained
+    train(model, noise(), recipe(steps=2), 0, samplers.over_set(rows, 0))  # evaluation left the model trainable
 
 
 # -- files -------------------------------------------------------------------------------------------
@@ -444,22 +444,22 @@ def test_weights_of_another_number_of_shots_are_refused(tmp_path: Path) -> None:
 
 
 # -- interruptions -----------------------------------------------------------------------------------
-def test_interrupted_training_of_a_dictionary_goes_on_to_the_same_bytes(short_turns: None, tmp_path: Path) -> None:
-    """Checkpoints at 2, 4, ... lie before, in and after turns of the simplex network."""
+def test_interrupted_training_of_a_dictionary_resumes_to_the_same_bytes(short_turns: None, tmp_path: Path) -> None:
+    """Checkpoints at steps 2, 4, ... are before, in and after turns of the simplex network."""
     made = recipe(steps=8, checkpoint_every=2, ema=0.9)
     sampler = samplers.over_set(members(), 0)
-    course: list[list[Progress]] = [[], []]
-    whole = train(dictionary(2), noise(), made, 0, sampler, course=course[0])
+    histories: list[list[Progress]] = [[], []]
+    whole = train(dictionary(2), noise(), made, 0, sampler, history=histories[0])
     checkpoint = artifacts.Checkpoint(tmp_path / "r", {})
     for step in (3, 5, 7):
         with pytest.raises(Interrupted):
             train(dictionary(2), noise(), made, 0, sampler, checkpoint, stop_at(step))
-    goes_on = train(dictionary(2, seed=9), noise(), made, 0, sampler, checkpoint, course=course[1])
-    assert files.weights(goes_on) == files.weights(whole)
-    assert course[0] == course[1]
+    resumed = train(dictionary(2, seed=9), noise(), made, 0, sampler, checkpoint, history=histories[1])
+    assert files.weights(resumed) == files.weights(whole)
+    assert histories[0] == histories[1]
 
 
-def test_training_of_a_dictionary_is_a_function_of_the_seed() -> None:
+def test_training_of_a_dictionary_depends_only_on_the_seed() -> None:
     made = []
     for salt in (1, 2):
         torch.manual_seed(salt)

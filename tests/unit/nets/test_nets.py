@@ -1,4 +1,4 @@
-"""Networks and supernets: same logits, published sizes, only what is used."""
+"""Networks and supernets: equal logits, published sizes, subsets of operations, initialization."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lissnas import nets, spaces  # noqa: E402
 from lissnas.core.errors import InvalidArchitecture, UnknownName, UserError  # noqa: E402
 from lissnas.nets.anynetx import XBlock  # noqa: E402
 from lissnas.nets.blocks import BatchNorm, DepthwiseConvolution, MobileBlock  # noqa: E402
-from lissnas.nets.labels import begin_as_shortcuts  # noqa: E402
+from lissnas.nets.labels import zero_init_residuals  # noqa: E402
 from lissnas.nets.nasbench101 import plan, widths_of  # noqa: E402
 from lissnas.spaces import Archs, Space  # noqa: E402
 from tests.small_nets import SMALL, copy_weights, images  # noqa: E402
 
 nn = torch.nn
 SIDE = {"nas_bench_macro": 32, "nasbench101": 32, "transnas_micro": 256}
-"""Image sides that costs are counted for, where they are not 224."""
+"""Image sides for which costs are counted, if not 224."""
 N_COSTS = {"nas_bench_macro": 12, "transnas_micro": 6}
 PUBLISHED = {"shufflenetv2": ("21012020202300003233", 3.5e6), "fairnas": ("2023500551311335354", 4.6e6)}
-"""The released networks and their published parameters, which leave batch norms out."""
+"""The released networks and their published parameters, without batch norms."""
 
 
 @pytest.fixture(params=nets.names())
@@ -44,11 +44,11 @@ def names_of(net: nets.Network) -> set[str]:
     return {name for name, _ in net.body.named_parameters()}
 
 
-# -- one set of weights -----------------------------------------------------------------------------
+# -- shared weights ---------------------------------------------------------------------------------
 def test_a_network_with_copied_weights_gives_the_logits_of_its_path(space: Space) -> None:
-    supernet = nets.supernet(space.name, **SMALL)  # norms have weights, but for shufflenetv2
+    supernet = nets.supernet(space.name, **SMALL)  # norms have weights, except in shufflenetv2
     for p in supernet.parameters():
-        if p.dim() == 1:  # norms that are still ones and zeros would hide a mix-up
+        if p.dim() == 1:  # initial norms would hide mixed-up channels
             nn.init.normal_(p, 1.0, 0.2)
     x = images(8, 16)
     for i, arch in enumerate(sample(space, 3, seed=1)):
@@ -57,7 +57,7 @@ def test_a_network_with_copied_weights_gives_the_logits_of_its_path(space: Space
             supernet(images(8, 16, seed), arch)
         network = nets.network(space.name, arch, seed=i, **SMALL)
         copy_weights(supernet, network)
-        for mode in (False, True, False):  # the second time with the statistics that training left
+        for mode in (False, True, False):  # at last with the statistics of the training pass
             supernet.train(mode)
             network.train(mode)
             expected = logits(supernet, x, arch)
@@ -75,14 +75,14 @@ def test_copying_leaves_the_supernet_as_it_is(space: Space) -> None:
     assert all(torch.equal(before[k], v) for k, v in supernet.state_dict().items())
 
 
-def test_gradients_and_statistics_reach_the_path_alone(space: Space) -> None:
+def test_gradients_and_statistics_reach_only_the_path(space: Space) -> None:
     supernet = nets.supernet(space.name, affine=True, **SMALL).train()
     arch = sample(space, 1, seed=2)[0]
     own = nets.network(space.name, arch, **SMALL)
     before = {k: v.clone() for k, v in supernet.state_dict().items()}
     supernet(images(4, 16), arch).square().sum().backward()
     reached = {name for name, p in supernet.named_parameters() if p.grad is not None}
-    # In TransNAS a path may hold operations whose output nothing reads.
+    # In TransNAS a path can have operations with unused output.
     assert reached <= names_of(own) if space.name == "transnas_micro" else reached == names_of(own)
     changed = {k for k, v in supernet.state_dict().items() if not torch.equal(v, before[k])}
     assert changed
@@ -102,12 +102,12 @@ def test_operations_off_the_path_are_not_run(space: Space) -> None:
 
 # -- published sizes --------------------------------------------------------------------------------
 def measured(network: nets.Network, side: int, head: bool) -> tuple[int, int]:
-    """Return multiply-adds of convolutions and classifier, by hooks, and parameters; on no real memory."""
+    """Return multiply-adds of convolutions and classifier (by hooks) and parameters, on the meta device."""
     flops = 0
 
     def count(module: Any, _: Any, out: Any) -> None:
         nonlocal flops
-        flops += module.weight.numel() * out[0, 0].numel()  # every weight once an output pixel
+        flops += module.weight.numel() * out[0, 0].numel()  # every weight once for each output pixel
 
     classifier = network.body.classifier
     for module in network.modules():
@@ -118,13 +118,13 @@ def measured(network: nets.Network, side: int, head: bool) -> tuple[int, int]:
     return flops, params - (0 if head else sum(p.numel() for p in classifier.parameters()))
 
 
-def test_full_size_networks_cost_what_the_space_says(space: Space) -> None:
+def test_costs_of_full_size_networks_equal_those_of_the_space(space: Space) -> None:
     rows = sample(space, N_COSTS.get(space.name, 4), seed=4)
     costs = space.costs(rows)
     for i, arch in enumerate(rows):
         with torch.device("meta"):
             network = nets.network(space.name, arch)
-        # TransNAS counts the encoder without the head, which differs from task to task.
+        # TransNAS counts the encoder without the head, which depends on the task.
         found = measured(network, SIDE.get(space.name, 224), head=space.name != "transnas_micro")
         assert found == (costs["flops"][i], costs["params"][i])
 
@@ -138,7 +138,7 @@ def test_published_parameters_are_the_weights_without_norms(name: str) -> None:
     assert weights == pytest.approx(published, rel=0.01)
 
 
-def test_nasbench101_at_both_ends() -> None:
+def test_nasbench101_has_the_published_minimum_and_maximum_of_parameters() -> None:
     space = spaces.get("nasbench101")
     rows = space.enumerate()
     params = space.costs(rows)["params"]
@@ -149,7 +149,7 @@ def test_nasbench101_at_both_ends() -> None:
 
 
 # -- parts of a space -------------------------------------------------------------------------------
-def test_only_what_the_architectures_use_is_built(space: Space) -> None:
+def test_only_operations_of_the_architectures_are_built(space: Space) -> None:
     rows = sample(space, 3, seed=5)
     supernet = nets.supernet(space.name, rows, affine=True, **SMALL)
     built = {name for name, _ in supernet.named_parameters()}
@@ -162,13 +162,13 @@ def test_only_what_the_architectures_use_is_built(space: Space) -> None:
 
 def test_a_path_that_was_not_built_is_named() -> None:
     supernet = nets.supernet("fairnas", spaces.get("fairnas").parse(["0" * 19]), **SMALL)
-    with pytest.raises(UserError, match="layer 2 has no choice 4: built are 0"):
+    with pytest.raises(UserError, match="layer 2 has no choice 4; built choices: 0"):
         supernet(images(2, 16), [0, 0, 4] + [0] * 16)
     with pytest.raises(UserError, match="expected 19 numbers for fairnas, found 3"):
         supernet(images(2, 16), [0, 0, 4])
 
 
-def test_bad_requests_are_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     macro = spaces.get("nas_bench_macro")
     with pytest.raises(UnknownName, match="transnas_macro"):
         nets.supernet("transnas_macro")
@@ -197,7 +197,7 @@ def test_small_images_train(space: Space) -> None:
         assert any(g.abs().max() > 0 for g in grads)
 
 
-def test_weights_are_a_function_of_the_seed(space: Space) -> None:
+def test_weights_depend_only_on_the_seed(space: Space) -> None:
     state = torch.get_rng_state()
     a, b, c = (nets.supernet(space.name, seed=seed, **SMALL).state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), state)
@@ -205,7 +205,7 @@ def test_weights_are_a_function_of_the_seed(space: Space) -> None:
     assert any(not torch.equal(a[k], c[k]) for k in a)
 
 
-def test_shufflenetv2_starts_as_in_spos() -> None:
+def test_shufflenetv2_is_initialized_as_in_spos() -> None:
     supernet = nets.supernet("shufflenetv2", spaces.get("shufflenetv2").parse(["0123" * 5]))
     assert not any(isinstance(m, nn.BatchNorm2d) and m.affine for m in supernet.modules())
     convolutions = [m for m in supernet.modules() if isinstance(m, nn.Conv2d)]
@@ -217,7 +217,7 @@ def test_shufflenetv2_starts_as_in_spos() -> None:
 
 
 @pytest.mark.parametrize("name", ["nas_bench_macro", "mobilenet", "fairnas", "anynetx"])
-def test_blocks_begin_as_their_shortcuts(name: str) -> None:
+def test_residual_blocks_start_as_identities(name: str) -> None:
     space = spaces.get(name)
     net = nets.network(name, sample(space, 1)[0].tolist(), **SMALL)
     inner = [
@@ -228,28 +228,28 @@ def test_blocks_begin_as_their_shortcuts(name: str) -> None:
     ]
     last: list[Any] = [[*block.get_submodule("body").children()][-1] for block in inner]
     assert inner
-    begin_as_shortcuts(net)
+    zero_init_residuals(net)
     for block, norm in zip(inner, last, strict=True):
         channels = norm.num_features
         x = images(2, 4).mean(dim=1, keepdim=True).abs().expand(-1, channels, -1, -1)
         assert torch.equal(block(x), x)
     logits(net, images(4, 32)).sum().backward()
-    assert all(norm.weight.grad.abs().sum() > 0 for norm in last)  # they learn to do more
+    assert all(norm.weight.grad.abs().sum() > 0 for norm in last)  # and can be trained
 
 
 # -- leading channels -------------------------------------------------------------------------------
 @pytest.mark.parametrize("kernel", [3, 5, 7, 9])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 2), (2, 1), (2, 5), (3, 3), (4, 2), (6, 3)])
-def test_a_depthwise_convolution_is_the_same_on_small_maps(kernel: int, stride: int, height: int, width: int) -> None:
+def test_depthwise_convolution_on_small_maps_equals_torch(kernel: int, stride: int, height: int, width: int) -> None:
     convolution = DepthwiseConvolution(6, 6, kernel, stride, kernel // 2, groups=6, bias=False)
     x = torch.randn(4, 6, height, width, requires_grad=True)
     found = convolution(x)
-    right = nn.functional.conv2d(x, convolution.weight, None, stride, kernel // 2, groups=6)
-    torch.testing.assert_close(found, right)
-    weights = torch.randn_like(right)
+    expected = nn.functional.conv2d(x, convolution.weight, None, stride, kernel // 2, groups=6)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(expected)
     for a, b in zip(
-        *(torch.autograd.grad((y * weights).sum(), [x, convolution.weight]) for y in (found, right)), strict=True
+        *(torch.autograd.grad((y * weights).sum(), [x, convolution.weight]) for y in (found, expected)), strict=True
     ):
         torch.testing.assert_close(a, b)
 
@@ -270,7 +270,7 @@ def test_batch_norm_of_leading_channels() -> None:
 
 
 def test_nasbench101_shares_leading_channels() -> None:
-    # Three vertices wired to the output share its 128 channels: 43, 43 and 42.
+    # Three vertices that feed the output share its 128 channels: 43, 43 and 42.
     (arch,) = spaces.get("nasbench101").parse(["1110001011-012"])
     vertices, _ = plan(tuple(arch.tolist()), 128)
     assert [v.width for v in vertices] == [43, 43, 42]

@@ -1,4 +1,4 @@
-"""Processes that train as one, batches made ahead, and how training images are jittered and cropped."""
+"""Data-parallel training, and prefetched batches."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ def a_supernet(shots: int = 1) -> Any:
 
 
 class Recorder(MemoryData):
-    """Images that tell what was asked of them, and break at a step."""
+    """Images that record the requested batches, and fail from a step on."""
 
-    def __init__(self, breaks: int = 10**9) -> None:
-        sound = noise()
-        super().__init__(sound.pixels, sound.labels, 10, 0, sound.augmentation)
-        self.breaks = breaks
-        self.asked: list[tuple[int, int, int, int]] = []
+    def __init__(self, fails_at: int = 10**9) -> None:
+        data = noise()
+        super().__init__(data.pixels, data.labels, 10, 0, data.augmentation)
+        self.fails_at = fails_at
+        self.requested: list[tuple[int, int, int, int]] = []
 
     def train_batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> tuple[Any, Any]:
-        self.asked.append((step, size, rank, world))
-        if step >= self.breaks:
+        self.requested.append((step, size, rank, world))
+        if step >= self.fails_at:
             raise OSError(f"the image of step {step} can't be read")
         return super().train_batch(step, size, rank, world)
 
 
 # -- two processes -----------------------------------------------------------------------------------
-def together(target: Callable[..., None], folder: Path, *args: Any, codes: tuple[int, ...] = (0, 0)) -> list[Any]:
-    """Run `target(rank, folder, *args)` in two processes; return what each left in RANK.json."""
+def run_two(target: Callable[..., None], folder: Path, *args: Any, codes: tuple[int, ...] = (0, 0)) -> list[Any]:
+    """Run `target(rank, folder, *args)` in two processes; return the contents of their RANK.json files."""
     children = [FORK.Process(target=target, args=(rank, folder, *args)) for rank in range(2)]
     for child in children:
         child.start()
@@ -63,19 +63,19 @@ def together(target: Callable[..., None], folder: Path, *args: Any, codes: tuple
         child.join(60)
     found = [child.exitcode for child in children]
     for child in children:
-        child.kill()  # one that hangs
+        child.kill()  # if it hangs
     assert [code if code is None else min(abs(code), 1) for code in found] == list(codes)
     return [json.loads((folder / f"{r}.json").read_text()) for r in range(2) if (folder / f"{r}.json").exists()]
 
 
-def meet(rank: int, folder: Path) -> None:
+def join_group(rank: int, folder: Path) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 
 
 def average_some(rank: int, folder: Path) -> None:
-    meet(rank, folder)
+    join_group(rank, folder)
     base = torch.arange(24, dtype=torch.float32).reshape(2, 3, 2, 2) + 100 * rank
     values = [
         base.to(memory_format=torch.channels_last),
@@ -97,8 +97,8 @@ def average_some(rank: int, folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
-def test_an_average_is_the_mean_over_processes_whatever_the_layout(tmp_path: Path) -> None:
-    (a, strides, dtypes, first), (b, _, _, second) = together(average_some, tmp_path)
+def test_an_average_is_the_mean_over_processes_for_any_memory_layout(tmp_path: Path) -> None:
+    (a, strides, dtypes, first), (b, _, _, second) = run_two(average_some, tmp_path)
     assert json.dumps(a) == json.dumps(b)
     base = np.arange(24.0).reshape(2, 3, 2, 2) + 50
     assert a[0] == base.tolist()
@@ -114,12 +114,12 @@ def test_an_average_is_the_mean_over_processes_whatever_the_layout(tmp_path: Pat
 
 
 def announce_some(rank: int, folder: Path, port: int, fails: bool) -> None:
-    """Meet as `torchrun` has it."""
+    """Join the group by the variables of `torchrun`."""
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "TORCHELASTIC_RUN_ID": "none", "CUDA_VISIBLE_DEVICES": ""}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     torch.set_num_threads(1)
-    heard: list[int] = []
+    announced: list[int] = []
     with parallel.process_group():
         if parallel.leads():
             for number in (0, 3, 2**40):
@@ -127,24 +127,24 @@ def announce_some(rank: int, folder: Path, port: int, fails: bool) -> None:
             if fails:
                 raise SystemExit(1)
         else:
-            parallel.announce(7)  # a follower's is nobody's business
-            heard += parallel.announced()
+            parallel.announce(7)  # ignored: a follower can't announce
+            announced += parallel.announced()
     assert not torch.distributed.is_initialized()
     assert parallel.leads()
-    (folder / f"{rank}.json").write_text(json.dumps(heard))
+    (folder / f"{rank}.json").write_text(json.dumps(announced))
 
 
-def test_followers_hear_every_training_and_the_end(tmp_path: Path) -> None:
-    assert together(announce_some, tmp_path, free_port(), False) == [[], [0, 3, 2**40]]
+def test_followers_receive_all_announcements(tmp_path: Path) -> None:
+    assert run_two(announce_some, tmp_path, free_port(), False) == [[], [0, 3, 2**40]]
 
 
 def test_followers_do_not_wait_for_a_leader_that_failed(tmp_path: Path) -> None:
     started = time.monotonic()
-    assert together(announce_some, tmp_path, free_port(), True, codes=(1, 1)) == []
+    assert run_two(announce_some, tmp_path, free_port(), True, codes=(1, 1)) == []
     assert time.monotonic() - started < 40
 
 
-def test_a_process_alone_leads_and_tells_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_process_leads_and_announces_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     with parallel.process_group():
         assert not torch.distributed.is_initialized()
@@ -152,23 +152,23 @@ def test_a_process_alone_leads_and_tells_nobody(monkeypatch: pytest.MonkeyPatch)
         parallel.announce(3)
 
 
-def hurt(hurt_rank: int) -> Changed:
-    """Return images of which one process' are no numbers from step 3 on."""
-    return Changed(noise(), lambda step, rank, x: x * float("nan") if step >= 3 and rank == hurt_rank else x)
+def nan_images(nan_rank: int) -> Changed:
+    """Return images that are NaN for one process from step 3."""
+    return Changed(noise(), lambda step, rank, x: x * float("nan") if step >= 3 and rank == nan_rank else x)
 
 
-def train_hurt(rank: int, folder: Path, hurt_rank: int) -> None:
-    meet(rank, folder)
+def train_on_nan(rank: int, folder: Path, nan_rank: int) -> None:
+    join_group(rank, folder)
     checkpoint = artifacts.Checkpoint(folder / "r", {})
     try:
-        train(a_supernet(), hurt(hurt_rank), recipe(), 0, samplers.over_set(members(), 0), checkpoint)
+        train(a_supernet(), nan_images(nan_rank), recipe(), 0, samplers.over_set(members(), 0), checkpoint)
     except NotFinite as error:
         (folder / f"{rank}.json").write_text(json.dumps(str(error)))
     torch.distributed.destroy_process_group()
 
 
-def test_a_loss_of_one_process_that_is_no_number_ends_both(tmp_path: Path) -> None:
-    a, b = together(train_hurt, tmp_path, 1)
+def test_a_nan_loss_in_one_process_stops_both(tmp_path: Path) -> None:
+    a, b = run_two(train_on_nan, tmp_path, 1)
     path = "".join(map(str, samplers.over_set(members(), 0)(3)[0]))
     assert a == b
     assert a.startswith(f"step 3 on path {path}: the loss is nan")
@@ -179,9 +179,9 @@ def test_a_loss_of_one_process_that_is_no_number_ends_both(tmp_path: Path) -> No
 
 
 def train_k_shot(checkpoint: artifacts.Checkpoint | None = None) -> Any:
-    """Train where the simplex network has every third step; norms have no weights, so that they can be ghosts'.
+    """Train the simplex network in every third step; norms have no weights, as ghost batches require.
 
-    Images are doubles: sums in another order then move no activation over a ReLU's edge.
+    Images are doubles, so that the order of sums does not flip a ReLU.
     """
     kshot.TURN, kshot.TURNS = 1, 3
     model = nets.supernet("nas_bench_macro", members(), shots=2, affine=False, **SMALL).double()
@@ -190,17 +190,17 @@ def train_k_shot(checkpoint: artifacts.Checkpoint | None = None) -> Any:
 
 
 def train_part(rank: int, folder: Path) -> None:
-    meet(rank, folder)
+    join_group(rank, folder)
     model = train_k_shot(artifacts.Checkpoint(folder / "r", {}))
     np.savez(folder / f"{rank}.npz", **{k: v.detach().numpy() for k, v in model.named_parameters()})
     torch.distributed.destroy_process_group()
 
 
 def test_two_processes_train_the_weights_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each takes half of every batch; ghost batches of that half make the statistics those of one process."""
+    """Each process has half of each batch; ghost batches of that size give the statistics of a single process."""
     for name in ("TURN", "TURNS"):
-        monkeypatch.setattr(kshot, name, getattr(kshot, name))  # put back after `train_k_shot`
-    together(train_part, tmp_path)
+        monkeypatch.setattr(kshot, name, getattr(kshot, name))  # restored after `train_k_shot`
+    run_two(train_part, tmp_path)
     alone = train_k_shot()
     a, b = (np.load(tmp_path / f"{rank}.npz") for rank in range(2))
     start = nets.supernet("nas_bench_macro", members(), shots=2, affine=False, **SMALL).state_dict()
@@ -215,15 +215,23 @@ def test_two_processes_train_the_weights_of_one(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("changes", "world", "message"),
     [
-        ({"batch_size": 8, "ghost_batch": 3}, 1, "ghost_batch: the 8 images of a process can't be parted into 3 each"),
+        (
+            {"batch_size": 8, "ghost_batch": 3},
+            1,
+            "ghost_batch: the 8 images of a process can't be divided",
+        ),
         ({"batch_size": 8, "ghost_batch": 16}, 1, "ghost_batch: the 8 images"),
-        ({"batch_size": 8, "ghost_batch": 8}, 2, "ghost_batch: the 4 images of a process can't be parted into 8"),
+        (
+            {"batch_size": 8, "ghost_batch": 8},
+            2,
+            "ghost_batch: the 4 images of a process can't be divided",
+        ),
         ({"batch_size": 12, "ghost_batch": 4}, 2, "ghost_batch: the 6 images"),
-        ({"batch_size": 8}, 3, "batch_size: 8 images can't be shared evenly by 3 processes"),
+        ({"batch_size": 8}, 3, "batch_size: 8 images can't be divided evenly among 3 processes"),
         ({"batch_size": 33}, 1, "batch_size: 33 images are more than the 32 to train on"),
     ],
 )
-def test_batches_that_do_not_fit_are_a_mistake(changes: dict[str, Any], world: int, message: str) -> None:
+def test_batches_that_do_not_fit_are_refused(changes: dict[str, Any], world: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_batches(recipe(**changes), noise(), world)
     if world == 1:
@@ -235,9 +243,7 @@ def test_batches_that_do_not_fit_are_a_mistake(changes: dict[str, Any], world: i
 
 
 @given(st.integers(1, 40), st.integers(0, 40), st.integers(1, 6))
-def test_batches_are_refused_exactly_where_a_process_has_a_part_of_another_size(
-    size: int, ghost: int, world: int
-) -> None:
+def test_batches_are_refused_exactly_if_parts_have_different_sizes(size: int, ghost: int, world: int) -> None:
     made = BASE.model_copy(update={"batch_size": size, "ghost_batch": ghost})
     parts = [len(part) for part in np.array_split(np.arange(size), world)]
     fits = size <= 32 and len(set(parts)) == 1 and (not ghost or all(p % ghost == 0 and p >= ghost for p in parts))
@@ -248,15 +254,16 @@ def test_batches_are_refused_exactly_where_a_process_has_a_part_of_another_size(
             check_batches(made, DATA, world)
 
 
-BASE, DATA = recipe(), noise()
+BASE = recipe()
+DATA = noise()
 
 
 @pytest.mark.parametrize("steps", [range(0), range(1), range(4, 9), range(6)])
 @pytest.mark.parametrize(("rank", "world"), [(0, 1), (1, 2)])
-def test_batches_made_ahead_are_the_very_batches_in_order(steps: range, rank: int, world: int) -> None:
+def test_prefetched_batches_are_the_same_in_order(steps: range, rank: int, world: int) -> None:
     data = Recorder()
     found = list(training._prefetched(data, steps, 8, rank, world))
-    assert data.asked == [(step, 8, rank, world) for step in steps]
+    assert data.requested == [(step, 8, rank, world) for step in steps]
     assert len(found) == len(steps)
     for step, (x, y) in zip(steps, found, strict=True):
         expected, labels = noise().train_batch(step, 8, rank, world)
@@ -264,31 +271,31 @@ def test_batches_made_ahead_are_the_very_batches_in_order(steps: range, rank: in
         assert torch.equal(y, labels)
 
 
-def test_at_most_one_batch_is_made_ahead() -> None:
+def test_at_most_one_batch_is_prefetched() -> None:
     data = Recorder()
     batches = training._prefetched(data, range(9), 8, 0, 1)
     for step in range(4):
         next(batches)
         time.sleep(0.05)
-        assert len(data.asked) <= step + 2
+        assert len(data.requested) <= step + 2
     batches.close()  # type: ignore[attr-defined]
-    assert len(data.asked) <= 6
+    assert len(data.requested) <= 6
 
 
 @pytest.mark.parametrize("at", [0, 3, 5])
-def test_an_image_that_can_t_be_read_ends_training_at_its_step(at: int, tmp_path: Path) -> None:
+def test_an_unreadable_image_stops_training_at_its_step(at: int, tmp_path: Path) -> None:
     seen: list[int] = []
     checkpoint = artifacts.Checkpoint(tmp_path / "r", {})
     sampler = samplers.over_set(members(), 0)
     with pytest.raises(OSError, match=f"the image of step {at} can't be read"):
         train(a_supernet(), Recorder(at), recipe(), 0, sampler, checkpoint, lambda p: seen.append(p.step))
-    assert seen == list(range(1, at + 1))  # all steps before it were done
-    goes_on = train(a_supernet(), noise(), recipe(), 0, sampler, checkpoint)
+    assert seen == list(range(1, at + 1))  # all earlier steps were done
+    resumed = train(a_supernet(), noise(), recipe(), 0, sampler, checkpoint)
     whole = train(a_supernet(), noise(), recipe(), 0, sampler)
-    assert all(torch.equal(v, whole.state_dict()[k]) for k, v in goes_on.state_dict().items())
+    assert all(torch.equal(v, whole.state_dict()[k]) for k, v in resumed.state_dict().items())
 
 
-def test_a_training_that_fails_leaves_no_thread_at_work() -> None:
+def test_a_failed_training_leaves_no_running_thread() -> None:
     class Stop(Exception):
         pass
 
@@ -299,4 +306,4 @@ def test_a_training_that_fails_leaves_no_thread_at_work() -> None:
     with pytest.raises(Stop):
         train(a_supernet(), data, recipe(steps=100), 0, samplers.over_set(members(), 0), on_progress=stop)
     time.sleep(0.1)
-    assert len(data.asked) <= 3
+    assert len(data.requested) <= 3

@@ -1,4 +1,4 @@
-"""Training: the same weights whatever interrupts or shares it; recipes; statistics made anew for a path."""
+"""Training: same weights after interruptions and with several processes; recipes; recalibrated statistics."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_loss_falls_on_the_packaged_images() -> None:
     assert accuracy(model, data.batches("validation", 250)) > max(before, 10) + 8
 
 
-def test_a_supernet_trains_the_paths_that_are_drawn_and_no_other() -> None:
+def test_a_supernet_trains_only_the_drawn_paths() -> None:
     model = a_supernet()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     path = members()[:1]
@@ -81,7 +81,7 @@ def test_a_supernet_trains_the_paths_that_are_drawn_and_no_other() -> None:
     assert changed < {name for name, _ in model.named_parameters()}
 
 
-def test_gradients_of_all_paths_of_a_step_are_added_up() -> None:
+def test_gradients_of_all_paths_of_a_step_are_summed() -> None:
     rows = members()[:2]
     settings = recipe(steps=1, warmup=0, momentum=0.0, weight_decay=0.0, clip=0.0, padding=0, flip=False)
     both, parts = a_supernet(), [a_supernet(), a_supernet()]
@@ -94,7 +94,7 @@ def test_gradients_of_all_paths_of_a_step_are_added_up() -> None:
         torch.testing.assert_close(whole, moved[1][name] + moved[2][name], atol=1e-6, rtol=1e-4)
 
 
-def test_training_is_a_function_of_the_seed_and_not_of_the_global_generator() -> None:
+def test_training_depends_on_the_seed_and_not_on_the_global_generator() -> None:
     made = []
     for salt in (1, 2):
         torch.manual_seed(salt)
@@ -106,7 +106,7 @@ def test_training_is_a_function_of_the_seed_and_not_of_the_global_generator() ->
     assert not equal(a, b)
 
 
-def test_progress_tells_the_mean_loss_since_the_last_report() -> None:
+def test_progress_reports_the_mean_loss_since_the_last_report() -> None:
     every: list[Progress] = []
     some: list[Progress] = []
     train(a_network(), noise(), recipe(steps=10, report_every=1), 0, on_progress=every.append)
@@ -127,19 +127,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(("variant", "step"), [*((variant, 6) for variant in VARIANTS), ("momentum", 7)])
-def test_interrupted_training_goes_on_to_the_same_weights(variant: str, step: int, tmp_path: Path) -> None:
+def test_interrupted_training_resumes_to_the_same_weights(variant: str, step: int, tmp_path: Path) -> None:
     settings = recipe(steps=8, report_every=1, **VARIANTS[variant])
     whole = train(a_supernet(), noise(), settings, 0, fair_paths())
     checkpoint = artifacts.Checkpoint(tmp_path / "r", {})
     with pytest.raises(Interrupted):
         train(a_supernet(), noise(), settings, 0, fair_paths(), checkpoint, stop_at(step))
     steps: list[int] = []
-    goes_on = train(a_supernet(seed=9), noise(), settings, 0, fair_paths(), checkpoint, lambda p: steps.append(p.step))
+    resumed = train(a_supernet(seed=9), noise(), settings, 0, fair_paths(), checkpoint, lambda p: steps.append(p.step))
     assert steps[0] == step // 4 * 4 + 1
-    assert equal(goes_on, whole)
+    assert equal(resumed, whole)
 
 
-def test_interrupted_before_the_first_checkpoint_it_starts_over(tmp_path: Path) -> None:
+def test_training_interrupted_before_the_first_checkpoint_starts_from_scratch(tmp_path: Path) -> None:
     checkpoint = artifacts.Checkpoint(tmp_path / "r", {})
     steps: list[int] = []
     for watch in (stop_at(3), lambda p: steps.append(p.step)):
@@ -151,18 +151,18 @@ def test_interrupted_before_the_first_checkpoint_it_starts_over(tmp_path: Path) 
     assert equal(model, train(a_network(), noise(), recipe(), 0))
 
 
-def test_interrupted_twice_it_is_still_the_same(tmp_path: Path) -> None:
+def test_training_interrupted_twice_gives_the_same_weights(tmp_path: Path) -> None:
     settings = recipe(report_every=1, ema=0.5)
     checkpoint = artifacts.Checkpoint(tmp_path / "r", {})
     for step in (5, 9):
         with pytest.raises(Interrupted):
             train(a_network(), noise(), settings, 0, None, checkpoint, stop_at(step))
-    goes_on = train(a_network(), noise(), settings, 0, None, checkpoint)
-    assert equal(goes_on, train(a_network(), noise(), settings, 0))
+    resumed = train(a_network(), noise(), settings, 0, None, checkpoint)
+    assert equal(resumed, train(a_network(), noise(), settings, 0))
 
 
-def test_losses_are_reported_alike_after_an_interruption(tmp_path: Path) -> None:
-    """What a stage draws and writes down of a training must not tell that it was interrupted."""
+def test_reported_losses_are_the_same_after_an_interruption(tmp_path: Path) -> None:
+    """The curve and table of a training must not depend on interruptions."""
     settings = recipe(steps=12, checkpoint_every=3, report_every=4)
     whole: list[Progress] = []
     train(a_network(), noise(), settings, 0, on_progress=whole.append)
@@ -201,31 +201,31 @@ def test_a_truncated_checkpoint_is_damaged(damage: Callable[[bytes], bytes], tmp
 
 
 # -- losses that are not finite ----------------------------------------------------------------------
-def hurt(at: int) -> Changed:
-    """Return images that hold no numbers from a step on."""
+def nan_images(at: int) -> Changed:
+    """Return images that are NaN from step `at`."""
     return Changed(noise(), lambda step, rank, x: x * float("nan") if step >= at else x)
 
 
-def test_a_loss_that_is_no_number_ends_training_at_its_step_and_path(tmp_path: Path) -> None:
+def test_a_nan_loss_stops_training_and_names_step_and_path(tmp_path: Path) -> None:
     checkpoint = artifacts.Checkpoint(tmp_path / "r", {})
     rows = members()
     path = "".join(map(str, samplers.over_set(rows, 0)(6)[0]))
     with pytest.raises(NotFinite, match=f"step 6 on path {path}: the loss is nan"):
-        train(a_supernet(), hurt(6), recipe(), 0, samplers.over_set(rows, 0), checkpoint)
+        train(a_supernet(), nan_images(6), recipe(), 0, samplers.over_set(rows, 0), checkpoint)
     saved = checkpoint.load()
     assert saved is not None
     assert saved[1]["step"] == 4
-    sound = train(a_supernet(), noise(), recipe(), 0, samplers.over_set(rows, 0))
-    assert equal(train(a_supernet(), noise(), recipe(), 0, samplers.over_set(rows, 0), checkpoint), sound)
+    whole = train(a_supernet(), noise(), recipe(), 0, samplers.over_set(rows, 0))
+    assert equal(train(a_supernet(), noise(), recipe(), 0, samplers.over_set(rows, 0), checkpoint), whole)
 
 
-def test_a_loss_that_is_no_number_without_a_path() -> None:
+def test_a_nan_loss_of_a_network_names_the_step() -> None:
     with pytest.raises(NotFinite, match="step 0: the loss is nan"):
-        train(a_network(), hurt(0), recipe(), 0)
+        train(a_network(), nan_images(0), recipe(), 0)
 
 
 class RootOfZero(nn.Module):  # type: ignore[name-defined, misc]
-    """A network whose loss is finite when its gradient is not."""
+    """A network with a finite loss and a gradient that is not finite."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -235,8 +235,8 @@ class RootOfZero(nn.Module):  # type: ignore[name-defined, misc]
         return self.layer(x.mean(dim=(2, 3))) + (self.layer.weight.sum() * 0).sqrt()
 
 
-def test_what_is_saved_is_finite(tmp_path: Path) -> None:
-    """A gradient that overflows ruins the weights before any loss tells: that is no last good checkpoint."""
+def test_saved_weights_are_finite(tmp_path: Path) -> None:
+    """A gradient that overflows makes weights NaN before a loss is: such weights are not saved."""
     checkpoint = artifacts.Checkpoint(tmp_path / "r", {})
     with pytest.raises(NotFinite):
         train(RootOfZero(), noise(), recipe(checkpoint_every=1), 0, None, checkpoint)
@@ -244,40 +244,40 @@ def test_what_is_saved_is_finite(tmp_path: Path) -> None:
     assert saved is None or all(np.isfinite(v).all() for v in saved[0].values())
 
 
-def test_what_is_returned_is_finite() -> None:
+def test_training_does_not_return_weights_that_are_not_finite() -> None:
     with pytest.raises(NotFinite):
         train(RootOfZero(), noise(), recipe(steps=1), 0)
 
 
-# -- mistakes ----------------------------------------------------------------------------------------
-def test_cuda_that_is_not_there_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+# -- invalid input -----------------------------------------------------------------------------------
+def test_unavailable_cuda_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert device_of("auto") == device_of("cpu") == torch.device("cpu")
     for name in ("cuda", "cuda:1"):
-        with pytest.raises(UserError, match="cuda was asked for, and torch finds no GPU here"):
+        with pytest.raises(UserError, match="cuda was requested, but torch finds no GPU"):
             device_of(name)
 
 
 @pytest.mark.parametrize("name", ["gpu", ""])
-def test_a_device_that_nobody_knows_is_a_mistake(name: str) -> None:
+def test_an_unknown_device_is_refused(name: str) -> None:
     with pytest.raises(UserError, match="device"):
         device_of(name)
 
 
-def test_a_batch_larger_than_the_images_is_a_mistake() -> None:
+def test_a_batch_larger_than_the_training_set_is_refused() -> None:
     with pytest.raises(UserError, match="batch_size: 65 images are more than the 64 to train on"):
         train(a_network(), noise(), recipe(batch_size=65), 0)
 
 
 # -- recipes -----------------------------------------------------------------------------------------
 def rates_of(settings: TrainingConfig, steps: int) -> list[float]:
-    """Return the rate of each step, and the one after the last."""
-    stepped = optimizer(nn.Linear(1, 1), settings)
-    schedule = scheduler(stepped, settings)
+    """Return the learning rates of `steps` steps, and of the next one."""
+    sgd = optimizer(nn.Linear(1, 1), settings)
+    schedule = scheduler(sgd, settings)
     rates = []
     for _ in range(steps + 1):
-        rates.append(float(stepped.param_groups[0]["lr"]))
-        stepped.step()
+        rates.append(float(sgd.param_groups[0]["lr"]))
+        sgd.step()
         schedule.step()
     return rates
 
@@ -287,8 +287,8 @@ def test_rates_warm_up_and_fall_to_zero(schedule: str) -> None:
     rates = np.array(rates_of(recipe(steps=110, warmup=10, rate=0.4, schedule=schedule), 110))
     assert rates[:10] == pytest.approx(0.04 * np.arange(1, 11))
     done = np.arange(101) / 100
-    falls = (1 + np.cos(np.pi * done)) / 2 if schedule == "cosine" else 1 - done
-    assert rates[10:] == pytest.approx(0.4 * falls, abs=1e-12)
+    decay = (1 + np.cos(np.pi * done)) / 2 if schedule == "cosine" else 1 - done
+    assert rates[10:] == pytest.approx(0.4 * decay, abs=1e-12)
 
 
 @settings(max_examples=30)
@@ -313,14 +313,14 @@ def test_norms_and_biases_do_not_decay(name: str) -> None:
             assert decay[id(p)] == (0.3 if weights else 0.0)
 
 
-def test_momentum_is_nesterov_s() -> None:
+def test_momentum_is_of_nesterov() -> None:
     (first, *_) = optimizer(a_network(), recipe(momentum=0.8)).param_groups
     assert (first["momentum"], first["nesterov"]) == (0.8, True)
     (first, *_) = optimizer(a_network(), recipe(momentum=0.0)).param_groups
     assert (first["momentum"], first["nesterov"]) == (0.0, False)
 
 
-def test_gradients_are_clipped_to_the_norm_asked_for() -> None:
+def test_gradients_are_clipped_to_the_given_norm() -> None:
     moved = []
     for clip in (0.0, 0.01):
         model = a_network()
@@ -349,7 +349,7 @@ def test_labels_are_smoothed() -> None:
 
 
 # -- ghost batches -----------------------------------------------------------------------------------
-def test_a_ghost_batch_norm_is_a_norm_of_each_part() -> None:
+def test_a_ghost_batch_norm_normalises_each_part() -> None:
     x = torch.randn(10, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     plain, ghost = BatchNorm(4), BatchNorm(4)
     use_ghost_batches(ghost, 4)
@@ -368,7 +368,7 @@ def test_a_ghost_batch_norm_of_leading_channels() -> None:
     assert equal(ghost, plain)
 
 
-def test_ghost_batches_do_nothing_in_evaluation_nor_when_they_are_off() -> None:
+def test_ghost_batches_have_no_effect_in_evaluation_or_with_size_0() -> None:
     x = torch.randn(10, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     plain, ghost, off = a_network(), a_network(), a_network()
     use_ghost_batches(ghost, 4)
@@ -381,7 +381,7 @@ def test_ghost_batches_do_nothing_in_evaluation_nor_when_they_are_off() -> None:
 
 # -- the moving average ------------------------------------------------------------------------------
 def test_training_returns_the_moving_average() -> None:
-    """It starts at the weights after the first step; running statistics are averaged with the weights."""
+    """The average starts with the weights after the first step, and includes running statistics."""
     settings = recipe(steps=3, warmup=0)
     seen: list[dict[str, Any]] = []
     plain, averaged = a_network(), a_network()
@@ -401,15 +401,15 @@ def test_training_returns_the_moving_average() -> None:
 
 
 # -- several processes (more in test_parallel) ---------------------------------------------------------
-def test_a_batch_that_processes_cannot_share_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_does_not_divide_among_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
-    with pytest.raises(UserError, match="batch_size: 16 images can't be shared evenly by 3 processes"):
+    with pytest.raises(UserError, match="batch_size: 16 images can't be divided evenly among 3 processes"):
         train(a_network(), noise(), recipe(), 0)
 
 
-# -- statistics made anew for a path -----------------------------------------------------------------
+# -- recalibrated statistics -------------------------------------------------------------------------
 def batches(n: int = 3, size: int = 12) -> list[Any]:
     data = noise()
     return [data.plain("train", i * size, size)[0] for i in range(n)]
@@ -437,7 +437,7 @@ def test_recalibration_of_leading_channels_is_the_same_average() -> None:
     torch.testing.assert_close(norm.running_var[:3], whole.running_var)  # type: ignore[index]
 
 
-def judge(model: Any, **changes: Any) -> SupernetOracle:
+def evaluator(model: Any, **changes: Any) -> SupernetOracle:
     params = packaged_params()
     settings = params.search.model_copy(update={"images": 40, "batch_size": 20, **changes})
     return SupernetOracle.of(model, noise(), settings)
@@ -448,10 +448,10 @@ def trained() -> Any:
     return train(a_supernet(), noise(), recipe(steps=30, rate=0.1), 0, samplers.over_set(members(), 0))
 
 
-def test_recalibration_leaves_weights_and_settings_alone(trained: Any) -> None:
+def test_recalibration_does_not_change_weights_and_settings(trained: Any) -> None:
     before = {k: v.clone() for k, v in trained.named_parameters()}
     momenta = [m.momentum for m in trained.modules() if isinstance(m, BatchNorm)]
-    judge(trained)(members())
+    evaluator(trained)(members())
     assert all(torch.equal(p, before[k]) for k, p in trained.named_parameters())
     assert all(p.requires_grad and p.grad is not None for p in trained.classifier.parameters())
     assert [m.momentum for m in trained.modules() if isinstance(m, BatchNorm)] == momenta
@@ -459,7 +459,7 @@ def test_recalibration_leaves_weights_and_settings_alone(trained: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["nas_bench_macro", "shufflenetv2", "nasbench101"])
-def test_a_path_is_judged_alike_whatever_was_judged_before(name: str) -> None:
+def test_the_accuracy_of_a_path_does_not_depend_on_earlier_evaluations(name: str) -> None:
     rows = spaces.get(name).sample_distinct(4, np.random.default_rng(1))
     model = nets.supernet(name, rows, **SMALL)
     train(model, noise(), recipe(steps=3, rate=0.1), 0, samplers.over_set(rows, 0))
@@ -474,23 +474,25 @@ def test_a_path_is_judged_alike_whatever_was_judged_before(name: str) -> None:
     for other in rows[1:]:
         logits(other)
     assert torch.equal(logits(rows[0]), alone)
-    forth, back = judge(model)(rows), judge(model)(rows[::-1])
+    forth, back = evaluator(model)(rows), evaluator(model)(rows[::-1])
     assert forth.tolist() == back[::-1].tolist()
 
 
-def test_a_judged_path_is_as_good_as_its_recalibrated_network(trained: Any) -> None:
+def test_the_accuracy_of_a_path_is_that_of_its_recalibrated_network(trained: Any) -> None:
     row = members()[2]
     network = nets.network("nas_bench_macro", row, **SMALL)
     copy_weights(trained, network)
     data = noise()
     recalibrate(network, [data.plain("train", first, 20)[0] for first in (0, 20)])
-    assert judge(trained, recalibration_batches=2).accuracy(row) == accuracy(network, data.batches("validation", 40))
+    assert evaluator(trained, recalibration_batches=2).accuracy(row) == accuracy(
+        network, data.batches("validation", 40)
+    )
 
 
 def test_recalibration_can_be_switched_off() -> None:
     model = train(a_supernet(), noise(), recipe(steps=30, rate=0.1), 0, samplers.over_set(members(), 0))
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    off = judge(model, recalibration_batches=0)
+    off = evaluator(model, recalibration_batches=0)
     assert off.calibration == []
     row = members()[0]
     with torch.inference_mode():
@@ -498,31 +500,34 @@ def test_recalibration_can_be_switched_off() -> None:
         expected = 100 * float((model(x, row).argmax(dim=1) == y).float().mean())
     assert off.accuracy(row) == pytest.approx(expected)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    assert off(members()).tolist() != judge(model)(members()).tolist()
+    assert off(members()).tolist() != evaluator(model)(members()).tolist()
 
 
-def test_a_judge_takes_the_first_validation_images_in_batches_of_any_size(trained: Any) -> None:
-    whole, parts = judge(trained, recalibration_batches=0), judge(trained, recalibration_batches=0, batch_size=7)
+def test_an_oracle_uses_the_first_validation_images_in_batches_of_any_size(trained: Any) -> None:
+    whole, parts = (
+        evaluator(trained, recalibration_batches=0),
+        evaluator(trained, recalibration_batches=0, batch_size=7),
+    )
     assert whole(members()).tolist() == parts(members()).tolist()
-    few = judge(trained, images=10, recalibration_batches=0)
+    few = evaluator(trained, images=10, recalibration_batches=0)
     assert torch.equal(torch.cat([y for _, y in few.batches]), noise().labels["validation"][:10])
-    assert sum(len(y) for _, y in judge(trained, images=1_000).batches) == 40
+    assert sum(len(y) for _, y in evaluator(trained, images=1_000).batches) == 40
 
 
-def test_more_recalibration_batches_than_there_are_change_nothing(trained: Any) -> None:
-    """64 images are 4 batches of at most 20."""
-    assert judge(trained, recalibration_batches=6)(members()).tolist() == (
-        judge(trained, recalibration_batches=4)(members()).tolist()
+def test_more_recalibration_batches_than_available_change_nothing(trained: Any) -> None:
+    """There are 64 images: 4 batches of at most 20."""
+    assert evaluator(trained, recalibration_batches=6)(members()).tolist() == (
+        evaluator(trained, recalibration_batches=4)(members()).tolist()
     )
 
 
-def test_images_of_other_classes_than_the_supernet_s_are_refused(trained: Any) -> None:
+def test_images_with_another_number_of_classes_are_refused(trained: Any) -> None:
     params = packaged_params()
     with pytest.raises(UserError, match="classes"):
         SupernetOracle.of(trained, noise(classes=4), params.search)
 
 
-def test_no_validation_images_are_a_mistake(trained: Any) -> None:
+def test_missing_validation_images_are_refused(trained: Any) -> None:
     params = packaged_params()
-    with pytest.raises(UserError, match="no images are set apart to judge on"):
+    with pytest.raises(UserError, match="no images are held out for evaluation"):
         SupernetOracle.of(trained, noise(validation=0), params.search)

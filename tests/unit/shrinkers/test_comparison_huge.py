@@ -251,7 +251,7 @@ def test_the_page_says_who_judged(compared: Outcome, capsys: pytest.CaptureFixtu
     assert "Once-for-All predictor" in page
     assert "best kept" not in page
     show_comparison(compared)
-    assert "Ours is lissnas cut to the method's size" in capsys.readouterr().out
+    assert "Ours: lissnas, cut to the method's size" in capsys.readouterr().out
 
 
 def test_the_same_again_is_reused_and_a_task_alone_gives_the_same_row(

@@ -1,4 +1,4 @@
-"""Tables 5 and 6, and what a surrogate judged, from small made files; the study that makes them."""
+"""Tables 5 and 6, comparisons by a surrogate, and the study that makes them, from small synthetic files."""
 
 from __future__ import annotations
 
@@ -56,15 +56,14 @@ def found(tmp_path: Path) -> list[Huge]:
     return read_huge(tmp_path / "huge.csv")
 
 
-def test_sizes_stay_exact(found: list[Huge]) -> None:
-    """Beyond 2^64, too."""
+def test_sizes_are_exact_beyond_2_to_the_64(found: list[Huge]) -> None:
     assert [h.full_size for h in found] == [4**20, 7371**5, 6**6 * 7**15, 18 * 10**17]
     assert found[0].shown == ["1,000,000", "1,099,512"]
     assert [h.size_exact for h in found] == [True, True, True, False]
     assert list(MADE[0]) == list(COLUMNS)
 
 
-def test_a_file_of_other_columns_is_refused(tmp_path: Path) -> None:
+def test_a_file_with_other_columns_is_refused(tmp_path: Path) -> None:
     (tmp_path / "huge.csv").write_text("space,size\nfairnas,12\n")
     with pytest.raises(UserError, match="make study NAME=huge"):
         read_huge(tmp_path / "huge.csv")
@@ -77,7 +76,7 @@ def test_big_numbers(n: float, text: str) -> None:
     assert big(n) == text
 
 
-def test_table_5_has_ours_beside_the_papers(found: list[Huge]) -> None:
+def test_table_5_has_our_values_next_to_the_papers(found: list[Huge]) -> None:
     table = table_5(found)
     assert all(len(row) == len(table.columns) for row in table.rows)
     rows = {(r[0], r[1]): dict(zip(table.columns, r, strict=True)) for r in table.rows}
@@ -105,12 +104,12 @@ def test_table_6_has_the_other_spaces(found: list[Huge]) -> None:
     assert rows["NAS-Bench-301"]["from"] == tables.NOT_YET
 
 
-def test_what_the_report_has_is_not_missed() -> None:
+def test_shown_tables_are_not_listed_as_missing() -> None:
     names = [row[0] for row in tables.not_yet_table(["Table 5"]).rows]
     assert names == [row[0] for row in tables.not_yet_table().rows if row[0] != "Table 5"]
 
 
-def judged_rows() -> list[dict[str, Any]]:
+def surrogate_rows() -> list[dict[str, Any]]:
     def row(method: str, mean: float, best: float) -> dict[str, Any]:
         return {
             "benchmark": "ofa_mobilenetv3",
@@ -141,22 +140,22 @@ def judged_rows() -> list[dict[str, Any]]:
     return [row("lissnas", 85.0, 85.4), row("abs", 84.0, 85.5)]
 
 
-def test_a_judged_comparison_is_read_and_shown(tmp_path: Path) -> None:
-    artifacts.write(tmp_path / "c.csv", artifacts.to_csv(judged_rows()))
+def test_a_comparison_by_a_surrogate_is_read_and_shown(tmp_path: Path) -> None:
+    artifacts.write(tmp_path / "c.csv", artifacts.to_csv(surrogate_rows()))
     (c,) = read_study(tmp_path / "c.csv")
     table = tables.methods_table(c)
     assert [r[0] for r in table.rows] == ["full space", "lissnas", "abs"]
     assert all(len(r) == len(table.columns) for r in table.rows)
     assert table.rows[0][1] == "2.18e19"
     assert table.rows[2][table.columns.index("best")] == "85.500"
-    said = " ".join(remarks(c.summary))
-    assert "ahead of the listed rivals" in said
-    assert "a better best network has abs" in said
-    assert "keeps the best network" not in said
+    text = " ".join(remarks(c.summary))
+    assert "ahead of the listed rivals" in text
+    assert "Rivals with a better one: abs." in text
+    assert "keeps the best network" not in text
 
 
 # -- the study -----------------------------------------------------------------------------------------
-def test_a_child_is_measured_and_its_failure_told(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_child_process_is_measured_and_its_failure_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
     found = huge.measured(["--version"])
     assert 0 < found["seconds"] < 60
     assert 0.02 < found["memory_gib"] < 4
@@ -165,7 +164,7 @@ def test_a_child_is_measured_and_its_failure_told(capfd: pytest.CaptureFixture[s
         huge.measured(["shrink", "--space", "nowhere", "--out", "x"])
 
 
-def test_a_space_that_was_measured_is_not_shrunk_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_measured_space_is_not_shrunk_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     targets = {"ofa_mobilenetv3": 300}
     rows, page = huge.huge(tmp_path, targets)
     assert list(rows[0]) == list(COLUMNS)
@@ -181,6 +180,6 @@ def test_a_space_that_was_measured_is_not_shrunk_again(tmp_path: Path, monkeypat
     assert read_huge(tmp_path / "huge.csv")[0].full_size == 7371**5
 
 
-def test_every_space_of_the_study_is_judged_by_somebody() -> None:
+def test_every_space_of_the_study_has_an_oracle() -> None:
     assert set(huge.TARGETS) <= set(huge.ORACLES)
     assert set(huge.MEMORY) <= set(huge.TARGETS)

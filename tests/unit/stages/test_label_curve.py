@@ -1,4 +1,4 @@
-"""The label curve: its study, its tables and picture, and the predictor where labels are few."""
+"""The label curve: study, tables and figure; the predictor with few labels."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def params() -> Params:
 
 
 def made(gains: dict[tuple[str, int], Sequence[float]], name: str = "a") -> list[dict[str, Any]]:
-    """Return a study's rows with these gains by seed; values are 10 + gain."""
+    """Return the rows of a study with these gains by seed; values are 10 + gain."""
     return [
         {"benchmark": name, "mode": mode, "budget": budget, "seed": seed, "labels": budget, "size": 10, "queries": 99,
          "mean_true": 10 + gain, "kept_best": seed > 0, "top10_kept": 9, "gain": gain, "possible": 1.0}
@@ -72,25 +72,25 @@ def test_points_are_means_with_students_intervals() -> None:
     assert first.share[0] == pytest.approx(0.71)
 
 
-def test_tables_say_what_the_rows_do() -> None:
+def test_tables_agree_with_the_rows() -> None:
     curve, needed = label_tables(ROWS)
     assert [row[1] for row in curve.rows] == ["300", "1,000"]
     assert curve.rows[0][3] == "71.0 %"
     assert curve.rows[0][6] == "79.0 %"
     assert len(set(curve.columns)) == len(curve.columns) == len(curve.rows[0])
-    # Most is .80; 95 % of it is .76, 98 % is .784.
+    # The maximum is .80; 95 % of it is .76, 98 % is .784.
     by_mode = {row[1]: row[-4:] for row in needed.rows}
     assert by_mode[UNIFORM] == ["1,000", "1,000", "> 1,000", "> 1,000"]
     assert by_mode[COLLECTED] == ["300", "300", "300", "1,000"]
 
 
-def test_a_space_that_cannot_pay_a_budget_is_left_out_of_what_needs_it() -> None:
+def test_tables_include_spaces_without_the_larger_budgets() -> None:
     rows = ROWS + made({(UNIFORM, 300): (0.5, 0.6), (COLLECTED, 300): (0.6, 0.7)}, "small")
     curve, needed = label_tables(rows)
     assert {row[0] for row in curve.rows} == {row[0] for row in needed.rows} == {"a", "small"}
 
 
-def test_the_picture_has_a_panel_a_benchmark_and_is_the_same_bytes() -> None:
+def test_the_figure_has_one_panel_for_each_benchmark_and_reproducible_bytes() -> None:
     rows = [
         r for name in ("a", "b", "c", "d") for r in made({(UNIFORM, 50): (0.1, 0.2), (COLLECTED, 50): (0.3, 0.4)}, name)
     ]
@@ -100,7 +100,7 @@ def test_the_picture_has_a_panel_a_benchmark_and_is_the_same_bytes() -> None:
     assert "2 seeds" in label_pictures(rows)[0].caption
 
 
-def test_without_a_study_the_report_has_none_of_it() -> None:
+def test_without_a_study_there_are_no_tables_and_figures() -> None:
     assert label_tables([]) == []
     assert label_pictures([]) == []
 
@@ -110,37 +110,33 @@ def rows_of(params: Params, work: Path) -> list[dict[str, Any]]:
     return list(labels.label_rows(params, work, [NAME], (50, 100, 10_000), (0, 1)))
 
 
-def test_a_study_resumed_after_an_interruption_gives_the_same_file(
-    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_study_gives_the_same_file(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = rows_of(params, tmp_path / "whole")
-    asked_for = [(UNIFORM, 50), (COLLECTED, 50), (UNIFORM, 100), (COLLECTED, 100), (SIX_ROUNDS, 100)]
-    assert [(r["mode"], r["budget"], r["seed"]) for r in whole] == [
-        (*task, seed) for task in asked_for for seed in (0, 1)
-    ]
+    tasks = [(UNIFORM, 50), (COLLECTED, 50), (UNIFORM, 100), (COLLECTED, 100), (SIX_ROUNDS, 100)]
+    assert [(r["mode"], r["budget"], r["seed"]) for r in whole] == [(*task, seed) for task in tasks for seed in (0, 1)]
     assert all(r["labels"] == r["budget"] for r in whole)
     assert all(0 < r["gain"] <= r["possible"] for r in whole)
 
-    asked = []
+    calls = []
 
-    def ends_early(problem: Problem) -> Shrunk:
-        asked.append(problem)
-        if len(asked) == 4:
+    def interrupted(problem: Problem) -> Shrunk:
+        calls.append(problem)
+        if len(calls) == 4:
             raise KeyboardInterrupt
         return shrink(problem)
 
-    monkeypatch.setattr("studies.labels.shrink", ends_early)
+    monkeypatch.setattr("studies.labels.shrink", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        rows_of(params, tmp_path / "ended")
-    again = rows_of(params, tmp_path / "ended")
+        rows_of(params, tmp_path / "interrupted")
+    again = rows_of(params, tmp_path / "interrupted")
     assert artifacts.to_csv(again) == artifacts.to_csv(whole)
-    assert len(asked) == 4 + 7  # three were there
+    assert len(calls) == 4 + 7  # three of ten were finished
     page = labels.labels_page(whole)
     assert page.startswith("## ")
     assert f"| {NAME} | 100 |" in page
 
 
-def test_modes_differ_in_how_labels_are_drawn_only(params: Params) -> None:
+def test_modes_differ_only_in_how_labels_are_drawn(params: Params) -> None:
     uniform, collected = (labels.chosen_params(params, mode, 70) for mode in (UNIFORM, COLLECTED))
     assert (uniform.shrink.elite.first_labels, uniform.shrink.elite.label_rounds) == (1.0, 0)
     assert collected.shrink.elite == params.shrink.elite
@@ -156,7 +152,7 @@ def few_labels(n: int, seed: int, params: Params) -> Predictor:
 
 
 @pytest.mark.parametrize("n", [8, 20, 40, 60])
-def test_few_labels_give_more_than_a_constant(n: int, params: Params) -> None:
+def test_a_predictor_of_few_labels_is_better_than_a_constant(n: int, params: Params) -> None:
     table = benchmarks.get(NAME)
     every = table.space.enumerate()
     for seed in range(3):
@@ -164,7 +160,7 @@ def test_few_labels_give_more_than_a_constant(n: int, params: Params) -> None:
         assert found["tau"] > (0.4 if n < 20 else 0.6)
 
 
-def test_few_labels_are_worth_more_with_the_kernel(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernel_improves_predictors_of_few_labels(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     table = benchmarks.get(NAME)
     every = table.space.enumerate()
 
@@ -176,12 +172,12 @@ def test_few_labels_are_worth_more_with_the_kernel(params: Params, monkeypatch: 
     assert both > tau() + 0.01
 
 
-def test_many_labels_are_the_trees_alone(params: Params) -> None:
+def test_predictors_of_many_labels_have_no_kernel(params: Params) -> None:
     assert few_labels(accuracy.FEW, 0, params).kernel is None
     assert few_labels(accuracy.FEW - 1, 0, params).kernel is not None
 
 
-def test_a_predictor_with_a_kernel_is_read_back_as_it_was(params: Params) -> None:
+def test_a_predictor_with_a_kernel_can_be_saved_and_loaded(params: Params) -> None:
     model = few_labels(30, 1, params)
     every = model.space.enumerate()
     trees, sidecar = model.dump()
@@ -192,7 +188,7 @@ def test_a_predictor_with_a_kernel_is_read_back_as_it_was(params: Params) -> Non
 
 @settings(max_examples=30)
 @given(st.integers(2, 40), st.integers(0, 2**32 - 1), st.floats(1e-3, 1e8))
-def test_a_kernel_model_follows_a_line_whatever_the_units(n: int, seed: int, unit: float) -> None:
+def test_a_kernel_model_fits_a_line_in_any_unit(n: int, seed: int, unit: float) -> None:
     rng = default_rng(seed)
     x = np.column_stack([rng.normal(size=n) * unit, np.full(n, 7.0)]).astype(np.float32)
     y = (x[:, 0] / np.float32(unit)).astype(np.float64)
@@ -202,6 +198,6 @@ def test_a_kernel_model_follows_a_line_whatever_the_units(n: int, seed: int, uni
         assert np.corrcoef(found, y)[0, 1] > 0.9
 
 
-def test_a_kernel_model_of_features_that_never_vary_is_a_constant() -> None:
+def test_a_kernel_model_of_constant_features_is_constant() -> None:
     model = KernelModel.fit(np.ones((5, 3), np.float32), np.arange(5.0))
     assert np.ptp(model.predict(np.arange(12, dtype=np.float32).reshape(4, 3))) < 1e-9

@@ -1,4 +1,4 @@
-"""The ranking stage end to end at tiny scale: resumed it leaves the same bytes, mistakes leave nothing."""
+"""The ranking stage end to end at tiny scale: resuming gives the same bytes, invalid input writes nothing."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ def lines() -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> Outcome:
-    """What an undisturbed run leaves."""
+    """Return the result of an uninterrupted run."""
     torch.set_num_threads(1)
     return ranked(params_of(), tmp_path_factory.mktemp("whole") / "r", on_progress=lines.append)
 
 
-# -- what a run leaves -------------------------------------------------------------------------------
+# -- results ----------------------------------------------------------------------------------------
 def test_files_of_a_ranking(whole: Outcome, lines: list[str]) -> None:
     left = artifacts.verify(whole.folder)
     files = {"ranking.csv", "summary.csv", "scores.parquet", "ranking.md", "ranking.png", "metrics.json"}
@@ -93,7 +93,7 @@ def test_files_of_a_ranking(whole: Outcome, lines: list[str]) -> None:
     assert [line.split()[:2] for line in lines] == [[f"{i}/4", m] for i, m in enumerate(METHODS, 1)]
 
 
-def test_rows_of_a_ranking_are_what_the_scores_say(whole: Outcome) -> None:
+def test_rows_of_a_ranking_agree_with_the_scores(whole: Outcome) -> None:
     rows, scored = whole.csv("ranking.csv"), whole.table("scores.parquet").to_pylist()
     assert [(r["method"], r["sample"]) for r in rows] == [(m, s) for m in METHODS for s in ("own", "ours")]
     for r in rows:
@@ -112,7 +112,7 @@ def test_rows_of_a_ranking_are_what_the_scores_say(whole: Outcome) -> None:
     assert rows[0]["networks"] == 12
 
 
-def test_all_methods_rank_the_same_networks_of_ours_as_far_as_they_can(whole: Outcome) -> None:
+def test_all_methods_rank_the_same_networks_of_ours(whole: Outcome) -> None:
     scored = whole.table("scores.parquet").to_pylist()
     ours = {m: [s["arch"] for s in scored if (s["method"], s["sample"]) == (m, "ours")] for m in METHODS}
     assert len(ours["full"]) == 12
@@ -134,11 +134,11 @@ def test_balanced_paths_train_another_supernet_of_the_full_space(whole: Outcome)
     assert by["full"] != by["full_balanced"]
 
 
-def test_the_same_again_does_nothing(whole: Outcome) -> None:
-    def no(*args: Any) -> None:
+def test_the_same_parameters_again_do_nothing(whole: Outcome) -> None:
+    def fail(*args: Any) -> None:
         raise AssertionError("something was done")
 
-    again = ranked(params_of(), whole.folder, on_progress=no, on_training=no, call=no)
+    again = ranked(params_of(), whole.folder, on_progress=fail, on_training=fail, call=fail)
     assert again.reused
     assert again.metrics == whole.metrics
 
@@ -174,56 +174,56 @@ class After:
         ("on_training", 10, {"full_balanced", "lissnas", "abs"}),  # in the second training, step 4
     ],
 )
-def test_killed_it_goes_on_to_the_same_bytes(
+def test_a_killed_run_resumes_to_the_same_bytes(
     where: str, n: int, trained: set[str], whole: Outcome, tmp_path: Path
 ) -> None:
     with pytest.raises(Killed):
         ranked(params_of(), tmp_path / "r", MACRO, **{where: After(n)})
     assert not (tmp_path / "r").exists()
-    told: list[tuple[str, int]] = []
-    done = ranked(params_of(), tmp_path / "r", on_training=lambda what, p: told.append((what.split()[0], p.step)))
+    trainings: list[tuple[str, int]] = []
+    done = ranked(params_of(), tmp_path / "r", on_training=lambda what, p: trainings.append((what.split()[0], p.step)))
     assert contents(done.folder) == contents(whole.folder)
-    assert {m for m, _ in told} == trained
+    assert {m for m, _ in trainings} == trained
     if where == "on_training":
-        assert ("full_balanced", 1) not in told  # training itself went on
+        assert ("full_balanced", 1) not in trainings  # the training resumed
     assert [p for p in tmp_path.iterdir() if p.suffix != ".lock"] == [tmp_path / "r"]
 
 
 @pytest.mark.faults
-def test_killed_between_training_and_judging_it_does_not_train_again(
+def test_a_run_killed_between_training_and_evaluation_does_not_train_again(
     whole: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as context:
         context.setattr(stage, "evolutionary_search", After(1))
         with pytest.raises(Killed):
             ranked(params_of(), tmp_path / "r")
-    told: list[str] = []
-    done = ranked(params_of(), tmp_path / "r", on_training=lambda what, p: told.append(what.split()[0]))
+    trainings: list[str] = []
+    done = ranked(params_of(), tmp_path / "r", on_training=lambda what, p: trainings.append(what.split()[0]))
     assert contents(done.folder) == contents(whole.folder)
-    assert "full" not in told
+    assert "full" not in trainings
 
 
 @pytest.mark.faults
-def test_killed_it_goes_on_under_other_parameters_from_the_start(tmp_path: Path) -> None:
+def test_a_killed_run_with_other_parameters_starts_from_scratch(tmp_path: Path) -> None:
     few = {"ranking__methods": ["lissnas", "abs"], "ranking__networks": 4}
     with pytest.raises(Killed):
         ranked(params_of(**few), tmp_path / "r", on_progress=After(1))
-    told: list[str] = []
+    trainings: list[str] = []
     changed = params_of(**few, recipes__cpu__rate=0.2)
-    done = ranked(changed, tmp_path / "r", on_training=lambda what, p: told.append(f"{what} {p.step}"))
-    assert told[:1] == ["lissnas seed 0 1"]
+    done = ranked(changed, tmp_path / "r", on_training=lambda what, p: trainings.append(f"{what} {p.step}"))
+    assert trainings[:1] == ["lissnas seed 0 1"]
     alone = ranked(changed, tmp_path / "alone")
     assert contents(done.folder) == contents(alone.folder)
 
 
-def test_a_finished_task_serves_a_run_of_other_methods_and_seeds(tmp_path: Path) -> None:
+def test_a_finished_task_is_reused_by_other_methods_and_seeds(tmp_path: Path) -> None:
     few = {"ranking__networks": 4, "recipes__cpu__steps": 2}
     with pytest.raises(Killed):
         ranked(params_of(**few, ranking__methods=["full", "abs"]), tmp_path / "r", on_progress=After(1))
-    told: list[str] = []
+    trainings: list[str] = []
     made = params_of(**few, ranking__methods=["lissnas", "full"])
-    done = ranked(made, tmp_path / "r", on_training=lambda what, p: told.append(what))
-    assert set(told) == {"lissnas seed 0"}
+    done = ranked(made, tmp_path / "r", on_training=lambda what, p: trainings.append(what))
+    assert set(trainings) == {"lissnas seed 0"}
     assert [r["method"] for r in done.csv("summary.csv")] == ["lissnas", "lissnas", "full", "full"]
 
 
@@ -246,33 +246,33 @@ def test_a_finished_task_serves_a_run_of_other_methods_and_seeds(tmp_path: Path)
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_a_result_of_other_parameters_is_refused_and_left(changes: dict[str, Any], whole: Outcome) -> None:
+def test_a_result_of_other_parameters_is_not_replaced(changes: dict[str, Any], whole: Outcome) -> None:
     before = contents(whole.folder)
     with pytest.raises(UserError, match="holds the result of other parameters"):
         ranked(params_of(**changes), whole.folder)
     assert contents(whole.folder) == before
 
 
-def test_the_paper_s_loop_has_parameters_too(tmp_path: Path) -> None:
+def test_parameters_of_the_paper_s_loop_are_checked(tmp_path: Path) -> None:
     few = {"ranking__methods": ["lissnas_paper"], "ranking__networks": 3, "recipes__cpu__steps": 2}
     ranked(params_of(**few), tmp_path / "r")
     with pytest.raises(UserError, match="holds the result of other parameters"):
         ranked(params_of(**few, shrink__paper__neighbors=3), tmp_path / "r")
 
 
-def test_force_makes_it_again_from_the_start(tmp_path: Path) -> None:
+def test_force_starts_from_scratch(tmp_path: Path) -> None:
     few = {"ranking__methods": ["lissnas"], "ranking__networks": 3, "recipes__cpu__steps": 2}
     done = ranked(params_of(**few), tmp_path / "r")
     before = contents(done.folder)
     with pytest.raises(Killed):
         ranked(params_of(**few), tmp_path / "r", on_progress=After(1), force=True)
-    told: list[str] = []
-    ranked(params_of(**few), tmp_path / "r", on_training=lambda what, p: told.append(what), force=True)
-    assert len(told) == 2
+    trainings: list[str] = []
+    ranked(params_of(**few), tmp_path / "r", on_training=lambda what, p: trainings.append(what), force=True)
+    assert len(trainings) == 2
     assert contents(done.folder) == before
 
 
-# -- mistakes ----------------------------------------------------------------------------------------
+# -- invalid input -----------------------------------------------------------------------------------
 def nothing_written(folder: Path) -> bool:
     return [p for p in folder.rglob("*") if p.suffix not in (".lock", ".holder")] == []
 
@@ -287,11 +287,11 @@ def nothing_written(folder: Path) -> bool:
         ({"recipes__cpu__batch_size": 9_900}, "nas_bench_macro", "batch_size: 9900 images are more than"),
         ({"recipes__cpu__ghost_batch": 5}, "nas_bench_macro", "ghost_batch"),
         ({"images__side": 12}, "nas_bench_macro", "can't be reduced to 12"),
-        ({"images__validation": 10_000}, "nas_bench_macro", "can't be set apart"),
+        ({"images__validation": 10_000}, "nas_bench_macro", "can't be held out"),
         ({"torch__device": "gpu"}, "nas_bench_macro", "device"),
     ],
 )
-def test_mistakes_are_said_before_anything_is_written(
+def test_invalid_input_is_refused_before_anything_is_written(
     changes: dict[str, Any], name: str, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -299,7 +299,7 @@ def test_mistakes_are_said_before_anything_is_written(
     assert nothing_written(tmp_path)
 
 
-def test_an_unknown_method_is_named_by_the_configuration() -> None:
+def test_an_unknown_method_is_named_when_parameters_are_loaded() -> None:
     with pytest.raises(ConfigError, match=r"ranking\.methods\.1: unknown method 'lisnas'.* Did you mean 'lissnas'"):
         params_of(ranking__methods=["full", "lisnas"])
     with pytest.raises(ConfigError, match=r"ranking\.benchmarks\.nas_bench_makro: unknown benchmark"):
@@ -310,7 +310,7 @@ def test_an_unknown_method_is_named_by_the_configuration() -> None:
             params_of(**changes)
 
 
-def test_an_unknown_method_that_no_configuration_checked_leaves_nothing(tmp_path: Path) -> None:
+def test_an_unknown_method_that_was_not_checked_before_writes_nothing(tmp_path: Path) -> None:
     params = params_of()
     params = params.model_copy(update={"ranking": params.ranking.model_copy(update={"methods": ["full", "lisnas"]})})
     with pytest.raises(UnknownName, match="unknown method 'lisnas'"):
@@ -331,25 +331,25 @@ def test_methods_and_seeds_of_the_command_line() -> None:
 # -- can_run -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("shots", [1, 2])
 @pytest.mark.parametrize("name", ["nas_bench_macro", "nasbench101", "transnas_micro", "shufflenetv2"])
-def test_what_can_run_is_exactly_what_forward_accepts(name: str, shots: int) -> None:
+def test_can_run_returns_exactly_what_forward_accepts(name: str, shots: int) -> None:
     space = spaces.get(name)
     rng = np.random.default_rng(1)
     built = space.sample_distinct(2, rng)
-    asked = np.concatenate([built, space.mutate(built.repeat(20, axis=0), np.full(40, 1), rng), space.sample(5, rng)])
+    rows = np.concatenate([built, space.mutate(built.repeat(20, axis=0), np.full(40, 1), rng), space.sample(5, rng)])
     model = nets.supernet(name, built, width=0.25, stem_stride=1, classes=10, shots=shots).eval()
     accepted = []
-    for row in asked:
+    for row in rows:
         try:
             accepted.append(model(torch.zeros(2, 3, 16, 16), row).shape == (2, 10))
         except UserError:
             accepted.append(False)
-    runs = can_run(model, asked, 8)
-    assert (runs == asked[accepted]).all()
-    assert 2 <= len(runs) < len(asked)
-    assert can_run(model, asked[:0], 8).shape == (0, space.genome_len)
+    runs = can_run(model, rows, 8)
+    assert (runs == rows[accepted]).all()
+    assert 2 <= len(runs) < len(rows)
+    assert can_run(model, rows[:0], 8).shape == (0, space.genome_len)
 
 
-def test_can_run_leaves_a_supernet_that_judges_as_it_is() -> None:
+def test_can_run_does_not_change_the_supernet() -> None:
     model = nets.supernet("nas_bench_macro", width=0.25, stem_stride=1, classes=10).eval()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     can_run(model, MACRO.space.enumerate()[:20], 8)
@@ -358,14 +358,14 @@ def test_can_run_leaves_a_supernet_that_judges_as_it_is() -> None:
 
 # -- coefficients that are undefined -----------------------------------------------------------------
 def cells(folder: Path, name: str) -> list[dict[str, str]]:
-    """Return what a CSV file's cells are as texts."""
+    """Return the cells of a CSV file as text, by column."""
     head, *rest = [line.split(",") for line in (folder / name).read_text().splitlines()]
     names = [h.strip('"') for h in head]
     return [dict(zip(names, (c.strip('"') for c in row), strict=True)) for row in rest]
 
 
 class Constant:
-    """A supernet that finds all networks equally good."""
+    """An oracle with equal values for all networks."""
 
     @classmethod
     def of(cls, *args: Any) -> Callable[[Archs], Any]:
@@ -376,11 +376,11 @@ def test_coefficients_of_constant_scores_are_empty_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(stage, "SupernetOracle", Constant)
-    said: list[str] = []
+    lines: list[str] = []
     few = {"ranking__methods": ["lissnas", "full"], "ranking__networks": 4, "recipes__cpu__steps": 2}
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        done = ranked(params_of(**few, **entry(seeds=(0, 1))), tmp_path / "r", on_progress=said.append)
+        done = ranked(params_of(**few, **entry(seeds=(0, 1))), tmp_path / "r", on_progress=lines.append)
     for name in ("ranking.csv", "summary.csv"):
         for row in cells(done.folder, name):
             assert [row[c] for c in stage.COEFFICIENTS] == [""] * 3
@@ -389,7 +389,7 @@ def test_coefficients_of_constant_scores_are_empty_cells(
     assert all(r["kendall"] is r["kendall_least"] is r["kendall_most"] is None for r in done.csv("summary.csv"))
     assert done.metrics["kendall"] == {}
     assert "| undefined | undefined | undefined |" in (done.folder / "ranking.md").read_text()
-    assert all("undefined" in line for line in said)
+    assert all("undefined" in line for line in lines)
     render.show_ranking(done)
     assert "nan" not in capsys.readouterr().out.lower().replace("lissnas", "")
 
@@ -413,7 +413,7 @@ def rank_sets(members: Archs, ours: Archs, folder: Path, **changes: Any) -> dict
 
 
 @pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value encountered")
-def test_a_supernet_that_can_run_none_of_ours_has_no_mean_score(tmp_path: Path) -> None:
+def test_a_supernet_that_runs_none_of_our_networks_has_no_mean_score(tmp_path: Path) -> None:
     members, ours = MACRO.space.parse(["11111111", "11111110"]), MACRO.space.parse(["22222222", "22222221", "22222220"])
     found = rank_sets(members, ours, tmp_path)
     assert [r["networks"] for r in found["rows"]] == [2, 0]
@@ -430,7 +430,7 @@ def test_one_or_two_networks_have_no_correlation(tmp_path: Path) -> None:
     assert all(r[c] is None for r in again["rows"] for c in stage.COEFFICIENTS)
 
 
-def test_only_networks_of_ours_that_the_supernet_has_are_ranked(tmp_path: Path) -> None:
+def test_only_networks_that_the_supernet_has_are_ranked(tmp_path: Path) -> None:
     members = MACRO.space.parse(["11111111", "22222222", "12121212"])
     ours = MACRO.space.parse(["11112222", "00000000", "21212121", "11111100", "22222211"])
     found = rank_sets(members, ours, tmp_path)
@@ -456,7 +456,7 @@ def a_row(method: str, sample: str, seed: int, kendall: float | None, **more: An
     return {"method": method, "sample": sample, "seed": seed, **about, **coefficients, **more}
 
 
-def test_a_summary_is_the_mean_over_the_seeds_where_a_coefficient_is_defined() -> None:
+def test_a_summary_is_the_mean_over_seeds_with_a_defined_coefficient() -> None:
     rows = [
         a_row("full", "own", 0, 0.2, size=10),
         a_row("full", "ours", 0, None),
@@ -490,7 +490,7 @@ def test_a_summary_is_the_mean_over_the_seeds_where_a_coefficient_is_defined() -
         max_size=20,
     )
 )
-def test_summaries_have_no_number_where_there_is_none(found: list[tuple[str, str, float | None]]) -> None:
+def test_summaries_of_undefined_coefficients_are_empty(found: list[tuple[str, str, float | None]]) -> None:
     rows: list[Mapping[str, Any]] = [a_row(m, s, seed, k) for seed, (m, s, k) in enumerate(found)]
     made = summarise(rows)
     assert [(r["method"], r["sample"]) for r in made] == list(dict.fromkeys((m, s) for m, s, _ in found))
