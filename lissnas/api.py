@@ -47,6 +47,14 @@ class by_name:  # lower case: used like a function
     """An oracle from a function of one architecture's name: `by_name(train)`.
 
     The function takes a name in the space's notation and returns a number, NaN for a failed training.
+
+    Example:
+        >>> import lissnas
+        >>> macro = lissnas.space("nas_bench_macro")
+        >>> oracle = lissnas.by_name(lambda name: name.count("2"))  # the number of large blocks
+        >>> result = lissnas.shrink(macro, oracle=oracle, target_size=100, label_budget=60)
+        >>> result.metrics["labels"]
+        60
     """
 
     function: Callable[[str], float]
@@ -61,6 +69,14 @@ class by_rows:
     """An oracle from a function of encoded architectures: `by_rows(evaluate)`.
 
     The function takes an int8 matrix `(n, genome_len)` and returns `(n,)` numbers, NaN for failed trainings.
+
+    Example:
+        >>> import lissnas
+        >>> macro = lissnas.space("nas_bench_macro")
+        >>> oracle = lissnas.by_rows(lambda archs: archs.sum(axis=1))
+        >>> result = lissnas.shrink(macro, oracle=oracle, target_size=100, label_budget=60)
+        >>> result.space.size(), result.subspace.size()
+        (3969, 100)
     """
 
     function: Callable[[Archs], FloatArray | Sequence[float]]
@@ -74,12 +90,26 @@ def benchmark(name: str) -> Benchmark:
     """Return a packaged or imported benchmark, e.g. `nasbench101`; raises UnknownName.
 
     Call it with rows to get their true values; `space` is its space and `values` are all true values.
+
+    Example:
+        >>> import lissnas
+        >>> table = lissnas.benchmark("nas_bench_macro")
+        >>> table.space, table.metric
+        (<Space nas_bench_macro: 3,969 architectures>, 'CIFAR-10 test accuracy, mean of three runs, %')
+        >>> table(table.space.parse(["22212220", "00000000"])).round(2).tolist()
+        [93.13, 45.36]
     """
     return benchmarks.get(name)
 
 
 def read_space(path: Path | str) -> Space:
-    """Return the space declared by a `space.yaml`; raises ConfigError with every problem of the file."""
+    """Return the space declared by a `space.yaml`; raises ConfigError with every problem of the file.
+
+    Example:
+        >>> import lissnas
+        >>> lissnas.read_space("my_space/space.yaml")  # the file that `lissnas init my_space` writes
+        <Space keyword_net: 16,046 architectures>
+    """
     return read_declared(Path(path))
 
 
@@ -87,6 +117,12 @@ def load_result(folder: Path | str, space: AnySpace | None = None) -> ShrinkResu
     """Return the result in the folder of a finished shrink after verifying its files.
 
     `space` is required only for a space defined in Python. Raises UserError, DamagedFile.
+
+    Example:
+        >>> import lissnas
+        >>> folder = lissnas.shrink("nas_bench_macro", oracle=lissnas.benchmark("nas_bench_macro")).save("shrunk")
+        >>> lissnas.load_result(folder).subspace.size()
+        450
     """
     return ShrinkResult.read(Path(folder), None if space is None else _space(space))
 
@@ -127,6 +163,14 @@ def shrink(
     Raises:
         UserError: for incompatible arguments or too few labels.
         ConfigError: for invalid parameters or labels, with every problem found.
+
+    Example:
+        >>> import lissnas
+        >>> result = lissnas.shrink("my_space/space.yaml", labels="my_space/labels.csv", target_size=200)
+        >>> result.space.size(), result.subspace.size()
+        (16046, 200)
+        >>> result.to_pandas().columns.tolist()
+        ['arch', 'predicted', 'distance', 'seed']
     """
     if unknown := [name for name in knobs if name not in KNOBS]:
         raise UserError(f"{unknown_name('keyword', unknown[0], KNOBS)}. Pass other parameters in settings={{...}}.")

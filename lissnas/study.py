@@ -144,6 +144,16 @@ class Study:
     The file is `labels.csv` in the study's folder, with one row per requested network (its metric empty) and one row
     per label. Each change is on disk before a call returns, so a study resumes when it is opened again, even after
     a crash. Suggestions depend only on the space, the parameters, the seed, and the rows of the file in any order.
+
+    Example:
+        >>> import lissnas
+        >>> study = lissnas.Study.open("my_study", lissnas.space("nas_bench_macro"))
+        >>> batch = study.ask(30)
+        >>> print(batch.describe())
+        30 networks: 30 uniform
+        >>> study.tell(batch.names, [name.count("2") for name in batch.names])  # your training
+        >>> len(study.labels.values), study.pending
+        (30, [])
     """
 
     path: Path
