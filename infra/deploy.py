@@ -20,7 +20,7 @@ import typer
 from infra.settings import POOLS, load, services_folder, unreachable
 from lissnas.core import process
 from lissnas.core.errors import LissnasError, UserError
-from lissnas.core.redaction import sign_prefect_apart
+from lissnas.core.redaction import move_prefect_credentials
 
 HOME = "LISSNAS_HOME"
 """The repository's folder where flows run; here, unless the variable says otherwise."""
@@ -36,7 +36,7 @@ NOBODY = "no Prefect server is known: `make up` starts one, or set PREFECT_API_U
 def find_servers() -> None:
     """Set the variables by which Prefect, MLflow and storage are found, unless they are; raises UserError."""
     if os.environ.get("PREFECT_API_URL"):
-        sign_prefect_apart()
+        move_prefect_credentials()
         return
     addresses = load(services_folder())
     if addresses is None:

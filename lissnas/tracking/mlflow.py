@@ -17,7 +17,7 @@ import filelock
 
 from lissnas import artifacts
 from lissnas.artifacts.stage_run import PARAMETERS, Outcome
-from lissnas.core.redaction import redacted, sign_mlflow_apart
+from lissnas.core.redaction import redacted, move_mlflow_credentials
 from lissnas.tracking import model_registry
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ def _client() -> tuple[MlflowClient, str]:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     # It would print the server's address as it is given; the caller reports where a run was logged.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    sign_mlflow_apart()
+    move_mlflow_credentials()
     import mlflow
     from mlflow import MlflowClient
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lissnas.benchmarks.official import published_model_check
 from lissnas.core.errors import UserError, short
-from lissnas.core.memory_limit import most_for
+from lissnas.core.memory_limit import max_memory
 from lissnas.predictors.boosting import xgb
 
 SECONDS = 120.0
@@ -21,7 +21,7 @@ def load_model(data: bytes) -> xgb.Booster:
     XGBoost 3.2 reads beyond the end of UBJSON that is cut off, and of trees whose nodes lead elsewhere, which can be
     a segmentation fault. What is loaded here is what XGBoost itself wrote after its trial.
     """
-    trial = [sys.executable, "-P", str(Path(published_model_check.__file__)), str(most_for(len(data)))]
+    trial = [sys.executable, "-P", str(Path(published_model_check.__file__)), str(max_memory(len(data)))]
     alone = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # threads take memory
     try:
         tried = subprocess.run(trial, input=data, capture_output=True, timeout=SECONDS, env=alone)
