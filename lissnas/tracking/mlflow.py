@@ -17,7 +17,7 @@ import filelock
 
 from lissnas import artifacts
 from lissnas.artifacts.stage_run import PARAMETERS, Outcome
-from lissnas.core.redaction import redacted, move_mlflow_credentials
+from lissnas.core.redaction import move_mlflow_credentials, redacted
 from lissnas.tracking import model_registry
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import pytest
 
 from lissnas.core.errors import LissnasError, UnknownName, UserError
 from lissnas.core.redaction import (
-    prefect_credentials,
-    redacted,
     move_mlflow_credentials,
     move_prefect_credentials,
+    prefect_credentials,
+    redacted,
     split_credentials,
     without_passwords,
 )
