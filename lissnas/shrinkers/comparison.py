@@ -15,7 +15,7 @@ from lissnas.benchmarks import Benchmark
 from lissnas.config import PaperConfig, Params, ShrinkParams, shrink_params
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
-from lissnas.metrics.diversity import Yardstick
+from lissnas.metrics.diversity import DiversityReference
 from lissnas.metrics.quality import (
     complexity_weights,
     edf_auc,
@@ -51,7 +51,7 @@ class Ground:
     """
 
     source: Source
-    yardstick: Yardstick
+    yardstick: DiversityReference
     values: FloatArray
     """Of every network, or of a sample of 100,000."""
 
@@ -66,7 +66,7 @@ class Ground:
             values = source.truth.values
         else:
             values = source.evaluate(space.all_or_many(stream(0, "full space", space.name)))
-        ground = cls(source, Yardstick.of(space), values)
+        ground = cls(source, DiversityReference.of(space), values)
         _ = ground.threshold
         return ground
 

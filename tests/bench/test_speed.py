@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import ks_2samp
 
 from lissnas import benchmarks, shrinkers, spaces
-from lissnas.metrics.diversity import Yardstick
+from lissnas.metrics.diversity import DiversityReference
 from lissnas.metrics.locality import ANY, pairs
 from lissnas.metrics.quality import edf_auc, error_window, ks
 from lissnas.oracles.base import CountedOracle
@@ -153,7 +153,7 @@ def test_pairs_at_exact_distance() -> None:
 
 
 # -- measures of a space ---------------------------------------------------------------------------
-def plain_measures(rows: Archs, values: FloatArray, full: FloatArray, yardstick: Yardstick) -> None:
+def plain_measures(rows: Archs, values: FloatArray, full: FloatArray, yardstick: DiversityReference) -> None:
     """KS, the area under the error distribution, distances, histograms: numpy and scipy as anyone would."""
     ks_2samp(values, full, method="asymp")
     errors = np.sort(full.max() - values)
@@ -175,7 +175,7 @@ def plain_measures(rows: Archs, values: FloatArray, full: FloatArray, yardstick:
 
 def test_measures_of_50_000_rows() -> None:
     table = benchmarks.get("nasbench101")
-    yardstick, full = Yardstick.of(table.space), table.values
+    yardstick, full = DiversityReference.of(table.space), table.values
     rows = table.space.sample_distinct(50_000, np.random.default_rng(0))
     values, window = table(rows), error_window(full)
 

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 
 from lissnas.benchmarks import Benchmark
 from lissnas.core.rng import stream
-from lissnas.metrics.diversity import Yardstick
+from lissnas.metrics.diversity import DiversityReference
 from lissnas.plots.comparison import colours
 from lissnas.spaces import Archs, FloatArray, Keys
 
@@ -41,7 +41,7 @@ def place(features: FloatArray, landmarks: FloatArray, at: FloatArray) -> FloatA
     return np.asarray(near.fit(landmarks, at).predict(features), np.float64)
 
 
-def space_map(benchmark: Benchmark, yardstick: Yardstick, spaces: Mapping[str, Keys]) -> dict[str, Any]:
+def space_map(benchmark: Benchmark, yardstick: DiversityReference, spaces: Mapping[str, Keys]) -> dict[str, Any]:
     """Return a plotly figure (as JSON data) of a space and the shrunk spaces on it.
 
     Hovering a point names the architecture, its accuracy and FLOPs; the legend switches methods.
