@@ -172,13 +172,13 @@ def test_few_labels_are_worth_more_with_the_kernel(params: Params, monkeypatch: 
         return float(np.mean([assess(few_labels(30, s, params), every, table(every), 1)["tau"] for s in range(4)]))
 
     both = tau()
-    monkeypatch.setattr(predictor, "FEW", 0)
+    monkeypatch.setattr(predictor, "MIN_TREE_LABELS", 0)
     assert both > tau() + 0.01
 
 
 def test_many_labels_are_the_trees_alone(params: Params) -> None:
-    assert few_labels(accuracy.FEW, 0, params).kernel is None
-    assert few_labels(accuracy.FEW - 1, 0, params).kernel is not None
+    assert few_labels(accuracy.MIN_TREE_LABELS, 0, params).kernel is None
+    assert few_labels(accuracy.MIN_TREE_LABELS - 1, 0, params).kernel is not None
 
 
 def test_a_predictor_with_a_kernel_is_read_back_as_it_was(params: Params) -> None:
