@@ -39,24 +39,24 @@ from lissnas.spaces import Archs, FloatArray, Keys, Space
 from lissnas.spaces.base import LISTABLE
 from lissnas.spaces.subspace import Subspace
 
-JUDGED = 10_000
+N_EVALUATED = 10_000
 """Members in the sample that represents a product that is not listed."""
 
 
 @dataclass(frozen=True)
-class Ground:
+class FullSpaceStatistics:
     """What is the same for all seeds: the source, and values, thresholds and measures of the full space.
 
     Without a table a surrogate gives the values, and a uniform sample represents the space.
     """
 
     source: Source
-    yardstick: DiversityReference
+    diversity: DiversityReference
     values: FloatArray
     """Of every network, or of a sample of 100,000."""
 
     @classmethod
-    def of(cls, given: Benchmark | Source) -> Ground:
+    def of(cls, given: Benchmark | Source) -> FullSpaceStatistics:
         """Measure the full space; raises UserError for one that nothing can be compared on."""
         source = source_of(given)
         space = source.space
@@ -66,9 +66,9 @@ class Ground:
             values = source.truth.values
         else:
             values = source.evaluate(space.all_or_many(stream(0, "full space", space.name)))
-        ground = cls(source, DiversityReference.of(space), values)
-        _ = ground.threshold
-        return ground
+        full_space = cls(source, DiversityReference.of(space), values)
+        _ = full_space.threshold
+        return full_space
 
     @property
     def space(self) -> Space:
@@ -119,9 +119,9 @@ class Ground:
             found["edf_auc"] = edf_auc(values, truth.best, self.window)
         found |= {"ks": statistic, "ks_p": p_value}
         if truth is not None and "flops" in costs:
-            weights = complexity_weights(costs["flops"], self.yardstick.edges("flops"))
+            weights = complexity_weights(costs["flops"], self.diversity.edges("flops"))
             found["edf_auc_by_flops"] = edf_auc(values, truth.best, self.window, weights)
-        return found | self.yardstick.measure(archs, stream(seed, "diversity"))
+        return found | self.diversity.measure(archs, stream(seed, "diversity"))
 
 
 def source_of(given: Benchmark | Source) -> Source:
@@ -136,10 +136,10 @@ def source_of(given: Benchmark | Source) -> Source:
 
 
 @dataclass(frozen=True)
-class Contest:
+class ComparisonRun:
     """What all methods of a seed share: the predictor that all query, and what our method made of it."""
 
-    ground: Ground
+    full_space: FullSpaceStatistics
     params: ShrinkParams
     paper: PaperConfig
     predictor: Scorer
@@ -163,13 +163,13 @@ class Contest:
         """Return the metrics of ours cut to a size; measured once, since many methods have the same."""
         if size not in self._measured:
             rows = cut(self.ours, size)
-            values = self.ground.source.evaluate(rows, self.threads)
-            self._measured[size] = self.ground.measure(rows, self.params.seed, values)
+            values = self.full_space.source.evaluate(rows, self.threads)
+            self._measured[size] = self.full_space.measure(rows, self.params.seed, values)
         return self._measured[size]
 
 
 @dataclass(frozen=True)
-class Entry:
+class MethodResult:
     """A method's row, and keys and values of its shrunk space, best first where the method ranks.
 
     Of a product that is not listed they are those of a uniform sample.
@@ -180,7 +180,7 @@ class Entry:
     values: FloatArray
 
 
-def contest_params(params: Params, given: Benchmark | Source, seed: int) -> ShrinkParams:
+def comparison_params(params: Params, given: Benchmark | Source, seed: int) -> ShrinkParams:
     """Return the parameters of our method in a comparison; raises ConfigError where they don't fit the space."""
     source = source_of(given)
     elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
@@ -191,13 +191,13 @@ def contest_params(params: Params, given: Benchmark | Source, seed: int) -> Shri
     return p
 
 
-def open_contest(ground: Ground, params: Params, seed: int, threads: int = 0) -> Contest:
+def start_comparison(full_space: FullSpaceStatistics, params: Params, seed: int, threads: int = 0) -> ComparisonRun:
     """Draw the labels uniformly, fit the predictor that all methods query, and run ours on it.
 
     Without a table all query the surrogate, which needs no labels.
     """
-    source, space = ground.source, ground.space
-    p = contest_params(params, source, seed)
+    source, space = full_space.source, full_space.space
+    p = comparison_params(params, source, seed)
     if source.truth is None:
         assert source.scorer is not None
         predictor = source.scorer
@@ -212,88 +212,90 @@ def open_contest(ground: Ground, params: Params, seed: int, threads: int = 0) ->
     started = time.perf_counter()
     ours = shrink(Problem(source, p, threads, predictor))
     seconds = time.perf_counter() - started
-    return Contest(ground, p, params.shrink.paper, predictor, ours, seconds, threads)
+    return ComparisonRun(full_space, p, params.shrink.paper, predictor, ours, seconds, threads)
 
 
-def run_method(contest: Contest, name: str) -> Entry:
+def run_method(run: ComparisonRun, name: str) -> MethodResult:
     """Run a method, and measure what it returned; ours at the same size stands beside it."""
     started = time.perf_counter()
-    rows, queries, part = shrunk(contest, name)
-    seconds = time.perf_counter() - started + (contest.seconds if name == "lissnas" else 0)
-    ground, seed = contest.ground, contest.params.seed
+    rows, queries, part = shrink_with(run, name)
+    seconds = time.perf_counter() - started + (run.seconds if name == "lissnas" else 0)
+    full_space, seed = run.full_space, run.params.seed
     if not len(rows):
-        raise UserError(f"{name} returned an empty space of {ground.source.name}")
-    values = ground.source.evaluate(rows, contest.threads)
-    ours = contest.ours_at(part.size())
-    tabled = ground.source.truth is not None
+        raise UserError(f"{name} returned an empty space of {full_space.source.name}")
+    values = full_space.source.evaluate(rows, run.threads)
+    ours = run.ours_at(part.size())
+    tabled = full_space.source.truth is not None
     row: dict[str, Any] = {
         "method": name,
         "seed": seed,
         "size": part.size(),
         "queries": queries,
-        "labels": contest.params.labels if by_name(name).needs_labels else 0,
+        "labels": run.params.labels if by_name(name).needs_labels else 0,
         "kind": part.kind,
         **({} if tabled else {"judged": len(rows)}),
-        **ground.measure(rows, seed, values, part.size()),
+        **full_space.measure(rows, seed, values, part.size()),
         "seconds": seconds,
     }
     beside = ("size", "mean_true", "kept_best" if tabled else "max_true", "flops_coverage")
     row |= {f"ours_{c}": ours[c] for c in beside if c in ours}
-    return Entry(row, ground.space.key(rows), values)
+    return MethodResult(row, full_space.space.key(rows), values)
 
 
-def diversity_curve(contest: Contest, diversities: Sequence[float], sizes: Mapping[str, int]) -> list[dict[str, Any]]:
+def diversity_curve(run: ComparisonRun, diversities: Sequence[float], sizes: Mapping[str, int]) -> list[dict[str, Any]]:
     """Return ours at each `diversity`, cut to each method's size: mean against FLOPs coverage."""
     out = []
     for diversity in diversities:
-        method = contest.params.method.model_copy(update={"diversity": diversity})
-        problem = replace(contest.ours.problem, params=contest.params.model_copy(update={"method": method}))
-        result = contest.ours if method == contest.params.method else shrink(problem)
+        method = run.params.method.model_copy(update={"diversity": diversity})
+        problem = replace(run.ours.problem, params=run.params.model_copy(update={"method": method}))
+        result = run.ours if method == run.params.method else shrink(problem)
         measured: dict[int, dict[str, Any]] = {}
         for size in dict.fromkeys(sizes.values()):
             rows = cut(result, size)
-            mean = float(contest.ground.source.evaluate(rows, contest.threads).mean())
-            measured[size] = {"size": len(rows), "mean_true": mean} | contest.ground.yardstick.cost_coverage(rows)
-        about = {"seed": contest.params.seed, "diversity": diversity}
+            mean = float(run.full_space.source.evaluate(rows, run.threads).mean())
+            measured[size] = {"size": len(rows), "mean_true": mean} | run.full_space.diversity.cost_coverage(rows)
+        about = {"seed": run.params.seed, "diversity": diversity}
         out += [{"method": name, **about, **measured[size]} for name, size in sizes.items()]
     return out
 
 
-def shrunk(contest: Contest, name: str) -> tuple[Archs, int, Subspace]:
+def shrink_with(run: ComparisonRun, name: str) -> tuple[Archs, int, Subspace]:
     """Return the members of a method's shrunk space, how many queries it took, and the space.
 
     Of a product that is not listed a uniform sample represents the members. Raises UnknownName.
     """
-    method, space = by_name(name), contest.ground.space
+    method, space = by_name(name), run.full_space.space
     if method.variant is not None:
-        result = method.variant(contest.ours, contest.paper)
+        result = method.variant(run.ours, run.paper)
         part, queries = result.subspace, result.state.queries
     else:
         assert method.rival is not None
-        scores = partial(contest.predictor.score, threads=contest.threads)
-        oracle = CountedOracle(scores, space, space.size() if method.needs_table else contest.budget)
-        part = method.rival(space, oracle, contest.target, stream(contest.params.seed, "compare", name))
+        scores = partial(run.predictor.score, threads=run.threads)
+        oracle = CountedOracle(scores, space, space.size() if method.needs_table else run.budget)
+        part = method.rival(space, oracle, run.target, stream(run.params.seed, "compare", name))
         queries = oracle.queries
     listed = part.kind == "set" or space.size() <= LISTABLE
-    rows = part.members if listed else part.sample(JUDGED, stream(contest.params.seed, "judge", name))
+    rows = part.members if listed else part.sample(N_EVALUATED, stream(run.params.seed, "judge", name))
     return rows, queries, part
 
 
-def against_best_known(ground: Ground, entries: Sequence[Entry]) -> tuple[list[Mapping[str, Any]], float]:
+def against_best_known(
+    full_space: FullSpaceStatistics, entries: Sequence[MethodResult]
+) -> tuple[list[Mapping[str, Any]], float]:
     """Return the rows of all methods and seeds, and the error window.
 
     Without a table the best of all is not known; the best that the sample or any method has takes its place, and
     `edf_auc` is measured against that.
     """
     rows = [e.row for e in entries]
-    if ground.source.truth is not None:
-        return rows, ground.window
-    best = max(float(v.max()) for v in (ground.values, *(e.values for e in entries)))
-    window = ground.window + best - float(ground.values.max())
+    if full_space.source.truth is not None:
+        return rows, full_space.window
+    best = max(float(v.max()) for v in (full_space.values, *(e.values for e in entries)))
+    window = full_space.window + best - float(full_space.values.max())
     full = {
-        "full_size": float(ground.space.size()),
-        "full_mean": float(ground.values.mean()),
-        "full_best": float(ground.values.max()),
+        "full_size": float(full_space.space.size()),
+        "full_mean": float(full_space.values.mean()),
+        "full_best": float(full_space.values.max()),
         "best_known": best,
     }
     return [{**e.row, "edf_auc": edf_auc(e.values, best, window), **full} for e in entries], window

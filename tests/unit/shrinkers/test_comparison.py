@@ -22,13 +22,13 @@ from lissnas.config import Params
 from lissnas.core.errors import ConfigError, DamagedFile, LissnasError, UnknownName, UserError
 from lissnas.oracles.base import BudgetSpent, CountedOracle
 from lissnas.shrinkers.comparison import (
-    Ground,
+    FullSpaceStatistics,
     curve_at,
     holm,
     interval,
-    open_contest,
     paired_p,
     run_method,
+    start_comparison,
     summarise,
 )
 from lissnas.shrinkers.methods import METHODS, REFERENCES, chosen
@@ -389,11 +389,11 @@ def test_drops_that_do_not_reach_the_target_go_on_later() -> None:
     assert part.allowed.sum(axis=1).tolist() == [1, 2, 3, 3, 3]
 
 
-# -- a contest -------------------------------------------------------------------------------------
+# -- a run -------------------------------------------------------------------------------------
 def test_a_target_above_the_space_is_refused(make_params: Callable[..., Any]) -> None:
-    ground = Ground.of(benchmarks.get("nas_bench_macro"))
+    full_space = FullSpaceStatistics.of(benchmarks.get("nas_bench_macro"))
     with pytest.raises(ConfigError, match="target_size: 5,000 is more than the space has"):
-        open_contest(ground, make_params(shrink__target_size=5_000), 0)
+        start_comparison(full_space, make_params(shrink__target_size=5_000), 0)
 
 
 def made_up(space: ChoiceSpace, values: Callable[[Archs], FloatArray]) -> Benchmark:
@@ -403,27 +403,27 @@ def made_up(space: ChoiceSpace, values: Callable[[Archs], FloatArray]) -> Benchm
 
 def test_a_space_of_one_architecture_has_nothing_to_compare() -> None:
     with pytest.raises(UserError, match="made_up has one architecture"):
-        Ground.of(made_up(ChoiceSpace("alone", [1, 1]), lambda rows: np.ones(len(rows))))
+        FullSpaceStatistics.of(made_up(ChoiceSpace("alone", [1, 1]), lambda rows: np.ones(len(rows))))
 
 
 def test_equal_accuracies_have_nothing_to_compare() -> None:
     with pytest.raises(UserError, match=r"all 243 values are 93\.1: no threshold"):
-        Ground.of(made_up(FREE_SPACE, lambda rows: np.full(len(rows), 93.1)))
+        FullSpaceStatistics.of(made_up(FREE_SPACE, lambda rows: np.full(len(rows), 93.1)))
 
 
 def test_without_a_target_the_labels_choose_one_for_all(make_params: Callable[..., Any]) -> None:
     """A space that nothing is prepared for has none in the parameters."""
-    ground = Ground.of(made_up(ChoiceSpace("unknown", [4] * 5), lambda rows: rows @ [1.0, 2.0, 4.0, 8.0, 16.0]))
-    contest = open_contest(ground, make_params(), 0, 1)
-    assert contest.params.target_size == contest.ours.size
-    assert 100 <= contest.ours.size <= 4**5 // 4
+    table = made_up(ChoiceSpace("unknown", [4] * 5), lambda rows: rows @ [1.0, 2.0, 4.0, 8.0, 16.0])
+    run = start_comparison(FullSpaceStatistics.of(table), make_params(), 0, 1)
+    assert run.params.target_size == run.ours.size
+    assert 100 <= run.ours.size <= 4**5 // 4
 
 
 def test_a_row_is_measured_on_the_truth(make_params: Callable[..., Any]) -> None:
     """Against a plain look-up of the members in the table."""
     table = benchmarks.get("nas_bench_macro")
-    contest = open_contest(Ground.of(table), make_params(), 4, 1)
-    entry = run_method(contest, "abs")
+    run = start_comparison(FullSpaceStatistics.of(table), make_params(), 4, 1)
+    entry = run_method(run, "abs")
     values, row = table.look_up(entry.keys), entry.row
     assert row["size"] == len(np.unique(entry.keys)) == row["ours_size"]
     assert row["mean_true"] == pytest.approx(values.mean())

@@ -19,7 +19,7 @@ from lissnas.core.errors import LissnasError, UnknownName, UserError
 from lissnas.oracles.base import CountedOracle
 from lissnas.predictors.surrogate import SurrogateScorer
 from lissnas.shrinkers import comparison, dds, greedynas_v2, naive
-from lissnas.shrinkers.comparison import Ground, open_contest, run_method
+from lissnas.shrinkers.comparison import FullSpaceStatistics, run_method, start_comparison
 from lissnas.shrinkers.methods import METHODS, chosen
 from lissnas.shrinkers.problem import Source, from_space, packaged
 from lissnas.shrinkers.pruning import all_choices
@@ -197,14 +197,14 @@ def test_methods_that_need_a_table_are_left_out_or_refused() -> None:
 
 def test_a_space_that_nobody_judges_at_once_is_refused() -> None:
     with pytest.raises(UserError, match=r"nasbench301 has neither a table.*nor a surrogate"):
-        Ground.of(packaged(spaces.get("nasbench301")))
+        FullSpaceStatistics.of(packaged(spaces.get("nasbench301")))
 
 
 @pytest.mark.parametrize("target", [None, 20_000_000])
 def test_a_target_that_can_be_listed_is_needed(target: int | None, make_params: Callable[..., Any]) -> None:
     source = from_space(ChoiceSpace("large", [4] * 20), scorer=SurrogateScorer(lambda a: a.sum(axis=1)), judge="sum")
     with pytest.raises(UserError, match="target_size: a comparison on large needs one of at most 10,000,000"):
-        comparison.contest_params(make_params(shrink__target_size=target), source, 0)
+        comparison.comparison_params(make_params(shrink__target_size=target), source, 0)
 
 
 SMALL: dict[str, Any] = {
@@ -240,9 +240,9 @@ def test_rows_have_real_sizes_and_nothing_that_is_not_known(compared: Outcome) -
 
 
 def test_an_unknown_method_is_named(make_params: Callable[..., Any]) -> None:
-    contest = open_contest(Ground.of(packaged(OFA)), make_params(**SMALL), 0, 1)
+    run = start_comparison(FullSpaceStatistics.of(packaged(OFA)), make_params(**SMALL), 0, 1)
     with pytest.raises(UnknownName, match=r"unknown method 'asb'. Did you mean 'abs'\?"):
-        comparison.shrunk(contest, "asb")
+        comparison.shrink_with(run, "asb")
 
 
 def test_the_page_says_who_judged(compared: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,14 +259,14 @@ def test_the_same_again_is_reused_and_a_task_alone_gives_the_same_row(
 ) -> None:
     params = make_params(**SMALL)
     assert compare_stage(params, packaged(OFA), METHODS_OF_OFA, [0, 1], compared.folder, threads=1).reused
-    contest = open_contest(Ground.of(packaged(OFA)), params, 1, 1)
-    row = run_method(contest, "no_neighbors").row
+    run = start_comparison(FullSpaceStatistics.of(packaged(OFA)), params, 1, 1)
+    row = run_method(run, "no_neighbors").row
     found = [r for r in compared.csv("comparison.csv") if (r["method"], r["seed"]) == ("no_neighbors", 1)]
     for name in ("size", "queries", "mean_true", "max_true", "ks", "cosine_coverage", "ours_mean_true"):
         assert row[name] == pytest.approx(found[0][name])
     for name in ("abs", "flops"):  # a product by a sample, a set by all of it: values are the surrogate's
-        entry = run_method(contest, name)
-        rows, _, part = comparison.shrunk(contest, name)
+        entry = run_method(run, name)
+        rows, _, part = comparison.shrink_with(run, name)
         assert entry.values == pytest.approx(ofa_accuracy(rows))
         assert (entry.row["size"], entry.row["max_true"]) == (part.size(), entry.values.max())
         assert len(rows) == (10_000 if part.kind == "product" else part.size())
