@@ -164,9 +164,8 @@ def _source(
         return Source.of(oracle)
     if oracle is not None and not isinstance(oracle, by_name | by_rows):
         raise UserError("oracle: say what the function takes: by_name(f) one name, by_rows(f) a matrix of rows")
-    return from_space(
-        space, _labels(labels, space, metric), metric, None if oracle is None else oracle.on(space), judge="a function"
-    )
+    function = None if oracle is None else oracle.on(space)
+    return from_space(space, _labels(labels, space, metric), metric, function, oracle_id="a function")
 
 
 def _labels(given: AnyLabels | None, space: Space, metric: str | None) -> Labels | None:

@@ -31,14 +31,14 @@ from lissnas.oracles.label_table import (
 from lissnas.shrinkers.lissnas import shrink
 from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.shrunk import Shrunk
-from lissnas.shrinkers.strategies import SMALL, strategy_of
+from lissnas.shrinkers.strategies import SEARCH_SIZE, strategy_of
 from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.base import is_in
 from lissnas.spaces.subspace import Subspace
 
 BEST_EVERY = 5
 """One network in so many is of the best predicted; the others are random members, which teach more (measured)."""
-MOST = SMALL
+MOST = SEARCH_SIZE
 """Networks of the space that suggestions are drawn from: the shrinker too collects its labels while it is small."""
 WIDER = 2
 """Informative ones are members of the best so many times the shrunk space, whose outer half says where it ends:

@@ -1,4 +1,4 @@
-"""Methods compared on equal terms: one predictor, one query budget, one target size, a row a method and seed."""
+"""Fair comparison of methods: same predictor, query budget and target size; one row per method and seed."""
 
 from __future__ import annotations
 
@@ -40,28 +40,28 @@ from lissnas.spaces.base import LISTABLE
 from lissnas.spaces.subspace import Subspace
 
 N_EVALUATED = 10_000
-"""Members in the sample that represents a product that is not listed."""
+"""Members sampled to evaluate a product that is too large to list."""
 
 
 @dataclass(frozen=True)
 class FullSpaceStatistics:
-    """What is the same for all seeds: the source, and values, thresholds and measures of the full space.
+    """Values, thresholds and diversity of the full space, the same for all seeds.
 
-    Without a table a surrogate gives the values, and a uniform sample represents the space.
+    Without a table, values come from a surrogate, and a uniform sample represents the space.
     """
 
     source: Source
     diversity: DiversityReference
     values: FloatArray
-    """Of every network, or of a sample of 100,000."""
+    """Values of all architectures, or of a sample of 100,000."""
 
     @classmethod
     def of(cls, given: Benchmark | Source) -> FullSpaceStatistics:
-        """Measure the full space; raises UserError for one that nothing can be compared on."""
+        """Compute the statistics; raises UserError if methods can't be compared on the space."""
         source = source_of(given)
         space = source.space
         if space.size() < 2:
-            raise UserError(f"{source.name} has one architecture: there is nothing to compare")
+            raise UserError(f"{source.name} has one architecture; a comparison needs at least two")
         if source.truth is not None:
             values = source.truth.values
         else:
@@ -77,21 +77,21 @@ class FullSpaceStatistics:
 
     @cached_property
     def threshold(self) -> float:
-        """Value that good networks exceed, the same for every method."""
+        """Value that good networks exceed."""
         return good_threshold(self.values)
 
     @cached_property
     def window(self) -> float:
-        """End of the error window of AUCs, the same for every method."""
+        """Upper end of the error window for AUCs."""
         return error_window(self.values)
 
     def measure(
         self, archs: Archs, seed: int, values: FloatArray | None = None, size: int | None = None
     ) -> dict[str, Any]:
-        """Return every metric of a part of the space that its members alone decide.
+        """Return all metrics of a part of the space that depend only on its members.
 
-        `values` are theirs, where they are known. Where `archs` are a sample, `size` is that of the part.
-        Without a table, whose best is known, what is measured against the best is left out.
+        `values` are those of `archs`, if known. If `archs` are a sample, `size` is that of the whole part.
+        Metrics relative to the best value are omitted without a table, since the best is unknown.
         """
         full, truth = self.values, self.source.truth
         values = self.source.evaluate(archs) if values is None else values
@@ -125,19 +125,19 @@ class FullSpaceStatistics:
 
 
 def source_of(given: Benchmark | Source) -> Source:
-    """Return what a comparison is on; raises UserError without a table or a surrogate that gives values at once."""
+    """Return the source; raises UserError unless it has a table or a surrogate that is queried directly."""
     source = given if isinstance(given, Source) else Source.of(given)
     if source.truth is None and source.scorer is None:
         raise UserError(
-            f"{source.name} has neither a table of true values nor a surrogate that is asked directly, so methods "
-            "can't be compared on it: give --benchmark, --space ofa_mobilenetv3, or --oracle-model with your own"
+            f"{source.name} has neither a table of true values nor a surrogate that is queried directly, so methods "
+            "can't be compared on it: give --benchmark, --space ofa_mobilenetv3, or your own space and --oracle-model"
         )
     return source
 
 
 @dataclass(frozen=True)
 class ComparisonRun:
-    """What all methods of a seed share: the predictor that all query, and what our method made of it."""
+    """What all methods share for a seed: the predictor, and the result of our method with it."""
 
     full_space: FullSpaceStatistics
     params: ShrinkParams
@@ -150,7 +150,7 @@ class ComparisonRun:
 
     @property
     def budget(self) -> int:
-        """Queries that every method has: what ours used."""
+        """Query budget of every method: the number that ours used."""
         return self.ours.state.queries
 
     @property
@@ -160,7 +160,7 @@ class ComparisonRun:
         return self.ours.state.target
 
     def ours_at(self, size: int) -> dict[str, Any]:
-        """Return the metrics of ours cut to a size; measured once, since many methods have the same."""
+        """Return the metrics of our method cut to a size; cached, since many methods have the same size."""
         if size not in self._measured:
             rows = cut(self.ours, size)
             values = self.full_space.source.evaluate(rows, self.threads)
@@ -170,9 +170,9 @@ class ComparisonRun:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """A method's row, and keys and values of its shrunk space, best first where the method ranks.
+    """A method's row, and keys and values of its shrunk space, best first if the method ranks.
 
-    Of a product that is not listed they are those of a uniform sample.
+    For a product that is too large to list, those of a uniform sample.
     """
 
     row: Mapping[str, Any]
@@ -181,7 +181,7 @@ class MethodResult:
 
 
 def comparison_params(params: Params, given: Benchmark | Source, seed: int) -> ShrinkParams:
-    """Return the parameters of our method in a comparison; raises ConfigError where they don't fit the space."""
+    """Return the parameters of our method in a comparison; raises ConfigError if they don't fit the space."""
     source = source_of(given)
     elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
     known = None if source.truth is not None else 0
@@ -192,9 +192,9 @@ def comparison_params(params: Params, given: Benchmark | Source, seed: int) -> S
 
 
 def start_comparison(full_space: FullSpaceStatistics, params: Params, seed: int, threads: int = 0) -> ComparisonRun:
-    """Draw the labels uniformly, fit the predictor that all methods query, and run ours on it.
+    """Draw uniform labels, fit the predictor that all methods query, and run our method with it.
 
-    Without a table all query the surrogate, which needs no labels.
+    Without a table, all methods query the surrogate, which needs no labels.
     """
     source, space = full_space.source, full_space.space
     p = comparison_params(params, source, seed)
@@ -216,7 +216,7 @@ def start_comparison(full_space: FullSpaceStatistics, params: Params, seed: int,
 
 
 def run_method(run: ComparisonRun, name: str) -> MethodResult:
-    """Run a method, and measure what it returned; ours at the same size stands beside it."""
+    """Run a method and measure its shrunk space, together with ours cut to the same size."""
     started = time.perf_counter()
     rows, queries, part = shrink_with(run, name)
     seconds = time.perf_counter() - started + (run.seconds if name == "lissnas" else 0)
@@ -237,13 +237,13 @@ def run_method(run: ComparisonRun, name: str) -> MethodResult:
         **full_space.measure(rows, seed, values, part.size()),
         "seconds": seconds,
     }
-    beside = ("size", "mean_true", "kept_best" if tabled else "max_true", "flops_coverage")
-    row |= {f"ours_{c}": ours[c] for c in beside if c in ours}
+    columns = ("size", "mean_true", "kept_best" if tabled else "max_true", "flops_coverage")
+    row |= {f"ours_{c}": ours[c] for c in columns if c in ours}
     return MethodResult(row, full_space.space.key(rows), values)
 
 
 def diversity_curve(run: ComparisonRun, diversities: Sequence[float], sizes: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Return ours at each `diversity`, cut to each method's size: mean against FLOPs coverage."""
+    """Return mean and FLOPs coverage of our method at each `diversity`, cut to each method's size."""
     out = []
     for diversity in diversities:
         method = run.params.method.model_copy(update={"diversity": diversity})
@@ -260,9 +260,9 @@ def diversity_curve(run: ComparisonRun, diversities: Sequence[float], sizes: Map
 
 
 def shrink_with(run: ComparisonRun, name: str) -> tuple[Archs, int, Subspace]:
-    """Return the members of a method's shrunk space, how many queries it took, and the space.
+    """Shrink with the method `name`; return the members, the number of queries, and the shrunk space.
 
-    Of a product that is not listed a uniform sample represents the members. Raises UnknownName.
+    For a product that is too large to list, the members are a uniform sample. Raises UnknownName.
     """
     method, space = by_name(name), run.full_space.space
     if method.variant is not None:
@@ -284,8 +284,8 @@ def against_best_known(
 ) -> tuple[list[Mapping[str, Any]], float]:
     """Return the rows of all methods and seeds, and the error window.
 
-    Without a table the best of all is not known; the best that the sample or any method has takes its place, and
-    `edf_auc` is measured against that.
+    Without a table, the best value is unknown, and `edf_auc` is relative to the best in the uniform sample or of
+    any method.
     """
     rows = [e.row for e in entries]
     if full_space.source.truth is not None:
@@ -303,22 +303,22 @@ def against_best_known(
 
 # -- over seeds ------------------------------------------------------------------------------------
 def summarise(rows: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row a method: means over seeds with 95 % intervals, and ours at the same size beside it.
+    """Return one row per method: means over seeds with 95 % intervals, and ours at the same size.
 
-    `p` is the Wilcoxon signed-rank test, paired by seed, of ours against the method at its size, and
-    `p_holm` the same corrected for the number of rivals; with fewer than six seeds it can't fall
-    under .05. `curve_mean` is the mean of our diversity curve at the method's FLOPs coverage,
-    `above_curve` whether the method's point lies above it.
+    `p` is the p-value of a Wilcoxon signed-rank test, paired by seed, of ours against the method at its
+    size, and `p_holm` the same with Holm's correction for the number of rivals; with fewer than six seeds it
+    can't be below .05. `curve_mean` is the value of our diversity curve at the method's FLOPs coverage,
+    `above_curve` whether the method's mean exceeds it.
     """
     out: list[dict[str, Any]] = []
     for name in dict.fromkeys(r["method"] for r in rows):
-        own = [r for r in rows if r["method"] == name]
-        column = {c: np.array([float(r[c]) for r in own]) for c in own[0] if isinstance(own[0][c], (int, float))}
+        group = [r for r in rows if r["method"] == name]
+        column = {c: np.array([float(r[c]) for r in group]) for c in group[0] if isinstance(group[0][c], (int, float))}
         low, high = interval(column["mean_true"])
         gap = column["ours_mean_true"] - column["mean_true"]
         row: dict[str, Any] = {
             "method": name,
-            "seeds": len(own),
+            "seeds": len(group),
             **{c: float(v.mean()) for c, v in column.items() if c not in ("seed", "seconds")},
             "mean_true_low": low,
             "mean_true_high": high,
@@ -338,7 +338,7 @@ def summarise(rows: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, An
 
 
 def interval(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
-    """Return Student's interval of the mean over seeds; of one seed the value itself."""
+    """Return Student's t interval of the mean over seeds; for one seed, the value itself."""
     from scipy.stats import t as student  # takes longer to import than a small shrink
 
     mean, n = float(values.mean()), len(values)
@@ -349,10 +349,10 @@ def interval(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
 
 
 def paired_p(gaps: FloatArray) -> float:
-    """Return the two-sided p of the Wilcoxon signed-rank test; 1 where nothing differs."""
+    """Return the two-sided p-value of the Wilcoxon signed-rank test; 1 if all differences are 0."""
     from scipy.stats import wilcoxon  # takes longer to import than a small shrink
 
-    gaps = np.round(gaps, 12)  # what rounding leaves is no difference
+    gaps = np.round(gaps, 12)  # differences by rounding errors count as 0
     return float(wilcoxon(gaps).pvalue) if np.any(gaps) else 1.0
 
 
@@ -366,10 +366,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def curve_at(curve: Iterable[Mapping[str, Any]], coverage: float) -> float | None:
-    """Return the mean that a diversity curve has at a FLOPs coverage, None where it doesn't reach so far.
+    """Return the mean of a diversity curve at a FLOPs coverage; None beyond its maximum coverage.
 
-    Points are means over seeds, joined by lines; at less than its least coverage the curve's best
-    mean counts, since more coverage at that mean is better still.
+    The curve joins means over seeds by lines. Points with more coverage count too, since more coverage at
+    the same mean is better; so below its minimum coverage the value is the curve's best mean.
     """
     by_diversity: dict[float, list[tuple[float, float]]] = {}
     for point in curve:

@@ -111,7 +111,7 @@ def test_what_a_shrink_returns(name: str) -> None:
 
 def small_parts(set_to: Callable[[Any, str, Any], None]) -> dict[str, dict[str, Any]]:
     """Shrinks in little memory, and grown to their target, at sizes at which both take a second."""
-    set_to(strategies, "SMALL", 300)
+    set_to(strategies, "SEARCH_SIZE", 300)
     grown = shrunk(FREE, 1_500)
     set_to(problems, "PART", 300)
     set_to(problems, "rows_in_memory", lambda memory, length: 1_600)

@@ -191,7 +191,7 @@ def test_methods_that_need_a_table_are_left_out_or_refused() -> None:
     assert chosen("all", source) == [m for m in METHODS if m not in TABLED]
     assert chosen("all") == list(METHODS)
     for method in TABLED:
-        with pytest.raises(UserError, match=f"{method} needs a table of true values, which ofa_mobilenetv3 has not"):
+        with pytest.raises(UserError, match=f"{method} needs a table of true values, which ofa_mobilenetv3 lacks"):
             chosen([method, "abs"], source)
 
 
@@ -202,7 +202,8 @@ def test_a_space_that_nobody_judges_at_once_is_refused() -> None:
 
 @pytest.mark.parametrize("target", [None, 20_000_000])
 def test_a_target_that_can_be_listed_is_needed(target: int | None, make_params: Callable[..., Any]) -> None:
-    source = from_space(ChoiceSpace("large", [4] * 20), scorer=SurrogateScorer(lambda a: a.sum(axis=1)), judge="sum")
+    scorer = SurrogateScorer(lambda archs: archs.sum(axis=1))
+    source = from_space(ChoiceSpace("large", [4] * 20), scorer=scorer, oracle_id="sum")
     with pytest.raises(UserError, match="target_size: a comparison on large needs one of at most 10,000,000"):
         comparison.comparison_params(make_params(shrink__target_size=target), source, 0)
 
@@ -278,7 +279,7 @@ def test_a_surrogate_of_a_users_own(make_params: Callable[..., Any], tmp_path: P
     def values(archs: Archs) -> FloatArray:
         return np.asarray(archs @ np.linspace(-1, 1, 20))
 
-    source: Source = from_space(ChoiceSpace("large", [4] * 20), scorer=SurrogateScorer(values), judge="a line")
+    source: Source = from_space(ChoiceSpace("large", [4] * 20), scorer=SurrogateScorer(values), oracle_id="a line")
     params = make_params(shrink__target_size=200, compare__diversities=[0.05])
     outcome = compare_stage(params, source, ["lissnas", "padnas", "top10"], [3], tmp_path / "r", threads=1)
     rows = {r["method"]: r for r in outcome.csv("summary.csv")}

@@ -202,7 +202,7 @@ def unlisted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spaces of more than 5,000 networks can't be listed."""
     for module in (strategies, balls_module, subspace_module):
         monkeypatch.setattr(module, "LISTABLE", 5_000)
-    monkeypatch.setattr(strategies, "SMALL", 1_500)
+    monkeypatch.setattr(strategies, "SEARCH_SIZE", 1_500)
     monkeypatch.setattr(balls_module, "MOST_DRAWS", 20_000)
     monkeypatch.setattr(balls_module, "DRAWS", 1 << 23)
 

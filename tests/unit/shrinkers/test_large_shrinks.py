@@ -24,7 +24,7 @@ from lissnas.shrinkers.archive import FAILED
 from lissnas.shrinkers.lissnas import plain_call, shrink
 from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.result import WEAK_TAU, files_of, metrics_of
-from lissnas.shrinkers.selection import best
+from lissnas.shrinkers.selection import select_top
 from lissnas.shrinkers.shrunk import Shrunk
 from lissnas.shrinkers.state import State
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray, Space
@@ -230,7 +230,7 @@ def test_the_first_sample_stays_what_full_means(bounded: Bound) -> None:
 
 def test_a_plateau_does_not_end_the_growth(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ties go by index, so that the best fifth of a small space is soon expanded; the larger one has others."""
-    monkeypatch.setattr(strategies, "SMALL", 1_000)
+    monkeypatch.setattr(strategies, "SEARCH_SIZE", 1_000)
     monkeypatch.setattr(strategies, "MAX_FIRST", 500)
     space = ChoiceSpace("flat", [4] * 12)
     problem = make(space, target=40_000, shrink__elite__diversity=0.0)
@@ -440,7 +440,7 @@ def test_a_large_target_is_grown_to(monkeypatch: pytest.MonkeyPatch, kind: str) 
     problem = PROBLEMS[kind]()
     problem = replace(problem, params=problem.params.model_copy(update={"target_size": 20_000}))
     straight = shrink(problem)
-    monkeypatch.setattr(strategies, "SMALL", 1_000)
+    monkeypatch.setattr(strategies, "SEARCH_SIZE", 1_000)
     monkeypatch.setattr(strategies, "MAX_FIRST", 500)
     grown = shrink(problem)
     sizes = [r["size"] for r in grown.state.records]
@@ -467,5 +467,5 @@ def test_what_is_kept_are_the_best_of_all(bounded: Bound, diversity: float) -> N
     result = shrink(make(scorer=truth, shrink__elite__diversity=diversity))
     state = result.state
     weight = state.strata.weight if state.strata is not None else np.ones(1)
-    chosen = best(state.archive.scores, state.archive.stratum, weight, 600, diversity, strict=True)
+    chosen = select_top(state.archive.scores, state.archive.stratum, weight, 600, diversity, strict=True)
     assert (chosen == result.members).all()

@@ -19,7 +19,7 @@ from lissnas.shrinkers.archive import FAILED
 from lissnas.shrinkers.lissnas import plain_call, shrink
 from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.result import files_of, metrics_of
-from lissnas.shrinkers.selection import Strata, best
+from lissnas.shrinkers.selection import Strata, select_top
 from lissnas.shrinkers.shrunk import Shrunk
 from lissnas.shrinkers.state import State
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray, IntArray
@@ -188,10 +188,10 @@ def test_best_fills_quotas_then_the_rest() -> None:
     scores = np.array([9.0, 8, 7, 6, 5, 4, 3, 2])
     stratum: IntArray = np.array([0, 0, 0, 0, 0, 0, 1, 2])
     weight = np.array([0.5, 0.25, 0.25])
-    assert best(scores, stratum, weight, 4, 0).tolist() == [0, 1, 2, 3]
-    assert best(scores, stratum, weight, 4, 0.05).tolist() == [0, 1, 6, 7]
-    assert best(scores, stratum, weight, 9, 1).tolist() == list(range(8))
-    assert len(best(scores, stratum, weight, 2, 1)) == 2
+    assert select_top(scores, stratum, weight, 4, 0).tolist() == [0, 1, 2, 3]
+    assert select_top(scores, stratum, weight, 4, 0.05).tolist() == [0, 1, 6, 7]
+    assert select_top(scores, stratum, weight, 9, 1).tolist() == list(range(8))
+    assert len(select_top(scores, stratum, weight, 2, 1)) == 2
 
 
 @given(data=st.data())
@@ -217,11 +217,11 @@ def test_the_best_are_those_of_a_full_sort(data: st.DataObject) -> None:
             taken[stratum[row]] += 1
     rest = [row for row in order if row not in reserved][: k - len(reserved)]
     expected = sorted([*reserved, *rest], key=order.index)
-    assert best(scores, stratum, weight, k, diversity, strict).tolist() == expected
+    assert select_top(scores, stratum, weight, k, diversity, strict).tolist() == expected
 
 
 def test_equal_scores_go_by_index() -> None:
-    assert best(np.zeros(6), np.zeros(6, np.int64), np.ones(1), 3, 0).tolist() == [0, 1, 2]
+    assert select_top(np.zeros(6), np.zeros(6, np.int64), np.ones(1), 3, 0).tolist() == [0, 1, 2]
 
 
 def test_strata_follow_the_first_sample() -> None:

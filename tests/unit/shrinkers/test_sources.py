@@ -137,7 +137,7 @@ def test_a_space_with_a_table_says_so(name: str, hint: str) -> None:
 
 
 def test_nobody_judges_a_declared_space(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"nobody judges mine: give --labels FILE .* or --oracle-command"):
+    with pytest.raises(UserError, match=r"space mine has no oracle: give --labels FILE .* or --oracle-command"):
         from_space(get_space("space.yaml"))
 
 
@@ -159,10 +159,10 @@ def test_the_digest_is_of_all_that_a_result_depends_on(folder: Path) -> None:
         from_space(space, Path("changed.csv")),
         from_space(space, Path("fewer.csv")),
         from_space(other, write_labels(Path("o.csv"), other, 40)),
-        from_space(space, Path("labels.csv"), oracle=truth, judge="a"),
-        from_space(space, oracle=truth, judge="a"),
-        from_space(space, oracle=truth, judge="b"),
-        from_space(space, scorer=SurrogateScorer(truth), judge="c"),
+        from_space(space, Path("labels.csv"), oracle=truth, oracle_id="a"),
+        from_space(space, oracle=truth, oracle_id="a"),
+        from_space(space, oracle=truth, oracle_id="b"),
+        from_space(space, scorer=SurrogateScorer(truth), oracle_id="c"),
     ):
         assert more.digest not in seen
         seen.add(more.digest)
@@ -187,14 +187,14 @@ def test_less_is_better_of_a_program_and_a_model_too(folder: Path) -> None:
     )
     space = get_space("ms.yaml")
     archs = space.sample_distinct(10, np.random.default_rng(0))
-    asked = from_space(space, oracle=truth, judge="a")
-    scored = from_space(space, scorer=SurrogateScorer(truth), judge="b")
+    asked = from_space(space, oracle=truth, oracle_id="a")
+    scored = from_space(space, scorer=SurrogateScorer(truth), oracle_id="b")
     assert asked.oracle is not None
     assert scored.scorer is not None
     assert (asked.oracle(archs) == -truth(archs)).all()
     assert (scored.scorer.score(archs) == -truth(archs)).all()
     assert "its negative is used" in asked.notes[0]
-    both = from_space(space, write_labels(Path("ms.csv"), space, 40), oracle=truth, judge="a")
+    both = from_space(space, write_labels(Path("ms.csv"), space, 40), oracle=truth, oracle_id="a")
     assert both.labels is not None
     assert both.oracle is not None
     assert (both.labels.values == both.oracle(both.labels.archs)).all()
@@ -228,7 +228,7 @@ def test_a_metric_of_several(folder: Path) -> None:
         ({"space": "space.yaml", "table": "x"}, "--table belongs to --benchmark"),
         ({"space": "space.yaml", "oracle_command": "cat", "oracle_model": "m"}, "--oracle-command and --oracle-model"),
         ({"space": "space.yaml", "oracle_command": "cat", "labels_from": "training"}, "--labels-from and --oracle-com"),
-        ({"space": "space.yaml"}, "nobody judges mine"),
+        ({"space": "space.yaml"}, "space mine has no oracle"),
         ({"space": "spac.yaml", "labels": "labels.csv"}, "spac.yaml: 1 problem"),
         ({"space": "space.yaml", "labels": "nothing.csv"}, "no such file"),
         (
