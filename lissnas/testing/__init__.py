@@ -1,4 +1,4 @@
-"""Conformance suites that the spaces and shrinkers of a user inherit."""
+"""Conformance suites for user-defined spaces and shrinkers."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_large_spaces_with_rules_are_shrunk(name: str, method: str, monkeypatch:
     assert 0.6 * 2_000 < part.size() < 2_000 / 0.6
     rows = part.sample(500, rng())
     assert part.contains(rows).all()
-    assert oracle.queries == len(truth.asked) <= 5_000
+    assert oracle.queries == len(truth.queried) <= 5_000
     full = truth(space.sample(5_000, rng(1)))
     assert truth(rows).mean() > full.mean() + full.std()
 
@@ -154,9 +154,9 @@ def test_a_filter_asks_nobody_about_its_pool() -> None:
     truth = SyntheticOracle(space)
     oracle = CountedOracle(truth, space, 3_000)
     part = greedynas_v2.shrink(space, oracle, 400, rng())
-    assert len(truth.asked) == 3_000
+    assert len(truth.queried) == 3_000
     assert part.size() == 400
-    assert np.isin(space.key(part.members), [*truth.asked]).mean() < 0.1
+    assert np.isin(space.key(part.members), [*truth.queried]).mean() < 0.1
     with pytest.raises(UserError, match=r"keeps 2,000,000 of a listed pool of 20,000,000"):
         greedynas_v2.shrink(space, CountedOracle(truth, space, 50), 2_000_000, rng())
     with pytest.raises(UserError, match="can't be listed"):
