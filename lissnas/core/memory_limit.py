@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 BASE_BYTES = 1 << 30
-"""Bytes allowed for any file."""
 BYTES_PER_FILE_BYTE = 64
-"""Additional bytes allowed per byte of the file."""
+"""Memory allowed for reading a file: `BASE_BYTES` and this many bytes per byte of the file."""
 _LOCK = threading.RLock()
 
 

@@ -93,12 +93,11 @@ class DiversityReference:
     def measure(self, archs: Archs, rng: Generator) -> dict[str, float]:
         """Return the diversity of a part of the space; shares and ratios are 1 for the full space.
 
-        `cosine_max` and `cosine_mean` are distances in [0, 2]; `cosine_coverage` is the ratio of `cosine_max`
-        to that of the full space, clipped to 1; each is the maximum in a sample of 1,000. `distance_mean` and
-        `distance_nearest` are ratios to the full space. For each cost: `..._coverage` is the share of the full
-        space's occupied bins that are occupied, `..._tv` the total variation distance between histograms,
-        `..._ks` the Kolmogorov-Smirnov statistic, `..._min` and `..._max` the range.
-        Raises UserError if `archs` is empty.
+        `cosine_max` and `cosine_mean` are distances in [0, 2]; `cosine_coverage` is the ratio of `cosine_max` to that
+        of the full space, clipped to 1; each is the maximum in a sample of 1,000. `distance_mean` and
+        `distance_nearest` are ratios to the full space. For each cost: `..._coverage` is the share of the full space's
+        occupied bins that are occupied, `..._tv` the total variation distance between histograms, `..._ks` the
+        Kolmogorov-Smirnov statistic, `..._min` and `..._max` the range. Raises UserError if `archs` is empty.
         """
         if not len(archs):
             raise UserError("no architectures: the diversity of an empty space is undefined")

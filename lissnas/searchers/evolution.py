@@ -16,8 +16,7 @@ from lissnas.oracles.base import Oracle, ask
 from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.base import first_of_each, is_in
 
-UNAVAILABLE = 127
-"""Distance of members that were evaluated: more than any genome length."""
+UNAVAILABLE = 127  # distance of evaluated members, more than any genome length
 MAX_EDITS = 2
 """Edits per mutation: SPOS redraws two of twenty decisions on average."""
 
@@ -119,8 +118,7 @@ def offspring(
 ) -> Archs:
     """Return the next generation: unevaluated members, by mutation and crossover of the best.
 
-    A child outside the set, or already evaluated, is replaced by the unevaluated member with the fewest
-    differences.
+    A child outside the set, or already evaluated, is replaced by the unevaluated member with the fewest differences.
     """
     parents = history.rows[history.best(settings.parents)]
     half = settings.population // 2

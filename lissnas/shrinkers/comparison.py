@@ -284,8 +284,7 @@ def against_best_known(
 ) -> tuple[list[Mapping[str, Any]], float]:
     """Return the rows of all methods and seeds, and the error window.
 
-    Without a table, the best value is unknown, and `edf_auc` is relative to the best in the uniform sample or of
-    any method.
+    Without a table, `edf_auc` is relative to the best known value, in the uniform sample or of any method.
     """
     rows = [e.row for e in entries]
     if full_space.source.truth is not None:

@@ -14,10 +14,8 @@ from lissnas.spaces.balls import Balls, ball_volume, distances
 from lissnas.spaces.base import LISTABLE, BoolArray
 from lissnas.spaces.declared import DeclaredSpace
 
-MIN_BALLS = 16
-"""Balls in a union: fewer do not cover separate regions."""
-MAX_BALLS = 10_000
-"""Balls in a union: more take minutes to count."""
+MIN_BALLS = 16  # fewer do not cover separate regions
+MAX_BALLS = 10_000  # more take minutes to count
 BLOCK = 2_048
 N_EVALUATED = 2_000
 """Members sampled to estimate the mean score of a union when radii are compared."""

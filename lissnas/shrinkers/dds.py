@@ -1,7 +1,7 @@
 """DDS, designing network design spaces (Radosavovic et al., 2020), automated.
 
-In the original, a person tries constraints on a space and keeps those that do not worsen its error
-distribution. Here, candidates come from the empirical bootstrap, and two tests decide.
+In the original, a person tries constraints on a space and keeps those that do not worsen its error distribution.
+Here, candidates come from the empirical bootstrap, and two tests decide.
 """
 
 from __future__ import annotations
@@ -31,10 +31,8 @@ ALPHA = 0.05
 """Significance level at which a range is rejected as worse."""
 POOL = 50_000
 """Architectures that represent a space too large to list."""
-MAX_DRAWS = 50
-"""Draws per architecture of the pool."""
-CHUNK = 1 << 16
-"""Architectures drawn per batch."""
+MAX_DRAWS = 50  # per architecture of the pool
+CHUNK = 1 << 16  # architectures drawn per batch
 REDRAWS = 5
 """Maximum batches of `target` draws to obtain `target` distinct members."""
 
@@ -45,17 +43,16 @@ Allowed = Callable[[int, float, float], bool]
 def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> Subspace:
     """Bound one property after another to the range of the best architectures while the distribution is not worse.
 
-    Properties are costs, the count of each choice, and each ordered decision. A round evaluates a sample of
-    the remaining space. For each property, the candidate range is that of the best architecture of a resample in
-    95 % of 2,500 resamples (fewer if no range is accepted). A range is accepted if it reduces the space and
-    its error distribution is not worse (one-sided Kolmogorov-Smirnov test); of several, the one with the best
-    mean. Stops if no range is accepted, or with the range that passes the target, widened about its middle
-    to the nearest size.
+    Properties are costs, the count of each choice, and each ordered decision. A round evaluates a sample of the
+    remaining space. The candidate range of a property is that of the best architecture of a resample in 95 % of 2,500
+    resamples (fewer if no range is accepted). A range is accepted if it reduces the space and its error distribution
+    is not worse (one-sided Kolmogorov-Smirnov test); of several, the one with the best mean. Stops if no range is
+    accepted, or with the range that passes the target, widened about its middle to the nearest size.
 
-    A uniform pool represents a space too large to list; its size is estimated from the share of the pool in
-    the range. A pool with fewer than 500 members left is redrawn (`_Region.draw`), so a range is accepted only
-    if at least one in 50 draws is kept. The members are `target` distinct architectures drawn from the region,
-    or fewer if a few times as many draws do not contain them.
+    A uniform pool represents a space too large to list; its size is estimated from the share of the pool in the range.
+    A pool with fewer than 500 members left is redrawn (`_Region.draw`), so a range is accepted only if at least one in
+    50 draws is kept. The members are `target` distinct architectures drawn from the region, or fewer if a few times as
+    many draws do not contain them.
     """
     oracle.need_budget()
     listed = space.size() <= LISTABLE
@@ -79,19 +76,19 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
         if oracle.left:
             oracle(oracle.affordable(pool[rng.permutation(len(pool))[:portion]]))
         known, values = oracle.asked()
-        inside = region.holds(known)
+        inside = region.contains(known)
         known_columns, values = properties(space, known[inside]), values[inside]
         chosen = _accepted(known_columns, values, rng, None if listed else drawable) if len(values) else None
         if chosen is None:
             break
         column, low, high = chosen
         values_of, weight = columns[column], size / len(pool)
-        held = (values_of >= low) & (values_of <= high)
-        passed = held.sum() * weight < target
+        mask = (values_of >= low) & (values_of <= high)
+        passed = mask.sum() * weight < target
         if passed:
-            held = _nearest(values_of, (low, high), target / weight)
-            low, high = float(values_of[held].min()), float(values_of[held].max())
-        region, pool, columns, size = region.bound(column, low, high), pool[held], columns[:, held], held.sum() * weight
+            mask = _nearest(values_of, (low, high), target / weight)
+            low, high = float(values_of[mask].min()), float(values_of[mask].max())
+        region, pool, columns, size = region.bound(column, low, high), pool[mask], columns[:, mask], mask.sum() * weight
         if passed:
             break
     return Subspace(space, pool if listed else _members(region, target, rng))
@@ -153,16 +150,16 @@ def _best_range(
     best: tuple[float, int, float, float] | None = None
     for i, column in enumerate(columns):
         low, high = np.percentile(column[winners], [(100 - coverage) / 2, (100 + coverage) / 2])
-        held = (column >= low) & (column <= high)
-        if held.all() or not held.any() or (allowed is not None and not allowed(i, float(low), float(high))):
+        mask = (column >= low) & (column <= high)
+        if mask.all() or not mask.any() or (allowed is not None and not allowed(i, float(low), float(high))):
             continue
-        mean = float(values[held].mean())
+        mean = float(values[mask].mean())
         if mean < values.mean() or (best is not None and mean <= best[0]):
             continue
         from scipy.stats import ks_2samp  # takes longer to import than a small shrink
 
         # `greater`: the distribution function of the restricted values lies above, so they are worse.
-        worse = ks_2samp(values[held], values, alternative="greater", method="asymp").pvalue
+        worse = ks_2samp(values[mask], values, alternative="greater", method="asymp").pvalue
         if worse >= ALPHA:
             best = (mean, i, float(low), float(high))
     return best[1:] if best else None
@@ -187,13 +184,13 @@ class _Region:
     def bound(self, column: int, low: float, high: float) -> _Region:
         return replace(self, ranges=(*self.ranges, (column, low, high)))
 
-    def holds(self, rows: Archs) -> BoolArray:
+    def contains(self, rows: Archs) -> BoolArray:
         """Return which rows lie in the ranges."""
-        property_values, held = _properties_of(self.space, rows), np.ones(len(rows), bool)
+        property_values, mask = _properties_of(self.space, rows), np.ones(len(rows), bool)
         for column, low, high in self.ranges:
             values = property_values(column)
-            held &= (values >= low) & (values <= high)
-        return held
+            mask &= (values >= low) & (values <= high)
+        return mask
 
     def product(self) -> tuple[int, Callable[[Generator], Archs]]:
         """Return the size of the product of the choices allowed by ranges of decisions, and its sampling function.
@@ -216,6 +213,6 @@ class _Region:
         parts, found, drawn = [np.empty((0, self.space.genome_len), np.int8)], 0, 0
         while found < n and drawn < MAX_DRAWS * n + CHUNK:
             rows = sample(rng)
-            parts.append(rows[self.holds(rows)])
+            parts.append(rows[self.contains(rows)])
             found, drawn = found + len(parts[-1]), drawn + CHUNK
         return np.concatenate(parts)[:n], found / max(1, drawn)

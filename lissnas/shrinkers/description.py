@@ -163,10 +163,10 @@ def load_searched(
 
 
 def load_params(
-    params: ParamFiles, overrides: Mapping[str, Any] | None, asked: Sequence[tuple[str, str]] = ()
+    params: ParamFiles, overrides: Mapping[str, Any] | None, requested: Sequence[tuple[str, str]] = ()
 ) -> Params:
     """Return parameters validated against all registries."""
-    return config.load(params, overrides or {}, benchmarks.names(), asked, METHODS, spaces.names())
+    return config.load(params, overrides or {}, benchmarks.names(), requested, METHODS, spaces.names())
 
 
 def check(params: Params, space: Space, program: str | None, option: str = "--program") -> None:

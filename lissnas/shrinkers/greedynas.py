@@ -11,10 +11,8 @@ from lissnas.spaces import Archs, Space
 from lissnas.spaces.base import first_of_each
 from lissnas.spaces.subspace import Subspace
 
-PATHS = 10
-"""Paths sampled together."""
-KEPT = 5
-"""Paths of them that enter the pool."""
+PATHS = 10  # sampled together
+KEPT = 5  # of them, added to the pool
 EPSILON = 0.8
 """Final share of paths sampled from the pool; it rises linearly from 0."""
 ROUNDS = 100

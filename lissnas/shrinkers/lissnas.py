@@ -152,7 +152,7 @@ def generate_neighbors(state: State, problem: Problem) -> State:
     Processes the next batch of seeds: as many as give a million neighbors, or all.
     """
     space, strategy, n_neighbors = problem.space, strategy_of(problem.params), problem.params.method.neighbors
-    state = strategy.forget(state, problem)
+    state = strategy.drop_rows(state, problem)
     before = state.archive
     part = state.seeds[state.expanding :][: max(1, problem.at_once // n_neighbors)]
     names = () if state.expanding == 0 else (state.expanding,)

@@ -33,8 +33,7 @@ PAPER_FIRST = 0.55
 class Method:
     """A rival with the shared signature, or a variant of our method.
 
-    A `reference` is reported, but not as a rival: our variants, and the upper bound for any method with the same
-    predictor.
+    A `reference` is not a rival: our variants, and the upper bound for any method with the same predictor.
     """
 
     name: str

@@ -14,12 +14,10 @@ from lissnas.spaces import Archs, Space
 from lissnas.spaces.base import LISTABLE, first_of_each
 from lissnas.spaces.subspace import Subspace
 
-MAX_CLIMBS = 200
-"""Rounds of climbing."""
-EDITS = 4
-"""Edits of each architecture per round."""
+MAX_CLIMBS = 200  # rounds
+EDITS = 4  # of each architecture per round
 MIN_TURNOVER = 0.01
-"""Share of new architectures below which climbing stops."""
+"""Climbing stops with a smaller share of new architectures."""
 
 
 def top_share(percent: float) -> Callable[[Space, CountedOracle, int, Generator], Subspace]:

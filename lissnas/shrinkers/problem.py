@@ -94,8 +94,7 @@ def from_space(
     """Return the source of a space with labels, an oracle or a scorer; without any, the packaged one.
 
     Values are given as measured; if the space declares that lower is better, they are negated here. `oracle_id`
-    identifies the oracle or scorer in the result's digest. Raises UserError if there is no oracle, ConfigError for
-    invalid labels.
+    is part of the result's digest. Raises UserError if there is no oracle, ConfigError for invalid labels.
     """
     if labels is None and oracle is None and scorer is None:
         return packaged(space)
@@ -119,9 +118,8 @@ def packaged(space: Space) -> Source:
         name = SUPERNETS.get(space.name, f"labels_{space.name}.csv")
         tables.read_bytes(name)  # verifies it
         found = read_labels(Path(str(files("lissnas.benchmarks") / "data" / name)), space)
-        by_supernet = INHERITED, "a small supernet"
-        caveat, origin = by_supernet if space.name in SUPERNETS else (SMALL_NETWORKS, "small networks")
-        note, metric = (f"{space.name}: {caveat}",), f"accuracy of {origin}, %"
+        caveat, by = (INHERITED, "a small supernet") if space.name in SUPERNETS else (SMALL_NETWORKS, "small networks")
+        note, metric = (f"{space.name}: {caveat}",), f"accuracy of {by}, %"
         return Source(space.name, space, metric, _digest(space, found), labels=found, notes=note)
     if space.name == "nasbench301":
         archs, values = surrogates.nasbench301_labels()

@@ -77,7 +77,7 @@ class Strategy(ABC):
     def seeds(self, state: State) -> IntArray:
         """Return the seed architectures of the next iteration, best first."""
 
-    def forget(self, state: State, problem: Problem) -> State:
+    def drop_rows(self, state: State, problem: Problem) -> State:
         """Return the state with enough free memory for the next batch of neighbors."""
         return state
 
@@ -174,7 +174,7 @@ class Elite(Strategy):
         top = self.top(state, state.current, math.ceil(self.config.seed_fraction * len(state.current)))
         return top[~state.archive.expanded[top]]
 
-    def forget(self, state: State, problem: Problem) -> State:
+    def drop_rows(self, state: State, problem: Problem) -> State:
         """Drop the lowest-scored rows if the next batch of neighbors would not fit in memory.
 
         Keeps the best rows, as many as fit in three quarters of the memory, and all former seeds (the parents of other

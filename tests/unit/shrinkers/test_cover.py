@@ -223,9 +223,8 @@ def test_balls_are_saved_and_loaded(shrunk: Shrunk) -> None:
     assert shrunk.balls is not None
     loaded = Balls(HUGE, HUGE.parse(table["arch"].to_pylist()), table["radius"].to_numpy())
     assert loaded.size == shrunk.balls.size
-    probe = HUGE.mutate(
-        np.repeat(loaded.centres[:50], 40, axis=0), np.tile(np.arange(8), 250), np.random.default_rng(0)
-    )
+    centres, edits = np.repeat(loaded.centres[:50], 40, axis=0), np.tile(np.arange(8), 250)
+    probe = HUGE.mutate(centres, edits, np.random.default_rng(0))
     inside = shrunk.subspace.contains(probe)
     assert (loaded.contains(probe) == inside).all()
     assert 0.1 < inside.mean() < 1
