@@ -158,10 +158,10 @@ def _by_prediction(shrunk: Shrunk) -> tuple[dict[str, Any], list[str]]:
     }
     notes = []
     if isinstance(space, DeclaredSpace) and not space.size_exact:
-        low, high, confidence = space.size_interval(stream(0, "size", space.name))
-        found |= {"full_size_low": low, "full_size_high": high}
+        minimum, maximum, confidence = space.size_interval(stream(0, "size", space.name))
+        found |= {"full_size_low": minimum, "full_size_high": maximum}
         notes.append(
-            f"{space.size():,} is the number of descriptions; {low:.4g} to {high:.4g} of them are different "
+            f"{space.size():,} is the number of descriptions; {minimum:.4g} to {maximum:.4g} of them are different "
             f"networks ({100 * confidence:g} %)"
         )
     elif not space.size_exact:
