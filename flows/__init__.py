@@ -8,7 +8,7 @@ import os
 import warnings
 from pathlib import Path
 
-from lissnas.core.redaction import sign_prefect_apart
+from lissnas.core.redaction import move_prefect_credentials
 
 DEFAULTS = {
     "DO_NOT_TRACK": "1",
@@ -29,4 +29,4 @@ if not {"PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_HOME"} & os.environ.keys(
     os.environ["PREFECT_HOME"] = str(Path.cwd() / ".prefect")
 # MLflow's hints about schemas and sources require no action.
 warnings.filterwarnings("ignore", module=r"mlflow\.", append=True)
-sign_prefect_apart()
+move_prefect_credentials()

@@ -20,7 +20,7 @@ import typer
 from infra.settings import POOLS, load, services_folder, unreachable
 from lissnas.core import process
 from lissnas.core.errors import LissnasError, UserError
-from lissnas.core.redaction import sign_prefect_apart
+from lissnas.core.redaction import move_prefect_credentials
 
 HOME = "LISSNAS_HOME"
 """Environment variable: folder of the repository on the machines that run flows; default: this checkout."""
@@ -36,7 +36,7 @@ NO_SERVER = "no Prefect server is configured: run `make up`, or set PREFECT_API_
 def find_servers() -> None:
     """Set the addresses of Prefect, MLflow and storage in the environment unless set; raise UserError if unknown."""
     if os.environ.get("PREFECT_API_URL"):
-        sign_prefect_apart()
+        move_prefect_credentials()
         return
     addresses = load(services_folder())
     if addresses is None:

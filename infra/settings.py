@@ -13,7 +13,7 @@ from typing import Any
 
 from lissnas import artifacts
 from lissnas.core.errors import UserError
-from lissnas.core.redaction import prefect_sign
+from lissnas.core.redaction import prefect_credentials
 
 METRICS_FOLDER = "METRICS_FOLDER"
 """Environment variable: folder of Prometheus text files; if unset, none are written."""
@@ -157,7 +157,7 @@ def unreachable(prefect: str) -> str:
     import httpx
 
     try:
-        httpx.get(f"{prefect}/health", timeout=UNREACHABLE_SECONDS, auth=prefect_sign()).raise_for_status()
+        httpx.get(f"{prefect}/health", timeout=UNREACHABLE_SECONDS, auth=prefect_credentials()).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return type(error).__name__
     return ""

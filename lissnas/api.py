@@ -209,7 +209,11 @@ def _source(
     if oracle is not None and not isinstance(oracle, by_name | by_rows):
         raise UserError("oracle: expected a benchmark, by_name(f) for an f of one name, or by_rows(f) for one of rows")
     return from_space(
-        space, _labels(labels, space, metric), metric, None if oracle is None else oracle.on(space), judge="a function"
+        space,
+        _labels(labels, space, metric),
+        metric,
+        None if oracle is None else oracle.on(space),
+        oracle_id="a function",
     )
 
 

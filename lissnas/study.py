@@ -31,14 +31,14 @@ from lissnas.oracles.label_table import (
 from lissnas.shrinkers.lissnas import shrink
 from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.shrunk import Shrunk
-from lissnas.shrinkers.strategies import SMALL, strategy_of
+from lissnas.shrinkers.strategies import SEARCH_SIZE, strategy_of
 from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.base import is_in
 from lissnas.spaces.subspace import Subspace
 
 BEST_EVERY = 5
 """One suggestion in 5 is among the best predicted; the others are random members, more informative (measured)."""
-MAX_SUGGEST_SIZE = SMALL
+MAX_SUGGEST_SIZE = SEARCH_SIZE
 """Maximum size of the space that suggestions are drawn from; the shrinker too collects its labels at this size."""
 WIDER = 2
 """Informative suggestions come from a space this many times larger than the shrunk one, whose outer half locates its

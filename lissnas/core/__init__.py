@@ -1,1 +1,1 @@
-"""What everything stands on: errors, random streams, redaction of secrets, bounds on memory."""
+"""Shared foundations: errors, random streams, redaction of secrets, memory limits."""

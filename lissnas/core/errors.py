@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions whose message says what was wrong, where, and what to do."""
+"""Exceptions whose message states what is wrong, where, and how to fix it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class LissnasError(Exception):
-    """A failure that is explained; the command ends with `exit_code` and no traceback. Its text holds no secret."""
+    """An expected failure: a command prints its redacted message, no traceback, and exits with `exit_code`."""
 
     exit_code = 1
 
@@ -22,17 +22,17 @@ class LissnasError(Exception):
 
 
 class UserError(LissnasError):
-    """A mistake in what was asked for: nothing was written."""
+    """Invalid input: nothing was written."""
 
     exit_code = 2
 
 
-MOST_SHOWN = 100
-"""Problems that a message lists; more are counted."""
+MAX_SHOWN = 100
+"""Problems that a message lists; the rest are only counted."""
 
 
 class ConfigError(UserError):
-    """Everything that is wrong with a configuration, at once.
+    """All problems of a configuration, reported together.
 
     `problems` are lines of the form ``path: what is wrong``; the message has the first hundred.
     """
@@ -41,13 +41,13 @@ class ConfigError(UserError):
         self.source = source
         self.problems = list(problems)
         count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
-        lines = [f"{source}: {count}", *(f"  {p}" for p in problems[:MOST_SHOWN])]
-        more = len(problems) - MOST_SHOWN
+        lines = [f"{source}: {count}", *(f"  {p}" for p in problems[:MAX_SHOWN])]
+        more = len(problems) - MAX_SHOWN
         super().__init__("\n".join(lines + ([f"  and {more:,} more"] if more > 0 else [])))
 
 
 class InvalidArchitecture(UserError):
-    """Row `row` (counted from 0) is not an architecture of the space, for `reason`."""
+    """Row `row` (counted from 0) is not an architecture of the space; `reason` states why."""
 
     def __init__(self, row: int, reason: str) -> None:
         self.row = row
@@ -56,13 +56,13 @@ class InvalidArchitecture(UserError):
 
 
 class Problems:
-    """What is wrong with several files, so that all of it can be said at once."""
+    """Collects the problems of several files to report them together."""
 
     def __init__(self) -> None:
         self._found: list[UserError] = []
 
     def of(self, read: Callable[[], T]) -> T | None:
-        """Return what `read` returns; None, and its problem is kept, where it raises UserError."""
+        """Return the result of `read`, or record its UserError and return None."""
         try:
             return read()
         except UserError as error:
@@ -70,7 +70,7 @@ class Problems:
             return None
 
     def raise_any(self) -> None:
-        """Raise UserError with all that was kept, if there is any."""
+        """Raise UserError with all recorded problems, if any."""
         if len(self._found) == 1:
             raise self._found[0]
         if self._found:
@@ -78,39 +78,39 @@ class Problems:
 
 
 class UnknownName(UserError):
-    """A name that no registry holds; the message lists the known ones and the nearest."""
+    """A name that is not registered; the message lists the known names and the closest match."""
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
         super().__init__(unknown_name(what, name, known))
 
 
 class DamagedFile(LissnasError):
-    """A file whose content is not what its checksum says; `remedy` is how to get a sound one."""
+    """A file that does not match its checksum; `fix` states how to restore it."""
 
-    def __init__(self, path: str, expected: str, found: str, remedy: str) -> None:
-        super().__init__(f"{path} is damaged: expected sha256 {expected}, found {found}. {remedy}")
+    def __init__(self, path: str, expected: str, found: str, fix: str) -> None:
+        super().__init__(f"{path} is damaged: expected sha256 {expected}, found {found}. {fix}")
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
-    """Return the one-line text for an unknown name, with the nearest known one."""
+    """Return a one-line message for an unknown name, with the closest known name."""
     names = list(known)
     near = get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"unknown {what} {short(repr(name))}.{hint} Known: {short(', '.join(names), 1000)}"
 
 
-def short(text: str, most: int = 60) -> str:
-    """Return a text, its end cut off where it is longer than a message should quote."""
-    return text if len(text) <= most else text[: most - 3] + "..."
+def short(text: str, max_length: int = 60) -> str:
+    """Return a text, truncated to `max_length` characters."""
+    return text if len(text) <= max_length else text[: max_length - 3] + "..."
 
 
 def first_line(error: object) -> str:
-    """Return the first line of an error's text, without secrets, or its kind where it has none."""
+    """Return the first line of an error's message, redacted; the name of its type if the message is empty."""
     lines = redacted(str(error)).splitlines()
     return short(lines[0], 300) if lines else type(error).__name__
 
 
 def need_torch(what: str) -> None:
-    """Raise UserError where torch is not installed, which `what` needs."""
+    """Raise UserError unless torch, which `what` requires, is installed."""
     if not find_spec("torch"):
         raise UserError(f"{what} needs torch, torchvision and safetensors: pip install 'lissnas[torch]'")

@@ -1,4 +1,4 @@
-"""Memory that reading a file of others may take: a few bytes can ask for any amount of it."""
+"""Memory limits for reading untrusted files, in which a few bytes can request any amount of memory."""
 
 from __future__ import annotations
 
@@ -8,35 +8,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SPARE, PER_BYTE = 1 << 30, 64
-"""Bytes that may be taken in any case, and for each byte of the file."""
-_ALONE = threading.RLock()
+BASE_BYTES = 1 << 30
+BYTES_PER_FILE_BYTE = 64
+"""Memory allowed for reading a file: `BASE_BYTES` and this many bytes per byte of the file."""
+_LOCK = threading.RLock()
 
 
-def most_for(size: int) -> int:
-    """Return how many bytes of memory a sound file of `size` bytes takes at most."""
-    return SPARE + PER_BYTE * size
+def max_memory(size: int) -> int:
+    """Return the maximum memory, in bytes, that reading a valid file of `size` bytes takes."""
+    return BASE_BYTES + BYTES_PER_FILE_BYTE * size
 
 
 @contextmanager
-def memory_for(size: int) -> Iterator[None]:
-    """Let a file of `size` bytes be read in as much memory as a sound one needs; beyond it is a MemoryError.
+def limit_memory(size: int) -> Iterator[None]:
+    """Limit memory to `max_memory(size)` while a file of `size` bytes is read; exceeding it raises MemoryError.
 
-    It is the whole process that is bound, and libraries that start threads can end it where they get no memory: what
-    is done inside is plain Python, or Arrow on one thread. Only Linux enforces it.
+    The limit applies to the whole process, and libraries that start threads can abort it when an allocation fails:
+    use only plain Python, or Arrow with one thread, inside. Enforced on Linux only.
     """
     if sys.platform != "linux":
         yield
         return
     import resource
 
-    with _ALONE:
+    with _LOCK:
         before = resource.getrlimit(resource.RLIMIT_DATA)
-        taken = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
-        most = taken + most_for(size)
+        used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+        limit = used + max_memory(size)
         if before[0] != resource.RLIM_INFINITY:
-            most = min(most, before[0])
-        resource.setrlimit(resource.RLIMIT_DATA, (most, before[1]))
+            limit = min(limit, before[0])
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""A command as a process: its consoles, its exit codes, its signals."""
+"""Consoles, exit codes and signal handling of commands."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
-NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
-"""Errors of a path that was given, and of nothing else."""
+PATH_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+"""Error numbers that only an invalid path from the user causes."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised as SIGINT is, so that what was started is ended and what was begun put away."""
+    """Raised on SIGTERM, like KeyboardInterrupt on SIGINT, so that child processes stop and cleanup runs."""
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -34,26 +34,26 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def run(app: Callable[[], None]) -> None:
-    """Run a command; end with its exit code and a message instead of a traceback."""
+    """Run a command and exit with its exit code; expected errors print a message instead of a traceback."""
     signal.signal(signal.SIGTERM, _terminate)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files can be what no text is
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid UTF-8
     try:
         app()
     except LissnasError as error:
         _failed(str(error), error.exit_code)
-    except KeyboardInterrupt as how:
-        _interrupted(how)
-    except SystemExit as ended:
-        # typer makes an exit of an interruption, and says nothing.
-        if isinstance(by := getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):
-            _interrupted(by)
+    except KeyboardInterrupt as interruption:
+        _interrupted(interruption)
+    except SystemExit as exit_:
+        # typer converts an interruption to an exit without a message.
+        if isinstance(cause := getattr(exit_.__context__, "__cause__", None), KeyboardInterrupt):
+            _interrupted(cause)
         raise
     except MemoryError:
-        _failed("out of memory; --memory bounds what a shrink keeps", 1)
+        _failed("out of memory; --memory limits the memory of a shrink", 1)
     except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        _failed(redacted(f"{error.strerror or error}{where}"), 2 if error.errno in NO_PATH else 1)
+        path = f" ({error.filename})" if error.filename else ""
+        _failed(redacted(f"{error.strerror or error}{path}"), 2 if error.errno in PATH_ERRORS else 1)
     except Exception:
         err.print(Text(redacted(traceback.format_exc())), soft_wrap=True)
         sys.exit(1)
@@ -64,16 +64,16 @@ def _failed(text: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _interrupted(how: KeyboardInterrupt) -> NoReturn:
+def _interrupted(interruption: KeyboardInterrupt) -> NoReturn:
     err.print("interrupted; the same command again goes on where it was")
-    sys.exit(128 + (signal.SIGTERM if isinstance(how, Terminated) else signal.SIGINT))
+    sys.exit(128 + (signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT))
 
 
 def printable(text: str) -> str:
-    """Return a text whose control characters, which could come from any file, stand as escapes."""
+    """Return a text with its control characters, which may come from any file, escaped."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def say(line: str) -> None:
-    """Print a line as it stands."""
+    """Print a line verbatim, without markup or wrapping."""
     out.print(line, soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""Locality: how alike the values of networks are that are few edits apart (paper, section 4.2)."""
+"""Locality: correlation of values between architectures at a given edit distance (paper, section 4.2)."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from lissnas.metrics.quality import error_edf
 from lissnas.oracles.base import Oracle, evaluate
 from lissnas.spaces import FloatArray, Space
 
-WEAK = 0.3
-"""A correlation below this is weak (paper, Figure 2)."""
+WEAK_CORRELATION = 0.3
+"""A lower correlation is weak (paper, Figure 2)."""
 ANY = "any"
-"""All kinds of edit together."""
+"""All kinds of edit combined."""
 BINS = 40
-MORE = 1
-"""Distances that are measured beyond the ones asked for, where the correlation is not weak by then."""
+MAX_EXTRA_DISTANCES = 1
+"""Distances measured beyond the requested ones if the correlation is not yet weak."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Values of networks, and of networks at an exact edit distance from them."""
+    """Values of pairs of architectures at an exact edit distance."""
 
     distance: int
     change: str
@@ -35,33 +35,33 @@ class Pairs:
 
 
 def walk(space: Space, oracle: Oracle, settings: LocalityConfig, rng: Generator) -> FloatArray:
-    """Return `(walks, steps + 1)` values along random walks, each step one random edit."""
-    at = space.sample(settings.walks, rng)
-    one = np.ones(len(at), np.int64)
-    visited = [at]
+    """Return `(walks, steps + 1)` values along random walks; each step is one random edit."""
+    rows = space.sample(settings.walks, rng)
+    one = np.ones(len(rows), np.int64)
+    visited = [rows]
     for _ in range(settings.steps):
-        at = space.mutate(at, one, rng)
-        visited.append(at)
+        rows = space.mutate(rows, one, rng)
+        visited.append(rows)
     values = evaluate(oracle, space, np.concatenate(visited))
-    return values.reshape(len(visited), len(at)).T
+    return values.reshape(len(visited), len(rows)).T
 
 
 def pairs(space: Space, oracle: Oracle, distance: int, change: str, n: int, rng: Generator) -> Pairs:
-    """Return the values of up to `n` uniform networks and of a random one at exactly `distance` edits of each.
+    """Return the values of up to `n` uniform architectures, each paired with a random one `distance` edits away.
 
-    No pair is searched for: edits are drawn, and what came back nearer was redrawn (`Space.mutate`).
-    Networks that have none at that distance are left out.
+    Edits are drawn at random, and redrawn if the result is closer (`Space.mutate`). Architectures without
+    any at that distance are omitted.
     """
     rows = space.sample(n, rng)
     kind = None if change == ANY else change
     moved = space.mutate(rows, np.full(n, distance), rng, kind)
-    there = space.key(moved) != space.key(rows)
-    values = evaluate(oracle, space, np.concatenate([rows[there], moved[there]]))
+    changed = space.key(moved) != space.key(rows)
+    values = evaluate(oracle, space, np.concatenate([rows[changed], moved[changed]]))
     return Pairs(distance, change, *np.split(values, 2))
 
 
 def measure(found: Pairs, resamples: int, rng: Generator) -> dict[str, Any]:
-    """Return a row of `locality.parquet`: correlation and absolute accuracy difference with 95 % intervals."""
+    """Return a row of `locality.parquet`: correlation and absolute accuracy difference (AAD), with 95 % intervals."""
     a, b = found.a, found.b
     row: dict[str, Any] = {"distance": found.distance, "change": found.change, "n": len(a)}
     gap = np.abs(a - b)
@@ -70,13 +70,13 @@ def measure(found: Pairs, resamples: int, rng: Generator) -> dict[str, Any]:
             f"distance {found.distance} ({found.change}): {len(a)} pairs without two different values on each "
             "side; their correlation is undefined"
         )
-    # Bootstrap by Poisson counts, sums in a fixed order, so that no number of threads changes a digit.
+    # Poisson bootstrap with sums in a fixed order, so that the number of threads does not change any digit.
     x, y = (a - a.mean()) / a.std(), (b - b.mean()) / b.std()
     columns = np.stack([np.ones(len(a)), x, y, x * y, x * x, y * y, gap])
     drawn = np.empty((resamples, 2))
     for i in range(resamples):
         counts = rng.poisson(1.0, len(a)).astype(np.float64)
-        if not counts.any():  # of a few pairs none may have been drawn
+        if not counts.any():  # with few pairs, possibly none is drawn
             counts[:] = 1
         n, sx, sy, sxy, sxx, syy, sg = np.einsum("kn,n->k", columns, counts)
         spread = (sxx - sx * sx / n) * (syy - sy * sy / n)
@@ -90,7 +90,7 @@ def measure(found: Pairs, resamples: int, rng: Generator) -> dict[str, Any]:
 
 
 def differences(found: Pairs) -> list[dict[str, Any]]:
-    """Return the histogram of the absolute difference, 40 bins up to its 98th percentile and one for the rest."""
+    """Return the histogram of absolute differences: 40 bins up to the 98th percentile, and one for the rest."""
     gap = np.abs(found.a - found.b)
     edges = np.linspace(0, float(np.quantile(gap, 0.98)) or 1.0, BINS + 1)
     counts = np.histogram(gap, edges)[0]
@@ -102,9 +102,9 @@ def differences(found: Pairs) -> list[dict[str, Any]]:
 
 
 def autocorrelation(values: FloatArray, lags: int, resamples: int, rng: Generator) -> list[dict[str, Any]]:
-    """Return rows of `walk.parquet`: correlation of values `lag` steps apart, over all walks.
+    """Return rows of `walk.parquet`: the correlation of values at a distance of `lag` steps, over all walks.
 
-    The interval resamples whole walks, since the steps of one are not independent.
+    The intervals resample whole walks, because the steps of a walk are not independent.
     """
     n_walks, length = values.shape
     centred = values - values.mean()
@@ -124,35 +124,35 @@ def autocorrelation(values: FloatArray, lags: int, resamples: int, rng: Generato
 
 
 def threshold(rows: Sequence[dict[str, Any]], max_edits: int) -> dict[str, Any]:
-    """Return the threshold edit distance, and what it comes from.
+    """Return the threshold edit distance and the values it is derived from.
 
-    The paper takes a third of the total distance available; here it is at most the first measured
-    distance at which the correlation is weak, and at least 1 (FACTS F5).
+    The paper uses a third of the maximum edit distance; here it is also at most the first measured
+    distance with a weak correlation, and at least 1 (FACTS F5).
     """
-    weak = [r["distance"] for r in rows if r["change"] == ANY and r["correlation"] < WEAK]
+    weak = [r["distance"] for r in rows if r["change"] == ANY and r["correlation"] < WEAK_CORRELATION]
     third = max_edits // 3
     first_weak = min(weak) if weak else None
-    capped = min(third, first_weak) if first_weak is not None else third
+    distance = min(third, first_weak) if first_weak is not None else third
     return {
-        "threshold_distance": max(1, capped),
+        "threshold_distance": max(1, distance),
         "max_edits": max_edits,
         "third_of_max_edits": third,
         "first_weak_distance": first_weak,
-        "weak_correlation": WEAK,
+        "weak_correlation": WEAK_CORRELATION,
     }
 
 
-def enough(row: dict[str, Any], settings: LocalityConfig) -> bool:
-    """Say whether the distance of this row is the last to measure: weak with certainty, or one too many."""
-    far, weak = row["distance"] - settings.distances, row["correlation_high"] < WEAK
-    return bool((far >= 0 and weak) or far >= MORE)
+def is_last_distance(row: dict[str, Any], settings: LocalityConfig) -> bool:
+    """Return whether to stop after the distance of this row: the correlation is weak, or it is the last extra one."""
+    extra, weak = row["distance"] - settings.distances, row["correlation_high"] < WEAK_CORRELATION
+    return bool((extra >= 0 and weak) or extra >= MAX_EXTRA_DISTANCES)
 
 
 def sample_check(space: Space, oracle: Oracle, settings: LocalityConfig, rng: Generator) -> dict[str, Any]:
-    """Return Appendix G's check: do small samples have the distribution of the full space?
+    """Check that small samples represent the distribution of the full space (paper, appendix G).
 
-    `repeats` uniform samples of `sample` networks against all (a large sample where they can't be
-    listed): the share that a Kolmogorov-Smirnov test at 5 % does not reject, and the largest gap
+    Compares `repeats` uniform samples of `sample` architectures with the full space (a large sample if it
+    can't be listed): the share that a Kolmogorov-Smirnov test does not reject at 5 %, and the largest gap
     between the error EDFs.
     """
     from scipy.stats import ks_2samp  # takes longer to import than a small shrink
@@ -164,9 +164,9 @@ def sample_check(space: Space, oracle: Oracle, settings: LocalityConfig, rng: Ge
     for _ in range(settings.repeats):
         values = evaluate(oracle, space, space.sample(n, rng))
         pvalues.append(float(ks_2samp(values, full, method="asymp").pvalue))
-        own, own_share = error_edf(values, full[-1])
-        at = np.searchsorted(errors, own, side="right") - 1
-        gaps.append(float(np.abs(share[np.maximum(at, 0)] - own_share).max()))
+        sample_errors, sample_share = error_edf(values, full[-1])
+        at = np.searchsorted(errors, sample_errors, side="right") - 1
+        gaps.append(float(np.abs(share[np.maximum(at, 0)] - sample_share).max()))
     return {
         "sample": n,
         "repeats": settings.repeats,

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from lissnas.config import MIN_LABELS
 from lissnas.core.errors import ConfigError, InvalidArchitecture, UserError, first_line, short, unknown_name
-from lissnas.core.memory_limit import memory_for
+from lissnas.core.memory_limit import limit_memory
 from lissnas.spaces.base import Archs, FloatArray, IntArray, Space
 from lissnas.spaces.declared import Declared, DeclaredSpace
 
@@ -303,7 +303,7 @@ def _parquet(path: Path, data: bytes) -> _Table:
         # A dictionary stores a repeated text in memory only once.
         texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_binary(f.type)]
         file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
-        with memory_for(len(data) + rows * wide):
+        with limit_memory(len(data) + rows * wide):
             table = file.read([f.name for f in schema if not _is_nested(f.type)], use_threads=False)
             table.validate(full=True)  # the reader accepts dictionaries that lack the values of their rows
             if table.num_columns and table.num_rows != rows:

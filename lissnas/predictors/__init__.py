@@ -1,4 +1,4 @@
-"""Cheap scores of architectures: fitted models, kernels, surrogates, XGBoost models of a user."""
+"""Cheap scores for architectures: fitted predictors, surrogates, user-supplied XGBoost models."""
 
 from __future__ import annotations
 

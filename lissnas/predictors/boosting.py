@@ -1,7 +1,7 @@
-"""XGBoost, the one place that imports it.
+"""Fast import of XGBoost; import it from here.
 
-It imports scikit-learn, and with it pandas and scipy.stats, for classes that lissnas does not use: a second or two of
-a small shrink. They are hidden only while XGBoost is imported.
+XGBoost imports scikit-learn, pandas and scipy.stats for classes that lissnas does not use, which takes a second or
+two. scikit-learn is hidden only while XGBoost is imported.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, cast
 
 
 def _without_sklearn() -> Any:
-    """Return XGBoost; unless scikit-learn is loaded already, XGBoost takes it to be missing."""
+    """Return XGBoost, imported as if scikit-learn were missing unless it is already loaded."""
     hidden = "sklearn" not in sys.modules and "xgboost" not in sys.modules
     if hidden:
         sys.modules["sklearn"] = cast(Any, None)  # importing it raises ImportError

@@ -1,4 +1,4 @@
-"""Kernel regression on encodings: what a predictor adds to its trees while labels are few."""
+"""Kernel regression on encodings, which complements the trees of a predictor if labels are few."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ from lissnas.spaces import FloatArray, IntArray
 from lissnas.spaces.base import Features
 
 LENGTHS = (1.0, 2.0, 4.0, 8.0)
-"""Distances over which the target is alike, in root mean squares of standardized features."""
+"""Candidate length scales, in root mean squared differences of standardized features."""
 PENALTIES = np.geomspace(1e-3, 10, 9)
-FAR = 4.0
-"""Standard deviations at which a feature is cut: those of few labels say little of the space's."""
-ROUNDING = 1e-6
-"""Of a constant feature in single precision."""
-DIGITS = 6
-"""Decimals of the weights, so that they are the same whichever way sums were formed."""
+MAX_DEVIATION = 4.0
+"""Standard deviations at which features are clipped: those of few labels estimate the space's poorly."""
+MIN_RELATIVE_SPREAD = 1e-6
+"""A feature with less spread is constant up to rounding in single precision."""
+DECIMALS = 6
+"""Decimals of the weights, which makes them independent of the order of summation."""
 
 
 @dataclass(frozen=True)
 class KernelModel:
-    """Regression with the kernel 1 + exp(-distance / length), smooth where trees are steps."""
+    """Ridge regression with the kernel 1 + exp(-distance / length); smooth, unlike trees."""
 
     scale: Scale
     points: FloatArray
-    """Standardized features of the labelled."""
+    """`(n, n_used)` standardized features of the labelled architectures."""
     weights: FloatArray
     length: float
 
     @classmethod
     def fit(cls, features: Features, target: FloatArray) -> KernelModel:
-        """Fit to `(n,)` targets; length and penalty are those of the least leave-one-out error."""
+        """Fit to `(n,)` targets, with the length and penalty of minimum leave-one-out error."""
         points = Scale.of(features)(features)
         distance = _distances(points, points)
-        least, weights, length = np.inf, np.zeros(len(target)), LENGTHS[0]
-        for tried in LENGTHS:
-            values, vectors = eigh(1 + np.exp(-distance / tried))
+        min_error, weights, length = np.inf, np.zeros(len(target)), LENGTHS[0]
+        for candidate in LENGTHS:
+            values, vectors = eigh(1 + np.exp(-distance / candidate))
             rotated = vectors.T @ target
             for penalty in PENALTIES:
                 inverse = 1 / (np.maximum(values, 0) + penalty)
                 found = vectors @ (rotated * inverse)
                 error = float(np.mean((found / ((vectors * vectors) @ inverse)) ** 2))
-                if error < least:
-                    least, weights, length = error, found, tried
-        return cls.at(features, np.round(weights, DIGITS), length)
+                if error < min_error:
+                    min_error, weights, length = error, found, candidate
+        return cls.restore(features, np.round(weights, DECIMALS), length)
 
     @classmethod
-    def at(cls, features: Features, weights: FloatArray, length: float) -> KernelModel:
-        """Return the model of labelled networks' features and their `(n,)` weights."""
+    def restore(cls, features: Features, weights: FloatArray, length: float) -> KernelModel:
+        """Return the model with given `(n,)` weights of the labelled architectures' features."""
         scale = Scale.of(features)
         return cls(scale, scale(features), weights, length)
 
@@ -60,7 +60,7 @@ class KernelModel:
         kernel = _distances(self.scale(features), self.points)
         np.divide(kernel, -self.length, out=kernel)
         np.exp(kernel, out=kernel)
-        # Summed row by row: a product of matrices may depend on how many threads there are.
+        # Summed row by row: a matrix product may depend on the number of threads.
         kernel += 1
         kernel *= self.weights
         return np.asarray(kernel.sum(axis=1))
@@ -68,7 +68,7 @@ class KernelModel:
 
 @dataclass(frozen=True)
 class Scale:
-    """Standardizes features by those of the labelled networks, and leaves constant ones out."""
+    """Standardizes features with the mean and deviation of the labelled architectures; drops constant ones."""
 
     used: IntArray
     centre: FloatArray
@@ -79,13 +79,13 @@ class Scale:
         """Return the scale of `(n, n_features)` features."""
         x = features.astype(np.float64)
         centre, spread = x.mean(axis=0), x.std(axis=0)
-        used = np.flatnonzero(spread > ROUNDING * np.maximum(1, np.abs(centre)))
+        used = np.flatnonzero(spread > MIN_RELATIVE_SPREAD * np.maximum(1, np.abs(centre)))
         return cls(used, centre[used], spread[used])
 
     def __call__(self, features: Features) -> FloatArray:
-        """Return `(n, n_used)` features, cut where they are far out."""
+        """Return `(n, n_used)` standardized features, clipped to `MAX_DEVIATION`."""
         x = features[:, self.used].astype(np.float64)
-        return np.clip((x - self.centre) / self.spread, -FAR, FAR)
+        return np.clip((x - self.centre) / self.spread, -MAX_DEVIATION, MAX_DEVIATION)
 
 
 def _distances(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Ranks and Kendall's tau, equal to those of scipy.stats, which takes longer to import than a small shrink."""
+"""Ranks and Kendall's tau, equal to those of scipy.stats, whose import takes longer than a small shrink."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lissnas.spaces import FloatArray
 
 
 def average_ranks(values: FloatArray) -> FloatArray:
-    """Return the ranks of `(n,)` values from 1 to n, equal values sharing the mean of theirs."""
+    """Return the ranks of `(n,)` values from 1 to n; ties share their mean rank."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     ranks: FloatArray = (last - (counts - 1) / 2)[inverse]
@@ -18,10 +18,10 @@ def average_ranks(values: FloatArray) -> FloatArray:
 
 
 def kendall(a: FloatArray, b: FloatArray) -> float:
-    """Return Kendall's tau-b of two `(n,)` arrays, nan if either is constant; n (n - 1) / 2 comparisons."""
+    """Return Kendall's tau-b of two `(n,)` arrays, NaN if either is constant; takes n (n - 1) / 2 comparisons."""
     n = len(a)
     pairs = n * (n - 1) // 2
-    difference = 0  # concordant pairs minus discordant ones
+    difference = 0  # concordant minus discordant pairs
     for i in range(n - 1):
         signs = [(x[i + 1 :] > x[i]).astype(np.int8) - (x[i + 1 :] < x[i]) for x in (a, b)]
         difference += int(np.count_nonzero(signs[0] * signs[1] > 0)) - int(np.count_nonzero(signs[0] * signs[1] < 0))

@@ -1,4 +1,4 @@
-"""Searchers: find the best architectures of a space or subspace. No torch."""
+"""Searchers: find the best architectures of a space or subspace; without torch."""
 
 from __future__ import annotations
 

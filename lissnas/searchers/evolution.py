@@ -1,4 +1,4 @@
-"""Evolutionary search inside a shrunk set under limits on cost, as SPOS has it (Guo et al., 2020)."""
+"""Evolutionary search in a shrunk set under cost limits, as in SPOS (Guo et al., 2020)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from lissnas.oracles.base import Oracle, evaluate
 from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.base import first_of_each, is_in
 
-FAR = 127
-MOST_EDITS = 2
-"""Edits of a mutation, at most: SPOS redraws two of twenty decisions on average."""
+UNAVAILABLE = 127  # distance of evaluated members, more than any genome length
+MAX_EDITS = 2
+"""Edits per mutation: SPOS redraws two of twenty decisions on average."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Most costs a network may have; None is no limit. `flops` are multiply-adds."""
+    """Maximum costs of an architecture; None is no limit. `flops` are multiply-adds."""
 
     flops: float | None = None
     params: float | None = None
 
     def keep(self, space: Space, members: Archs) -> Archs:
-        """Return the members within the limits; raises UserError that names the smallest if there is none."""
+        """Return the members within the limits; if there are none, raises UserError with the smallest costs."""
         if not len(members):
             raise UserError("the shrunk space is empty: there is nothing to search")
         costs = space.costs(members)
@@ -40,28 +40,28 @@ class Limits:
                 raise UserError(f"space {space.name} knows no {name}, so they can't be limited")
             inside &= costs[name] <= limit
         if not inside.any():
-            least = "; ".join(_smallest(costs, name) for name in limits)
-            raise UserError(f"no network of the shrunk space is within the limits; {least}")
+            smallest = "; ".join(_smallest(costs, name) for name in limits)
+            raise UserError(f"no network of the shrunk space is within the limits; {smallest}")
         return members[inside]
 
 
 def _smallest(costs: Mapping[str, IntArray], name: str) -> str:
-    """Return in words what the network with the least of a cost has."""
+    """Return a description of the member with the minimum of a cost."""
     at = int(np.argmin(costs[name]))
-    has = " and ".join(f"{values[at] / 1e6:,.2f} M {cost}" for cost, values in costs.items())
-    return f"the smallest has {has} (fewest {name})"
+    described = " and ".join(f"{values[at] / 1e6:,.2f} M {cost}" for cost, values in costs.items())
+    return f"the smallest has {described} (fewest {name})"
 
 
 @dataclass(frozen=True)
 class History:
-    """Every architecture that was evaluated, once, in the order it was: rows, scores, generations."""
+    """All evaluated architectures, each once, in order of evaluation."""
 
     rows: Archs
     scores: FloatArray = field(default_factory=lambda: np.empty(0))
     generation: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
 
     def extended(self, rows: Archs, scores: FloatArray, generation: int) -> History:
-        """Return the history with a generation at its end."""
+        """Return the history with a generation appended."""
         return History(
             np.concatenate([self.rows, rows]),
             np.concatenate([self.scores, scores]),
@@ -69,7 +69,7 @@ class History:
         )
 
     def best(self, k: int) -> IntArray:
-        """Return the indices of the `k` best, best first, equal ones in the order they were evaluated."""
+        """Return the indices of the `k` highest scores, best first; ties in order of evaluation."""
         return np.argsort(-self.scores, kind="stable")[:k]
 
 
@@ -83,10 +83,10 @@ def evolutionary_search(
     checkpoint: Checkpoint | None = None,
     on_generation: Callable[[History], None] = lambda history: None,
 ) -> History:
-    """Search the members of a shrunk set that are within the limits; each is asked about at most once.
+    """Search the members of a shrunk set that are within the limits; evaluates each at most once.
 
-    A set no larger than what evolution would ask about is asked about as a whole. Goes on from the
-    checkpoint, saved after each generation. Raises UserError for limits that nothing meets.
+    A set no larger than `population * generations` is evaluated completely. Resumes from the checkpoint,
+    which is saved after each generation. Raises UserError if no member is within the limits.
     """
     inside = limits.keep(space, members)
     inside = inside[first_of_each(space.key(inside))]
@@ -116,35 +116,34 @@ def evolutionary_search(
 def offspring(
     space: Space, inside: Archs, keys: Keys, history: History, settings: SearchConfig, rng: np.random.Generator
 ) -> Archs:
-    """Return the next generation: mutated and crossed children of the best, members that weren't evaluated yet.
+    """Return the next generation: unevaluated members, by mutation and crossover of the best.
 
-    A child outside the set, or one that was evaluated before, becomes the free member that differs from it in
-    the fewest places.
+    A child outside the set, or already evaluated, is replaced by the unevaluated member with the fewest differences.
     """
     parents = history.rows[history.best(settings.parents)]
     half = settings.population // 2
     mutated = parents[rng.integers(0, len(parents), half)]
-    edits = np.clip(rng.binomial(space.genome_len, settings.mutation, half), 1, MOST_EDITS)
+    edits = np.clip(rng.binomial(space.genome_len, settings.mutation, half), 1, MAX_EDITS)
     mutated = space.mutate(mutated, np.minimum(edits, space.max_edits), rng)
-    one = rng.integers(0, len(parents), settings.population - half)
-    other = (one + rng.integers(1, max(2, len(parents)), len(one))) % len(parents)
-    crossed = np.where(rng.random((len(one), space.genome_len)) < 0.5, parents[one], parents[other])
-    wanted = np.concatenate([mutated, _canonical(space, crossed)])
+    first = rng.integers(0, len(parents), settings.population - half)
+    second = (first + rng.integers(1, max(2, len(parents)), len(first))) % len(parents)
+    crossed = np.where(rng.random((len(first), space.genome_len)) < 0.5, parents[first], parents[second])
+    children = np.concatenate([mutated, _canonical(space, crossed)])
     free = ~is_in(keys, np.sort(space.key(history.rows)))
     taken: list[int] = []
-    for want in wanted:
+    for child in children:
         if not free.any():
             break
-        distance = np.where(free, (inside != want).sum(axis=1), FAR)
+        distance = np.where(free, (inside != child).sum(axis=1), UNAVAILABLE)
         nearest = np.flatnonzero(distance == distance.min())
-        at = int(nearest[rng.integers(0, len(nearest))])
-        free[at] = False
-        taken.append(at)
+        chosen = int(nearest[rng.integers(0, len(nearest))])
+        free[chosen] = False
+        taken.append(chosen)
     return inside[taken]
 
 
 def _canonical(space: Space, rows: Archs) -> Archs:
-    """Return the canonical form of rows that are networks of the space, the others as they are."""
+    """Return rows that are architectures of the space in canonical form, and others unchanged."""
     rows = rows.copy()
     for i in range(len(rows)):
         try:

@@ -1,4 +1,4 @@
-"""Shrinkers: from a space and an oracle to a smaller space."""
+"""Shrinkers: reduce a space to a smaller one with the help of an oracle."""
 
 from __future__ import annotations
 

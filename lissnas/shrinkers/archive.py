@@ -1,4 +1,4 @@
-"""Everything that a shrink has seen, as columns: one row an architecture, in the order it was seen."""
+"""All architectures that a shrink has seen, as columns, in order of appearance."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lissnas.shrinkers.selection import Strata, best
+from lissnas.shrinkers.selection import Strata, select_top
 from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.base import BoolArray
 
 UNLABELLED = -1
 """In `label_round`: no label was requested."""
 FAILED = -2
-"""In `label_round`: a label was requested and not obtained."""
+"""In `label_round`: a label was requested, but not obtained."""
 
 Column: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Archive:
-    """Architectures seen so far, with what is known of each.
+    """Architectures seen so far, with scores, labels and provenance.
 
-    Types are as narrow as they can be: there may be tens of millions of rows.
+    Types are as narrow as possible: there may be tens of millions of rows.
     """
 
     rows: Archs
     keys: Keys
     scores: NDArray[np.float32]
-    """Predicted; NaN before that."""
+    """Predicted scores; NaN until predicted."""
     labels: FloatArray
-    """True values; NaN without one."""
+    """True values; NaN if unlabelled."""
     label_round: NDArray[np.int8]
     """The round in which a label was obtained, UNLABELLED or FAILED."""
     parent: NDArray[np.int32]
-    """The row that a neighbor was made from; a sampled architecture's own row."""
+    """The row that a neighbor was derived from; for a sampled architecture, its row itself."""
     distance: NDArray[np.int8]
     """Edits from the parent."""
     stratum: NDArray[np.int16]
@@ -45,7 +45,7 @@ class Archive:
 
     @classmethod
     def empty(cls, space: Space) -> Archive:
-        """Return an archive without rows."""
+        """Return an empty archive."""
         return cls(
             rows=np.empty((0, space.genome_len), np.int8),
             keys=np.empty(0, np.uint64),
@@ -64,7 +64,7 @@ class Archive:
     def extend(
         self, space: Space, rows: Archs, keys: Keys, parent: IntArray | None, distance: IntArray, strata: Strata | None
     ) -> Archive:
-        """Return the archive with new rows at the end; `parent` None means that they were sampled."""
+        """Return the archive with new rows appended; `parent` None means that they were sampled."""
         n, more = len(self), len(rows)
         stratum = np.zeros(more, np.int16)
         if strata is not None and more:
@@ -83,19 +83,19 @@ class Archive:
         return Archive(**{name: np.concatenate([column, new[name]]) for name, column in self.columns().items()})
 
     def keep(self, which: BoolArray) -> tuple[Archive, IntArray]:
-        """Return the rows of `(n,)` `which`, and the new index of each old row that stays.
+        """Return the archive with the rows in the mask `(n,)` `which`, and the new index of each old row.
 
-        Parents of rows that stay have to stay.
+        Parents of rows that are kept have to be kept.
         """
         index = np.cumsum(which) - 1
         kept = Archive(**{name: column[which] for name, column in self.columns().items()})
         return replace(kept, parent=index[kept.parent].astype(np.int32)), index
 
     def top(self, among: IntArray, k: int, strata: Strata | None, diversity: float, strict: bool = False) -> IntArray:
-        """Return the `k` best scored rows of `among`, best first, with a quota for each stratum (`best`)."""
+        """Return the `k` highest-scored rows of `among`, best first, with a quota per stratum (`select_top`)."""
         weight = np.ones(1) if strata is None else strata.weight
         share = 0.0 if strata is None else diversity
-        return among[best(self.scores[among], self.stratum[among], weight, k, share, strict)]
+        return among[select_top(self.scores[among], self.stratum[among], weight, k, share, strict)]
 
     def columns(self) -> dict[str, Column]:
         """Return the columns by name."""
@@ -103,10 +103,10 @@ class Archive:
 
     @property
     def labelled(self) -> IntArray:
-        """Rows with a label."""
+        """Indices of labelled rows."""
         return np.flatnonzero(self.label_round >= 0)
 
     @property
     def n_requested(self) -> int:
-        """How many labels were requested, failed ones included: what a label budget pays for."""
+        """Number of requested labels, including failed ones, which count towards the label budget."""
         return int((self.label_round != UNLABELLED).sum())

@@ -1,4 +1,4 @@
-"""Methods compared on equal terms: one predictor, one query budget, one target size, a row a method and seed."""
+"""Fair comparison of methods: same predictor, query budget and target size; one row per method and seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lissnas.benchmarks import Benchmark
 from lissnas.config import PaperConfig, Params, ShrinkParams, shrink_params
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
-from lissnas.metrics.diversity import Yardstick
+from lissnas.metrics.diversity import DiversityReference
 from lissnas.metrics.quality import (
     complexity_weights,
     edf_auc,
@@ -39,36 +39,36 @@ from lissnas.spaces import Archs, FloatArray, Keys, Space
 from lissnas.spaces.base import LISTABLE
 from lissnas.spaces.subspace import Subspace
 
-JUDGED = 10_000
-"""Members in the sample that represents a product that is not listed."""
+N_EVALUATED = 10_000
+"""Members sampled to evaluate a product that is too large to list."""
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What is the same for all seeds: the source, and values, thresholds and measures of the full space.
+class FullSpaceStatistics:
+    """Values, thresholds and diversity of the full space, the same for all seeds.
 
-    Without a table a surrogate gives the values, and a uniform sample represents the space.
+    Without a table, values come from a surrogate, and a uniform sample represents the space.
     """
 
     source: Source
-    yardstick: Yardstick
+    diversity: DiversityReference
     values: FloatArray
-    """Of every network, or of a sample of 100,000."""
+    """Values of all architectures, or of a sample of 100,000."""
 
     @classmethod
-    def of(cls, given: Benchmark | Source) -> Ground:
-        """Measure the full space; raises UserError for one that nothing can be compared on."""
+    def of(cls, given: Benchmark | Source) -> FullSpaceStatistics:
+        """Compute the statistics; raises UserError if methods can't be compared on the space."""
         source = source_of(given)
         space = source.space
         if space.size() < 2:
-            raise UserError(f"{source.name} has one architecture: there is nothing to compare")
+            raise UserError(f"{source.name} has one architecture; a comparison needs at least two")
         if source.truth is not None:
             values = source.truth.values
         else:
             values = source.evaluate(space.all_or_many(stream(0, "full space", space.name)))
-        ground = cls(source, Yardstick.of(space), values)
-        _ = ground.threshold
-        return ground
+        full_space = cls(source, DiversityReference.of(space), values)
+        _ = full_space.threshold
+        return full_space
 
     @property
     def space(self) -> Space:
@@ -77,21 +77,21 @@ class Ground:
 
     @cached_property
     def threshold(self) -> float:
-        """Value that good networks exceed, the same for every method."""
+        """Value that good networks exceed."""
         return good_threshold(self.values)
 
     @cached_property
     def window(self) -> float:
-        """End of the error window of AUCs, the same for every method."""
+        """Upper end of the error window for AUCs."""
         return error_window(self.values)
 
     def measure(
         self, archs: Archs, seed: int, values: FloatArray | None = None, size: int | None = None
     ) -> dict[str, Any]:
-        """Return every metric of a part of the space that its members alone decide.
+        """Return all metrics of a part of the space that depend only on its members.
 
-        `values` are theirs, where they are known. Where `archs` are a sample, `size` is that of the part.
-        Without a table, whose best is known, what is measured against the best is left out.
+        `values` are those of `archs`, if known. If `archs` are a sample, `size` is that of the whole part.
+        Metrics relative to the best value are omitted without a table, since the best is unknown.
         """
         full, truth = self.values, self.source.truth
         values = self.source.evaluate(archs) if values is None else values
@@ -119,27 +119,27 @@ class Ground:
             found["edf_auc"] = edf_auc(values, truth.best, self.window)
         found |= {"ks": statistic, "ks_p": p_value}
         if truth is not None and "flops" in costs:
-            weights = complexity_weights(costs["flops"], self.yardstick.edges("flops"))
+            weights = complexity_weights(costs["flops"], self.diversity.edges("flops"))
             found["edf_auc_by_flops"] = edf_auc(values, truth.best, self.window, weights)
-        return found | self.yardstick.measure(archs, stream(seed, "diversity"))
+        return found | self.diversity.measure(archs, stream(seed, "diversity"))
 
 
 def source_of(given: Benchmark | Source) -> Source:
-    """Return what a comparison is on; raises UserError without a table or a surrogate that gives values at once."""
+    """Return the source; raises UserError unless it has a table or a surrogate that is queried directly."""
     source = given if isinstance(given, Source) else Source.of(given)
     if source.truth is None and source.scorer is None:
         raise UserError(
-            f"{source.name} has neither a table of true values nor a surrogate that is asked directly, so methods "
-            "can't be compared on it: give --benchmark, --space ofa_mobilenetv3, or --oracle-model with your own"
+            f"{source.name} has neither a table of true values nor a surrogate that is queried directly, so methods "
+            "can't be compared on it: give --benchmark, --space ofa_mobilenetv3, or your own space and --oracle-model"
         )
     return source
 
 
 @dataclass(frozen=True)
-class Contest:
-    """What all methods of a seed share: the predictor that all query, and what our method made of it."""
+class ComparisonRun:
+    """What all methods share for a seed: the predictor, and the result of our method with it."""
 
-    ground: Ground
+    full_space: FullSpaceStatistics
     params: ShrinkParams
     paper: PaperConfig
     predictor: Scorer
@@ -150,7 +150,7 @@ class Contest:
 
     @property
     def budget(self) -> int:
-        """Queries that every method has: what ours used."""
+        """Query budget of every method: the number that ours used."""
         return self.ours.state.queries
 
     @property
@@ -160,19 +160,19 @@ class Contest:
         return self.ours.state.target
 
     def ours_at(self, size: int) -> dict[str, Any]:
-        """Return the metrics of ours cut to a size; measured once, since many methods have the same."""
+        """Return the metrics of our method cut to a size; cached, since many methods have the same size."""
         if size not in self._measured:
             rows = cut(self.ours, size)
-            values = self.ground.source.evaluate(rows, self.threads)
-            self._measured[size] = self.ground.measure(rows, self.params.seed, values)
+            values = self.full_space.source.evaluate(rows, self.threads)
+            self._measured[size] = self.full_space.measure(rows, self.params.seed, values)
         return self._measured[size]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A method's row, and keys and values of its shrunk space, best first where the method ranks.
+class MethodResult:
+    """A method's row, and keys and values of its shrunk space, best first if the method ranks.
 
-    Of a product that is not listed they are those of a uniform sample.
+    For a product that is too large to list, those of a uniform sample.
     """
 
     row: Mapping[str, Any]
@@ -180,8 +180,8 @@ class Entry:
     values: FloatArray
 
 
-def contest_params(params: Params, given: Benchmark | Source, seed: int) -> ShrinkParams:
-    """Return the parameters of our method in a comparison; raises ConfigError where they don't fit the space."""
+def comparison_params(params: Params, given: Benchmark | Source, seed: int) -> ShrinkParams:
+    """Return the parameters of our method in a comparison; raises ConfigError if they don't fit the space."""
     source = source_of(given)
     elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
     known = None if source.truth is not None else 0
@@ -191,13 +191,13 @@ def contest_params(params: Params, given: Benchmark | Source, seed: int) -> Shri
     return p
 
 
-def open_contest(ground: Ground, params: Params, seed: int, threads: int = 0) -> Contest:
-    """Draw the labels uniformly, fit the predictor that all methods query, and run ours on it.
+def start_comparison(full_space: FullSpaceStatistics, params: Params, seed: int, threads: int = 0) -> ComparisonRun:
+    """Draw uniform labels, fit the predictor that all methods query, and run our method with it.
 
-    Without a table all query the surrogate, which needs no labels.
+    Without a table, all methods query the surrogate, which needs no labels.
     """
-    source, space = ground.source, ground.space
-    p = contest_params(params, source, seed)
+    source, space = full_space.source, full_space.space
+    p = comparison_params(params, source, seed)
     if source.truth is None:
         assert source.scorer is not None
         predictor = source.scorer
@@ -212,88 +212,89 @@ def open_contest(ground: Ground, params: Params, seed: int, threads: int = 0) ->
     started = time.perf_counter()
     ours = shrink(Problem(source, p, threads, predictor))
     seconds = time.perf_counter() - started
-    return Contest(ground, p, params.shrink.paper, predictor, ours, seconds, threads)
+    return ComparisonRun(full_space, p, params.shrink.paper, predictor, ours, seconds, threads)
 
 
-def run_method(contest: Contest, name: str) -> Entry:
-    """Run a method, and measure what it returned; ours at the same size stands beside it."""
+def run_method(run: ComparisonRun, name: str) -> MethodResult:
+    """Run a method and measure its shrunk space, together with ours cut to the same size."""
     started = time.perf_counter()
-    rows, queries, part = shrunk(contest, name)
-    seconds = time.perf_counter() - started + (contest.seconds if name == "lissnas" else 0)
-    ground, seed = contest.ground, contest.params.seed
+    rows, queries, part = shrink_with(run, name)
+    seconds = time.perf_counter() - started + (run.seconds if name == "lissnas" else 0)
+    full_space, seed = run.full_space, run.params.seed
     if not len(rows):
-        raise UserError(f"{name} returned an empty space of {ground.source.name}")
-    values = ground.source.evaluate(rows, contest.threads)
-    ours = contest.ours_at(part.size())
-    tabled = ground.source.truth is not None
+        raise UserError(f"{name} returned an empty space of {full_space.source.name}")
+    values = full_space.source.evaluate(rows, run.threads)
+    ours = run.ours_at(part.size())
+    tabled = full_space.source.truth is not None
     row: dict[str, Any] = {
         "method": name,
         "seed": seed,
         "size": part.size(),
         "queries": queries,
-        "labels": contest.params.labels if by_name(name).needs_labels else 0,
+        "labels": run.params.labels if by_name(name).needs_labels else 0,
         "kind": part.kind,
         **({} if tabled else {"judged": len(rows)}),
-        **ground.measure(rows, seed, values, part.size()),
+        **full_space.measure(rows, seed, values, part.size()),
         "seconds": seconds,
     }
-    beside = ("size", "mean_true", "kept_best" if tabled else "max_true", "flops_coverage")
-    row |= {f"ours_{c}": ours[c] for c in beside if c in ours}
-    return Entry(row, ground.space.key(rows), values)
+    columns = ("size", "mean_true", "kept_best" if tabled else "max_true", "flops_coverage")
+    row |= {f"ours_{c}": ours[c] for c in columns if c in ours}
+    return MethodResult(row, full_space.space.key(rows), values)
 
 
-def diversity_curve(contest: Contest, diversities: Sequence[float], sizes: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Return ours at each `diversity`, cut to each method's size: mean against FLOPs coverage."""
+def diversity_curve(run: ComparisonRun, diversities: Sequence[float], sizes: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return mean and FLOPs coverage of our method at each `diversity`, cut to each method's size."""
     out = []
     for diversity in diversities:
-        method = contest.params.method.model_copy(update={"diversity": diversity})
-        problem = replace(contest.ours.problem, params=contest.params.model_copy(update={"method": method}))
-        result = contest.ours if method == contest.params.method else shrink(problem)
+        method = run.params.method.model_copy(update={"diversity": diversity})
+        problem = replace(run.ours.problem, params=run.params.model_copy(update={"method": method}))
+        result = run.ours if method == run.params.method else shrink(problem)
         measured: dict[int, dict[str, Any]] = {}
         for size in dict.fromkeys(sizes.values()):
             rows = cut(result, size)
-            mean = float(contest.ground.source.evaluate(rows, contest.threads).mean())
-            measured[size] = {"size": len(rows), "mean_true": mean} | contest.ground.yardstick.cost_coverage(rows)
-        about = {"seed": contest.params.seed, "diversity": diversity}
+            mean = float(run.full_space.source.evaluate(rows, run.threads).mean())
+            measured[size] = {"size": len(rows), "mean_true": mean} | run.full_space.diversity.cost_coverage(rows)
+        about = {"seed": run.params.seed, "diversity": diversity}
         out += [{"method": name, **about, **measured[size]} for name, size in sizes.items()]
     return out
 
 
-def shrunk(contest: Contest, name: str) -> tuple[Archs, int, Subspace]:
-    """Return the members of a method's shrunk space, how many queries it took, and the space.
+def shrink_with(run: ComparisonRun, name: str) -> tuple[Archs, int, Subspace]:
+    """Shrink with the method `name`; return the members, the number of queries, and the shrunk space.
 
-    Of a product that is not listed a uniform sample represents the members. Raises UnknownName.
+    For a product that is too large to list, the members are a uniform sample. Raises UnknownName.
     """
-    method, space = by_name(name), contest.ground.space
+    method, space = by_name(name), run.full_space.space
     if method.variant is not None:
-        result = method.variant(contest.ours, contest.paper)
+        result = method.variant(run.ours, run.paper)
         part, queries = result.subspace, result.state.queries
     else:
         assert method.rival is not None
-        scores = partial(contest.predictor.score, threads=contest.threads)
-        oracle = CountedOracle(scores, space, space.size() if method.needs_table else contest.budget)
-        part = method.rival(space, oracle, contest.target, stream(contest.params.seed, "compare", name))
+        scores = partial(run.predictor.score, threads=run.threads)
+        oracle = CountedOracle(scores, space, space.size() if method.needs_table else run.budget)
+        part = method.rival(space, oracle, run.target, stream(run.params.seed, "compare", name))
         queries = oracle.queries
     listed = part.kind == "set" or space.size() <= LISTABLE
-    rows = part.members if listed else part.sample(JUDGED, stream(contest.params.seed, "judge", name))
+    rows = part.members if listed else part.sample(N_EVALUATED, stream(run.params.seed, "judge", name))
     return rows, queries, part
 
 
-def against_best_known(ground: Ground, entries: Sequence[Entry]) -> tuple[list[Mapping[str, Any]], float]:
+def against_best_known(
+    full_space: FullSpaceStatistics, entries: Sequence[MethodResult]
+) -> tuple[list[Mapping[str, Any]], float]:
     """Return the rows of all methods and seeds, and the error window.
 
-    Without a table the best of all is not known; the best that the sample or any method has takes its place, and
-    `edf_auc` is measured against that.
+    Without a table, `edf_auc` is relative to the best known value, in the uniform sample or of any method.
     """
     rows = [e.row for e in entries]
-    if ground.source.truth is not None:
-        return rows, ground.window
-    best = max(float(v.max()) for v in (ground.values, *(e.values for e in entries)))
-    window = ground.window + best - float(ground.values.max())
+    if full_space.source.truth is not None:
+        return rows, full_space.window
+    best = max(float(v.max()) for v in (full_space.values, *(e.values for e in entries)))
+    window = full_space.window + best - float(full_space.values.max())
     full = {
-        "full_size": float(ground.space.size()),
-        "full_mean": float(ground.values.mean()),
-        "full_best": float(ground.values.max()),
+        "full_size": float(full_space.space.size()),
+        "full_mean": float(full_space.values.mean()),
+        "full_best": float(full_space.values.max()),
         "best_known": best,
     }
     return [{**e.row, "edf_auc": edf_auc(e.values, best, window), **full} for e in entries], window
@@ -301,22 +302,22 @@ def against_best_known(ground: Ground, entries: Sequence[Entry]) -> tuple[list[M
 
 # -- over seeds ------------------------------------------------------------------------------------
 def summarise(rows: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row a method: means over seeds with 95 % intervals, and ours at the same size beside it.
+    """Return one row per method: means over seeds with 95 % intervals, and ours at the same size.
 
-    `p` is the Wilcoxon signed-rank test, paired by seed, of ours against the method at its size, and
-    `p_holm` the same corrected for the number of rivals; with fewer than six seeds it can't fall
-    under .05. `curve_mean` is the mean of our diversity curve at the method's FLOPs coverage,
-    `above_curve` whether the method's point lies above it.
+    `p` is the p-value of a Wilcoxon signed-rank test, paired by seed, of ours against the method at its
+    size, and `p_holm` the same with Holm's correction for the number of rivals; with fewer than six seeds it
+    can't be below .05. `curve_mean` is the value of our diversity curve at the method's FLOPs coverage,
+    `above_curve` whether the method's mean exceeds it.
     """
     out: list[dict[str, Any]] = []
     for name in dict.fromkeys(r["method"] for r in rows):
-        own = [r for r in rows if r["method"] == name]
-        column = {c: np.array([float(r[c]) for r in own]) for c in own[0] if isinstance(own[0][c], (int, float))}
+        group = [r for r in rows if r["method"] == name]
+        column = {c: np.array([float(r[c]) for r in group]) for c in group[0] if isinstance(group[0][c], (int, float))}
         low, high = interval(column["mean_true"])
         gap = column["ours_mean_true"] - column["mean_true"]
         row: dict[str, Any] = {
             "method": name,
-            "seeds": len(own),
+            "seeds": len(group),
             **{c: float(v.mean()) for c, v in column.items() if c not in ("seed", "seconds")},
             "mean_true_low": low,
             "mean_true_high": high,
@@ -336,7 +337,7 @@ def summarise(rows: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, An
 
 
 def interval(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
-    """Return Student's interval of the mean over seeds; of one seed the value itself."""
+    """Return Student's t interval of the mean over seeds; for one seed, the value itself."""
     from scipy.stats import t as student  # takes longer to import than a small shrink
 
     mean, n = float(values.mean()), len(values)
@@ -347,10 +348,10 @@ def interval(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
 
 
 def paired_p(gaps: FloatArray) -> float:
-    """Return the two-sided p of the Wilcoxon signed-rank test; 1 where nothing differs."""
+    """Return the two-sided p-value of the Wilcoxon signed-rank test; 1 if all differences are 0."""
     from scipy.stats import wilcoxon  # takes longer to import than a small shrink
 
-    gaps = np.round(gaps, 12)  # what rounding leaves is no difference
+    gaps = np.round(gaps, 12)  # differences by rounding errors count as 0
     return float(wilcoxon(gaps).pvalue) if np.any(gaps) else 1.0
 
 
@@ -364,10 +365,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def curve_at(curve: Iterable[Mapping[str, Any]], coverage: float) -> float | None:
-    """Return the mean that a diversity curve has at a FLOPs coverage, None where it doesn't reach so far.
+    """Return the mean of a diversity curve at a FLOPs coverage; None beyond its maximum coverage.
 
-    Points are means over seeds, joined by lines; at less than its least coverage the curve's best
-    mean counts, since more coverage at that mean is better still.
+    The curve joins means over seeds by lines. Points with more coverage count too, since more coverage at
+    the same mean is better; so below its minimum coverage the value is the curve's best mean.
     """
     by_diversity: dict[float, list[tuple[float, float]]] = {}
     for point in curve:

@@ -1,7 +1,7 @@
-"""DDS, designing network design spaces (Radosavovic et al., 2020), without the designer.
+"""DDS, designing network design spaces (Radosavovic et al., 2020), automated.
 
-A person tries constraints on a space and keeps those that leave its error distribution as good or
-better. Here the candidates come from the empirical bootstrap, and two tests decide.
+In the original, a person tries constraints on a space and keeps those that do not worsen its error distribution.
+Here, candidates come from the empirical bootstrap, and two tests decide.
 """
 
 from __future__ import annotations
@@ -20,36 +20,39 @@ from lissnas.spaces.base import LISTABLE, BoolArray, first_of_each
 from lissnas.spaces.subspace import Subspace
 
 SAMPLE = 500
-"""Networks that represent a space (published)."""
+"""Architectures that represent a space (published)."""
 ROUNDS = 12
-RESAMPLES, SHARE = 2_500, 0.05
-"""Share of the sample that a resample draws; of .05, .1 and the published .25 the best over five tables."""
+RESAMPLES = 2_500
+SHARE = 0.05
+"""Share of the sample in a resample; of .05, .1 and the published .25 the best over five tables."""
 COVERAGES = (95, 75, 50, 25)
-"""Central percentages of the best one's property that bound the range: 95 as published, less when none will do."""
-NOT_WORSE = 0.05
-POOL, REJECTED, CHUNK = 50_000, 50, 1 << 16
-"""Networks that represent a space too large to list; draws that may be spent on one of them; draws at once."""
+"""Central percentages of the winners' property that bound the range: 95 as published, fewer if no range is accepted."""
+ALPHA = 0.05
+"""Significance level at which a range is rejected as worse."""
+POOL = 50_000
+"""Architectures that represent a space too large to list."""
+MAX_DRAWS = 50  # per architecture of the pool
+CHUNK = 1 << 16  # architectures drawn per batch
 REDRAWS = 5
-"""How many times the target is drawn for as many different members."""
+"""Maximum batches of `target` draws to obtain `target` distinct members."""
 
 Allowed = Callable[[int, float, float], bool]
-"""Whether a property may be bound to a range, from the least value to the most."""
+"""Returns whether a property may be bounded to a range: property, minimum, maximum."""
 
 
 def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> Subspace:
-    """Bound one property after another to where the best networks are, while that does no harm.
+    """Bound one property after another to the range of the best architectures while the distribution is not worse.
 
-    Properties are costs, how often each choice occurs, and each ordered decision. A round asks about a
-    sample of what is left, and for each property takes the range that the best network of a share
-    of the sample has in 95 % of 2,500 resamples (in fewer when no range will do). A range is accepted
-    when it makes the space smaller and its networks' error distribution is not worse (one-sided
-    Kolmogorov-Smirnov); of several, the one with the best mean. It ends when nothing is accepted, or
-    with the range that passes the target, widened about its middle to the nearest size.
+    Properties are costs, the count of each choice, and each ordered decision. A round evaluates a sample of the
+    remaining space. The candidate range of a property is that of the best architecture of a resample in 95 % of 2,500
+    resamples (fewer if no range is accepted). A range is accepted if it reduces the space and its error distribution
+    is not worse (one-sided Kolmogorov-Smirnov test); of several, the one with the best mean. Stops if no range is
+    accepted, or with the range that passes the target, widened about its middle to the nearest size.
 
-    A uniform pool represents a space too large to list. The share of it that a range leaves, times the size
-    before, is the size. A pool of which fewer than 500 are left is drawn again (`_Region.draw`), so a range is
-    accepted only while at least one in 50 draws is kept. The members are `target` networks drawn from what is
-    left, or as many different ones as turn up in a few draws each.
+    A uniform pool represents a space too large to list; its size is estimated from the share of the pool in the range.
+    A pool with fewer than 500 members left is redrawn (`_Region.draw`), so a range is accepted only if at least one in
+    50 draws is kept. The members are `target` distinct architectures drawn from the region, or fewer if a few times as
+    many draws do not contain them.
     """
     oracle.need_budget()
     listed = space.size() <= LISTABLE
@@ -60,7 +63,7 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
 
     def drawable(column: int, low: float, high: float) -> bool:
         share = float(((columns[column] >= low) & (columns[column] <= high)).mean())
-        return share > 0 and REJECTED * share * size >= region.bound(column, low, high).product()[0]
+        return share > 0 and MAX_DRAWS * share * size >= region.bound(column, low, high).product()[0]
 
     for _ in range(4 * rounds):
         if size <= target:
@@ -73,26 +76,26 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
         if oracle.left:
             oracle(oracle.affordable(pool[rng.permutation(len(pool))[:portion]]))
         known, values = oracle.queried()
-        inside = region.holds(known)
+        inside = region.contains(known)
         known_columns, values = properties(space, known[inside]), values[inside]
         chosen = _accepted(known_columns, values, rng, None if listed else drawable) if len(values) else None
         if chosen is None:
             break
         column, low, high = chosen
-        own, weight = columns[column], size / len(pool)
-        held = (own >= low) & (own <= high)
-        passed = held.sum() * weight < target
+        values_of, weight = columns[column], size / len(pool)
+        mask = (values_of >= low) & (values_of <= high)
+        passed = mask.sum() * weight < target
         if passed:
-            held = _nearest(own, (low, high), target / weight)
-            low, high = float(own[held].min()), float(own[held].max())
-        region, pool, columns, size = region.bound(column, low, high), pool[held], columns[:, held], held.sum() * weight
+            mask = _nearest(values_of, (low, high), target / weight)
+            low, high = float(values_of[mask].min()), float(values_of[mask].max())
+        region, pool, columns, size = region.bound(column, low, high), pool[mask], columns[:, mask], mask.sum() * weight
         if passed:
             break
     return Subspace(space, pool if listed else _members(region, target, rng))
 
 
 def _members(region: _Region, target: int, rng: Generator) -> Archs:
-    """Return `target` different networks drawn from a region, fewer if few draws give them."""
+    """Return `target` distinct architectures drawn from a region, or fewer if the draws do not contain them."""
     rows = np.empty((0, region.space.genome_len), np.int8)
     for _ in range(REDRAWS):
         rows = np.concatenate([rows, region.draw(target, rng)[0]])
@@ -103,22 +106,22 @@ def _members(region: _Region, target: int, rng: Generator) -> Archs:
 
 
 def properties(space: Space, rows: Archs) -> FloatArray:
-    """Return `(n_properties, n)`: costs, the count of each choice, and the choice of each decision."""
-    number = _properties_of(space, rows)
+    """Return `(n_properties, n)` values: costs, the count of each choice, and the choice of each decision."""
+    property_values = _properties_of(space, rows)
     n = _first_decision(space) + len(space.slot_choices)
-    return np.stack([number(i) for i in range(n)])
+    return np.stack([property_values(i) for i in range(n)])
 
 
 def _first_decision(space: Space) -> int:
-    """Return the number of the first property that is the choice of a decision."""
+    """Return the index of the first property that is the choice of a decision."""
     return len(space.cost_names) + max(space.slot_choices) + 1
 
 
 def _properties_of(space: Space, rows: Archs) -> Callable[[int], FloatArray]:
-    """Return a function that gives the values of a property by its number."""
+    """Return a function that maps the index of a property to its `(n,)` values."""
     slots, costs, n_choices = space.slots(rows), [*space.costs(rows).values()], max(space.slot_choices)
 
-    def number(i: int) -> FloatArray:
+    def property_values(i: int) -> FloatArray:
         choice = i - len(costs)
         if choice < 0:
             return np.asarray(costs[i], np.float64)
@@ -128,43 +131,43 @@ def _properties_of(space: Space, rows: Archs) -> Callable[[int], FloatArray]:
             return np.asarray((slots >= 0).sum(axis=1), np.float64)
         return slots[:, choice - n_choices - 1].astype(np.float64)
 
-    return number
+    return property_values
 
 
 def _accepted(
-    columns: FloatArray, values: FloatArray, rng: Generator, may: Allowed | None
+    columns: FloatArray, values: FloatArray, rng: Generator, allowed: Allowed | None
 ) -> tuple[int, float, float] | None:
-    """Return the best range that is accepted, of the largest coverage that gives one; None if none does."""
-    return next(filter(None, (_best_range(columns, values, c, rng, may) for c in COVERAGES)), None)
+    """Return the accepted range with the best mean at the largest coverage that has one; None if none has."""
+    return next(filter(None, (_best_range(columns, values, c, rng, allowed) for c in COVERAGES)), None)
 
 
 def _best_range(
-    columns: FloatArray, values: FloatArray, coverage: float, rng: Generator, may: Allowed | None
+    columns: FloatArray, values: FloatArray, coverage: float, rng: Generator, allowed: Allowed | None
 ) -> tuple[int, float, float] | None:
-    """Return the accepted range with the best mean, as property, least and most; None if there is none."""
+    """Return the accepted range with the best mean, as property, minimum and maximum; None if there is none."""
     draws = rng.integers(0, len(values), (RESAMPLES, max(1, round(SHARE * len(values)))))
     winners = draws[np.arange(RESAMPLES), values[draws].argmax(axis=1)]
     best: tuple[float, int, float, float] | None = None
-    for i, own in enumerate(columns):
-        low, high = np.percentile(own[winners], [(100 - coverage) / 2, (100 + coverage) / 2])
-        held = (own >= low) & (own <= high)
-        if held.all() or not held.any() or (may is not None and not may(i, float(low), float(high))):
+    for i, column in enumerate(columns):
+        low, high = np.percentile(column[winners], [(100 - coverage) / 2, (100 + coverage) / 2])
+        mask = (column >= low) & (column <= high)
+        if mask.all() or not mask.any() or (allowed is not None and not allowed(i, float(low), float(high))):
             continue
-        mean = float(values[held].mean())
+        mean = float(values[mask].mean())
         if mean < values.mean() or (best is not None and mean <= best[0]):
             continue
         from scipy.stats import ks_2samp  # takes longer to import than a small shrink
 
-        # `greater`: the restricted values' distribution function lies above, so they are worse.
-        worse = ks_2samp(values[held], values, alternative="greater", method="asymp").pvalue
-        if worse >= NOT_WORSE:
+        # `greater`: the distribution function of the restricted values lies above, so they are worse.
+        worse = ks_2samp(values[mask], values, alternative="greater", method="asymp").pvalue
+        if worse >= ALPHA:
             best = (mean, i, float(low), float(high))
     return best[1:] if best else None
 
 
-def _nearest(own: FloatArray, bounds: tuple[float, float], target: float) -> BoolArray:
-    """Return what lies in the range, once it is widened about its middle to the size nearest to `target`."""
-    distance = np.abs(own - sum(bounds) / 2)
+def _nearest(column: FloatArray, bounds: tuple[float, float], target: float) -> BoolArray:
+    """Return the mask of the range after widening it about its middle to the size nearest to `target`."""
+    distance = np.abs(column - sum(bounds) / 2)
     limits = np.unique(distance)
     sizes = np.searchsorted(np.sort(distance), limits, side="right")
     limit = limits[best_first(-np.abs(np.log(sizes / target)), 1)[0]]
@@ -173,7 +176,7 @@ def _nearest(own: FloatArray, bounds: tuple[float, float], target: float) -> Boo
 
 @dataclass(frozen=True)
 class _Region:
-    """The networks of a space whose properties lie in ranges: property, least, most."""
+    """The architectures of a space whose properties lie in ranges: property, minimum, maximum."""
 
     space: Space
     ranges: tuple[tuple[int, float, float], ...] = ()
@@ -181,18 +184,18 @@ class _Region:
     def bound(self, column: int, low: float, high: float) -> _Region:
         return replace(self, ranges=(*self.ranges, (column, low, high)))
 
-    def holds(self, rows: Archs) -> BoolArray:
+    def contains(self, rows: Archs) -> BoolArray:
         """Return which rows lie in the ranges."""
-        number, held = _properties_of(self.space, rows), np.ones(len(rows), bool)
+        property_values, mask = _properties_of(self.space, rows), np.ones(len(rows), bool)
         for column, low, high in self.ranges:
-            own = number(column)
-            held &= (own >= low) & (own <= high)
-        return held
+            values = property_values(column)
+            mask &= (values >= low) & (values <= high)
+        return mask
 
     def product(self) -> tuple[int, Callable[[Generator], Archs]]:
-        """Return the size of the product of the choices that ranges of decisions leave, and what draws from it.
+        """Return the size of the product of the choices allowed by ranges of decisions, and its sampling function.
 
-        If products can't be counted, they are those of the whole space.
+        If products can't be counted, returns those of the whole space.
         """
         allowed = self.space.possible()
         choice = np.arange(allowed.shape[1])
@@ -205,11 +208,11 @@ class _Region:
         return self.space.size(), partial(self.space.sample, CHUNK)
 
     def draw(self, n: int, rng: Generator) -> tuple[Archs, float]:
-        """Draw `n` members, uniform, fewer if 50 n draws don't give them; and the share of draws that are."""
+        """Draw up to `n` uniform members in about 50 n draws; also returns the share of draws that are members."""
         _, sample = self.product()
         parts, found, drawn = [np.empty((0, self.space.genome_len), np.int8)], 0, 0
-        while found < n and drawn < REJECTED * n + CHUNK:
+        while found < n and drawn < MAX_DRAWS * n + CHUNK:
             rows = sample(rng)
-            parts.append(rows[self.holds(rows)])
+            parts.append(rows[self.contains(rows)])
             found, drawn = found + len(parts[-1]), drawn + CHUNK
         return np.concatenate(parts)[:n], found / max(1, drawn)

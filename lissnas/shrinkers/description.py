@@ -1,4 +1,4 @@
-"""What the command line, a flow or Python describes to shrink, and the checked parameters and source it becomes."""
+"""Description of what to shrink, from the command line, a flow or Python, and loading of its parameters and source."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from lissnas.spaces import Space
 from lissnas.spaces.declared import Declared
 
 ORACLES = ("labels_from", "oracle_command", "oracle_supernet", "oracle_model")
-"""Fields of a description that name what gives true values; one is enough."""
+"""Fields of a description that name an oracle; at most one may be given."""
 
 
 def load(
     benchmark: str, params: ParamFiles, overrides: Mapping[str, Any] | None, table: Path | None
 ) -> tuple[Params, Benchmark]:
-    """Return checked parameters and the benchmark; raises with all that is wrong, writing nothing."""
-    # NAME@METRIC is a metric of an imported table, which says itself what it doesn't have.
+    """Return validated parameters and the benchmark; raises with all problems before anything is written."""
+    # NAME@METRIC is a metric of an imported table, whose reader reports unknown metrics.
     checked = load_params(params, overrides, [] if "@" in benchmark else [("--benchmark", benchmark)])
     source = benchmarks.get(benchmark) if table is None else benchmarks.read_prepared(benchmark, table)
     return checked, source
@@ -42,55 +42,55 @@ def load(
 
 @dataclass(frozen=True)
 class Description:
-    """What to shrink and what scores it: a benchmark by its table, or a space by labels, an oracle or a model.
+    """What to shrink: a benchmark with its table, or a space with labels, an oracle or a model.
 
-    The command line, a flow's parameters and Python describe it by the same names; `load` reads what it names.
+    The command line, flow parameters and Python use the same names; `load` reads the files.
     """
 
     benchmark: str | None = None
-    """A benchmark, e.g. `nasbench101`; all below but `table` belong to a space."""
+    """A benchmark, e.g. `nasbench101`; of the other fields only `table` applies to it."""
     table: Path | None = None
-    """Folder that `lissnas data` wrote; else the packaged table."""
+    """Folder written by `lissnas data`; default: the packaged table."""
     space: str | None = None
-    """Instead of a benchmark: a space.yaml, or the name of a space."""
+    """Instead of a benchmark: a space.yaml or the name of a space."""
     labels: Path | None = None
     metric: str | None = None
-    """The labels' column, if several could be meant."""
+    """Column of the labels; required if several could be the metric."""
     labels_from: Literal["training"] | None = None
     oracle_command: str | None = None
     oracle_timeout: float = 600.0
-    """Seconds that the command may take for a batch of 64."""
+    """Maximum seconds that the command may take for a batch of 64."""
     oracle_supernet: Path | None = None
     oracle_model: Path | None = None
 
     @property
     def name(self) -> str:
-        """The benchmark, or the space by its name or file."""
+        """The benchmark, or the name or file of the space."""
         return self.benchmark or self.space or ""
 
     def check(self) -> None:
-        """Raise UserError for parts that don't fit together; reads nothing."""
+        """Raise UserError for fields that can't be combined; reads no files."""
         if (self.benchmark is None) == (self.space is None):
             raise UserError("give either --benchmark, a table of true accuracies, or --space, a space and --labels")
         given = {f.name for f in fields(self) if getattr(self, f.name) is not None} - {"oracle_timeout"}
         if self.benchmark is not None:
             if extra := sorted(given - {"benchmark", "table"}):
-                raise UserError(f"{_option(extra[0])} belongs to --space; a benchmark is judged by its table")
+                raise UserError(f"{_option(extra[0])} belongs to --space; a benchmark is evaluated by its table")
             return
         if self.table is not None:
-            raise UserError("--table belongs to --benchmark; a space is judged by --labels or an oracle")
+            raise UserError("--table belongs to --benchmark; a space is evaluated by --labels or an oracle")
         oracles = [name for name in ORACLES if name in given]
         if len(oracles) > 1:
-            raise UserError(f"{_option(oracles[0])} and {_option(oracles[1])}: one oracle is enough")
+            raise UserError(f"{_option(oracles[0])} and {_option(oracles[1])}: give at most one oracle")
         if self.oracle_model is not None and self.labels is not None:
             raise UserError(
-                "--labels: a model is asked directly and learns from none; leave --labels or --oracle-model out"
+                "--labels and --oracle-model: a model is queried directly and does not use labels; remove one of them"
             )
 
     def load(self, params: ParamFiles, overrides: Mapping[str, Any] | None, out: Path) -> tuple[Params, Source]:
-        """Return checked parameters and the source; raises with all that is wrong, writing nothing.
+        """Return validated parameters and the source; raises with all problems before anything is written.
 
-        `out` is the folder of the result; answers of a user's oracle are kept next to it.
+        `out` is the folder of the result; values of a user's oracle are stored next to it.
         """
         self.check()
         if self.benchmark is not None:
@@ -110,7 +110,7 @@ class Description:
         return checked, from_space(space, self.labels, self.metric, oracle, scorer, about)
 
     def _oracle(self, checked: Params, space: Space, out: Path) -> tuple[Oracle | None, Scorer | None, str]:
-        """Return the oracle or the scorer, and its identity; neither if there are only labels."""
+        """Return the oracle or scorer, if any, and its identity."""
         if self.oracle_command is not None:
             about = f"command {without_passwords(self.oracle_command)}"
             command = CommandOracle.parse(space, self.oracle_command, self.oracle_timeout)
@@ -122,8 +122,8 @@ class Description:
             from lissnas.nets.evaluation import supernet_oracle  # torch takes seconds to load
 
             oracle, digest = supernet_oracle(checked, space, None, self.oracle_supernet)
-            asked_with = checked.search.model_dump(include={"images", "batch_size", "recalibration_batches"})
-            return oracle, None, f"supernet {artifacts.digest({'supernet': digest, **asked_with})}"
+            settings = checked.search.model_dump(include={"images", "batch_size", "recalibration_batches"})
+            return oracle, None, f"supernet {artifacts.digest({'supernet': digest, **settings})}"
         if self.labels_from is not None:
             check(checked, space, None, "--oracle-command")
             trained = TrainingOracle(checked, space, out.parent / f".{out.name}.training")
@@ -136,24 +136,24 @@ def _option(name: str) -> str:
 
 
 def _model_of(path: Path, space: Space) -> tuple[Scorer, str]:
-    """Return a model file as a scorer, or NAS-Bench-301's imported models, and a word on which it is."""
+    """Return a model file, or NAS-Bench-301's imported models, as a scorer, and its identity."""
     if not path.is_dir():
         return model_scorer(path, space), f"model {artifacts.sha256(path.read_bytes())}"
     if space.name != "nasbench301" or isinstance(space, Declared):
-        raise UserError(f"--oracle-model: {path} is a folder; only NAS-Bench-301's imported models are asked in one")
+        raise UserError(f"--oracle-model: {path} is a folder; only nasbench301 takes one, of imported models")
     values = nasbench301_models.ensemble(path)
     return SurrogateScorer(values), f"models {artifacts.sha256((path / artifacts.MANIFEST).read_bytes())}"
 
 
 def for_space(params: Params, space: Space) -> Params:
-    """Return the parameters without what benchmarks have of their own, as one of which a user's space may be called."""
+    """Return parameters without those of single benchmarks, whose names a user's space may have."""
     return params.model_copy(update={"benchmarks": {}}) if isinstance(space, Declared) else params
 
 
 def load_searched(
     name: str, params: ParamFiles, overrides: Mapping[str, Any] | None, table: Path | None
 ) -> tuple[Params, Space, Benchmark | None]:
-    """Return checked parameters, the space to search, and its table of true values where `name` is a benchmark."""
+    """Return validated parameters, the space to search, and its table of true values if `name` is a benchmark."""
     if name in spaces.names() and name not in benchmarks.names():
         if table is not None:
             raise UserError(f"--table: {name} is a space without a benchmark, so no table belongs to it")
@@ -163,27 +163,27 @@ def load_searched(
 
 
 def load_params(
-    params: ParamFiles, overrides: Mapping[str, Any] | None, asked: Sequence[tuple[str, str]] = ()
+    params: ParamFiles, overrides: Mapping[str, Any] | None, requested: Sequence[tuple[str, str]] = ()
 ) -> Params:
-    """Return parameters checked against all registries."""
-    return config.load(params, overrides or {}, benchmarks.names(), asked, METHODS, spaces.names())
+    """Return parameters validated against all registries."""
+    return config.load(params, overrides or {}, benchmarks.names(), requested, METHODS, spaces.names())
 
 
 def check(params: Params, space: Space, program: str | None, option: str = "--program") -> None:
-    """Raise for what can't be labelled, before anything is written: space, recipe, device, images, batches, program."""
+    """Raise UserError if networks can't be labelled: checks space, recipe, device, images, batches, program."""
     if program is not None:
         split_command(program, option)
         return
     if isinstance(space, Declared) or space.name not in spaces.names():
-        raise UserError(f"networks of {space.name} can't be built here; train them by a program: {option}")
+        raise UserError(f"networks of {space.name} can't be built here; train them with a program: {option}")
     need_torch("training")
-    # torch takes seconds to load: only what trains needs it.
+    # torch takes seconds to load and is only needed for training.
     from lissnas.config.resolve import recipe_of
     from lissnas.nets import images
     from lissnas.nets.build import published_scale
     from lissnas.nets.training import check_batches, compute_on
 
-    published_scale(space.name)  # there is one where networks can be built
+    published_scale(space.name)  # raises unless networks can be built
     compute_on(params.torch)
     recipe = recipe_of(params, params.label.recipe, "label.recipe")
     check_batches(recipe, images.load(label_images(params), recipe))

@@ -1,4 +1,4 @@
-"""GreedyNAS (You et al., 2020): a candidate pool that better paths enter as they are sampled."""
+"""GreedyNAS (You et al., 2020): a candidate pool, filled with the best of the sampled paths."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from lissnas.spaces import Archs, Space
 from lissnas.spaces.base import first_of_each
 from lissnas.spaces.subspace import Subspace
 
-PATHS, KEPT = 10, 5
+PATHS = 10  # sampled together
+KEPT = 5  # of them, added to the pool
 EPSILON = 0.8
-"""Share of the paths that the pool gives at the end; it rises from 0 linearly."""
+"""Final share of paths sampled from the pool; it rises linearly from 0."""
 ROUNDS = 100
 
 
 def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> Subspace:
-    """Draw ten paths, from the pool with growing probability, and push the five best; the pool is the space.
+    """Sample ten paths, from the pool with increasing probability, and add the five best; the pool is the space.
 
-    The pool holds the best `target` of what was pushed (published: 1,000). Paths that the pool gives
-    were asked about before, so they cost no query and change nothing in it; groups of ten are drawn
-    in 100 rounds at once. When a pool of that size isn't full by then, the rest of the asked
-    networks fill it, best first.
+    The pool contains the best `target` paths added (published: 1,000). Paths sampled from the pool were
+    already evaluated, so they cost no query and do not change it; groups of ten are sampled in batches, 100
+    in all. If the pool is not full at the end, the best other evaluated architectures are added.
     """
     fresh = uniform_sample(space, oracle, rng)
     pool: Archs = fresh[:0]

@@ -1,4 +1,4 @@
-"""GreedyNASv2 (Huang et al., 2022): a filter, learnt from weak paths alone, that lets good ones pass."""
+"""GreedyNASv2 (Huang et al., 2022): a path filter, trained with weak paths as the only labelled class."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from lissnas.spaces.base import LISTABLE
 from lissnas.spaces.subspace import Subspace
 
 WEAK = 0.5
-"""Share of the asked networks that count as weak paths; of .2, .5, .8 and .95 the best over five tables."""
-TREES, DEPTH, ETA = 200, 6, 0.1
+"""Share of the evaluated architectures that count as weak paths; of .2, .5, .8 and .95 the best over five tables."""
+TREES = 200
+DEPTH = 6
+ETA = 0.1
 POOL = 10
-"""How many times the target a pool has that stands for a space too large to list: the filter keeps a tenth."""
-LEARNT = 500_000
-"""Networks of such a space that the filter learns from at most: a budget of millions would take gigabytes."""
+"""Size of the pool that represents a space too large to list, in multiples of the target: the filter keeps a tenth."""
+MAX_TRAINING_ROWS = 500_000
+"""Architectures of such a space that the filter is trained on: millions would take gigabytes."""
 
 
 def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> Subspace:
-    """Learn to tell weak networks from unlabelled ones, and keep the least weak of the space.
+    """Train a classifier of weak architectures, and keep those of the space that are the least likely to be weak.
 
-    Half of the weak ones of the asked sample are the labelled positives, all the others are
-    unlabelled; the classifier minimises the non-negative risk of positive-unlabelled learning (Kiryo
-    et al., 2017). The published filter is a network on path embeddings with unpublished settings; this
-    one is boosted trees on the space's features. The threshold on the probability of being weak is
-    what leaves the target size. The published space is implicit: whatever is sampled and passes. So
-    for a space too large to list a uniform pool of ten times the target stands, about which nobody is asked.
-    Raises UserError where such a pool is too large to list.
+    Half of the weak ones in the evaluated sample are labelled positives, all others are unlabelled; the
+    classifier minimises the non-negative risk of positive-unlabelled learning (Kiryo et al., 2017). The
+    published filter is a network on path embeddings with unpublished settings; here it is boosted trees on the
+    space's features. The threshold on the probability of being weak is chosen for the target size. The published
+    space is implicit: all samples that pass. A space too large to list is therefore represented by a uniform
+    pool of ten times the target, which takes no queries. Raises UserError if such a pool is too large to list.
     """
     rows = uniform_sample(space, oracle, rng)
     if space.size() > LISTABLE:
-        rows = rows[:LEARNT]
+        rows = rows[:MAX_TRAINING_ROWS]
     values = oracle(rows)
     weak = np.flatnonzero(values <= np.quantile(values, WEAK))
     labelled = np.zeros(len(rows), bool)
@@ -65,13 +66,13 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
 
 
 def candidates(space: Space, target: int, rng: Generator) -> Archs:
-    """Return what the filter is laid over: the whole space, or a uniform pool of different architectures."""
+    """Return the architectures to filter: the whole space, or a uniform pool of distinct ones."""
     if space.size() <= LISTABLE:
         return space.enumerate()
     if POOL * target > LISTABLE:
         raise UserError(
             f"a filter keeps {target:,} of a listed pool of {POOL * target:,} networks of {space.name}; "
-            f"more than {LISTABLE:,} are never listed"
+            f"at most {LISTABLE:,} can be listed"
         )
     return space.sample_distinct(POOL * target, rng)
 
@@ -81,8 +82,8 @@ def non_negative_risk(
 ) -> tuple[FloatArray, FloatArray]:
     """Return gradient and curvature of the non-negative PU risk with logistic loss, by row.
 
-    The risk is `prior R+(positive) + max(0, R-(unlabelled) - prior R-(positive))`; where the
-    bracket is negative, the step goes the other way, so that it is not fitted below zero.
+    The risk is `prior R+(positive) + max(0, R-(unlabelled) - prior R-(positive))`; if the
+    second term is negative, the step is reversed, so that it is not fitted below zero.
     """
     n_positive, n_unlabelled = max(1, int(positive.sum())), max(1, int((~positive).sum()))
     p = expit(margin)

@@ -1,8 +1,8 @@
 """The method: sample, predict, select seeds, generate neighbors, check convergence, label.
 
-One loop for both variants; what they differ in is a `Strategy`. Each step is a pure function of the state, and draws
-from a stream named after the step and the iteration, so that a run can stop after any iteration and resume to the
-same result. `shrink` takes a `call` that runs a step: plain Python calls it, a flow runs it as a task.
+One loop for both variants, which differ in their `Strategy`. Each step is a pure function of the state and draws from
+a random stream named after the step and iteration, so a run can stop after any iteration and resume to the same
+result. `shrink` takes a `call` that runs a step: a plain function call, or a task of a flow.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lissnas.core.rng import stream
 from lissnas.oracles.base import evaluate
 from lissnas.predictors.accuracy import Predictor
 from lissnas.shrinkers.archive import FAILED, UNLABELLED, Archive
-from lissnas.shrinkers.cover import SHORT
+from lissnas.shrinkers.cover import MAX_SHORTFALL
 from lissnas.shrinkers.problem import Problem
 from lissnas.shrinkers.shrunk import Shrunk
 from lissnas.shrinkers.state import REFERENCE, State, labels_due, uniform_labels
@@ -27,23 +27,23 @@ from lissnas.spaces import Archs, IntArray
 from lissnas.spaces.base import is_in
 
 EDITED = 1 << 16
-"""Neighbors edited at once."""
+"""Neighbors edited per batch."""
 PART_OF_SPACE = 0.05
-"""Given labels that are a smaller share of the space are left out of the sample that represents it."""
+"""Minimum share of the space that given labels need to be included in the sample that represents it."""
 
 Step: TypeAlias = Callable[[State, Problem], State]
 Call: TypeAlias = Callable[[Step, State, Problem], State]
 
 
 def cut(result: Shrunk, size: int) -> Archs:
-    """Return the best `size` of everything that a shrink saw, as its own rule chooses; all, if there are fewer."""
+    """Return the best `size` architectures that a shrink saw, by its selection rule; all if there are fewer."""
     archive = result.state.archive
     strategy = strategy_of(result.problem.params)
     return archive.rows[strategy.top(result.state, np.arange(len(archive)), size, strict=True)]
 
 
 def plain_call(step: Step, state: State, problem: Problem) -> State:
-    """Run a step here and now."""
+    """Run a step as a plain function call."""
     return step(state, problem)
 
 
@@ -53,11 +53,11 @@ def shrink(
     state: State | None = None,
     on_iteration: Callable[[State], None] | None = None,
 ) -> Shrunk:
-    """Shrink a space, from the beginning or from a `state` that an earlier run left.
+    """Shrink a space, from scratch or from the `state` of an interrupted run.
 
-    `on_iteration` gets the state after each iteration (to save it, to report it).
+    `on_iteration` is called with the state after each iteration, e.g. to save or report it.
     """
-    seen = on_iteration or (lambda state: None)
+    notify = on_iteration or (lambda state: None)
     strategy = strategy_of(problem.params)
     strategy.check(problem)
     if state is None:
@@ -69,12 +69,12 @@ def shrink(
             start = (enter_labels,)
         for step in (*start, sample, predict, check_convergence):
             state = call(step, state, problem)
-        seen(state)
+        notify(state)
     elif problem.predictor is not None:
         state = replace(state, predictor=problem.predictor)
     while not state.stop:
         state = call(select_seeds, state, problem)
-        while True:  # in parts if there are many, so that memory is bounded
+        while True:  # in batches, so that memory is bounded
             for step in (generate_neighbors, predict):
                 state = call(step, state, problem)
             if state.expanding >= len(state.seeds):
@@ -82,10 +82,10 @@ def shrink(
         state = call(check_convergence, state, problem)
         if not state.stop and labels_due(state, problem):
             state = call(label, state, problem)
-        seen(state)
+        notify(state)
     result = Shrunk(problem, state, *strategy.final(state, problem))
     wanted = strategy.wanted(state)
-    if wanted is None or result.size >= (1 - SHORT) * wanted:
+    if wanted is None or result.size >= (1 - MAX_SHORTFALL) * wanted:
         return result
     why = state.stop if result.balls is None else "too few good networks lie apart for more balls"
     short = f"the target of {wanted:,} networks was not reached, the space has {result.size:,}: {why}"
@@ -94,7 +94,7 @@ def shrink(
 
 # -- the steps -------------------------------------------------------------------------------------
 def sample(state: State, problem: Problem) -> State:
-    """Draw the first, uniform sample: what is labelled first, then as many more as it needs."""
+    """Draw the first, uniform sample: first the architectures to label, then the rest."""
     n_first = uniform_labels(problem) if state.predictor is None else _first_size(state, problem)
     n = len(state.archive)
     more = max(0, min(state.given + n_first, problem.space.size()) - n)
@@ -109,12 +109,12 @@ def sample(state: State, problem: Problem) -> State:
 
 
 def adopt(state: State, problem: Problem) -> State:
-    """Take the predictor that the problem brings."""
+    """Use the fitted predictor or surrogate of the problem."""
     return strategy_of(problem.params).target(replace(state, predictor=problem.predictor), problem)
 
 
 def enter_labels(state: State, problem: Problem) -> State:
-    """Take the labels that are known from the start, and fit the predictor to them."""
+    """Enter the labels that are known from the start, and fit the predictor to them."""
     assert problem.source.labels is not None
     rows, values = problem.source.labels.archs, problem.source.labels.values
     state = state.extend(problem, rows, problem.space.key(rows), None, np.zeros(len(rows), np.int64))
@@ -124,8 +124,8 @@ def enter_labels(state: State, problem: Problem) -> State:
 
 
 def predict(state: State, problem: Problem) -> State:
-    """Let the predictor score what it has not seen."""
-    assert state.predictor is not None, "label comes before predict"
+    """Score all unscored rows with the predictor."""
+    assert state.predictor is not None, "label runs before predict"
     archive = state.archive
     new = np.flatnonzero(np.isnan(archive.scores))
     scores = archive.scores.copy()
@@ -134,7 +134,7 @@ def predict(state: State, problem: Problem) -> State:
 
 
 def select_seeds(state: State, problem: Problem) -> State:
-    """Choose seed architectures from the current space, within what the query budget pays for."""
+    """Select seed architectures from the current space, within the query budget."""
     params = problem.params
     seeds = strategy_of(params).seeds(state)
     if params.max_queries is not None:
@@ -147,12 +147,12 @@ def select_seeds(state: State, problem: Problem) -> State:
 
 
 def generate_neighbors(state: State, problem: Problem) -> State:
-    """Draw neighbors of each seed, 1 to `max_edits` edits away; those not seen before are new rows.
+    """Draw neighbors of each seed, 1 to `max_edits` edits away, and append unseen ones as rows.
 
-    Of the next part of the seeds, as many as give a million neighbors; with few seeds of all of them.
+    Processes the next batch of seeds: as many as give a million neighbors, or all.
     """
     space, strategy, n_neighbors = problem.space, strategy_of(problem.params), problem.params.method.neighbors
-    state = strategy.forget(state, problem)
+    state = strategy.drop_rows(state, problem)
     before = state.archive
     part = state.seeds[state.expanding :][: max(1, problem.at_once // n_neighbors)]
     names = () if state.expanding == 0 else (state.expanding,)
@@ -160,15 +160,15 @@ def generate_neighbors(state: State, problem: Problem) -> State:
     parents = np.repeat(part, n_neighbors)
     edits = rng.integers(1, problem.params.max_edits + 1, len(parents))
     drawn = [
-        space.mutate(before.rows[at], how_many, rng) if problem.locality else space.sample(len(at), rng)
-        for at, how_many in zip(_chunks(parents), _chunks(edits), strict=True)
+        space.mutate(before.rows[chunk], n_edits, rng) if problem.locality else space.sample(len(chunk), rng)
+        for chunk, n_edits in zip(_chunks(parents), _chunks(edits), strict=True)
     ]
     rows, keys = np.concatenate(drawn), np.concatenate([space.key(part) for part in drawn])
     changed = keys != before.keys[parents]
     rows, keys, parents, edits = rows[changed], keys[changed], parents[changed], edits[changed]
 
-    # The first draw of each architecture counts; one seen before is the row that it was. Beyond 2^64
-    # architectures a key may be another network's: one in 2^64, and it is passed over.
+    # The first draw of each architecture counts; one seen before keeps its row. Beyond 2^64 architectures,
+    # one in 2^64 has the key of another and is skipped.
     distinct, first = np.unique(keys, return_index=True)
     known = is_in(distinct, np.sort(before.keys))
     new = np.sort(first[~known])
@@ -181,9 +181,9 @@ def generate_neighbors(state: State, problem: Problem) -> State:
 
 
 def check_convergence(state: State, problem: Problem) -> State:
-    """Make the next space, record the iteration, and decide whether to stop."""
+    """Select the next space, record the iteration, and decide whether to stop."""
     params, strategy = problem.params, strategy_of(problem.params)
-    if state.iteration < 0:  # the first sample is the first space
+    if state.iteration < 0:  # the first space is the first sample
         first = strategy.top(state, state.current, state.n_first)
         return replace(state, iteration=0, capacity=state.n_first, current=first).record(problem, 1.0)
     state = replace(strategy.choose(state, problem), previous=state.current)
@@ -198,10 +198,10 @@ def check_convergence(state: State, problem: Problem) -> State:
 
 
 def label(state: State, problem: Problem) -> State:
-    """Request more labels from the oracle, fit the predictor to all of them, and score everything again.
+    """Request more labels from the oracle, re-fit the predictor to all labels, and re-score all rows.
 
-    The first time all rows there are, a uniform sample; later random members of the current space,
-    which teach more than its top (measured).
+    Labels all rows, a uniform sample, the first time; later, random members of the current space, which
+    improve the predictor more than its top members (measured).
     """
     params, archive, first = problem.params, state.archive, not state.n_labels
     rng = stream(params.seed, "label", state.rounds)
@@ -215,7 +215,7 @@ def label(state: State, problem: Problem) -> State:
         chosen = np.sort(rng.permutation(free)[:wanted])
     labels, label_round = archive.labels.copy(), archive.label_round.copy()
     if len(chosen):
-        assert problem.source.oracle is not None, "labels are due only if there is an oracle"
+        assert problem.source.oracle is not None, "labels are only due with an oracle"
         labels[chosen] = evaluate(problem.source.oracle, problem.space, archive.rows[chosen], may_fail=True)
     label_round[chosen] = np.where(np.isnan(labels[chosen]), FAILED, state.rounds)
     archive = replace(archive, labels=labels, label_round=label_round)
@@ -228,23 +228,22 @@ def label(state: State, problem: Problem) -> State:
     return state.record(problem, state.turnover())
 
 
-# -- what the steps share --------------------------------------------------------------------------
+# -- helpers of the steps --------------------------------------------------------------------------
 def _fit(archive: Archive, problem: Problem) -> Predictor:
-    have, params = archive.labelled, problem.params
-    rows, labels = archive.rows[have], archive.labels[have]
+    labelled, params = archive.labelled, problem.params
+    rows, labels = archive.rows[labelled], archive.labels[labelled]
     return Predictor.fit(problem.space, rows, labels, params.predictor, params.seed, problem.threads)
 
 
 def _chunks(values: IntArray) -> list[IntArray]:
-    """Return an array in parts for edits, which take many times the memory of the rows they make."""
+    """Split an array into chunks: edits take many times the memory of their result."""
     return [values[lo : lo + EDITED] for lo in range(0, max(1, len(values)), EDITED)]
 
 
 def _reference(state: State, problem: Problem) -> IntArray:
-    """Return rows that represent the full space: the start of the first sample, and given labels by their share.
+    """Return rows that represent the full space: of the first sample, and of the given labels in proportion.
 
-    The first sample is drawn from what the given labels leave of the space, which matters if they are a good
-    part of it.
+    The first sample excludes the given labels, which matters if they are a large part of the space.
     """
     drawn = np.arange(state.given, state.n_first)[:REFERENCE]
     if state.given < PART_OF_SPACE * problem.space.size():

@@ -1,4 +1,4 @@
-"""All methods of a comparison: one record each, in the order of tables."""
+"""Registry of the methods of a comparison, in the order of tables."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from lissnas.spaces import Space
 from lissnas.spaces.subspace import Subspace
 
 Shrinker: TypeAlias = Callable[[Space, CountedOracle, int, Generator], Subspace]
-"""The signature of the rivals: space, oracle, target size, generator."""
+"""Signature of the rivals: space, oracle, target size, random generator."""
 Variant: TypeAlias = Callable[[Shrunk, PaperConfig], Shrunk]
-"""A variant of ours: what ours made with the comparison's predictor, and the settings of the paper's loop."""
+"""Signature of variants of our method: its result with the comparison's predictor, and the paper's settings."""
 
 PAPER_FIRST = 0.55
-"""Share of the budget that is the paper variant's first sample: its loop queries about as much again."""
+"""Share of the budget for the first sample of the paper variant: its loop queries about as many again."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method: a rival by the shared signature, or a variant of ours.
+    """A rival with the shared signature, or a variant of our method.
 
-    A `reference` is shown, and is no rival: our variants, and the ceiling of any method on the same predictor.
+    A `reference` is not a rival: our variants, and the upper bound for any method with the same predictor.
     """
 
     name: str
@@ -50,20 +50,20 @@ def _ours(ours: Shrunk, paper: PaperConfig) -> Shrunk:
 
 
 def _collect(ours: Shrunk, paper: PaperConfig) -> Shrunk:
-    """Return ours with labels collected as it goes, within the budget."""
+    """Return our method with labels collected during the shrink, within the same budget."""
     problem = ours.problem
     limited = problem.params.model_copy(update={"max_queries": ours.state.queries})
     return shrink(replace(problem, params=limited, fitted=None))
 
 
 def _no_locality(ours: Shrunk, paper: PaperConfig) -> Shrunk:
-    """Return ours with uniform draws in place of neighbors (Appendix H.2), within the budget."""
+    """Return our method with uniform draws instead of neighbors (Appendix H.2), within the same budget."""
     limited = ours.problem.params.model_copy(update={"max_queries": ours.state.queries})
     return shrink(replace(ours.problem, params=limited, locality=False))
 
 
 def _paper(ours: Shrunk, paper: PaperConfig) -> Shrunk:
-    """Return the paper's loop under the same budget: a smaller first sample, and the target as a stop."""
+    """Return the paper's loop within the same budget: a smaller first sample, stopped at the target size."""
     budget, target = ours.state.queries, ours.state.target
     assert target is not None
     first = min(paper.first_size or budget, round(PAPER_FIRST * budget))
@@ -73,7 +73,7 @@ def _paper(ours: Shrunk, paper: PaperConfig) -> Shrunk:
     if not result.state.stop.startswith("the target size"):
         return result
     # Of the two sizes around the target, the nearer one.
-    sizes = {len(at): at for at in (result.state.previous, result.members) if len(at)}
+    sizes = {len(rows): rows for rows in (result.state.previous, result.members) if len(rows)}
     return replace(result, members=sizes[min(sizes, key=lambda size: abs(np.log(size / target)))])
 
 
@@ -99,7 +99,7 @@ METHODS: dict[str, Method] = {
 }
 """All methods by name, in the order of tables."""
 REFERENCES = tuple(name for name, method in METHODS.items() if method.reference)
-"""Methods that are no rivals."""
+"""Methods that are not rivals."""
 
 
 def by_name(name: str) -> Method:
@@ -118,14 +118,14 @@ def get(name: str) -> Shrinker:
 
 
 def chosen(names: Sequence[str] | str, source: Source | None = None) -> list[str]:
-    """Return the names of methods in the order of tables; `all` are those that a source allows.
+    """Return the names of methods in the order of tables; `all` are those that the source supports.
 
-    Raises UnknownName, and UserError for a method that needs a table if the source has none.
+    Raises UnknownName, or UserError for a method that needs a table if the source has none.
     """
     names, table = [names] if isinstance(names, str) else names, source is None or source.truth is not None
     if list(names) == ["all"]:
         return [name for name, method in METHODS.items() if table or not method.needs_table]
     for name in names:
         if by_name(name).needs_table and source is not None and not table:
-            raise UserError(f"{name} needs a table of true values, which {source.name} has not; leave it out")
+            raise UserError(f"{name} needs a table of true values, which {source.name} lacks; remove it")
     return [name for name in METHODS if name in names]

@@ -1,4 +1,4 @@
-"""What needs no idea of structure: the best of a uniform sample, of the whole space, or the costliest."""
+"""Naive baselines: the best of a uniform sample, the best of the whole space, the costliest architectures."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from lissnas.spaces import Archs, Space
 from lissnas.spaces.base import LISTABLE, first_of_each
 from lissnas.spaces.subspace import Subspace
 
-CLIMBS, EDITS, SETTLED = 200, 4, 0.01
-"""Rounds of climbing at most, edits of each network in a round, and the share of new ones that ends it."""
+MAX_CLIMBS = 200  # rounds
+EDITS = 4  # of each architecture per round
+MIN_TURNOVER = 0.01
+"""Climbing stops with a smaller share of new architectures."""
 
 
 def top_share(percent: float) -> Callable[[Space, CountedOracle, int, Generator], Subspace]:
-    """Return naive random shrinkage: the best `percent` of as many samples as the budget buys (H.1)."""
+    """Return naive random shrinkage: the best `percent` of as many samples as the budget allows (H.1)."""
 
     def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> Subspace:
         rows = uniform_sample(space, oracle, rng)
@@ -35,15 +37,15 @@ def no_neighbors(space: Space, oracle: CountedOracle, target: int, rng: Generato
 
 
 def score_all(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> Subspace:
-    """Return the best of the whole space, every network of which is asked about (H.3)."""
+    """Return the best of the whole space after querying all of it (H.3)."""
     rows = space.enumerate()
     return Subspace(space, rows[best_first(oracle(rows), target)])
 
 
 def costliest(cost: str) -> Callable[[Space, CountedOracle, int, Generator], Subspace]:
-    """Return a baseline that asks nothing: the networks with the highest cost.
+    """Return a baseline without queries: the architectures with the highest cost.
 
-    In a space too large to list they are those that climbing by single edits finds (`climb`).
+    In a space too large to list, these are found by hill climbing with single edits (`climb`).
     """
 
     def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> Subspace:
@@ -61,21 +63,21 @@ def costliest(cost: str) -> Callable[[Space, CountedOracle, int, Generator], Sub
 
 
 def climb(space: Space, cost: str, target: int, rng: Generator) -> Archs:
-    """Return about the costliest `target` networks of a space, costliest first; raises UserError for too many.
+    """Return approximately the costliest `target` architectures of a space, costliest first.
 
-    From a uniform sample: a few single edits of each network, and of all seen the costliest are kept,
-    until hardly any of them is new. It ends near the top of the range, not with a proof of it.
+    Starts from a uniform sample and keeps the costliest of it and of a few single edits of each, until less
+    than 1 % is new. The result is near the optimum without a guarantee. Raises UserError for too many.
     """
     if target > LISTABLE:
-        raise UserError(f"{target:,} of the costliest networks of {space.name} can't be listed")
+        raise UserError(f"{target:,} networks of {space.name} can't be listed; at most {LISTABLE:,} can")
     rows = space.sample_distinct(target, rng)
-    for _ in range(CLIMBS):
+    for _ in range(MAX_CLIMBS):
         parents = np.repeat(rows, EDITS, axis=0)
-        every = np.concatenate([rows, space.mutate(parents, np.ones(len(parents), np.int64), rng)])
-        first = first_of_each(space.key(every))
+        candidates = np.concatenate([rows, space.mutate(parents, np.ones(len(parents), np.int64), rng)])
+        first = first_of_each(space.key(candidates))
         order = rng.permutation(first)  # equal costs in random order
-        kept = order[best_first(space.costs(every[order])[cost].astype(np.float64), target)]
-        rows, fresh = every[kept], float((kept >= target).mean())
-        if fresh < SETTLED:
+        kept = order[best_first(space.costs(candidates[order])[cost].astype(np.float64), target)]
+        rows, turnover = candidates[kept], float((kept >= target).mean())
+        if turnover < MIN_TURNOVER:
             break
     return rows

@@ -1,4 +1,4 @@
-"""NSE, neural search-space evolution (Ci et al., 2021): keep what the Pareto front uses, refill, repeat."""
+"""NSE, neural search-space evolution (Ci et al., 2021): keep the choices on the Pareto front, refill, repeat."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from lissnas.spaces.base import BoolArray
 from lissnas.spaces.subspace import Subspace
 
 SAMPLES = 2_000
-"""Networks asked about in a round, as published, where the budget doesn't buy more."""
+"""Minimum architectures evaluated per round (published)."""
 
 
 def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> Subspace:
-    """Evolve a subset of half of each layer's choices; the choices that the front uses are the space.
+    """Evolve subsets of half of each layer's choices; the space is made of the choices on the Pareto front.
 
-    A round samples networks of the active subsets, keeps the Pareto front of FLOPs and value over all
-    rounds (of the better half: the original samples near a FLOPs target, and a front that runs down to
-    the cheapest networks did worse), inherits the choices that it uses and refills each subset with
-    ones not tried yet. At the end the choices that the front uses least go first, those with the lowest
-    mean among them, down to the size nearest to the target.
+    A round samples the active subsets, computes the Pareto front of FLOPs and value over all rounds (within
+    the better half: the original samples near a FLOPs target, and a front down to the cheapest networks was
+    worse), keeps the choices on it, and refills each subset with untried ones. Finally, choices are dropped
+    in order of their use on the front, ties by lowest mean, down to the size nearest to the target.
     """
     oracle.need_budget()
     whole = all_choices(space)
@@ -38,7 +37,7 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
     while any(unseen) and oracle.left:
         active = inherited.copy()
         for slot, rest in enumerate(unseen):
-            # At least one new choice a layer, as the published refill leaves room for one.
+            # At least one new choice per layer, as in the published refill.
             room = max(int(keep[slot] - active[slot].sum()), 1) if rest else 0
             for _ in range(min(room, len(rest))):
                 active[slot, rest.pop()] = True
@@ -58,14 +57,14 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
 
 
 def _use(space: Space, rows: Archs, values: FloatArray, allowed: BoolArray) -> FloatArray:
-    """Return how many networks on the front of the better half use each choice."""
+    """Return `(n_slots, choices)` counts of each choice on the Pareto front of the better half."""
     better = values >= np.median(values)
     best = front(space, rows[better], values[better])
     return total_by_choice(space.slots(best), np.ones(len(best)), allowed)
 
 
 def front(space: Space, rows: Archs, values: FloatArray) -> Archs:
-    """Return the networks that no other one beats in both FLOPs and value (value alone without costs)."""
+    """Return the Pareto front of FLOPs and value (the best value if costs are unknown)."""
     flops = space.costs(rows).get("flops", np.zeros(len(rows), np.int64))
     order = np.lexsort((-values, flops))
     best = np.maximum.accumulate(values[order])

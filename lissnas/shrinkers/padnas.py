@@ -1,4 +1,4 @@
-"""PAD-NAS (Xia & Ding, 2020): prune the choices of each layer in stages, after a search in each."""
+"""PAD-NAS (Xia & Ding, 2020): prune the choices of each layer in stages, each after a search."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from lissnas.spaces.subspace import Subspace
 
 STAGES = 4
 TOP = 0.1
-"""Share of the networks of a search whose choices are counted."""
-POPULATION, GENERATIONS, PARENTS = 50, 20, 10
-"""SPOS' settings."""
+"""Share of the evaluated architectures whose choices are counted."""
+POPULATION = 50
+GENERATIONS = 20
+PARENTS = 10
+"""As in SPOS."""
 
 
 def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> Subspace:
-    """Search in what is left, drop from every layer the choice that its top networks use least, repeat.
+    """Search the remaining space, drop the choice of each layer that the best architectures use least, repeat.
 
-    The original's number of stages and its formula are not published; this is the reading of the
-    literature: evolution as in SPOS at each of four stages, a choice's score being how often the
-    best tenth of the networks use it, weighted by rank. One choice of each layer goes a stage, the
-    layer with the weakest first; it ends at the size nearest to the target.
+    The number of stages and the formula are not published; this follows the literature: evolution as in SPOS
+    at each of four stages; a choice's score is its frequency in the best tenth of the architectures, weighted
+    by rank. Each stage drops one choice per layer, lowest scores first; stops at the size nearest to the target.
     """
     product = all_choices(space)
     done = product.size() <= target
@@ -45,11 +46,10 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
 
 
 def evolve(product: Subspace, oracle: CountedOracle, budget: int, rng: Generator) -> tuple[Archs, FloatArray]:
-    """Return every network that the evolution of SPOS asked about inside the product, once each, and their values.
+    """Return the distinct architectures of the product that SPOS' evolution evaluated, and their values.
 
-    The 10 best of 50 are parents; half of the next 50 are children at one edit, the
-    other half are redrawn, all inside the product; 20 generations. A larger budget buys a larger
-    population, in the same number of generations.
+    The best 10 of 50 are parents; of the next 50, half are children at one edit and half are random, all in
+    the product; 20 generations. A larger budget increases the population, not the number of generations.
     """
     space = product.space
     size = max(POPULATION, budget // GENERATIONS)

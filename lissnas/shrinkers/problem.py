@@ -1,4 +1,4 @@
-"""What a shrink starts from: a space, and who says how good its networks are."""
+"""Input of a shrink: a space, and what evaluates its architectures."""
 
 from __future__ import annotations
 
@@ -19,55 +19,55 @@ from lissnas.oracles.command import negative
 from lissnas.oracles.label_table import Labels, less_is_better, metric_of, negation_note, read_labels
 from lissnas.predictors.accuracy import Scorer
 from lissnas.predictors.surrogate import SurrogateScorer, scorer_values
-from lissnas.shrinkers.memory_budget import PART, SPARE, rows_in_memory
+from lissnas.shrinkers.memory_budget import BATCH_FRACTION, PART, rows_in_memory
 from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.spaces.declared import Declared, read_space
 
 TRAINED = ("shufflenetv2", "fairnas", "mobilenet", "anynetx")
-"""Spaces whose packaged labels are of small networks that were trained for a few seconds (`flows.label`)."""
+"""Spaces with packaged labels: accuracies of small networks, trained for a few seconds (`flows.label`)."""
 SMALL_NETWORKS = "its accuracies are of small networks, trained for seconds on 32 x 32 images, not of ImageNet"
 SUPERNETS = {"shufflenetv2": "labels_shufflenetv2_supernet.csv"}
-"""Spaces whose default judge learns from a supernet's accuracies, as in section C.2 of the paper: from those of
-`TRAINED` it learns nothing there."""
+"""Spaces whose packaged labels are a supernet's accuracies, as in section C.2 of the paper: a predictor
+learns nothing from the accuracies of small networks there."""
 INHERITED = "its accuracies are of a small supernet's paths on 32 x 32 images, not of trained networks"
 NB301_VALUES = "its accuracies are 1,218 values of a surrogate (NASLib), not of trained networks"
 OFA_VALUES = "its accuracies are those of the Once-for-All predictor of ImageNet accuracy, not of trained networks"
-NOBODY = (
-    "nobody judges {name}: give --labels FILE with the accuracies of trained networks, or --oracle-command. "
+NO_ORACLE = (
+    "space {name} has no oracle: give --labels FILE with the accuracies of trained networks, or --oracle-command. "
     "`lissnas init DIR` writes an example of both files"
 )
 
 
 @dataclass(frozen=True)
 class Source:
-    """A space and who judges it, at least one of: a complete table, an oracle, labels, a surrogate.
+    """A space with at least one of: a complete table, an oracle, labels, a surrogate.
 
-    A `truth` is only reported against. An `oracle` gives labels when it is asked, sparingly; `labels` are there
-    from the start; a `scorer` is asked freely, in place of a predictor.
+    `truth` is used only for reports. `oracle` returns labels on request, within the label budget; `labels` are
+    known from the start; `scorer` is queried directly, instead of a fitted predictor.
     """
 
     name: str
     space: Space
     metric: str
     digest: str
-    """Of all that a result depends on beside the parameters: the table, the labels, the space's declaration."""
+    """Of everything except the parameters that a result depends on: table, labels, declaration of the space."""
     point: float = 1.0
-    """What a tolerance of one percent point is in the metric's unit."""
+    """One percent point of tolerance, in the metric's unit."""
     truth: Benchmark | None = None
     oracle: Oracle | None = None
     labels: Labels | None = None
     scorer: Scorer | None = None
     notes: Sequence[str] = field(default_factory=tuple)
-    """What a reader of the result must know of where its values come from."""
+    """Caveats on the origin of the values, reported with the result."""
 
     @classmethod
     def of(cls, benchmark: Benchmark) -> Source:
-        """Return the source that a complete table is."""
+        """Return the source of a complete table."""
         b = benchmark
         return cls(b.name, b.space, b.metric, b.sha256, b.point, truth=b, oracle=b)
 
     def evaluate(self, archs: Archs, threads: int = 0) -> FloatArray:
-        """Return `(n,)` values of architectures by the table, or by the surrogate."""
+        """Return `(n,)` values of architectures from the table, or from the surrogate."""
         if self.truth is not None:
             return self.truth(archs)
         assert self.scorer is not None
@@ -75,7 +75,7 @@ class Source:
 
 
 def get_space(name: str) -> Space:
-    """Return a space by its name, or from a YAML file; raises UserError, ConfigError."""
+    """Return a space by name, or read it from a YAML file; raises UserError, ConfigError."""
     if Path(name).suffix in (".yaml", ".yml"):
         return read_space(Path(name))
     if name in spaces.names():
@@ -89,37 +89,37 @@ def from_space(
     metric: str | None = None,
     oracle: Oracle | None = None,
     scorer: Scorer | None = None,
-    judge: str = "",
+    oracle_id: str = "",
 ) -> Source:
-    """Return the source of a space and whoever judges it; what is packaged for the space, where nobody is given.
+    """Return the source of a space with labels, an oracle or a scorer; without any, the packaged one.
 
-    All of them give the metric as it is measured; where the space declares that less of it is better, it is turned
-    round here. `judge` says in a word or two who the oracle or the scorer is; it is a part of the result's identity.
-    Raises UserError where there is nobody, ConfigError for labels that can't be used.
+    Values are given as measured; if the space declares that lower is better, they are negated here. `oracle_id`
+    is part of the result's digest. Raises UserError if there is no oracle, ConfigError for invalid labels.
     """
     if labels is None and oracle is None and scorer is None:
         return packaged(space)
     found = read_labels(labels, space, metric) if isinstance(labels, Path) else labels
-    named = metric or (found.metric if found else metric_of(space))
+    metric_name = metric or (found.metric if found else metric_of(space))
     notes = () if found is None else (f"labels: {found.describe()}",)
-    if less_is_better(space, named):
-        notes = notes if found else (negation_note(named),)
+    if less_is_better(space, metric_name):
+        notes = notes if found else (negation_note(metric_name),)
         oracle = None if oracle is None else negative(oracle)
         scorer = None if scorer is None else SurrogateScorer(negative(scorer_values(scorer)))
     point = 1.0 if found is None else float(np.ptp(found.values)) / 100
-    return Source(space.name, space, named, _digest(space, found, judge), point, None, oracle, found, scorer, notes)
+    digest = _digest(space, found, oracle_id)
+    return Source(space.name, space, metric_name, digest, point, None, oracle, found, scorer, notes)
 
 
 def packaged(space: Space) -> Source:
-    """Return what comes with the package for a space that has no table; raises UserError where nothing does."""
-    if isinstance(space, Declared):  # it may be called as one of ours
-        raise UserError(NOBODY.format(name=space.name))
+    """Return the packaged labels or surrogate of a space without a table; raises UserError if there are none."""
+    if isinstance(space, Declared):  # its name may be that of a packaged one
+        raise UserError(NO_ORACLE.format(name=space.name))
     if space.name in TRAINED:
         name = SUPERNETS.get(space.name, f"labels_{space.name}.csv")
         tables.read_bytes(name)  # verifies it
         found = read_labels(Path(str(files("lissnas.benchmarks") / "data" / name)), space)
-        said, whose = (INHERITED, "a small supernet") if space.name in SUPERNETS else (SMALL_NETWORKS, "small networks")
-        note, metric = (f"{space.name}: {said}",), f"accuracy of {whose}, %"
+        caveat, by = (INHERITED, "a small supernet") if space.name in SUPERNETS else (SMALL_NETWORKS, "small networks")
+        note, metric = (f"{space.name}: {caveat}",), f"accuracy of {by}, %"
         return Source(space.name, space, metric, _digest(space, found), labels=found, notes=note)
     if space.name == "nasbench301":
         archs, values = surrogates.nasbench301_labels()
@@ -134,12 +134,12 @@ def packaged(space: Space) -> Source:
     tabled = [n for n in benchmarks.names() if benchmarks.space_of(n) == space.name]
     if tabled:
         raise UserError(f"{space.name} is a space with tables: give --benchmark {tabled[0]}, or --labels with your own")
-    raise UserError(NOBODY.format(name=space.name))
+    raise UserError(NO_ORACLE.format(name=space.name))
 
 
-def _digest(space: Space, labels: Labels | None, judge: str = "") -> str:
-    """Return the digest of a space's declaration, of labels, and of who else is asked."""
-    parts = [space.name.encode(), judge.encode()]
+def _digest(space: Space, labels: Labels | None, oracle_id: str = "") -> str:
+    """Return the SHA-256 of a space's declaration, labels and the identity of its oracle."""
+    parts = [space.name.encode(), oracle_id.encode()]
     if isinstance(space, Declared):
         parts.append(space.text.encode())
     if labels is not None:
@@ -150,26 +150,26 @@ def _digest(space: Space, labels: Labels | None, judge: str = "") -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a shrink is given, the same for all its steps: a source, parameters, and how to run.
+    """Input of a shrink, the same for all its steps: source, parameters, and settings of the run.
 
-    `truth` is only reported against, never read by the method.
+    `truth` is used only for reports, never by the method.
     """
 
     source: Source
     params: ShrinkParams
     threads: int = 0
     fitted: Scorer | None = None
-    """A predictor that is fitted already; no labels are requested then."""
+    """A fitted predictor; if given, no labels are requested."""
     locality: bool = True
-    """False is the ablation of Appendix H.2: uniform draws replace neighbors."""
+    """If False, uniform draws replace neighbors (ablation of Appendix H.2)."""
 
     @classmethod
     def of(
         cls, source: Source, params: Params, seed: int, threads: int = 0, locality_distance: int | None = None
     ) -> Problem:
-        """Return the problem of a source, with what the parameters mean for it.
+        """Return the problem of a source, with parameters resolved for it.
 
-        `locality_distance` caps the edits. Raises ConfigError for numbers that don't fit the space.
+        `locality_distance` limits the edits. Raises ConfigError for values that don't fit the space.
         """
         known = None if source.oracle is not None else 0 if source.labels is None else len(source.labels.values)
         p = shrink_params(params, source.name, seed, source.space.size(), source.digest, known)
@@ -189,15 +189,15 @@ class Problem:
 
     @property
     def predictor(self) -> Scorer | None:
-        """The scorer that is there from the start: a fitted predictor, or a surrogate."""
+        """The scorer known from the start, if any: a fitted predictor or a surrogate."""
         return self.source.scorer if self.fitted is None else self.fitted
 
     @property
     def memory_rows(self) -> int:
-        """Rows that a state may hold; the worst ones are forgotten beyond."""
+        """Maximum rows of a state; beyond, the lowest-scored ones are dropped."""
         return rows_in_memory(self.params.memory, self.space.genome_len)
 
     @property
     def at_once(self) -> int:
-        """Neighbors that are drawn and scored at once."""
-        return max(1, min(PART, self.memory_rows // SPARE))
+        """Neighbors drawn and scored per batch."""
+        return max(1, min(PART, self.memory_rows // BATCH_FRACTION))

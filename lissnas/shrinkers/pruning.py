@@ -1,4 +1,4 @@
-"""What methods share that prune choices: which there are, what each is worth, dropping down to a size."""
+"""Shared functions of methods that prune choices: listing, scoring and dropping them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lissnas.spaces.subspace import Subspace, listing
 def all_choices(space: Space) -> Subspace:
     """Return the whole space as a product of the choices that occur in it.
 
-    In a space too large to list all choices count as occurring.
+    In a space too large to list, all choices are assumed to occur.
     """
     allowed = space.possible()
     if not (isinstance(space, ChoiceSpace) and space.free) and space.size() <= LISTABLE:
@@ -27,26 +27,26 @@ def all_choices(space: Space) -> Subspace:
 
 
 def total_by_choice(slots: Archs, weights: FloatArray, allowed: BoolArray) -> FloatArray:
-    """Return `(n_slots, choices)` total weight of the rows that hold each choice."""
+    """Return `(n_slots, choices)` total weight of the rows with each choice."""
     rows, at = np.nonzero(slots >= 0)
     index = at * allowed.shape[1] + slots[rows, at].astype(np.int64)
     return np.asarray(np.bincount(index, weights[rows], allowed.size), np.float64).reshape(allowed.shape)
 
 
 def mean_by_choice(slots: Archs, values: FloatArray, allowed: BoolArray) -> FloatArray:
-    """Return `(n_slots, choices)` mean value of the rows that hold each choice, NaN where none does."""
+    """Return `(n_slots, choices)` mean value of the rows with each choice, NaN if there are none."""
     count = total_by_choice(slots, np.ones(len(slots)), allowed)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(total_by_choice(slots, values, allowed) / count)
 
 
 def droppable(allowed: BoolArray) -> BoolArray:
-    """Return which choices may go: those that are not the last of their decision."""
+    """Return the mask of choices that may be dropped: all except the last of a decision."""
     return np.asarray(allowed & (allowed.sum(axis=1, keepdims=True) > 1))
 
 
 def ascending(score: FloatArray, allowed: BoolArray) -> list[tuple[int, int]]:
-    """Return the droppable choices, worst score first, unseen ones (NaN) before all."""
+    """Return the droppable choices in ascending order of score; unseen ones (NaN) come first."""
     free = droppable(allowed)
     order = np.argsort(np.where(np.isnan(score), -np.inf, score), axis=None, kind="stable")
     pairs = np.stack(np.unravel_index(order, allowed.shape), axis=1)
@@ -54,10 +54,10 @@ def ascending(score: FloatArray, allowed: BoolArray) -> list[tuple[int, int]]:
 
 
 def drop(space: Subspace, choices: Iterable[tuple[int, int]], target: int) -> tuple[Subspace, bool]:
-    """Drop choices one by one; return the product, and whether it came to the size nearest to `target`.
+    """Drop choices in order; return the product, and whether it reached the size nearest to `target`.
 
-    The last of a decision stays. At the target, the nearer (in ratio) of the sizes before and after
-    the drop that passes it is taken; a drop that leaves nothing is passed over.
+    The last choice of a decision is kept. Of the sizes before and after the drop that passes the target, the
+    nearer (in ratio) is returned; drops that would leave an empty space are skipped.
     """
     for slot, choice in choices:
         assert space.allowed is not None
@@ -77,17 +77,17 @@ def drop(space: Subspace, choices: Iterable[tuple[int, int]], target: int) -> tu
 
 
 def distinct_sample(space: Subspace, n: int, rng: Generator) -> Archs:
-    """Draw up to `n` different members of a product, uniform."""
+    """Draw up to `n` distinct members of a product uniformly."""
     rows = space.sample(n, rng)
     return rows[first_of_each(space.space.key(rows))]
 
 
 def uniform_sample(space: Space, oracle: CountedOracle, rng: Generator) -> Archs:
-    """Draw as many different architectures as the budget pays for, at most all; raises UserError at none."""
+    """Draw as many distinct architectures as the budget allows; raises UserError if it is 0."""
     oracle.need_budget()
     return space.sample_distinct(min(oracle.left, space.size()), rng)
 
 
 def best_first(scores: FloatArray, k: int) -> IntArray:
-    """Return the indices of the `k` highest scores, best first, equal ones by index."""
+    """Return the indices of the `k` highest scores, best first; ties by index."""
     return np.argsort(-scores, kind="stable")[:k]

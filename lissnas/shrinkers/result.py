@@ -1,4 +1,4 @@
-"""The result of a shrink for people and files: metrics, members, and everything that its folder holds."""
+"""Result of a shrink: metrics, members, and the files of its folder."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WEAK_TAU = 0.2
-"""A predictor whose tau may be lower is reported as weak: 50 labels of NAS-Bench-101 give .45, noise 0."""
+"""A predictor whose lower bound of tau is less is reported as weak: 50 labels of NAS-Bench-101 give .45, noise 0."""
 ROW_GROUP = 1 << 20
-"""Members that are written at once."""
+"""Members written per row group."""
 
 
 def files_of(shrunk: Shrunk) -> dict[str, bytes]:
-    """Return the files of a shrink's folder by name, all functions of its parameters."""
+    """Return the files of a shrink's folder by name; all are deterministic functions of its parameters."""
     state, source = shrunk.state, shrunk.problem.source
     archive, labelled = state.archive, state.archive.labelled
     sizes = f"{figures.big(source.space.size())} to {figures.big(shrunk.size)}"
@@ -68,7 +68,7 @@ def files_of(shrunk: Shrunk) -> dict[str, bytes]:
 
 
 def _members(shrunk: Shrunk) -> bytes:
-    """Return the table of the members, or of the centres of balls."""
+    """Return `subspace.parquet`: a row per member, or per centre of a ball."""
     state, space = shrunk.state, shrunk.problem.space
     archive = state.archive
     if shrunk.balls is not None:
@@ -89,7 +89,7 @@ def _members(shrunk: Shrunk) -> bytes:
 
 
 def _distributions(shrunk: Shrunk) -> dict[str, FloatArray]:
-    """Return the values of the full space, the first sample and the shrunk space: true where there is a table."""
+    """Return the values of full space, first sample and shrunk space: true with a table, else predicted."""
     state, truth = shrunk.state, shrunk.problem.truth
     if truth is None:
         values = np.sort(shrunk.sampled_values)
@@ -105,12 +105,12 @@ def _distributions(shrunk: Shrunk) -> dict[str, FloatArray]:
 
 
 def metrics_of(shrunk: Shrunk) -> dict[str, Any]:
-    """Return what `metrics.json` says of a shrunk space: by the table where there is one, else by prediction."""
+    """Return the content of `metrics.json`: by the table if there is one, else by prediction."""
     state, params, source = shrunk.state, shrunk.problem.params, shrunk.problem.source
     size = source.space.size()
-    capped = []
+    limited = []
     if params.max_edits < params.method.max_edits:
-        capped = [f"neighbours are at most {params.max_edits} edits away, the threshold distance of this space"]
+        limited = [f"neighbours are at most {params.max_edits} edits away, the threshold distance of this space"]
     found: dict[str, Any] = {
         "benchmark": source.name,
         "seed": params.seed,
@@ -124,11 +124,11 @@ def metrics_of(shrunk: Shrunk) -> dict[str, Any]:
         "stop": state.stop,
     }
     if source.truth is not None:
-        judged, notes = _by_table(shrunk, source.truth), list[str]()
+        quality, notes = _by_table(shrunk, source.truth), list[str]()
         found["mean_predicted"] = float(state.values(shrunk.members).mean())
     else:
-        judged, notes = _by_prediction(shrunk)
-    return found | judged | {"notes": [*source.notes, *state.notes, *capped, *notes]}
+        quality, notes = _by_prediction(shrunk)
+    return found | quality | {"notes": [*source.notes, *state.notes, *limited, *notes]}
 
 
 def _by_table(shrunk: Shrunk, truth: Benchmark) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _by_table(shrunk: Shrunk, truth: Benchmark) -> dict[str, Any]:
 
 
 def _by_prediction(shrunk: Shrunk) -> tuple[dict[str, Any], list[str]]:
-    """Return metrics by prediction, and notes on how far they can be trusted."""
+    """Return metrics by prediction, and notes on their reliability."""
     state, problem = shrunk.state, shrunk.problem
     archive, space = state.archive, problem.space
     full, values = state.values(state.reference), shrunk.sampled_values
@@ -158,10 +158,10 @@ def _by_prediction(shrunk: Shrunk) -> tuple[dict[str, Any], list[str]]:
     }
     notes = []
     if isinstance(space, DeclaredSpace) and not space.size_exact:
-        fewest, most, confidence = space.size_interval(stream(0, "size", space.name))
-        found |= {"full_size_low": fewest, "full_size_high": most}
+        minimum, maximum, confidence = space.size_interval(stream(0, "size", space.name))
+        found |= {"full_size_low": minimum, "full_size_high": maximum}
         notes.append(
-            f"{space.size():,} is the number of descriptions; {fewest:.4g} to {most:.4g} of them are different "
+            f"{space.size():,} is the number of descriptions; {minimum:.4g} to {maximum:.4g} of them are different "
             f"networks ({100 * confidence:g} %)"
         )
     elif not space.size_exact:
@@ -183,23 +183,23 @@ def _by_prediction(shrunk: Shrunk) -> tuple[dict[str, Any], list[str]]:
 
 @dataclass(frozen=True)
 class ShrinkResult:
-    """A shrunk space with all that is known of it; computed by a shrink, or read from its folder."""
+    """A shrunk space with predictor and metrics; computed by a shrink, or read from its folder."""
 
     space: Space
     subspace: Subspace
     predictor: Scorer
-    """Ranks architectures (`score`), and gives values in the metric's unit (`value`)."""
+    """Ranks architectures (`score`) and converts scores to the metric's unit (`value`)."""
     iterations: Sequence[Mapping[str, Any]]
-    """A row an iteration, with the columns of `iterations.parquet`."""
+    """One row per iteration, with the columns of `iterations.parquet`."""
     metrics: Mapping[str, Any]
-    """What `metrics.json` holds."""
+    """Content of `metrics.json`."""
     parameters: Mapping[str, Any] = field(repr=False)
     files: Callable[[], Mapping[str, bytes]] = field(repr=False)
-    """Makes, or reads, the files of the result's folder."""
+    """Creates or reads the files of the result's folder."""
 
     @classmethod
     def of(cls, shrunk: Shrunk) -> ShrinkResult:
-        """Return the result of a loop."""
+        """Return the result of a finished loop."""
         assert shrunk.state.predictor is not None
         return cls(
             shrunk.problem.space,
@@ -213,14 +213,14 @@ class ShrinkResult:
 
     @classmethod
     def read(cls, folder: Path, space: Space | None = None) -> ShrinkResult:
-        """Return the result in a shrink's folder, once its files are verified.
+        """Read the result in a shrink's folder, after verifying its files.
 
-        `space` is only needed for a space defined in Python. Raises UserError for a folder of another kind, or one
-        that holds no predictor since a surrogate was queried directly; DamagedFile.
+        `space` is only needed for a space defined in Python. Raises DamagedFile, and UserError for a folder of another
+        kind or one without a predictor, because a surrogate was queried directly.
         """
         manifest = artifacts.verify(folder)
         if "subspace.json" not in manifest:
-            raise UserError(f"{folder} holds no shrunk space; give the folder of a finished shrink")
+            raise UserError(f"{folder} contains no shrunk space; give the folder of a finished shrink")
         name = artifacts.read_json(folder / "subspace.json")["space"]
         if space is None and "space.yaml" in manifest:
             space = parse_space((folder / "space.yaml").read_text(), str(folder / "space.yaml"))
@@ -238,8 +238,8 @@ class ShrinkResult:
     def save(self, folder: Path | str, force: bool = False) -> Path:
         """Write the result's files to `folder`, as `lissnas shrink` does, and return it.
 
-        Nothing is done if they are there already. Raises UserError for a folder with a result of other parameters,
-        which `force` replaces.
+        Does nothing if they already exist. Raises UserError if the folder has a result of other parameters, unless
+        `force` replaces it.
         """
         return run(Path(folder), self.parameters, lambda: dict(self.files()), force).folder
 

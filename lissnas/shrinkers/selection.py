@@ -1,4 +1,4 @@
-"""Choosing from what was seen: the best, with a quota for each stratum; and how many to choose."""
+"""Selection of the best architectures with cost strata, and the rule for the target size."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from lissnas.spaces.base import BoolArray
 
 N_CLUSTERS = 20
 CHUNK = 1 << 16
-WIDTHS = 20
-"""Equal-width strata of the FLOPs range, as many as coverage is counted in."""
-CLIMBERS = 16
-USELESS = 0.84
-"""The share of the space the target rule asks for when the labels say nothing (about 9/10)."""
+N_WIDTHS = 20
+"""Equal-width strata of the FLOPs range, the same number as bins of coverage."""
+N_CLIMBERS = 16
+MAX_USEFUL_SHARE = 0.84
+"""From this share of the space, the labels are useless: with uninformative ones the target rule gives about 9/10."""
 
 
 @dataclass(frozen=True)
 class Strata:
-    """A partition of a space by cost, or by encoding where costs are unknown.
+    """Partition of a space by FLOPs, or by clusters of the encoding if FLOPs are unknown.
 
-    Either `edges` of the FLOPs (9 inner deciles and 9 inner equal-width edges of the first sample), or
-    `centres` of 20 clusters of the scaled encoding. `weight` is the first sample's share in each.
+    Either `edges` of the FLOPs (9 inner deciles of the first sample, 19 inner equal-width edges of the range), or
+    `centres` of 20 clusters of the scaled encoding. `weight` is each stratum's share of the first sample.
     """
 
     weight: FloatArray
@@ -40,20 +40,20 @@ class Strata:
 
     @classmethod
     def of(cls, space: Space, first: Archs, rng: Generator) -> Strata:
-        """Make strata from a uniform sample of the space."""
+        """Compute strata from a uniform sample of the space."""
         costs = space.costs(first)
         if "flops" in costs:
             flops = np.asarray(costs["flops"], np.float64)
-            width = np.linspace(_extreme(space, first, -1), _extreme(space, first, 1), WIDTHS + 1)[1:-1]
+            width = np.linspace(_extreme(space, first, -1), _extreme(space, first, 1), N_WIDTHS + 1)[1:-1]
             deciles = np.quantile(flops, np.arange(1, 10) / 10)
             strata = cls(np.empty(0), edges=np.sort(np.concatenate([deciles, width])))
         else:
-            from scipy.cluster.vq import kmeans2  # few spaces have no FLOPs
+            from scipy.cluster.vq import kmeans2  # only needed for spaces without FLOPs
 
             features = space.encode(first).astype(np.float64)
             scale = np.maximum(features.std(axis=0), 1e-9)
             clusters = min(N_CLUSTERS, len(first))
-            with warnings.catch_warnings():  # that a cluster is left empty: it is a stratum of weight 0
+            with warnings.catch_warnings():  # an empty cluster is a stratum of weight 0
                 warnings.simplefilter("ignore", UserWarning)
                 centres, _ = kmeans2(features / scale, clusters, minit="++", rng=rng, missing="warn")
             strata = cls(np.empty(0), centres=centres, scale=scale)
@@ -62,11 +62,11 @@ class Strata:
 
     @property
     def number(self) -> int:
-        """How many strata there are, empty ones included."""
+        """Number of strata, including empty ones."""
         return len(self.edges) + 1 if self.edges is not None else len(self.centres)  # type: ignore[arg-type]
 
     def of_each(self, space: Space, archs: Archs) -> IntArray:
-        """Return `(n,)` stratum of each architecture."""
+        """Return the `(n,)` stratum of each architecture."""
         if self.edges is not None:
             return np.searchsorted(self.edges, space.costs(archs)["flops"], side="right")
         assert self.centres is not None
@@ -78,27 +78,27 @@ class Strata:
         return out
 
     def to_arrays(self) -> dict[str, FloatArray]:
-        """Return the parts as named arrays."""
+        """Return the fields as named arrays."""
         return {k: v for k, v in vars(self).items() if v is not None}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Strata:
-        """Return the strata that `to_arrays` was called on."""
+        """Restore strata from the output of `to_arrays`."""
         return cls(**arrays)
 
 
 def _extreme(space: Space, first: Archs, sign: int) -> int:
-    """Return the least (-1) or largest (1) FLOPs that climbing by single edits from a sample finds."""
+    """Return the minimum (-1) or maximum (1) FLOPs found by hill climbing with single edits from a sample."""
     rows, top = first, -math.inf
     while True:
         flops = sign * space.costs(rows)["flops"]
         if not len(rows) or flops.max() <= top:
             return int(sign * top)
         top = float(flops.max())
-        rows = space.neighbors(rows[np.argsort(-flops, kind="stable")[:CLIMBERS]])[0]
+        rows = space.neighbors(rows[np.argsort(-flops, kind="stable")[:N_CLIMBERS]])[0]
 
 
-def best(
+def select_top(
     scores: NDArray[np.floating[Any]],
     stratum: NDArray[np.integer[Any]],
     weight: FloatArray,
@@ -106,20 +106,20 @@ def best(
     diversity: float,
     strict: bool = False,
 ) -> IntArray:
-    """Return the indices of `k` architectures, best first: each stratum's quota, then the best of the rest.
+    """Return the indices of the `k` highest scores, best first, with a minimum quota for each stratum.
 
-    Stratum s has its best `max(1, floor(diversity k weight[s]))` (none without diversity). With
-    `strict` no more than `diversity k` are reserved in all: one for each stratum and what is left by
-    weight, or, where that doesn't pay for all, one for each of the heaviest. Equal scores go by index.
+    The quota of stratum s is `max(1, floor(diversity k weight[s]))`, or 0 without diversity. With `strict`, the
+    quotas sum to at most `ceil(diversity k)`: one for each stratum and the rest by weight, or, if that does not
+    suffice, one for each of the strata with the largest weights. Ties are broken by index.
     """
     if k >= len(scores) or k == 0:
         return np.argsort(-scores, kind="stable")[:k]
-    in_question = _contenders(scores, k)
+    candidates = _candidates(scores, k)
     if diversity == 0:
-        return _ranked(scores, in_question)[:k]
+        return _ranked(scores, candidates)[:k]
     quota = _quotas(weight, k, diversity, strict)
-    short = np.bincount(stratum[in_question], minlength=len(quota)) < quota
-    order = _ranked(scores, in_question | short[stratum])  # these strata are in with lower scores too
+    short = np.bincount(stratum[candidates], minlength=len(quota)) < quota
+    order = _ranked(scores, candidates | short[stratum])  # strata below their quota may need lower scores
     s = stratum[order]
     by_stratum = np.argsort(s, kind="stable")
     start = np.searchsorted(s[by_stratum], np.arange(len(quota)))
@@ -134,7 +134,7 @@ def best(
 
 
 def _quotas(weight: FloatArray, k: int, diversity: float, strict: bool) -> IntArray:
-    """Return how many of `k` are reserved for each stratum (`best`)."""
+    """Return the quota of each stratum (`select_top`)."""
     if not strict:
         return np.maximum(1, np.floor(diversity * k * weight)).astype(np.int64)
     reserve = math.ceil(diversity * k)
@@ -143,24 +143,24 @@ def _quotas(weight: FloatArray, k: int, diversity: float, strict: bool) -> IntAr
     return quota
 
 
-def _contenders(scores: NDArray[np.floating[Any]], k: int) -> BoolArray:
-    """Return which are the `k` best scores or equal the last of them, so that few need sorting."""
-    least = -np.partition(-scores, k - 1)[k - 1]  # NaN where fewer are known
-    return np.ones(len(scores), bool) if np.isnan(least) else np.asarray(scores >= least)
+def _candidates(scores: NDArray[np.floating[Any]], k: int) -> BoolArray:
+    """Return the mask of scores at or above the `k`-th highest, so that few need sorting."""
+    kth = -np.partition(-scores, k - 1)[k - 1]  # NaN if fewer are known
+    return np.ones(len(scores), bool) if np.isnan(kth) else np.asarray(scores >= kth)
 
 
 def _ranked(scores: NDArray[np.floating[Any]], which: BoolArray) -> IntArray:
-    """Return the indices of some scores, best first; equal ones by index."""
+    """Return the indices of the masked scores, best first; ties by index."""
     among = np.flatnonzero(which)
     return among[np.argsort(-scores[among], kind="stable")]
 
 
 def target_size(space: Space, scores: FloatArray, values: FloatArray) -> tuple[int, float]:
-    """Return how far to shrink a space by its first labels, and the share of it that means.
+    """Return the target size of a space according to its first labels, and the share it is based on.
 
-    `scores` are the labels' cross-validated predictions. The share is the smallest one of best-predicted labels
-    that holds 90 % of the truly best ones (5 %, at least 10). The size is that share of the space, within 100 and
-    min(a quarter of the space, 10,000). A share of .84 or more means that the labels are useless.
+    `scores` are cross-validated predictions of the labels. The share is the minimum share of best-predicted labels
+    that contains 90 % of the truly best ones (5 %, at least 10). The size is that share of the space, clipped to 100
+    and min(a quarter of the space, 10,000). A share of .84 or more means that the labels are useless.
     """
     n_best = min(len(values), max(10, math.ceil(0.05 * len(values))))
     top = np.argsort(-values, kind="stable")[:n_best]

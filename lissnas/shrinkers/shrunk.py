@@ -1,4 +1,4 @@
-"""What the loop of the method ends with: the last state, and which of its rows are the shrunk space."""
+"""Output of the loop: the last state, and which of its rows form the shrunk space."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lissnas.spaces.balls import Balls
 from lissnas.spaces.subspace import Subspace
 
 N_SAMPLED = 10_000
-"""Architectures that represent a union of balls."""
+"""Architectures sampled to represent a union of balls."""
 
 
 @dataclass(frozen=True)
 class Shrunk:
     """A shrunk space: `members` are rows of the archive of `state`, best predicted first.
 
-    If the space is a union of `balls`, members are what its centers were chosen from.
+    If the space is a union of `balls`, members are the candidates for its centers.
     """
 
     problem: Problem
@@ -30,19 +30,19 @@ class Shrunk:
 
     @property
     def subspace(self) -> Subspace:
-        """The shrunk space itself, best predicted first."""
+        """The shrunk space, best predicted first."""
         if self.balls is not None:
             return Subspace(self.problem.space, balls=self.balls)
         return Subspace(self.problem.space, listed=self.state.archive.rows[self.members])
 
     @property
     def size(self) -> int:
-        """How many architectures the shrunk space has; measured if it is a union of balls."""
+        """Number of architectures in the shrunk space; estimated for a large union of balls."""
         return len(self.members) if self.balls is None else self.balls.size.value
 
     @cached_property
     def sampled_values(self) -> FloatArray:
-        """Predicted values of the members; of a uniform sample if they are too many to list."""
+        """Predicted values of the members, or of a uniform sample of a union of balls."""
         if self.balls is None:
             return self.state.values(self.members)
         assert self.state.predictor is not None

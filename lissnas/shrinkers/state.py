@@ -1,4 +1,4 @@
-"""Where a shrink is: its archive and the few numbers of the loop; what the steps of the method pass on."""
+"""State of a shrink, passed between the steps of the method: its archive and the variables of the loop."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ITERATION_COLUMNS = (
     *("iteration", "size", "seen", "queries", "labels", "mean_predicted", "best_predicted"),
     *("turnover", "p_good", "shrink_index", "mean_true", "max_true"),
 )
-"""Columns of the record of the iterations, in order; the last two if there is a table."""
+"""Columns of `iterations.parquet`, in order; the last two only with a table."""
 INDICES = ("current", "previous", "seeds", "children", "reference")
-"""Fields of the state that hold rows of the archive."""
+"""Fields of the state that are row indices of the archive."""
 REFERENCE = 10_000
-"""Rows of the first sample that represent the full space if there is no table."""
+"""Rows of the first sample that represent the full space without a table."""
 
 
 def _no_rows() -> IntArray:
@@ -40,7 +40,7 @@ def _no_scores() -> FloatArray:
 
 @dataclass(frozen=True)
 class State:
-    """An archive, the current space as rows of it, and the numbers of the loop."""
+    """Archive, current space as row indices, and variables of the loop."""
 
     archive: Archive
     current: IntArray = field(default_factory=_no_rows)
@@ -48,67 +48,67 @@ class State:
     previous: IntArray = field(default_factory=_no_rows)
     seeds: IntArray = field(default_factory=_no_rows)
     expanding: int = 0
-    """How many of the seeds had their neighbors drawn in this iteration."""
+    """Number of seeds whose neighbors were drawn in this iteration."""
     children: IntArray = field(default_factory=_no_rows)
     given: int = 0
-    """Rows that had a label from the start; they come first."""
+    """Number of rows that were labelled from the start; they are the first rows."""
     n_first: int = 0
-    """Where the first, uniform sample ends, which comes after them."""
+    """End of the first, uniform sample, which follows them."""
     reference: IntArray = field(default_factory=_no_rows)
-    """A uniform sample that represents the full space if there is no table."""
+    """A uniform sample that represents the full space without a table."""
     forgotten: int = 0
-    """Rows that were scored and dropped, so that the rest fits in memory."""
+    """Number of scored rows that were dropped to limit memory."""
     target: int | None = None
     capacity: int = 0
     rounds: int = 0
     iteration: int = -1
     stop: str = ""
-    """Why the method stopped; empty before that."""
+    """Why the method stopped; empty while it runs."""
     notes: tuple[str, ...] = ()
     records: tuple[Mapping[str, Any], ...] = ()
     predictor: Scorer | None = None
     strata: Strata | None = None
     cross_validated: FloatArray = field(default_factory=_no_scores)
-    """Scores of the labelled rows by predictors that were not fitted to them; fewer if labels came since."""
+    """Out-of-fold scores of the labelled rows; shorter if labels were added since."""
 
     @property
     def queries(self) -> int:
-        """Distinct architectures sent to the predictor; one forgotten and found again counts twice."""
+        """Number of architectures scored by the predictor; one that was dropped and found again counts twice."""
         return int(np.isfinite(self.archive.scores).sum()) + self.forgotten
 
     @property
     def seen(self) -> int:
-        """Rows that were drawn, forgotten ones included."""
+        """Number of rows drawn, including dropped ones."""
         return len(self.archive) + self.forgotten
 
     @property
     def uniform(self) -> IntArray:
-        """The first, uniform sample; the labelled architectures if those are all there are."""
+        """Rows of the first, uniform sample; those labelled from the start if there are no others."""
         return np.arange(self.given if self.n_first > self.given else 0, self.n_first)
 
     @property
     def n_labels(self) -> int:
-        """Architectures whose true value is known."""
+        """Number of labelled architectures."""
         return len(self.archive.labelled)
 
     def extend(self, problem: Problem, rows: Archs, keys: Keys, parent: IntArray | None, distance: IntArray) -> State:
-        """Return the state with new rows at the end of its archive; `parent` None means that they were sampled."""
+        """Return the state with new rows appended to its archive; `parent` None means that they were sampled."""
         return replace(self, archive=self.archive.extend(problem.space, rows, keys, parent, distance, self.strata))
 
     def keep(self, which: BoolArray) -> State:
-        """Return the state with some rows of its archive; those of `INDICES` have to be among them."""
+        """Return the state with the masked rows of its archive, which have to include those of `INDICES`."""
         archive, index = self.archive.keep(which)
         dropped = int((~which & np.isfinite(self.archive.scores)).sum())
         moved: dict[str, Any] = {name: index[getattr(self, name)] for name in INDICES}
         return replace(self, archive=archive, forgotten=self.forgotten + dropped, **moved)
 
     def values(self, at: IntArray) -> FloatArray:
-        """Return the predicted values of rows in the metric's unit."""
+        """Return the predicted values of rows, in the metric's unit."""
         assert self.predictor is not None
         return self.predictor.value(self.archive.scores[at].astype(np.float64))
 
     def cross_validate(self, problem: Problem) -> State:
-        """Return the state with the cross-validated scores of all its labels."""
+        """Return the state with cross-validated scores of all labelled rows."""
         labelled = self.archive.labelled
         if len(labelled) == len(self.cross_validated):
             return self
@@ -122,13 +122,13 @@ class State:
         return float(1 - np.isin(self.current, self.previous).mean())
 
     def record(self, problem: Problem, turnover: float) -> State:
-        """Return the state with the record of its iteration, which replaces an earlier one."""
+        """Return the state with the record of its iteration; replaces an earlier record of it."""
         kept = tuple(r for r in self.records if r["iteration"] != self.iteration)
         return replace(self, records=(*kept, measure(self, problem, turnover)))
 
     # -- checkpoints -----------------------------------------------------------------------------
     def to_arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Return the state as arrays, and the rest as a value that JSON can hold."""
+        """Return the arrays of the state, and the other fields as a JSON-serializable dict."""
         arrays: dict[str, NDArray[Any]] = self.archive.columns()
         about: dict[str, Any] = {}
         for f in fields(self):
@@ -141,13 +141,13 @@ class State:
                 about["sidecar"] = sidecar
             elif isinstance(value, Strata):
                 arrays |= {f"strata.{k}": v for k, v in value.to_arrays().items()}
-            elif value is not None and f.name not in ("archive", "predictor"):  # a surrogate is part of the problem
+            elif value is not None and f.name not in ("archive", "predictor"):  # a surrogate belongs to the problem
                 about[f.name] = value
         return arrays, about
 
     @classmethod
     def from_arrays(cls, space: Space, arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> State:
-        """Return the state that `to_arrays` was called on."""
+        """Restore a state from the output of `to_arrays`."""
         columns: dict[str, Any] = {f.name: arrays[f.name] for f in fields(Archive)}
         indices: dict[str, Any] = {name: arrays[name] for name in INDICES}
         strata = {k.partition(".")[2]: v for k, v in arrays.items() if k.startswith("strata.")}
@@ -156,14 +156,14 @@ class State:
         if "predictor" in arrays:
             model = Predictor.load(space, arrays["predictor"].tobytes(), about["sidecar"])
         parts = Strata.from_arrays(strata) if strata else None
-        scores = arrays.get("cross_validated", _no_scores())  # checkpoints of before have none: made again
+        scores = arrays.get("cross_validated", _no_scores())  # older checkpoints lack it: computed when needed
         return cls(Archive(**columns), **indices, **rest, predictor=model, strata=parts, cross_validated=scores)
 
 
 def measure(state: State, problem: Problem, turnover: float) -> dict[str, Any]:
     """Return the row of `iterations.parquet` for the current space.
 
-    It is evaluated by the table if there is one, else by the prediction, against a uniform sample.
+    Values are those of the table, or else predictions, compared with a uniform sample.
     """
     predicted, truth = state.values(state.current), problem.truth
     full = truth.values if truth else state.values(state.reference)
@@ -187,12 +187,12 @@ def measure(state: State, problem: Problem, turnover: float) -> dict[str, Any]:
 
 
 def uniform_labels(problem: Problem) -> int:
-    """Return how many labels are drawn uniformly, before anything else."""
+    """Return the number of labels for the first, uniform sample."""
     return math.ceil(problem.params.method.first_labels * problem.params.labels)
 
 
 def labels_due(state: State, problem: Problem) -> bool:
-    """Return whether labels are left to request, in a round that is left."""
+    """Return whether label budget and label rounds remain."""
     params = problem.params
     due = state.archive.n_requested < params.labels and state.rounds <= params.method.label_rounds
     return due and problem.predictor is None and problem.source.oracle is not None

@@ -1,6 +1,6 @@
-"""The two variants of the method: how large the first sample is, what the next space is, when to stop, what to return.
+"""Two variants of the method, with different first sample, selection, stopping rule and result.
 
-* `Elite`, the default: the best of everything seen, down to a target size;
+* `Elite`, the default: the best architectures seen, down to a target size;
 * `Paper`: the seeds and all their neighbors, while the mean prediction rises (paper, section 4.3).
 """
 
@@ -19,54 +19,54 @@ from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
 from lissnas.shrinkers.archive import UNLABELLED
 from lissnas.shrinkers.cover import cover, radii_for, with_balls
-from lissnas.shrinkers.memory_budget import memory_for
+from lissnas.shrinkers.memory_budget import memory_needed
 from lissnas.shrinkers.problem import Problem
-from lissnas.shrinkers.selection import USELESS, Strata, target_size
+from lissnas.shrinkers.selection import MAX_USEFUL_SHARE, Strata, target_size
 from lissnas.shrinkers.state import INDICES, State, labels_due
 from lissnas.spaces import IntArray
 from lissnas.spaces.balls import Balls
 from lissnas.spaces.base import LISTABLE
 
 MAX_FIRST = 20_000
-"""Largest first sample by rule; a larger target is grown to."""
+"""Maximum size of the first sample by rule; the space grows to a larger target."""
 MIN_ROWS = 3
-"""Rows in memory for each architecture of the target: with fewer the result gets worse (measured)."""
+"""Minimum rows in memory per architecture of the target: with fewer the result is worse (measured)."""
 KEPT_QUARTERS = 3
-"""Quarters of the memory's rows that stay when the worst ones are forgotten."""
-SMALL = 30_000
-"""A larger target is reached from a space of so many: the search for the best regions takes a quarter of the queries,
-for the same mean (measured)."""
-GROWTH = 4
-"""How many times such a space grows at once."""
-SETTLED = 0.3
-"""It grows once less than this share of it is new."""
-CENTRES = 400_000
-"""Best architectures that the centers of balls are chosen from."""
+"""Quarters of the rows in memory that are kept when the lowest-scored ones are dropped."""
+SEARCH_SIZE = 30_000
+"""Size of the space from which it grows to a larger target: finding the best regions first takes a quarter of the
+queries, for the same mean (measured)."""
+GROWTH_FACTOR = 4
+"""Maximum growth of such a space per iteration."""
+MAX_GROWTH_TURNOVER = 0.3
+"""It grows if at most this share of it is new."""
+MAX_CENTRES = 400_000
+"""Best architectures that are candidates for the centers of balls."""
 NO_RISE = "the mean prediction rose"
-"""How the reason begins for which the paper's loop returns its last space but one."""
+"""Prefix of the stopping reason for which the paper's loop returns the space before the last."""
 
 
 @dataclass(frozen=True)
 class Strategy(ABC):
-    """What differs between the variants of the method; everything else is the loop's."""
+    """Interface of the variants of the method; everything else is shared by the loop."""
 
     params: ShrinkParams
     collects_children: ClassVar[bool] = False
-    """Whether the next space is made of the neighbors, so that they have to be remembered."""
+    """Whether the next space consists of the neighbors, which then have to be collected."""
 
     def check(self, problem: Problem) -> None:  # noqa: B027  # accepts every problem unless overridden
-        """Raise UserError for a target that can't be reached, before anything is drawn."""
+        """Raise UserError for an unreachable target, before anything is drawn."""
 
     @abstractmethod
     def target(self, state: State, problem: Problem) -> State:
-        """Return the state with the target size and, if a rule chose it, a note."""
+        """Return the state with the target size, and a note if it was chosen by the rule."""
 
     @abstractmethod
     def first_size(self, state: State, problem: Problem) -> int:
         """Return the size of the first sample."""
 
     def strata(self, state: State, problem: Problem) -> State:
-        """Return the state with strata made from its first sample, if the selection has quotas."""
+        """Return the state with strata computed from the first sample, if the selection has quotas."""
         return state
 
     @abstractmethod
@@ -77,29 +77,29 @@ class Strategy(ABC):
     def seeds(self, state: State) -> IntArray:
         """Return the seed architectures of the next iteration, best first."""
 
-    def forget(self, state: State, problem: Problem) -> State:
-        """Return the state with room in memory for the next part of the neighbors."""
+    def drop_rows(self, state: State, problem: Problem) -> State:
+        """Return the state with enough free memory for the next batch of neighbors."""
         return state
 
     @abstractmethod
     def choose(self, state: State, problem: Problem, shrinking: bool = True) -> State:
-        """Return the state with its next space; `shrinking` False keeps its size."""
+        """Return the state with the next space; `shrinking` False keeps its size."""
 
     @abstractmethod
     def converged(self, state: State, problem: Problem, turnover: float) -> str:
-        """Return why the method is done, or an empty text."""
+        """Return why the method has converged, or an empty string."""
 
     @abstractmethod
     def final(self, state: State, problem: Problem) -> tuple[IntArray, Balls | None]:
-        """Return the rows of the shrunk space, or what its balls were chosen from, and those balls."""
+        """Return the rows of the shrunk space, or the candidates of its balls and the balls."""
 
     def wanted(self, state: State) -> int | None:
-        """Return the size that a result below is reported as too small; None if there is none."""
+        """Return the target size, for the warning about a smaller result; None if there is none."""
         return None
 
 
 def strategy_of(params: ShrinkParams) -> Strategy:
-    """Return the strategy of the chosen variant."""
+    """Return the strategy of the configured variant."""
     if isinstance(params.method, EliteConfig):
         return Elite(params, params.method)
     return Paper(params, params.method)
@@ -107,7 +107,7 @@ def strategy_of(params: ShrinkParams) -> Strategy:
 
 @dataclass(frozen=True)
 class Elite(Strategy):
-    """Keep the best of everything seen, with a quota for each stratum, down to a target size."""
+    """Keep the best architectures seen, with a quota per stratum, down to a target size."""
 
     config: EliteConfig
 
@@ -118,39 +118,39 @@ class Elite(Strategy):
 
     @property
     def listed_target(self) -> int | None:
-        """How many architectures to look for: the target, or enough to put balls around if it can't be listed."""
-        return SMALL if self.unlisted else self.params.target_size
+        """Number of architectures to find: the target, or enough candidates for balls if it can't be listed."""
+        return SEARCH_SIZE if self.unlisted else self.params.target_size
 
     def check(self, problem: Problem) -> None:
-        """Raise UserError for a target that balls can't make up, or that needs more memory."""
+        """Raise UserError for a target that balls can't reach or that needs more memory."""
         target, space = self.params.target_size, problem.space
         if target is None:
             if problem.predictor is not None:
-                raise UserError("target_size: needed with a predictor that is fitted already")
+                raise UserError("target_size: required with a predictor that is already fitted")
             return
         if self.unlisted:
             radii_for(with_balls(space, target), target)
         needed = MIN_ROWS * (self.listed_target or 0)
         if problem.memory_rows < needed:
-            gib = memory_for(needed, space.genome_len)
+            gib = memory_needed(needed, space.genome_len)
             raise UserError(
-                f"memory: {self.params.memory:g} GiB holds {problem.memory_rows:,} networks of {space.name} and what "
-                f"is known of them; a target of {target:,} needs {needed:,} at least: --memory {gib:.1f}"
+                f"memory: {self.params.memory:g} GiB holds {problem.memory_rows:,} networks of {space.name} with "
+                f"scores and labels; a target of {target:,} needs {needed:,} at least: --memory {gib:.1f}"
             )
 
     def target(self, state: State, problem: Problem) -> State:
-        """Return the state with the requested target, else the one that the first labels suggest."""
+        """Return the state with the configured target, or the one by the rule from the first labels."""
         if self.params.target_size is not None:
             return replace(state, target=self.listed_target)
         state = state.cross_validate(problem)
         size, share = target_size(problem.space, state.cross_validated, state.archive.labels[state.archive.labelled])
         note = f"target size {size:,}: by cross-validation the best {100 * share:.0f} % hold 9 in 10 of the best"
-        if share >= USELESS:
+        if share >= MAX_USEFUL_SHARE:
             note += "; the labels say next to nothing about this space, more or better ones are needed"
         return replace(state, target=size, notes=(*state.notes, note))
 
     def first_size(self, state: State, problem: Problem) -> int:
-        """Return half of the target, at least 250, unless a size is set."""
+        """Return half of the target, at least 250, unless a size is configured."""
         if self.config.first_size is not None:
             return self.config.first_size
         assert state.target is not None
@@ -166,19 +166,19 @@ class Elite(Strategy):
         return replace(state, strata=strata, archive=replace(state.archive, stratum=stratum))
 
     def top(self, state: State, among: IntArray, k: int, strict: bool = False) -> IntArray:
-        """Return the best `k`, after each stratum's quota."""
+        """Return the best `k` rows, with each stratum's quota."""
         return state.archive.top(among, k, state.strata, self.config.diversity, strict)
 
     def seeds(self, state: State) -> IntArray:
         """Return the best of the current space that have not been seeds before."""
-        best = self.top(state, state.current, math.ceil(self.config.seed_fraction * len(state.current)))
-        return best[~state.archive.expanded[best]]
+        top = self.top(state, state.current, math.ceil(self.config.seed_fraction * len(state.current)))
+        return top[~state.archive.expanded[top]]
 
-    def forget(self, state: State, problem: Problem) -> State:
-        """Drop the worst rows if the next part of the neighbors would not fit in memory.
+    def drop_rows(self, state: State, problem: Problem) -> State:
+        """Drop the lowest-scored rows if the next batch of neighbors would not fit in memory.
 
-        The best of all stay, as many as fit in three quarters of the memory; so do former seeds, since rows name
-        what they were made from, labelled rows, the space itself, and what represents the full space.
+        Keeps the best rows, as many as fit in three quarters of the memory, and all former seeds (the parents of other
+        rows), labelled rows, the current space, and the sample that represents the full space.
         """
         archive = state.archive
         if len(archive) + problem.at_once <= problem.memory_rows:
@@ -191,28 +191,28 @@ class Elite(Strategy):
         return state.keep(keep)
 
     def choose(self, state: State, problem: Problem, shrinking: bool = True) -> State:
-        """Return the state with the best of all as its next space, one step nearer to the target size."""
+        """Return the state with the best of all rows as its next space, one step closer to the target size."""
         assert state.target is not None
         capacity = state.capacity
         if shrinking:
-            grown = max(SMALL, capacity if state.turnover() > SETTLED else GROWTH * capacity)
-            capacity = max(min(state.target, grown), math.ceil(self.config.shrink_rate * capacity))
+            grown = capacity if state.turnover() > MAX_GROWTH_TURNOVER else GROWTH_FACTOR * capacity
+            capacity = max(min(state.target, max(SEARCH_SIZE, grown)), math.ceil(self.config.shrink_rate * capacity))
         members = self.top(state, np.arange(len(state.archive)), capacity)
         return replace(state, current=members, capacity=capacity)
 
     def converged(self, state: State, problem: Problem, turnover: float) -> str:
-        """Return that no seed is left, or that too little of the space is new at the target size."""
+        """Return the reason to stop: no seed is left, or the turnover is too low at the target size."""
         if labels_due(state, problem):
             return ""
-        if not len(state.seeds) and len(state.current) <= len(state.previous):  # one that grew has others
+        if not len(state.seeds) and len(state.current) <= len(state.previous):  # a space that grew has new seeds
             return "no seed is left to expand"
-        least = self.config.min_turnover
-        if state.capacity == state.target and turnover < least:
-            return f"{100 * turnover:.2f} % of the space is new, less than {100 * least:g} %"
+        minimum = self.config.min_turnover
+        if state.capacity == state.target and turnover < minimum:
+            return f"{100 * turnover:.2f} % of the space is new, less than {100 * minimum:g} %"
         return ""
 
     def final(self, state: State, problem: Problem) -> tuple[IntArray, Balls | None]:
-        """Return the target's best of all; if it is too large to list, balls around the best of all."""
+        """Return the best rows of all at the target size; if it is too large to list, balls around the best."""
         assert state.target is not None
         everything = np.arange(len(state.archive))
         members = self.top(state, everything, state.target, strict=True)
@@ -220,7 +220,7 @@ class Elite(Strategy):
             return members, None
         assert state.predictor is not None
         assert self.params.target_size is not None
-        ranked = state.archive.rows[self.top(state, everything, CENTRES)]
+        ranked = state.archive.rows[self.top(state, everything, MAX_CENTRES)]
         rng = stream(self.params.seed, "balls")
         return members, cover(problem.space, ranked, self.params.target_size, state.predictor, rng, problem.threads)
 
@@ -231,22 +231,22 @@ class Elite(Strategy):
 
 @dataclass(frozen=True)
 class Paper(Strategy):
-    """Take the seeds and all their neighbors, while the mean prediction rises."""
+    """Keep the seeds and all their neighbors, while the mean prediction rises."""
 
     config: PaperConfig
     collects_children: ClassVar[bool] = True
 
     def target(self, state: State, problem: Problem) -> State:
-        """Return the state with the requested target, if there is one."""
+        """Return the state with the configured target, if any."""
         return replace(state, target=self.params.target_size)
 
     def first_size(self, state: State, problem: Problem) -> int:
-        """Return the size that the parameters resolved to."""
+        """Return the resolved size."""
         assert self.config.first_size is not None
         return self.config.first_size
 
     def top(self, state: State, among: IntArray, k: int, strict: bool = False) -> IntArray:
-        """Return the best `k` by score alone."""
+        """Return the best `k` rows by score alone."""
         return state.archive.top(among, k, None, 0.0, strict)
 
     def seeds(self, state: State) -> IntArray:
@@ -259,7 +259,7 @@ class Paper(Strategy):
         return replace(state, current=self.top(state, members, len(members)))
 
     def converged(self, state: State, problem: Problem, turnover: float) -> str:
-        """Return that the mean prediction no longer rises, or that the target is reached."""
+        """Return the reason to stop: the mean prediction stopped rising, or the target is reached."""
         rise = state.records[-1]["mean_predicted"] - state.records[-2]["mean_predicted"]
         tolerance = self.config.tolerance * problem.source.point
         if rise < tolerance:
@@ -270,5 +270,5 @@ class Paper(Strategy):
         return ""
 
     def final(self, state: State, problem: Problem) -> tuple[IntArray, Balls | None]:
-        """Return the last space whose mean rose."""
+        """Return the last space whose mean prediction rose."""
         return state.previous if state.stop.startswith(NO_RISE) else state.current, None

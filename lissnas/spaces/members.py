@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from lissnas import artifacts
 from lissnas.artifacts.remote import fetched
 from lissnas.core.errors import InvalidArchitecture, UserError, first_line
-from lissnas.core.memory_limit import memory_for
+from lissnas.core.memory_limit import limit_memory
 from lissnas.spaces import Archs, ChoiceSpace, Space
 from lissnas.spaces.balls import Balls
 from lissnas.spaces.subspace import Subspace
@@ -54,7 +54,7 @@ def read_members(path: Path, space: Space) -> Archs:
         if not pa.types.is_string(kind):
             raise UserError(f"{path} is not a shrunk space: expected names in column arch, found {kind}")
         parts = [np.empty((0, space.genome_len), np.int8)]
-        with memory_for(len(data)):
+        with limit_memory(len(data)):
             # In batches, because names take many times the memory of rows.
             for batch in file.iter_batches(NAMES, columns=["arch"], use_threads=False):
                 if batch["arch"].null_count:

@@ -19,7 +19,7 @@ from lissnas.core.errors import UserError
 from lissnas.plots import comparison as figures
 from lissnas.plots.figures import png
 from lissnas.shrinkers import comparison
-from lissnas.shrinkers.comparison import Entry, Ground, open_contest
+from lissnas.shrinkers.comparison import FullSpaceStatistics, MethodResult, start_comparison
 from lissnas.shrinkers.methods import REFERENCES, chosen
 from lissnas.shrinkers.problem import Source
 
@@ -46,7 +46,7 @@ def compare_stage(
     if not methods or not seeds:
         raise UserError("a comparison needs at least one method and one seed; see --methods and --seeds")
     chosen(methods, source)  # raises before anything is written
-    comparison.contest_params(params, source, seeds[0])
+    comparison.comparison_params(params, source, seeds[0])
     own = params.benchmarks.get(source.name, BenchmarkConfig())
     common = {
         "benchmark": source.name,
@@ -65,17 +65,17 @@ def compare_stage(
             return compared(journal)
 
     def compared(journal: Journal) -> dict[str, bytes]:
-        ground = Ground.of(source)
-        entries: dict[tuple[str, int], Entry] = {}
+        full_space = FullSpaceStatistics.of(source)
+        entries: dict[tuple[str, int], MethodResult] = {}
         curve: list[dict[str, Any]] = []
         for seed in seeds:
-            curve += compared_seed(journal, ground, seed, entries)
-        return _files(ground, methods, seeds, entries, curve)
+            curve += compared_seed(journal, full_space, seed, entries)
+        return _files(full_space, methods, seeds, entries, curve)
 
     def compared_seed(
-        journal: Journal, ground: Ground, seed: int, entries: dict[tuple[str, int], Entry]
+        journal: Journal, full_space: FullSpaceStatistics, seed: int, entries: dict[tuple[str, int], MethodResult]
     ) -> list[dict[str, Any]]:
-        opened = cache(lambda: call(open_contest, ground, params, seed, threads, name=f"open seed {seed}"))
+        opened = cache(lambda: call(start_comparison, full_space, params, seed, threads, name=f"open seed {seed}"))
 
         def run_method(name: str) -> dict[str, Any]:
             entry = call(comparison.run_method, opened(), name, name=f"{name} seed {seed}")
@@ -88,7 +88,7 @@ def compare_stage(
         for name in methods:
             there = len(journal.records)
             made = journal.once([name, seed], partial(run_method, name))
-            entry = Entry(made["row"], np.array(made["keys"], np.uint64), np.array(made["values"]))
+            entry = MethodResult(made["row"], np.array(made["keys"], np.uint64), np.array(made["values"]))
             entries[name, seed] = entry
             line = _line(entry.row, len(entries), len(seeds) * len(methods))
             how.get("on_progress", ignore)(line if len(journal.records) > there else f"{line}{BEFORE}")
@@ -107,19 +107,19 @@ def _line(row: Mapping[str, Any], done: int, total: int) -> str:
 
 
 def _files(
-    ground: Ground,
+    full: FullSpaceStatistics,
     methods: Sequence[str],
     seeds: Sequence[int],
-    entries: Mapping[tuple[str, int], Entry],
+    entries: Mapping[tuple[str, int], MethodResult],
     curve: Sequence[Mapping[str, Any]],
 ) -> dict[str, bytes]:
-    source = ground.source
+    source = full.source
     every = [entries[name, seed] for name in methods for seed in seeds]
-    rows, window = comparison.against_best_known(ground, every)
+    rows, window = comparison.against_best_known(full, every)
     untimed = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
     summary = comparison.summarise(rows, curve)
     first = {name: entries[name, seeds[0]] for name in methods}
-    values = {"full space": ground.values, **{name: entry.values for name, entry in first.items()}}
+    values = {"full space": full.values, **{name: entry.values for name, entry in first.items()}}
     title = f"{source.name}: {len(methods)} methods, {len(seeds)} seeds"
     files = {
         TIMED: artifacts.rows_to_parquet(rows),
@@ -132,12 +132,12 @@ def _files(
                 "key": np.concatenate([entry.keys for entry in first.values()]),
             }
         ),
-        "comparison.md": markdown(ground, summary).encode(),
-        "comparison.png": png(figures.means(summary, title, source.metric, float(ground.values.mean()), REFERENCES)),
+        "comparison.md": markdown(full, summary).encode(),
+        "comparison.png": png(figures.means(summary, title, source.metric, float(full.values.mean()), REFERENCES)),
         "edf.png": png(figures.edfs(values, window, title, source.metric)),
         "metrics.json": artifacts.to_json(_metrics(source.name, summary, len(seeds))),
     }
-    if "flops" in ground.yardstick.costs:
+    if "flops" in full.diversity.costs:
         files["diversity.png"] = png(figures.diversity(summary, curve, title, source.metric))
     return files
 
@@ -158,18 +158,18 @@ def _metrics(name: str, summary: Sequence[Mapping[str, Any]], seeds: int) -> dic
     }
 
 
-def markdown(ground: Ground, summary: Sequence[Mapping[str, Any]]) -> str:
+def markdown(full_space: FullSpaceStatistics, summary: Sequence[Mapping[str, Any]]) -> str:
     """Return the summary as a Markdown page: what was measured, one row for each method, remarks."""
-    values, source, seeds = ground.values, ground.source, summary[0]["seeds"]
+    values, source, seeds = full_space.values, full_space.source, summary[0]["seeds"]
     about = f"{source.metric}: mean {values.mean():.4g}, best {values.max():.4g}"
     common = f"Means over {seeds} seed{'s' if seeds > 1 else ''}; ± is half of the 95 % interval. All methods of a seed"
     ours = "*Ours* are the best architectures that `lissnas` saw, cut to the method's size"
     if source.truth is None:
         text = (
-            f"{ground.space.size():,} architectures; in a uniform sample of {len(values):,} {about}; "
+            f"{full_space.space.size():,} architectures; in a uniform sample of {len(values):,} {about}; "
             f"the best known value is {summary[0]['best_known']:.5g}. {'. '.join(source.notes)}.\n\n"
             f"{common} query the same surrogate directly, within the query budget that `lissnas` used. Sets are "
-            f"evaluated on all members, products on a uniform sample of {comparison.JUDGED:,}, so their best is that "
+            f"evaluated on all members, products on a uniform sample of {comparison.N_EVALUATED:,}, so their best is that "
             f"of the sample. {ours}."
         )
     else:

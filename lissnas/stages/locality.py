@@ -61,7 +61,7 @@ def locality_stage(
                 how.get("on_progress", ignore)(
                     f"distance {distance}, {change}: correlation {rows[-1]['correlation']:.3f}"
                 )
-                if locality.enough(rows[-1], settings):
+                if locality.is_last_distance(rows[-1], settings):
                     break
         limits = call(locality.threshold, rows, space.max_edits)
         check = locality.sample_check(space, oracle, settings, random("sample"))

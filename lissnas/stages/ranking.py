@@ -53,7 +53,7 @@ def ranking_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpack
     name, seeds = settings.benchmarks[benchmark.name].recipe, settings.benchmarks[benchmark.name].seeds
     recipe = recipe_of(params, name, f"ranking.benchmarks.{benchmark.name}.recipe")
     chosen([method for method in settings.methods if method not in FULL_SPACE])  # raises for unknown ones
-    comparison.contest_params(params, benchmark, seeds[0])
+    comparison.comparison_params(params, benchmark, seeds[0])
     good_threshold(benchmark.values)  # raises for a table of equal values
     compute_on(params.torch)
     check_batches(recipe, images.load(params.images, recipe))
@@ -99,20 +99,20 @@ def task_parameters(params: Params, benchmark: Benchmark, recipe: TrainingConfig
         "supernet": params.supernet.model_dump(mode="json", exclude={"recipe"}),
         "search": params.search.model_dump(mode="json", exclude={"oracle", "max_mflops", "max_mparams", "top"}),
         "images": image_parameters(params),
-        "shrink": comparison.contest_params(params, benchmark, 0).model_dump(mode="json", exclude={"seed"}),
+        "shrink": comparison.comparison_params(params, benchmark, 0).model_dump(mode="json", exclude={"seed"}),
     }
 
 
 def shrunk_spaces(params: Params, benchmark: Benchmark, seed: int, threads: int) -> dict[str, Archs]:
     """Return the members of each method's space, as in a comparison: equal labels and query budget."""
-    ground = comparison.Ground.of(benchmark)
-    contest = comparison.open_contest(ground, params, seed, threads)
-    found = {OURS: contest.ours.subspace.members}
+    full_space = comparison.FullSpaceStatistics.of(benchmark)
+    comparison_run = comparison.start_comparison(full_space, params, seed, threads)
+    found = {OURS: comparison_run.ours.subspace.members}
     for method in params.ranking.methods:
         if method in FULL_SPACE:
             found[method] = benchmark.space.enumerate()
         else:
-            found[method] = comparison.shrunk(contest, method)[0]
+            found[method] = comparison.shrink_with(comparison_run, method)[0]
     return found
 
 

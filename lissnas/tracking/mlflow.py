@@ -17,7 +17,7 @@ import filelock
 
 from lissnas import artifacts
 from lissnas.artifacts.stage_run import PARAMETERS, Outcome
-from lissnas.core.redaction import redacted, sign_mlflow_apart
+from lissnas.core.redaction import move_mlflow_credentials, redacted
 from lissnas.tracking import model_registry
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ def _client() -> tuple[MlflowClient, str]:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     # MLflow would print the address unredacted; the caller reports the run.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    sign_mlflow_apart()
+    move_mlflow_credentials()
     import mlflow
     from mlflow import MlflowClient
 

@@ -15,12 +15,12 @@ from scipy.spatial.distance import cdist
 from scipy.stats import ks_2samp
 
 from lissnas import benchmarks, shrinkers, spaces
-from lissnas.metrics.diversity import Yardstick
+from lissnas.metrics.diversity import DiversityReference
 from lissnas.metrics.locality import ANY, pairs
 from lissnas.metrics.quality import edf_auc, error_window, ks
 from lissnas.oracles.base import CountedOracle
 from lissnas.predictors.accuracy import Predictor
-from lissnas.shrinkers.comparison import Ground, open_contest
+from lissnas.shrinkers.comparison import FullSpaceStatistics, start_comparison
 from lissnas.shrinkers.problem import Source
 from lissnas.spaces import Archs, FloatArray
 from lissnas.spaces.cell import adjacency
@@ -152,7 +152,7 @@ def test_pairs_at_exact_distance() -> None:
 
 
 # -- metrics of a space ----------------------------------------------------------------------------
-def plain_measures(rows: Archs, values: FloatArray, full: FloatArray, yardstick: Yardstick) -> None:
+def plain_measures(rows: Archs, values: FloatArray, full: FloatArray, reference: DiversityReference) -> None:
     """Compute KS, the area under the error distribution, distances and histograms with plain numpy and scipy."""
     ks_2samp(values, full, method="asymp")
     errors = np.sort(full.max() - values)
@@ -161,12 +161,12 @@ def plain_measures(rows: Archs, values: FloatArray, full: FloatArray, yardstick:
     inside = errors < window
     edges = np.append(errors[inside], window)
     (np.diff(edges) * share[inside]).sum()
-    features = yardstick.embed(rows[:1_000])
+    features = reference.embed(rows[:1_000])
     for metric in ("cosine", "euclidean"):
         distance = cdist(features, features, metric)
         distance.max(), distance.mean(), np.partition(distance, 1, axis=1)[:, 1].mean()
-    for name, part in yardstick.space.costs(rows).items():
-        whole = yardstick.costs[name]
+    for name, part in reference.space.costs(rows).items():
+        whole = reference.costs[name]
         ends = (whole.min(), whole.max())
         np.abs(np.histogram(part, 20, ends)[0] - np.histogram(whole, 20, ends)[0]).sum()
         ks_2samp(part, whole, method="asymp")
@@ -174,16 +174,16 @@ def plain_measures(rows: Archs, values: FloatArray, full: FloatArray, yardstick:
 
 def test_measures_of_50_000_rows() -> None:
     table = benchmarks.get("nasbench101")
-    yardstick, full = Yardstick.of(table.space), table.values
+    reference, full = DiversityReference.of(table.space), table.values
     rows = table.space.sample_distinct(50_000, np.random.default_rng(0))
     values, window = table(rows), error_window(full)
 
     def ours() -> None:
         ks(values, full)
         edf_auc(values, table.best, window)
-        yardstick.measure(rows, np.random.default_rng(0))
+        reference.measure(rows, np.random.default_rng(0))
 
-    plain, own = seconds(partial(plain_measures, rows, values, full, yardstick)), seconds(ours)
+    plain, own = seconds(partial(plain_measures, rows, values, full, reference)), seconds(ours)
     print(f"\nKS, EDF and diversity of 50,000 rows: numpy and scipy {plain:.2f} s, ours {own:.2f} s")
     assert own < 2 * plain
 
@@ -191,19 +191,19 @@ def test_measures_of_50_000_rows() -> None:
 # -- rivals ----------------------------------------------------------------------------------------
 def test_rivals_on_nasbench101(make_params: Any) -> None:
     table = benchmarks.get("nasbench101")
-    contest = open_contest(Ground.of(table), make_params(), 0, 1)
+    comparison_run = start_comparison(FullSpaceStatistics.of(table), make_params(), 0, 1)
 
     def score(archs: Archs) -> FloatArray:
-        return contest.predictor.score(archs, 1)
+        return comparison_run.predictor.score(archs, 1)
 
-    took = {"lissnas": contest.seconds}
+    took = {"lissnas": comparison_run.seconds}
     for name, shrinker in ((name, one.rival) for name, one in shrinkers.METHODS.items()):
         if shrinker is None:
             continue
-        budget = table.space.size() if name == "score_all" else contest.budget
+        budget = table.space.size() if name == "score_all" else comparison_run.budget
         oracle = CountedOracle(score, table.space, budget)
         start = time.perf_counter()
-        shrinker(table.space, oracle, contest.target, np.random.default_rng(0)).size()
+        shrinker(table.space, oracle, comparison_run.target, np.random.default_rng(0)).size()
         took[name] = time.perf_counter() - start
     everything = took["score_all"]
     print(f"\nscoring all of nasbench101 takes {everything:.1f} s; as shares of that:")

@@ -46,13 +46,13 @@ class TestOnASpaceTooLargeToList(Rival):
         return ChoiceSpace("large", [4] * 20)
 
     @pytest.fixture(autouse=True)
-    def heeds(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(type(self), "heeds_target", name not in TOP)
+    def set_reaches_target(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(type(self), "reaches_target", name not in TOP)
 
 
 @pytest.mark.parametrize("name", COSTS)
 class TestCostliestOfALargeSpace(Rival):
-    asks = False
+    uses_scores = False
     size_ratio = 1.0
 
     @pytest.fixture
@@ -64,19 +64,19 @@ class TestCostliestOfALargeSpace(Rival):
 class TestTopShare(Rival):
     """The size of the result is a share of the query budget."""
 
-    heeds_target = False
+    reaches_target = False
 
 
 @pytest.mark.parametrize("name", COSTS)
 class TestCostliest(Rival):
-    asks = False
+    uses_scores = False
     needs_costs = True
     size_ratio = 1.0
 
 
 @pytest.mark.parametrize("name", ["score_all"])
 class TestScoreAll(Rival):
-    asks_everything = True
+    scores_full_space = True
     size_ratio = 1.0
 
 

@@ -60,7 +60,7 @@ SPARE = 192 << 20
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run each test in its temporary folder; check that no payload ran and that at most a gigabyte was used."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(bounds, "SPARE", SPARE)
+    monkeypatch.setattr(bounds, "BASE_BYTES", SPARE)
     before = peak()
     yield
     assert not list(tmp_path.rglob(MARK))

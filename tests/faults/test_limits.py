@@ -68,7 +68,7 @@ def test_exhausted_memory_is_reported(tmp_path: Path) -> None:
     words = ("shrink", "--benchmark", "nasbench101", "--target-size", "13000", "--threads", "1", "--out", "out")
     done = limited(tmp_path, resource.RLIMIT_AS, 900 << 20, *words)
     assert done.returncode == 1
-    assert "error: out of memory; --memory bounds what a shrink keeps" in done.stderr
+    assert "error: out of memory; --memory limits the memory of a shrink" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 

@@ -111,7 +111,7 @@ def test_results_of_shrinks_are_unchanged(name: str) -> None:
 
 def small_parts(set_to: Callable[[Any, str, Any], None]) -> dict[str, dict[str, Any]]:
     """Return results of a shrink with little memory and of one that grows to its target, in about a second each."""
-    set_to(strategies, "SMALL", 300)
+    set_to(strategies, "SEARCH_SIZE", 300)
     grown = shrunk(FREE, 1_500)
     set_to(problems, "PART", 300)
     set_to(problems, "rows_in_memory", lambda memory, length: 1_600)

@@ -390,7 +390,7 @@ def formula_of_orders(archs: Archs) -> FloatArray:
 
 def test_custom_space_class_is_shrunk_and_studied(make_params: Callable[..., Params], tmp_path: Path) -> None:
     space, params = Orders(), make_params(shrink__labels=80)
-    source = from_space(space, oracle=formula_of_orders, judge="a formula")
+    source = from_space(space, oracle=formula_of_orders, oracle_id="a formula")
     outcome = shrink_stage(params, source, 0, tmp_path / "out")
     members = space.parse(outcome.table("subspace.parquet")["arch"].to_pylist())
     assert len(members) == outcome.metrics["size"] <= 180

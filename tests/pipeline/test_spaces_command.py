@@ -358,7 +358,7 @@ def test_flow_logs_a_subspace_of_balls(server: Path, tmp_path: Path, monkeypatch
 
     for module in (strategies, balls, subspace):
         monkeypatch.setattr(module, "LISTABLE", 5_000)
-    monkeypatch.setattr(strategies, "SMALL", 1_000)
+    monkeypatch.setattr(strategies, "SEARCH_SIZE", 1_000)
     monkeypatch.setattr(balls, "MAX_DRAWS", 20_000)
     long = SPACE.replace("[a, b, c]", "[a, b, c, d]").replace("name: mine", "name: long")
     extra = "".join(f"  - {{name: q{i}, choices: [a, b, c, d]}}\n" for i in range(12))

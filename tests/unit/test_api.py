@@ -58,7 +58,7 @@ def test_saved_result_is_loaded_unchanged(result: lissnas.ShrinkResult, tmp_path
 
 def test_folder_without_a_shrunk_space_is_refused(tmp_path: Path) -> None:
     artifacts.publish(tmp_path / "r", {"x.json": b"1"})
-    with pytest.raises(UserError, match="holds no shrunk space"):
+    with pytest.raises(UserError, match="contains no shrunk space"):
         lissnas.load_result(tmp_path / "r")
     with pytest.raises(UserError, match="no run of lissnas was completed"):
         lissnas.load_result(tmp_path)

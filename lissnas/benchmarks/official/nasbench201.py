@@ -21,7 +21,7 @@ from lissnas.benchmarks.official.files import UnreadableFile, inside
 from lissnas.benchmarks.official.layout import MetricTable, Results, tables_of
 from lissnas.benchmarks.official.restricted import MAX_MEMBER_BYTES, load, load_member
 from lissnas.core.errors import first_line, short
-from lissnas.core.memory_limit import memory_for
+from lissnas.core.memory_limit import limit_memory
 
 # The splits proposed by the paper: training set and evaluation set.
 SPLITS = {
@@ -110,7 +110,7 @@ def _networks(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 def _is_tar(path: Path) -> bool:
     try:
-        with memory_for(path.stat().st_size):
+        with limit_memory(path.stat().st_size):
             return tarfile.is_tarfile(path)
     except BROKEN_TAR as error:
         raise UnreadableFile(path, "the archive", first_line(error)) from None
@@ -135,7 +135,7 @@ def _tar(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 def _next(archive: tarfile.TarFile, size: int) -> tarfile.TarInfo | None:
     """Return the next member under a memory limit, since its name can be of any length."""
-    with memory_for(size):
+    with limit_memory(size):
         return archive.next()
 
 

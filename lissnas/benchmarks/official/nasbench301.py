@@ -18,7 +18,7 @@ from lissnas.benchmarks.official.files import UnreadableFile, inside
 from lissnas.benchmarks.official.published_model import load_model
 from lissnas.benchmarks.official.restricted import BROKEN_ZIP, NotPlainData, load_member
 from lissnas.core.errors import UserError, first_line
-from lissnas.core.memory_limit import most_for
+from lissnas.core.memory_limit import max_memory
 
 MODEL = "surrogate_model"
 PREFERRED = (f"{MODEL}.ubj", f"{MODEL}.json", f"{MODEL}.model")
@@ -71,7 +71,7 @@ def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
         raise UnreadableFile(path, "the file", "is neither a zip nor a folder of models")
     try:
         with zipfile.ZipFile(path) as archive:
-            left = most_for(path.stat().st_size)
+            left = max_memory(path.stat().st_size)
             for info in sorted(archive.infolist(), key=lambda i: i.filename):
                 name = PurePosixPath(info.filename)
                 if name.name not in wanted or info.is_dir():

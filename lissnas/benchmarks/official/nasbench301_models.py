@@ -17,7 +17,7 @@ import numpy as np
 from lissnas import artifacts
 from lissnas.benchmarks.official.nasbench301 import MODEL
 from lissnas.core.errors import UserError
-from lissnas.predictors.accuracy import placed, predicted
+from lissnas.predictors.accuracy import booster_scores, device_parameters
 from lissnas.predictors.boosting import xgb
 from lissnas.spaces import Archs, FloatArray
 from lissnas.spaces.base import Features
@@ -114,7 +114,7 @@ def ensemble(folder: Path) -> Callable[[Archs], FloatArray]:
         out = np.empty(len(archs))
         for lo in range(0, len(archs), CHUNK):
             encoded = features(archs[lo : lo + CHUNK])
-            out[lo : lo + CHUNK] = np.mean([predicted(model, encoded) for model in models], axis=0)
+            out[lo : lo + CHUNK] = np.mean([booster_scores(model, encoded) for model in models], axis=0)
         return out
 
     return values
@@ -125,5 +125,5 @@ def _model(path: Path) -> xgb.Booster:
     model.load_model(bytearray(path.read_bytes()))  # written by XGBoost on import, checksum verified
     if model.num_features() != len(NAMES):
         raise UserError(f"{path} reads {model.num_features()} features, a genotype of NAS-Bench-301 has {len(NAMES)}")
-    model.set_param(placed())
+    model.set_param(device_parameters())
     return model

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lissnas.benchmarks.official import published_model_check
 from lissnas.core.errors import UserError, short
-from lissnas.core.memory_limit import most_for
+from lissnas.core.memory_limit import max_memory
 from lissnas.predictors.boosting import xgb
 
 TIMEOUT = 120.0
@@ -22,7 +22,7 @@ def load_model(data: bytes) -> xgb.Booster:
     XGBoost 3.2 reads beyond the end of truncated UBJSON and of trees with invalid node indices, which can cause a
     segmentation fault. This process loads only the bytes that XGBoost wrote again after the test.
     """
-    command = [sys.executable, "-P", str(Path(published_model_check.__file__)), str(most_for(len(data)))]
+    command = [sys.executable, "-P", str(Path(published_model_check.__file__)), str(max_memory(len(data)))]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # threads use memory
     try:
         tested = subprocess.run(command, input=data, capture_output=True, timeout=TIMEOUT, env=env)

@@ -23,7 +23,7 @@ import numpy as np
 
 from lissnas.benchmarks.official.files import CHUNK, UnreadableFile
 from lissnas.core.errors import LissnasError, first_line, short
-from lissnas.core.memory_limit import memory_for
+from lissnas.core.memory_limit import limit_memory
 
 MAX_BYTES = 64 << 30
 """Maximum size of an unpacked pickle; that of all of NATS-Bench has about 20 GB."""
@@ -51,7 +51,7 @@ def load(path: Path) -> Any:
 
     Raises NotPlainData, or UnreadableFile if it can't be read.
     """
-    with path.open("rb") as file, memory_for(path.stat().st_size):
+    with path.open("rb") as file, limit_memory(path.stat().st_size):
         zipped = file.read(4) == b"PK\x03\x04"
         file.seek(0)
         return _load_zip(path, file) if zipped else _load_pickle(path, file, MAX_BYTES)
@@ -59,7 +59,7 @@ def load(path: Path) -> Any:
 
 def load_member(name: str, data: bytes) -> Any:
     """Return the content of one pickle, in bz2 or plain; `name` identifies it in messages."""
-    with memory_for(len(data)):
+    with limit_memory(len(data)):
         return _load_pickle(name, io.BytesIO(data), MAX_MEMBER_BYTES)
 
 

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 
 from lissnas.benchmarks import Benchmark
 from lissnas.core.rng import stream
-from lissnas.metrics.diversity import Yardstick
+from lissnas.metrics.diversity import DiversityReference
 from lissnas.plots.comparison import colours
 from lissnas.spaces import Archs, FloatArray, Keys
 
@@ -41,14 +41,14 @@ def place(features: FloatArray, landmarks: FloatArray, at: FloatArray) -> FloatA
     return np.asarray(near.fit(landmarks, at).predict(features), np.float64)
 
 
-def space_map(benchmark: Benchmark, yardstick: Yardstick, spaces: Mapping[str, Keys]) -> dict[str, Any]:
+def space_map(benchmark: Benchmark, reference: DiversityReference, spaces: Mapping[str, Keys]) -> dict[str, Any]:
     """Return a plotly figure (as JSON data) of a space and its shrunk spaces.
 
     Hovering over a point shows architecture, accuracy and FLOPs; the legend toggles methods.
     """
     space = benchmark.space
     landmarks = space.sample_distinct(min(LANDMARKS, space.size()), stream(0, "map", benchmark.name))
-    features = yardstick.embed(landmarks)
+    features = reference.embed(landmarks)
     at = layout(features)
     values = benchmark(landmarks)
     # The colour scale starts at the 10th percentile: failed networks would hide the other differences.
@@ -77,11 +77,11 @@ def space_map(benchmark: Benchmark, yardstick: Yardstick, spaces: Mapping[str, K
         marker = {"size": 6, "color": to_hex(shown[name]), "symbol": "circle-open", "line": {"width": 1.3}}
         title = f"{name} ({len(keys):,})"
         visible: bool | str = True if name == "lissnas" else "legendonly"
-        spots = place(yardstick.embed(rows), features, at)
+        spots = place(reference.embed(rows), features, at)
         traces.append(_trace(benchmark, title, rows, spots) | {"marker": marker, "visible": visible})
     best = every[np.searchsorted(sorted_keys, benchmark.keys[np.argsort(-benchmark.values, kind="stable")[:3]])]
     star = {"size": 13, "color": "#d62728", "symbol": "star", "line": {"width": 1, "color": "white"}}
-    spots = place(yardstick.embed(best), features, at)
+    spots = place(reference.embed(best), features, at)
     traces.append(_trace(benchmark, "the three best", best, spots) | {"marker": star})
     axis = {"visible": False}
     layout_ = {

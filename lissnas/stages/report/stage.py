@@ -16,7 +16,7 @@ from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
 from lissnas.core.errors import LissnasError, UserError
 from lissnas.plots import comparison, figures
-from lissnas.shrinkers.comparison import Ground
+from lissnas.shrinkers.comparison import FullSpaceStatistics
 from lissnas.shrinkers.methods import REFERENCES
 from lissnas.spaces import Keys
 from lissnas.stages.compare import remarks
@@ -99,9 +99,9 @@ def report_stage(params: Params, data: Path, results: Path, out: Path, **how: Un
         pictures, maps = [], {}
         for f in found:
             how.get("on_progress", ignore)(f"drawing {f.benchmark.name}")
-            ground = Ground.of(f.benchmark)
-            pictures += _pictures(f, ground)
-            maps[f.benchmark.name] = space_map(f.benchmark, ground.yardstick, f.spaces)
+            full_space = FullSpaceStatistics.of(f.benchmark)
+            pictures += _pictures(f, full_space)
+            maps[f.benchmark.name] = space_map(f.benchmark, full_space.diversity, f.spaces)
         pictures += [_ranking_picture(folder) for folder in ranked.values()]
         pictures += label_curve.label_pictures(labelled)
         predicted = [*(c.benchmark for c in surrogate), *(h.space for h in huge)]
@@ -197,7 +197,7 @@ def _ranking_picture(folder: Path) -> Picture:
     )
 
 
-def _pictures(f: Found, ground: Ground) -> list[Picture]:
+def _pictures(f: Found, full_space: FullSpaceStatistics) -> list[Picture]:
     name, metric, c = f.benchmark.name, f.benchmark.metric, f.compared
     values = {FULL: f.benchmark.values, **{m: f.benchmark.look_up(k) for m, k in f.spaces.items()}}
     out = [
@@ -210,7 +210,7 @@ def _pictures(f: Found, ground: Ground) -> list[Picture]:
         Picture(
             f"Figures 4 and 8: error EDF, {name}",
             "Share of each shrunk space within a distance of the overall best value; first seed.",
-            comparison.edfs(values, ground.window, name, metric),
+            comparison.edfs(values, full_space.window, name, metric),
         ),
         Picture(
             f"Figure 7: accuracy differences, {name}",
@@ -224,12 +224,12 @@ def _pictures(f: Found, ground: Ground) -> list[Picture]:
             comparison.means(c.summary, name, metric, c.full["mean"], REFERENCES),
         ),
     ]
-    if "flops" not in ground.yardstick.costs:
+    if "flops" not in full_space.diversity.costs:
         return out
-    full, keys = ground.yardstick.costs["flops"], f.benchmark.space.key(f.benchmark.space.enumerate())
+    full, keys = full_space.diversity.costs["flops"], f.benchmark.space.key(f.benchmark.space.enumerate())
     flops = {FULL: full, **{method: full[np.searchsorted(keys, own)] for method, own in f.spaces.items()}}
-    counts = {m: ground.yardstick.histogram("flops", flops[m]).tolist() for m in HISTOGRAMS if m in flops}
-    edges = [float(full.min()), *ground.yardstick.edges("flops").tolist(), float(full.max())]
+    counts = {m: full_space.diversity.histogram("flops", flops[m]).tolist() for m in HISTOGRAMS if m in flops}
+    edges = [float(full.min()), *full_space.diversity.edges("flops").tolist(), float(full.max())]
     return [
         *out,
         Picture(

@@ -1,4 +1,4 @@
-"""The small parts: streams, files, predictor, subspace, layers."""
+"""Small components: random streams, files, predictor, subspace, notation."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_publish_then_verify(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda p: p.write_bytes(b"0"), lambda p: p.unlink()])
-def test_damage_is_found_and_named(tmp_path: Path, damage: Callable[[Path], Any]) -> None:
+def test_damaged_file_is_reported(tmp_path: Path, damage: Callable[[Path], Any]) -> None:
     artifacts.publish(tmp_path / "r", {"x.json": b"1"})
     damage(tmp_path / "r" / "x.json")
     with pytest.raises(DamagedFile, match=r"x\.json is damaged: expected sha256 6b86b2.*the command or the flow"):
@@ -59,20 +59,20 @@ def test_damage_is_found_and_named(tmp_path: Path, damage: Callable[[Path], Any]
         artifacts.verify(tmp_path / "r")
 
 
-def test_a_result_of_another_kind_is_named(tmp_path: Path) -> None:
+def test_missing_file_of_a_result_is_reported(tmp_path: Path) -> None:
     artifacts.publish(tmp_path / "r", {"x.json": b"1"})
     with pytest.raises(UserError, match=r"r has no y\.json: it is a result of another kind"):
         artifacts.read_verified(tmp_path / "r", "y.json", artifacts.verify(tmp_path / "r"))
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     artifacts.write(tmp_path / "f", b"old")
     with pytest.raises(TypeError):
-        artifacts.write(tmp_path / "f", "no bytes")  # type: ignore[arg-type]
+        artifacts.write(tmp_path / "f", "not bytes")  # type: ignore[arg-type]
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("f", b"old")]
 
 
-def test_a_lock_names_its_holder(tmp_path: Path) -> None:
+def test_lock_error_names_the_process(tmp_path: Path) -> None:
     with (
         artifacts.locked(tmp_path / "r"),
         pytest.raises(UserError, match="being written by process"),
@@ -83,7 +83,7 @@ def test_a_lock_names_its_holder(tmp_path: Path) -> None:
         pass
 
 
-def test_checkpoints_belong_to_their_parameters(tmp_path: Path) -> None:
+def test_checkpoint_of_other_parameters_is_ignored(tmp_path: Path) -> None:
     checkpoint = artifacts.Checkpoint(tmp_path / "r", {"seed": 1})
     assert checkpoint.load() is None
     for i in range(2):
@@ -101,7 +101,7 @@ def test_checkpoints_belong_to_their_parameters(tmp_path: Path) -> None:
     assert checkpoint.load() is None
 
 
-def test_a_damaged_table_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_table_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     tables.read.cache_clear()
     monkeypatch.setitem(tables.CHECKSUMS, "nas_bench_macro.parquet", "0" * 64)
     with pytest.raises(DamagedFile, match=r"nas_bench_macro\.parquet is damaged: expected sha256 0000"):
@@ -110,7 +110,7 @@ def test_a_damaged_table_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     tables.read.cache_clear()
 
 
-def test_unknown_names_give_the_nearest() -> None:
+def test_unknown_name_suggests_the_closest() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'nasbench101'"):
         benchmarks.get("nasbench-101")
     with pytest.raises(UnknownName, match="Known: nasbench101"):
@@ -125,7 +125,7 @@ def model(make_params: Any) -> Predictor:
     return Predictor.fit(table.space, rows, table(rows), make_params().predictor, 0)
 
 
-def test_predictor_is_good_and_says_so(model: Predictor) -> None:
+def test_predictor_scores_on_held_out_architectures(model: Predictor) -> None:
     table = benchmarks.get("nas_bench_macro")
     rows = table.space.sample(2_000, np.random.default_rng(1))
     quality = assess(model, rows, table(rows))
@@ -142,11 +142,11 @@ def test_values_are_in_the_unit_of_the_labels(model: Predictor) -> None:
     assert values[-1] == model.quantiles[-1]
 
 
-def test_the_model_goes_to_disk_and_back(model: Predictor) -> None:
+def test_predictor_is_saved_and_loaded(model: Predictor) -> None:
     data, sidecar = model.dump()
-    again = Predictor.load(model.space, data, json.loads(json.dumps(sidecar)))
+    loaded = Predictor.load(model.space, data, json.loads(json.dumps(sidecar)))
     rows = model.space.sample(100, np.random.default_rng(2))
-    assert (again.score(rows) == model.score(rows)).all()
+    assert (loaded.score(rows) == model.score(rows)).all()
     with pytest.raises(UserError, match="made for space 'nas_bench_macro', not for 'nasbench101'"):
         Predictor.load(spaces.get("nasbench101"), data, sidecar)
     with pytest.raises(UserError, match="another encoding"):
@@ -156,7 +156,7 @@ def test_the_model_goes_to_disk_and_back(model: Predictor) -> None:
 
 
 @pytest.mark.parametrize(("bad", "part"), [(np.nan, "row 5 is nan"), (np.inf, "row 5 is inf")])
-def test_labels_that_are_no_numbers(make_params: Any, bad: float, part: str) -> None:
+def test_labels_that_are_not_finite_are_refused(make_params: Any, bad: float, part: str) -> None:
     table = benchmarks.get("nas_bench_macro")
     rows = table.space.sample(30, np.random.default_rng(0))
     values = table(rows)
@@ -203,9 +203,9 @@ def test_notations(space: str, good: str, bad: str, reason: str) -> None:
     assert caught.value.row == 2
 
 
-def test_equal_functions_are_one_network() -> None:
+def test_networks_of_equal_function_have_equal_keys() -> None:
     space = spaces.get("nas_bench_macro")
     assert space.format(space.parse(["11102021"])) == ["11120021"]
     a, b, c = space.key(space.parse(["11201120", "11210120", "11021120"]))
-    assert a == b  # an identity behind the first layer of a stage may stand anywhere in it
+    assert a == b  # after the first layer of a stage, the position of an identity does not matter
     assert a != c  # in the first layer it halves the resolution

@@ -1,4 +1,4 @@
-"""Texts lose their secrets and nothing else."""
+"""Redaction removes secrets from texts and nothing else."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 
 from lissnas.core.errors import LissnasError, UnknownName, UserError
 from lissnas.core.redaction import (
-    prefect_sign,
+    move_mlflow_credentials,
+    move_prefect_credentials,
+    prefect_credentials,
     redacted,
-    sign_mlflow_apart,
-    sign_prefect_apart,
-    signed_apart,
+    split_credentials,
     without_passwords,
 )
 from lissnas.oracles.label_collection import describe_failure
@@ -41,7 +41,7 @@ def no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", ""),
     ],
 )
-def test_addresses(text: str, expected: str) -> None:
+def test_credentials_in_urls_are_removed(text: str, expected: str) -> None:
     assert without_passwords(text) == redacted(text) == expected
 
 
@@ -52,33 +52,33 @@ def test_addresses(text: str, expected: str) -> None:
         *("tested_passwd", "TESTED_AUTH_STRING", "TESTED_CLIENT_SECRET_2"),
     ],
 )
-def test_variables_that_are_secret_by_their_names(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_of_variables_with_secret_names_are_redacted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "se+cret/value")
-    assert redacted("it said se+cret/value, se%2Bcret%2Fvalue") == "it said ***, ***"
+    assert redacted("got se+cret/value, se%2Bcret%2Fvalue") == "got ***, ***"
     monkeypatch.setenv(name, "a:se+cret/value")
-    assert redacted("it said a:se+cret/value and se+cret/value") == "it said *** and ***"
+    assert redacted("got a:se+cret/value and se+cret/value") == "got *** and ***"
 
 
 @pytest.mark.parametrize("name", ["TESTED", "TESTED_PASSWORD_FILE", "TESTED_TOKENIZER", "TESTED_SECRETS_DIR"])
-def test_other_variables(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_of_other_variables_are_kept(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "/run/secrets/it")
     assert redacted("no such file: /run/secrets/it") == "no such file: /run/secrets/it"
 
 
-def test_passwords_of_variables_that_are_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passwords_in_variables_that_hold_urls_are_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TESTED_DATABASE_URL", "postgresql://a:pass%2Fword@host/db")
-    monkeypatch.setenv("TESTED_PLACE", "http://host:8080/some/a@b")
+    monkeypatch.setenv("TESTED_URL", "http://host:8080/some/a@b")
     assert redacted("FATAL: pass/word is wrong, pass%2Fword too: 8080/some/a") == (
         "FATAL: *** is wrong, *** too: 8080/some/a"
     )
 
 
-def test_short_values_are_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_values_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TESTED_ACCESS_KEY_ID", "lissnas")
     assert redacted("lissnas shrink") == "lissnas shrink"
 
 
-def test_errors_hold_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_messages_are_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TESTED_TOKEN", "abcdefgh")
     for kind in (LissnasError, UserError):
         error = kind("http://a:b@host refuses abcdefgh")
@@ -99,29 +99,29 @@ def test_errors_hold_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", ("", "", "")),
     ],
 )
-def test_signed_apart(address: str, expected: tuple[str, str, str]) -> None:
-    assert signed_apart(address) == expected
+def test_split_credentials(address: str, expected: tuple[str, str, str]) -> None:
+    assert split_credentials(address) == expected
 
 
-def test_servers_get_name_and_password_by_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for sign in (sign_prefect_apart, sign_mlflow_apart):
+def test_credentials_move_to_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for move in (move_prefect_credentials, move_mlflow_credentials):
         before = dict(os.environ)
-        sign()
+        move()
         assert dict(os.environ) == before
-    assert prefect_sign() is None
+    assert prefect_credentials() is None
     for name in ("PREFECT_API_AUTH_STRING", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
-        monkeypatch.setenv(name, "another")
+        monkeypatch.setenv(name, "other")
     monkeypatch.setenv("PREFECT_API_URL", "https://a:p%3Aw@host/api")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://a:p%3Aw@host")
-    sign_prefect_apart()
-    sign_mlflow_apart()
+    move_prefect_credentials()
+    move_mlflow_credentials()
     assert os.environ["PREFECT_API_URL"] == "https://host/api"
-    assert prefect_sign() == ("a", "p:w")
+    assert prefect_credentials() == ("a", "p:w")
     found = [os.environ[f"MLFLOW_TRACKING_{name}"] for name in ("URI", "USERNAME", "PASSWORD")]
     assert found == ["https://host", "a", "p:w"]
 
 
-def test_a_database_keeps_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_database_url_keeps_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://a:b@host/mlflow")
-    sign_mlflow_apart()
+    move_mlflow_credentials()
     assert os.environ["MLFLOW_TRACKING_URI"] == "postgresql+psycopg://a:b@host/mlflow"

@@ -1,4 +1,4 @@
-"""Diversity against the full space, on small spaces where everything can be counted."""
+"""Diversity relative to the full space, on small spaces that can be enumerated."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from scipy.stats import ks_2samp
 
 from lissnas import spaces
 from lissnas.core.errors import UserError
-from lissnas.metrics.diversity import BINS, SAMPLE, Yardstick
+from lissnas.metrics.diversity import BINS, SAMPLE, DiversityReference
 from lissnas.spaces import Archs, ChoiceSpace, IntArray
 
 RATIOS = ("cosine_coverage", "cosine_mean_coverage", "distance_mean", "distance_nearest")
 
 
 class Priced(ChoiceSpace):
-    """A product whose choices cost what their number says, and where nothing else does."""
+    """A product space whose cost is the sum of the choices plus one."""
 
     cost_names = ("flops", "params")
 
@@ -31,18 +31,18 @@ class Priced(ChoiceSpace):
 
 
 @cache
-def yardstick(name: str) -> Yardstick:
-    """A small space has at most as many networks as distances are measured between: nothing is drawn then."""
-    return Yardstick.of(Priced("priced", [3] * 6) if name == "priced" else spaces.get(name))
+def reference(name: str) -> DiversityReference:
+    """`priced` has fewer architectures than distances are sampled from, so nothing is drawn at random."""
+    return DiversityReference.of(Priced("priced", [3] * 6) if name == "priced" else spaces.get(name))
 
 
 def measure(name: str, rows: Archs, seed: int = 0) -> dict[str, float]:
-    return yardstick(name).measure(rows, np.random.default_rng(seed))
+    return reference(name).measure(rows, np.random.default_rng(seed))
 
 
 def distances(name: str, rows: Archs) -> tuple[float, float, float, float]:
-    """What is measured between networks, in plain loops."""
-    y = yardstick(name)
+    """Compute the distances in plain loops."""
+    y = reference(name)
     x = y.space.encode(rows).astype(np.float64)
     whole = y.space.encode(y.space.enumerate()).astype(np.float64)
     x = (x - whole.mean(axis=0)) / np.maximum(whole.std(axis=0), 1e-9)
@@ -53,8 +53,8 @@ def distances(name: str, rows: Archs) -> tuple[float, float, float, float]:
 
 
 # -- the full space --------------------------------------------------------------------------------
-def test_the_full_space_measures_one() -> None:
-    full = yardstick("priced").space.enumerate()
+def test_the_full_space_has_ratios_of_one() -> None:
+    full = reference("priced").space.enumerate()
     assert len(full) <= SAMPLE
     found = measure("priced", full)
     assert [found[name] for name in RATIOS] == pytest.approx([1] * 4)
@@ -64,7 +64,7 @@ def test_the_full_space_measures_one() -> None:
 
 
 @pytest.mark.parametrize("name", ["nas_bench_macro", "transnas_micro", "transnas_macro", "transnas"])
-def test_the_full_space_measures_one_where_distances_are_sampled(name: str) -> None:
+def test_the_full_space_has_ratios_of_one_if_distances_are_sampled(name: str) -> None:
     found = measure(name, spaces.get(name).enumerate())
     assert [found[n] for n in RATIOS] == pytest.approx([1] * 4, abs=0.03)
     assert found["flops_coverage"] == found["params_coverage"] == 1
@@ -72,9 +72,9 @@ def test_the_full_space_measures_one_where_distances_are_sampled(name: str) -> N
 
 
 def test_a_space_too_large_to_list() -> None:
-    """Costs come from a large sample, so a part may reach beyond it."""
+    """Reference costs come from a sample, so a part may exceed their range."""
     space = Priced("large", [4] * 20)
-    y = Yardstick.of(space)
+    y = DiversityReference.of(space)
     ends = np.array([[0] * 20, [3] * 20], np.int8)
     found = y.measure(np.concatenate([space.sample(3_000, np.random.default_rng(1)), ends]), np.random.default_rng(2))
     assert 0.8 < found["flops_coverage"] <= 1
@@ -83,13 +83,13 @@ def test_a_space_too_large_to_list() -> None:
     assert y.histogram("flops", space.costs(ends)["flops"]).tolist() == [1, *[0] * (BINS - 2), 1]
 
 
-# -- parts of it -----------------------------------------------------------------------------------
+# -- parts of the space ----------------------------------------------------------------------------
 rows_of_priced = st.sets(st.integers(0, 728), min_size=1, max_size=80).map(lambda s: np.array(sorted(s)))
 
 
 @given(rows_of_priced)
 def test_a_part_is_within_bounds(chosen: IntArray) -> None:
-    found = measure("priced", yardstick("priced").space.enumerate()[chosen])
+    found = measure("priced", reference("priced").space.enumerate()[chosen])
     for name in ("cosine_coverage", "flops_coverage", "params_coverage"):
         assert 0 <= found[name] <= 1
     for name in ("flops_tv", "flops_ks", "params_tv", "params_ks"):
@@ -102,7 +102,7 @@ def test_a_part_is_within_bounds(chosen: IntArray) -> None:
 
 @given(rows_of_priced, rows_of_priced)
 def test_more_architectures_never_cover_less(some: IntArray, more: IntArray) -> None:
-    full = yardstick("priced").space.enumerate()
+    full = reference("priced").space.enumerate()
     part, whole = measure("priced", full[some]), measure("priced", full[np.union1d(some, more)])
     for name in ("cosine_coverage", "flops_coverage", "params_coverage"):
         assert whole[name] >= part[name] - 1e-12
@@ -111,17 +111,17 @@ def test_more_architectures_never_cover_less(some: IntArray, more: IntArray) -> 
 
 
 @pytest.mark.parametrize("name", ["nas_bench_macro", "transnas_micro", "transnas_macro", "transnas"])
-def test_no_part_covers_more_than_the_full_space(name: str) -> None:
-    """Where distances are drawn, too: what is left of the full range can't be more than all of it."""
+def test_coverage_is_at_most_one(name: str) -> None:
+    """Also if distances are sampled."""
     space = spaces.get(name)
     for seed in range(10):
         rows = space.sample_distinct(2_000, np.random.default_rng(seed))
         assert measure(name, rows, seed)["cosine_coverage"] <= 1
 
 
-def test_distances_are_what_a_plain_loop_gives() -> None:
-    rows = yardstick("priced").space.sample_distinct(40, np.random.default_rng(0))
-    found, y = measure("priced", rows), yardstick("priced")
+def test_distances_equal_those_of_plain_loops() -> None:
+    rows = reference("priced").space.sample_distinct(40, np.random.default_rng(0))
+    found, y = measure("priced", rows), reference("priced")
     largest, mean, distance, nearest = distances("priced", rows)
     assert found["cosine_max"] == pytest.approx(largest, abs=1e-5)
     assert found["cosine_mean"] == pytest.approx(mean, abs=1e-5)
@@ -131,18 +131,18 @@ def test_distances_are_what_a_plain_loop_gives() -> None:
 
 
 def test_costs_are_compared_on_the_full_range() -> None:
-    rows = yardstick("priced").space.sample_distinct(50, np.random.default_rng(0))
+    rows = reference("priced").space.sample_distinct(50, np.random.default_rng(0))
     found = measure("priced", rows)
-    part, full = (yardstick("priced").space.costs(r)["flops"] for r in (rows, yardstick("priced").space.enumerate()))
-    # Thirteen costs in twenty bins: each has a bin of its own.
+    part, full = (reference("priced").space.costs(r)["flops"] for r in (rows, reference("priced").space.enumerate()))
+    # Thirteen costs in twenty bins: each has a separate bin.
     shares = [np.bincount(c, minlength=14) / len(c) for c in (part, full)]
     assert found["flops_tv"] == pytest.approx(np.abs(shares[0] - shares[1]).sum() / 2)
     assert found["flops_ks"] == pytest.approx(ks_2samp(part, full).statistic)
     assert found["flops_coverage"] == pytest.approx(len(np.unique(part)) / 13)
 
 
-def test_bins_are_equal_and_hold_their_ends() -> None:
-    y = yardstick("nas_bench_macro")
+def test_bins_have_equal_width_and_include_the_extremes() -> None:
+    y = reference("nas_bench_macro")
     edges = y.edges("flops")
     low, high = y.costs["flops"].min(), y.costs["flops"].max()
     assert np.diff([low, *edges, high]) == pytest.approx((high - low) / BINS)
@@ -163,8 +163,8 @@ def test_neighbours_are_less_diverse_than_a_uniform_sample() -> None:
 
 # -- edge cases ------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["priced", "nas_bench_macro"])
-def test_nothing_has_no_diversity(name: str) -> None:
-    space = yardstick(name).space
+def test_diversity_of_an_empty_space_is_refused(name: str) -> None:
+    space = reference(name).space
     with pytest.raises(UserError, match="no architectures: the diversity of an empty space is undefined"):
         measure(name, np.empty((0, space.genome_len), np.int8))
 
@@ -178,15 +178,15 @@ def test_one_architecture_has_no_distances() -> None:
     assert all(np.isfinite(v) for v in found.values())
 
 
-def test_a_space_of_one_architecture_is_its_own_measure() -> None:
-    space = Priced("alone", [1, 1])
-    found = Yardstick.of(space).measure(space.enumerate(), np.random.default_rng(0))
+def test_a_space_of_one_architecture_has_ratios_of_one() -> None:
+    space = Priced("single", [1, 1])
+    found = DiversityReference.of(space).measure(space.enumerate(), np.random.default_rng(0))
     assert [found[n] for n in (*RATIOS, "flops_coverage", "params_coverage")] == [1] * 6
 
 
 def test_a_space_with_one_cost_value() -> None:
-    """`params` is the same for all: one bin is occupied, and any part of the space occupies it."""
-    found = measure("priced", yardstick("priced").space.enumerate()[:5])
+    """`params` is constant: there is one occupied bin, which any part of the space occupies."""
+    found = measure("priced", reference("priced").space.enumerate()[:5])
     assert found["params_coverage"] == 1
     assert found["params_tv"] == found["params_ks"] == 0
     assert found["params_min"] == found["params_max"] == 7
@@ -194,17 +194,17 @@ def test_a_space_with_one_cost_value() -> None:
 
 def test_a_space_without_costs() -> None:
     space = ChoiceSpace("free", [3] * 6)
-    found = Yardstick.of(space).measure(space.enumerate()[:20], np.random.default_rng(0))
+    found = DiversityReference.of(space).measure(space.enumerate()[:20], np.random.default_rng(0))
     assert set(found) == {"cosine_max", "cosine_mean", *RATIOS}
 
 
-def test_the_same_seed_measures_the_same() -> None:
+def test_the_same_seed_gives_the_same_diversity() -> None:
     rows = spaces.get("transnas").sample_distinct(3_000, np.random.default_rng(0))
     assert measure("transnas", rows, 1) == measure("transnas", rows, 1)
-    assert Yardstick.of(spaces.get("transnas")).cosine_max == yardstick("transnas").cosine_max
+    assert DiversityReference.of(spaces.get("transnas")).cosine_max == reference("transnas").cosine_max
 
 
-# -- costs (tests/golden holds those of NAS-Bench-Macro against its table) ---------------------------
+# -- costs (tests/golden compares those of NAS-Bench-Macro with its table) -------------------------
 PUBLISHED_MFLOPS = {
     "100101100001100100101-20211": 2075.6614,
     "101101010011101-1011": 662.9345,
@@ -217,11 +217,11 @@ PUBLISHED_MFLOPS = {
     "100100100101000101011-00220": 552.6114,
     "101001110110011-1112": 254.7108,
 }
-"""Ten cells drawn from the published table, which counts a little more than multiply-adds of convolutions."""
+"""Ten random cells of the published table, which counts slightly more than the multiply-adds of convolutions."""
 
 
-def test_nasbench101_multiply_adds_follow_the_published_ones() -> None:
-    """Over all 423,624 cells the correlation is .999999."""
+def test_nasbench101_multiply_adds_match_the_published_ones() -> None:
+    """The correlation over all 423,624 cells is .999999."""
     space = spaces.get("nasbench101")
     found = space.costs(space.parse(list(PUBLISHED_MFLOPS)))["flops"] / 1e6
     published = np.array(list(PUBLISHED_MFLOPS.values()))
@@ -230,7 +230,7 @@ def test_nasbench101_multiply_adds_follow_the_published_ones() -> None:
 
 
 def plain_costs(row: Archs) -> tuple[int, int]:
-    """Multiply-adds and parameters of one NAS-Bench-101 network, convolution by convolution."""
+    """Return multiply-adds and parameters of a NAS-Bench-101 network, summed over its convolutions."""
     edges = {pair for pair, bit in zip(itertools.combinations(range(7), 2), row[:21], strict=True) if bit}
     flops, params = 0, 0
 
@@ -258,7 +258,7 @@ def plain_costs(row: Archs) -> tuple[int, int]:
     return flops + 512 * 10, params + 512 * 10 + 10
 
 
-def test_nasbench101_costs_are_those_of_its_convolutions() -> None:
+def test_nasbench101_costs_are_the_sum_over_convolutions() -> None:
     space = spaces.get("nasbench101")
     rows = np.concatenate([space.sample(200, np.random.default_rng(0)), space.parse(["1-", "101-0", "111-2"])])
     costs = space.costs(rows)
@@ -267,7 +267,7 @@ def test_nasbench101_costs_are_those_of_its_convolutions() -> None:
 
 
 @pytest.mark.parametrize("name", ["transnas_micro", "transnas_macro"])
-def test_transnas_costs_are_those_of_either_part(name: str) -> None:
+def test_transnas_costs_equal_those_of_micro_and_macro(name: str) -> None:
     whole, part = spaces.get("transnas"), spaces.get(name)
     names = part.format(part.sample(500, np.random.default_rng(0)))
     for cost, values in part.costs(part.parse(names)).items():

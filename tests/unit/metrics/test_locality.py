@@ -1,4 +1,4 @@
-"""Locality: pairs at exact distance, their correlation, walks, the threshold, and the stage's files."""
+"""Locality: pairs at an exact distance, correlation, walks, threshold, and the stage's files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lissnas.metrics.locality import (
     Pairs,
     autocorrelation,
     differences,
-    enough,
+    is_last_distance,
     measure,
     pairs,
     sample_check,
@@ -47,15 +47,15 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def drawn(name: str, distance: int, change: str, n: int) -> tuple[Archs, Archs]:
-    """The architectures that pairs are made of, which the oracle sees."""
-    asked: list[Archs] = []
+    """Return the architectures of the pairs, as the oracle receives them."""
+    queried: list[Archs] = []
 
     def oracle(archs: Archs) -> FloatArray:
-        asked.append(archs)
+        queried.append(archs)
         return np.arange(len(archs), dtype=np.float64)
 
     found = pairs(spaces.get(name), oracle, distance, change, n, rng())
-    left, right = np.split(np.concatenate(asked), 2)
+    left, right = np.split(np.concatenate(queried), 2)
     assert (found.distance, found.change) == (distance, change)
     assert found.a.tolist() == list(range(len(left)))
     assert found.b.tolist() == list(range(len(left), 2 * len(left)))
@@ -83,7 +83,7 @@ def test_pairs_are_at_exactly_the_distance(name: str, distance: int) -> None:
     assert (space.distance(left, right) == distance).all()
 
 
-def test_the_near_side_of_pairs_is_a_uniform_sample() -> None:
+def test_the_first_of_each_pair_is_a_uniform_sample() -> None:
     left, _ = drawn("nas_bench_macro", 2, ANY, 2_000)
     assert (left == spaces.get("nas_bench_macro").sample(2_000, rng())).all()
 
@@ -97,7 +97,7 @@ def test_pairs_at_one_edit_of_a_cell_are_neighbors() -> None:
     assert {*enumerate(space.key(right).tolist())} <= near
 
 
-def test_pairs_at_two_edits_of_a_cell_are_no_neighbors() -> None:
+def test_pairs_at_two_edits_of_a_cell_are_not_neighbors() -> None:
     space = spaces.get("nasbench101")
     left, right = drawn("nasbench101", 2, ANY, 500)
     rows, parents = space.neighbors(left)
@@ -106,18 +106,18 @@ def test_pairs_at_two_edits_of_a_cell_are_no_neighbors() -> None:
 
 
 @pytest.mark.parametrize("distance", [1, 2, 3])
-def test_changed_operations_leave_the_edges(distance: int) -> None:
-    """The canonical edges of a cell depend on its graph alone, so they are the same."""
+def test_changed_operations_keep_the_edges(distance: int) -> None:
+    """The canonical edges of a cell depend only on its graph."""
     left, right = drawn("nasbench101", distance, "operation", 1_000)
     assert len(left) > 990
     assert (left[:, :21] == right[:, :21]).all()
-    # A change at each of `distance` vertices: that many, or fewer where they undo each other's count.
+    # A change at each of `distance` vertices: at most that many counts differ.
     for a, b in zip(left[:, 21:].tolist(), right[:, 21:].tolist(), strict=True):
         assert (Counter(a) - Counter(b)).total() <= distance
 
 
-def test_changed_edges_leave_the_operations() -> None:
-    """One edge more or less; what it cuts off takes its operations along."""
+def test_changed_edges_keep_the_operations() -> None:
+    """One edge is added or removed; a vertex that it disconnects is pruned with its operation."""
     space = spaces.get("nasbench101")
     left, right = drawn("nasbench101", 1, "edge", 1_000)
     for a, b in zip(space.format(left), space.format(right), strict=True):
@@ -134,8 +134,8 @@ def test_an_unknown_kind_of_change_lists_the_known_ones() -> None:
         pairs(table.space, table, 1, "edges", 10, rng())
 
 
-def test_networks_without_any_at_that_distance_are_left_out() -> None:
-    """Two positions can't differ in three."""
+def test_architectures_without_any_at_that_distance_are_omitted() -> None:
+    """Two positions can't differ in three places."""
     space = ChoiceSpace("two", [2, 2])
     assert len(pairs(space, lambda archs: np.zeros(len(archs)), 2, ANY, 50, rng()).a) == 50
     assert len(pairs(space, lambda archs: np.zeros(len(archs)), 3, ANY, 50, rng()).a) == 0
@@ -144,7 +144,7 @@ def test_networks_without_any_at_that_distance_are_left_out() -> None:
 # -- correlation and difference --------------------------------------------------------------------
 @settings(max_examples=30)
 @given(st.integers(3, 200), st.floats(-0.99, 0.99), st.integers(0, 1000), st.floats(0.01, 1e3), st.floats(-1e3, 1e3))
-def test_a_row_holds_what_numpy_computes(n: int, rho: float, seed: int, scale: float, shift: float) -> None:
+def test_a_row_equals_numpy_results(n: int, rho: float, seed: int, scale: float, shift: float) -> None:
     found = correlated(n, rho, seed)
     a, b = scale * found.a + shift, scale * found.b + shift
     row = measure(Pairs(2, "edge", a, b), 100, rng())
@@ -155,18 +155,18 @@ def test_a_row_holds_what_numpy_computes(n: int, rho: float, seed: int, scale: f
     assert row["aad_median"] == pytest.approx(np.median(np.abs(a - b)))
 
 
-def test_the_interval_is_about_the_estimate_and_narrows_with_n() -> None:
+def test_the_interval_contains_the_estimate_and_narrows_with_n() -> None:
     widths = []
     for n in (200, 2_000, 20_000):
         row = measure(correlated(n, 0.5, n), 500, rng())
         assert row["correlation_low"] < row["correlation"] < row["correlation_high"]
         assert row["aad_low"] < row["aad"] < row["aad_high"]
         widths.append(row["correlation_high"] - row["correlation_low"])
-    # Ten times as many pairs: an interval sqrt(10) times narrower, here (1 - rho^2) / sqrt(n) to each side.
+    # The standard error is (1 - rho^2) / sqrt(n): ten times as many pairs give a sqrt(10) times narrower interval.
     assert widths == pytest.approx([2 * 1.96 * 0.75 / np.sqrt(n) for n in (200, 2_000, 20_000)], rel=0.35)
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+def test_the_interval_has_its_nominal_coverage() -> None:
     rows = [measure(correlated(300, 0.6, seed), 300, rng(seed)) for seed in range(200)]
     covered = np.mean([r["correlation_low"] <= 0.6 <= r["correlation_high"] for r in rows])
     assert 0.88 <= covered <= 0.99
@@ -194,14 +194,14 @@ def test_a_few_pairs_give_finite_numbers_or_an_error(n: int) -> None:
         ([1.0, 2, 3], [93.1, 93.1, 93.1], r"distance 2 \(edge\): 3 pairs without two different values"),
     ],
 )
-def test_undefined_correlations(a: list[float], b: list[float], part: str) -> None:
+def test_undefined_correlations_are_refused(a: list[float], b: list[float], part: str) -> None:
     with pytest.raises(UserError, match=part):
         measure(Pairs(2, "edge", np.array(a), np.array(b)), 100, rng())
 
 
 @settings(max_examples=50)
 @given(st.lists(st.integers(0, 400), min_size=2, max_size=300), st.integers(0, 1000))
-def test_the_histogram_of_differences_holds_every_pair(hundredths: list[int], seed: int) -> None:
+def test_the_histogram_of_differences_counts_every_pair(hundredths: list[int], seed: int) -> None:
     gap = np.array(hundredths) / 100
     a = rng(seed).normal(90, 3, len(gap))
     rows = differences(Pairs(3, ANY, a, a + gap))
@@ -235,7 +235,7 @@ def test_each_step_of_a_walk_is_one_edit(make_params: Any) -> None:
 
 
 @pytest.mark.parametrize("phi", [0.8, 0.3, -0.5])
-def test_the_autocorrelation_of_an_autoregression_is_a_power(phi: float) -> None:
+def test_the_autocorrelation_of_an_autoregressive_process_is_a_power(phi: float) -> None:
     noise = rng().normal(size=(300, 201))
     values = np.empty_like(noise)
     values[:, 0] = noise[:, 0] / np.sqrt(1 - phi**2)
@@ -249,18 +249,18 @@ def test_the_autocorrelation_of_an_autoregression_is_a_power(phi: float) -> None
         assert r["rwa_low"] - 0.005 < phi ** r["lag"] < r["rwa_high"] + 0.005
 
 
-def test_walks_that_each_stay_in_place_are_fully_correlated() -> None:
+def test_constant_walks_have_autocorrelation_one() -> None:
     values = np.repeat(np.arange(10.0)[:, None], 20, axis=1)
     assert [r["rwa"] for r in autocorrelation(values, 3, 100, rng())] == pytest.approx([1, 1, 1])
 
 
-def test_lags_end_where_the_walk_does() -> None:
+def test_lags_are_limited_by_the_length_of_the_walk() -> None:
     assert [r["lag"] for r in autocorrelation(rng().normal(size=(5, 4)), 99, 100, rng())] == [1, 2, 3]
 
 
 @given(st.integers(0, 10_000).map(lambda n: n / 100))
 def test_equal_values_along_walks_are_refused(value: float) -> None:
-    """Also where their mean isn't quite the value itself."""
+    """Also if rounding makes their mean differ from the value."""
     with pytest.raises(UserError, match="all values along the walks are equal"):
         autocorrelation(np.full((20, 30), value), 3, 100, rng())
 
@@ -280,16 +280,16 @@ def row(distance: int, correlation: float, change: str = ANY, half: float = 0.01
     ("correlations", "max_edits", "expected", "first_weak"),
     [
         ([0.8, 0.5, 0.2], 26, 3, 3),  # weak before a third of all edits
-        ([0.8, 0.5, 0.4], 6, 2, None),  # never weak: the third
-        ([0.8, 0.5, 0.2], 6, 2, 3),  # the third comes first
-        ([0.2, 0.1, 0.4], 8, 1, 1),  # weak at once
-        ([0.8, 0.5], 2, 1, None),  # a third of two edits is none, at least one
+        ([0.8, 0.5, 0.4], 6, 2, None),  # never weak: a third applies
+        ([0.8, 0.5, 0.2], 6, 2, 3),  # a third is less than the first weak distance
+        ([0.2, 0.1, 0.4], 8, 1, 1),  # weak at distance 1
+        ([0.8, 0.5], 2, 1, None),  # a third of two edits rounds to 0; the minimum is 1
         ([0.3, 0.3, 0.3], 26, 8, None),  # .3 is not weak
     ],
 )
 def test_the_threshold_rule(correlations: list[float], max_edits: int, expected: int, first_weak: int | None) -> None:
     rows = [row(d, c) for d, c in enumerate(correlations, 1)]
-    # Kinds of change have no say in it.
+    # Single kinds of change are ignored.
     found = threshold([*rows, row(1, 0.0, "edge"), row(2, 0.0, "operation")], max_edits)
     assert found["threshold_distance"] == expected
     assert found["max_edits"] == max_edits
@@ -301,14 +301,14 @@ def test_the_threshold_rule(correlations: list[float], max_edits: int, expected:
     ("distance", "correlation", "last"),
     [(2, 0.1, False), (3, 0.1, True), (3, 0.295, False), (3, 0.5, False), (4, 0.9, True), (5, 0.2, True)],
 )
-def test_distances_are_measured_until_they_are_weak_for_sure(
+def test_distances_are_measured_until_the_correlation_is_weak(
     make_params: Any, distance: int, correlation: float, last: bool
 ) -> None:
-    assert enough(row(distance, correlation), make_params(locality__distances=3).locality) is last
+    assert is_last_distance(row(distance, correlation), make_params(locality__distances=3).locality) is last
 
 
 # -- Appendix G ------------------------------------------------------------------------------------
-def test_samples_have_the_distribution_of_the_space(make_params: Any) -> None:
+def test_samples_represent_the_space(make_params: Any) -> None:
     table = benchmarks.get("nas_bench_macro")
     found = sample_check(table.space, table, make_params(locality__repeats=40).locality, rng())
     assert (found["sample"], found["repeats"]) == (1_000, 40)
@@ -317,18 +317,18 @@ def test_samples_have_the_distribution_of_the_space(make_params: Any) -> None:
     assert 0.01 < found["largest_edf_gap"] < 0.08
 
 
-def test_the_gap_between_distributions_is_no_more_than_its_supremum(make_params: Any) -> None:
-    """Also where many networks have the same value."""
+def test_the_gap_between_distributions_is_at_most_its_supremum(make_params: Any) -> None:
+    """Also if many values are tied."""
     space = ChoiceSpace("small", [5] * 4)
-    given: list[FloatArray] = []
+    returned: list[FloatArray] = []
 
     def oracle(archs: Archs) -> FloatArray:
-        given.append(archs[:, 0].astype(np.float64))
-        return given[-1]
+        returned.append(archs[:, 0].astype(np.float64))
+        return returned[-1]
 
     config = make_params(locality__sample=200, locality__repeats=5).locality
     found = sample_check(space, oracle, config, rng())
-    full, *samples = given
+    full, *samples = returned
     assert found["largest_edf_gap"] <= max(ks_2samp(s, full).statistic for s in samples) + 1e-12
 
 
@@ -346,7 +346,7 @@ def measured(make_params: Any, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def test_the_stage_writes_the_files_of_the_contract(measured: Path) -> None:
+def test_the_stage_writes_the_documented_files(measured: Path) -> None:
     manifest = artifacts.verify(measured)
     assert {"locality.parquet", "walk.parquet", "locality.json", "locality.png", "metrics.json"} <= set(manifest)
     rows = pq.read_table(measured / "locality.parquet")
@@ -366,8 +366,8 @@ def test_the_stage_writes_the_files_of_the_contract(measured: Path) -> None:
 def test_the_same_parameters_give_the_same_bytes(measured: Path, make_params: Any, tmp_path: Path) -> None:
     table = benchmarks.get("nas_bench_macro")
     assert locality_stage(make_params(**SMALL), table, measured).reused
-    again = locality_stage(make_params(**SMALL), table, tmp_path / "again")
-    assert artifacts.read_manifest(again.folder) == artifacts.read_manifest(measured)
+    repeated = locality_stage(make_params(**SMALL), table, tmp_path / "again")
+    assert artifacts.read_manifest(repeated.folder) == artifacts.read_manifest(measured)
     other = locality_stage(make_params(**SMALL, locality__seed=1), table, tmp_path / "other")
     before, after = artifacts.read_manifest(measured), artifacts.read_manifest(other.folder)
     assert before is not None
@@ -387,7 +387,7 @@ def test_every_kind_of_change_is_measured(make_params: Any, tmp_path: Path) -> N
 
 
 def test_locality_of_a_predictor(make_params: Any, tmp_path: Path) -> None:
-    """A predictor of these nets is smoother than their table, but alike."""
+    """A predictor of these networks is smoother than their table, but similar."""
     table, params = benchmarks.get("nas_bench_macro"), make_params(**SMALL)
     rows = table.space.sample_distinct(400, rng())
     model = Predictor.fit(table.space, rows, table(rows), params.predictor, 0, 1)
@@ -399,15 +399,15 @@ def test_locality_of_a_predictor(make_params: Any, tmp_path: Path) -> None:
         locality_stage(params, table, tmp_path / "r")
 
 
-def test_constant_values_have_no_locality(make_params: Any, tmp_path: Path) -> None:
+def test_constant_values_are_refused(make_params: Any, tmp_path: Path) -> None:
     flat = benchmark_of(ChoiceSpace("small", [3] * 5), lambda rows: np.full(len(rows), 93.1))
     with pytest.raises(UserError, match="equal"):
         locality_stage(make_params(**SMALL), flat, tmp_path / "r")
     assert not (tmp_path / "r").exists()
 
 
-def test_a_space_narrower_than_its_slots(make_params: Any, tmp_path: Path) -> None:
-    """A rule leaves one choice at the first position, so no two networks differ in all three."""
+def test_distances_that_no_pair_has_are_omitted(make_params: Any, tmp_path: Path) -> None:
+    """A rule fixes the first position, so no two architectures differ in all three."""
 
     class Narrow(ChoiceSpace):
         def valid(self, rows: Archs) -> Any:
@@ -420,26 +420,26 @@ def test_a_space_narrower_than_its_slots(make_params: Any, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_far_cells_are_not_measured_for_hours(make_params: Any, tmp_path: Path) -> None:
-    """Telling that no shorter way leads there takes all edits of fewer slots: minutes for 300 pairs at five edits.
+def test_measured_distances_of_cells_are_limited(make_params: Any, tmp_path: Path) -> None:
+    """Verifying an exact distance tries all edits of fewer slots: minutes for 300 pairs at five edits.
 
-    On a predictor of NAS-Bench-101 changes of edges are still correlated at four.
+    With a predictor of NAS-Bench-101, edge changes are still correlated at four edits.
     """
     cells = benchmarks.get("nasbench101")
     table = replace(cells, values=cells.space.enumerate()[:, :21].sum(axis=1).astype(np.float64))
-    asked: list[int] = []
+    measured_distances: list[int] = []
 
     def call(step: Callable[..., Any], *args: Any) -> Any:
         if step is pairs:
-            asked.append(args[2])
+            measured_distances.append(args[2])
             assert args[2] <= 4
         return step(*args)
 
     locality_stage(make_params(**{**SMALL, "locality__pairs": 100}), table, tmp_path / "r", call=call)
-    assert 3 in asked
+    assert 3 in measured_distances
 
 
-def test_the_threshold_is_read_back(measured: Path, tmp_path: Path) -> None:
+def test_the_threshold_is_read_from_the_result(measured: Path, tmp_path: Path) -> None:
     assert read_threshold(measured, "nas_bench_macro") == 2
     with pytest.raises(UserError, match="holds the locality of space 'nas_bench_macro', not of 'transnas'"):
         read_threshold(measured, "transnas")

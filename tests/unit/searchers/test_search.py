@@ -1,4 +1,4 @@
-"""Search inside a shrunk set, and the files that it reads and leaves."""
+"""Evolutionary search in a shrunk set, and the files it reads and writes."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ CELLS = spaces.get("nasbench101")
 
 @contextmanager
 def within(seconds: int) -> Iterator[None]:
-    """Fail what takes longer, however long it would go on."""
+    """Raise TimeoutError if the block takes longer than `seconds`."""
 
-    def late(*_: Any) -> None:
+    def on_alarm(*_: Any) -> None:
         raise TimeoutError(f"not done after {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, late)
+    before = signal.signal(signal.SIGALRM, on_alarm)
     signal.alarm(seconds)
     try:
         yield
@@ -60,8 +60,8 @@ def within(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-class Asked:
-    """A table that remembers whom it was asked about."""
+class RecordingOracle:
+    """A table that records which architectures were queried."""
 
     def __init__(self, table: Benchmark) -> None:
         self.table, self.space = table, table.space
@@ -72,13 +72,13 @@ class Asked:
         return self.table(archs)
 
 
-def how(**changes: Any) -> SearchConfig:
+def search_config(**changes: Any) -> SearchConfig:
     shared = config.load(None, {}, benchmarks.names()).search
     published = {"population": 50, "generations": 20, "recalibration_batches": 2}  # SPOS
     return SearchConfig.model_validate({**shared.model_dump(), **published, **changes})
 
 
-DEFAULT = how()
+DEFAULT = search_config()
 QUICK = DEFAULT.model_copy(update={"population": 10, "generations": 6, "parents": 4})
 
 
@@ -90,11 +90,11 @@ def keys_of(rows: Archs, space: Space = MACRO.space) -> set[int]:
     return set(space.key(rows).tolist())
 
 
-def same(a: History, b: History) -> bool:
+def equal(a: History, b: History) -> bool:
     return bool((a.rows == b.rows).all() and (a.scores == b.scores).all() and (a.generation == b.generation).all())
 
 
-# -- what is asked -----------------------------------------------------------------------------------
+# -- queries ---------------------------------------------------------------------------------------
 @settings(max_examples=40)
 @given(
     st.integers(1, 200),
@@ -104,24 +104,24 @@ def same(a: History, b: History) -> bool:
     st.floats(0.01, 1),
     st.integers(0, 9),
 )
-def test_a_search_stays_in_its_set_and_asks_once(
+def test_search_evaluates_members_once(
     size: int, population: int, generations: int, parents: int, mutation: float, seed: int
 ) -> None:
-    asked = Asked(MACRO)
+    oracle = RecordingOracle(MACRO)
     members = some(size, seed)
     settings = QUICK.model_copy(
         update={"population": population, "generations": generations, "parents": parents, "mutation": mutation}
     )
-    history = search(MACRO.space, members, asked, settings, Limits(), seed)
-    assert len(asked.keys) == len(set(asked.keys)) == min(size, population * generations)
-    assert set(asked.keys) <= keys_of(members)
-    assert MACRO.space.key(history.rows).tolist() == asked.keys
+    history = search(MACRO.space, members, oracle, settings, Limits(), seed)
+    assert len(oracle.keys) == len(set(oracle.keys)) == min(size, population * generations)
+    assert set(oracle.keys) <= keys_of(members)
+    assert MACRO.space.key(history.rows).tolist() == oracle.keys
     assert (history.scores == MACRO(history.rows)).all()
     assert (np.diff(history.generation) >= 0).all()
     assert np.bincount(history.generation).max() <= population
 
 
-def test_a_set_no_larger_than_the_search_is_asked_about_as_a_whole() -> None:
+def test_set_no_larger_than_the_search_is_evaluated_completely() -> None:
     for n in (1, 59, 60):
         members = some(n)
         history = search(MACRO.space, members, MACRO, QUICK, Limits(), 0)
@@ -130,21 +130,21 @@ def test_a_set_no_larger_than_the_search_is_asked_about_as_a_whole() -> None:
     assert len(search(MACRO.space, some(61), MACRO, QUICK, Limits(), 0).rows) == 60
 
 
-def test_a_member_that_is_listed_twice_is_asked_about_once() -> None:
+def test_duplicate_members_are_evaluated_once() -> None:
     for n in (20, 200):  # the whole set, and evolution
-        asked = Asked(MACRO)
-        search(MACRO.space, np.concatenate([some(n), some(n)]), asked, QUICK, Limits(), 0)
-        assert len(asked.keys) == len(set(asked.keys))
+        oracle = RecordingOracle(MACRO)
+        search(MACRO.space, np.concatenate([some(n), some(n)]), oracle, QUICK, Limits(), 0)
+        assert len(oracle.keys) == len(set(oracle.keys))
 
 
-def test_a_search_is_a_function_of_its_seed() -> None:
+def test_search_is_deterministic_for_a_seed() -> None:
     a, b, c = (search(MACRO.space, some(300), MACRO, QUICK, Limits(), seed) for seed in (0, 0, 1))
-    assert same(a, b)
+    assert equal(a, b)
     assert (a.rows != c.rows).any()
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])
-def test_a_score_that_is_no_number_names_its_network(bad: float) -> None:
+def test_score_that_is_not_finite_is_refused(bad: float) -> None:
     members = some(30)
     with pytest.raises(LissnasError, match=f"the oracle returned {bad} for"):
         search(MACRO.space, members, lambda archs: np.full(len(archs), bad), QUICK, Limits(), 0)
@@ -153,22 +153,22 @@ def test_a_score_that_is_no_number_names_its_network(bad: float) -> None:
 # -- limits ------------------------------------------------------------------------------------------
 @settings(max_examples=30)
 @given(st.floats(0, 1), st.floats(0, 1), st.integers(0, 5))
-def test_no_network_above_a_limit_is_asked_about(flops: float, params: float, seed: int) -> None:
+def test_members_above_a_limit_are_not_evaluated(flops: float, params: float, seed: int) -> None:
     members = some(200, seed)
     costs = MACRO.space.costs(members)
-    most = {"flops": float(np.quantile(costs["flops"], flops)), "params": float(np.quantile(costs["params"], params))}
-    asked = Asked(MACRO)
+    limits = {"flops": float(np.quantile(costs["flops"], flops)), "params": float(np.quantile(costs["params"], params))}
+    oracle = RecordingOracle(MACRO)
     try:
-        history = search(MACRO.space, members, asked, QUICK, Limits(**most), seed)
+        history = search(MACRO.space, members, oracle, QUICK, Limits(**limits), seed)
     except UserError:
-        assert (np.array([costs[name] > limit for name, limit in most.items()]).any(axis=0)).all()
-        assert not asked.keys
+        assert (np.array([costs[name] > limit for name, limit in limits.items()]).any(axis=0)).all()
+        assert not oracle.keys
         return
     found = MACRO.space.costs(history.rows)
-    assert all(found[name].max() <= limit for name, limit in most.items())
+    assert all(found[name].max() <= limit for name, limit in limits.items())
 
 
-def test_a_limit_lets_its_own_cost_pass() -> None:
+def test_limit_is_inclusive() -> None:
     members = some(50)
     flops = np.sort(MACRO.space.costs(members)["flops"])
     assert len(Limits(flops=float(flops[7])).keep(MACRO.space, members)) == int((flops <= flops[7]).sum())
@@ -176,17 +176,17 @@ def test_a_limit_lets_its_own_cost_pass() -> None:
 
 
 @pytest.mark.parametrize("name", ["flops", "params"])
-def test_limits_that_nobody_meets_name_the_smallest(name: str) -> None:
+def test_unreachable_limit_names_the_smallest_cost(name: str) -> None:
     members = some(50)
-    least = int(MACRO.space.costs(members)[name].min())
+    smallest = int(MACRO.space.costs(members)[name].min())
     with pytest.raises(
-        UserError, match=f"no network .* within the limits; the smallest has.* {least / 1e6:,.2f} M {name}"
+        UserError, match=f"no network .* within the limits; the smallest has.* {smallest / 1e6:,.2f} M {name}"
     ):
-        search(MACRO.space, members, MACRO, QUICK, Limits(**{name: least - 1.0}), 0)
+        search(MACRO.space, members, MACRO, QUICK, Limits(**{name: smallest - 1.0}), 0)
 
 
-def test_two_limits_that_nobody_meets_together_do_not_seem_to_be_met() -> None:
-    """Two networks, each within one limit: what is named as the smallest must break one of them."""
+def test_smallest_network_in_the_message_violates_a_limit() -> None:
+    """Two networks, each within one limit only: the reported one must violate the other."""
     rows = MACRO.space.enumerate()
     costs = {name: values.astype(float) for name, values in MACRO.space.costs(rows).items()}
     a = int(np.argmax(costs["params"] / costs["flops"]))
@@ -198,12 +198,12 @@ def test_two_limits_that_nobody_meets_together_do_not_seem_to_be_met() -> None:
     assert both not in str(caught.value)
 
 
-def test_an_empty_set_has_nothing_to_search() -> None:
+def test_empty_set_is_refused() -> None:
     with pytest.raises(UserError, match="the shrunk space is empty: there is nothing to search"):
         search(MACRO.space, some(1)[:0], MACRO, QUICK, Limits(), 0)
 
 
-def test_a_cost_that_a_space_does_not_know_can_not_be_limited() -> None:
+def test_limit_on_an_unknown_cost_is_refused() -> None:
     space = ChoiceSpace("plain", [3, 3])
     assert not space.costs(space.enumerate())
     with pytest.raises(UserError, match="space plain knows no flops, so they can't be limited"):
@@ -212,7 +212,7 @@ def test_a_cost_that_a_space_does_not_know_can_not_be_limited() -> None:
     assert top(space, history, 1) == [{"arch": "22", "score": 4.0}]
 
 
-# -- how good it is ----------------------------------------------------------------------------------
+# -- quality of the result -------------------------------------------------------------------------
 def assert_best_in_top(table: Benchmark, members: Archs, limits: Limits, seed: int) -> None:
     inside = limits.keep(table.space, members)
     history = search(table.space, members, table, DEFAULT, limits, seed)
@@ -229,7 +229,7 @@ def assert_best_in_top(table: Benchmark, members: Archs, limits: Limits, seed: i
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.8, 1.0])
 @pytest.mark.parametrize("size", [1_500, 3_969])
-def test_the_best_of_nas_bench_macro_under_a_limit_is_found(size: int, share: float) -> None:
+def test_best_of_nas_bench_macro_under_a_limit_is_found(size: int, share: float) -> None:
     members = some(size) if size < MACRO.space.size() else MACRO.space.enumerate()
     limit = float(np.quantile(MACRO.space.costs(members)["flops"], share))
     for seed in range(3):
@@ -237,14 +237,14 @@ def test_the_best_of_nas_bench_macro_under_a_limit_is_found(size: int, share: fl
 
 
 def shrunk_cells(n: int) -> Archs:
-    """Return cells as a shrink leaves them: the better part of many, by a noisy judgement."""
+    """Return cells as a shrink selects them: the best of many by a noisy score."""
     rng = np.random.default_rng(0)
     rows = CELLS.sample_distinct(20_000, rng)
-    judged = benchmarks.get("nasbench101")(rows) + rng.normal(0, 0.5, len(rows))
-    return rows[np.argsort(-judged)[:n]]
+    scores = benchmarks.get("nasbench101")(rows) + rng.normal(0, 0.5, len(rows))
+    return rows[np.argsort(-scores)[:n]]
 
 
-def test_the_best_cells_under_a_limit_are_found_in_seconds() -> None:
+def test_best_cells_under_a_limit_are_found_in_seconds() -> None:
     members = shrunk_cells(4_000)
     params = CELLS.costs(members)["params"]
     with within(10):
@@ -253,8 +253,8 @@ def test_the_best_cells_under_a_limit_are_found_in_seconds() -> None:
             assert_best_in_top(benchmarks.get("nasbench101"), members, Limits(params=limit), seed)
 
 
-def test_evolution_is_better_than_chance() -> None:
-    """Networks evaluated late are better than those of the first, random generation."""
+def test_evolution_is_better_than_random_search() -> None:
+    """Later generations are better than the first, which is random."""
     members = MACRO.space.enumerate()
     gains = []
     for seed in range(5):
@@ -263,60 +263,60 @@ def test_evolution_is_better_than_chance() -> None:
     assert min(gains) > 1
 
 
-# -- children ----------------------------------------------------------------------------------------
-def of(rows: Archs, scores: Any) -> History:
+# -- offspring -------------------------------------------------------------------------------------
+def history_of(rows: Archs, scores: Any) -> History:
     return History(rows, np.asarray(scores, np.float64), np.zeros(len(rows), np.int64))
 
 
 @pytest.mark.parametrize("space", [MACRO.space, CELLS], ids=["nas_bench_macro", "nasbench101"])
-def test_a_mutated_child_that_is_a_member_is_taken_as_it_is(space: Space) -> None:
-    """All that one edit of the only parent gives are members; so the child is one of these and no other."""
+def test_mutated_child_that_is_a_member_is_kept(space: Space) -> None:
+    """All neighbors of the only parent are members, so the child is one of them."""
     settings = DEFAULT.model_copy(update={"population": 2, "mutation": 1e-9})
     for seed in range(5):
         parent = some(1, seed, space)
         near = space.neighbors(parent)[0]
         pool = np.concatenate([parent, near, some(500, 100 + seed, space)])
         members = pool[np.sort(np.unique(space.key(pool), return_index=True)[1])]
-        history = of(parent, [1.0])
+        history = history_of(parent, [1.0])
         children = offspring(space, members, space.key(members), history, settings, np.random.default_rng(seed))
         assert keys_of(children[:1], space) <= keys_of(near, space)
 
 
-def test_a_crossed_child_that_is_a_member_is_taken_as_it_is() -> None:
-    """All members but the two parents are free, so that every child of theirs is one, in whatever form."""
+def test_crossover_child_that_is_a_member_is_kept() -> None:
+    """All members except the two parents are available, so every other child is one of them."""
     space = MACRO.space
     members = space.enumerate()
     settings = DEFAULT.model_copy(update={"population": 1})
-    children = strange = 0
+    children = replaced = 0
     for seed in range(60):
         parents = some(2, seed)
         differ = np.flatnonzero(parents[0] != parents[1])
-        if len(differ) < 5:  # the child is a parent too often
+        if len(differ) < 5:  # the child would be a parent too often
             continue
         mask = np.arange(1 << len(differ))[:, None] >> np.arange(len(differ)) & 1
         crosses = np.repeat(parents[:1], len(mask), axis=0)
         crosses[:, differ] = parents[mask, differ]
-        history, rng = of(parents, [1.0, 1.0]), np.random.default_rng(seed)
+        history, rng = history_of(parents, [1.0, 1.0]), np.random.default_rng(seed)
         child = offspring(space, members, space.key(members), history, settings, rng)
         children += 1
-        strange += not keys_of(child) <= keys_of(crosses)
+        replaced += not keys_of(child) <= keys_of(crosses)
     assert children > 30
-    # One in sixteen children at most is a parent and becomes its neighbour.
-    assert strange <= children / 16 + 3
+    # At most one in sixteen children equals a parent and is replaced by a neighbour.
+    assert replaced <= children / 16 + 3
 
 
-def test_a_child_outside_becomes_the_nearest_member_that_is_left() -> None:
+def test_child_outside_is_replaced_by_the_nearest_available_member() -> None:
     space = ChoiceSpace("long", [3] * 10)
     members = space.parse(["0000000001", "0000000011", "2222222222", "2222222221", "2222222211"])
-    history = of(members[2:3], [1.0])
+    history = history_of(members[2:3], [1.0])
     settings = DEFAULT.model_copy(update={"population": 2, "mutation": 1e-9})
     children = offspring(space, members, space.key(members), history, settings, np.random.default_rng(0))
     assert space.format(children) == ["2222222221", "2222222211"]
 
 
-def test_children_are_different_members_that_were_not_asked_about() -> None:
+def test_children_are_distinct_unevaluated_members() -> None:
     members = some(400)
-    known = of(members[:100], np.arange(100))
+    known = history_of(members[:100], np.arange(100))
     for seed in range(10):
         keys = MACRO.space.key(members)
         children = offspring(MACRO.space, members, keys, known, DEFAULT, np.random.default_rng(seed))
@@ -324,9 +324,9 @@ def test_children_are_different_members_that_were_not_asked_about() -> None:
         assert keys_of(children) <= keys_of(members[100:])
 
 
-def test_all_that_is_left_is_taken_when_less_is_left_than_wanted() -> None:
+def test_all_remaining_members_are_used_if_fewer_than_the_population() -> None:
     members = some(30)
-    known = of(members[:20], np.arange(20))
+    known = history_of(members[:20], np.arange(20))
     keys = MACRO.space.key(members)
     children = offspring(MACRO.space, members, keys, known, DEFAULT, np.random.default_rng(0))
     assert keys_of(children) == keys_of(members[20:])
@@ -339,7 +339,7 @@ class Interrupted(Exception):
 
 @pytest.mark.parametrize("size", [45, 300])
 @pytest.mark.parametrize("generation", [0, 2, 4])
-def test_an_interrupted_search_goes_on_to_the_same_history(size: int, generation: int, tmp_path: Path) -> None:
+def test_resumed_search_gives_the_same_history(size: int, generation: int, tmp_path: Path) -> None:
     members = some(size)
 
     def stop(history: History) -> None:
@@ -350,10 +350,10 @@ def test_an_interrupted_search_goes_on_to_the_same_history(size: int, generation
     checkpoint = artifacts.Checkpoint(tmp_path / "r", {})
     with pytest.raises(Interrupted):
         search(MACRO.space, members, MACRO, QUICK, Limits(), 0, checkpoint, stop)
-    asked = Asked(MACRO)
-    assert same(search(MACRO.space, members, asked, QUICK, Limits(), 0, checkpoint), whole)
-    assert len(asked.keys) == len(whole.rows) - int((whole.generation <= generation).sum())
-    assert same(search(MACRO.space, members, asked, QUICK, Limits(), 0, checkpoint), whole)  # it is done
+    oracle = RecordingOracle(MACRO)
+    assert equal(search(MACRO.space, members, oracle, QUICK, Limits(), 0, checkpoint), whole)
+    assert len(oracle.keys) == len(whole.rows) - int((whole.generation <= generation).sum())
+    assert equal(search(MACRO.space, members, oracle, QUICK, Limits(), 0, checkpoint), whole)  # already finished
 
 
 # -- reading the members -----------------------------------------------------------------------------
@@ -375,13 +375,13 @@ def test_members_are_read_from_a_folder_or_its_file(manifest: bool, tmp_path: Pa
         assert (read_members(path, MACRO.space) == members).all()
 
 
-def test_a_file_of_any_name_has_members(tmp_path: Path) -> None:
+def test_members_are_read_from_a_file_of_any_name(tmp_path: Path) -> None:
     folder = write_members(tmp_path / "r", MACRO.space.format(some(3)), manifest=False)
     path = (folder / "subspace.parquet").rename(tmp_path / "mine.parquet")
     assert len(read_members(path, MACRO.space)) == 3
 
 
-def test_a_part_of_another_space_is_refused(tmp_path: Path) -> None:
+def test_subspace_of_another_space_is_refused(tmp_path: Path) -> None:
     names = CELLS.format(some(3, space=CELLS))
     marked = write_members(tmp_path / "a", names, "nasbench101")
     bare = write_members(tmp_path / "b", names, manifest=False)
@@ -391,7 +391,7 @@ def test_a_part_of_another_space_is_refused(tmp_path: Path) -> None:
         read_members(bare, MACRO.space)
 
 
-def test_an_empty_part_is_refused(tmp_path: Path) -> None:
+def test_empty_subspace_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "r"
     folder.mkdir()
     import pyarrow as pa
@@ -404,7 +404,7 @@ def test_an_empty_part_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"arch\n00000000\n", b"PAR1" + b"\0" * 40 + b"PAR1"], ids=["empty", "csv", "zeros"]
 )
-def test_what_is_no_parquet_is_refused(data: bytes, tmp_path: Path) -> None:
+def test_file_that_is_not_parquet_is_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "subspace.parquet").write_bytes(data)
     with pytest.raises(UserError, match=r"subspace\.parquet is not a shrunk space"):
         read_members(tmp_path, MACRO.space)
@@ -420,20 +420,20 @@ def test_what_is_no_parquet_is_refused(data: bytes, tmp_path: Path) -> None:
     ],
     ids=["no arch", "numbers", "a gap", "lists"],
 )
-def test_a_table_of_something_else_is_refused(columns: dict[str, Any], tmp_path: Path) -> None:
+def test_table_without_architectures_is_refused(columns: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "subspace.parquet").write_bytes(artifacts.to_parquet(columns))
     with pytest.raises(UserError, match=r"subspace\.parquet is not (of|a shrunk) space"):
         read_members(tmp_path, MACRO.space)
 
 
 @pytest.mark.parametrize("name", ["nothing", "nothing.parquet"])
-def test_a_part_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
+def test_missing_subspace_is_reported(name: str, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     with pytest.raises(UserError, match=rf"{name}.*: no such file\. Pass the subspace\.parquet of a finished shrink"):
         read_members(tmp_path / name, MACRO.space)
 
 
-def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
+def test_flipped_bit_is_detected(tmp_path: Path) -> None:
     folder = write_members(tmp_path / "r", MACRO.space.format(some(30)))
     data = bytearray((folder / "subspace.parquet").read_bytes())
     data[len(data) // 2] ^= 1
@@ -444,8 +444,8 @@ def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
 
 
 # -- networks on disk --------------------------------------------------------------------------------
-def used(model: Any, *path: Any) -> Any:
-    """Give a model statistics and weights of its own."""
+def perturbed(model: Any, *path: Any) -> Any:
+    """Change the statistics and weights of a model from their initial values."""
     model.train()
     for seed in range(2):
         model(images(8, seed=seed), *path)
@@ -456,7 +456,7 @@ def used(model: Any, *path: Any) -> Any:
 
 
 def a_network(space: Space) -> Any:
-    return used(nets.network(space.name, some(1, 3, space)[0], **SMALL))
+    return perturbed(nets.network(space.name, some(1, 3, space)[0], **SMALL))
 
 
 def export(model: Any, folder: Path, **more: bytes) -> Path:
@@ -466,7 +466,7 @@ def export(model: Any, folder: Path, **more: bytes) -> Path:
 
 
 @pytest.mark.parametrize("name", nets.names())
-def test_an_exported_network_gives_the_same_logits(name: str, tmp_path: Path) -> None:
+def test_exported_network_gives_the_same_logits(name: str, tmp_path: Path) -> None:
     model = a_network(spaces.get(name))
     loaded = files.load(export(model, tmp_path / "r"))
     assert not loaded.training
@@ -474,12 +474,12 @@ def test_an_exported_network_gives_the_same_logits(name: str, tmp_path: Path) ->
     assert torch.equal(loaded(images(5)), model(images(5)))
 
 
-def test_an_exported_network_is_loaded_by_the_package() -> None:
+def test_load_is_exported_by_the_package() -> None:
     assert "load" in nets.__all__
     assert vars(nets)["load"] is files.load
 
 
-def test_a_network_s_description_says_what_it_is(tmp_path: Path) -> None:
+def test_description_of_an_exported_network(tmp_path: Path) -> None:
     model = a_network(CELLS)
     about = json.loads((export(model, tmp_path / "r") / "network.json").read_text())
     assert about["space"] == "nasbench101"
@@ -489,7 +489,7 @@ def test_a_network_s_description_says_what_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nas_bench_macro", "nasbench101"])
-def test_a_portable_network_gives_the_same_logits_at_any_batch_size(name: str) -> None:
+def test_portable_network_gives_the_same_logits_at_any_batch_size(name: str) -> None:
     model = a_network(spaces.get(name))
     use_ghost_batches(model, 2)
     program = torch.export.load(io.BytesIO(files.portable(model, 16))).module()
@@ -497,7 +497,7 @@ def test_a_portable_network_gives_the_same_logits_at_any_batch_size(name: str) -
         torch.testing.assert_close(program(images(n)), model(images(n)), rtol=1e-5, atol=1e-5)
 
 
-def test_making_a_network_portable_leaves_it_as_it_is() -> None:
+def test_making_a_network_portable_does_not_change_it() -> None:
     model = a_network(MACRO.space)
     before = files.weights(model)
     files.portable(model, 16)
@@ -508,15 +508,15 @@ def test_making_a_network_portable_leaves_it_as_it_is() -> None:
 @pytest.mark.parametrize(
     "damage", [lambda data: data[:-7], lambda data: b"", lambda data: data[:50] + b"!" + data[51:]]
 )
-def test_a_truncated_network_is_refused(name: str, damage: Any, tmp_path: Path) -> None:
+def test_truncated_network_is_refused(name: str, damage: Any, tmp_path: Path) -> None:
     folder = export(a_network(MACRO.space), tmp_path / "r")
     (folder / name).write_bytes(damage((folder / name).read_bytes()))
     with pytest.raises(DamagedFile, match=rf"{name} is damaged: .*Make it again"):
         files.load(folder)
 
 
-def test_weights_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:
-    """A manifest that vouches for them does not make them weights."""
+def test_weights_that_are_not_safetensors_are_refused(tmp_path: Path) -> None:
+    """Also if their checksum matches the manifest."""
     model = a_network(MACRO.space)
     good = files.weights(model)
     about = artifacts.to_json(files.describe_network(model, 16, {}))
@@ -534,7 +534,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         files.load(tmp_path / "r")
 
 
-def test_a_folder_without_a_network_is_refused(tmp_path: Path) -> None:
+def test_folder_without_a_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no manifest\.json"):
         files.load(tmp_path)
     artifacts.publish(tmp_path / "r", {"x": b"1"})
@@ -551,15 +551,15 @@ def save_supernet(model: Any, members: Archs, affine: bool, folder: Path) -> Pat
 
 @pytest.mark.parametrize("name", nets.names())
 @pytest.mark.parametrize("affine", [True, False])
-def test_a_saved_supernet_gives_the_same_logits(name: str, affine: bool, tmp_path: Path) -> None:
+def test_saved_supernet_gives_the_same_logits(name: str, affine: bool, tmp_path: Path) -> None:
     members = some(3, space=spaces.get(name))
-    model = used(nets.supernet(name, members, affine=affine, **SMALL), members[0])
+    model = perturbed(nets.supernet(name, members, affine=affine, **SMALL), members[0])
     loaded = files.load_supernet(save_supernet(model, members, affine, tmp_path / "r"), members[::-1])
     assert not loaded.training
     assert all(torch.equal(loaded(images(4), row), model(images(4), row)) for row in members)
 
 
-def test_a_supernet_of_other_networks_is_refused(tmp_path: Path) -> None:
+def test_supernet_of_other_networks_is_refused(tmp_path: Path) -> None:
     members = some(5)
     model = nets.supernet("nas_bench_macro", members, **SMALL)
     folder = save_supernet(model, members, True, tmp_path / "r")
@@ -569,7 +569,7 @@ def test_a_supernet_of_other_networks_is_refused(tmp_path: Path) -> None:
             files.load_supernet(folder, other)
 
 
-def test_a_supernet_of_another_space_is_refused(tmp_path: Path) -> None:
+def test_supernet_of_another_space_is_refused(tmp_path: Path) -> None:
     members = some(5)
     folder = save_supernet(nets.supernet("nas_bench_macro", members, **SMALL), members, True, tmp_path / "r")
     with pytest.raises(UserError, match="nas_bench_macro"):
@@ -577,7 +577,7 @@ def test_a_supernet_of_another_space_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [files.SUPERNET_WEIGHTS, files.SUPERNET_ABOUT])
-def test_a_truncated_supernet_is_refused(name: str, tmp_path: Path) -> None:
+def test_truncated_supernet_is_refused(name: str, tmp_path: Path) -> None:
     members = some(3)
     folder = save_supernet(nets.supernet("nas_bench_macro", members, **SMALL), members, True, tmp_path / "r")
     (folder / name).write_bytes((folder / name).read_bytes()[:-9])
@@ -585,7 +585,7 @@ def test_a_truncated_supernet_is_refused(name: str, tmp_path: Path) -> None:
         files.load_supernet(folder, members)
 
 
-def test_a_folder_without_a_supernet_is_refused(tmp_path: Path) -> None:
+def test_folder_without_a_supernet_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="r holds no supernet"):
         files.load_supernet(export(a_network(MACRO.space), tmp_path / "r"), some(3))
 
@@ -609,7 +609,7 @@ def train_stage(folder: Path, space: Space, members: Archs | None, **changes: An
 
 
 @pytest.mark.parametrize("name", ["shufflenetv2", "nasbench101"])
-def test_a_supernet_that_a_stage_trained_is_loaded(name: str, tmp_path: Path) -> None:
+def test_supernet_of_the_stage_is_loaded(name: str, tmp_path: Path) -> None:
     members = some(3, space=spaces.get(name))
     train_stage(tmp_path / "r", spaces.get(name), members)
     loaded = files.load_supernet(tmp_path / "r", members)
@@ -617,33 +617,33 @@ def test_a_supernet_that_a_stage_trained_is_loaded(name: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("sampler", ["uniform", "fair"])
-def test_a_supernet_of_the_whole_space_judges_any_network(sampler: str, tmp_path: Path) -> None:
+def test_supernet_of_the_whole_space_evaluates_any_network(sampler: str, tmp_path: Path) -> None:
     space = spaces.get("fairnas")
     train_stage(tmp_path / "r", space, None, **{"supernet.sampler": sampler})
-    asked = some(4, space=space)
+    rows = some(4, space=space)
     loaded = files.load_supernet(tmp_path / "r", None)
-    again = files.load_supernet(tmp_path / "r", asked)
-    assert torch.isfinite(loaded(images(2), asked[0])).all()
-    assert (loaded(images(2), asked[0]) == again(images(2), asked[0])).all()
+    with_members = files.load_supernet(tmp_path / "r", rows)
+    assert torch.isfinite(loaded(images(2), rows[0])).all()
+    assert (loaded(images(2), rows[0]) == with_members(images(2), rows[0])).all()
     about = json.loads((tmp_path / "r" / "supernet.json").read_text())
     assert about["networks"] == space.size() == 6**19
 
 
-def test_a_supernet_of_some_networks_is_none_of_the_whole_space(tmp_path: Path) -> None:
+def test_supernet_of_some_networks_is_refused_for_the_whole_space(tmp_path: Path) -> None:
     space = spaces.get("fairnas")
     train_stage(tmp_path / "r", space, some(3, space=space))
     with pytest.raises(UserError, match="trained on 3 networks, and the whole of fairnas"):
         files.load_supernet(tmp_path / "r", None)
 
 
-def test_what_needs_a_list_is_refused_for_a_whole_space(tmp_path: Path) -> None:
+def test_balanced_sampler_is_refused_for_a_whole_space(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="balanced needs a list of networks"):
         train_stage(tmp_path / "r", spaces.get("fairnas"), None, **{"supernet.sampler": "balanced"})
     assert not (tmp_path / "r").exists()
 
 
-def test_a_shrink_learns_from_a_supernet(tmp_path: Path) -> None:
-    """Labels are a supernet's accuracies, as in the paper's section C.2."""
+def test_shrink_with_labels_of_a_supernet(tmp_path: Path) -> None:
+    """Labels are a supernet's accuracies, as in section C.2 of the paper."""
     from lissnas.stages.shrink import shrink_stage
 
     space = spaces.get("fairnas")
@@ -673,8 +673,8 @@ def test_a_shrink_learns_from_a_supernet(tmp_path: Path) -> None:
     assert other.digest != source.digest
 
 
-def test_a_supernet_is_a_function_of_what_its_parameters_say(tmp_path: Path) -> None:
-    """Its parameters name the set of members; so their order in the file must not matter, or be named."""
+def test_supernet_is_a_function_of_its_parameters(tmp_path: Path) -> None:
+    """Parameters name the set of members, so their order must not matter or be part of the parameters."""
     members = some(6)
     one = train_stage(tmp_path / "a", MACRO.space, members)
     other = train_stage(tmp_path / "b", MACRO.space, members[::-1])

@@ -1,4 +1,4 @@
-"""What a comparison stands on: counting, subspaces, statistics over seeds, and the stage that is resumable."""
+"""Comparison: counted oracle, subspaces, statistics over seeds, and the resumable stage."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from lissnas.config import Params
 from lissnas.core.errors import ConfigError, DamagedFile, LissnasError, UnknownName, UserError
 from lissnas.oracles.base import BudgetExceeded, CountedOracle
 from lissnas.shrinkers.comparison import (
-    Ground,
+    FullSpaceStatistics,
     curve_at,
     holm,
     interval,
-    open_contest,
     paired_p,
     run_method,
+    start_comparison,
     summarise,
 )
 from lissnas.shrinkers.methods import METHODS, REFERENCES, chosen
@@ -45,28 +45,28 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 # -- names -----------------------------------------------------------------------------------------
-def test_a_method_is_a_rival_or_a_variant_of_ours() -> None:
+def test_methods_are_rivals_or_variants() -> None:
     assert all((one.rival is None) != (one.variant is None) for one in METHODS.values())
     assert [name for name, one in METHODS.items() if one.variant is not None] == [
         *("lissnas", "lissnas_paper", "no_locality", "lissnas_collect")
     ]
 
 
-def test_chosen_methods_come_in_the_order_of_the_table() -> None:
+def test_chosen_methods_are_in_the_order_of_the_table() -> None:
     assert chosen("all") == chosen(["all"]) == list(METHODS)
     assert chosen(["flops", "abs", "lissnas", "abs"]) == ["lissnas", "abs", "flops"]
     assert chosen([]) == []
 
 
 @pytest.mark.parametrize(("name", "near"), [("greedy", "greedynas"), ("lisnas", "lissnas"), ("top_10", "top10")])
-def test_an_unknown_method_lists_the_known_ones(name: str, near: str) -> None:
+def test_unknown_method_is_refused(name: str, near: str) -> None:
     with pytest.raises(UnknownName, match=f"unknown method '{name}'. Did you mean '{near}'.*Known: lissnas, liss"):
         chosen(["abs", name])
 
 
 # -- statistics over seeds -------------------------------------------------------------------------
-def test_holm_by_hand() -> None:
-    """.005 x 4, .01 x 3, .03 x 2, .04 x 1, none below the one before."""
+def test_holm_on_an_example() -> None:
+    """.005 x 4, .01 x 3, .03 x 2, .04 x 1, made non-decreasing."""
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.7, 0.6]) == [1, 1]
     assert holm([0.03]) == [0.03]
@@ -74,14 +74,14 @@ def test_holm_by_hand() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.randoms())
-def test_holm_corrects_and_keeps_the_order(p: list[float], shuffle: Any) -> None:
+def test_holm_is_monotone_and_bounded(p: list[float], shuffle: Any) -> None:
     found = holm(p)
     n = len(p)
     for i, j in itertools.product(range(n), repeat=2):
         assert p[i] > p[j] or found[i] <= found[j] + 1e-12
     for value, corrected in zip(p, found, strict=True):
         assert min(value, 1) <= corrected <= min(1, n * value) + 1e-12
-        # Rejected at a level exactly when it and all smaller ones pass their own bounds.
+        # Rejected at a level if and only if it and all smaller ones pass their bounds.
         smaller = sorted(q for q in p if q <= value)
         assert corrected == pytest.approx(min(1, max((n - i) * q for i, q in enumerate(smaller))))
     order = list(range(n))
@@ -90,9 +90,9 @@ def test_holm_corrects_and_keeps_the_order(p: list[float], shuffle: Any) -> None
 
 
 def test_paired_p() -> None:
-    assert paired_p(np.arange(1.0, 11)) == pytest.approx(2 / 1024)  # ten of ten ahead
+    assert paired_p(np.arange(1.0, 11)) == pytest.approx(2 / 1024)  # ten of ten better
     assert paired_p(-np.arange(1.0, 11)) == pytest.approx(2 / 1024)
-    assert paired_p(np.arange(1.0, 6)) == pytest.approx(2 / 32)  # five seeds can't fall under .05
+    assert paired_p(np.arange(1.0, 6)) == pytest.approx(2 / 32)  # at least .05 with five seeds
     assert paired_p(np.zeros(10)) == 1
     assert paired_p(np.empty(0)) == 1
     assert paired_p(np.array([0.3])) == 1
@@ -100,13 +100,13 @@ def test_paired_p() -> None:
 
 @settings(max_examples=30)
 @given(st.lists(st.integers(-50, 50), min_size=1, max_size=8))
-def test_paired_p_is_a_probability_and_has_no_side(gaps: list[int]) -> None:
+def test_paired_p_is_a_two_sided_probability(gaps: list[int]) -> None:
     values = np.array(gaps, np.float64)
     assert 0 < paired_p(values) <= 1
     assert paired_p(values) == pytest.approx(paired_p(-values))
 
 
-def test_interval() -> None:
+def test_interval_is_student_s() -> None:
     values = rng().normal(93, 1, 10)
     expected = stats.t.interval(0.95, 9, values.mean(), stats.sem(values))
     assert interval(values) == pytest.approx(expected)
@@ -124,19 +124,19 @@ def points(*triples: tuple[float, float, float]) -> list[dict[str, float]]:
     ("coverage", "expected"),
     [(0.2, 94), (0.4, 94), (0.5, 93), (0.6, 92), (0.8, 91), (1.0, 90), (1.01, None)],
 )
-def test_the_diversity_curve_is_joined_by_lines(coverage: float, expected: float | None) -> None:
+def test_diversity_curve_is_linear_between_points(coverage: float, expected: float | None) -> None:
     curve = points((0, 0.4, 94), (0.5, 0.6, 92), (1, 1.0, 90))
     assert curve_at(curve, coverage) == (expected if expected is None else pytest.approx(expected))
 
 
-def test_the_diversity_curve_is_a_mean_over_seeds() -> None:
+def test_diversity_curve_is_a_mean_over_seeds() -> None:
     curve = points((0, 0.3, 95), (0, 0.5, 93), (1, 1.0, 91), (1, 1.0, 89))
     assert curve_at(curve, 0.4) == pytest.approx(94)
     assert curve_at(curve, 0.7) == pytest.approx(92)
     assert curve_at([], 0.5) is None
 
 
-def test_a_point_of_the_curve_that_covers_more_and_is_better_counts() -> None:
+def test_diversity_curve_includes_better_points_with_more_coverage() -> None:
     assert curve_at(points((0, 0.4, 90), (1, 0.8, 93)), 0.3) == 93
     assert curve_at(points((0, 0.4, 90), (1, 0.8, 93)), 0.4) == 93
 
@@ -148,7 +148,7 @@ def outcome_row(method: str, seed: int, mean: float, ours: float, coverage: floa
     }
 
 
-def test_a_summary_is_paired_by_seed() -> None:
+def test_summary_is_paired_by_seed() -> None:
     rows = [outcome_row("lissnas", s, 93 + s, 93 + s) for s in range(10)]
     rows += [outcome_row("abs", s, 92.9 - s / 100 + s, 93 + s) for s in range(10)]
     rows += [outcome_row("flops", s, 93 + s, 93 + s, 0.9) for s in range(10)]
@@ -156,7 +156,7 @@ def test_a_summary_is_paired_by_seed() -> None:
     assert list(found) == ["lissnas", "abs", "flops"]
     assert found["abs"]["ours_minus"] == pytest.approx(0.145)
     assert found["abs"]["ours_ahead"] == 10
-    # Paired, the difference is plain, though the seeds differ by far more.
+    # The paired difference is significant, although seeds differ by much more.
     assert found["abs"]["p"] == pytest.approx(2 / 1024)
     assert found["abs"]["p_holm"] == pytest.approx(4 / 1024)
     assert found["flops"]["p"] == found["flops"]["p_holm"] == 1
@@ -167,7 +167,7 @@ def test_a_summary_is_paired_by_seed() -> None:
     assert "seconds" not in found["abs"]
 
 
-# -- who is asked ----------------------------------------------------------------------------------
+# -- counted oracle --------------------------------------------------------------------------------
 FREE_SPACE = ChoiceSpace("free", [3] * 5)
 
 
@@ -176,12 +176,12 @@ def value_of(archs: Archs) -> FloatArray:
 
 
 @given(st.lists(st.lists(st.integers(0, 242), max_size=30), max_size=8), st.integers(0, 120))
-def test_a_counted_oracle_is_a_memory_with_a_budget(batches: list[list[int]], budget: int) -> None:
+def test_counted_oracle_caches_values_within_a_budget(batches: list[list[int]], budget: int) -> None:
     seen: set[int] = set()
-    asked: list[int] = []
+    queried: list[int] = []
 
     def oracle(archs: Archs) -> FloatArray:
-        asked.extend(FREE_SPACE.key(archs).tolist())
+        queried.extend(FREE_SPACE.key(archs).tolist())
         return value_of(archs)
 
     counted = CountedOracle(oracle, FREE_SPACE, budget)
@@ -190,7 +190,7 @@ def test_a_counted_oracle_is_a_memory_with_a_budget(batches: list[list[int]], bu
         prefix = counted.affordable(rows)
         assert (prefix == rows[: len(prefix)]).all()
         assert len(seen | set(batch[: len(prefix)])) <= budget
-        if len(prefix) < len(rows):  # the longest one: the next costs too much
+        if len(prefix) < len(rows):  # the longest: one more exceeds the budget
             assert len(seen | set(batch[: len(prefix) + 1])) > budget
             with pytest.raises(BudgetExceeded, match=f"{budget - len(seen)} of {budget} are left"):
                 counted(rows)
@@ -198,7 +198,7 @@ def test_a_counted_oracle_is_a_memory_with_a_budget(batches: list[list[int]], bu
         assert counted(prefix).tolist() == batch[: len(prefix)]
         seen |= set(batch[: len(prefix)])
         assert counted.queries == len(seen) == budget - counted.left
-    assert sorted(asked) == sorted(seen)  # each once
+    assert sorted(queried) == sorted(seen)  # each once
     known, values = counted.queried()
     assert FREE_SPACE.key(known).tolist() == values.tolist() == sorted(seen)
 
@@ -211,8 +211,8 @@ def test_networks_of_equal_function_cost_one_query() -> None:
     assert counted.queries == 1
 
 
-def test_an_oracle_that_fails_leaves_the_count_as_it_was() -> None:
-    """Whoever catches the error can go on, with nothing counted that has no value."""
+def test_failed_query_is_not_counted() -> None:
+    """After catching the error, the oracle can be used again."""
     fail = [False]
 
     def oracle(archs: Archs) -> FloatArray:
@@ -232,7 +232,7 @@ def test_an_oracle_that_fails_leaves_the_count_as_it_was() -> None:
 
 # -- subspaces -------------------------------------------------------------------------------------
 def masks(space: ChoiceSpace) -> st.SearchStrategy[BoolArray]:
-    """Any choices allowed at each decision, sometimes none at all."""
+    """Generate masks of allowed choices for each decision, possibly empty."""
     width = max(space.slot_choices)
     bits = st.lists(st.booleans(), min_size=width, max_size=width)
     n = len(space.slot_choices)
@@ -249,7 +249,7 @@ MACRO, BOTH = transnas.TransNASMacro(), transnas.TransNAS()
 def check_product(space: ChoiceSpace, allowed: BoolArray) -> None:
     part = Subspace(space, allowed=allowed)
     everything = space.enumerate()
-    # Brute force: a network is in when each decision that arises was made with an allowed choice.
+    # Brute force: all decisions that apply to an architecture have an allowed choice.
     inside = np.array([all(c < 0 or allowed[i, c] for i, c in enumerate(s)) for s in space.slots(everything).tolist()])
     assert part.kind == "product"
     assert part.size() == inside.sum() == len(part.members)
@@ -264,20 +264,20 @@ def check_product(space: ChoiceSpace, allowed: BoolArray) -> None:
 
 @settings(max_examples=60)
 @given(masks(FREE_SPACE))
-def test_a_product_without_rules(allowed: BoolArray) -> None:
+def test_product_without_rules(allowed: BoolArray) -> None:
     check_product(FREE_SPACE, allowed)
 
 
 @settings(max_examples=15)
 @given(masks(MACRO))
-def test_a_product_with_rules(allowed: BoolArray) -> None:
+def test_product_with_rules(allowed: BoolArray) -> None:
     check_product(MACRO, allowed)
 
 
-def test_a_product_where_some_decisions_do_not_arise() -> None:
+def test_product_with_conditional_decisions() -> None:
     allowed = all_mask(BOTH)
-    allowed[1:7, 3] = False  # micro: no conv3x3; the first six slots behind "which part" are its edges
-    allowed[7:, 4] = False  # macro: nothing that widens and shrinks at once
+    allowed[1:7, 3] = False  # micro: no conv3x3; its edges are the six slots after the first
+    allowed[7:, 4] = False  # macro: no module that widens and downsamples
     check_product(BOTH, allowed)
     assert Subspace(BOTH, allowed=allowed).contains(BOTH.parse(["64-41414-2_21_012", "64-1231-basic"])).all()
     allowed[0, 0] = False
@@ -285,8 +285,8 @@ def test_a_product_where_some_decisions_do_not_arise() -> None:
     assert not Subspace(BOTH, allowed=allowed).contains(BOTH.parse(["64-41414-2_21_012"])).any()
 
 
-def test_membership_does_not_depend_on_the_labelling() -> None:
-    """The middle stage is one block and two identities, in either order; the product is over canonical forms."""
+def test_membership_does_not_depend_on_the_form() -> None:
+    """One block and two identities in a stage, in two orders; the product is over canonical forms."""
     space = spaces.get("nas_bench_macro")
     forms = np.array([[1, 1, 1, 2, 0, 0, 2, 1], [1, 1, 1, 0, 2, 0, 2, 1]], np.int8)
     assert Subspace(space, listed=forms[:1]).contains(forms).tolist() == [True, True]
@@ -303,11 +303,11 @@ def test_members_are_drawn_uniformly(kind: str) -> None:
         "product with rules": Subspace(MACRO, allowed=all_mask(MACRO) & (np.arange(5) != 2)),
     }[kind]
     keys = np.sort(part.space.key(part.members))
-    place = np.searchsorted(keys, part.space.key(part.sample(30 * len(keys), rng())))
-    assert stats.chisquare(np.bincount(place, minlength=len(keys))).pvalue > 1e-4
+    index = np.searchsorted(keys, part.space.key(part.sample(30 * len(keys), rng())))
+    assert stats.chisquare(np.bincount(index, minlength=len(keys))).pvalue > 1e-4
 
 
-def test_a_product_too_large_to_list() -> None:
+def test_product_too_large_to_list() -> None:
     space = ChoiceSpace("large", [4] * 20)
     whole = all_choices(space)
     assert whole.size() == 4**20
@@ -334,7 +334,7 @@ def test_a_product_too_large_to_list() -> None:
         _ = part.members
 
 
-def test_a_subspace_is_one_or_the_other() -> None:
+def test_subspace_needs_exactly_one_definition() -> None:
     rows = FREE_SPACE.enumerate()
     for listed, allowed in ((None, None), (rows, all_mask(FREE_SPACE))):
         with pytest.raises(UserError, match="exactly one of listed, allowed"):
@@ -344,8 +344,8 @@ def test_a_subspace_is_one_or_the_other() -> None:
 
 # -- dropping choices ------------------------------------------------------------------------------
 @pytest.mark.parametrize(("drops", "left"), [(3, 112_000), (6, 25_700), (7, 14_900)])
-def test_random_drops_on_nasbench101_leave_what_the_paper_reports(drops: int, left: int) -> None:
-    """Mean over draws of pairs of vertex and operation, never the last operation of a vertex."""
+def test_random_drops_on_nasbench101_match_the_paper(drops: int, left: int) -> None:
+    """Mean size after dropping random pairs of vertex and operation, except the last operation of a vertex."""
     whole = all_choices(spaces.get("nasbench101"))
     assert whole.size() == 423_624
     sizes = []
@@ -366,7 +366,7 @@ ALL_PAIRS = [(slot, choice) for choice in range(3) for slot in range(5)]
 @settings(max_examples=60)
 @given(st.permutations(ALL_PAIRS), st.integers(1, 300))
 def test_drops_stop_at_the_nearest_size(order: Sequence[tuple[int, int]], target: int) -> None:
-    """In ratio; what dropping one at a time passes through is 3^5, then products of 1 to 3."""
+    """Nearest in ratio; the sizes are 3^5 and products of factors from 1 to 3."""
     part, done = drop_choices(all_choices(FREE_SPACE), order, target)
     assert done
     allowed = all_mask(FREE_SPACE).copy()
@@ -381,19 +381,19 @@ def test_drops_stop_at_the_nearest_size(order: Sequence[tuple[int, int]], target
     assert abs(np.log(part.size() / target)) == pytest.approx(abs(np.log(nearest / target)))
 
 
-def test_drops_that_do_not_reach_the_target_go_on_later() -> None:
+def test_drops_that_do_not_reach_the_target_are_not_done() -> None:
     part, done = drop_choices(all_choices(FREE_SPACE), [(0, 0), (0, 1), (0, 2), (1, 2)], 10)
     assert not done
     assert part.allowed is not None
-    # The last choice of a decision stays.
+    # The last choice of a decision is kept.
     assert part.allowed.sum(axis=1).tolist() == [1, 2, 3, 3, 3]
 
 
-# -- a contest -------------------------------------------------------------------------------------
-def test_a_target_above_the_space_is_refused(make_params: Callable[..., Any]) -> None:
-    ground = Ground.of(benchmarks.get("nas_bench_macro"))
+# -- comparison run --------------------------------------------------------------------------------
+def test_target_above_the_space_is_refused(make_params: Callable[..., Any]) -> None:
+    full_space = FullSpaceStatistics.of(benchmarks.get("nas_bench_macro"))
     with pytest.raises(ConfigError, match="target_size: 5,000 is more than the space has"):
-        open_contest(ground, make_params(shrink__target_size=5_000), 0)
+        start_comparison(full_space, make_params(shrink__target_size=5_000), 0)
 
 
 def made_up(space: ChoiceSpace, values: Callable[[Archs], FloatArray]) -> Benchmark:
@@ -401,31 +401,31 @@ def made_up(space: ChoiceSpace, values: Callable[[Archs], FloatArray]) -> Benchm
     return Benchmark("made_up", space, "score", "none", space.key(rows), values(rows))
 
 
-def test_a_space_of_one_architecture_has_nothing_to_compare() -> None:
+def test_space_of_one_architecture_is_refused() -> None:
     with pytest.raises(UserError, match="made_up has one architecture"):
-        Ground.of(made_up(ChoiceSpace("alone", [1, 1]), lambda rows: np.ones(len(rows))))
+        FullSpaceStatistics.of(made_up(ChoiceSpace("single", [1, 1]), lambda rows: np.ones(len(rows))))
 
 
-def test_equal_accuracies_have_nothing_to_compare() -> None:
+def test_equal_accuracies_are_refused() -> None:
     with pytest.raises(UserError, match=r"all 243 values are 93\.1: no threshold"):
-        Ground.of(made_up(FREE_SPACE, lambda rows: np.full(len(rows), 93.1)))
+        FullSpaceStatistics.of(made_up(FREE_SPACE, lambda rows: np.full(len(rows), 93.1)))
 
 
-def test_without_a_target_the_labels_choose_one_for_all(make_params: Callable[..., Any]) -> None:
-    """A space that nothing is prepared for has none in the parameters."""
-    ground = Ground.of(made_up(ChoiceSpace("unknown", [4] * 5), lambda rows: rows @ [1.0, 2.0, 4.0, 8.0, 16.0]))
-    contest = open_contest(ground, make_params(), 0, 1)
-    assert contest.params.target_size == contest.ours.size
-    assert 100 <= contest.ours.size <= 4**5 // 4
+def test_target_is_derived_from_labels_by_default(make_params: Callable[..., Any]) -> None:
+    """For a space without a target in the parameters."""
+    table = made_up(ChoiceSpace("unknown", [4] * 5), lambda rows: rows @ [1.0, 2.0, 4.0, 8.0, 16.0])
+    run = start_comparison(FullSpaceStatistics.of(table), make_params(), 0, 1)
+    assert run.params.target_size == run.ours.size
+    assert 100 <= run.ours.size <= 4**5 // 4
 
 
-def test_a_row_is_measured_on_the_truth(make_params: Callable[..., Any]) -> None:
-    """Against a plain look-up of the members in the table."""
+def test_metrics_of_a_row_use_true_values(make_params: Callable[..., Any]) -> None:
+    """Compared with a direct look-up of the members in the table."""
     table = benchmarks.get("nas_bench_macro")
-    contest = open_contest(Ground.of(table), make_params(), 4, 1)
-    entry = run_method(contest, "abs")
-    values, row = table.look_up(entry.keys), entry.row
-    assert row["size"] == len(np.unique(entry.keys)) == row["ours_size"]
+    run = start_comparison(FullSpaceStatistics.of(table), make_params(), 4, 1)
+    result = run_method(run, "abs")
+    values, row = table.look_up(result.keys), result.row
+    assert row["size"] == len(np.unique(result.keys)) == row["ours_size"]
     assert row["mean_true"] == pytest.approx(values.mean())
     assert row["median_true"] == np.median(values)
     assert row["max_true"] == values.max()
@@ -454,7 +454,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def compared(make_params: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All methods and two seeds on the small space."""
+    """Compare all methods with two seeds on the small space."""
     out = tmp_path_factory.mktemp("compare") / "out"
     lines: list[str] = []
     table = benchmarks.get("nas_bench_macro")
@@ -469,7 +469,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_the_stage_writes_the_files_of_the_contract(compared: Path) -> None:
+def test_stage_writes_the_documented_files(compared: Path) -> None:
     assert artifacts.verify(compared).keys() == FILES
     table = pq.read_table(compared / "comparison.parquet")
     assert set(table.column_names) >= CONTRACT
@@ -487,7 +487,7 @@ def test_the_stage_writes_the_files_of_the_contract(compared: Path) -> None:
     assert "Means over 2 seeds" in page
 
 
-def test_methods_meet_on_equal_terms(compared: Path) -> None:
+def test_methods_have_equal_budgets_and_targets(compared: Path) -> None:
     rows = rows_of(compared)
     budget = {r["seed"]: r["queries"] for r in rows if r["method"] == "lissnas"}
     for r in rows:
@@ -506,30 +506,30 @@ def test_methods_meet_on_equal_terms(compared: Path) -> None:
     assert {r["queries"] for r in everything} == {3_969}
 
 
-def test_the_spaces_are_those_of_the_first_seed(compared: Path) -> None:
+def test_saved_spaces_are_those_of_the_first_seed(compared: Path) -> None:
     table, benchmark = pq.read_table(compared / "spaces.parquet"), benchmarks.get("nas_bench_macro")
     names, keys = np.array(table["method"].to_pylist()), table["key"].to_numpy()
     assert list(dict.fromkeys(names.tolist())) == list(METHODS)
     for r in rows_of(compared):
         if r["seed"] == 0:
-            own = keys[names == r["method"]]
-            assert len(np.unique(own)) == len(own) == r["size"]
-            assert benchmark.look_up(own).mean() == pytest.approx(r["mean_true"])
+            members = keys[names == r["method"]]
+            assert len(np.unique(members)) == len(members) == r["size"]
+            assert benchmark.look_up(members).mean() == pytest.approx(r["mean_true"])
 
 
-def test_the_curve_reaches_every_method_at_its_size(compared: Path, make_params: Callable[..., Any]) -> None:
+def test_diversity_curve_has_the_size_of_every_method(compared: Path, make_params: Callable[..., Any]) -> None:
     curve = pq.read_table(compared / "diversity.parquet").to_pylist()
     sizes = {(r["method"], r["seed"]): r["size"] for r in rows_of(compared)}
     diversities = make_params().compare.diversities
     assert {(p["method"], p["seed"], p["diversity"]) for p in curve} == {
-        (*who, d) for who in sizes for d in diversities
+        (*task, d) for task in sizes for d in diversities
     }
     assert all(p["size"] == sizes[p["method"], p["seed"]] for p in curve)
     coverage = [np.mean([p["flops_coverage"] for p in curve if p["diversity"] == d]) for d in (0.0, 0.05, 1.0)]
     assert coverage == sorted(coverage)
 
 
-def test_a_second_call_is_reused(compared: Path, make_params: Callable[..., Any]) -> None:
+def test_existing_result_is_reused(compared: Path, make_params: Callable[..., Any]) -> None:
     table = benchmarks.get("nas_bench_macro")
     before = {p.name: p.read_bytes() for p in compared.iterdir()}
     assert compare_stage(make_params(), table, [*METHODS], [0, 1], compared, threads=1).reused
@@ -541,8 +541,8 @@ def test_a_second_call_is_reused(compared: Path, make_params: Callable[..., Any]
         compare_stage(make_params(), table, [*METHODS][:3], [0, 1], compared)
 
 
-def test_a_damaged_table_of_results_is_not_reused(compared: Path, make_params: Callable[..., Any]) -> None:
-    """It holds times, so it is not in the manifest, but it is vouched for."""
+def test_damaged_result_is_not_reused(compared: Path, make_params: Callable[..., Any]) -> None:
+    """The file contains times, so it is not in the manifest, but it has a checksum."""
     path = compared / "comparison.parquet"
     data = path.read_bytes()
     path.write_bytes(data[:-1])
@@ -553,7 +553,7 @@ def test_a_damaged_table_of_results_is_not_reused(compared: Path, make_params: C
         path.write_bytes(data)
 
 
-# -- interrupted -----------------------------------------------------------------------------------
+# -- interruption ----------------------------------------------------------------------------------
 FEW = ["lissnas", "abs", "top10", "flops"]
 
 
@@ -562,7 +562,7 @@ class Killed(Exception):
 
 
 class Calls:
-    """Runs steps and remembers their names; dies at the one it is told to."""
+    """Runs steps and records their names; raises Killed at `die_at`."""
 
     def __init__(self, die_at: str = "") -> None:
         self.names: list[str] = []
@@ -587,7 +587,7 @@ def dying_after(rows: int) -> Callable[[str], None]:
 
 @pytest.fixture(scope="module")
 def quick(make_params: Callable[..., Params]) -> Params:
-    """A weak predictor and a short curve: a tenth of the time, the same tasks."""
+    """Return parameters with a weak predictor and a short curve: the same tasks in a tenth of the time."""
     return make_params(predictor__trees=40, compare__diversities=[0.05, 0.5])
 
 
@@ -597,16 +597,14 @@ def uninterrupted(quick: Params, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return compare_stage(quick, benchmarks.get("nas_bench_macro"), FEW, [0, 1], out, threads=1).folder
 
 
-def same_files(a: Path, b: Path) -> None:
+def assert_same_files(a: Path, b: Path) -> None:
     first, second = artifacts.verify(a), artifacts.verify(b)
     assert {name for name in first if first[name] != second.get(name)} == set()
     assert first.keys() == second.keys()
 
 
 @pytest.mark.parametrize("rows", [1, 6])
-def test_killed_between_tasks_it_goes_on_to_the_same_bytes(
-    rows: int, quick: Params, uninterrupted: Path, tmp_path: Path
-) -> None:
+def test_resumed_comparison_gives_the_same_bytes(rows: int, quick: Params, uninterrupted: Path, tmp_path: Path) -> None:
     table, out = benchmarks.get("nas_bench_macro"), tmp_path / "r"
     first, second = Calls(), Calls()
     with pytest.raises(Killed):
@@ -619,12 +617,12 @@ def test_killed_between_tasks_it_goes_on_to_the_same_bytes(
     assert not set(done) & set(redone)
     expected = [f"{m} seed {s}" for s in (0, 1) for m in (*FEW, "curve")]
     assert done + redone == expected
-    assert len(lines) == 2 * len(FEW)  # what was done is told again
-    same_files(out, uninterrupted)
+    assert len(lines) == 2 * len(FEW)  # finished tasks are reported again
+    assert_same_files(out, uninterrupted)
     assert not list(tmp_path.glob(".*.tasks"))
 
 
-def test_a_seed_that_is_done_is_not_opened_again(quick: Params, tmp_path: Path) -> None:
+def test_finished_seed_is_not_started_again(quick: Params, tmp_path: Path) -> None:
     table, out, second = benchmarks.get("nas_bench_macro"), tmp_path / "r", Calls()
     with pytest.raises(Killed):
         compare_stage(quick, table, FEW, [0, 1], out, call=Calls("lissnas seed 1"), threads=1)
@@ -633,8 +631,8 @@ def test_a_seed_that_is_done_is_not_opened_again(quick: Params, tmp_path: Path) 
     assert "open seed 1" in second.names
 
 
-def test_finished_tasks_serve_a_run_of_more_methods(quick: Params, uninterrupted: Path, tmp_path: Path) -> None:
-    """What depends on which methods run (the curve at their sizes) is not taken from the smaller run."""
+def test_finished_tasks_are_reused_with_more_methods(quick: Params, uninterrupted: Path, tmp_path: Path) -> None:
+    """Except the diversity curve, which depends on the set of methods."""
     table, out = benchmarks.get("nas_bench_macro"), tmp_path / "r"
     with pytest.raises(Killed):
         compare_stage(quick, table, ["lissnas", "abs"], [0, 1], out, call=Calls("abs seed 1"), threads=1)
@@ -642,10 +640,10 @@ def test_finished_tasks_serve_a_run_of_more_methods(quick: Params, uninterrupted
     curve = compare_stage(quick, table, FEW, [0, 1], out, call=calls, threads=1).table("diversity.parquet")
     assert "abs seed 0" not in calls.names
     assert {(p["method"], p["seed"]) for p in curve.to_pylist()} == {*itertools.product(FEW, [0, 1])}
-    same_files(out, uninterrupted)
+    assert_same_files(out, uninterrupted)
 
 
-def test_other_parameters_do_not_take_up_finished_tasks(quick: Params, tmp_path: Path) -> None:
+def test_finished_tasks_of_other_parameters_are_not_reused(quick: Params, tmp_path: Path) -> None:
     table, out, calls = benchmarks.get("nas_bench_macro"), tmp_path / "r", Calls()
     other = quick.model_copy(update={"predictor": quick.predictor.model_copy(update={"trees": 41})})
     with pytest.raises(Killed):
@@ -654,7 +652,7 @@ def test_other_parameters_do_not_take_up_finished_tasks(quick: Params, tmp_path:
     assert "lissnas seed 0" in calls.names
 
 
-def test_force_does_everything_anew(quick: Params, uninterrupted: Path) -> None:
+def test_force_recomputes_everything(quick: Params, uninterrupted: Path) -> None:
     calls = Calls()
     table = benchmarks.get("nas_bench_macro")
     before = artifacts.read_manifest(uninterrupted)
@@ -665,7 +663,7 @@ def test_force_does_everything_anew(quick: Params, uninterrupted: Path) -> None:
 
 
 # -- other sizes of comparison ---------------------------------------------------------------------
-def test_one_seed_has_no_interval_and_no_significance(quick: Params, tmp_path: Path) -> None:
+def test_one_seed_has_no_interval_or_significance(quick: Params, tmp_path: Path) -> None:
     table = benchmarks.get("nas_bench_macro")
     outcome = compare_stage(quick, table, ["lissnas", "top10"], [7], tmp_path / "r", threads=1)
     assert [r["seed"] for r in rows_of(outcome.folder)] == [7, 7]
@@ -679,10 +677,10 @@ def test_one_seed_has_no_interval_and_no_significance(quick: Params, tmp_path: P
 
 
 @pytest.mark.parametrize("methods", [["score_all"], ["params", "no_locality"]])
-def test_a_subset_of_methods(
+def test_row_of_a_method_does_not_depend_on_the_others(
     methods: list[str], make_params: Callable[..., Any], compared: Path, tmp_path: Path
 ) -> None:
-    """A method's row is the same whichever others run."""
+    """The rows of a subset equal those of all methods."""
     table = benchmarks.get("nas_bench_macro")
     outcome = compare_stage(make_params(), table, methods, [1], tmp_path / "r", threads=1)
     found = [{k: v for k, v in r.items() if k != "seconds"} for r in rows_of(outcome.folder)]
@@ -690,8 +688,8 @@ def test_a_subset_of_methods(
     assert found == [of_all[name] for name in methods]
 
 
-def test_a_space_without_costs(make_params: Callable[..., Any], tmp_path: Path) -> None:
-    """No FLOPs: what is measured on them is left out, all else is there."""
+def test_space_without_costs(make_params: Callable[..., Any], tmp_path: Path) -> None:
+    """Metrics of FLOPs are omitted."""
     space = ChoiceSpace("free", [3] * 6)
     table = made_up(space, lambda rows: rows @ rng().normal(size=6) + rng(1).normal(0, 0.3, len(rows)))
     params = make_params(shrink__labels=100, shrink__target_size=60)

@@ -1,4 +1,4 @@
-"""Spaces too large to list: products that are counted, rivals that list nothing, a comparison without a table."""
+"""Spaces too large to list: counted products, rivals, and comparison without a table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lissnas.core.errors import LissnasError, UnknownName, UserError
 from lissnas.oracles.base import CountedOracle
 from lissnas.predictors.surrogate import SurrogateScorer
 from lissnas.shrinkers import comparison, dds, greedynas_v2, naive
-from lissnas.shrinkers.comparison import Ground, open_contest, run_method
+from lissnas.shrinkers.comparison import FullSpaceStatistics, run_method, start_comparison
 from lissnas.shrinkers.methods import METHODS, chosen
 from lissnas.shrinkers.problem import Source, from_space, packaged
 from lissnas.shrinkers.pruning import all_choices
@@ -53,7 +53,7 @@ def test_all_choices_are_the_whole_space(name: str) -> None:
 
 @pytest.mark.parametrize("name", MILLIONS)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_count_is_the_share_of_a_uniform_sample(name: str, seed: int) -> None:
+def test_count_matches_the_share_of_a_uniform_sample(name: str, seed: int) -> None:
     space = spaces.get(name)
     part = Subspace(space, allowed=some_choices(space, 0.85, seed))
     n = 100_000
@@ -66,8 +66,8 @@ def test_a_count_is_the_share_of_a_uniform_sample(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_product_of_blocks_against_all_its_networks(seed: int) -> None:
-    """Few choices a block, so that all rows can be written down; a fourth block may not arise."""
+def test_product_of_blocks_matches_its_enumeration(seed: int) -> None:
+    """Few choices per block, so that all rows can be enumerated."""
     draw = rng(seed)
     allowed = np.zeros(OFA.possible().shape, bool)
     for block in range(20):
@@ -75,7 +75,7 @@ def test_a_product_of_blocks_against_all_its_networks(seed: int) -> None:
     for block in (2, 3, 6, 7, 10, 14):
         allowed[block, 9] = draw.random() < 0.7
     part = Subspace(OFA, allowed=allowed)
-    # Where the third block is left out the fourth is too, allowed or not.
+    # Without the third block the fourth is absent too, even if not allowed.
     options = [[*np.flatnonzero(a), *([9] if i % 4 == 3 else [])] for i, a in enumerate(allowed)]
     rows = np.unique(np.array(list(itertools.product(*map(set, options))), np.int8), axis=0)
     assert isinstance(OFA, ChoiceSpace)
@@ -88,13 +88,13 @@ def test_a_product_of_blocks_against_all_its_networks(seed: int) -> None:
     assert len(rows) == 1 or stats.chisquare(count).pvalue > 1e-4
 
 
-def test_ordered_positions_against_all_descriptions() -> None:
+def test_product_with_ordered_positions_matches_its_enumeration() -> None:
     values = Values((1, 2, 3), (8, 16, 24, 32), (1, 2), (1, 2))
     space = AnyNetX("tiny", frozenset({"bottleneck", "group"}), frozenset({"width", "depth"}), values, 3)
-    every = space.enumerate()
+    rows = space.enumerate()
     for seed in range(6):
         allowed = some_choices(space, 0.8, seed)
-        expected = every[Subspace(space, allowed=allowed)._permits(every)]
+        expected = rows[Subspace(space, allowed=allowed)._permits(rows)]
         assert space.count_product(allowed) == len(expected)
         if len(expected):
             drawn = space.key(space.sample_product(allowed, 50 * len(expected), rng(seed)))
@@ -104,7 +104,7 @@ def test_ordered_positions_against_all_descriptions() -> None:
 
 
 @pytest.mark.parametrize("method", ["abs", "nse", "padnas"])
-def test_a_space_whose_products_cannot_be_counted_is_refused(method: str) -> None:
+def test_space_without_countable_products_is_refused(method: str) -> None:
     space = spaces.get("nasbench301")
     oracle = CountedOracle(SyntheticOracle(space), space, 100)
     with pytest.raises(UserError, match=r"nasbench301 is too large to list, and products.*abs, nse, padnas"):
@@ -121,7 +121,7 @@ def test_a_space_whose_products_cannot_be_counted_is_refused(method: str) -> Non
     ],
 )
 def test_large_spaces_with_rules_are_shrunk(name: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a block may not arise, and where widths and depths don't decrease."""
+    """With optional blocks, and with non-decreasing widths and depths."""
     monkeypatch.setattr(dds, "POOL", 10_000)
     space = spaces.get(name)
     truth = SyntheticOracle(space)
@@ -130,13 +130,13 @@ def test_large_spaces_with_rules_are_shrunk(name: str, method: str, monkeypatch:
     assert 0.6 * 2_000 < part.size() < 2_000 / 0.6
     rows = part.sample(500, rng())
     assert part.contains(rows).all()
-    assert oracle.queries == len(truth.asked) <= 5_000
+    assert oracle.queries == len(truth.queried) <= 5_000
     full = truth(space.sample(5_000, rng(1)))
     assert truth(rows).mean() > full.mean() + full.std()
 
 
-def test_climbing_finds_the_costliest_of_all() -> None:
-    """Separable costs: the best of each layer is the best of all, and none left out is costlier than one kept."""
+def test_climbing_finds_the_costliest() -> None:
+    """Costs are separable, so the optimum is known; no omitted neighbor is costlier than a member."""
     space = spaces.get("shufflenetv2")
     rows = naive.climb(space, "params", 500, rng())
     params = space.costs(rows)["params"]
@@ -149,22 +149,22 @@ def test_climbing_finds_the_costliest_of_all() -> None:
     assert np.isin(space.key(costlier), space.key(rows)).mean() > 0.95
 
 
-def test_a_filter_asks_nobody_about_its_pool() -> None:
+def test_filter_does_not_query_its_pool() -> None:
     space = ChoiceSpace("large", [4] * 20)
     truth = SyntheticOracle(space)
     oracle = CountedOracle(truth, space, 3_000)
     part = greedynas_v2.shrink(space, oracle, 400, rng())
-    assert len(truth.asked) == 3_000
+    assert len(truth.queried) == 3_000
     assert part.size() == 400
-    assert np.isin(space.key(part.members), [*truth.asked]).mean() < 0.1
+    assert np.isin(space.key(part.members), [*truth.queried]).mean() < 0.1
     with pytest.raises(UserError, match=r"keeps 2,000,000 of a listed pool of 20,000,000"):
         greedynas_v2.shrink(space, CountedOracle(truth, space, 50), 2_000_000, rng())
     with pytest.raises(UserError, match="can't be listed"):
         naive.climb(spaces.get("shufflenetv2"), "flops", 20_000_000, rng())
 
 
-def test_ranges_hold_for_every_member() -> None:
-    """A region's draws lie in its ranges, uniform among all that do, and their share of draws is its size."""
+def test_region_draws_are_uniform_within_its_ranges() -> None:
+    """The share of draws that are members estimates the size of the region."""
     space = ChoiceSpace("large", [4] * 20)
     n = len(dds.properties(space, space.sample(2, rng())))
     region = dds._Region(space).bound(n - 20, 1, 2).bound(n - 1, 3, 3).bound(0, 2, 6)
@@ -178,7 +178,7 @@ def test_ranges_hold_for_every_member() -> None:
     assert share == pytest.approx(expected.cdf(6) - expected.cdf(1), abs=0.01)
 
 
-def test_a_region_that_is_hardly_hit_gives_fewer() -> None:
+def test_rare_region_gives_fewer_draws() -> None:
     space = ChoiceSpace("large", [4] * 20)
     rows, share = dds._Region(space).bound(0, 20, 20).draw(100, rng())
     assert len(rows) == 0
@@ -186,25 +186,26 @@ def test_a_region_that_is_hardly_hit_gives_fewer() -> None:
 
 
 # -- a comparison without a table ----------------------------------------------------------------------
-def test_methods_that_need_a_table_are_left_out_or_refused() -> None:
+def test_methods_that_need_a_table_are_omitted_or_refused() -> None:
     source = packaged(OFA)
     assert chosen("all", source) == [m for m in METHODS if m not in TABLED]
     assert chosen("all") == list(METHODS)
     for method in TABLED:
-        with pytest.raises(UserError, match=f"{method} needs a table of true values, which ofa_mobilenetv3 has not"):
+        with pytest.raises(UserError, match=f"{method} needs a table of true values, which ofa_mobilenetv3 lacks"):
             chosen([method, "abs"], source)
 
 
-def test_a_space_that_nobody_judges_at_once_is_refused() -> None:
+def test_source_without_direct_values_is_refused() -> None:
     with pytest.raises(UserError, match=r"nasbench301 has neither a table.*nor a surrogate"):
-        Ground.of(packaged(spaces.get("nasbench301")))
+        FullSpaceStatistics.of(packaged(spaces.get("nasbench301")))
 
 
 @pytest.mark.parametrize("target", [None, 20_000_000])
-def test_a_target_that_can_be_listed_is_needed(target: int | None, make_params: Callable[..., Any]) -> None:
-    source = from_space(ChoiceSpace("large", [4] * 20), scorer=SurrogateScorer(lambda a: a.sum(axis=1)), judge="sum")
+def test_target_that_can_not_be_listed_is_refused(target: int | None, make_params: Callable[..., Any]) -> None:
+    scorer = SurrogateScorer(lambda archs: archs.sum(axis=1))
+    source = from_space(ChoiceSpace("large", [4] * 20), scorer=scorer, oracle_id="sum")
     with pytest.raises(UserError, match="target_size: a comparison on large needs one of at most 10,000,000"):
-        comparison.contest_params(make_params(shrink__target_size=target), source, 0)
+        comparison.comparison_params(make_params(shrink__target_size=target), source, 0)
 
 
 SMALL: dict[str, Any] = {
@@ -221,7 +222,7 @@ def compared(make_params: Callable[..., Any], tmp_path_factory: pytest.TempPathF
     return compare_stage(make_params(**SMALL), packaged(OFA), METHODS_OF_OFA, [0, 1], out, threads=1)
 
 
-def test_rows_have_real_sizes_and_nothing_that_is_not_known(compared: Outcome) -> None:
+def test_rows_have_sizes_and_no_unknown_metrics(compared: Outcome) -> None:
     rows = compared.table("comparison.parquet").to_pylist()
     assert len(rows) == 10
     unknown = {"kept_best", "top10_kept", "ours_kept_best", "edf_auc_by_flops"}
@@ -239,13 +240,13 @@ def test_rows_have_real_sizes_and_nothing_that_is_not_known(compared: Outcome) -
     assert [r["ours_mean_true"] for r in rows[:2]] == [r["mean_true"] for r in rows[:2]]
 
 
-def test_an_unknown_method_is_named(make_params: Callable[..., Any]) -> None:
-    contest = open_contest(Ground.of(packaged(OFA)), make_params(**SMALL), 0, 1)
+def test_unknown_method_is_refused(make_params: Callable[..., Any]) -> None:
+    run = start_comparison(FullSpaceStatistics.of(packaged(OFA)), make_params(**SMALL), 0, 1)
     with pytest.raises(UnknownName, match=r"unknown method 'asb'. Did you mean 'abs'\?"):
-        comparison.shrunk(contest, "asb")
+        comparison.shrink_with(run, "asb")
 
 
-def test_the_page_says_who_judged(compared: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
+def test_page_names_the_surrogate(compared: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
     page = (compared.folder / "comparison.md").read_text()
     assert f"{OFA.size():,} architectures" in page
     assert "Once-for-All predictor" in page
@@ -254,31 +255,31 @@ def test_the_page_says_who_judged(compared: Outcome, capsys: pytest.CaptureFixtu
     assert "Ours: lissnas, cut to the method's size" in capsys.readouterr().out
 
 
-def test_the_same_again_is_reused_and_a_task_alone_gives_the_same_row(
+def test_result_is_reused_and_a_single_task_gives_the_same_row(
     compared: Outcome, make_params: Callable[..., Any]
 ) -> None:
     params = make_params(**SMALL)
     assert compare_stage(params, packaged(OFA), METHODS_OF_OFA, [0, 1], compared.folder, threads=1).reused
-    contest = open_contest(Ground.of(packaged(OFA)), params, 1, 1)
-    row = run_method(contest, "no_neighbors").row
+    run = start_comparison(FullSpaceStatistics.of(packaged(OFA)), params, 1, 1)
+    row = run_method(run, "no_neighbors").row
     found = [r for r in compared.csv("comparison.csv") if (r["method"], r["seed"]) == ("no_neighbors", 1)]
     for name in ("size", "queries", "mean_true", "max_true", "ks", "cosine_coverage", "ours_mean_true"):
         assert row[name] == pytest.approx(found[0][name])
-    for name in ("abs", "flops"):  # a product by a sample, a set by all of it: values are the surrogate's
-        entry = run_method(contest, name)
-        rows, _, part = comparison.shrunk(contest, name)
-        assert entry.values == pytest.approx(ofa_accuracy(rows))
-        assert (entry.row["size"], entry.row["max_true"]) == (part.size(), entry.values.max())
+    for name in ("abs", "flops"):  # a product is sampled, a set is evaluated completely, by the surrogate
+        result = run_method(run, name)
+        rows, _, part = comparison.shrink_with(run, name)
+        assert result.values == pytest.approx(ofa_accuracy(rows))
+        assert (result.row["size"], result.row["max_true"]) == (part.size(), result.values.max())
         assert len(rows) == (10_000 if part.kind == "product" else part.size())
 
 
-def test_a_surrogate_of_a_users_own(make_params: Callable[..., Any], tmp_path: Path) -> None:
-    """Without costs, too: what is measured on them is left out."""
+def test_custom_surrogate_of_a_space_without_costs(make_params: Callable[..., Any], tmp_path: Path) -> None:
+    """Metrics of costs are omitted."""
 
     def values(archs: Archs) -> FloatArray:
         return np.asarray(archs @ np.linspace(-1, 1, 20))
 
-    source: Source = from_space(ChoiceSpace("large", [4] * 20), scorer=SurrogateScorer(values), judge="a line")
+    source: Source = from_space(ChoiceSpace("large", [4] * 20), scorer=SurrogateScorer(values), oracle_id="linear")
     params = make_params(shrink__target_size=200, compare__diversities=[0.05])
     outcome = compare_stage(params, source, ["lissnas", "padnas", "top10"], [3], tmp_path / "r", threads=1)
     rows = {r["method"]: r for r in outcome.csv("summary.csv")}

@@ -1,4 +1,4 @@
-"""Spaces too large to list, on ones small enough to list: balls round the best, exact in every count."""
+"""Unions of balls, for targets too large to list, verified on spaces that can be enumerated."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ RANKED = EVERY[np.argsort(-truth(EVERY), kind="stable")]
 
 
 class Rare(ChoiceSpace):
-    """One row in some hundred is a network."""
+    """A space in which one of about a hundred rows is valid."""
 
     def valid(self, rows: Archs) -> BoolArray:
         return np.asarray(rows.sum(axis=1) % 101 == 7)
@@ -58,7 +58,7 @@ class Rare(ChoiceSpace):
 # -- centres ---------------------------------------------------------------------------------------
 @given(st.integers(0, 10_000), st.integers(1, 60), st.integers(0, 4), st.integers(1, 50))
 @settings(max_examples=60)
-def test_centres_are_those_of_one_look_after_the_other(seed: int, n: int, radius: int, block: int) -> None:
+def test_centres_match_a_sequential_selection(seed: int, n: int, radius: int, block: int) -> None:
     rows = SPACE.sample_distinct(120, np.random.default_rng(seed))
     expected: list[int] = []
     for i, row in enumerate(rows):
@@ -69,13 +69,13 @@ def test_centres_are_those_of_one_look_after_the_other(seed: int, n: int, radius
         assert spaced(SPACE, rows, n, radius).tolist() == expected
 
 
-def test_centres_of_next_to_nothing() -> None:
+def test_centres_of_few_rows() -> None:
     assert spaced(SPACE, RANKED[:0], 5, 1).tolist() == []
     assert spaced(SPACE, RANKED[:1], 5, 8).tolist() == [0]
     assert spaced(SPACE, np.repeat(RANKED[:1], 9, axis=0), 5, 0).tolist() == [0]
 
 
-def test_centres_are_apart_where_rows_are_the_same_network() -> None:
+def test_centres_are_separate_in_all_equivalent_forms() -> None:
     space = spaces.get("nas_bench_macro")
     assert isinstance(space, ChoiceSpace)
     rows = space.sample_distinct(400, np.random.default_rng(0))
@@ -89,7 +89,7 @@ def test_centres_are_apart_where_rows_are_the_same_network() -> None:
     "target",
     [500, 2_000, pytest.param(8_000, marks=pytest.mark.slow), pytest.param(20_000, marks=pytest.mark.slow)],
 )
-def test_a_cover_has_its_size_and_holds_the_better_ones(target: int) -> None:
+def test_cover_has_the_target_size_and_better_members(target: int) -> None:
     found = cover(SPACE, RANKED[:4_000], target, SCORER, np.random.default_rng(0), 1)
     inside = found.contains(EVERY)
     assert found.size == (inside.sum(),) * 3
@@ -98,11 +98,11 @@ def test_a_cover_has_its_size_and_holds_the_better_ones(target: int) -> None:
     assert len(np.unique(SPACE.key(found.centres))) == len(found.centres)
     assert truth(EVERY[inside]).mean() > truth(EVERY).mean() + 0.5 * truth(EVERY).std() * (1 - target / len(EVERY))
     assert inside[SPACE.key(RANKED[:1]).astype(np.int64)].all()
-    again = cover(SPACE, RANKED[:4_000], target, SCORER, np.random.default_rng(0), 1)
-    assert (again.centres == found.centres).all()
+    repeated = cover(SPACE, RANKED[:4_000], target, SCORER, np.random.default_rng(0), 1)
+    assert (repeated.centres == found.centres).all()
 
 
-def test_the_radius_is_the_best_of_those_that_fit() -> None:
+def test_radius_is_the_best_of_the_feasible_ones() -> None:
     target = 8_000
     found = cover(SPACE, RANKED[:4_000], target, SCORER, np.random.default_rng(0), 1)
     means = {}
@@ -114,7 +114,7 @@ def test_the_radius_is_the_best_of_those_that_fit() -> None:
     assert means[int(found.radii[0])] > max(means.values()) - 0.1
 
 
-def test_sampling_a_cover_is_uniform_where_balls_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampling_overlapping_balls_is_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
     found = cover(SPACE, RANKED[:400], 1_500, SCORER, np.random.default_rng(0), 1)
     assert found.volume > 1.3 * found.size.value
     members = np.flatnonzero(found.contains(EVERY))
@@ -129,7 +129,7 @@ def test_sampling_a_cover_is_uniform_where_balls_overlap(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_interval_of_a_size_holds_however_balls_overlap(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_size_interval_contains_the_exact_size(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(balls_module, "LISTABLE", 0)
     monkeypatch.setattr(balls_module, "MAX_DRAWS", 2_000)
     rng = np.random.default_rng(seed)
@@ -141,17 +141,17 @@ def test_the_interval_of_a_size_holds_however_balls_overlap(seed: int, monkeypat
 
 
 @pytest.mark.parametrize("space", [spaces.get("nasbench101"), spaces.get("nasbench301")])
-def test_a_space_without_balls_is_refused_by_name(space: Any) -> None:
+def test_space_without_balls_is_refused(space: Any) -> None:
     with pytest.raises(UserError, match=f"target_size: 20,000,000 networks of {space.name} can't be listed"):
         cover(space, space.sample(10, np.random.default_rng(0)), 20_000_000, SCORER, np.random.default_rng(0), 1)
 
 
-def test_a_target_that_no_balls_make_is_refused_with_their_volumes() -> None:
+def test_target_that_balls_can_not_reach_is_refused() -> None:
     with pytest.raises(UserError, match=r"can't be made of 16 to 10,000 balls of made_up, which hold 25, 277"):
         cover(SPACE, RANKED[:1_000], 15, SCORER, np.random.default_rng(0), 1)
 
 
-def test_where_rules_leave_few_rows_the_target_is_met_or_refused() -> None:
+def test_target_in_a_sparse_space_is_reached_or_refused() -> None:
     space = Rare("rare", [4] * 10)
     every = space.enumerate()
     ranked = every[np.argsort(-truth(every), kind="stable")]
@@ -163,12 +163,12 @@ def test_where_rules_leave_few_rows_the_target_is_met_or_refused() -> None:
     assert 0.5 < found.size.value / target < 1.5
 
 
-# -- what a ball is --------------------------------------------------------------------------------
-def test_balls_of_fixed_positions_never_leave_them() -> None:
-    class Held(ChoiceSpace):
+# -- balls -----------------------------------------------------------------------------------------
+def test_balls_keep_fixed_positions() -> None:
+    class Fixed(ChoiceSpace):
         fixed = (0, 2)
 
-    space = Held("held", [3, 3, 3, 3])
+    space = Fixed("fixed", [3, 3, 3, 3])
     assert [ball_volume(space, r) for r in range(5)] == [1, 5, 9, 9, 9]
     union = Balls(space, np.array([[1, 1, 1, 1]], np.int8), np.array([4]))
     rows = union.sample(500, np.random.default_rng(0))
@@ -176,18 +176,18 @@ def test_balls_of_fixed_positions_never_leave_them() -> None:
     assert len(np.unique(space.key(rows))) == 9
 
 
-def test_a_centre_that_is_no_network_is_refused() -> None:
+def test_invalid_centre_is_refused() -> None:
     space = Rare("rare", [4] * 12)
     with pytest.raises(UserError):
         Balls(space, np.zeros((1, 12), np.int8), np.array([0]))
 
 
-def test_a_centre_out_of_range_is_refused() -> None:
+def test_centre_out_of_range_is_refused() -> None:
     with pytest.raises(UserError):
         Balls(SPACE, np.full((1, 8), 9, np.int8), np.array([1]))
 
 
-def test_a_ball_as_large_as_the_space_is_the_space() -> None:
+def test_ball_with_the_maximum_radius_is_the_space() -> None:
     for radius in (8, 50):
         union = Balls(SPACE, RANKED[:2], np.full(2, radius))
         assert union.contains(EVERY).all()
@@ -196,13 +196,13 @@ def test_a_ball_as_large_as_the_space_is_the_space() -> None:
     assert len(union.sample(0, np.random.default_rng(0))) == 0
 
 
-# -- the shrink ------------------------------------------------------------------------------------
+# -- shrink ----------------------------------------------------------------------------------------
 @pytest.fixture
 def unlisted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spaces of more than 5,000 networks can't be listed."""
+    """Limit listing to 5,000 architectures."""
     for module in (strategies, balls_module, subspace_module):
         monkeypatch.setattr(module, "LISTABLE", 5_000)
-    monkeypatch.setattr(strategies, "SMALL", 1_500)
+    monkeypatch.setattr(strategies, "SEARCH_SIZE", 1_500)
     monkeypatch.setattr(balls_module, "MAX_DRAWS", 20_000)
     monkeypatch.setattr(balls_module, "DRAWS", 1 << 23)
 
@@ -216,23 +216,24 @@ def shrunk(unlisted: None) -> Shrunk:
     return shrink(problem_of(HUGE, 1_000_000, labels=(archs, truth(archs))))
 
 
-def test_files_of_balls_read_back_to_the_same_space(shrunk: Shrunk) -> None:
+def test_balls_are_saved_and_loaded(shrunk: Shrunk) -> None:
     files = files_of(shrunk)
     table = pq.read_table(io.BytesIO(files["subspace.parquet"]))
     assert table.column_names == ["arch", "predicted", "radius"]
     assert shrunk.balls is not None
-    back = Balls(HUGE, HUGE.parse(table["arch"].to_pylist()), table["radius"].to_numpy())
-    assert back.size == shrunk.balls.size
-    probe = HUGE.mutate(np.repeat(back.centres[:50], 40, axis=0), np.tile(np.arange(8), 250), np.random.default_rng(0))
+    loaded = Balls(HUGE, HUGE.parse(table["arch"].to_pylist()), table["radius"].to_numpy())
+    assert loaded.size == shrunk.balls.size
+    centres, edits = np.repeat(loaded.centres[:50], 40, axis=0), np.tile(np.arange(8), 250)
+    probe = HUGE.mutate(centres, edits, np.random.default_rng(0))
     inside = shrunk.subspace.contains(probe)
-    assert (back.contains(probe) == inside).all()
+    assert (loaded.contains(probe) == inside).all()
     assert 0.1 < inside.mean() < 1
-    near = distances(probe, back.centres) <= back.radii
+    near = distances(probe, loaded.centres) <= loaded.radii
     assert (near.any(axis=1) == inside).all()
 
     about, metrics = json.loads(files["subspace.json"]), json.loads(files["metrics.json"])
     assert about["kind"] == "balls"
-    assert about["size"] == metrics["size"] == shrunk.size == back.size.value
+    assert about["size"] == metrics["size"] == shrunk.size == loaded.size.value
     assert abs(about["size"] / 1_000_000 - 1) < 0.1
     assert about["size_exact"] or about["size_low"] <= about["size"] <= about["size_high"]
     assert metrics["reduction"] == pytest.approx(4**20 / about["size"])
@@ -246,7 +247,7 @@ def test_files_of_balls_read_back_to_the_same_space(shrunk: Shrunk) -> None:
         _ = shrunk.subspace.members
 
 
-def test_balls_are_the_same_bytes_after_an_interruption_and_with_threads(unlisted: None, tmp_path: Path) -> None:
+def test_resumed_shrink_to_balls_gives_the_same_bytes(unlisted: None, tmp_path: Path) -> None:
     problem = problem_of(HUGE, 12_000, scorer=truth)
     source, saved = problem.source, list[Any]()
     whole = files_of(shrink(problem, on_iteration=lambda s: saved.append(s.to_arrays())))
@@ -262,11 +263,10 @@ def test_balls_are_the_same_bytes_after_an_interruption_and_with_threads(unliste
 
 
 def json_size(files: dict[str, bytes]) -> int:
-
     return int(json.loads(files["metrics.json"])["size"])
 
 
-def test_a_space_is_judged_by_a_sample_that_is_uniform(shrunk: Shrunk) -> None:
+def test_balls_are_evaluated_by_a_uniform_sample(shrunk: Shrunk) -> None:
     values = shrunk.sampled_values
     assert len(values) == shrunk_module.N_SAMPLED
     assert shrunk.balls is not None
@@ -285,9 +285,9 @@ def test_a_space_is_judged_by_a_sample_that_is_uniform(shrunk: Shrunk) -> None:
         (spaces.get("nasbench301"), 20_000_000),
     ],
 )
-def test_a_target_out_of_reach_is_refused_before_anything_is_asked(unlisted: None, space: Space, target: int) -> None:
+def test_unreachable_target_is_refused_before_any_query(unlisted: None, space: Space, target: int) -> None:
     def values(archs: Archs) -> FloatArray:
-        raise AssertionError(f"{len(archs)} networks were asked about")
+        raise AssertionError(f"{len(archs)} networks were queried")
 
     with pytest.raises(UserError, match="target_size"):
         shrink(problem_of(space, target, scorer=values))

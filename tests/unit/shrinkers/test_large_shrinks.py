@@ -1,4 +1,4 @@
-"""Shrinks in parts and in bounded memory, from labels that are there, by scorers, grown to large targets."""
+"""Shrinks in batches and in limited memory, from given labels, with scorers, and to large targets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lissnas.shrinkers.archive import FAILED
 from lissnas.shrinkers.lissnas import plain_call, shrink
 from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.result import WEAK_TAU, files_of, metrics_of
-from lissnas.shrinkers.selection import best
+from lissnas.shrinkers.selection import select_top
 from lissnas.shrinkers.shrunk import Shrunk
 from lissnas.shrinkers.state import State
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray, Space
@@ -36,7 +36,7 @@ Bound = Callable[[int, int], None]
 
 
 def truth(archs: Archs) -> FloatArray:
-    """A worth a choice and, where two neighbours agree, a worth of that."""
+    """Return the sum of a worth per choice and one per pair of equal adjacent choices."""
     pairs = (archs[:, 1:] == archs[:, :-1]) * WORTH[1:, 0]
     return np.asarray(WORTH[np.arange(10), archs].sum(axis=1) + pairs.sum(axis=1))
 
@@ -52,7 +52,7 @@ def given(n: int, seed: int = 1) -> tuple[Archs, FloatArray]:
 
 @pytest.fixture
 def bounded(monkeypatch: pytest.MonkeyPatch) -> Bound:
-    """Set how many neighbours make a part, and how many rows fit in memory."""
+    """Return a function that sets the batch size of neighbors and the number of rows in memory."""
 
     def set_to(part: int, rows: int) -> None:
         monkeypatch.setattr(problems, "PART", part)
@@ -73,14 +73,14 @@ PAPER: dict[str, Callable[[], Problem]] = {
 }
 
 
-def slow_except(kept: str, kinds: Iterable[str]) -> list[Any]:
-    """Return kinds of problems as cases, all of them slow but one, and but the paper's."""
-    fast = (kept, *PAPER)
-    return [kind if kind in fast else pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
+def slow_except(fast: str, kinds: Iterable[str]) -> list[Any]:
+    """Return kinds of problems as cases, marked slow except `fast` and the paper's."""
+    unmarked = (fast, *PAPER)
+    return [kind if kind in unmarked else pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
 
 
 def check(result: Shrunk) -> None:
-    """What holds of a state whatever was forgotten on the way."""
+    """Assert the invariants of a state, which do not depend on dropped rows."""
     state, space = result.state, result.problem.space
     assert len(np.unique(state.archive.keys)) == len(state.archive.rows)
     assert (space.key(state.archive.rows) == state.archive.keys).all()
@@ -96,40 +96,40 @@ def check(result: Shrunk) -> None:
     assert (state.archive.labels[labelled] == truth(state.archive.rows[labelled])).all()
     assert np.isfinite(state.archive.scores).all()
     assert state.predictor is not None
-    again = state.predictor.score(state.archive.rows, 1).astype(np.float32)
-    assert (again == state.archive.scores).all()
+    scores = state.predictor.score(state.archive.rows, 1).astype(np.float32)
+    assert (scores == state.archive.scores).all()
 
 
-# -- parts -----------------------------------------------------------------------------------------
+# -- batches ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", [*PROBLEMS, *PAPER])
 @pytest.mark.parametrize("part", [24, 1_000])
-def test_parts_draw_for_every_seed_once(bounded: Bound, kind: str, part: int) -> None:
+def test_batches_expand_every_seed_once(bounded: Bound, kind: str, part: int) -> None:
     bounded(part, 10**9)
     problem = {**PROBLEMS, **PAPER}[kind]()
-    each = problem.params.method.neighbors
+    per_seed = problem.params.method.neighbors
     grown: list[tuple[int, int]] = []
 
     def call(step: Any, state: State, given: Problem) -> State:
         after = plain_call(step, state, given)
         if step is method.generate_neighbors:
             grown.append((after.expanding - state.expanding, len(after.archive.rows) - len(state.archive.rows)))
-            made = after.archive.parent[len(state.archive.rows) :]
-            assert set(made.tolist()) <= set(state.seeds[state.expanding : after.expanding].tolist())
+            parents = after.archive.parent[len(state.archive.rows) :]
+            assert set(parents.tolist()) <= set(state.seeds[state.expanding : after.expanding].tolist())
         if step is method.select_seeds:
             grown.append((0, 0))
         return after
 
     result = shrink(problem, call)
     check(result)
-    assert max(seeds for seeds, _ in grown) <= max(1, part // each)
-    assert all(rows <= each * seeds for seeds, rows in grown)
+    assert max(seeds for seeds, _ in grown) <= max(1, part // per_seed)
+    assert all(rows <= per_seed * seeds for seeds, rows in grown)
     total = sum(seeds for seeds, _ in grown)
     expanded = int(result.state.archive.expanded.sum())
     assert total == expanded if problem.params.variant == "elite" else total >= expanded
 
 
 @pytest.mark.parametrize("kind", slow_except("oracle", [*PROBLEMS, *PAPER]))
-def test_parts_find_as_good_a_space(bounded: Bound, kind: str) -> None:
+def test_batches_find_an_equally_good_space(bounded: Bound, kind: str) -> None:
     problem = {**PROBLEMS, **PAPER}[kind]()
     whole = truth(shrink(problem).subspace.members)
     bounded(500, 10**9)
@@ -137,20 +137,20 @@ def test_parts_find_as_good_a_space(bounded: Bound, kind: str) -> None:
     assert abs(whole.mean() - parts.mean()) < 0.15 * truth(SPACE.sample(5_000, np.random.default_rng(0))).std()
 
 
-def test_the_paper_variant_loses_no_child_between_parts(bounded: Bound) -> None:
+def test_paper_variant_collects_children_of_all_batches(bounded: Bound) -> None:
     bounded(100, 10**9)
     seen: list[State] = []
     shrink(PAPER["paper oracle"](), on_iteration=seen.append)
     for state in seen[1:]:
-        made = np.flatnonzero(np.isin(state.archive.parent, state.seeds) & (state.archive.distance > 0))
-        fresh = made[made >= len(seen[state.iteration - 1].archive.rows)]
+        neighbors = np.flatnonzero(np.isin(state.archive.parent, state.seeds) & (state.archive.distance > 0))
+        fresh = neighbors[neighbors >= len(seen[state.iteration - 1].archive.rows)]
         assert set(fresh.tolist()) <= set(state.children.tolist())
         assert set(state.current.tolist()) == set(state.children.tolist()) | set(state.seeds.tolist())
 
 
 # -- memory ----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", PROBLEMS)
-def test_what_is_forgotten_leaves_the_rest_right(bounded: Bound, kind: str) -> None:
+def test_dropped_rows_do_not_affect_the_others(bounded: Bound, kind: str) -> None:
     bounded(400, 2_400)
     problem = PROBLEMS[kind]()
     rows: list[int] = []
@@ -168,18 +168,18 @@ def test_what_is_forgotten_leaves_the_rest_right(bounded: Bound, kind: str) -> N
 
 
 @pytest.mark.parametrize("kind", slow_except("oracle", PROBLEMS))
-def test_enough_memory_loses_nothing_that_can_be_measured(bounded: Bound, kind: str) -> None:
+def test_four_times_the_target_in_memory_is_enough(bounded: Bound, kind: str) -> None:
     problem = PROBLEMS[kind]()
     bounded(400, 10**9)
     whole = truth(shrink(problem).subspace.members)
     bounded(400, 2_400)  # four times the target
-    little = truth(shrink(problem).subspace.members)
-    assert little.mean() > whole.mean() - 0.1 * truth(SPACE.sample(5_000, np.random.default_rng(0))).std()
+    limited = truth(shrink(problem).subspace.members)
+    assert limited.mean() > whole.mean() - 0.1 * truth(SPACE.sample(5_000, np.random.default_rng(0))).std()
 
 
 @pytest.mark.slow
 def test_nasbench101_in_little_memory(bounded: Bound) -> None:
-    """Three times the target loses nothing: .002 to .01 percent points either way over three seeds."""
+    """Rows for three times the target suffice: ±.002 to .01 percent points over three seeds."""
     table = benchmarks.get("nasbench101")
     params = shrink_params(description.load_params(None, {}), table.name, 0, table.space.size(), table.sha256)
     problem = Problem(Source.of(table), params, threads=1)
@@ -191,34 +191,34 @@ def test_nasbench101_in_little_memory(bounded: Bound) -> None:
     assert values.max() == table.best
 
 
-def test_too_little_memory_for_the_target_is_refused(bounded: Bound) -> None:
+def test_insufficient_memory_for_the_target_is_refused(bounded: Bound) -> None:
     problem = make(scorer=truth, target=3_000)
     bounded(600, 5_000)
     with pytest.raises(UserError, match="a target of 3,000 needs 9,000 at least"):
         shrink(problem)
 
 
-def test_a_query_budget_holds_where_rows_are_forgotten(bounded: Bound) -> None:
+def test_query_budget_includes_dropped_rows(bounded: Bound) -> None:
     bounded(400, 2_400)
     result = shrink(make(scorer=truth, shrink__max_queries=3_500))
     assert result.state.queries <= 3_500
 
 
-def test_failed_labels_are_not_forgotten(bounded: Bound) -> None:
-    asked: list[int] = []
+def test_failed_labels_are_not_dropped(bounded: Bound) -> None:
+    requested: list[int] = []
 
     def oracle(archs: Archs) -> FloatArray:
         keys = SPACE.key(archs)
-        asked.extend(keys.tolist())
+        requested.extend(keys.tolist())
         return np.where(keys % np.uint64(2) == 0, np.nan, truth(archs))
 
     bounded(300, 1_600)
     result = shrink(make(oracle=oracle, target=400, shrink__labels=600))
-    assert len(asked) == len(set(asked)) <= 600  # a training that fails is paid for
-    assert (result.state.archive.label_round == FAILED).sum() == sum(key % 2 == 0 for key in set(asked))
+    assert len(requested) == len(set(requested)) <= 600  # failed labels count towards the budget
+    assert (result.state.archive.label_round == FAILED).sum() == sum(key % 2 == 0 for key in set(requested))
 
 
-def test_the_first_sample_stays_what_full_means(bounded: Bound) -> None:
+def test_reference_sample_is_kept(bounded: Bound) -> None:
     bounded(400, 2_400)
     problem = make(labels=given(150))
     first: list[Archs] = []
@@ -228,9 +228,9 @@ def test_the_first_sample_stays_what_full_means(bounded: Bound) -> None:
     assert result.state.uniform[0] == 150
 
 
-def test_a_plateau_does_not_end_the_growth(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ties go by index, so that the best fifth of a small space is soon expanded; the larger one has others."""
-    monkeypatch.setattr(strategies, "SMALL", 1_000)
+def test_plateau_does_not_stop_the_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ties are broken by index, so the best fifth of a small space is soon expanded; the larger one has new seeds."""
+    monkeypatch.setattr(strategies, "SEARCH_SIZE", 1_000)
     monkeypatch.setattr(strategies, "MAX_FIRST", 500)
     space = ChoiceSpace("flat", [4] * 12)
     problem = make(space, target=40_000, shrink__elite__diversity=0.0)
@@ -238,10 +238,10 @@ def test_a_plateau_does_not_end_the_growth(monkeypatch: pytest.MonkeyPatch) -> N
     assert shrink(replace(problem, fitted=flat)).size == 40_000
 
 
-# -- interrupted -----------------------------------------------------------------------------------
+# -- interruption ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", slow_except("labels and oracle", [*PROBLEMS, *PAPER]))
-def test_resumed_after_any_iteration_is_the_same_bytes(bounded: Bound, kind: str) -> None:
-    """In parts and in little memory; the state goes through a file, as a checkpoint does."""
+def test_resumed_shrink_gives_the_same_bytes(bounded: Bound, kind: str) -> None:
+    """In batches and limited memory; the state is saved to and loaded from a file."""
     bounded(400, 2_400)
     problem = {**PROBLEMS, **PAPER}[kind]()
     saved: list[tuple[bytes, dict[str, Any]]] = []
@@ -256,13 +256,13 @@ def test_resumed_after_any_iteration_is_the_same_bytes(bounded: Bound, kind: str
     for data, about in (saved[0], saved[len(saved) // 2], saved[-1]):
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             state = State.from_arrays(problem.space, dict(arrays), about)
-        again = files_of(shrink(problem, state=state))
-        assert [name for name in whole if whole[name] != again[name]] == []
+        resumed = files_of(shrink(problem, state=state))
+        assert [name for name in whole if whole[name] != resumed[name]] == []
 
 
 @pytest.mark.parametrize("kind", slow_except("labels and oracle", PROBLEMS))
-def test_threads_change_no_byte(bounded: Bound, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lissnas.predictors.accuracy.CHUNK", 100)  # so that several threads have something to do
+def test_bytes_do_not_depend_on_threads(bounded: Bound, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lissnas.predictors.accuracy.CHUNK", 100)  # so that there are several chunks
     bounded(400, 2_400)
     problem = PROBLEMS[kind]()
     one, three = (files_of(shrink(replace(problem, threads=n))) for n in (1, 3))
@@ -285,8 +285,8 @@ def test_scores_do_not_depend_on_chunks_and_threads(chunk: int, monkeypatch: pyt
     assert Predictor.fit(SPACE, archs, values, settings, 0, 3).dump() == before
 
 
-# -- labels that are there from the start ----------------------------------------------------------
-def test_given_labels_are_entered_as_they_are_and_nobody_is_asked() -> None:
+# -- given labels ----------------------------------------------------------------------------------
+def test_given_labels_are_used_without_requests() -> None:
     problem = make(labels=given(150))
     result = shrink(problem)
     state = result.state
@@ -299,18 +299,18 @@ def test_given_labels_are_entered_as_they_are_and_nobody_is_asked() -> None:
     )
 
 
-def test_given_labels_count_towards_the_budget_of_an_oracle() -> None:
-    asked: list[int] = []
+def test_given_labels_count_towards_the_label_budget() -> None:
+    requested: list[int] = []
 
     def oracle(archs: Archs) -> FloatArray:
-        asked.extend(SPACE.key(archs).tolist())
+        requested.extend(SPACE.key(archs).tolist())
         return truth(archs)
 
     labels = given(60)
     result = shrink(make(labels=labels, oracle=oracle, shrink__labels=150))
     assert result.state.n_labels == 150
-    assert len(asked) == len(set(asked)) == 90
-    assert not set(asked) & set(SPACE.key(labels[0]).tolist())
+    assert len(requested) == len(set(requested)) == 90
+    assert not set(requested) & set(SPACE.key(labels[0]).tolist())
     assert np.bincount(result.state.archive.label_round[result.state.archive.label_round >= 0]).tolist() == [
         60,
         30,
@@ -320,9 +320,9 @@ def test_given_labels_count_towards_the_budget_of_an_oracle() -> None:
 
 
 @pytest.mark.parametrize("budget", [60, 100])
-def test_an_oracle_is_not_asked_where_labels_are_enough(budget: int) -> None:
+def test_oracle_is_not_queried_if_labels_suffice(budget: int) -> None:
     def oracle(archs: Archs) -> FloatArray:
-        raise AssertionError("asked")
+        raise AssertionError("queried")
 
     assert shrink(make(labels=given(100), oracle=oracle, shrink__labels=budget)).state.n_labels == 100
 
@@ -335,7 +335,7 @@ def test_an_oracle_is_not_asked_where_labels_are_enough(budget: int) -> None:
         5,
     ],
 )
-def test_labels_of_all_or_nearly_all_of_a_small_space(missing: int) -> None:
+def test_labels_of_all_or_almost_all_of_a_small_space(missing: int) -> None:
     space = ChoiceSpace("small", [3] * 5)
     archs = space.enumerate()[missing:]
     values = archs.sum(axis=1) + space.key(archs) % np.uint64(7) / 10
@@ -352,14 +352,14 @@ def test_labels_of_all_or_nearly_all_of_a_small_space(missing: int) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_given_labels_that_are_no_number_are_refused(bad: float) -> None:
+def test_given_labels_that_are_not_finite_are_refused(bad: float) -> None:
     archs, values = given(50)
     values[7] = bad
     with pytest.raises(UserError, match=f"row 7 is {bad}"):
         shrink(make(labels=(archs, values)))
 
 
-def test_labels_with_ties_make_a_space() -> None:
+def test_labels_with_ties() -> None:
     archs, values = given(200)
     problem = make(labels=(archs, np.round(values / 8)))
     result = shrink(problem)
@@ -369,14 +369,14 @@ def test_labels_with_ties_make_a_space() -> None:
     assert truth(result.subspace.members).mean() > truth(SPACE.sample(5_000, np.random.default_rng(0))).mean() + 2
 
 
-def test_predictions_that_are_all_equal_are_refused() -> None:
+def test_equal_predictions_are_refused() -> None:
     archs, _ = given(20)
     with pytest.raises(UserError, match="all 300 values are 0"):
         shrink(make(labels=(archs, np.where(np.arange(20) == 3, 1.0, 0.0))))
 
 
-def test_the_full_space_is_judged_by_a_uniform_sample_whatever_is_labelled() -> None:
-    """Labels of the better half of a small space must not make the rest pass for all of it."""
+def test_full_space_is_represented_by_a_uniform_sample() -> None:
+    """Also if the given labels are those of the better half of a small space."""
     space = ChoiceSpace("small", [3] * 5)
     archs = space.enumerate()
     values = archs.sum(axis=1) + space.key(archs) % np.uint64(7) / 10
@@ -387,46 +387,46 @@ def test_the_full_space_is_judged_by_a_uniform_sample_whatever_is_labelled() -> 
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_noise_is_called_weak_and_knowledge_is_not(seed: int) -> None:
+def test_predictor_of_noise_is_reported_as_weak(seed: int) -> None:
     archs, values = given(100, seed)
     noise = np.random.default_rng(seed).normal(size=100)
-    said = []
+    reported = []
     for labels in (values, noise):
         problem = make(labels=(archs, labels), shrink__elite__max_iterations=2)
         metrics = metrics_of(shrink(problem))
-        said.append(any("too weak to trust" in note for note in metrics["notes"]))
-        assert said[-1] == (metrics["tau_low"] < WEAK_TAU)
-    assert said == [False, True]
+        reported.append(any("too weak to trust" in note for note in metrics["notes"]))
+        assert reported[-1] == (metrics["tau_low"] < WEAK_TAU)
+    assert reported == [False, True]
 
 
-def test_every_fold_is_judged_by_the_others() -> None:
-    """A label that only its own network can tell of is not learnt from out of fold."""
+def test_out_of_fold_scores_exclude_the_fold() -> None:
+    """Random labels are fitted in sample, but can't be predicted out of fold."""
     archs, _ = given(100)
     settings = description.load_params(None, {}).predictor
     noise = np.random.default_rng(0).normal(size=100)
     scores = out_of_fold(SPACE, archs, noise, settings, 0, stream(0, "folds"), 1)
-    again = out_of_fold(SPACE, archs, noise, settings, 0, stream(0, "folds"), 3)
-    assert (scores == again).all()
-    own = Predictor.fit(SPACE, archs, noise, settings, 0, 1).score(archs, 1)
-    assert np.corrcoef(own, noise)[0, 1] > 0.6
+    with_threads = out_of_fold(SPACE, archs, noise, settings, 0, stream(0, "folds"), 3)
+    assert (scores == with_threads).all()
+    in_sample = Predictor.fit(SPACE, archs, noise, settings, 0, 1).score(archs, 1)
+    assert np.corrcoef(in_sample, noise)[0, 1] > 0.6
     assert abs(np.corrcoef(scores, noise)[0, 1]) < 0.35
 
 
 @pytest.mark.parametrize("n", [20, 100, pytest.param(1_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rho", [0.0, 0.6])
-def test_the_interval_of_tau_holds_in_95_of_100(n: int, rho: float) -> None:
-    rng, held, runs = np.random.default_rng(0), 0, 400
+def test_interval_of_tau_has_its_nominal_coverage(n: int, rho: float) -> None:
+    rng, covered, runs = np.random.default_rng(0), 0, 400
     real = 2 / np.pi * np.arcsin(rho)
     for _ in range(runs):
         x = rng.normal(size=n)
         _, low, high = tau_interval(x, rho * x + np.sqrt(1 - rho**2) * rng.normal(size=n))
-        held += low <= real <= high
-    assert 0.92 <= held / runs <= 0.985
+        covered += low <= real <= high
+    assert 0.92 <= covered / runs <= 0.985
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 @pytest.mark.parametrize("sign", [1, -1, 0])
-def test_the_interval_of_tau_of_next_to_nothing(n: int, sign: int) -> None:
+def test_interval_of_tau_of_few_values(n: int, sign: int) -> None:
     x = np.arange(n, dtype=float)
     tau, low, high = tau_interval(x, sign * x)
     assert tau == pytest.approx(sign)
@@ -436,24 +436,24 @@ def test_the_interval_of_tau_of_next_to_nothing(n: int, sign: int) -> None:
 
 # -- growth ----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", slow_except("labels and oracle", PROBLEMS))
-def test_a_large_target_is_grown_to(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_space_grows_to_a_large_target(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     problem = PROBLEMS[kind]()
     problem = replace(problem, params=problem.params.model_copy(update={"target_size": 20_000}))
-    straight = shrink(problem)
-    monkeypatch.setattr(strategies, "SMALL", 1_000)
+    direct = shrink(problem)
+    monkeypatch.setattr(strategies, "SEARCH_SIZE", 1_000)
     monkeypatch.setattr(strategies, "MAX_FIRST", 500)
     grown = shrink(problem)
     sizes = [r["size"] for r in grown.state.records]
     assert all(b <= max(1_000, 4 * a) for a, b in itertools.pairwise(sizes))
     assert sizes[0] == 500 + grown.state.given
     assert sizes[-1] == len(grown.members) == 20_000
-    assert grown.state.queries < straight.state.queries
+    assert grown.state.queries < direct.state.queries
     spread = truth(SPACE.sample(5_000, np.random.default_rng(0))).std()
-    assert truth(grown.subspace.members).mean() > truth(straight.subspace.members).mean() - 0.1 * spread
+    assert truth(grown.subspace.members).mean() > truth(direct.subspace.members).mean() - 0.1 * spread
 
 
 @pytest.mark.parametrize("limit", [{"shrink__elite__max_iterations": 2}, {"shrink__max_queries": 3_000}])
-def test_a_target_that_is_not_reached_is_said(limit: dict[str, Any]) -> None:
+def test_missed_target_is_reported(limit: dict[str, Any]) -> None:
     problem = make(scorer=truth, target=20_000, shrink__elite__first_size=1_000, **limit)
     result = shrink(problem)
     assert result.size < 20_000
@@ -461,11 +461,11 @@ def test_a_target_that_is_not_reached_is_said(limit: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("diversity", [0.0, 0.05, 1.0])
-def test_what_is_kept_are_the_best_of_all(bounded: Bound, diversity: float) -> None:
-    """The final space is what the rule chooses from all that is left in memory."""
+def test_members_are_the_best_of_all_rows(bounded: Bound, diversity: float) -> None:
+    """The final space is selected from all rows in memory."""
     bounded(400, 2_400)
     result = shrink(make(scorer=truth, shrink__elite__diversity=diversity))
     state = result.state
     weight = state.strata.weight if state.strata is not None else np.ones(1)
-    chosen = best(state.archive.scores, state.archive.stratum, weight, 600, diversity, strict=True)
+    chosen = select_top(state.archive.scores, state.archive.stratum, weight, 600, diversity, strict=True)
     assert (chosen == result.members).all()

@@ -1,4 +1,4 @@
-"""The method: its rules, its stops, its traps, and that it can be interrupted."""
+"""The method: selection, stopping rules, edge cases, and resumption."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lissnas.shrinkers.archive import FAILED
 from lissnas.shrinkers.lissnas import plain_call, shrink
 from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.result import files_of, metrics_of
-from lissnas.shrinkers.selection import Strata, best
+from lissnas.shrinkers.selection import Strata, select_top
 from lissnas.shrinkers.shrunk import Shrunk
 from lissnas.shrinkers.state import State
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray, IntArray
@@ -32,18 +32,18 @@ def run(problem: Problem, **given: Any) -> Shrunk:
     return shrink(problem, **given)
 
 
-def test_elite_reaches_its_target_and_counts_what_it_asks(make_problem: Make) -> None:
-    asked: list[int] = []
+def test_elite_reaches_its_target_and_counts_queries(make_problem: Make) -> None:
+    batches: list[int] = []
     problem = make_problem()
     table = benchmarks.get("nas_bench_macro")
 
     def oracle(archs: Archs) -> FloatArray:
-        asked.append(len(archs))
+        batches.append(len(archs))
         return table(archs)
 
     result = run(with_source(problem, oracle=oracle))
     assert len(result.members) == result.subspace.size() == 450
-    assert asked == [120, 60, 60, 60]
+    assert batches == [120, 60, 60, 60]
     assert result.state.n_labels == 300
     assert result.state.queries == len(result.state.archive.rows) == len(np.unique(result.state.archive.keys))
     last = result.state.records[-1]
@@ -51,16 +51,16 @@ def test_elite_reaches_its_target_and_counts_what_it_asks(make_problem: Make) ->
     assert table(result.subspace.members).mean() >= 92.45
 
 
-def test_the_paper_variant_keeps_seeds_and_neighbors_only(make_problem: Make) -> None:
+def test_paper_variant_keeps_only_seeds_and_neighbors(make_problem: Make) -> None:
     problem = make_problem(shrink__variant="paper")
     spaces: list[tuple[set[int], set[int]]] = []
 
-    def watch(state: State) -> None:
+    def record(state: State) -> None:
         members = set(state.current.tolist())
         spaces.append((members, set(state.seeds.tolist()) | set(state.children.tolist())))
 
-    result = run(problem, on_iteration=watch)
-    assert all(members == made for members, made in spaces[1:])
+    result = run(problem, on_iteration=record)
+    assert all(members == expected for members, expected in spaces[1:])
     means = [r["mean_predicted"] for r in result.state.records]
     assert result.state.stop.startswith("the mean prediction rose")
     assert all(b - a >= 0.02 for a, b in itertools.pairwise(means[:-1]))
@@ -69,21 +69,21 @@ def test_the_paper_variant_keeps_seeds_and_neighbors_only(make_problem: Make) ->
     assert result.state.n_labels == 596  # 15 % of the space
 
 
-def test_paper_without_improvement_returns_the_first_sample(make_problem: Make) -> None:
+def test_paper_variant_without_improvement_returns_the_first_sample(make_problem: Make) -> None:
     result = run(make_problem(shrink__variant="paper", shrink__paper__tolerance=1000.0))
     assert "in the first iteration" in result.state.stop
     assert sorted(result.members.tolist()) == list(range(result.state.n_first))
 
 
 @pytest.mark.parametrize("variant", ["elite", "paper"])
-def test_a_query_budget_is_kept(make_problem: Make, variant: str) -> None:
+def test_query_budget_is_not_exceeded(make_problem: Make, variant: str) -> None:
     budget = 900 if variant == "elite" else 2_100
     result = run(make_problem(shrink__variant=variant, shrink__max_queries=budget))
     assert result.state.queries <= budget
     assert result.state.stop
 
 
-def test_the_iteration_limit_stops(make_problem: Make) -> None:
+def test_iteration_limit_stops_the_shrink(make_problem: Make) -> None:
     result = run(make_problem(shrink__elite__max_iterations=2))
     assert result.state.iteration == 2
     assert "2 iterations" in result.state.stop
@@ -92,7 +92,7 @@ def test_the_iteration_limit_stops(make_problem: Make) -> None:
 
 @pytest.mark.parametrize("variant", ["elite", "paper"])
 @pytest.mark.parametrize("after", [0, 1, 2])
-def test_resumed_is_the_same_bytes(make_problem: Make, variant: str, after: int) -> None:
+def test_resumed_shrink_gives_the_same_bytes(make_problem: Make, variant: str, after: int) -> None:
     problem = make_problem(shrink__variant=variant)
     saved: list[Any] = []
     whole = files_of(run(problem, on_iteration=lambda s: saved.append(s.to_arrays())))
@@ -101,7 +101,7 @@ def test_resumed_is_the_same_bytes(make_problem: Make, variant: str, after: int)
     assert files_of(resumed) == whole
 
 
-def test_threads_change_nothing(make_problem: Make) -> None:
+def test_result_does_not_depend_on_threads(make_problem: Make) -> None:
     settings = {"shrink__target_size": 2_000, "predictor__trees": 100}
     files = [files_of(run(replace(make_problem("nasbench101", **settings), threads=n))) for n in (1, 2)]
     assert files[0] == files[1]
@@ -120,17 +120,17 @@ def test_steps_run_in_the_order_of_the_method(make_problem: Make) -> None:
     assert names.count("label") == 4
 
 
-def test_provenance(make_problem: Make) -> None:
-    """Each member was made from its seed with as many edits as it says; sampled ones are their own."""
+def test_parents_and_distances(make_problem: Make) -> None:
+    """Each neighbor has the recorded distance from its parent; sampled rows are their parents themselves."""
     state = run(make_problem(shrink__variant="paper")).state
-    own = np.arange(len(state.archive.rows))
-    sampled = own < state.n_first
-    assert (state.archive.parent[sampled] == own[sampled]).all()
+    index = np.arange(len(state.archive.rows))
+    sampled = index < state.n_first
+    assert (state.archive.parent[sampled] == index[sampled]).all()
     assert (state.archive.distance[sampled] == 0).all()
     space = benchmarks.get("nas_bench_macro").space
     assert isinstance(space, ChoiceSpace)
-    made = space.distance(state.archive.rows[state.archive.parent], state.archive.rows)
-    assert (made == state.archive.distance).all()
+    distance = space.distance(state.archive.rows[state.archive.parent], state.archive.rows)
+    assert (distance == state.archive.distance).all()
 
 
 def test_constant_labels_are_refused(make_problem: Make) -> None:
@@ -138,7 +138,7 @@ def test_constant_labels_are_refused(make_problem: Make) -> None:
         run(with_source(make_problem(), oracle=lambda archs: np.ones(len(archs))))
 
 
-def test_a_label_that_is_no_number_names_the_architecture(make_problem: Make) -> None:
+def test_label_that_is_not_finite_is_refused(make_problem: Make) -> None:
     problem = make_problem()
 
     def oracle(archs: Archs) -> FloatArray:
@@ -153,11 +153,11 @@ def test_a_label_that_is_no_number_names_the_architecture(make_problem: Make) ->
 
 
 class NoCosts(ChoiceSpace):
-    """A space that knows no costs: strata are clusters of the encoding."""
+    """A space without costs: strata are clusters of the encoding."""
 
 
 @pytest.mark.parametrize("diversity", [0.0, 0.5])
-def test_a_space_without_costs_or_table(make_problem: Make, diversity: float) -> None:
+def test_space_without_costs_and_table(make_problem: Make, diversity: float) -> None:
     space = NoCosts("made_up", [4] * 8)
     weights = np.random.default_rng(0).normal(size=(8, 4))
 
@@ -173,7 +173,7 @@ def test_a_space_without_costs_or_table(make_problem: Make, diversity: float) ->
     assert "mean_true" not in result.state.records[-1]
 
 
-def test_target_by_rule_says_why_and_warns(make_problem: Make) -> None:
+def test_target_by_rule_is_explained(make_problem: Make) -> None:
     problem = make_problem()
     problem = replace(problem, params=problem.params.model_copy(update={"target_size": None}))
     result = run(problem)
@@ -184,19 +184,19 @@ def test_target_by_rule_says_why_and_warns(make_problem: Make) -> None:
     assert "say next to nothing" in useless.state.notes[0]
 
 
-def test_best_fills_quotas_then_the_rest() -> None:
+def test_select_top_fills_quotas_first() -> None:
     scores = np.array([9.0, 8, 7, 6, 5, 4, 3, 2])
     stratum: IntArray = np.array([0, 0, 0, 0, 0, 0, 1, 2])
     weight = np.array([0.5, 0.25, 0.25])
-    assert best(scores, stratum, weight, 4, 0).tolist() == [0, 1, 2, 3]
-    assert best(scores, stratum, weight, 4, 0.05).tolist() == [0, 1, 6, 7]
-    assert best(scores, stratum, weight, 9, 1).tolist() == list(range(8))
-    assert len(best(scores, stratum, weight, 2, 1)) == 2
+    assert select_top(scores, stratum, weight, 4, 0).tolist() == [0, 1, 2, 3]
+    assert select_top(scores, stratum, weight, 4, 0.05).tolist() == [0, 1, 6, 7]
+    assert select_top(scores, stratum, weight, 9, 1).tolist() == list(range(8))
+    assert len(select_top(scores, stratum, weight, 2, 1)) == 2
 
 
 @given(data=st.data())
-def test_the_best_are_those_of_a_full_sort(data: st.DataObject) -> None:
-    """Only rows that have a chance are sorted; that must not show, whatever ties, gaps and rare strata there are."""
+def test_select_top_equals_a_full_sort(data: st.DataObject) -> None:
+    """With ties, missing scores and rare strata, although only candidates are sorted."""
     n, n_strata = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 6))
     known = st.sampled_from([0.0, 1.0, 2.0, 2.5, -1.0, np.nan])
     scores = np.array(data.draw(st.lists(known, min_size=n, max_size=n)), np.float32)
@@ -217,14 +217,14 @@ def test_the_best_are_those_of_a_full_sort(data: st.DataObject) -> None:
             taken[stratum[row]] += 1
     rest = [row for row in order if row not in reserved][: k - len(reserved)]
     expected = sorted([*reserved, *rest], key=order.index)
-    assert best(scores, stratum, weight, k, diversity, strict).tolist() == expected
+    assert select_top(scores, stratum, weight, k, diversity, strict).tolist() == expected
 
 
-def test_equal_scores_go_by_index() -> None:
-    assert best(np.zeros(6), np.zeros(6, np.int64), np.ones(1), 3, 0).tolist() == [0, 1, 2]
+def test_ties_are_broken_by_index() -> None:
+    assert select_top(np.zeros(6), np.zeros(6, np.int64), np.ones(1), 3, 0).tolist() == [0, 1, 2]
 
 
-def test_strata_follow_the_first_sample() -> None:
+def test_strata_of_a_first_sample() -> None:
     table = benchmarks.get("nas_bench_macro")
     first = table.space.sample(500, np.random.default_rng(0))
     strata = Strata.of(table.space, first, np.random.default_rng(1))
@@ -233,7 +233,7 @@ def test_strata_follow_the_first_sample() -> None:
     assert Strata.from_arrays(strata.to_arrays()).number == 29
 
 
-def test_metrics_count_equal_values_as_equally_good(make_problem: Make) -> None:
+def test_metrics_count_ties_as_equally_good(make_problem: Make) -> None:
     problem = make_problem()
     result = run(problem)
     table = benchmarks.get("nas_bench_macro")
@@ -245,18 +245,18 @@ def test_metrics_count_equal_values_as_equally_good(make_problem: Make) -> None:
     assert metrics["top10_kept"] == 10
 
 
-def test_networks_without_a_label_are_left_out_and_never_asked_for_again(make_problem: Make) -> None:
-    asked: list[int] = []
+def test_failed_labels_are_omitted_and_not_requested_again(make_problem: Make) -> None:
+    requested: list[int] = []
     problem = make_problem()
     truth = problem.source.oracle
     assert truth is not None
 
     def oracle(archs: Archs) -> FloatArray:
-        asked.extend(problem.space.key(archs).tolist())
+        requested.extend(problem.space.key(archs).tolist())
         return np.where(problem.space.key(archs) % np.uint64(5) == 0, np.nan, truth(archs))
 
     result = shrink(with_source(problem, oracle=oracle, truth=None))
-    assert len(asked) == len(set(asked))
+    assert len(requested) == len(set(requested))
     failed = (result.state.archive.label_round == FAILED).sum()
-    assert failed == sum(key % 5 == 0 for key in asked) > 0
-    assert result.state.n_labels == len(asked) - failed
+    assert failed == sum(key % 5 == 0 for key in requested) > 0
+    assert result.state.n_labels == len(requested) - failed

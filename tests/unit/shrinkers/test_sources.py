@@ -1,4 +1,4 @@
-"""What a shrink starts from: spaces by name or file, who judges them, and every clash between them."""
+"""Input of a shrink: spaces by name or file, their oracles, and options that can't be combined."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def write_labels(path: Path, space: Space, n: int, seed: int = 0, header: str | 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a space, its labels and a program, which is the working directory."""
+    """Create a working directory with a space and its labels."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "space.yaml").write_text(TEXT.replace("NAME", "mine"))
     write_labels(tmp_path / "labels.csv", get_space("space.yaml"), 40)
@@ -73,7 +73,7 @@ def load(**given: Any) -> tuple[Params, Source]:
 
 
 # -- spaces ----------------------------------------------------------------------------------------
-def test_a_space_is_a_name_or_a_file(folder: Path) -> None:
+def test_space_by_name_or_file(folder: Path) -> None:
     assert get_space("fairnas") is spaces.get("fairnas")
     assert get_space("space.yaml").size() == get_space(str(folder / "space.yaml")).size() == 625
 
@@ -89,14 +89,14 @@ def test_a_space_is_a_name_or_a_file(folder: Path) -> None:
         ("../../../etc/passwd", "unknown space"),
     ],
 )
-def test_a_space_that_is_not_there(folder: Path, name: str, why: str) -> None:
+def test_unknown_space_is_refused(folder: Path, name: str, why: str) -> None:
     (folder / "folder.yaml").mkdir()
     with pytest.raises(UserError, match=why):
         get_space(name)
 
 
 # -- sources ---------------------------------------------------------------------------------------
-def test_a_table_is_a_source() -> None:
+def test_source_of_a_table() -> None:
     table = benchmarks.get("nas_bench_macro")
     source = Source.of(table)
     assert (source.truth, source.oracle, source.digest, source.labels) == (table, table, table.sha256, None)
@@ -110,7 +110,7 @@ def test_a_table_is_a_source() -> None:
         ("ofa_mobilenetv3", OFA_VALUES),
     ],
 )
-def test_what_is_packaged_says_what_it_is(name: str, words: str) -> None:
+def test_packaged_sources_have_a_caveat(name: str, words: str) -> None:
     source = packaged(spaces.get(name))
     assert source.truth is None
     assert source.oracle is None
@@ -131,17 +131,17 @@ def test_what_is_packaged_says_what_it_is(name: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("name", "hint"), [("nasbench101", "--benchmark nasbench101"), ("nas_bench_macro", "--labels")]
 )
-def test_a_space_with_a_table_says_so(name: str, hint: str) -> None:
+def test_space_with_a_table_suggests_its_benchmark(name: str, hint: str) -> None:
     with pytest.raises(UserError, match=hint):
         from_space(spaces.get(name))
 
 
-def test_nobody_judges_a_declared_space(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"nobody judges mine: give --labels FILE .* or --oracle-command"):
+def test_declared_space_without_oracle_is_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"space mine has no oracle: give --labels FILE .* or --oracle-command"):
         from_space(get_space("space.yaml"))
 
 
-def test_the_digest_is_of_all_that_a_result_depends_on(folder: Path) -> None:
+def test_digest_covers_all_inputs(folder: Path) -> None:
     space = get_space("space.yaml")
     plain = from_space(space, Path("labels.csv"))
     seen = {plain.digest}
@@ -159,16 +159,16 @@ def test_the_digest_is_of_all_that_a_result_depends_on(folder: Path) -> None:
         from_space(space, Path("changed.csv")),
         from_space(space, Path("fewer.csv")),
         from_space(other, write_labels(Path("o.csv"), other, 40)),
-        from_space(space, Path("labels.csv"), oracle=truth, judge="a"),
-        from_space(space, oracle=truth, judge="a"),
-        from_space(space, oracle=truth, judge="b"),
-        from_space(space, scorer=SurrogateScorer(truth), judge="c"),
+        from_space(space, Path("labels.csv"), oracle=truth, oracle_id="a"),
+        from_space(space, oracle=truth, oracle_id="a"),
+        from_space(space, oracle=truth, oracle_id="b"),
+        from_space(space, scorer=SurrogateScorer(truth), oracle_id="c"),
     ):
         assert more.digest not in seen
         seen.add(more.digest)
 
 
-def test_less_is_better_is_turned_round_and_said(folder: Path) -> None:
+def test_labels_to_minimize_are_negated(folder: Path) -> None:
     Path("ms.yaml").write_text(
         TEXT.replace("NAME", "mine").replace("acc, direction: maximize", "ms, direction: minimize")
     )
@@ -181,26 +181,26 @@ def test_less_is_better_is_turned_round_and_said(folder: Path) -> None:
     assert source.point == pytest.approx(np.ptp(source.labels.values) / 100)
 
 
-def test_less_is_better_of_a_program_and_a_model_too(folder: Path) -> None:
+def test_oracles_to_minimize_are_negated(folder: Path) -> None:
     Path("ms.yaml").write_text(
         TEXT.replace("NAME", "mine").replace("acc, direction: maximize", "ms, direction: minimize")
     )
     space = get_space("ms.yaml")
     archs = space.sample_distinct(10, np.random.default_rng(0))
-    asked = from_space(space, oracle=truth, judge="a")
-    scored = from_space(space, scorer=SurrogateScorer(truth), judge="b")
-    assert asked.oracle is not None
-    assert scored.scorer is not None
-    assert (asked.oracle(archs) == -truth(archs)).all()
-    assert (scored.scorer.score(archs) == -truth(archs)).all()
-    assert "its negative is used" in asked.notes[0]
-    both = from_space(space, write_labels(Path("ms.csv"), space, 40), oracle=truth, judge="a")
+    by_oracle = from_space(space, oracle=truth, oracle_id="a")
+    by_scorer = from_space(space, scorer=SurrogateScorer(truth), oracle_id="b")
+    assert by_oracle.oracle is not None
+    assert by_scorer.scorer is not None
+    assert (by_oracle.oracle(archs) == -truth(archs)).all()
+    assert (by_scorer.scorer.score(archs) == -truth(archs)).all()
+    assert "its negative is used" in by_oracle.notes[0]
+    both = from_space(space, write_labels(Path("ms.csv"), space, 40), oracle=truth, oracle_id="a")
     assert both.labels is not None
     assert both.oracle is not None
     assert (both.labels.values == both.oracle(both.labels.archs)).all()
 
 
-def test_a_metric_of_several(folder: Path) -> None:
+def test_metric_is_selected_from_several(folder: Path) -> None:
     names = spaces.get("fairnas").format(spaces.get("fairnas").sample_distinct(30, np.random.default_rng(0)))
     rows = [f"{name},{i},{-i}" for i, name in enumerate(names)]
     Path("two.csv").write_text("\n".join(["arch,acc,speed", *rows]) + "\n")
@@ -212,7 +212,7 @@ def test_a_metric_of_several(folder: Path) -> None:
     assert (values[0].values == -values[1].values).all()
 
 
-# -- what clashes ----------------------------------------------------------------------------------
+# -- invalid combinations --------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("given", "why"),
     [
@@ -228,7 +228,7 @@ def test_a_metric_of_several(folder: Path) -> None:
         ({"space": "space.yaml", "table": "x"}, "--table belongs to --benchmark"),
         ({"space": "space.yaml", "oracle_command": "cat", "oracle_model": "m"}, "--oracle-command and --oracle-model"),
         ({"space": "space.yaml", "oracle_command": "cat", "labels_from": "training"}, "--labels-from and --oracle-com"),
-        ({"space": "space.yaml"}, "nobody judges mine"),
+        ({"space": "space.yaml"}, "space mine has no oracle"),
         ({"space": "spac.yaml", "labels": "labels.csv"}, "spac.yaml: 1 problem"),
         ({"space": "space.yaml", "labels": "nothing.csv"}, "no such file"),
         (
@@ -242,7 +242,7 @@ def test_a_metric_of_several(folder: Path) -> None:
         ({"space": "space.yaml", "labels": "labels.csv", "overrides": {"shrink.memory": 0.1}}, "shrink.memory"),
     ],
 )
-def test_a_clash_is_explained_and_nothing_is_written(folder: Path, given: dict[str, Any], why: str) -> None:
+def test_invalid_description_is_refused_and_nothing_is_written(folder: Path, given: dict[str, Any], why: str) -> None:
     before = sorted(folder.iterdir())
     with pytest.raises(UserError, match=why) as caught:
         load(**given)
@@ -250,7 +250,7 @@ def test_a_clash_is_explained_and_nothing_is_written(folder: Path, given: dict[s
     assert sorted(folder.iterdir()) == before
 
 
-def test_problems_of_all_files_come_out_at_once(folder: Path) -> None:
+def test_problems_of_all_files_are_reported_together(folder: Path) -> None:
     Path("labels.csv").write_text(Path("labels.csv").read_text() + "9,1,1,1,70\n")
     with pytest.raises(UserError) as caught:
         load(space="space.yaml", labels="labels.csv", overrides={"shrink.memory": 0.1})
@@ -259,8 +259,8 @@ def test_problems_of_all_files_come_out_at_once(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("given", [{"oracle_model": True}, {}])
-def test_labels_beside_a_model_are_used_or_refused(folder: Path, given: dict[str, Any]) -> None:
-    """They can't train a predictor then, but say how good the model is."""
+def test_labels_with_a_model_are_used_or_refused(folder: Path, given: dict[str, Any]) -> None:
+    """If they are accepted, the result has the tau of the predictor."""
     import xgboost as xgb
 
     space = get_space("space.yaml")
@@ -277,25 +277,25 @@ def test_labels_beside_a_model_are_used_or_refused(folder: Path, given: dict[str
     assert "tau" in outcome.metrics
 
 
-def test_a_space_that_is_called_as_a_benchmark_has_nothing_of_it(folder: Path) -> None:
+def test_space_named_like_a_benchmark_does_not_use_its_parameters(folder: Path) -> None:
     (folder / "space.yaml").write_text(TEXT.replace("NAME", "nasbench101"))
     params, source = load(space="space.yaml", labels="labels.csv")
     outcome = shrink_stage(params, source, 0, folder / "out", threads=1)
     assert outcome.metrics["size"] < 625
 
 
-def test_a_space_that_is_called_as_a_packaged_one_is_not_trained_as_it(folder: Path) -> None:
+def test_space_named_like_a_packaged_one_is_not_trained(folder: Path) -> None:
     (folder / "space.yaml").write_text(TEXT.replace("NAME", "fairnas"))
     with pytest.raises(UserError, match="can't be built here"):
         load(space="space.yaml", labels_from="training")
 
 
-def test_a_command_of_answers_beside_the_result(folder: Path) -> None:
+def test_values_of_a_command_are_stored_next_to_the_result(folder: Path) -> None:
     _, source = load(space="space.yaml", oracle_command="cat -u")
     assert isinstance(source.oracle, CachedOracle)
     assert source.oracle.path == Path(".out.answers")
-    slower_command = description.Description(space="space.yaml", oracle_command="cat -u", oracle_timeout=3.0)
-    _, slower = slower_command.load(None, {}, Path("elsewhere"))
+    with_timeout = description.Description(space="space.yaml", oracle_command="cat -u", oracle_timeout=3.0)
+    _, slower = with_timeout.load(None, {}, Path("elsewhere"))
     assert slower.digest == source.digest
     assert load(space="space.yaml", oracle_command="cat")[1].digest != source.digest
 
@@ -303,7 +303,7 @@ def test_a_command_of_answers_beside_the_result(folder: Path) -> None:
 # -- training --------------------------------------------------------------------------------------
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Train nobody: the digits' sum is the accuracy; networks that begin with 0 fail. What was tried, in order."""
+    """Replace training: the sum of digits is the accuracy, names with a leading 0 fail; return the names, in order."""
     pytest.importorskip("torch")
     tried: list[str] = []
 
@@ -322,7 +322,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return tried
 
 
-def test_a_training_that_fails_is_nan_and_no_label_is_paid_for_twice(trained: list[str], tmp_path: Path) -> None:
+def test_failed_training_is_nan_and_labels_are_not_computed_twice(trained: list[str], tmp_path: Path) -> None:
     space, params = spaces.get("fairnas"), description.load_params(None, {"label.attempts": 2})
     archs = space.sample_distinct(30, np.random.default_rng(0))
     names = space.format(archs)
@@ -332,27 +332,27 @@ def test_a_training_that_fails_is_nan_and_no_label_is_paid_for_twice(trained: li
     values = oracle(archs)
     assert (np.isnan(values) == [n.startswith("0") for n in names]).all()
     assert sorted(trained) == sorted([*names, *failing])
-    again = TrainingOracle(params, space, tmp_path / ".out.answers")(archs[::-1])
-    assert again.tobytes() == values[::-1].tobytes()
+    repeated = TrainingOracle(params, space, tmp_path / ".out.answers")(archs[::-1])
+    assert repeated.tobytes() == values[::-1].tobytes()
     assert len(trained) == len(names) + len(failing)
 
 
-def test_labels_of_another_recipe_are_another_oracle(trained: list[str], tmp_path: Path) -> None:
+def test_training_oracle_is_identified_by_its_recipe(trained: list[str], tmp_path: Path) -> None:
     space, archs = spaces.get("fairnas"), spaces.get("fairnas").sample(3, np.random.default_rng(0))
     plain = TrainingOracle(description.load_params(None, {"label.width": 0.5}), space, tmp_path / "a")
     wider = TrainingOracle(description.load_params(None, {"label.width": 0.25}), space, tmp_path / "a")
-    patient = TrainingOracle(
+    more_attempts = TrainingOracle(
         description.load_params(None, {"label.width": 0.5, "label.attempts": 7}), space, tmp_path / "a"
     )
     assert plain.about != wider.about
-    assert plain.about == patient.about
+    assert plain.about == more_attempts.about
     plain(archs)
     with pytest.raises(UserError, match="records of other parameters"):
         wider(archs)
-    patient(archs)
+    more_attempts(archs)
 
 
-def test_a_shrink_by_training_leaves_the_failed_out_and_says_how_many(trained: list[str], folder: Path) -> None:
+def test_shrink_with_training_omits_and_reports_failed_labels(trained: list[str], folder: Path) -> None:
     params, source = load(
         space="fairnas",
         labels_from="training",

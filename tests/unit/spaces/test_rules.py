@@ -17,7 +17,7 @@ from lissnas.shrinkers import lissnas as method
 from lissnas.shrinkers import selection
 from lissnas.shrinkers.archive import Archive
 from lissnas.shrinkers.lissnas import shrink
-from lissnas.shrinkers.memory_budget import memory_for, rows_in_memory
+from lissnas.shrinkers.memory_budget import memory_needed, rows_in_memory
 from lissnas.shrinkers.problem import Problem
 from lissnas.shrinkers.selection import Strata, target_size
 from lissnas.shrinkers.state import REFERENCE, State
@@ -38,10 +38,10 @@ Make = Callable[..., Problem]
 # -- the method -------------------------------------------------------------------------------------
 def test_memory_of_rows() -> None:
     """Three copies of a genome and 40 bytes each, 400 MiB for libraries, and 0.05 GiB of margin."""
-    assert memory_for(10**6, 26) == pytest.approx((3 * 66e6 + 400 * 2**20) / 2**30 + 0.05)
+    assert memory_needed(10**6, 26) == pytest.approx((3 * 66e6 + 400 * 2**20) / 2**30 + 0.05)
     assert rows_in_memory(0.3, 26) == 0
     for rows in (10**5, 10**7):
-        assert rows < rows_in_memory(memory_for(rows, 26), 26) < rows + 300_000
+        assert rows < rows_in_memory(memory_needed(rows, 26), 26) < rows + 300_000
 
 
 def test_records_have_true_values_if_they_are_known(make_problem: Make) -> None:
@@ -79,7 +79,7 @@ def test_default_target_size(positions: int, size: int) -> None:
     values = np.random.default_rng(0).permutation(400).astype(np.float64)
     assert target_size(space, values, values) == (size, 0.045)
     _, share = target_size(space, -values, values)
-    assert share > selection.USELESS > 0.8
+    assert share > selection.MAX_USEFUL_SHARE > 0.8
 
 
 def test_strata_without_costs_are_nearest_centres_of_scaled_features() -> None:

@@ -168,7 +168,7 @@ def test_the_kernel_improves_predictors_of_few_labels(params: Params, monkeypatc
         return float(np.mean([assess(few_labels(30, s, params), every, table(every), 1)["tau"] for s in range(4)]))
 
     both = tau()
-    monkeypatch.setattr(predictor, "FEW", 0)
+    monkeypatch.setattr(predictor, "MIN_TREE_LABELS", 0)
     assert both > tau() + 0.01
 
 
