@@ -169,8 +169,8 @@ def markdown(full_space: FullSpaceStatistics, summary: Sequence[Mapping[str, Any
             f"{full_space.space.size():,} architectures; in a uniform sample of {len(values):,} {about}; "
             f"the best known value is {summary[0]['best_known']:.5g}. {'. '.join(source.notes)}.\n\n"
             f"{common} query the same surrogate directly, within the query budget that `lissnas` used. Sets are "
-            f"evaluated on all members, products on a uniform sample of {comparison.N_EVALUATED:,}, so their best is that "
-            f"of the sample. {ours}."
+            f"evaluated on all members, products on a uniform sample of {comparison.N_EVALUATED:,}, so their best is "
+            f"that of the sample. {ours}."
         )
     else:
         text = (
