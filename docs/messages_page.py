@@ -41,6 +41,5 @@ def messages() -> str:
             for name, content in case.get("write", {}).items():
                 body = "(an empty file)" if not content else content.rstrip()
                 text.append(f"`{name}`:\n\n```text\n{body}\n```\n")
-            text.append(f"```sh\nlissnas {case['run']}\n```\n")
-            text.append(f"```text\n{case['message'].rstrip()}\n```\n")
+            text.append(f"```console\n$ lissnas {case['run']}\n{case['message'].rstrip()}\n```\n")
     return "\n".join(text)

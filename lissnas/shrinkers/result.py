@@ -183,7 +183,17 @@ def _by_prediction(shrunk: Shrunk) -> tuple[dict[str, Any], list[str]]:
 
 @dataclass(frozen=True)
 class ShrinkResult:
-    """A shrunk space with predictor and metrics; computed by a shrink, or read from its folder."""
+    """A shrunk space with predictor and metrics; computed by a shrink, or read from its folder.
+
+    Example:
+        >>> import lissnas
+        >>> table = lissnas.benchmark("nas_bench_macro")
+        >>> result = lissnas.shrink(table.space, oracle=table)
+        >>> result.metrics["labels"], result.metrics["kept_best"]
+        (300, True)
+        >>> result.to_pandas().shape
+        (450, 4)
+    """
 
     space: Space
     subspace: Subspace

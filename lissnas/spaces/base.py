@@ -42,6 +42,16 @@ class Space(ABC):
 
     A subclass sets `name`, `genome_len` and `max_edits` and implements the abstract methods;
     `lissnas.testing.SpaceSuite` tests it.
+
+    Example:
+        >>> import lissnas
+        >>> space = lissnas.space("nas_bench_macro")
+        >>> archs = space.parse(["22212220", "00001111"])
+        >>> archs.shape, space.costs(archs)["params"].tolist()
+        ((2, 8), [2368346, 645834])
+        >>> neighbors, parents = space.neighbors(archs)  # all architectures one edit away
+        >>> len(neighbors)
+        26
     """
 
     name: str

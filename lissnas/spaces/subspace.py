@@ -24,6 +24,13 @@ class Subspace:
     A set has `listed`, distinct `(n, genome_len)` canonical rows. A product has `allowed`, a
     `(n_slots, max_choices)` mask: its members are the architectures whose choices are all allowed,
     ignoring decisions that they don't have (`Space.slots`). A union of `balls` is never listed.
+
+    Example:
+        >>> import lissnas
+        >>> space = lissnas.space("nas_bench_macro")
+        >>> part = lissnas.Subspace(space, listed=space.parse(["22212220", "00001111"]))
+        >>> part.size(), part.contains(space.parse(["00001111", "11111111"])).tolist()
+        (2, [True, False])
     """
 
     space: Space

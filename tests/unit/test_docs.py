@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import io
 import os
 import re
 import runpy
@@ -21,17 +23,23 @@ from ruamel.yaml import YAML
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from docs import reference_pages, study_pages
+import lissnas
+from docs import messages_page, reference_pages, study_pages
 from lissnas.cli.app import app
 from lissnas.config import Params
+from tests.pipeline.harness import lissnas_here
 from tests.unit.test_layout import LAYERS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 GENERATED = {
+    messages_page.MESSAGES: messages_page.messages,
     reference_pages.COMMAND_LINE: reference_pages.command_line,
     reference_pages.PARAMETERS: reference_pages.parameters,
 }
+PYTHON_PAGES = ("index.md", "tutorial/python.md", "how_to/compare.md", "how_to/extend.md", "how_to/huge_spaces.md")
+TOP = ("README.md", "CONTRIBUTING.md")
+"""Pages at the root of the tree, whose links lead to files."""
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.M | re.S)
 LINK = re.compile(r"(?<!`)!?\[[^\]\n]*(?:\n[^\]\n]*)?\]\(([^)\s]+)\)")
 MAKE = re.compile(r"^make ([a-z-]+)", re.M)
@@ -41,6 +49,7 @@ MAKE = re.compile(r"^make ([a-z-]+)", re.M)
 def site() -> dict[str, str]:
     """Return the text of each page by path, including generated pages."""
     written = {str(path.relative_to(DOCS)): path.read_text() for path in sorted(DOCS.rglob("*.md"))}
+    written |= {f"../{name}": (ROOT / name).read_text() for name in TOP}
     return {**written, **{path: make() for path, make in GENERATED.items()}, **study_pages.pages()}
 
 
@@ -149,7 +158,7 @@ def parser_of(words: list[str]) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *(f"../{name}" for name in TOP)])
 def test_commands_and_options_in_the_text_exist(page: str) -> None:
     for words in commands_in(site()[page]):
         parser = parser_of(words)
@@ -158,7 +167,7 @@ def test_commands_and_options_in_the_text_exist(page: str) -> None:
         assert {word for word in words if word.startswith("--")} <= known, words
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *(f"../{name}" for name in TOP)])
 def test_make_targets_in_the_text_exist(page: str) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     for _, kind, body in FENCE.findall(site()[page]):
@@ -223,7 +232,9 @@ def test_architecture_picture_shows_all_packages() -> None:
 
 
 # -- the snippets in Python --------------------------------------------------------------------------------
-@pytest.mark.parametrize("page", ["index.md", "tutorial/python.md", "how_to/compare.md", "how_to/huge_spaces.md"])
+@pytest.mark.parametrize(
+    "page", ["index.md", "tutorial/python.md", "how_to/compare.md", "how_to/extend.md", "how_to/huge_spaces.md"]
+)
 def test_python_blocks_of_a_page_print_the_shown_output(page: str, tmp_path: Path) -> None:
     """Run the blocks in one process and compare their output with the page; a block with a file name is a file."""
     mark, script = "----- next block -----", ""
@@ -243,13 +254,52 @@ def test_python_blocks_of_a_page_print_the_shown_output(page: str, tmp_path: Pat
         assert expected.split() == actual.split()
 
 
-def test_shrinker_of_the_guide_passes_its_conformance_suite(tmp_path: Path) -> None:
-    """Run the suite on one small space; the guide runs it on three."""
-    for _, _, body in FENCE.findall(site()["how_to/compare.md"]):
+@pytest.mark.parametrize(
+    ("page", "options", "passed"),
+    [
+        ("how_to/compare.md", ("-k", "free", "test_mine.py"), 12),
+        ("how_to/extend.md", ("test_climb.py", "test_kernel_table.py"), 18),
+    ],
+)
+def test_examples_of_the_guides_pass_their_conformance_suites(
+    page: str, options: tuple[str, ...], passed: int, tmp_path: Path
+) -> None:
+    """Run the suite of a shrinker on one small space (the guide runs it on three), and those of the extensions."""
+    for _, _, body in FENCE.findall(site()[page]):
         if named := re.match(r"# (\w+\.py)\n", body):
             (tmp_path / named[1]).write_text(body)
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "free", "test_mine.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=env, timeout=300)
     assert done.returncode == 0, done.stdout
-    assert re.search(r"1[0-9] passed", done.stdout)
+    assert int(re.findall(r"(\d+) passed", done.stdout)[0]) >= passed
+
+
+# -- the README and the docstrings ---------------------------------------------------------------------------
+def test_readme_is_short_and_its_quick_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README has at most 120 lines and 900 words; its commands and its Python run as they are."""
+    text = (ROOT / "README.md").read_text()
+    assert text.count("\n") <= 120
+    assert len(text.split()) <= 900
+    blocks = {kind: body for _, kind, body in FENCE.findall(text)}
+    for words in commands_in(f"```sh\n{blocks['sh']}```"):
+        done = lissnas_here(tmp_path, *words[1:])
+        assert done.code == 0, done.err
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks["python"], "README.md", "exec"), {})
+    assert (tmp_path / "shrunk_200" / "subspace.parquet").is_file()
+    for target in LINK.findall(prose(text)):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("name", [name for name in lissnas.__all__ if name not in ("__version__", "space")])
+def test_examples_in_the_docstrings_of_the_public_names(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every name of `import lissnas` has an example, and doctest gets what the example shows."""
+    lissnas_here(tmp_path, "init", "my_space")
+    monkeypatch.chdir(tmp_path)
+    found = doctest.DocTestFinder(recurse=False).find(getattr(lissnas, name), name)
+    assert [len(one.examples) > 1 for one in found] == [True]
+    printed = io.StringIO()
+    assert doctest.DocTestRunner().run(found[0], out=printed.write).failed == 0, printed.getvalue()
