@@ -48,10 +48,10 @@ class Space(ABC):
         >>> space = lissnas.space("nas_bench_macro")
         >>> archs = space.parse(["22212220", "00001111"])
         >>> archs.shape, space.costs(archs)["params"].tolist()
-        ((2, 8), [2368346, 645834])
+        ((2, 8), [1985514, 1418538])
         >>> neighbors, parents = space.neighbors(archs)  # all architectures one edit away
         >>> len(neighbors)
-        26
+        33
     """
 
     name: str

@@ -64,11 +64,10 @@ def clean() -> dict[str, str]:
     return kept | {"PATH": ":".join(path), "OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "1"}
 
 
-def call(folder: Path, *words: str | Path, limit: float = 300, **more: str) -> str:
+def call(folder: Path, *words: str | Path, limit: float = 300, env: dict[str, str] | None = None) -> str:
     """Run a command in a folder and return what it prints; fail with its output."""
-    done = subprocess.run(
-        [str(word) for word in words], cwd=folder, env=clean() | more, capture_output=True, text=True, timeout=limit
-    )
+    given, command = clean() | (env or {}), [str(word) for word in words]
+    done = subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=limit)
     assert done.returncode == 0, f"{words}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
 
@@ -184,10 +183,10 @@ def test_flow_run_and_schedule_with_what_the_resolver_chose(
     given = {"PREFECT_HOME": str(folder / "prefect"), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mine/mlflow.db"}
     (folder / "mine").mkdir()
     own = ("--space", "conv_net.yaml", "--labels", "labels.csv")
-    call(folder, bin_ / "python", "-m", "flows.shrink", *own, "--out", "shrunk", **given)
+    call(folder, bin_ / "python", "-m", "flows.shrink", *own, "--out", "shrunk", env=given)
     assert (folder / "mine" / "mlflow.db").is_file()
     runs = "import mlflow; print(len(mlflow.search_runs(search_all_experiments=True)))"
-    assert int(call(folder, bin_ / "python", "-c", runs, **given)) >= 1
+    assert int(call(folder, bin_ / "python", "-c", runs, env=given)) >= 1
 
     serve = (
         "from datetime import timedelta\nfrom flows.shrink import shrink\n"

@@ -65,11 +65,11 @@ def test_a_space_above_its_target_shrinks_by_the_rate(make_problem: Make) -> Non
     assert sizes[-1] == 400
 
 
-def test_contenders_may_be_all_candidates() -> None:
+def test_candidates_may_be_all_scores() -> None:
     scores = np.array([3.0, 1.0, 2.0, 1.0])
-    assert selection._contenders(scores, 4).all()
-    assert selection._contenders(scores, 2).tolist() == [True, False, True, False]
-    assert selection._contenders(scores, 3).all()  # two tie for the last place
+    assert selection._candidates(scores, 4).all()
+    assert selection._candidates(scores, 2).tolist() == [True, False, True, False]
+    assert selection._candidates(scores, 3).all()  # two tie for the last place
 
 
 @pytest.mark.parametrize(("positions", "size"), [(4, 64), (5, 100), (6, 184), (8, 2949), (10, 10_000)])

@@ -173,8 +173,8 @@ def test_the_kernel_improves_predictors_of_few_labels(params: Params, monkeypatc
 
 
 def test_predictors_of_many_labels_have_no_kernel(params: Params) -> None:
-    assert few_labels(accuracy.FEW, 0, params).kernel is None
-    assert few_labels(accuracy.FEW - 1, 0, params).kernel is not None
+    assert few_labels(accuracy.MIN_TREE_LABELS, 0, params).kernel is None
+    assert few_labels(accuracy.MIN_TREE_LABELS - 1, 0, params).kernel is not None
 
 
 def test_a_predictor_with_a_kernel_can_be_saved_and_loaded(params: Params) -> None:
