@@ -27,8 +27,8 @@ class BenchmarkSuite:
         """Every architecture of the space has one finite value; keys ascend."""
         assert table.keys.dtype == np.uint64
         assert (table.keys[1:] > table.keys[:-1]).all()
+        assert table.keys.shape == table.values.shape == (table.space.size(),)
         assert (table.keys == table.space.key(table.space.enumerate())).all()
-        assert table.values.shape == table.keys.shape
         assert np.isfinite(table.values).all()
 
     def test_values_are_looked_up_by_architecture(self, table: Benchmark) -> None:

@@ -632,7 +632,7 @@ def test_supernet_of_the_whole_space_evaluates_any_network(sampler: str, tmp_pat
 def test_supernet_of_some_networks_is_refused_for_the_whole_space(tmp_path: Path) -> None:
     space = spaces.get("fairnas")
     train_stage(tmp_path / "r", space, some(3, space=space))
-    with pytest.raises(UserError, match="trained on 3 networks, and the whole of fairnas"):
+    with pytest.raises(UserError, match="trained on 3 networks, but the whole of fairnas"):
         files.load_supernet(tmp_path / "r", None)
 
 
