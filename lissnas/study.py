@@ -29,7 +29,7 @@ from lissnas.oracles.label_table import (
     to_csv,
 )
 from lissnas.shrinkers.lissnas import shrink
-from lissnas.shrinkers.problem import Problem, Source
+from lissnas.shrinkers.problem import Problem, Source, get_space
 from lissnas.shrinkers.shrunk import Shrunk
 from lissnas.shrinkers.strategies import SEARCH_SIZE, strategy_of
 from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
@@ -66,6 +66,9 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def __repr__(self) -> str:
+        return f"<Batch of {self.describe()}>"
 
     def describe(self) -> str:
         """Return the number of networks of each kind as one line."""
@@ -162,13 +165,16 @@ class Study:
     params: Params
     metric: str
     threads: int = 0
-    _shrunk: dict[int | None, tuple[str, Shrunk]] = field(default_factory=dict, repr=False)
+    _shrunk: dict[int | None, tuple[str, Shrunk]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Study {self.path}: {self.space.name}>"
 
     @classmethod
     def open(
         cls,
         folder: Path | str,
-        space: Space,
+        space: Space | Path | str,
         seed: int = 0,
         params: Params | None = None,
         metric: str | None = None,
@@ -176,9 +182,11 @@ class Study:
     ) -> Study:
         """Start a study, or resume the one in `folder`; writes no file yet.
 
+        `space` is a `Space`, the path of a space.yaml, or the name of a space.
         Labels of an existing `labels.csv` are used. `metric` is its column, by default the space's metric.
         Raises ConfigError if the file is not a label table of this space.
         """
+        space = get_space(str(space)) if isinstance(space, Path | str) else space
         params = default_params() if params is None else params
         study = cls(Path(folder) / FILE, space, seed, params, metric_of(space, metric), threads)
         study.labels  # noqa: B018  # validates the file before the first training
@@ -228,7 +236,10 @@ class Study:
         nothing then.
         """
         rows = self._rows(archs)
-        given = np.asarray(values, np.float64)
+        try:
+            given = np.asarray(values, np.float64)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"values: expected one number per network: {error}") from None
         if given.shape != (len(rows),):
             raise UserError(f"values: expected {len(rows)}, one per network, got an array of shape {given.shape}")
         names = self.space.format(rows)

@@ -79,7 +79,7 @@ def _suggest(
     if len(batch) < n:
         process.say(f"Note: {n:,} were requested, but no more unlabelled networks exist.")
     have = len(known.values)
-    if batch.kinds.count(UNIFORM) == len(batch):
+    if batch.kinds.count(UNIFORM) == len(batch) == n:
         process.say(
             f"Note: {have:,} labels are too few (or all equal) to select {n:,} networks by; these are drawn uniformly."
         )

@@ -220,10 +220,8 @@ def _metric_column(table: _Table, space: Space, metric: str | None, named: set[s
     if requested in rest:
         return requested
     if requested is not None:
-        table.add_problem(
-            None,
-            f"the column {requested!r}, the metric, is missing: {unknown_name('metric', requested, rest or ['none'])}",
-        )
+        hint = unknown_name("metric", requested, rest or ["none"]).partition(". ")[2]
+        table.add_problem(None, f"the column {requested!r}, the metric, is missing. {hint}")
     elif len(rest) > 1:
         table.add_problem(None, f"the columns {short(', '.join(rest), 300)} could be the metric; name one of them")
     elif not rest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,9 +203,12 @@ class ShrinkResult:
     """One row per iteration, with the columns of `iterations.parquet`."""
     metrics: Mapping[str, Any]
     """Content of `metrics.json`."""
-    parameters: Mapping[str, Any] = field(repr=False)
-    files: Callable[[], Mapping[str, bytes]] = field(repr=False)
+    parameters: Mapping[str, Any]
+    files: Callable[[], Mapping[str, bytes]]
     """Creates or reads the files of the result's folder."""
+
+    def __repr__(self) -> str:
+        return f"<ShrinkResult {self.space.name}: {self.space.size():,} to {self.subspace.size():,} architectures>"
 
     @classmethod
     def of(cls, shrunk: Shrunk) -> ShrinkResult:

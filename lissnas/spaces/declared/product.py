@@ -290,4 +290,6 @@ class DeclaredSpace(Declared, ChoiceSpace):
 
 
 def _broken(constraint: Constraint | None) -> str:
-    return f"breaks the constraint of line {constraint.line}" if constraint else "breaks no constraint"
+    return (
+        f"breaks the constraint of line {constraint.line} of the declaration" if constraint else "breaks no constraint"
+    )
