@@ -311,7 +311,7 @@ def test_shrink_by_a_model_uses_no_labels(folder: Path) -> None:
 def test_shrink_by_a_model_requires_a_target_size(folder: Path) -> None:
     done = lissnas(folder, "--space", "space.yaml", "--oracle-model", "model.ubj", "--out", "out")
     assert done.code == 2
-    assert "target_size: needed" in done.err
+    assert "target_size: required" in done.err
 
 
 # -- the flow --------------------------------------------------------------------------------------

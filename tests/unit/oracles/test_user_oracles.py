@@ -421,11 +421,11 @@ def test_model_scores_the_features_of_the_space(tmp_path: Path, end: str) -> Non
         ("m.pkl", b"\x80\x04", "ends in .ubj or .json"),
         ("m.bin", b"binf", "ends in .ubj or .json"),
         ("m.ubj", None, "expected an XGBoost model"),
-        ("m.json", b"", "no XGBoost model"),
-        ("m.json", b"{}", "no XGBoost model"),
-        ("m.json", b'{"learner": 1}', "no XGBoost model"),
-        ("m.ubj", b"\x00" * 100, "no XGBoost model"),
-        ("m.ubj", b"garbage", "no XGBoost model"),
+        ("m.json", b"", "is not an XGBoost model"),
+        ("m.json", b"{}", "is not an XGBoost model"),
+        ("m.json", b'{"learner": 1}', "is not an XGBoost model"),
+        ("m.ubj", b"\x00" * 100, "is not an XGBoost model"),
+        ("m.ubj", b"garbage", "is not an XGBoost model"),
     ],
 )
 def test_invalid_model_file_is_refused(tmp_path: Path, name: str, data: bytes | None, why: str) -> None:
@@ -442,7 +442,7 @@ def test_truncated_model_is_refused(tmp_path: Path, part: float) -> None:
     path = model(tmp_path / "m.ubj", SPACE.encode(ARCHS))
     data = path.read_bytes()
     path.write_bytes(data[: int(part * len(data))])
-    with pytest.raises(UserError, match="no XGBoost model"):
+    with pytest.raises(UserError, match="is not an XGBoost model"):
         model_scorer(path, SPACE)
 
 

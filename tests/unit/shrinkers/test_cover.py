@@ -204,7 +204,7 @@ def unlisted(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "LISTABLE", 5_000)
     monkeypatch.setattr(strategies, "SEARCH_SIZE", 1_500)
     monkeypatch.setattr(balls_module, "MAX_DRAWS", 20_000)
-    monkeypatch.setattr(balls_module, "DRAWS", 1 << 23)
+    monkeypatch.setattr(balls_module, "MAX_PAIRS", 1 << 23)
 
 
 HUGE = ChoiceSpace("huge", [4] * 20)

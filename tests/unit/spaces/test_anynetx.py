@@ -493,7 +493,7 @@ def test_a_network_refuses_another_architecture(torch: Any) -> None:
     space = spaces.get("anynetx")
     a, b = space.sample(2, np.random.default_rng(0))
     network = nets.network("anynetx", a, **SMALL)
-    with pytest.raises(UserError, match="of anynetx alone"):
+    with pytest.raises(UserError, match="the only one built of anynetx"):
         network.body(torch.zeros(2, 3, 16, 16), b)
     with pytest.raises(InvalidArchitecture, match="out of range"):
         nets.network("anynetx", [16] * 16)
