@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -197,7 +196,7 @@ def _show(folder: Annotated[Path, typer.Argument(help="Folder of a finished shri
     if not (outcome.folder / "subspace.json").exists():
         raise UserError(f"{outcome.location} holds no shrunk space; `lissnas verify` checks results of all kinds")
     render.show_shrink(outcome)
-    if find_spec("mlflow") and ("MLFLOW_TRACKING_URI" in os.environ or Path("mlflow.db").is_file()):
+    if find_spec("mlflow"):
         from lissnas import tracking
 
         if (place := tracking.find(outcome.folder)) is not None:

@@ -93,10 +93,15 @@ class DamagedFile(LissnasError):
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     """Return a one-line message for an unknown name, with the closest known name."""
+    return f"unknown {what} {short(repr(name))}. {closest(name, known)}"
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Return a hint for an unknown name: the closest known name, and the known names."""
     names = list(known)
     near = get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {what} {short(repr(name))}.{hint} Known: {short(', '.join(names), 1000)}"
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return f"{hint}Known: {short(', '.join(names), 1000)}"
 
 
 def short(text: str, max_length: int = 60) -> str:

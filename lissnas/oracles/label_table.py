@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lissnas.config import MIN_LABELS
-from lissnas.core.errors import ConfigError, InvalidArchitecture, UserError, first_line, short, unknown_name
+from lissnas.core.errors import ConfigError, InvalidArchitecture, UserError, closest, first_line, short
 from lissnas.core.memory_limit import limit_memory
 from lissnas.spaces.base import Archs, FloatArray, IntArray, Space
 from lissnas.spaces.declared import Declared, DeclaredSpace
@@ -220,7 +220,7 @@ def _metric_column(table: _Table, space: Space, metric: str | None, named: set[s
     if requested in rest:
         return requested
     if requested is not None:
-        hint = unknown_name("metric", requested, rest or ["none"]).partition(". ")[2]
+        hint = closest(requested, rest or ["none"])
         table.add_problem(None, f"the column {requested!r}, the metric, is missing. {hint}")
     elif len(rest) > 1:
         table.add_problem(None, f"the columns {short(', '.join(rest), 300)} could be the metric; name one of them")

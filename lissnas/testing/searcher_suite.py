@@ -8,6 +8,8 @@ class TestMySearcher(SearcherSuite):
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import pytest
 
@@ -19,8 +21,14 @@ from lissnas.spaces import Space
 from lissnas.spaces.subspace import Subspace
 from lissnas.testing.shrinker_suite import SyntheticOracle
 
+Searched: TypeAlias = Space | Subspace
 BUDGET = 60
 """Architectures that a search may evaluate."""
+
+
+def space_of(searched: Searched) -> Space:
+    """Return the space itself, or the space of a subspace."""
+    return searched.space if isinstance(searched, Subspace) else searched
 
 
 class SearcherSuite:
@@ -36,44 +44,44 @@ class SearcherSuite:
         raise NotImplementedError("override the fixture `searcher`")
 
     @pytest.fixture(params=["whole space", "subspace"])
-    def where(self, request: pytest.FixtureRequest) -> Space | Subspace:
+    def searched(self, request: pytest.FixtureRequest) -> Searched:
         """Return what is searched: NAS-Bench-Macro, or 400 of its architectures."""
         space = spaces.get("nas_bench_macro")
         if request.param == "whole space":
             return space
         return Subspace(space, listed=space.sample_distinct(400, np.random.default_rng(5)))
 
-    def run(self, searcher: Searcher, where: Space | Subspace, n: int = BUDGET, seed: int = 0) -> History:
+    def run(self, searcher: Searcher, searched: Searched, n: int = BUDGET, seed: int = 0) -> History:
         """Search with a synthetic oracle that raises if more than `n` architectures are evaluated."""
-        space = where.space if isinstance(where, Subspace) else where
-        return searcher(where, CountedOracle(SyntheticOracle(space), space, n), n, np.random.default_rng(seed))
+        space = space_of(searched)
+        return searcher(searched, CountedOracle(SyntheticOracle(space), space, n), n, np.random.default_rng(seed))
 
-    def test_history_is_distinct_members_with_their_scores(self, searcher: Searcher, where: Space | Subspace) -> None:
+    def test_history_is_distinct_members_with_their_scores(self, searcher: Searcher, searched: Searched) -> None:
         """The history has 1 to `n` distinct architectures of the searched space, each with the oracle's value."""
-        space = where.space if isinstance(where, Subspace) else where
-        history = self.run(searcher, where)
+        space = space_of(searched)
+        history = self.run(searcher, searched)
         assert 0 < len(history.rows) <= BUDGET
         assert len(np.unique(space.key(history.rows))) == len(history.rows)
         assert (history.scores == SyntheticOracle(space)(history.rows)).all()
-        assert not isinstance(where, Subspace) or where.contains(history.rows).all()
+        assert not isinstance(searched, Subspace) or searched.contains(history.rows).all()
 
-    def test_same_seed_gives_same_history(self, searcher: Searcher, where: Space | Subspace) -> None:
+    def test_same_seed_gives_same_history(self, searcher: Searcher, searched: Searched) -> None:
         """A search is a function of its generator; another seed gives another history."""
-        a, b, other = (self.run(searcher, where, seed=seed).rows for seed in (3, 3, 4))
+        a, b, other = (self.run(searcher, searched, seed=seed).rows for seed in (3, 3, 4))
         assert a.shape == b.shape
         assert (a == b).all()
         assert a.shape != other.shape or (a != other).any()
 
-    def test_search_is_better_than_the_mean(self, searcher: Searcher, where: Space | Subspace) -> None:
+    def test_search_is_better_than_the_mean(self, searcher: Searcher, searched: Searched) -> None:
         """The best of `n` evaluated architectures exceeds the mean of the space by one standard deviation."""
-        space, members = (where.space, where.members) if isinstance(where, Subspace) else (where, where.enumerate())
-        values = SyntheticOracle(space)(members)
-        assert self.run(searcher, where).scores.max() > values.mean() + values.std()
+        members = searched.members if isinstance(searched, Subspace) else searched.enumerate()
+        values = SyntheticOracle(space_of(searched))(members)
+        assert self.run(searcher, searched).scores.max() > values.mean() + values.std()
 
     @pytest.mark.parametrize("n", [1, 2, 7])
-    def test_tiny_budget(self, searcher: Searcher, where: Space | Subspace, n: int) -> None:
+    def test_tiny_budget(self, searcher: Searcher, searched: Searched, n: int) -> None:
         """A budget of a few evaluations is respected."""
-        assert 0 < len(self.run(searcher, where, n).rows) <= n
+        assert 0 < len(self.run(searcher, searched, n).rows) <= n
 
     def test_budget_larger_than_the_space(self, searcher: Searcher) -> None:
         """The search stops once it has evaluated everything."""
@@ -81,9 +89,9 @@ class SearcherSuite:
         few = Subspace(space, listed=space.sample_distinct(30, np.random.default_rng(6)))
         assert len(self.run(searcher, few, 500).rows) <= 30
 
-    def test_nan_is_refused(self, searcher: Searcher, where: Space | Subspace) -> None:
+    def test_nan_is_refused(self, searcher: Searcher, searched: Searched) -> None:
         """An oracle that returns NaN stops the search with an error that names it."""
-        space = where.space if isinstance(where, Subspace) else where
+        space = space_of(searched)
         broken = CountedOracle(lambda archs: np.full(len(archs), np.nan), space, BUDGET)
         with pytest.raises(LissnasError, match="nan"):
-            searcher(where, broken, BUDGET, np.random.default_rng(0))
+            searcher(searched, broken, BUDGET, np.random.default_rng(0))

@@ -127,7 +127,9 @@ def log_stage(
 
 
 def find(folder: Path) -> Logged | None:
-    """Return the run of a result, or None if it was not logged."""
+    """Return the run of a result, or None if it was not logged; never creates a database."""
+    if "MLFLOW_TRACKING_URI" not in os.environ and not _database().is_file():
+        return None
     client, experiment = _client()
     return _find(client, experiment, artifacts.sha256((folder / artifacts.MANIFEST).read_bytes()))
 
@@ -273,10 +275,15 @@ def _log_network(outcome: Outcome, network: Any) -> model_registry.Model:
     )
 
 
+def _database() -> Path:
+    """Return the database that is used if no server is configured."""
+    return Path.cwd() / "mlflow.db"
+
+
 def _client() -> tuple[MlflowClient, str]:
     """Return a client and the id of the experiment; only one process creates the database."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{Path.cwd() / 'mlflow.db'}")
+    os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{_database()}")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     # MLflow would print the address unredacted; the caller reports the run.

@@ -168,6 +168,13 @@ def until(what: Callable[[], Any], folder: Path, seconds: float = 240) -> Any:
     raise AssertionError((folder / "log").read_text()[-4000:])
 
 
+def runs_by_schedule(url: str) -> list[Any]:
+    """Return the completed runs that a schedule started; the run by hand is in the same database."""
+    completed = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    found = httpx.post(f"{url}/flow_runs/filter", json=completed).json()
+    return [run for run in found if run["auto_scheduled"]]
+
+
 def test_flow_run_and_schedule_with_what_the_resolver_chose(
     environment: Callable[[str], Path], packages: tuple[Path, Path], folder: Path
 ) -> None:
@@ -188,20 +195,14 @@ def test_flow_run_and_schedule_with_what_the_resolver_chose(
     runs = "import mlflow; print(len(mlflow.search_runs(search_all_experiments=True)))"
     assert int(call(folder, bin_ / "python", "-c", runs, env=given)) >= 1
 
-    serve = (
-        "from datetime import timedelta\nfrom flows.shrink import shrink\n"
-        "shrink.serve('outside', interval=timedelta(seconds=20), parameters="
-        "{'what': {'space': 'conv_net.yaml', 'labels': 'labels.csv'}, 'out': 'scheduled'})"
-    )
-    server = (bin_ / "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
-    with running(folder, *server, **given):
+    served = given | {"PREFECT_API_URL": url}
+    prefect, what = bin_ / "prefect", '{"space": "conv_net.yaml", "labels": "labels.csv"}'
+    with running(folder, prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port), **given):
         until(lambda: httpx.get(f"{url}/health").is_success, folder)
-        with running(folder, bin_ / "python", "-c", serve, **given, PREFECT_API_URL=url):
-            wanted = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
-
-            def scheduled() -> list[Any]:  # the run by hand is in the same database
-                found = httpx.post(f"{url}/flow_runs/filter", json=wanted).json()
-                return [run for run in found if run["auto_scheduled"]]
-
-            until(scheduled, folder)
+        call(folder, prefect, "work-pool", "create", "mine", "--type", "process", env=served)
+        deploy = (prefect, "--no-prompt", "deploy", "flows/shrink.py:shrink", "--name", "outside", "--pool", "mine")
+        scheduled = ("--interval", "20", "--param", f"what={what}", "--param", "out=scheduled")
+        call(folder, *deploy, *scheduled, env=served)
+        with running(folder, prefect, "worker", "start", "--pool", "mine", **served):
+            until(lambda: runs_by_schedule(url), folder)
     assert (folder / "scheduled" / "subspace.parquet").is_file()

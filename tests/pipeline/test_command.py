@@ -207,6 +207,8 @@ def test_show(shrunk: Path, tmp_path: Path) -> None:
     shown = lissnas(shrunk.parent, "show", "out")
     assert shown.code == 0, shown.err
     assert "450" in shown.out
+    assert "MLflow" not in shown.out + shown.err
+    assert not (shrunk.parent / "mlflow.db").exists()  # it was never logged
     assert lissnas(tmp_path, "show", "nothing").code == 2
 
 
