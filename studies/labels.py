@@ -30,8 +30,8 @@ MAX_SHARE = 0.8
 SEEDS = 5
 METHODS = {
     UNIFORM: {"first_labels": 1.0, "label_rounds": 0},
-    COLLECTED: {},
-    SIX_ROUNDS: {"first_labels": 0.25, "label_rounds": 6},
+    COLLECTED: {"first_labels": 0.4, "label_rounds": 3},
+    SIX_ROUNDS: {},
 }
 """Changes of each mode to the default."""
 ONLY = {SIX_ROUNDS: (100, 300, 1_000)}

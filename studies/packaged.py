@@ -14,9 +14,8 @@ import numpy as np
 from lissnas import artifacts, spaces
 from lissnas.cli import render
 from lissnas.config import label_width
-from lissnas.core.rng import stream
 from lissnas.oracles.label_table import read_labels
-from lissnas.predictors.accuracy import out_of_fold, tau_interval
+from lissnas.predictors.accuracy import Predictor, tau_interval
 from lissnas.shrinkers.problem import TRAINED
 from lissnas.stages.label import ATTEMPTS, LABELS, label_stage
 from studies.run import WORK, Rows, study_params, table
@@ -39,9 +38,9 @@ def packaged_labels() -> tuple[Rows, str]:
             if (out / artifacts.LOG).exists():
                 artifacts.write(log, (out / artifacts.LOG).read_bytes())
         labels = read_labels(out / LABELS, space)
-        rng = stream(0, "packaged labels", name)
-        scores = out_of_fold(space, labels.archs, labels.values, params.predictor, 0, rng, 1)
-        tau, low, high = tau_interval(scores, labels.values)
+        model = Predictor.fit(space, labels.archs, labels.values, params.predictor, 0, 1)
+        assert model.out_of_fold is not None
+        tau, low, high = tau_interval(model.out_of_fold, labels.values)
         rows.append(
             {
                 "space": name,

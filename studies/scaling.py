@@ -64,7 +64,7 @@ def scaling() -> tuple[Rows, str]:
 def command(n: int, out: Path) -> list[str]:
     """Return the command that shrinks with `n` queries."""
     sizes = ["--target-size", str(n // PER_MEMBER), "--max-queries", str(n), "--memory", MEMORY]
-    steps = ["--set", "shrink.method.max_iterations=1000", "--set", "shrink.method.min_turnover=0"]
+    steps = ["--set", "shrink.method.max_iterations=1000", "--set", "shrink.method.seed_fraction=1"]
     return ["shrink", "--space", SPACE, *sizes, *steps, "--out", str(out), "--force"]
 
 

@@ -40,6 +40,10 @@ OPTIONS = {
 }
 """Parameters with a dedicated option, by dotted path; `--set section.key=value` sets all others."""
 
+_BEST_FIRST = "the best seed_fraction of the target is expanded, then the loop stops: delete the line"
+REMOVED = {"shrink.elite.shrink_rate": _BEST_FIRST, "shrink.elite.min_turnover": _BEST_FIRST}
+"""Parameters of earlier versions, with what replaces them."""
+
 BUILT_IN = "built-in params.yaml"
 _QUOTE = Repr()
 _QUOTE.maxlevel = 2
@@ -197,6 +201,8 @@ def _line(error: Any, given: Mapping[str, str]) -> str:
     option = f" (option {given[path]})" if path in given else ""
     if error["type"] == "missing":
         return f"{path}: missing"
+    if path in REMOVED:
+        return f"{path}: removed; {REMOVED[path]}{option}"
     if error["type"] == "extra_forbidden":
         what = "key" if len(error["loc"]) > 1 else "section"
         name = unknown_name(what, str(error["loc"][-1]), _keys_of(error["loc"][:-1]))

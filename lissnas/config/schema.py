@@ -21,7 +21,7 @@ LabelCount: TypeAlias = Annotated[int, Field(ge=MIN_LABELS, le=MAX_COUNT)]
 FULL_SPACE = ("full", "full_balanced")
 """Baselines of the ranking stage: the full space, paths drawn uniformly or in proportion to their parameters."""
 
-MIN_FIRST_SIZE = 250
+MIN_FIRST_SIZE = 100
 """Minimum size of a first sample set by rule, in architectures; half of the space if that is less."""
 MAX_THREADS = 4_096
 
@@ -192,8 +192,6 @@ class EliteConfig(MethodConfig):
     """Variant elite: the next space is the best of all architectures seen so far."""
 
     diversity: Annotated[float, Field(ge=0, le=1, description="share of the space reserved for each stratum of FLOPs")]
-    shrink_rate: Share = Field(description="ratio of the space's sizes in consecutive iterations")
-    min_turnover: Annotated[float, Field(ge=0, lt=1, description="stop if a smaller share of the space is new")]
 
 
 class PaperConfig(MethodConfig):

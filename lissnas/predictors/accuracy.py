@@ -1,4 +1,4 @@
-"""Accuracy predictor based on XGBoost: scores for ranking, and values in the metric's unit."""
+"""Accuracy predictor, a stack of XGBoost and kernel regression: scores for ranking, values in the metric's unit."""
 
 from __future__ import annotations
 
@@ -8,32 +8,39 @@ import math
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.random import Generator
 from scipy.special import ndtr, ndtri
 
 from lissnas import artifacts
 from lissnas.config import PredictorConfig
+from lissnas.core.blas import one_blas_thread
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
-from lissnas.predictors.boosting import xgb
-from lissnas.predictors.kernel import KernelModel
+from lissnas.predictors.boosting import booster_scores, device_parameters, fit_trees, xgb
+from lissnas.predictors.kernel import KernelModel, subset
 from lissnas.predictors.ranks import average_ranks, kendall
-from lissnas.spaces import Archs, FloatArray, Space
+from lissnas.spaces import Archs, FloatArray, IntArray, Space
 from lissnas.spaces.base import Features
 
-CHUNK = 32_768
+CHUNK = 8_192
 """Rows encoded and predicted per batch."""
 MIN_PARALLEL_ROWS = 4_096
 """Fewer rows are fitted or predicted in one thread: more cost as much as they gain, and contend on a busy machine."""
 FOLDS = 5
-MIN_TREE_LABELS = 120
-"""With fewer labels, scores are averaged with a kernel regression: trees need many labels to be smooth."""
+PRIOR_LABELS = 50
+"""Labels that the prior of the weights counts as: with few labels, fitted weights are noisy."""
+PRIOR_WEIGHTS = (0.5, 0.5)
+MIN_WEIGHT = 0.05
+"""A member of less weight is left out of scoring."""
+DECIMALS = 5
+"""Decimals of scores, in normal quantiles: rounding removes what depends on the order of summation."""
+KERNEL_FIELDS = ("weights", "length", "share", "penalty")
+"""Fields of a kernel model that are saved; the others follow from the labelled architectures."""
 
 
 class Scorer(Protocol):
@@ -49,11 +56,20 @@ class Scorer(Protocol):
 
 
 @dataclass(frozen=True)
+class Member:
+    """A member of the stack: its weight, and its cross-validated tau (None in models of earlier versions)."""
+
+    weight: float
+    tau: float | None = None
+
+
+@dataclass(frozen=True)
 class Predictor:
-    """A model fitted to labels of one space.
+    """A stack of boosted trees and a kernel model, fitted to labels of one space.
 
     The target is the normal score of the labels' average-tie ranks, so a *score* is a normal quantile;
-    `value` maps scores back to the metric's unit with the labels' quantile function.
+    `value` maps scores back to the metric's unit with the labels' quantile function. Weights are fitted by
+    non-negative least squares on out-of-fold predictions (stacked regressions: Breiman, 1996).
     """
 
     space: Space
@@ -61,9 +77,13 @@ class Predictor:
     quantiles: FloatArray
     """The labels, ascending, as their quantile function."""
     labelled: Archs | None = None
-    """Architectures to which `kernel` was fitted."""
+    """Architectures to which `kernel` was fitted: those labelled, or a subset of them."""
     kernel: KernelModel | None = None
-    """Fitted if labels are few; scores are then the mean of kernel and trees."""
+    """None in models of earlier versions that consist of trees only."""
+    trees_member: Member = Member(1.0)
+    kernel_member: Member = Member(0.0)
+    out_of_fold: FloatArray | None = None
+    """`(n,)` cross-validated scores of the labelled architectures in the order of the fit; None after loading."""
 
     @classmethod
     def fit(
@@ -74,44 +94,53 @@ class Predictor:
         settings: PredictorConfig,
         seed: int,
         threads: int = 0,
+        like: Predictor | None = None,
     ) -> Predictor:
         """Fit to `(n,)` labels; the result does not depend on `threads` (0: all cores).
 
-        Raises UserError if labels are not finite or all equal.
+        Weights and kernel settings are those of `like`, a predictor of fewer labels, if it is given: without
+        cross-validation a fit takes a fifth of the time. Raises UserError if labels are not finite or all equal.
         """
         bad = ~np.isfinite(values)
         if bad.any():
             raise UserError(f"label in row {int(np.argmax(bad))} is {values[np.argmax(bad)]}; expected a finite number")
         if len(values) < 2 or values.min() == values.max():
             raise UserError(f"{len(values)} labels without two different values: a predictor can't be fitted")
-        threads = threads_for(len(values), threads)
-        target = ndtri((average_ranks(values) - 0.5) / len(values))
-        parameters = {
-            "tree_method": "hist",
-            "max_depth": settings.depth,
-            "eta": settings.eta,
-            "subsample": settings.subsample,
-            "colsample_bytree": settings.colsample,
-            "min_child_weight": settings.min_child_weight,
-            "seed": seed,
-            "nthread": threads,
-        }
-        features = space.encode(archs)
-        booster = xgb.train(parameters, xgb.DMatrix(features, target, nthread=threads), settings.trees)
-        if len(values) >= MIN_TREE_LABELS:
-            return cls(space, booster, np.sort(values))
-        return cls(space, booster, np.sort(values), archs, KernelModel.fit(features, target))
+        n = len(values)
+        target = ndtri((average_ranks(values) - 0.5) / n)
+        features, chosen = space.encode(archs), subset(n)
+        quantiles = np.sort(values)
+        if like is not None and like.kernel is not None:
+            kernel = like.kernel.refit_to(features[chosen], target[chosen])
+            booster = fit_trees(features, target, settings, seed, threads_for(n, threads))
+            return cls(space, booster, quantiles, archs[chosen], kernel, like.trees_member, like.kernel_member)
+        kernel = KernelModel.fit(features[chosen], target[chosen])
+        fold = stream(seed, "folds", n).permutation(n) % FOLDS
+        boosters = _boosters(features, target, fold, settings, seed, threads)
+        found = np.empty((n, 2))
+        for f, booster in enumerate(boosters[1:]):
+            test, train = fold == f, np.flatnonzero(fold[chosen] != f)
+            found[test, 0] = booster_scores(booster, features[test])
+            found[test, 1] = kernel.refit(train, target[chosen][train]).predict(features[test])
+        weights = stack_weights(found, target)
+        scores = np.round(found @ weights, DECIMALS)
+        trees, smooth = (Member(float(w), tau(found[:, i], values)) for i, w in enumerate(weights))
+        return cls(space, boosters[0], quantiles, archs[chosen], kernel, trees, smooth, scores)
 
     def score(self, archs: Archs, threads: int = 0) -> FloatArray:
         """Return `(n,)` scores for ranking, in normal quantiles."""
         threads = threads_for(len(archs), threads)
         starts = range(0, len(archs), CHUNK)
-        out = np.empty(len(archs), np.float64)
+        out = np.zeros(len(archs), np.float64)
+        trees, smooth = self.trees_member.weight, self.kernel_member.weight
+        least = min(MIN_WEIGHT, max(trees, smooth))
 
         def score_chunk(lo: int) -> None:
-            features = self.space.encode(archs[lo : lo + CHUNK])
-            found = booster_scores(self.booster, features)
-            out[lo : lo + CHUNK] = found if self.kernel is None else (found + self.kernel.predict(features)) / 2
+            features, scores = self.space.encode(archs[lo : lo + CHUNK]), out[lo : lo + CHUNK]
+            if trees >= least:
+                scores += trees * booster_scores(self.booster, features)
+            if self.kernel is not None and smooth >= least:
+                scores += smooth * self.kernel.predict(features)
 
         # Encoding takes as long as predicting: with several chunks, each thread does both for one chunk.
         parallel = min(threads, len(starts))
@@ -120,78 +149,121 @@ class Predictor:
             for lo in starts:
                 score_chunk(lo)
         else:
-            with ThreadPoolExecutor(parallel) as pool:
+            with one_blas_thread(), ThreadPoolExecutor(parallel) as pool:
                 list(pool.map(score_chunk, starts))
-        return out
+        return np.round(out, DECIMALS)
 
     def value(self, scores: FloatArray) -> FloatArray:
         """Convert scores to the metric's unit with the labels' quantile function."""
         n = len(self.quantiles)
         return np.asarray(np.interp(ndtr(scores), (np.arange(n) + 0.5) / n, self.quantiles))
 
-    def dump(self) -> tuple[bytes, dict[str, Any]]:
-        """Return the model as UBJSON, and a JSON sidecar with its space, encoding and kernel."""
-        model = bytes(self.booster.save_raw("ubj"))
-        kernel: dict[str, Any] = {}
+    def dump(self) -> tuple[bytes, bytes, dict[str, Any]]:
+        """Return the trees as UBJSON, the kernel model as npz, and a JSON sidecar with weights, space and encoding."""
+        model, kernel = bytes(self.booster.save_raw("ubj")), b""
         if self.kernel is not None and self.labelled is not None:
-            weights = self.kernel.weights.tolist()
-            about = {"labelled": self.labelled.tolist(), "weights": weights, "length": self.kernel.length}
-            kernel = {"kernel": about}
-        return model, kernel | {
-            "space": self.space.name,
-            "n_features": self.space.n_features,
-            "encoding_sha256": encoding_digest(self.space),
-            "model_sha256": hashlib.sha256(model).hexdigest(),
-            "target": "normal score of the average-tie rank",
-            "quantiles": self.quantiles.tolist(),
+            arrays = {name: getattr(self.kernel, name) for name in KERNEL_FIELDS}
+            sink = BytesIO()
+            np.savez_compressed(sink, labelled=self.labelled, **arrays)
+            kernel = sink.getvalue()
+        return (
+            model,
+            kernel,
+            {
+                "space": self.space.name,
+                "n_features": self.space.n_features,
+                "encoding_sha256": encoding_digest(self.space),
+                "model_sha256": hashlib.sha256(model).hexdigest(),
+                "kernel_sha256": hashlib.sha256(kernel).hexdigest(),
+                "members": {"trees": asdict(self.trees_member), "kernel": asdict(self.kernel_member)},
+                "target": "normal score of the average-tie rank",
+                "quantiles": self.quantiles.tolist(),
+            },
+        )
+
+    def files(self, stem: str) -> dict[str, bytes]:
+        """Return the output of `dump` as files by name."""
+        model, kernel, about = self.dump()
+        return {f"{stem}.ubj": model, f"{stem}_kernel.npz": kernel, f"{stem}.json": artifacts.to_json(about)}
+
+    def sha256(self) -> str:
+        """Return the digest of the whole model."""
+        return hashlib.sha256(b"".join(self.files("").values())).hexdigest()
+
+    def member_metrics(self) -> dict[str, float]:
+        """Return weight and cross-validated tau of each member, if they are known."""
+        members = {"trees": self.trees_member, "kernel": self.kernel_member}
+        return {
+            f"{name}_{what}": value
+            for name, member in members.items()
+            for what, value in asdict(member).items()
+            if member.tau is not None
         }
 
     @classmethod
-    def load(cls, space: Space, model: bytes, about: Mapping[str, Any]) -> Predictor:
-        """Load the output of `dump`; raises UserError for a model of another space or encoding."""
+    def load(cls, space: Space, model: bytes, kernel: bytes, about: Mapping[str, Any]) -> Predictor:
+        """Load the output of `dump`; raises UserError for a model of another space or encoding.
+
+        Of an earlier version, `kernel` is empty, and the sidecar may hold a kernel without a linear part.
+        """
         if about["space"] != space.name:
             raise UserError(f"the model was made for space {about['space']!r}, not for {space.name!r}")
         if about["encoding_sha256"] != encoding_digest(space):
             raise UserError(f"the model uses another encoding of {space.name}; fit it again with this version")
-        found = hashlib.sha256(model).hexdigest()
-        if about["model_sha256"] != found:
-            raise UserError(
-                f"the model file does not match its sidecar: expected sha256 {about['model_sha256']}, "
-                f"found {found}; fit it again"
-            )
+        for data, name in ((model, "model_sha256"), (kernel, "kernel_sha256")):
+            found = hashlib.sha256(data).hexdigest()
+            if name in about and about[name] != found:
+                raise UserError(
+                    f"the model file does not match its sidecar: expected sha256 {about[name]}, found {found}; "
+                    "fit it again"
+                )
         booster = xgb.Booster()
         booster.load_model(bytearray(model))
         quantiles = np.array(about["quantiles"])
-        if "kernel" not in about:
+        if kernel:
+            with np.load(BytesIO(kernel), allow_pickle=False) as file:
+                labelled, parts = file["labelled"], {name: file[name] for name in KERNEL_FIELDS}
+            trees, smooth = (Member(**about["members"][name]) for name in ("trees", "kernel"))
+        elif "kernel" in about:
+            labelled, old = np.array(about["kernel"]["labelled"], np.int8), about["kernel"]
+            parts = {"weights": np.array(old["weights"]), "length": old["length"], "share": 1.0, "penalty": 0.0}
+            trees = smooth = Member(0.5)
+        else:
             return cls(space, booster, quantiles)
-        saved = about["kernel"]
-        labelled = np.array(saved["labelled"], np.int8)
-        kernel = KernelModel.restore(space.encode(labelled), np.array(saved["weights"]), saved["length"])
-        return cls(space, booster, quantiles, labelled, kernel)
+        settings = {name: float(value) for name, value in parts.items() if name != "weights"}
+        restored = KernelModel.restore(space.encode(labelled), parts["weights"], **settings)
+        return cls(space, booster, quantiles, labelled, restored, trees, smooth)
+
+
+def stack_weights(predictions: FloatArray, target: FloatArray) -> FloatArray:
+    """Return the weight of each column of `(n, members)` out-of-fold predictions of `(n,)` targets.
+
+    Non-negative least squares, pulled to equal weights if labels are few.
+    """
+    from scipy.optimize import nnls  # takes longer to import than a fit of few labels
+
+    n = len(target)
+    weights: FloatArray = (n * nnls(predictions, target)[0] + PRIOR_LABELS * np.array(PRIOR_WEIGHTS)) / (
+        n + PRIOR_LABELS
+    )
+    return np.round(weights, DECIMALS)
+
+
+def _boosters(
+    features: Features, target: FloatArray, fold: IntArray, settings: PredictorConfig, seed: int, threads: int
+) -> list[xgb.Booster]:
+    """Return trees fitted to all rows, then those fitted without each fold."""
+    parts = [np.ones(len(target), bool), *(fold != f for f in range(FOLDS))]
+    threads = threads or os.cpu_count() or 1
+    # Few rows: a thread for each fit. Many rows: all threads for each fit.
+    within = threads_for(len(target), threads)
+    with ThreadPoolExecutor(1 if within > 1 else threads) as pool:
+        return list(pool.map(lambda part: fit_trees(features[part], target[part], settings, seed, within), parts))
 
 
 def threads_for(n_rows: int, threads: int) -> int:
     """Return the number of threads for `n_rows` rows if at most `threads` (0: all cores) are allowed."""
     return 1 if n_rows < MIN_PARALLEL_ROWS else threads or os.cpu_count() or 1
-
-
-@cache
-def on_gpu() -> bool:
-    """Return whether XGBoost is a CUDA build, which predicts on the GPU and falls back to the CPU without one."""
-    return bool(xgb.build_info().get("USE_CUDA"))
-
-
-def device_parameters() -> dict[str, str]:
-    """Return the XGBoost parameter that selects the GPU; empty if it predicts on the CPU."""
-    return {"device": "cuda"} if on_gpu() else {}
-
-
-def booster_scores(booster: xgb.Booster, features: Features) -> FloatArray:
-    """Return `(n,)` predictions of an XGBoost model."""
-    if on_gpu():
-        # Features are in host memory: in-place prediction would warn of that on every call.
-        return np.asarray(booster.predict(xgb.DMatrix(features)))
-    return np.asarray(booster.inplace_predict(features))
 
 
 def encoding_digest(space: Space) -> str:
@@ -200,34 +272,17 @@ def encoding_digest(space: Space) -> str:
     return hashlib.sha256(np.ascontiguousarray(probe).tobytes()).hexdigest()
 
 
-def out_of_fold(
-    space: Space,
-    archs: Archs,
-    values: FloatArray,
-    settings: PredictorConfig,
-    seed: int,
-    rng: Generator,
-    threads: int,
-) -> FloatArray:
-    """Return `(n,)` out-of-fold scores of labelled architectures, by 5-fold cross-validation."""
-    fold = rng.permutation(len(values)) % FOLDS
-    scores = np.empty(len(values))
-    for f in range(FOLDS):
-        test = fold == f
-        if np.ptp(values[~test]) == 0:
-            scores[test] = 0
-            continue
-        model = Predictor.fit(space, archs[~test], values[~test], settings, seed, threads)
-        scores[test] = model.score(archs[test], threads)
-    return scores
+def tau(scores: FloatArray, values: FloatArray) -> float:
+    """Return Kendall's tau, 0 if either is constant."""
+    return _defined(kendall(scores, values))
 
 
 def tau_interval(scores: FloatArray, values: FloatArray) -> tuple[float, float, float]:
     """Return Kendall's tau and its 95 % interval by Fisher's transform with variance .437 / (n - 4) (Fieller, 1957)."""
-    tau = _defined(kendall(scores, values))
+    found = tau(scores, values)
     error = float(ndtri(0.975)) * math.sqrt(0.437 / max(1, len(values) - 4))
-    z = math.atanh(min(max(tau, -0.999999), 0.999999))
-    return tau, math.tanh(z - error), math.tanh(z + error)
+    z = math.atanh(min(max(found, -0.999999), 0.999999))
+    return found, math.tanh(z - error), math.tanh(z + error)
 
 
 def assess(predictor: Predictor, archs: Archs, values: FloatArray, threads: int = 0) -> dict[str, float]:
@@ -255,5 +310,8 @@ def predictor_in(folder: Path, space: Space) -> Predictor:
     manifest = artifacts.verify(folder)
     if "predictor.ubj" not in manifest:
         raise UserError(f"{folder} contains no predictor; give the folder of a finished shrink")
-    model, sidecar = (artifacts.read_verified(folder, f"predictor.{end}", manifest) for end in ("ubj", "json"))
-    return Predictor.load(space, model, json.loads(sidecar))
+    names = ("predictor.ubj", "predictor_kernel.npz", "predictor.json")
+    model, kernel, about = (
+        artifacts.read_verified(folder, name, manifest) if name in manifest else b"" for name in names
+    )
+    return Predictor.load(space, model, kernel, json.loads(about))

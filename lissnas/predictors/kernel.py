@@ -1,69 +1,111 @@
-"""Kernel regression on encodings, which complements the trees of a predictor if labels are few."""
+"""Kernel regression on encodings, the smooth member of a predictor: its kernel has a linear part."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import eigh
-from scipy.spatial.distance import cdist
+from scipy.linalg import cho_factor, cho_solve, eigh
 
+from lissnas.core.blas import one_blas_thread
+from lissnas.core.rng import stream
 from lissnas.spaces import FloatArray, IntArray
 from lissnas.spaces.base import Features
 
 LENGTHS = (1.0, 2.0, 4.0, 8.0)
 """Candidate length scales, in root mean squared differences of standardized features."""
-PENALTIES = np.geomspace(1e-3, 10, 9)
+SHARES = (0.5, 0.0, 0.2, 0.8, 1.0)
+"""Candidate shares of the exponential part; lengths are compared at the first one."""
+PENALTIES = np.geomspace(1e-4, 10, 11)
 MAX_DEVIATION = 4.0
 """Standard deviations at which features are clipped: those of few labels estimate the space's poorly."""
 MIN_RELATIVE_SPREAD = 1e-6
 """A feature with less spread is constant up to rounding in single precision."""
+MAX_POINTS = 2_000
+"""Architectures that the model is fitted to; a random subset if more are labelled."""
+MAX_SELECTION_POINTS = 300
+"""Architectures on which length, share and penalty are selected: 1,000 change tau by at most .001 (measured)."""
 DECIMALS = 6
 """Decimals of the weights, which makes them independent of the order of summation."""
+BLOCK = 256
+"""Rows predicted at once, so that their distances fit the cache."""
 
 
 @dataclass(frozen=True)
 class KernelModel:
-    """Ridge regression with the kernel 1 + exp(-distance / length); smooth, unlike trees."""
+    """Ridge regression with the kernel 1 + a exp(-d / length) + (1 - a) x.x' / norm.
+
+    d is the root mean squared difference of standardized features x, norm the mean of x.x over the points.
+    """
 
     scale: Scale
     points: FloatArray
-    """`(n, n_used)` standardized features of the labelled architectures."""
+    """`(n, n_used)` standardized features of the architectures that it is fitted to."""
     weights: FloatArray
     length: float
+    share: float
+    """The factor a of the exponential part; 0 is linear regression."""
+    penalty: float
+    norm: float
 
     @classmethod
     def fit(cls, features: Features, target: FloatArray) -> KernelModel:
-        """Fit to `(n,)` targets, with the length and penalty of minimum leave-one-out error."""
-        points = Scale.of(features)(features)
-        distance = _distances(points, points)
-        min_error, weights, length = np.inf, np.zeros(len(target)), LENGTHS[0]
-        for candidate in LENGTHS:
-            values, vectors = eigh(1 + np.exp(-distance / candidate))
-            rotated = vectors.T @ target
-            for penalty in PENALTIES:
-                inverse = 1 / (np.maximum(values, 0) + penalty)
-                found = vectors @ (rotated * inverse)
-                error = float(np.mean((found / ((vectors * vectors) @ inverse)) ** 2))
-                if error < min_error:
-                    min_error, weights, length = error, found, candidate
-        return cls.restore(features, np.round(weights, DECIMALS), length)
+        """Fit to `(n,)` targets, with the length, share and penalty of minimum leave-one-out error."""
+        model = cls.restore(features, np.zeros(len(target)), LENGTHS[0], SHARES[0], PENALTIES[0])
+        chosen = subset(len(target), MAX_SELECTION_POINTS)
+        with one_blas_thread():
+            points, wanted = model.points[chosen], target[chosen]
+            distance, product = _distances(points, points), points @ points.T / model.norm
+            min_error = np.inf
+            for i, share in enumerate(SHARES):
+                for length in LENGTHS if i == 0 else (model.length,):
+                    kernel = 1 + share * np.exp(-distance / length) + (1 - share) * product
+                    error, penalty = _leave_one_out(kernel, wanted)
+                    if error < min_error:
+                        min_error = error
+                        model = replace(model, length=length, share=share, penalty=penalty)
+        return model.refit(np.arange(len(target)), target)
 
     @classmethod
-    def restore(cls, features: Features, weights: FloatArray, length: float) -> KernelModel:
-        """Return the model with given `(n,)` weights of the labelled architectures' features."""
+    def restore(
+        cls, features: Features, weights: FloatArray, length: float, share: float, penalty: float
+    ) -> KernelModel:
+        """Return the model with given `(n,)` weights of the points' features."""
         scale = Scale.of(features)
-        return cls(scale, scale(features), weights, length)
+        points = scale(features)
+        norm = float(np.mean(np.sum(points * points, axis=1))) or 1.0
+        return cls(scale, points, weights, length, share, penalty, norm)
+
+    def refit_to(self, features: Features, target: FloatArray) -> KernelModel:
+        """Return a model with the same length, share and penalty, fitted to `(n,)` other targets."""
+        zeros = np.zeros(len(target))
+        return self.restore(features, zeros, self.length, self.share, self.penalty).refit(np.arange(len(zeros)), target)
+
+    def refit(self, chosen: IntArray, target: FloatArray) -> KernelModel:
+        """Return the model fitted to `(m,)` chosen points with their targets; scale and settings stay the same."""
+        points = self.points[chosen]
+        with one_blas_thread():
+            kernel = 1 + (1 - self.share) * (points @ points.T) / self.norm
+            if self.share:
+                kernel += self.share * np.exp(-_distances(points, points) / self.length)
+            kernel[np.diag_indices_from(kernel)] += self.penalty
+            weights = cho_solve(cho_factor(kernel, lower=True, overwrite_a=True), target)
+        return replace(self, points=points, weights=np.round(weights, DECIMALS))
 
     def predict(self, features: Features) -> FloatArray:
         """Return `(n,)` predictions."""
-        kernel = _distances(self.scale(features), self.points)
-        np.divide(kernel, -self.length, out=kernel)
-        np.exp(kernel, out=kernel)
-        # Summed row by row: a matrix product may depend on the number of threads.
-        kernel += 1
-        kernel *= self.weights
-        return np.asarray(kernel.sum(axis=1))
+        x = self.scale(features)
+        slope = (1 - self.share) / self.norm * np.sum(self.points * self.weights[:, None], axis=0)
+        out: FloatArray = self.weights.sum() + np.sum(x * slope, axis=1)
+        if self.share and x.shape[1]:
+            with one_blas_thread():
+                for lo in range(0, len(x), BLOCK):
+                    kernel = _distances(x[lo : lo + BLOCK], self.points)
+                    kernel /= -self.length
+                    np.exp(kernel, out=kernel)
+                    kernel *= self.weights
+                    out[lo : lo + BLOCK] += self.share * kernel.sum(axis=1)
+        return out
 
 
 @dataclass(frozen=True)
@@ -84,12 +126,33 @@ class Scale:
 
     def __call__(self, features: Features) -> FloatArray:
         """Return `(n, n_used)` standardized features, clipped to `MAX_DEVIATION`."""
-        x = features[:, self.used].astype(np.float64)
+        x = np.ascontiguousarray(features[:, self.used], np.float64)  # sums depend on the memory layout
         return np.clip((x - self.centre) / self.spread, -MAX_DEVIATION, MAX_DEVIATION)
+
+
+def subset(n: int, size: int = MAX_POINTS) -> IntArray:
+    """Return the ascending indices of a random subset of `n` points; all if they are at most `size`."""
+    return np.sort(stream(0, "kernel subset", n).permutation(n)[:size])
+
+
+def _leave_one_out(kernel: FloatArray, target: FloatArray) -> tuple[float, float]:
+    """Return the minimum leave-one-out error over all penalties, and the penalty."""
+    values, vectors = eigh(kernel, overwrite_a=True)
+    rotated, squared = vectors.T @ target, vectors * vectors
+    errors = []
+    for penalty in PENALTIES:
+        inverse = 1 / (np.maximum(values, 0) + penalty)
+        errors.append(float(np.mean((vectors @ (rotated * inverse) / (squared @ inverse)) ** 2)))
+    best = int(np.argmin(errors))
+    return errors[best], float(PENALTIES[best])
 
 
 def _distances(a: FloatArray, b: FloatArray) -> FloatArray:
     """Return `(n, m)` root mean squared differences."""
-    if not a.shape[1]:
-        return np.zeros((len(a), len(b)))
-    return np.asarray(cdist(a, b) / np.sqrt(a.shape[1]))
+    squared = np.asarray(a @ b.T)
+    squared *= -2
+    squared += np.sum(a * a, axis=1)[:, None]
+    squared += np.sum(b * b, axis=1)
+    np.maximum(squared, 0, out=squared)
+    squared /= max(1, a.shape[1])
+    return np.sqrt(squared, out=squared)

@@ -12,7 +12,8 @@ import xgboost as xgb
 
 from lissnas.core.errors import LissnasError, UserError, first_line, short
 from lissnas.core.rng import stream
-from lissnas.predictors.accuracy import Scorer, booster_scores, device_parameters
+from lissnas.predictors.accuracy import Scorer
+from lissnas.predictors.boosting import booster_scores, device_parameters
 from lissnas.spaces import Archs, FloatArray, Space
 
 Values: TypeAlias = Callable[[Archs], FloatArray]

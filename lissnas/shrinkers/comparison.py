@@ -29,7 +29,7 @@ from lissnas.metrics.quality import (
     top_mean,
 )
 from lissnas.oracles.base import CountedOracle
-from lissnas.predictors.accuracy import Predictor, Scorer, out_of_fold
+from lissnas.predictors.accuracy import Predictor, Scorer
 from lissnas.shrinkers.lissnas import cut, shrink
 from lissnas.shrinkers.methods import REFERENCES, by_name
 from lissnas.shrinkers.problem import Problem, Source
@@ -206,8 +206,8 @@ def start_comparison(full_space: FullSpaceStatistics, params: Params, seed: int,
         values = source.truth(rows)
         predictor = Predictor.fit(space, rows, values, p.predictor, seed, threads)
         if p.target_size is None:
-            scores = out_of_fold(space, rows, values, p.predictor, seed, stream(seed, "target"), threads)
-            size, _ = target_size(space, scores, values)
+            assert predictor.out_of_fold is not None
+            size, _ = target_size(space, predictor.out_of_fold, values)
             p = p.model_copy(update={"target_size": size})
     started = time.perf_counter()
     ours = shrink(Problem(source, p, threads, predictor))

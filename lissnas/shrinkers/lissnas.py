@@ -16,7 +16,6 @@ import numpy as np
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
 from lissnas.oracles.base import evaluate
-from lissnas.predictors.accuracy import Predictor
 from lissnas.shrinkers.archive import FAILED, UNLABELLED, Archive
 from lissnas.shrinkers.cover import MAX_SHORTFALL
 from lissnas.shrinkers.problem import Problem
@@ -73,14 +72,9 @@ def shrink(
     elif problem.predictor is not None:
         state = replace(state, predictor=problem.predictor)
     while not state.stop:
-        state = call(select_seeds, state, problem)
-        while True:  # in batches, so that memory is bounded
-            for step in (generate_neighbors, predict):
-                state = call(step, state, problem)
-            if state.expanding >= len(state.seeds):
-                break
-        state = call(check_convergence, state, problem)
-        if not state.stop and labels_due(state, problem):
+        for step in (expand, check_convergence):
+            state = call(step, state, problem)
+        while not state.stop and labels_due(state, problem) and strategy.label_now(state, problem):
             state = call(label, state, problem)
         notify(state)
     result = Shrunk(problem, state, *strategy.final(state, problem))
@@ -119,7 +113,7 @@ def enter_labels(state: State, problem: Problem) -> State:
     rows, values = problem.source.labels.archs, problem.source.labels.values
     state = state.extend(problem, rows, problem.space.key(rows), None, np.zeros(len(rows), np.int64))
     archive = replace(state.archive, labels=values, label_round=np.zeros(len(rows), np.int8))
-    state = replace(state, given=len(rows), archive=archive, rounds=1, predictor=_fit(archive, problem))
+    state = replace(state, given=len(rows), archive=archive, rounds=1).fit(problem)
     return strategy_of(problem.params).target(state, problem)
 
 
@@ -133,17 +127,34 @@ def predict(state: State, problem: Problem) -> State:
     return replace(state, archive=replace(archive, scores=scores))
 
 
+def expand(state: State, problem: Problem) -> State:
+    """Select seeds, generate their neighbors and predict them, in the batches of one iteration.
+
+    Each batch is selected with the scores of the one before.
+    """
+    strategy = strategy_of(problem.params)
+    state = replace(state, iteration=state.iteration + 1, previous=state.current)
+    for batch in range(strategy.batches):
+        if batch:
+            state = strategy.choose(state, problem)
+        state = select_seeds(state, problem)
+        if not len(state.seeds):
+            break
+        while state.expanding < len(state.seeds):  # in parts, so that memory is bounded
+            state = predict(generate_neighbors(state, problem), problem)
+    return state
+
+
 def select_seeds(state: State, problem: Problem) -> State:
     """Select seed architectures from the current space, within the query budget."""
     params = problem.params
-    seeds = strategy_of(params).seeds(state)
+    seeds = strategy_of(params).seeds(state, problem)
     if params.max_queries is not None:
         seeds = seeds[: max(0, params.max_queries - state.seen) // params.method.neighbors]
     expanded = state.archive.expanded.copy()
     expanded[seeds] = True
     archive = replace(state.archive, expanded=expanded)
-    iteration = state.iteration + 1
-    return replace(state, archive=archive, seeds=seeds, expanding=0, children=seeds[:0], iteration=iteration)
+    return replace(state, archive=archive, seeds=seeds, expanding=0, children=seeds[:0])
 
 
 def generate_neighbors(state: State, problem: Problem) -> State:
@@ -155,8 +166,7 @@ def generate_neighbors(state: State, problem: Problem) -> State:
     state = strategy.drop_rows(state, problem)
     before = state.archive
     part = state.seeds[state.expanding :][: max(1, problem.at_once // n_neighbors)]
-    names = () if state.expanding == 0 else (state.expanding,)
-    rng = stream(problem.params.seed, "neighbors", state.iteration, *names)
+    rng = stream(problem.params.seed, "neighbors", state.iteration, int(before.expanded.sum()), state.expanding)
     parents = np.repeat(part, n_neighbors)
     edits = rng.integers(1, problem.params.max_edits + 1, len(parents))
     drawn = [
@@ -185,8 +195,8 @@ def check_convergence(state: State, problem: Problem) -> State:
     params, strategy = problem.params, strategy_of(problem.params)
     if state.iteration < 0:  # the first space is the first sample
         first = strategy.top(state, state.current, state.n_first)
-        return replace(state, iteration=0, capacity=state.n_first, current=first).record(problem, 1.0)
-    state = replace(strategy.choose(state, problem), previous=state.current)
+        return replace(state, iteration=0, current=first).record(problem, 1.0)
+    state = strategy.choose(state, problem)
     turnover = state.turnover()
     state = state.record(problem, turnover)
     stop, budget = strategy.converged(state, problem, turnover), params.max_queries
@@ -200,8 +210,8 @@ def check_convergence(state: State, problem: Problem) -> State:
 def label(state: State, problem: Problem) -> State:
     """Request more labels from the oracle, re-fit the predictor to all labels, and re-score all rows.
 
-    Labels all rows, a uniform sample, the first time; later, random members of the current space, which
-    improve the predictor more than its top members (measured).
+    Labels all rows, a uniform sample, the first time; later, random ones of the best rows, which improve the
+    predictor more than its top members (measured).
     """
     params, archive, first = problem.params, state.archive, not state.n_labels
     rng = stream(params.seed, "label", state.rounds)
@@ -211,7 +221,8 @@ def label(state: State, problem: Problem) -> State:
         wanted = params.labels - archive.n_requested
         if rounds_left > 1:
             wanted = (params.labels - (state.given or uniform_labels(problem))) // params.method.label_rounds
-        free = state.current[archive.label_round[state.current] == UNLABELLED]
+        pool = strategy_of(params).label_pool(state)
+        free = pool[archive.label_round[pool] == UNLABELLED]
         chosen = np.sort(rng.permutation(free)[:wanted])
     labels, label_round = archive.labels.copy(), archive.label_round.copy()
     if len(chosen):
@@ -219,22 +230,17 @@ def label(state: State, problem: Problem) -> State:
         labels[chosen] = evaluate(problem.source.oracle, problem.space, archive.rows[chosen], may_fail=True)
     label_round[chosen] = np.where(np.isnan(labels[chosen]), FAILED, state.rounds)
     archive = replace(archive, labels=labels, label_round=label_round)
-    model, strategy = _fit(archive, problem), strategy_of(params)
-    state = replace(state, archive=archive, rounds=state.rounds + 1, predictor=model)
+    strategy, state = strategy_of(params), replace(state, archive=archive, rounds=state.rounds + 1)
+    state = state.fit(problem, full=first or not labels_due(state, problem))
     if first:
         return strategy.target(state, problem)
-    scores = model.score(archive.rows, problem.threads).astype(np.float32)
-    state = strategy.choose(replace(state, archive=replace(archive, scores=scores)), problem, shrinking=False)
+    assert state.predictor is not None
+    scores = state.predictor.score(archive.rows, problem.threads).astype(np.float32)
+    state = strategy.choose(replace(state, archive=replace(archive, scores=scores)), problem)
     return state.record(problem, state.turnover())
 
 
 # -- helpers of the steps --------------------------------------------------------------------------
-def _fit(archive: Archive, problem: Problem) -> Predictor:
-    labelled, params = archive.labelled, problem.params
-    rows, labels = archive.rows[labelled], archive.labels[labelled]
-    return Predictor.fit(problem.space, rows, labels, params.predictor, params.seed, problem.threads)
-
-
 def _chunks(values: IntArray) -> list[IntArray]:
     """Split an array into chunks: edits take many times the memory of their result."""
     return [values[lo : lo + EDITED] for lo in range(0, max(1, len(values)), EDITED)]

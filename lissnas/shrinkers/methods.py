@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-import numpy as np
 from numpy.random import Generator
 
 from lissnas.config import PaperConfig
@@ -63,18 +62,16 @@ def _no_locality(ours: Shrunk, paper: PaperConfig) -> Shrunk:
 
 
 def _paper(ours: Shrunk, paper: PaperConfig) -> Shrunk:
-    """Return the paper's loop within the same budget: a smaller first sample, stopped at the target size."""
+    """Return the paper's loop within the same budget: a smaller first sample, stopped at the target size.
+
+    Its space is the last one whose mean rose, whatever its size.
+    """
     budget, target = ours.state.queries, ours.state.target
     assert target is not None
     first = min(paper.first_size or budget, round(PAPER_FIRST * budget))
     config = paper.model_copy(update={"first_size": max(first, min(target + 1, budget))})
     changed = {"variant": "paper", "method": config, "max_queries": budget}
-    result = shrink(replace(ours.problem, params=ours.problem.params.model_copy(update=changed)))
-    if not result.state.stop.startswith("the target size"):
-        return result
-    # Of the two sizes around the target, the nearer one.
-    sizes = {len(rows): rows for rows in (result.state.previous, result.members) if len(rows)}
-    return replace(result, members=sizes[min(sizes, key=lambda size: abs(np.log(size / target)))])
+    return shrink(replace(ours.problem, params=ours.problem.params.model_copy(update=changed)))
 
 
 METHODS: dict[str, Method] = {

@@ -60,8 +60,7 @@ def files_of(shrunk: Shrunk) -> dict[str, bytes]:
         "edf.png": figures.png(figures.error_distributions(_distributions(shrunk), title, unit)),
     }
     if isinstance(state.predictor, Predictor):
-        model, sidecar = state.predictor.dump()
-        files |= {"predictor.ubj": model, "predictor.json": artifacts.to_json(sidecar)}
+        files |= state.predictor.files("predictor")
     if isinstance(source.space, Declared) and source.space.text:
         files["space.yaml"] = source.space.text.encode()
     return files
@@ -170,9 +169,12 @@ def _by_prediction(shrunk: Shrunk) -> tuple[dict[str, Any], list[str]]:
         notes.append(f"{failed:,} networks were to be labelled and gave no value; they are left out")
     labelled = archive.labelled
     if len(labelled) and problem.predictor is None:
-        scores = state.cross_validate(problem).cross_validated
-        tau, low, high = tau_interval(scores, archive.labels[labelled])
+        if len(state.cross_validated) != len(labelled):  # the query budget was spent before the labels
+            state = state.fit(problem)
+        tau, low, high = tau_interval(state.cross_validated, archive.labels[labelled])
         found |= {"tau": tau, "tau_low": low, "tau_high": high}
+        if isinstance(state.predictor, Predictor):
+            found |= state.predictor.member_metrics()
         if low < WEAK_TAU:
             notes.append(
                 f"the predictor is too weak to trust: its cross-validated tau is {tau:.2f}, and may be as low as "

@@ -21,6 +21,8 @@ CHUNK = 1 << 16
 N_WIDTHS = 20
 """Equal-width strata of the FLOPs range, the same number as bins of coverage."""
 N_CLIMBERS = 16
+N_STRATIFIED = 10_000
+"""Architectures in the uniform sample that strata are computed from; at most half of the space."""
 MAX_USEFUL_SHARE = 0.84
 """From this share of the space, the labels are useless: with uninformative ones the target rule gives about 9/10."""
 
@@ -39,12 +41,17 @@ class Strata:
     scale: FloatArray | None = None
 
     @classmethod
-    def of(cls, space: Space, first: Archs, rng: Generator) -> Strata:
-        """Compute strata from a uniform sample of the space."""
-        costs = space.costs(first)
+    def of(cls, space: Space, first: Archs, rng: Generator) -> tuple[Strata, Archs]:
+        """Return strata computed from a uniform sample of the space, and architectures in all strata.
+
+        These are the sample, and those met on the way to the lowest and the highest FLOPs.
+        """
+        costs, found = space.costs(first), first
         if "flops" in costs:
             flops = np.asarray(costs["flops"], np.float64)
-            width = np.linspace(_extreme(space, first, -1), _extreme(space, first, 1), N_WIDTHS + 1)[1:-1]
+            (low, cheap), (high, costly) = _extreme(space, first, -1), _extreme(space, first, 1)
+            found = np.concatenate([first, cheap, costly])
+            width = np.linspace(low, high, N_WIDTHS + 1)[1:-1]
             deciles = np.quantile(flops, np.arange(1, 10) / 10)
             strata = cls(np.empty(0), edges=np.sort(np.concatenate([deciles, width])))
         else:
@@ -58,7 +65,7 @@ class Strata:
                 centres, _ = kmeans2(features / scale, clusters, minit="++", rng=rng, missing="warn")
             strata = cls(np.empty(0), centres=centres, scale=scale)
         share = np.bincount(strata.of_each(space, first), minlength=strata.number) / len(first)
-        return cls(share, strata.edges, strata.centres, strata.scale)
+        return cls(share, strata.edges, strata.centres, strata.scale), found
 
     @property
     def number(self) -> int:
@@ -87,15 +94,19 @@ class Strata:
         return cls(**arrays)
 
 
-def _extreme(space: Space, first: Archs, sign: int) -> int:
-    """Return the minimum (-1) or maximum (1) FLOPs found by hill climbing with single edits from a sample."""
-    rows, top = first, -math.inf
+def _extreme(space: Space, first: Archs, sign: int) -> tuple[int, Archs]:
+    """Return the minimum (-1) or maximum (1) FLOPs found by hill climbing with single edits from a sample.
+
+    Also returns the architectures met.
+    """
+    rows, top, met = first, -math.inf, [first[:0]]
     while True:
         flops = sign * space.costs(rows)["flops"]
         if not len(rows) or flops.max() <= top:
-            return int(sign * top)
+            return int(sign * top), np.concatenate(met)
         top = float(flops.max())
         rows = space.neighbors(rows[np.argsort(-flops, kind="stable")[:N_CLIMBERS]])[0]
+        met.append(rows)
 
 
 def select_top(

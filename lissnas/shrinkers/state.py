@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lissnas.core.rng import stream
 from lissnas.metrics.quality import good_metrics
-from lissnas.predictors.accuracy import Predictor, Scorer, out_of_fold
+from lissnas.predictors.accuracy import Predictor, Scorer
 from lissnas.shrinkers.archive import Archive
 from lissnas.shrinkers.problem import Problem
 from lissnas.shrinkers.selection import Strata
@@ -69,7 +68,7 @@ class State:
     predictor: Scorer | None = None
     strata: Strata | None = None
     cross_validated: FloatArray = field(default_factory=_no_scores)
-    """Out-of-fold scores of the labelled rows; shorter if labels were added since."""
+    """Out-of-fold scores of the labelled rows; empty while labels are collected."""
 
     @property
     def queries(self) -> int:
@@ -107,15 +106,15 @@ class State:
         assert self.predictor is not None
         return self.predictor.value(self.archive.scores[at].astype(np.float64))
 
-    def cross_validate(self, problem: Problem) -> State:
-        """Return the state with cross-validated scores of all labelled rows."""
-        labelled = self.archive.labelled
-        if len(labelled) == len(self.cross_validated):
-            return self
-        rows, values, params = self.archive.rows[labelled], self.archive.labels[labelled], problem.params
-        rng = stream(params.seed, "target")
-        scores = out_of_fold(problem.space, rows, values, params.predictor, params.seed, rng, problem.threads)
-        return replace(self, cross_validated=scores)
+    def fit(self, problem: Problem, full: bool = True) -> State:
+        """Return the state with a predictor fitted to all labelled rows; cross-validated only if `full`."""
+        labelled, params = self.archive.labelled, problem.params
+        rows, labels = self.archive.rows[labelled], self.archive.labels[labelled]
+        like = self.predictor if isinstance(self.predictor, Predictor) and not full else None
+        model = Predictor.fit(problem.space, rows, labels, params.predictor, params.seed, problem.threads, like)
+        return replace(
+            self, predictor=model, cross_validated=_no_scores() if model.out_of_fold is None else model.out_of_fold
+        )
 
     def turnover(self) -> float:
         """Return the share of the current space that was not in the previous one."""
@@ -136,8 +135,8 @@ class State:
             if isinstance(value, np.ndarray):
                 arrays[f.name] = value
             elif isinstance(value, Predictor):
-                model, sidecar = value.dump()
-                arrays["predictor"] = np.frombuffer(model, np.uint8)
+                model, kernel, sidecar = value.dump()
+                arrays |= {"predictor": np.frombuffer(model, np.uint8), "kernel": np.frombuffer(kernel, np.uint8)}
                 about["sidecar"] = sidecar
             elif isinstance(value, Strata):
                 arrays |= {f"strata.{k}": v for k, v in value.to_arrays().items()}
@@ -154,9 +153,9 @@ class State:
         rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about.items() if k != "sidecar"}
         model = None
         if "predictor" in arrays:
-            model = Predictor.load(space, arrays["predictor"].tobytes(), about["sidecar"])
+            model = Predictor.load(space, arrays["predictor"].tobytes(), arrays["kernel"].tobytes(), about["sidecar"])
         parts = Strata.from_arrays(strata) if strata else None
-        scores = arrays.get("cross_validated", _no_scores())  # older checkpoints lack it: computed when needed
+        scores = arrays["cross_validated"]
         return cls(Archive(**columns), **indices, **rest, predictor=model, strata=parts, cross_validated=scores)
 
 

@@ -21,7 +21,7 @@ from lissnas.shrinkers.archive import UNLABELLED
 from lissnas.shrinkers.cover import cover, radii_for, with_balls
 from lissnas.shrinkers.memory_budget import memory_needed
 from lissnas.shrinkers.problem import Problem
-from lissnas.shrinkers.selection import MAX_USEFUL_SHARE, Strata, target_size
+from lissnas.shrinkers.selection import MAX_USEFUL_SHARE, N_STRATIFIED, Strata, target_size
 from lissnas.shrinkers.state import INDICES, State, labels_due
 from lissnas.spaces import IntArray
 from lissnas.spaces.balls import Balls
@@ -37,9 +37,16 @@ SEARCH_SIZE = 30_000
 """Size of the space from which it grows to a larger target: finding the best regions first takes a quarter of the
 queries, for the same mean (measured)."""
 GROWTH_FACTOR = 4
-"""Maximum growth of such a space per iteration."""
-MAX_GROWTH_TURNOVER = 0.3
-"""It grows if at most this share of it is new."""
+"""Growth of such a space once its seed architectures are expanded."""
+BATCH_SHARE = 0.02
+"""Share of the space that is expanded at once, at least `MIN_BATCH` architectures."""
+MIN_BATCH = 8
+MIN_SEEDS = 200
+"""Minimum number of best architectures that are expanded, if the space has as many."""
+MAX_LABELLING_SHARE = 0.3
+"""Share of the space that is expanded before the last labels are collected; less before earlier ones, in proportion."""
+LABEL_POOL = 1.5
+"""Labels are drawn from so many times the target of the best architectures seen."""
 MAX_CENTRES = 400_000
 """Best architectures that are candidates for the centers of balls."""
 NO_RISE = "the mean prediction rose"
@@ -53,6 +60,8 @@ class Strategy(ABC):
     params: ShrinkParams
     collects_children: ClassVar[bool] = False
     """Whether the next space consists of the neighbors, which then have to be collected."""
+    batches: ClassVar[int] = 1
+    """Maximum batches of seeds that an iteration expands."""
 
     def check(self, problem: Problem) -> None:  # noqa: B027  # accepts every problem unless overridden
         """Raise UserError for an unreachable target, before anything is drawn."""
@@ -66,7 +75,7 @@ class Strategy(ABC):
         """Return the size of the first sample."""
 
     def strata(self, state: State, problem: Problem) -> State:
-        """Return the state with strata computed from the first sample, if the selection has quotas."""
+        """Return the state with strata, if the selection has quotas, and a row in each."""
         return state
 
     @abstractmethod
@@ -74,16 +83,24 @@ class Strategy(ABC):
         """Return the `k` best rows of `among`, best first."""
 
     @abstractmethod
-    def seeds(self, state: State) -> IntArray:
+    def seeds(self, state: State, problem: Problem) -> IntArray:
         """Return the seed architectures of the next iteration, best first."""
+
+    def label_now(self, state: State, problem: Problem) -> bool:
+        """Return whether labels that are due are collected before the next iteration."""
+        return True
+
+    def label_pool(self, state: State) -> IntArray:
+        """Return the rows that labels are drawn from."""
+        return state.current
 
     def drop_rows(self, state: State, problem: Problem) -> State:
         """Return the state with enough free memory for the next batch of neighbors."""
         return state
 
     @abstractmethod
-    def choose(self, state: State, problem: Problem, shrinking: bool = True) -> State:
-        """Return the state with the next space; `shrinking` False keeps its size."""
+    def choose(self, state: State, problem: Problem) -> State:
+        """Return the state with the next space."""
 
     @abstractmethod
     def converged(self, state: State, problem: Problem, turnover: float) -> str:
@@ -107,9 +124,14 @@ def strategy_of(params: ShrinkParams) -> Strategy:
 
 @dataclass(frozen=True)
 class Elite(Strategy):
-    """Keep the best architectures seen, with a quota per stratum, down to a target size."""
+    """Keep the best architectures seen, with a quota per stratum, up to a target size; expand the best of them.
+
+    Seed architectures are the best members of the space, in small batches, until the best `seed_fraction` of the
+    target are all expanded: best-first search. An iteration has five batches.
+    """
 
     config: EliteConfig
+    batches: ClassVar[int] = 5
 
     @cached_property
     def unlisted(self) -> bool:
@@ -141,38 +163,63 @@ class Elite(Strategy):
     def target(self, state: State, problem: Problem) -> State:
         """Return the state with the configured target, or the one by the rule from the first labels."""
         if self.params.target_size is not None:
-            return replace(state, target=self.listed_target)
-        state = state.cross_validate(problem)
+            return self._with_target(state, self.listed_target)
         size, share = target_size(problem.space, state.cross_validated, state.archive.labels[state.archive.labelled])
         note = f"target size {size:,}: by cross-validation the best {100 * share:.0f} % hold 9 in 10 of the best"
         if share >= MAX_USEFUL_SHARE:
             note += "; the labels say next to nothing about this space, more or better ones are needed"
-        return replace(state, target=size, notes=(*state.notes, note))
+        return self._with_target(replace(state, notes=(*state.notes, note)), size)
+
+    def _with_target(self, state: State, target: int | None) -> State:
+        assert target is not None
+        return replace(state, target=target, capacity=min(target, SEARCH_SIZE))
 
     def first_size(self, state: State, problem: Problem) -> int:
-        """Return half of the target, at least 250, unless a size is configured."""
+        """Return a quarter of the target, at least 100, unless a size is configured."""
         if self.config.first_size is not None:
             return self.config.first_size
         assert state.target is not None
-        return int(min(max(state.target / 2, MIN_FIRST_SIZE), MAX_FIRST, problem.space.size() / 2))
+        return int(min(max(state.target / 4, MIN_FIRST_SIZE), MAX_FIRST, problem.space.size() / 2))
 
     def strata(self, state: State, problem: Problem) -> State:
-        """Return the state with strata of the first sample, unless diversity is 0."""
+        """Return the state with strata, unless diversity is 0, and one more row in each stratum without any.
+
+        Strata are computed from a uniform sample that the predictor never scores.
+        """
         if self.config.diversity == 0:
             return state
-        rows = state.archive.rows
-        strata = Strata.of(problem.space, rows[state.uniform], stream(self.params.seed, "strata"))
-        stratum = strata.of_each(problem.space, rows).astype(np.int16)
-        return replace(state, strata=strata, archive=replace(state.archive, stratum=stratum))
+        space, rng = problem.space, stream(self.params.seed, "strata")
+        strata, found = Strata.of(space, space.sample_distinct(min(N_STRATIFIED, space.size() // 2), rng), rng)
+        stratum = strata.of_each(space, state.archive.rows).astype(np.int16)
+        state = replace(state, strata=strata, archive=replace(state.archive, stratum=stratum))
+        missing, at = np.unique(strata.of_each(space, found), return_index=True)
+        rows = found[at[~np.isin(missing, stratum)]]
+        return state.extend(problem, rows, space.key(rows), None, np.zeros(len(rows), np.int64))
 
     def top(self, state: State, among: IntArray, k: int, strict: bool = False) -> IntArray:
         """Return the best `k` rows, with each stratum's quota."""
         return state.archive.top(among, k, state.strata, self.config.diversity, strict)
 
-    def seeds(self, state: State) -> IntArray:
-        """Return the best of the current space that have not been seeds before."""
-        top = self.top(state, state.current, math.ceil(self.config.seed_fraction * len(state.current)))
+    def seeds(self, state: State, problem: Problem) -> IntArray:
+        """Return the next batch of the best members that have not been seeds before."""
+        return self._unexpanded(state, problem)[: max(MIN_BATCH, math.ceil(BATCH_SHARE * state.capacity))]
+
+    def _unexpanded(self, state: State, problem: Problem) -> IntArray:
+        """Return the best members, as many as are to be expanded by now, less those that were."""
+        share = self.config.seed_fraction if len(state.archive) >= state.capacity else 1.0
+        if labels_due(state, problem):
+            share = min(share, MAX_LABELLING_SHARE * state.rounds / self.config.label_rounds)
+        size = max(math.ceil(share * state.capacity), min(state.capacity, MIN_SEEDS))
+        top = self.top(state, state.current, size)
         return top[~state.archive.expanded[top]]
+
+    def label_now(self, state: State, problem: Problem) -> bool:
+        """Return whether all members that are to be expanded before the next labels are."""
+        return not len(self._unexpanded(state, problem))
+
+    def label_pool(self, state: State) -> IntArray:
+        """Return somewhat more of the best rows than the target."""
+        return self.top(state, np.arange(len(state.archive)), math.ceil(LABEL_POOL * state.capacity))
 
     def drop_rows(self, state: State, problem: Problem) -> State:
         """Drop the lowest-scored rows if the next batch of neighbors would not fit in memory.
@@ -190,26 +237,21 @@ class Elite(Strategy):
         keep[self.top(state, np.flatnonzero(~keep), free)] = True
         return state.keep(keep)
 
-    def choose(self, state: State, problem: Problem, shrinking: bool = True) -> State:
-        """Return the state with the best of all rows as its next space, one step closer to the target size."""
-        assert state.target is not None
-        capacity = state.capacity
-        if shrinking:
-            grown = capacity if state.turnover() > MAX_GROWTH_TURNOVER else GROWTH_FACTOR * capacity
-            capacity = max(min(state.target, max(SEARCH_SIZE, grown)), math.ceil(self.config.shrink_rate * capacity))
-        members = self.top(state, np.arange(len(state.archive)), capacity)
-        return replace(state, current=members, capacity=capacity)
+    def choose(self, state: State, problem: Problem) -> State:
+        """Return the state with the best of all rows as its next space; a large target is reached in steps."""
+        target, everything = state.target, np.arange(len(state.archive))
+        assert target is not None
+        state = replace(state, current=self.top(state, everything, state.capacity))
+        if state.capacity >= target or labels_due(state, problem) or len(self._unexpanded(state, problem)):
+            return state
+        capacity = min(target, GROWTH_FACTOR * state.capacity)
+        return replace(state, current=self.top(state, everything, capacity), capacity=capacity)
 
     def converged(self, state: State, problem: Problem, turnover: float) -> str:
-        """Return the reason to stop: no seed is left, or the turnover is too low at the target size."""
-        if labels_due(state, problem):
+        """Return the reason to stop: all seed architectures are expanded."""
+        if labels_due(state, problem) or len(self._unexpanded(state, problem)):
             return ""
-        if not len(state.seeds) and len(state.current) <= len(state.previous):  # a space that grew has new seeds
-            return "no seed is left to expand"
-        minimum = self.config.min_turnover
-        if state.capacity == state.target and turnover < minimum:
-            return f"{100 * turnover:.2f} % of the space is new, less than {100 * minimum:g} %"
-        return ""
+        return f"the best {100 * self.config.seed_fraction:g} % of the target are expanded"
 
     def final(self, state: State, problem: Problem) -> tuple[IntArray, Balls | None]:
         """Return the best rows of all at the target size; if it is too large to list, balls around the best."""
@@ -249,11 +291,11 @@ class Paper(Strategy):
         """Return the best `k` rows by score alone."""
         return state.archive.top(among, k, None, 0.0, strict)
 
-    def seeds(self, state: State) -> IntArray:
+    def seeds(self, state: State, problem: Problem) -> IntArray:
         """Return the best of the current space."""
         return self.top(state, state.current, math.ceil(self.config.seed_fraction * len(state.current)))
 
-    def choose(self, state: State, problem: Problem, shrinking: bool = True) -> State:
+    def choose(self, state: State, problem: Problem) -> State:
         """Return the state with seeds and neighbors as its next space."""
         members = np.unique(np.concatenate([state.seeds, state.children]))
         return replace(state, current=self.top(state, members, len(members)))

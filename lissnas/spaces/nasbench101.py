@@ -34,8 +34,9 @@ class NASBench101(CellSpace):
         width, side = STEM, IMAGE
         for stack in range(3):
             out, side = (width, side) if stack == 0 else (2 * width, side // 2)
+            vertices = channels(matrix, out)
             for inputs, times in ((width, 1), (out, 2)):
-                f, p = _cell(matrix, kernel, inputs, out, side)
+                f, p = _cell(matrix, kernel, vertices, inputs, out, side)
                 flops, params = flops + times * f, params + times * p
             width = out
         return {"flops": flops + width * CLASSES, "params": params + (width + 1) * CLASSES}
@@ -58,9 +59,13 @@ def channels(matrix: IntArray, out: int) -> IntArray:
     return width
 
 
-def _cell(matrix: IntArray, kernel: IntArray, inputs: int, out: int, side: int) -> tuple[IntArray, IntArray]:
-    """Return `(n,)` multiply-adds and parameters of cells: operations and projections of the input."""
-    width = channels(matrix, out)
+def _cell(
+    matrix: IntArray, kernel: IntArray, width: IntArray, inputs: int, out: int, side: int
+) -> tuple[IntArray, IntArray]:
+    """Return `(n,)` multiply-adds and parameters of cells: operations and projections of the input.
+
+    `width` are the `channels` of cells with `out` output channels.
+    """
     interior = width[:, 1 : V - 1]
     weights = kernel * interior**2 + matrix[:, 0, 1 : V - 1] * inputs * interior
     norms = (kernel > 0) * interior + matrix[:, 0, 1 : V - 1] * interior

@@ -33,7 +33,7 @@ def locality_stage(
     parameters = {
         "benchmark": benchmark.name,
         "table_sha256": benchmark.sha256,
-        "predictor_sha256": None if predictor is None else predictor.dump()[1]["model_sha256"],
+        "predictor_sha256": None if predictor is None else predictor.sha256(),
         "locality": settings.model_dump(mode="json"),
     }
 

@@ -91,7 +91,7 @@ def oracle_of(
         return truth, truth.sha256
     if kind == "predictor":
         model: Predictor = predictor_in(subspace if subspace.is_dir() else subspace.parent, space)
-        return (lambda archs: model.value(model.score(archs))), str(model.dump()[1]["model_sha256"])
+        return (lambda archs: model.value(model.score(archs))), model.sha256()
     if supernet is None:
         raise UserError("search.oracle: supernet requires a trained one; give --supernet, or use another oracle")
     return supernet_oracle(params, space, members, supernet)

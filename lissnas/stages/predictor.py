@@ -70,9 +70,9 @@ def predictor_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpa
             draw = call(draw_labels, benchmark, labels, settings.held_out, seed)
             model = call(fit, benchmark, draw, settings, seed, threads)
             quality = call(assess_held_out, model, draw, threads)
+            quality |= model.member_metrics()
             rows.append({"seed": seed, "labels": labels, "held_out": len(draw.held_out[1]), **quality})
-            files[f"models/predictor-{seed}.ubj"], sidecar = model.dump()
-            files[f"models/predictor-{seed}.json"] = artifacts.to_json(sidecar)
+            files |= model.files(f"models/predictor-{seed}")
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         means = {name: float(np.mean(columns[name])) for name in quality}
         files["assessment.parquet"] = artifacts.to_parquet(columns)

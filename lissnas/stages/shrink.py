@@ -15,7 +15,7 @@ from lissnas.shrinkers.result import files_of
 from lissnas.shrinkers.state import State
 from lissnas.stages.locality import read_threshold
 
-STATE_FORMAT = 2
+STATE_FORMAT = 3
 """Version of checkpoints: states of other versions are not resumed; the shrink starts from scratch."""
 
 

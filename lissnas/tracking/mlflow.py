@@ -158,17 +158,21 @@ def _log_shrink(outcome: Outcome) -> None:
 
 
 def _log_booster(file: Path) -> str:
-    """Log a predictor's model and its sidecar file; return the id of the model."""
+    """Log a predictor's trees, tagged with their weight in the stack, and its other files; return the model's id."""
     import mlflow
 
     from lissnas.predictors.boosting import xgb
 
     requirements = [f"xgboost-cpu=={version('xgboost-cpu')}"]
-    booster = xgb.Booster(model_file=str(file))
+    booster, about = xgb.Booster(model_file=str(file)), file.with_suffix(".json")
+    weight = json.loads(about.read_bytes())["members"]["trees"]["weight"]
+    tags = {**_account(), "stack_weight": weight}
+    tags = {**_account(), "stack_weight": weight}
     logged = mlflow.xgboost.log_model(
-        booster, name="predictor", model_format="ubj", pip_requirements=requirements, tags=_account()
+        booster, name="predictor", model_format="ubj", pip_requirements=requirements, tags=tags
     )
-    mlflow.log_artifact(str(file.with_suffix(".json")))
+    mlflow.log_artifact(str(about))
+    mlflow.log_artifact(str(file.with_name(f"{file.stem}_kernel.npz")))
     return str(logged.model_id)
 
 

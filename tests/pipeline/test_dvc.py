@@ -93,7 +93,7 @@ def test_report_depends_on_its_inputs() -> None:
         ("trees: 300", "trees: 301", SHRINKS | PREDICTORS | COMPARES | RANKING),
         ("held_out: 20000", "held_out: 19999", PREDICTORS),
         ("diversity: 0.05", "diversity: 0.06", SHRINKS | COMPARES | RANKING),
-        ("min_turnover: 0.01", "min_turnover: 0.02", SHRINKS | COMPARES | RANKING),
+        ("seed_fraction: 0.5", "seed_fraction: 0.4", SHRINKS | COMPARES | RANKING),
         ("max_queries: null", "max_queries: 90000", SHRINKS | COMPARES | RANKING),
         (
             "tolerance: 0.02",

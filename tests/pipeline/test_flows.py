@@ -17,7 +17,8 @@ import pytest
 
 from lissnas import artifacts, benchmarks
 from lissnas.artifacts.stage_run import Outcome
-from lissnas.predictors.accuracy import Predictor
+from lissnas.predictors.accuracy import predictor_in
+from lissnas.predictors.boosting import booster_scores
 from lissnas.shrinkers import description
 from lissnas.shrinkers.description import Description
 from lissnas.shrinkers.problem import Source
@@ -65,7 +66,13 @@ def test_shrink_flow_gives_the_bytes_of_the_command(shrink_outcome: Outcome, tmp
 def test_steps_are_named_tasks(shrink_outcome: Outcome) -> None:
     runs = client_call("read_task_runs")
     names = {run.name for run in runs}
-    for name in ("sample 0", "label 0", "predict 1", "select_seeds 1", "generate_neighbors 1", "check_convergence 1"):
+    for name in (
+        "sample 0",
+        "label 0",
+        "predict 0",
+        "select_seeds, generate_neighbors, predict 1",
+        "check_convergence 1",
+    ):
         assert name in names
     assert all(run.state.is_completed() for run in runs)
     flow_runs = client_call("read_flow_runs")
@@ -105,10 +112,14 @@ def test_shrink_is_logged_to_mlflow(shrink_outcome: Outcome) -> None:
     booster = mlflow.xgboost.load_model(f"runs:/{child.info.run_id}/predictor")
     space = benchmarks.get("nas_bench_macro").space
     members = pq.read_table(shrink_outcome.folder / "subspace.parquet")
-    scores = booster.inplace_predict(space.encode(space.parse(members["arch"].to_pylist())))
-    sidecar = json.loads((shrink_outcome.folder / "predictor.json").read_bytes())
-    model = Predictor(space, booster, np.array(sidecar["quantiles"]))
-    assert np.allclose(model.value(scores), members["predicted"].to_numpy())
+    archs = space.parse(members["arch"].to_pylist())
+    model = predictor_in(shrink_outcome.folder, space)
+    assert np.allclose(booster.inplace_predict(space.encode(archs)), booster_scores(model.booster, space.encode(archs)))
+    assert np.allclose(model.value(model.score(archs)), members["predicted"].to_numpy())
+    assert child.outputs is not None
+    logged = client.get_logged_model(child.outputs.model_outputs[0].model_id)
+    assert float(logged.tags["stack_weight"]) == model.trees_member.weight
+    assert {"predictor.json", "predictor_kernel.npz"} <= {f.path for f in client.list_artifacts(child.info.run_id)}
 
 
 def test_second_run_reuses_result_and_mlflow_run(shrink_outcome: Outcome) -> None:

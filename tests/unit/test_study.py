@@ -82,7 +82,7 @@ def test_label_budget_sets_the_uniform_share(make_params: Callable[..., Params],
     space = spaces.get("transnas_micro")
     table = benchmarks.get("transnas_micro/jigsaw")
     rows = space.sample_distinct(60, stream(0, "first"))
-    for budget, uniform in ((151, True), (150, False)):
+    for budget, uniform in ((241, True), (240, False)):
         params = make_params(shrink__labels=budget, predictor__trees=30)
         batch = suggest(space, labelled(space, rows, table(rows)), 5, params)
         assert (set(batch.kinds) == {UNIFORM}) == uniform

@@ -17,8 +17,7 @@ import numpy as np
 from lissnas import artifacts
 from lissnas.benchmarks.official.nasbench301 import MODEL
 from lissnas.core.errors import UserError
-from lissnas.predictors.accuracy import booster_scores, device_parameters
-from lissnas.predictors.boosting import xgb
+from lissnas.predictors.boosting import booster_scores, device_parameters, xgb
 from lissnas.spaces import Archs, FloatArray
 from lissnas.spaces.base import Features
 from lissnas.spaces.nasbench301_cells import CELL, INPUT_CHOICES, INPUTS, N_SLOTS, PAIRS, SLOT, tails_of

@@ -25,19 +25,28 @@ def problems(tmp_path: Path, text: str | bytes, **overrides: Any) -> list[str]:
 def test_all_problems_at_once_with_their_paths(tmp_path: Path) -> None:
     text = GOOD.replace("trees: 300", "trees: many").replace("eta: 0.05", "eta: .nan")
     text = text.replace("diversity: 0.05", "diversity: 1.5").replace("seeds: [0, 1, 2]", "seeds: [-1]")
-    text = text.replace("shrink_rate", "shrink_rat").replace("nas_bench_macro: {", "nas_bench_makro: {")
+    text = text.replace("seed_fraction: 0.5", "seed_fractio: 0.5").replace("nas_bench_macro: {", "nas_bench_makro: {")
     found = problems(tmp_path, text)
     starts = {line.split(":")[0] for line in found}
     assert starts == {
         "predictor.trees",
         "predictor.eta",
         "shrink.elite.diversity",
-        "shrink.elite.shrink_rat",
+        "shrink.elite.seed_fractio",
         "pipeline.seeds.0",
         "benchmarks.nas_bench_makro",
         "ranking.benchmarks.nas_bench_makro",
     }
     assert any("Did you mean 'nas_bench_macro'" in line for line in found)
+
+
+def test_parameters_of_earlier_versions_say_what_replaces_them(tmp_path: Path) -> None:
+    old = "    diversity: 0.05\n    shrink_rate: 0.8\n    min_turnover: 0.01\n"
+    assert problems(tmp_path, GOOD.replace("    diversity: 0.05", old + "   #")) == [
+        f"shrink.elite.{name}: removed; the best seed_fraction of the target is expanded, then the loop stops: "
+        "delete the line"
+        for name in ("shrink_rate", "min_turnover")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from lissnas.shrinkers import description
 ROOT = Path(__file__).parents[3]
 OVERLAYS = ("params.study.yaml", "params.imagenet.yaml")
 RESOLVED = {
-    "params.yaml": "cf48da3e2038df40fb8461a8c932d37bd0584888cb93a37b5edf4a7896891bcf",
-    "params.study.yaml": "2a8515d6b7d40286cf945ded0a9918efea58e4ac1dd532a406bcba53e463730a",
-    "params.imagenet.yaml": "2f715ffcf7d1326e96f066e84e1ac1139085e55f1e458237d9c196020de75002",
+    "params.yaml": "dae39387a1d7f2ecbd64f8d80d855af50d2d552bb62e8198538720b5ea4c9cb3",
+    "params.study.yaml": "83bcd50db973f40361140f80bec4bd6e98193794ccb5488a59b4cc35812a8690",
+    "params.imagenet.yaml": "33fd67f48d184500adf5631324ded166a78a929a312718b50ff18ba079b20051",
 }
 """Digests of all values of a file: update the digest after an intended change."""
 

@@ -143,16 +143,18 @@ def test_values_are_in_the_unit_of_the_labels(model: Predictor) -> None:
 
 
 def test_predictor_is_saved_and_loaded(model: Predictor) -> None:
-    data, sidecar = model.dump()
-    loaded = Predictor.load(model.space, data, json.loads(json.dumps(sidecar)))
+    data, kernel, sidecar = model.dump()
+    loaded = Predictor.load(model.space, data, kernel, json.loads(json.dumps(sidecar)))
     rows = model.space.sample(100, np.random.default_rng(2))
     assert (loaded.score(rows) == model.score(rows)).all()
     with pytest.raises(UserError, match="made for space 'nas_bench_macro', not for 'nasbench101'"):
-        Predictor.load(spaces.get("nasbench101"), data, sidecar)
+        Predictor.load(spaces.get("nasbench101"), data, kernel, sidecar)
     with pytest.raises(UserError, match="another encoding"):
-        Predictor.load(model.space, data, {**sidecar, "encoding_sha256": "0"})
+        Predictor.load(model.space, data, kernel, {**sidecar, "encoding_sha256": "0"})
     with pytest.raises(UserError, match="expected sha256"):
-        Predictor.load(model.space, data[:-1], sidecar)
+        Predictor.load(model.space, data[:-1], kernel, sidecar)
+    with pytest.raises(UserError, match="expected sha256"):
+        Predictor.load(model.space, data, kernel[:-1], sidecar)
 
 
 @pytest.mark.parametrize(("bad", "part"), [(np.nan, "row 5 is nan"), (np.inf, "row 5 is inf")])

@@ -223,7 +223,10 @@ def test_balls_are_saved_and_loaded(shrunk: Shrunk) -> None:
     assert shrunk.balls is not None
     loaded = Balls(HUGE, HUGE.parse(table["arch"].to_pylist()), table["radius"].to_numpy())
     assert loaded.size == shrunk.balls.size
-    centres, edits = np.repeat(loaded.centres[:50], 40, axis=0), np.tile(np.arange(8), 250)
+    centres, edits = (
+        np.repeat(loaded.centres[np.arange(50) % len(loaded.centres)], 40, axis=0),
+        np.tile(np.arange(8), 250),
+    )
     probe = HUGE.mutate(centres, edits, np.random.default_rng(0))
     inside = shrunk.subspace.contains(probe)
     assert (loaded.contains(probe) == inside).all()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from lissnas import benchmarks
 from lissnas.core.errors import LissnasError, UserError
+from lissnas.shrinkers import lissnas as method
 from lissnas.shrinkers.archive import FAILED
 from lissnas.shrinkers.lissnas import plain_call, shrink
 from lissnas.shrinkers.problem import Problem, Source
@@ -43,7 +44,7 @@ def test_elite_reaches_its_target_and_counts_queries(make_problem: Make) -> None
 
     result = run(with_source(problem, oracle=oracle))
     assert len(result.members) == result.subspace.size() == 450
-    assert batches == [120, 60, 60, 60]
+    assert batches == [75, *[37] * 5, 40]
     assert result.state.n_labels == 300
     assert result.state.queries == len(result.state.archive.rows) == len(np.unique(result.state.archive.keys))
     last = result.state.records[-1]
@@ -116,8 +117,44 @@ def test_steps_run_in_the_order_of_the_method(make_problem: Make) -> None:
 
     shrink(make_problem(), call)
     assert names[:5] == ["sample", "label", "sample", "predict", "check_convergence"]
-    assert names[5:10] == ["select_seeds", "generate_neighbors", "predict", "check_convergence", "label"]
-    assert names.count("label") == 4
+    assert names[5:7] == ["expand", "check_convergence"]
+    assert names.count("label") == 7
+    without_labels = [name for name in names[5:] if name != "label"]
+    assert without_labels == ["expand", "check_convergence"] * (len(without_labels) // 2)
+
+
+def test_seeds_are_selected_again_after_each_batch(make_problem: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In batches of 2 % of the target, up to five in an iteration; no architecture is a seed twice."""
+    seeds: list[tuple[int, IntArray]] = []
+    select = method.select_seeds
+
+    def record(state: State, problem: Problem) -> State:
+        after = select(state, problem)
+        seeds.append((after.iteration, after.seeds))
+        return after
+
+    monkeypatch.setattr(method, "select_seeds", record)
+    result = shrink(make_problem())
+    every = np.concatenate([rows for _, rows in seeds])
+    assert len(np.unique(every)) == len(every) == result.state.archive.expanded.sum()
+    assert max(len(rows) for _, rows in seeds) == 9  # 2 % of 450
+    per_iteration = np.bincount([iteration for iteration, _ in seeds])
+    assert per_iteration.max() == 5
+
+
+def test_the_best_half_of_the_target_is_expanded(make_problem: Make) -> None:
+    result = shrink(make_problem())
+    assert result.state.stop == "the best 50 % of the target are expanded"
+    best = result.state.archive.top(np.arange(len(result.state.archive)), 225, result.state.strata, 0.05)
+    assert result.state.archive.expanded[best].all()
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_seed_fraction_is_the_share_of_the_target_that_is_expanded(make_problem: Make, share: float) -> None:
+    default = shrink(make_problem()).state
+    other = shrink(make_problem(shrink__elite__seed_fraction=share)).state
+    assert (other.queries < default.queries) == (share < 0.5)
+    assert f"the best {100 * share:g} % of the target" in other.stop
 
 
 def test_parents_and_distances(make_problem: Make) -> None:
@@ -227,8 +264,9 @@ def test_ties_are_broken_by_index() -> None:
 def test_strata_of_a_first_sample() -> None:
     table = benchmarks.get("nas_bench_macro")
     first = table.space.sample(500, np.random.default_rng(0))
-    strata = Strata.of(table.space, first, np.random.default_rng(1))
+    strata, found = Strata.of(table.space, first, np.random.default_rng(1))
     assert strata.number == 29
+    assert len(np.unique(strata.of_each(table.space, found))) >= len(np.unique(strata.of_each(table.space, first)))
     assert strata.weight.sum() == pytest.approx(1)
     assert Strata.from_arrays(strata.to_arrays()).number == 29
 
@@ -260,3 +298,21 @@ def test_failed_labels_are_omitted_and_not_requested_again(make_problem: Make) -
     failed = (result.state.archive.label_round == FAILED).sum()
     assert failed == sum(key % 5 == 0 for key in requested) > 0
     assert result.state.n_labels == len(requested) - failed
+
+
+@pytest.mark.parametrize("target", [1, 2, 30, 2_500, 3_968])
+def test_targets_from_one_to_almost_the_whole_space(make_problem: Make, target: int) -> None:
+    result = run(make_problem(shrink__target_size=target))
+    assert len(result.members) == target
+    table = benchmarks.get("nas_bench_macro")
+    assert table(result.subspace.members).mean() > table.values.mean()
+    assert metrics_of(result)["size"] == target
+
+
+@pytest.mark.parametrize("labels", [20, 21, 23])
+def test_label_budgets_smaller_than_a_round_each(make_problem: Make, labels: int) -> None:
+    """A quarter of 20 labels is 5; the other 15 are drawn in rounds of 2 and a last one of 5."""
+    state = run(make_problem(shrink__labels=labels)).state
+    assert state.n_labels == labels
+    assert state.rounds == 7
+    assert np.bincount(state.archive.label_round[state.archive.label_round >= 0]).min() >= 2

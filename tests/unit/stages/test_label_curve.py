@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,7 @@ from lissnas import artifacts, benchmarks
 from lissnas.config import Params
 from lissnas.plots import figures
 from lissnas.predictors import accuracy
-from lissnas.predictors import accuracy as predictor
-from lissnas.predictors.accuracy import Predictor, assess
+from lissnas.predictors.accuracy import Member, Predictor, assess
 from lissnas.predictors.kernel import KernelModel
 from lissnas.shrinkers import description
 from lissnas.shrinkers.lissnas import shrink
@@ -137,7 +137,7 @@ def test_a_resumed_study_gives_the_same_file(params: Params, tmp_path: Path, mon
 
 
 def test_modes_differ_only_in_how_labels_are_drawn(params: Params) -> None:
-    uniform, collected = (labels.chosen_params(params, mode, 70) for mode in (UNIFORM, COLLECTED))
+    uniform, collected = (labels.chosen_params(params, mode, 70) for mode in (UNIFORM, SIX_ROUNDS))
     assert (uniform.shrink.elite.first_labels, uniform.shrink.elite.label_rounds) == (1.0, 0)
     assert collected.shrink.elite == params.shrink.elite
     assert uniform.shrink.labels == collected.shrink.labels == 70
@@ -160,28 +160,36 @@ def test_a_predictor_of_few_labels_is_better_than_a_constant(n: int, params: Par
         assert found["tau"] > (0.4 if n < 20 else 0.6)
 
 
-def test_the_kernel_improves_predictors_of_few_labels(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("n", [30, 300])
+def test_the_stack_is_as_good_as_its_members(n: int, params: Params) -> None:
     table = benchmarks.get(NAME)
     every = table.space.enumerate()
 
-    def tau() -> float:
-        return float(np.mean([assess(few_labels(30, s, params), every, table(every), 1)["tau"] for s in range(4)]))
+    def alone(model: Predictor, trees: float) -> Predictor:
+        return replace(model, trees_member=Member(trees), kernel_member=Member(1 - trees))
 
-    both = tau()
-    monkeypatch.setattr(predictor, "MIN_TREE_LABELS", 0)
-    assert both > tau() + 0.01
-
-
-def test_predictors_of_many_labels_have_no_kernel(params: Params) -> None:
-    assert few_labels(accuracy.MIN_TREE_LABELS, 0, params).kernel is None
-    assert few_labels(accuracy.MIN_TREE_LABELS - 1, 0, params).kernel is not None
+    models = [few_labels(n, seed, params) for seed in range(4)]
+    taus = [[assess(m, every, table(every), 1)["tau"] for m in (m, alone(m, 1), alone(m, 0))] for m in models]
+    stack, trees, kernel = np.mean(taus, axis=0)
+    assert stack > max(trees, kernel) - 0.015
+    assert stack > min(trees, kernel) + 0.005
 
 
-def test_a_predictor_with_a_kernel_can_be_saved_and_loaded(params: Params) -> None:
+def test_a_member_of_little_weight_is_not_scored(params: Params) -> None:
+    model = few_labels(60, 0, params)
+    every = model.space.enumerate()
+    small = replace(model, trees_member=Member(accuracy.MIN_WEIGHT - 0.001), kernel_member=Member(0.9))
+    assert (small.score(every) == replace(small, trees_member=Member(0.0)).score(every)).all()
+    useless = replace(model, trees_member=Member(0.02), kernel_member=Member(0.01))
+    assert np.ptp(useless.score(every)) > 0  # the better of two useless members is scored
+
+
+def test_a_predictor_can_be_saved_and_loaded(params: Params) -> None:
     model = few_labels(30, 1, params)
     every = model.space.enumerate()
-    trees, sidecar = model.dump()
-    read = Predictor.load(model.space, trees, json.loads(json.dumps(sidecar)))
+    trees, kernel, sidecar = model.dump()
+    assert model.dump() == (trees, kernel, sidecar)
+    read = Predictor.load(model.space, trees, kernel, json.loads(json.dumps(sidecar)))
     np.testing.assert_array_equal(read.score(every, 1), model.score(every, 2))
     np.testing.assert_array_equal(model.score(every[5:9], 1), model.score(every, 1)[5:9])
 
