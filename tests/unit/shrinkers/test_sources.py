@@ -20,6 +20,8 @@ from lissnas.oracles.training_worker import TrainingOracle
 from lissnas.predictors.surrogate import SurrogateScorer
 from lissnas.shrinkers import description
 from lissnas.shrinkers.problem import (
+    ACCEL_VALUES,
+    GPT_VALUES,
     INHERITED,
     NB301_VALUES,
     OFA_VALUES,
@@ -108,6 +110,8 @@ def test_source_of_a_table() -> None:
         *((name, INHERITED if name in SUPERNETS else SMALL_NETWORKS) for name in TRAINED),
         ("nasbench301", NB301_VALUES),
         ("ofa_mobilenetv3", OFA_VALUES),
+        *((name, GPT_VALUES) for name in ("gpt_s", "gpt_m", "gpt_l")),
+        ("accel_nasbench", ACCEL_VALUES),
     ],
 )
 def test_packaged_sources_have_a_caveat(name: str, words: str) -> None:
