@@ -171,6 +171,15 @@ def published_surrogate(space: Space) -> Surrogate | None:
     return None
 
 
+def required_surrogate(space: Space) -> Surrogate:
+    """Return the packaged published predictor of a space; raises UserError if there is none."""
+    found = published_surrogate(space)
+    if found is None:
+        known = ", ".join(name for name in spaces.names() if published_surrogate(spaces.get(name)))
+        raise UserError(f"--labels-from surrogate: {space.name} has no published predictor; spaces with one: {known}")
+    return found
+
+
 def _digest(space: Space, labels: Labels | None, oracle_id: str = "") -> str:
     """Return the SHA-256 of a space's declaration, labels and the identity of its oracle."""
     parts = [space.name.encode(), oracle_id.encode()]
