@@ -270,7 +270,7 @@ def _spaces(
     shown = [
         {
             "space": row["name"],
-            "architectures": f"{row['size']:,}{'' if row['size_exact'] else NO_BREAK + 'descriptions'}",
+            "architectures": render.count_text(row["size"]) + ("" if row["size_exact"] else f"{NO_BREAK}descriptions"),
             "benchmarks": ", ".join(
                 n.partition("/")[2] or n for n in benchmarks.names() if benchmarks.space_of(n) == row["name"]
             ),

@@ -77,7 +77,8 @@ class SourceOptions:
     labels: Annotated[Path | None, _source("Its labels, .csv or .parquet: architectures and their metric.")] = None
     metric: Annotated[str | None, _source("Column of the metric, if there are several candidates.")] = None
     labels_from: Annotated[
-        Literal["training"] | None, _source("Collect labels while shrinking, by training networks.")
+        Literal["training", "surrogate"] | None,
+        _source("Collect labels while shrinking, by training networks or from the space's published predictor."),
     ] = None
     oracle_command: Annotated[
         str | None, _source("Collect labels from a program: reads an architecture, prints a number on each line.")

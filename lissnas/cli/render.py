@@ -33,6 +33,13 @@ RANKED = ("trained on", "size", "ranked", "networks", "Pearson", "Spearman", "Ke
 """Columns of a ranking that are printed."""
 COSTS = {"M multiply-adds": "flops", "M parameters": "params"}
 """Cost columns of found networks, in millions: heading -> cost."""
+LONG_COUNT = 10**21
+"""Numbers from here on are too wide for a table."""
+
+
+def count_text(n: int) -> str:
+    """Return a number of architectures: all digits, from `LONG_COUNT` on three of them, such as 1.52e35."""
+    return f"{n:,}" if n < LONG_COUNT else f"{n:.3g}".replace("e+", "e")
 
 
 def iteration_line(state: State) -> str:
@@ -69,7 +76,7 @@ def shrink_line(metrics: Mapping[str, Any], unit: str) -> str:
     m = metrics
     kind = "true" if "mean_true" in m else "predicted"
     return (
-        f"{m['full_size']:,} architectures to {m['size']:,}, {unit}: "
+        f"{count_text(m['full_size'])} architectures to {m['size']:,}, {unit}: "
         f"{kind} mean {m[f'full_mean_{kind}']:.4g} to {m[f'mean_{kind}']:.4g}"
     )
 
@@ -88,7 +95,7 @@ def table_of(title: str, rows: Sequence[Mapping[str, str]], left: Collection[str
 def shrink_table(metrics: Mapping[str, Any]) -> Table:
     """Return a table of the full and the shrunk space: true values if a benchmark table exists, else predictions."""
     m = metrics
-    rows = [("architectures", f"{m['full_size']:,}", f"{m['size']:,}")]
+    rows = [("architectures", count_text(m["full_size"]), f"{m['size']:,}")]
     if "mean_true" in m:
         rows += [
             ("mean (true)", f"{m['full_mean_true']:.4g}", f"{m['mean_true']:.4g}"),

@@ -20,7 +20,7 @@ from lissnas.config import MIN_LABELS
 from lissnas.core.errors import ConfigError, InvalidArchitecture, UserError, closest, first_line, short
 from lissnas.core.memory_limit import limit_memory
 from lissnas.spaces.base import Archs, FloatArray, IntArray, Space
-from lissnas.spaces.declared import Declared, DeclaredSpace
+from lissnas.spaces.declared import DeclaredSpace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,8 +163,8 @@ def read_archs(path: Path, space: Space) -> list[str]:
 
 
 def less_is_better(space: Space, metric: str) -> bool:
-    """Return whether the space minimizes the metric; a metric that it does not declare is maximized."""
-    return isinstance(space, Declared) and metric == space.metric_name and not space.maximize
+    """Return whether the space minimizes the metric; a metric that it does not define is maximized."""
+    return metric == space.metric_name and not space.maximize
 
 
 def _archs(table: _Table, space: Space) -> tuple[Archs, set[str]]:
@@ -215,7 +215,7 @@ def _parse_each(space: Space, names: Sequence[str]) -> tuple[Archs, list[tuple[i
 
 def _metric_column(table: _Table, space: Space, metric: str | None, named: set[str]) -> str | None:
     """Return the metric's column: `metric`, else the space's metric, else the only remaining column."""
-    requested = metric or (space.metric_name if isinstance(space, Declared) else None)
+    requested = metric or space.metric_name or None
     rest = [c for c in table.columns if c not in named and c not in (ARCH, STATUS)]
     if requested in rest:
         return requested
@@ -384,7 +384,7 @@ def to_csv(header: Sequence[str], rows: Sequence[dict[str, str]]) -> bytes:
 
 def metric_of(space: Space, requested: str | None = None) -> str:
     """Return the column of labels, by default the space's metric; raises UserError for a reserved name."""
-    metric = requested or (space.metric_name if isinstance(space, Declared) else VALUE)
+    metric = requested or space.metric_name or VALUE
     reserved = {ARCH, STATUS, *(space.positions if isinstance(space, DeclaredSpace) else ())}
     if metric in reserved:
         raise UserError(f"metric: {metric!r} is a reserved column in labels of {space.name}; choose another name")

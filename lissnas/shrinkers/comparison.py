@@ -130,7 +130,8 @@ def source_of(given: Benchmark | Source) -> Source:
     if source.truth is None and source.scorer is None:
         raise UserError(
             f"{source.name} has neither a table of true values nor a surrogate that is queried directly, so methods "
-            "can't be compared on it: give --benchmark, --space ofa_mobilenetv3, or your own space and --oracle-model"
+            "can't be compared on it: give --benchmark, --space ofa_mobilenetv3 or gpt_s, or your own space and "
+            "--oracle-model"
         )
     return source
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from lissnas.oracles.training_worker import TrainingOracle
 from lissnas.predictors.accuracy import Scorer
 from lissnas.predictors.surrogate import SurrogateScorer, model_scorer
 from lissnas.shrinkers.methods import METHODS
-from lissnas.shrinkers.problem import Source, from_space, get_space
+from lissnas.shrinkers.problem import Source, from_space, get_space, required_surrogate
 from lissnas.spaces import Space
 from lissnas.spaces.declared import Declared
 
@@ -56,7 +56,8 @@ class Description:
     labels: Path | None = None
     metric: str | None = None
     """Column of the labels; required if several could be the metric."""
-    labels_from: Literal["training"] | None = None
+    labels_from: Literal["training", "surrogate"] | None = None
+    """Training of networks, or the space's published predictor."""
     oracle_command: str | None = None
     oracle_timeout: float = 600.0
     """Maximum seconds that the command may take for a batch of 64."""
@@ -107,7 +108,10 @@ class Description:
         assert space is not None
         checked = for_space(read_params, space)
         oracle, scorer, about = self._oracle(checked, space, local_path(out))
-        return checked, from_space(space, self.labels, self.metric, oracle, scorer, about)
+        source = from_space(space, self.labels, self.metric, oracle, scorer, about)
+        if self.labels_from == "surrogate":
+            source = replace(source, notes=(f"{space.name}: {required_surrogate(space).caveat}", *source.notes))
+        return checked, source
 
     def _oracle(self, checked: Params, space: Space, out: Path) -> tuple[Oracle | None, Scorer | None, str]:
         """Return the oracle or scorer, if any, and its identity."""
@@ -124,6 +128,9 @@ class Description:
             oracle, digest = supernet_oracle(checked, space, None, self.oracle_supernet)
             settings = checked.search.model_dump(include={"images", "batch_size", "recalibration_batches"})
             return oracle, None, f"supernet {artifacts.digest({'supernet': digest, **settings})}"
+        if self.labels_from == "surrogate":
+            surrogate = required_surrogate(space)
+            return surrogate.values, None, f"labels of {surrogate.identity}"
         if self.labels_from is not None:
             check(checked, space, None, "--oracle-command")
             trained = TrainingOracle(checked, space, out.parent / f".{out.name}.training")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,8 +22,9 @@ from lissnas.oracles.label_table import Labels, less_is_better, metric_of, negat
 from lissnas.predictors.accuracy import Scorer
 from lissnas.predictors.surrogate import SurrogateScorer, scorer_values
 from lissnas.shrinkers.memory_budget import BATCH_FRACTION, PART, rows_in_memory
-from lissnas.spaces import Archs, FloatArray, Space
+from lissnas.spaces import GPT, Archs, FloatArray, OFAMobileNetV3, Space
 from lissnas.spaces.declared import Declared, read_space
+from lissnas.spaces.gpt import SCALES
 
 TRAINED = ("shufflenetv2", "fairnas", "mobilenet", "anynetx")
 """Spaces with packaged labels: accuracies of small networks, trained for a few seconds (`flows.label`)."""
@@ -32,6 +35,8 @@ learns nothing from the accuracies of small networks there."""
 INHERITED = "its accuracies are of a small supernet's paths on 32 x 32 images, not of trained networks"
 NB301_VALUES = "its accuracies are 1,218 values of a surrogate (NASLib), not of trained networks"
 OFA_VALUES = "its accuracies are those of the Once-for-All predictor of ImageNet accuracy, not of trained networks"
+GPT_VALUES = "its perplexities are those of the published predictor of HW-GPT-Bench, not of trained networks"
+ACCEL_VALUES = "its accuracies are of ImageNet trainings with the shortened schedule of Accel-NASBench"
 NO_ORACLE = (
     "space {name} has no oracle: give --labels FILE with the accuracies of trained networks, or --oracle-command. "
     "`lissnas init DIR` writes an example of both files"
@@ -126,15 +131,53 @@ def packaged(space: Space) -> Source:
         found = Labels(archs, values, np.ones(len(values), np.int64), "accuracy", {})
         note = (f"{space.name}: {NB301_VALUES}",)
         return Source(space.name, space, "accuracy of a surrogate, %", _digest(space, found), labels=found, notes=note)
-    if space.name == "ofa_mobilenetv3":
-        scorer = SurrogateScorer(surrogates.ofa_accuracy)
-        note = (f"{space.name}: {OFA_VALUES}",)
-        metric = "predicted ImageNet top-1 accuracy, %"
-        return Source(space.name, space, metric, _digest(space, None, "ofa"), scorer=scorer, notes=note)
+    if space.name == "accel_nasbench":
+        archs, values, runs = surrogates.accel_nasbench_labels()
+        order = np.lexsort(archs.T[::-1])
+        found = Labels(archs[order], values[order], runs[order], "top1", {})
+        note = (f"{space.name}: {ACCEL_VALUES}",)
+        return Source(space.name, space, "ImageNet top-1 accuracy, %", _digest(space, found), labels=found, notes=note)
+    if (surrogate := published_surrogate(space)) is not None:
+        values_of, metric, notes = surrogate.values, surrogate.metric, [f"{space.name}: {surrogate.caveat}"]
+        if not space.maximize:
+            values_of, metric = negative(values_of), f"negative {metric}"
+            notes.append(negation_note(space.metric_name))
+        digest = _digest(space, None, surrogate.identity)
+        return Source(space.name, space, metric, digest, scorer=SurrogateScorer(values_of), notes=notes)
     tabled = [n for n in benchmarks.names() if benchmarks.space_of(n) == space.name]
     if tabled:
         raise UserError(f"{space.name} is a space with tables: give --benchmark {tabled[0]}, or --labels with your own")
     raise UserError(NO_ORACLE.format(name=space.name))
+
+
+class Surrogate(NamedTuple):
+    """A published predictor that replaces training on a space."""
+
+    values: Oracle
+    """In the metric's unit and sign."""
+    metric: str
+    caveat: str
+    identity: str
+    """Part of a result's digest."""
+
+
+def published_surrogate(space: Space) -> Surrogate | None:
+    """Return the packaged published predictor of a space, if there is one."""
+    if isinstance(space, OFAMobileNetV3):
+        return Surrogate(surrogates.ofa_accuracy, "predicted ImageNet top-1 accuracy, %", OFA_VALUES, "ofa")
+    if isinstance(space, GPT) and space.name in SCALES:
+        values = partial(surrogates.gpt_perplexity, space.name)
+        return Surrogate(values, "predicted OpenWebText perplexity", GPT_VALUES, "hw-gpt-bench")
+    return None
+
+
+def required_surrogate(space: Space) -> Surrogate:
+    """Return the packaged published predictor of a space; raises UserError if there is none."""
+    found = published_surrogate(space)
+    if found is None:
+        known = ", ".join(name for name in spaces.names() if published_surrogate(spaces.get(name)))
+        raise UserError(f"--labels-from surrogate: {space.name} has no published predictor; spaces with one: {known}")
+    return found
 
 
 def _digest(space: Space, labels: Labels | None, oracle_id: str = "") -> str:

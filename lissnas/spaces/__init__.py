@@ -6,12 +6,14 @@ from collections.abc import Callable
 from functools import cache, partial
 
 from lissnas.core.errors import UnknownName
+from lissnas.spaces.accel_nasbench import AccelNASBench
 from lissnas.spaces.anynetx import STEPS, AnyNetX
 from lissnas.spaces.base import Archs, BoolArray, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.cell import CellSpace
 from lissnas.spaces.chain import ChainSpace
 from lissnas.spaces.choices import ChoiceSpace
 from lissnas.spaces.fairnas import FairNAS
+from lissnas.spaces.gpt import GPT, SCALES
 from lissnas.spaces.mobilenet import MobileNet
 from lissnas.spaces.nas_bench_macro import NASBenchMacro
 from lissnas.spaces.nasbench101 import NASBench101
@@ -22,6 +24,8 @@ from lissnas.spaces.shufflenetv2 import ShuffleNetV2
 from lissnas.spaces.transnas import TransNAS, TransNASMacro, TransNASMicro
 
 __all__ = [
+    "GPT",
+    "AccelNASBench",
     "AnyNetX",
     "Archs",
     "BoolArray",
@@ -52,6 +56,8 @@ _REGISTRY: dict[str, Callable[[], Space]] = {
     "ofa_mobilenetv3": OFAMobileNetV3,
     "nasbench301": NASBench301,
     **{name: partial(AnyNetX, name, *rules) for name, rules in STEPS.items()},
+    **{name: partial(GPT, name, values) for name, values in SCALES.items()},
+    "accel_nasbench": AccelNASBench,
 }
 
 

@@ -24,6 +24,8 @@ from lissnas.spaces.base import LISTABLE, BoolArray
 
 PAIRS = 1 << 24
 """Pairs of a row and a centre compared at once."""
+FORM_CELLS = 1 << 26
+"""Entries of the forms of networks that are compared with centres at once."""
 MAX_PAIRS = 1 << 29
 """Pairs compared to estimate a size, which bounds its time."""
 MAX_DRAWS = 1_000_000
@@ -98,18 +100,27 @@ class Balls:
 
     def multiplicity(self, archs: Archs) -> IntArray:
         """Return the `(n,)` number of pairs (form of the network, form of a centre) within the centre's radius."""
+        out = np.zeros(len(archs), np.int64)
+        at_once = max(1, FORM_CELLS // max(1, self.space.variants(archs[:1]).size))
+        for lo in range(0, len(archs), at_once):
+            part = slice(lo, lo + at_once)
+            out[part] = self._multiplicity(self.space.variants(archs[part]))
+        return out
+
+    def _multiplicity(self, forms: Archs) -> IntArray:
+        """Return the multiplicity of the networks with the `(n, k, genome_len)` forms."""
         centres, owner = self._forms
         radii = self.radii[owner].astype(np.int16)
-        forms = self.space.variants(archs)
-        out = np.zeros(len(archs), np.int64)
+        differing = forms[:, :, (forms != forms[:, :1]).any(axis=(0, 1))]
+        out = np.zeros(len(forms), np.int64)
         step = max(1, PAIRS // len(centres))
         for i in range(forms.shape[1]):
             # Count repeated forms of a network once.
-            is_new = ~(forms[:, :i] == forms[:, i : i + 1]).all(axis=2).any(axis=1)
-            for lo in range(0, len(archs), step):
-                part = slice(lo, lo + step)
-                near = distances(forms[part, i], centres) <= radii
-                out[part] += near.sum(axis=1) * is_new[part]
+            is_new = ~(differing[:, :i] == differing[:, i : i + 1]).all(axis=2).any(axis=1)
+            rows = np.flatnonzero(is_new)
+            for lo in range(0, len(rows), step):
+                part = rows[lo : lo + step]
+                out[part] += (distances(forms[part, i], centres) <= radii).sum(axis=1)
         return out
 
     # -- sampling --------------------------------------------------------------------------------

@@ -66,6 +66,10 @@ class Space(ABC):
     """Whether `size()` counts distinct networks. If False, it counts descriptions."""
     slot_choices: tuple[int, ...] = ()
     """Number of choices of each decision in `slots`."""
+    metric_name: str = ""
+    """The metric's column in labels, empty if the space defines none."""
+    maximize: bool = True
+    """False if that metric is minimized; labels are then negated when they are read."""
 
     @cached_property
     def n_features(self) -> int:

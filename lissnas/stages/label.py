@@ -24,7 +24,6 @@ from lissnas.oracles.label_table import metric_of
 from lissnas.oracles.training_worker import _train, depends_on, setup_of
 from lissnas.shrinkers.description import check
 from lissnas.spaces import Space
-from lissnas.spaces.declared import Declared
 
 LABELS = "labels.csv"
 ATTEMPTS = "attempts.csv"
@@ -115,7 +114,7 @@ def _results(log: LabelLog, names: Sequence[str], space: Space) -> dict[str, byt
         "max": max(values.values()),
     }
     attempts = [vars(one) for name in names for one in log.attempts[name]]
-    metric = metric_of(space) if isinstance(space, Declared) else METRIC
+    metric = metric_of(space) if space.metric_name else METRIC
     return {
         LABELS: artifacts.to_csv([{"arch": name, metric: value} for name, value in values.items()]),
         "metrics.json": artifacts.to_json(metrics),

@@ -67,5 +67,6 @@ def test_every_registered_space_has_a_conformance_test() -> None:
     here = {"nasbench101", "transnas_micro", "transnas_macro", "transnas", "nas_bench_macro"}
     here |= {"shufflenetv2", "fairnas", "mobilenet"}
     elsewhere = {"ofa_mobilenetv3", "nasbench301", "nasbench201"}  # unit/test_huge_spaces.py, unit/test_official.py
+    elsewhere |= {"gpt_s", "gpt_m", "gpt_l", "accel_nasbench"}  # unit/test_gpt.py, unit/test_accel_nasbench.py
     elsewhere |= {"anynetx", *(f"anynetx_{stage}" for stage in "bcde")}  # unit/test_anynetx.py
     assert set(spaces.names()) == here | elsewhere

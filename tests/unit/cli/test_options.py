@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lissnas import config
-from lissnas.cli import options
+from lissnas.cli import options, render
 from lissnas.cli.options import SearchSettings, Settings, ShrinkSettings, SourceOptions
 from lissnas.core.errors import ConfigError, UserError
 from lissnas.shrinkers import description
@@ -160,3 +160,17 @@ def test_a_problem_in_a_base_is_reported_once(tmp_path: Path) -> None:
 
 def test_the_options_of_a_source_are_the_fields_of_a_description() -> None:
     assert vars(SourceOptions()) == vars(Description())
+
+
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [
+        (423_624, "423,624"),
+        (7_371**5, "21,758,655,492,572,485,851"),
+        (10**21 - 1, "999,999,999,999,999,999,999"),
+        (10**21, "1e21"),
+        (151_858_100_636_256_657_146_478_033_822_541_506, "1.52e35"),
+    ],
+)
+def test_long_counts_are_rounded(n: int, text: str) -> None:
+    assert render.count_text(n) == text

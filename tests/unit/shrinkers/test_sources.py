@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lissnas import benchmarks, spaces
+from lissnas.benchmarks import surrogates
 from lissnas.config import Params
 from lissnas.core.errors import ConfigError, LissnasError, UserError
 from lissnas.oracles import training_worker
@@ -20,6 +21,8 @@ from lissnas.oracles.training_worker import TrainingOracle
 from lissnas.predictors.surrogate import SurrogateScorer
 from lissnas.shrinkers import description
 from lissnas.shrinkers.problem import (
+    ACCEL_VALUES,
+    GPT_VALUES,
     INHERITED,
     NB301_VALUES,
     OFA_VALUES,
@@ -108,6 +111,8 @@ def test_source_of_a_table() -> None:
         *((name, INHERITED if name in SUPERNETS else SMALL_NETWORKS) for name in TRAINED),
         ("nasbench301", NB301_VALUES),
         ("ofa_mobilenetv3", OFA_VALUES),
+        *((name, GPT_VALUES) for name in ("gpt_s", "gpt_m", "gpt_l")),
+        ("accel_nasbench", ACCEL_VALUES),
     ],
 )
 def test_packaged_sources_have_a_caveat(name: str, words: str) -> None:
@@ -126,6 +131,27 @@ def test_packaged_sources_have_a_caveat(name: str, words: str) -> None:
         assert scores.shape == (50,)
         assert len(np.unique(scores)) > 10
     assert from_space(source.space).digest == source.digest == packaged(spaces.get(name)).digest
+
+
+def test_labels_from_a_surrogate_are_collected(folder: Path) -> None:
+    _, source = load(space="gpt_s", labels_from="surrogate")
+    archs = source.space.sample(20, np.random.default_rng(0))
+    assert source.oracle is not None
+    assert (source.oracle(archs) == -surrogates.gpt_perplexity("gpt_s", archs)).all()
+    assert source.scorer is None
+    assert source.metric == "perplexity"
+    assert [GPT_VALUES in source.notes[0], "its negative is used" in source.notes[1]] == [True, True]
+    assert source.digest != packaged(source.space).digest
+    _, other = load(space="ofa_mobilenetv3", labels_from="surrogate")
+    archs = other.space.sample(20, np.random.default_rng(0))
+    assert other.oracle is not None
+    assert (other.oracle(archs) == surrogates.ofa_accuracy(archs)).all()
+
+
+@pytest.mark.parametrize("name", ["fairnas", "space.yaml"])
+def test_space_without_a_published_predictor_has_no_labels_from_it(folder: Path, name: str) -> None:
+    with pytest.raises(UserError, match="has no published predictor; spaces with one: ofa_mobilenetv3, gpt_s"):
+        load(space=name, labels_from="surrogate")
 
 
 @pytest.mark.parametrize(

@@ -488,11 +488,11 @@ def test_ofa_predictor_agrees_with_its_tutorial(monkeypatch: pytest.MonkeyPatch)
     """The tutorial prints 81.71 % for its best network at 192 pixels, so the order of the inputs is right."""
     found = "k5e3-k3e3|k5e4-k3e4|k7e6-k7e3-k3e4|k5e4-k5e4-k7e4-k3e3|k3e6-k3e6-k5e6"
     monkeypatch.setattr(surrogates, "RESOLUTION", (192 - 112) // 16)
-    surrogates._layers.cache_clear()
+    surrogates._ofa_layers.cache_clear()
     try:
         assert round(float(surrogates.ofa_accuracy(OFA.parse([found]))[0]), 2) == 81.71
     finally:
-        surrogates._layers.cache_clear()
+        surrogates._ofa_layers.cache_clear()
 
 
 def test_ofa_predictor_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
