@@ -13,9 +13,9 @@ from io import BytesIO
 from typing import TypeAlias
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from lissnas.benchmarks import tables
+from lissnas.core.blas import one_blas_thread
 from lissnas.spaces import GPT, Archs, FloatArray, IntArray, get
 from lissnas.spaces.base import Features
 from lissnas.spaces.ofa_mobilenetv3 import SKELETON, OFAMobileNetV3
@@ -95,7 +95,7 @@ def _forward(archs: Archs, inputs: Callable[[Archs], Features], layers: Layers) 
 
     # One chunk per core with single-threaded products: the last digits don't depend on the number of threads, and a
     # busy core does not delay the others.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(predict, range(0, len(archs), CHUNK)))
     return out
 

@@ -96,15 +96,14 @@ class KernelModel:
         """Return `(n,)` predictions."""
         x = self.scale(features)
         slope = (1 - self.share) / self.norm * np.sum(self.points * self.weights[:, None], axis=0)
-        out: FloatArray = self.weights.sum() + np.sum(x * slope, axis=1)
+        out: FloatArray = self.weights.sum() + np.einsum("ij,j->i", x, slope)  # in the order of the features
         if self.share and x.shape[1]:
             with one_blas_thread():
                 for lo in range(0, len(x), BLOCK):
                     kernel = _distances(x[lo : lo + BLOCK], self.points)
                     kernel /= -self.length
                     np.exp(kernel, out=kernel)
-                    kernel *= self.weights
-                    out[lo : lo + BLOCK] += self.share * kernel.sum(axis=1)
+                    out[lo : lo + BLOCK] += self.share * np.einsum("ij,j->i", kernel, self.weights)
         return out
 
 

@@ -18,9 +18,9 @@ from lissnas.shrinkers import description
 ROOT = Path(__file__).parents[3]
 OVERLAYS = ("params.study.yaml", "params.imagenet.yaml")
 RESOLVED = {
-    "params.yaml": "dae39387a1d7f2ecbd64f8d80d855af50d2d552bb62e8198538720b5ea4c9cb3",
-    "params.study.yaml": "83bcd50db973f40361140f80bec4bd6e98193794ccb5488a59b4cc35812a8690",
-    "params.imagenet.yaml": "33fd67f48d184500adf5631324ded166a78a929a312718b50ff18ba079b20051",
+    "params.yaml": "40a38a16ad18ad1416b9335d39f4fc83d0480a019e19856e530a1b89931cc9c4",
+    "params.study.yaml": "e9a71c6bfc6d4336cb7b97a36590aa2284413be819cbe4da4bd341f19cfa8379",
+    "params.imagenet.yaml": "7b2f2dbd1dfbccd84cdf9ef3179e3a51c9311a2733117901f9ee449fb17a3586",
 }
 """Digests of all values of a file: update the digest after an intended change."""
 
