@@ -40,6 +40,8 @@ GROWTH_FACTOR = 4
 """Growth of such a space once its seed architectures are expanded."""
 BATCH_SHARE = 0.02
 """Share of the space that is expanded at once, at least `MIN_BATCH` architectures."""
+LARGE_BATCH_SHARE = 0.1
+"""The same for spaces larger than `SEARCH_SIZE`: each batch copies all architectures seen."""
 MIN_BATCH = 8
 MIN_SEEDS = 200
 """Minimum number of best architectures that are expanded, if the space has as many."""
@@ -202,7 +204,8 @@ class Elite(Strategy):
 
     def seeds(self, state: State, problem: Problem) -> IntArray:
         """Return the next batch of the best members that have not been seeds before."""
-        return self._unexpanded(state, problem)[: max(MIN_BATCH, math.ceil(BATCH_SHARE * state.capacity))]
+        share = BATCH_SHARE if state.capacity <= SEARCH_SIZE else LARGE_BATCH_SHARE
+        return self._unexpanded(state, problem)[: max(MIN_BATCH, math.ceil(share * state.capacity))]
 
     def _unexpanded(self, state: State, problem: Problem) -> IntArray:
         """Return the best members, as many as are to be expanded by now, less those that were."""
