@@ -13,7 +13,7 @@ from lissnas.config import PaperConfig
 from lissnas.core.errors import UnknownName, UserError
 from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers import abs as abs_
-from lissnas.shrinkers import dds, greedynas, greedynas_v2, naive, nse, padnas
+from lissnas.shrinkers import dds, genetic, greedynas, greedynas_v2, local_search, naive, nse, padnas
 from lissnas.shrinkers.lissnas import shrink
 from lissnas.shrinkers.problem import Source
 from lissnas.shrinkers.shrunk import Shrunk
@@ -27,6 +27,8 @@ Variant: TypeAlias = Callable[[Shrunk, PaperConfig], Shrunk]
 
 PAPER_FIRST = 0.55
 """Share of the budget for the first sample of the paper variant: its loop queries about as many again."""
+QUOTA = 0.05
+"""Diversity of rivals with a quota: the default of our method."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ METHODS: dict[str, Method] = {
         Method("no_locality", variant=_no_locality),
         Method("flops", naive.costliest("flops"), needs_labels=False),
         Method("params", naive.costliest("params"), needs_labels=False),
+        Method("flops_then_rank", naive.costliest_then_rank("flops")),
+        Method("best_first", local_search.search(0)),
+        Method("best_first_quota", local_search.search(QUOTA)),
+        Method("genetic", genetic.search(0)),
+        Method("genetic_quota", genetic.search(QUOTA)),
         Method("score_all", naive.score_all, reference=True, needs_table=True),
         Method("lissnas_collect", variant=_collect, reference=True, needs_table=True),
     )

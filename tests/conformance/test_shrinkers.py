@@ -15,6 +15,7 @@ from lissnas.testing import ShrinkerSuite, SyntheticOracle
 TOP = ("top30", "top20", "top10", "top5")
 COSTS = ("flops", "params")
 ORDINARY = ("abs", "nse", "padnas", "greedynas", "greedynas_v2", "dds", "no_neighbors")
+SEARCHES = ("best_first", "best_first_quota", "genetic", "genetic_quota")
 
 
 class Rival(ShrinkerSuite):
@@ -28,6 +29,19 @@ class TestOrdinary(Rival):
     pass
 
 
+@pytest.mark.parametrize("name", SEARCHES)
+class TestSearches(Rival):
+    """They rank single architectures, so the size is exact."""
+
+    size_ratio = 1.0
+
+
+@pytest.mark.parametrize("name", ["flops_then_rank"])
+class TestCostliestThenRank(Rival):
+    needs_costs = True
+    size_ratio = 1.0
+
+
 @pytest.mark.parametrize("name", ["abs", "nse", "padnas", "dds"])
 class TestAbsentDecisions(Rival):
     """Methods that rank choices, on a union of two spaces: a network of one has no choices of the other."""
@@ -37,7 +51,7 @@ class TestAbsentDecisions(Rival):
         return spaces.get("transnas")
 
 
-@pytest.mark.parametrize("name", [*ORDINARY, "top5"])
+@pytest.mark.parametrize("name", [*ORDINARY, *SEARCHES, "top5"])
 class TestOnASpaceTooLargeToList(Rival):
     """A trillion networks and a budget of 20,000: the space must not be listed."""
 
@@ -81,7 +95,7 @@ class TestScoreAll(Rival):
 
 
 def test_every_rival_has_a_conformance_test() -> None:
-    assert {*ORDINARY, *TOP, *COSTS, "score_all"} == {
+    assert {*ORDINARY, *SEARCHES, *TOP, *COSTS, "flops_then_rank", "score_all"} == {
         name for name, one in shrinkers.METHODS.items() if one.rival is not None
     }
 
@@ -104,11 +118,11 @@ def test_score_all_returns_the_best_of_the_space() -> None:
     assert (oracle(part.members) == best).all()
 
 
-@pytest.mark.parametrize("name", COSTS)
+@pytest.mark.parametrize("name", [*COSTS, "flops_then_rank"])
 def test_a_space_without_costs_is_refused(name: str) -> None:
     space = ChoiceSpace("free", [3] * 6)
-    with pytest.raises(UserError, match=f"space free knows no {name}"):
-        shrinkers.get(name)(space, CountedOracle(SyntheticOracle(space), space, 0), 10, np.random.default_rng(0))
+    with pytest.raises(UserError, match=f"space free knows no {name[:5]}"):
+        shrinkers.get(name)(space, CountedOracle(SyntheticOracle(space), space, 50), 10, np.random.default_rng(0))
 
 
 def test_unknown_method_error_lists_the_known_ones() -> None:
