@@ -14,9 +14,11 @@ from lissnas.core.errors import UnknownName, UserError
 from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers import abs as abs_
 from lissnas.shrinkers import dds, genetic, greedynas, greedynas_v2, local_search, naive, nse, padnas
+from lissnas.shrinkers.edges import with_edges
 from lissnas.shrinkers.lissnas import shrink
 from lissnas.shrinkers.problem import Source
 from lissnas.shrinkers.shrunk import Shrunk
+from lissnas.shrinkers.then_rank import then_rank
 from lissnas.spaces import Space
 from lissnas.spaces.subspace import Subspace
 
@@ -84,12 +86,16 @@ METHODS: dict[str, Method] = {
     for method in (
         Method("lissnas", variant=_ours, reference=True),
         Method("lissnas_paper", variant=_paper, reference=True),
-        Method("abs", abs_.shrink),
-        Method("nse", nse.shrink),
+        Method("abs", with_edges(abs_.shrink)),
+        Method("abs_then_rank", then_rank(with_edges(abs_.shrink))),
+        Method("nse", with_edges(nse.shrink)),
+        Method("nse_then_rank", then_rank(with_edges(nse.shrink))),
         Method("padnas", padnas.shrink),
+        Method("padnas_then_rank", then_rank(padnas.shrink)),
         Method("greedynas", greedynas.shrink),
         Method("greedynas_v2", greedynas_v2.shrink),
-        Method("dds", dds.shrink),
+        Method("dds", with_edges(dds.shrink)),
+        Method("dds_then_rank", then_rank(with_edges(dds.shrink))),
         *(Method(f"top{x}", naive.top_share(x)) for x in (30, 20, 10, 5)),
         Method("no_neighbors", naive.no_neighbors),
         Method("no_locality", variant=_no_locality),

@@ -15,6 +15,7 @@ from lissnas.testing import ShrinkerSuite, SyntheticOracle
 TOP = ("top30", "top20", "top10", "top5")
 COSTS = ("flops", "params")
 ORDINARY = ("abs", "nse", "padnas", "greedynas", "greedynas_v2", "dds", "no_neighbors")
+THEN_RANK = ("abs_then_rank", "nse_then_rank", "padnas_then_rank", "dds_then_rank")
 SEARCHES = ("best_first", "best_first_quota", "genetic", "genetic_quota")
 
 
@@ -29,8 +30,8 @@ class TestOrdinary(Rival):
     pass
 
 
-@pytest.mark.parametrize("name", SEARCHES)
-class TestSearches(Rival):
+@pytest.mark.parametrize("name", [*SEARCHES, *THEN_RANK])
+class TestRanking(Rival):
     """They rank single architectures, so the size is exact."""
 
     size_ratio = 1.0
@@ -42,7 +43,7 @@ class TestCostliestThenRank(Rival):
     size_ratio = 1.0
 
 
-@pytest.mark.parametrize("name", ["abs", "nse", "padnas", "dds"])
+@pytest.mark.parametrize("name", ["abs", "nse", "padnas", "dds", *THEN_RANK])
 class TestAbsentDecisions(Rival):
     """Methods that rank choices, on a union of two spaces: a network of one has no choices of the other."""
 
@@ -51,7 +52,7 @@ class TestAbsentDecisions(Rival):
         return spaces.get("transnas")
 
 
-@pytest.mark.parametrize("name", [*ORDINARY, *SEARCHES, "top5"])
+@pytest.mark.parametrize("name", [*ORDINARY, *SEARCHES, *THEN_RANK, "top5"])
 class TestOnASpaceTooLargeToList(Rival):
     """A trillion networks and a budget of 20,000: the space must not be listed."""
 
@@ -95,7 +96,7 @@ class TestScoreAll(Rival):
 
 
 def test_every_rival_has_a_conformance_test() -> None:
-    assert {*ORDINARY, *SEARCHES, *TOP, *COSTS, "flops_then_rank", "score_all"} == {
+    assert {*ORDINARY, *SEARCHES, *THEN_RANK, *TOP, *COSTS, "flops_then_rank", "score_all"} == {
         name for name, one in shrinkers.METHODS.items() if one.rival is not None
     }
 
