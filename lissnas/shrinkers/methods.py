@@ -13,7 +13,19 @@ from lissnas.config import PaperConfig
 from lissnas.core.errors import UnknownName, UserError
 from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers import abs as abs_
-from lissnas.shrinkers import dds, genetic, greedynas, greedynas_v2, local_search, naive, nse, padnas
+from lissnas.shrinkers import (
+    abs_pairs,
+    dds,
+    distilled,
+    genetic,
+    greedynas,
+    greedynas_v2,
+    half_space,
+    local_search,
+    naive,
+    nse,
+    padnas,
+)
 from lissnas.shrinkers.edges import with_edges
 from lissnas.shrinkers.lissnas import shrink
 from lissnas.shrinkers.problem import Source
@@ -88,6 +100,7 @@ METHODS: dict[str, Method] = {
         Method("lissnas_paper", variant=_paper, reference=True),
         Method("abs", with_edges(abs_.shrink)),
         Method("abs_then_rank", then_rank(with_edges(abs_.shrink))),
+        Method("abs_pairs", abs_pairs.shrink),
         Method("nse", with_edges(nse.shrink)),
         Method("nse_then_rank", then_rank(with_edges(nse.shrink))),
         Method("padnas", padnas.shrink),
@@ -96,6 +109,8 @@ METHODS: dict[str, Method] = {
         Method("greedynas_v2", greedynas_v2.shrink),
         Method("dds", with_edges(dds.shrink)),
         Method("dds_then_rank", then_rank(with_edges(dds.shrink))),
+        Method("half_space", half_space.shrink),
+        Method("distilled", distilled.shrink),
         *(Method(f"top{x}", naive.top_share(x)) for x in (30, 20, 10, 5)),
         Method("no_neighbors", naive.no_neighbors),
         Method("no_locality", variant=_no_locality),

@@ -14,8 +14,10 @@ from lissnas.testing import ShrinkerSuite, SyntheticOracle
 
 TOP = ("top30", "top20", "top10", "top5")
 COSTS = ("flops", "params")
+RANKED_COSTS = ("flops_then_rank", "half_space")
 ORDINARY = ("abs", "nse", "padnas", "greedynas", "greedynas_v2", "dds", "no_neighbors")
 THEN_RANK = ("abs_then_rank", "nse_then_rank", "padnas_then_rank", "dds_then_rank")
+JOINT = ("abs_pairs", "distilled")
 SEARCHES = ("best_first", "best_first_quota", "genetic", "genetic_quota")
 
 
@@ -30,14 +32,14 @@ class TestOrdinary(Rival):
     pass
 
 
-@pytest.mark.parametrize("name", [*SEARCHES, *THEN_RANK])
+@pytest.mark.parametrize("name", [*SEARCHES, *THEN_RANK, *JOINT])
 class TestRanking(Rival):
     """They rank single architectures, so the size is exact."""
 
     size_ratio = 1.0
 
 
-@pytest.mark.parametrize("name", ["flops_then_rank"])
+@pytest.mark.parametrize("name", RANKED_COSTS)
 class TestCostliestThenRank(Rival):
     needs_costs = True
     size_ratio = 1.0
@@ -52,7 +54,7 @@ class TestAbsentDecisions(Rival):
         return spaces.get("transnas")
 
 
-@pytest.mark.parametrize("name", [*ORDINARY, *SEARCHES, *THEN_RANK, "top5"])
+@pytest.mark.parametrize("name", [*ORDINARY, *SEARCHES, *THEN_RANK, *JOINT, "top5"])
 class TestOnASpaceTooLargeToList(Rival):
     """A trillion networks and a budget of 20,000: the space must not be listed."""
 
@@ -96,7 +98,7 @@ class TestScoreAll(Rival):
 
 
 def test_every_rival_has_a_conformance_test() -> None:
-    assert {*ORDINARY, *SEARCHES, *THEN_RANK, *TOP, *COSTS, "flops_then_rank", "score_all"} == {
+    assert {*ORDINARY, *SEARCHES, *THEN_RANK, *JOINT, *TOP, *COSTS, *RANKED_COSTS, "score_all"} == {
         name for name, one in shrinkers.METHODS.items() if one.rival is not None
     }
 
@@ -119,10 +121,10 @@ def test_score_all_returns_the_best_of_the_space() -> None:
     assert (oracle(part.members) == best).all()
 
 
-@pytest.mark.parametrize("name", [*COSTS, "flops_then_rank"])
+@pytest.mark.parametrize("name", [*COSTS, *RANKED_COSTS])
 def test_a_space_without_costs_is_refused(name: str) -> None:
     space = ChoiceSpace("free", [3] * 6)
-    with pytest.raises(UserError, match=f"space free knows no {name[:5]}"):
+    with pytest.raises(UserError, match=f"space free knows no {'params' if name == 'params' else 'flops'}"):
         shrinkers.get(name)(space, CountedOracle(SyntheticOracle(space), space, 50), 10, np.random.default_rng(0))
 
 
