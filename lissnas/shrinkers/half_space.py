@@ -22,8 +22,9 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
     """Drop the choices with the lowest mean FLOPs, at most half of each decision's, and rank what remains.
 
     Published: a mask of half of the operations of each mixed operation, then a one-shot search. Here, choices are
-    dropped in order of their mean FLOPs, down to the size that the budget can rank (in the order of their difference
-    to their decision's mean it was worse on one of three tables); a larger product is ranked in part. The result is the best of everything evaluated.
+    dropped in order of their mean FLOPs, down to the size that the budget can rank; by the difference to the mean of
+    their decision it was worse on one of three tables. A larger product is ranked in part. The result is the best of
+    everything evaluated.
     """
     check_cost(space, COST)
     oracle.need_budget()
