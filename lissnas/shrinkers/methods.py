@@ -12,10 +12,24 @@ from lissnas.config import PaperConfig
 from lissnas.core.errors import UnknownName, UserError
 from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers import abs as abs_
-from lissnas.shrinkers import dds, greedynas, greedynas_v2, naive, nse, padnas
+from lissnas.shrinkers import (
+    abs_pairs,
+    dds,
+    distilled,
+    genetic,
+    greedynas,
+    greedynas_v2,
+    half_space,
+    local_search,
+    naive,
+    nse,
+    padnas,
+)
+from lissnas.shrinkers.edges import with_edges
 from lissnas.shrinkers.lissnas import shrink
 from lissnas.shrinkers.problem import Source
 from lissnas.shrinkers.shrunk import Shrunk
+from lissnas.shrinkers.then_rank import then_rank
 from lissnas.spaces import Space
 from lissnas.spaces.subspace import Subspace
 
@@ -26,6 +40,8 @@ Variant: TypeAlias = Callable[[Shrunk, PaperConfig], Shrunk]
 
 PAPER_FIRST = 0.55
 """Share of the budget for the first sample of the paper variant: its loop queries about as many again."""
+QUOTA = 0.05
+"""Diversity of rivals with a quota: the default of our method."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +95,29 @@ METHODS: dict[str, Method] = {
     for method in (
         Method("lissnas", variant=_ours, reference=True),
         Method("lissnas_paper", variant=_paper, reference=True),
-        Method("abs", abs_.shrink),
-        Method("nse", nse.shrink),
+        Method("abs", with_edges(abs_.shrink)),
+        Method("abs_then_rank", then_rank(with_edges(abs_.shrink))),
+        Method("abs_pairs", abs_pairs.shrink),
+        Method("nse", with_edges(nse.shrink)),
+        Method("nse_then_rank", then_rank(with_edges(nse.shrink))),
         Method("padnas", padnas.shrink),
+        Method("padnas_then_rank", then_rank(padnas.shrink)),
         Method("greedynas", greedynas.shrink),
         Method("greedynas_v2", greedynas_v2.shrink),
-        Method("dds", dds.shrink),
+        Method("dds", with_edges(dds.shrink)),
+        Method("dds_then_rank", then_rank(with_edges(dds.shrink))),
+        Method("half_space", half_space.shrink),
+        Method("distilled", distilled.shrink),
         *(Method(f"top{x}", naive.top_share(x)) for x in (30, 20, 10, 5)),
         Method("no_neighbors", naive.no_neighbors),
         Method("no_locality", variant=_no_locality),
         Method("flops", naive.costliest("flops"), needs_labels=False),
         Method("params", naive.costliest("params"), needs_labels=False),
+        Method("flops_then_rank", naive.costliest_then_rank("flops")),
+        Method("best_first", local_search.search(0)),
+        Method("best_first_quota", local_search.search(QUOTA)),
+        Method("genetic", genetic.search(0)),
+        Method("genetic_quota", genetic.search(QUOTA)),
         Method("score_all", naive.score_all, reference=True, needs_table=True),
         Method("lissnas_collect", variant=_collect, reference=True, needs_table=True),
     )

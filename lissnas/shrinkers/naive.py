@@ -16,6 +16,8 @@ from lissnas.spaces.subspace import Subspace
 
 MAX_CLIMBS = 200  # rounds
 EDITS = 4  # of each architecture per round
+POOL = 10
+"""Size of the uniform pool of a space too large to list, in multiples of the architectures that are ranked."""
 MIN_TURNOVER = 0.01
 """Climbing stops with a smaller share of new architectures."""
 
@@ -49,17 +51,49 @@ def costliest(cost: str) -> Callable[[Space, CountedOracle, int, Generator], Sub
     """
 
     def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> Subspace:
-        if cost not in space.cost_names:
-            raise UserError(f"space {space.name} knows no {cost}, so it can't be ranked by it")
-        if space.size() > LISTABLE:
-            return Subspace(space, climb(space, cost, target, rng))
-        rows = space.enumerate()
-        costs = space.costs(rows)
-        # Equal costs in random order, not in the order of keys.
-        order = rng.permutation(len(rows))
-        return Subspace(space, rows[order[best_first(costs[cost][order].astype(np.float64), target)]])
+        return Subspace(space, highest(space, cost, target, rng))
 
     return shrink
+
+
+def costliest_then_rank(cost: str) -> Callable[[Space, CountedOracle, int, Generator], Subspace]:
+    """Return a baseline that queries only the architectures with the highest cost, as many as the budget allows.
+
+    The result is the best of them. A space that is too large to list is represented by a uniform pool of
+    ten times the budget: the costliest by hill climbing are all near one corner of the space.
+    """
+
+    def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> Subspace:
+        check_cost(space, cost)
+        oracle.need_budget()
+        n = min(oracle.left, space.size())
+        if space.size() > LISTABLE:
+            rows = _costliest_of(space, space.sample_distinct(min(POOL * n, LISTABLE), rng), cost, n, rng)
+        else:
+            rows = highest(space, cost, n, rng)
+        return Subspace(space, rows[best_first(oracle(rows), target)])
+
+    return shrink
+
+
+def highest(space: Space, cost: str, n: int, rng: Generator) -> Archs:
+    """Return the `n` architectures with the highest cost; raises UserError for a space without this cost."""
+    check_cost(space, cost)
+    if space.size() > LISTABLE:
+        return climb(space, cost, n, rng)
+    return _costliest_of(space, space.enumerate(), cost, n, rng)
+
+
+def check_cost(space: Space, cost: str) -> None:
+    """Raise UserError for a space without this cost."""
+    if cost not in space.cost_names:
+        raise UserError(f"space {space.name} knows no {cost}, so it can't be ranked by it")
+
+
+def _costliest_of(space: Space, rows: Archs, cost: str, n: int, rng: Generator) -> Archs:
+    costs = space.costs(rows)[cost].astype(np.float64)
+    order = rng.permutation(len(rows))  # equal costs in random order, not in the order of keys
+    return rows[order[best_first(costs[order], n)]]
 
 
 def climb(space: Space, cost: str, target: int, rng: Generator) -> Archs:

@@ -26,6 +26,7 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
     The number of stages and the formula are not published; this follows the literature: evolution as in SPOS
     at each of four stages; a choice's score is its frequency in the best tenth of the architectures, weighted
     by rank. Each stage drops one choice per layer, lowest scores first; stops at the size nearest to the target.
+    Cells keep all edges: dropping edges too (`edges.with_edges`) was worse on NAS-Bench-101.
     """
     product = all_choices(space)
     done = product.size() <= target

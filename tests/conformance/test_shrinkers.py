@@ -14,7 +14,11 @@ from lissnas.testing import ShrinkerSuite, SyntheticOracle
 
 TOP = ("top30", "top20", "top10", "top5")
 COSTS = ("flops", "params")
+RANKED_COSTS = ("flops_then_rank", "half_space")
 ORDINARY = ("abs", "nse", "padnas", "greedynas", "greedynas_v2", "dds", "no_neighbors")
+THEN_RANK = ("abs_then_rank", "nse_then_rank", "padnas_then_rank", "dds_then_rank")
+JOINT = ("abs_pairs", "distilled")
+SEARCHES = ("best_first", "best_first_quota", "genetic", "genetic_quota")
 
 
 class Rival(ShrinkerSuite):
@@ -28,7 +32,20 @@ class TestOrdinary(Rival):
     pass
 
 
-@pytest.mark.parametrize("name", ["abs", "nse", "padnas", "dds"])
+@pytest.mark.parametrize("name", [*SEARCHES, *THEN_RANK, *JOINT])
+class TestRanking(Rival):
+    """They rank single architectures, so the size is exact."""
+
+    size_ratio = 1.0
+
+
+@pytest.mark.parametrize("name", RANKED_COSTS)
+class TestCostliestThenRank(Rival):
+    needs_costs = True
+    size_ratio = 1.0
+
+
+@pytest.mark.parametrize("name", ["abs", "nse", "padnas", "dds", *THEN_RANK])
 class TestAbsentDecisions(Rival):
     """Methods that rank choices, on a union of two spaces: a network of one has no choices of the other."""
 
@@ -37,7 +54,7 @@ class TestAbsentDecisions(Rival):
         return spaces.get("transnas")
 
 
-@pytest.mark.parametrize("name", [*ORDINARY, "top5"])
+@pytest.mark.parametrize("name", [*ORDINARY, *SEARCHES, *THEN_RANK, *JOINT, "top5"])
 class TestOnASpaceTooLargeToList(Rival):
     """A trillion networks and a budget of 20,000: the space must not be listed."""
 
@@ -81,7 +98,7 @@ class TestScoreAll(Rival):
 
 
 def test_every_rival_has_a_conformance_test() -> None:
-    assert {*ORDINARY, *TOP, *COSTS, "score_all"} == {
+    assert {*ORDINARY, *SEARCHES, *THEN_RANK, *JOINT, *TOP, *COSTS, *RANKED_COSTS, "score_all"} == {
         name for name, one in shrinkers.METHODS.items() if one.rival is not None
     }
 
@@ -104,11 +121,11 @@ def test_score_all_returns_the_best_of_the_space() -> None:
     assert (oracle(part.members) == best).all()
 
 
-@pytest.mark.parametrize("name", COSTS)
+@pytest.mark.parametrize("name", [*COSTS, *RANKED_COSTS])
 def test_a_space_without_costs_is_refused(name: str) -> None:
     space = ChoiceSpace("free", [3] * 6)
-    with pytest.raises(UserError, match=f"space free knows no {name}"):
-        shrinkers.get(name)(space, CountedOracle(SyntheticOracle(space), space, 0), 10, np.random.default_rng(0))
+    with pytest.raises(UserError, match=f"space free knows no {'params' if name == 'params' else 'flops'}"):
+        shrinkers.get(name)(space, CountedOracle(SyntheticOracle(space), space, 50), 10, np.random.default_rng(0))
 
 
 def test_unknown_method_error_lists_the_known_ones() -> None:
