@@ -32,7 +32,7 @@ class Evaluated:
         self._strata: Strata | None = None
         if diversity > 0:
             sample = space.sample_distinct(max(1, min(STRATA_SAMPLE, space.size() // 2)), rng)
-            self._strata = Strata.of(space, sample, rng)
+            self._strata, _ = Strata.of(space, sample, rng)
 
     def add(self, rows: Archs) -> int:
         """Evaluate the new ones of `rows`, as far as the budget allows; return their number."""

@@ -55,7 +55,7 @@ def test_quota_widens_the_costs(name: str) -> None:
     space = spaces.get("nas_bench_macro")
     plain, _ = run(name, space, 1_200, 300)
     quota, oracle = run(f"{name}_quota", space, 1_200, 300)
-    strata = Strata.of(space, space.enumerate(), rng())
+    strata, _ = Strata.of(space, space.enumerate(), rng())
     occupied = [len(np.unique(strata.of_each(space, part.members))) for part in (plain, quota)]
     assert occupied[1] > occupied[0]
     assert oracle(quota.members).mean() > oracle(space.enumerate()[:0]).sum() + np.quantile(oracle.queried()[1], 0.5)
