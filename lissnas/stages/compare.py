@@ -270,7 +270,7 @@ def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
         )
     if (r := by_name.get("lissnas_paper")) is not None:
         lines.append(
-            f"`lissnas_paper` reaches {r['mean_true']:.4g} at {r['size']:,.0f} networks, the last space whose mean rose; "
-            f"ours, cut to the same size, {r['ours_mean_true']:.4g}."
+            f"`lissnas_paper` reaches {r['mean_true']:.4g} at {r['size']:,.0f} networks, the last space whose mean "
+            f"rose; ours, cut to the same size, {r['ours_mean_true']:.4g}."
         )
     return lines

@@ -35,7 +35,7 @@ def test_pairs_find_choices_that_are_good_only_together() -> None:
     space = ChoiceSpace("free", [4] * 6)
 
     def value(archs: Archs) -> FloatArray:
-        return (archs[:, ::2] == archs[:, 1::2]).sum(axis=1) + archs[:, 0] / 100
+        return np.asarray((archs[:, ::2] == archs[:, 1::2]).sum(axis=1) + archs[:, 0] / 100)
 
     oracle = CountedOracle(value, space, 1_000)
     part = abs_pairs.shrink(space, oracle, 64, rng())
