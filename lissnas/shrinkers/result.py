@@ -125,6 +125,7 @@ def metrics_of(shrunk: Shrunk) -> dict[str, Any]:
     if source.truth is not None:
         quality, notes = _by_table(shrunk, source.truth), list[str]()
         found["mean_predicted"] = float(state.values(shrunk.members).mean())
+        quality |= _reliability(shrunk)
     else:
         quality, notes = _by_prediction(shrunk)
     return found | quality | {"notes": [*source.notes, *state.notes, *limited, *notes]}
@@ -167,20 +168,27 @@ def _by_prediction(shrunk: Shrunk) -> tuple[dict[str, Any], list[str]]:
         notes.append(f"{space.size():,} is the number of descriptions; some are the same network, also in what is left")
     if failed := int((archive.label_round == FAILED).sum()):
         notes.append(f"{failed:,} networks were to be labelled and gave no value; they are left out")
-    labelled = archive.labelled
-    if len(labelled) and problem.predictor is None:
-        if len(state.cross_validated) != len(labelled):  # the query budget was spent before the labels
-            state = state.fit(problem)
-        tau, low, high = tau_interval(state.cross_validated, archive.labels[labelled])
-        found |= {"tau": tau, "tau_low": low, "tau_high": high}
-        if isinstance(state.predictor, Predictor):
-            found |= state.predictor.member_metrics()
-        if low < WEAK_TAU:
-            notes.append(
-                f"the predictor is too weak to trust: its cross-validated tau is {tau:.2f}, and may be as low as "
-                f"{low:.2f} (95 %); collect more labels (`lissnas suggest`), or look for what is wrong with them"
-            )
+    found |= (reliability := _reliability(shrunk))
+    if reliability.get("tau_low", 1.0) < WEAK_TAU:
+        notes.append(
+            f"the predictor is too weak to trust: its cross-validated tau is {found['tau']:.2f}, and may be as low "
+            f"as {found['tau_low']:.2f} (95 %); collect more labels (`lissnas suggest`), or look for what is wrong with "
+            "them"
+        )
     return found, notes
+
+
+def _reliability(shrunk: Shrunk) -> dict[str, Any]:
+    """Return the predictor's cross-validated tau with its interval, and weight and tau of its members."""
+    state, problem = shrunk.state, shrunk.problem
+    labelled = state.archive.labelled
+    if problem.predictor is not None or not len(labelled):
+        return {}
+    if len(state.cross_validated) != len(labelled):  # the query budget was spent before the labels
+        state = state.fit(problem)
+    assert isinstance(state.predictor, Predictor)
+    tau, low, high = tau_interval(state.cross_validated, state.archive.labels[labelled])
+    return {"tau": tau, "tau_low": low, "tau_high": high, **state.predictor.member_metrics()}
 
 
 @dataclass(frozen=True)
