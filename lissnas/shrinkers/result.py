@@ -172,8 +172,8 @@ def _by_prediction(shrunk: Shrunk) -> tuple[dict[str, Any], list[str]]:
     if reliability.get("tau_low", 1.0) < WEAK_TAU:
         notes.append(
             f"the predictor is too weak to trust: its cross-validated tau is {found['tau']:.2f}, and may be as low "
-            f"as {found['tau_low']:.2f} (95 %); collect more labels (`lissnas suggest`), or look for what is wrong with "
-            "them"
+            f"as {found['tau_low']:.2f} (95 %); collect more labels (`lissnas suggest`), or look for what is wrong "
+            "with them"
         )
     return found, notes
 

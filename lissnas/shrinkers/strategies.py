@@ -42,6 +42,9 @@ BATCH_SHARE = 0.02
 """Share of the space that is expanded at once, at least `MIN_BATCH` architectures."""
 LARGE_BATCH_SHARE = 0.1
 """The same for spaces larger than `SEARCH_SIZE`: each batch copies all architectures seen."""
+LARGE_SEED_SHARE = 0.6
+"""Factor of `seed_fraction` for such spaces: a million of OFA MobileNetV3 take 8.4 instead of 12.9 million queries, for a
+mean that is .015 points lower (measured)."""
 MIN_BATCH = 8
 MIN_SEEDS = 200
 """Minimum number of best architectures that are expanded, if the space has as many."""
@@ -210,6 +213,8 @@ class Elite(Strategy):
     def _unexpanded(self, state: State, problem: Problem) -> IntArray:
         """Return the best members, as many as are to be expanded by now, less those that were."""
         share = self.config.seed_fraction if len(state.archive) >= state.capacity else 1.0
+        if state.capacity > SEARCH_SIZE:
+            share *= LARGE_SEED_SHARE
         if labels_due(state, problem):
             share = min(share, MAX_LABELLING_SHARE * state.rounds / self.config.label_rounds)
         size = max(math.ceil(share * state.capacity), min(state.capacity, MIN_SEEDS))
@@ -254,7 +259,8 @@ class Elite(Strategy):
         """Return the reason to stop: all seed architectures are expanded."""
         if labels_due(state, problem) or len(self._unexpanded(state, problem)):
             return ""
-        return f"the best {100 * self.config.seed_fraction:g} % of the target are expanded"
+        share = self.config.seed_fraction * (LARGE_SEED_SHARE if state.capacity > SEARCH_SIZE else 1)
+        return f"the best {100 * share:g} % of the target are expanded"
 
     def final(self, state: State, problem: Problem) -> tuple[IntArray, Balls | None]:
         """Return the best rows of all at the target size; if it is too large to list, balls around the best."""
