@@ -43,8 +43,8 @@ BATCH_SHARE = 0.02
 LARGE_BATCH_SHARE = 0.1
 """The same for spaces larger than `SEARCH_SIZE`: each batch copies all architectures seen."""
 LARGE_SEED_SHARE = 0.6
-"""Factor of `seed_fraction` for such spaces: a million of OFA MobileNetV3 take 8.4 instead of 12.9 million queries, for a
-mean that is .015 points lower (measured)."""
+"""Factor of `seed_fraction` for such spaces: a million of OFA MobileNetV3 take 8.4 instead of 12.9 million queries, for
+a mean that is .015 points lower (measured)."""
 MIN_BATCH = 8
 MIN_SEEDS = 200
 """Minimum number of best architectures that are expanded, if the space has as many."""
