@@ -99,6 +99,16 @@ def _count(rows: Sequence[Row], column: str) -> int:
     return sum(row[column] == "true" for row in rows)
 
 
+def _predictors(rows: Sequence[Row]) -> str:
+    groups = {key: own for key, own in _groups(rows, "space", "labels") if int(key[1]) >= 300}
+    behind = [max(_mean(own, "trees_tau"), _mean(own, "kernel_tau")) - _mean(own, "tau") for own in groups.values()]
+    ahead = [_mean(own, "tau") - _mean(own, "trees_tau") for own in groups.values()]
+    return (
+        f"From 300 labels on, the stack's tau is at most {max(behind):.3f} behind its better member, on {len(groups)} "
+        f"combinations of space and number of labels, and up to {max(ahead):.2f} ahead of the trees."
+    )
+
+
 def _shrink(rows: Sequence[Row]) -> str:
     elite = [row for row in rows if row["variant"] == "elite"]
     return (
@@ -227,6 +237,7 @@ STUDIES = {
     "huge": StudyPage("Huge spaces", _huge),
     "scaling": StudyPage("Time and memory", _scaling, ("scaling.png", "Time and memory against the number of queries")),
     "packaged_labels": StudyPage("Packaged labels", _packaged_labels),
+    "predictors": StudyPage("Predictors", _predictors),
     "locality": StudyPage("Locality", _locality),
     "ranking": StudyPage("Supernet ranking", _ranking),
     "faults": StudyPage("Killed commands", _faults),

@@ -22,6 +22,8 @@ from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.state import State
 from lissnas.stages.shrink import shrink_stage
 
+LOGGED = 3
+"""One iteration in three is logged: a shrink has some fifteen, and `make run` prints at most 60 lines."""
 LAST_PREDICTORS: deque[Scorer] = deque(maxlen=16)
 """References to the last predictors of this process: XGBoost frees thread-local memory of a model only in the thread
 that allocated it, but one of Prefect's threads would drop the last reference."""
@@ -93,8 +95,9 @@ def shrink(
 
 
 def log_iteration(state: State) -> None:
-    """Log a line about the last iteration."""
-    common.log_line(render.iteration_line(state))
+    """Log a line about each third iteration and the last one."""
+    if state.stop or state.iteration % LOGGED == 0:
+        common.log_line(render.iteration_line(state))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from lissnas.stages.shrink import shrink_stage
 from studies.huge import huge
 from studies.labels import labels
 from studies.packaged import packaged_labels
+from studies.predictors import predictors
 from studies.run import WORK, Rows, run_study, study_params, table
 from studies.scaling import scaling
 
@@ -170,5 +171,6 @@ if __name__ == "__main__":
             "locality": locality,
             "ranking": ranking,
             "packaged_labels": packaged_labels,
+            "predictors": predictors,
         }
     )
