@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lissnas.config import MIN_LABELS
 from lissnas.metrics.quality import good_metrics
 from lissnas.predictors.accuracy import Predictor, Scorer
 from lissnas.shrinkers.archive import Archive
@@ -186,8 +187,9 @@ def measure(state: State, problem: Problem, turnover: float) -> dict[str, Any]:
 
 
 def uniform_labels(problem: Problem) -> int:
-    """Return the number of labels for the first, uniform sample."""
-    return math.ceil(problem.params.method.first_labels * problem.params.labels)
+    """Return the number of labels for the first, uniform sample: a share of them, at least `MIN_LABELS`."""
+    labels = problem.params.labels
+    return max(math.ceil(problem.params.method.first_labels * labels), min(labels, MIN_LABELS))
 
 
 def labels_due(state: State, problem: Problem) -> bool:

@@ -309,10 +309,10 @@ def test_targets_from_one_to_almost_the_whole_space(make_problem: Make, target: 
     assert metrics_of(result)["size"] == target
 
 
-@pytest.mark.parametrize("labels", [20, 21, 23])
-def test_label_budgets_smaller_than_a_round_each(make_problem: Make, labels: int) -> None:
-    """A quarter of 20 labels is 5; the other 15 are drawn in rounds of 2 and a last one of 5."""
+@pytest.mark.parametrize("labels", [20, 23, 70, 100])
+def test_small_label_budgets_start_with_twenty_labels(make_problem: Make, labels: int) -> None:
     state = run(make_problem(shrink__labels=labels)).state
-    assert state.n_labels == labels
-    assert state.rounds == 7
-    assert np.bincount(state.archive.label_round[state.archive.label_round >= 0]).min() >= 2
+    counts = np.bincount(state.archive.label_round[state.archive.label_round >= 0]).tolist()
+    assert sum(counts) == state.n_labels == labels
+    assert counts[0] == max(20, labels // 4)
+    assert len(counts) == (1 if labels == 20 else 7)
