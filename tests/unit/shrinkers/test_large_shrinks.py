@@ -439,7 +439,7 @@ def test_space_grows_to_a_large_target(monkeypatch: pytest.MonkeyPatch, kind: st
     monkeypatch.setattr(strategies, "MAX_FIRST", 500)
     grown = shrink(problem)
     sizes = [r["size"] for r in grown.state.records]
-    assert all(b <= max(1_000, 4 * a) for a, b in itertools.pairwise(sizes))
+    assert all(a <= b for a, b in itertools.pairwise(sizes[1:]))
     assert sizes[0] == 500 + grown.state.given
     assert sizes[-1] == len(grown.members) == 20_000
     assert grown.state.queries < direct.state.queries
