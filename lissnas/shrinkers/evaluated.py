@@ -11,9 +11,6 @@ from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
 from lissnas.spaces.base import BoolArray, first_of_each, is_in
 from lissnas.spaces.subspace import Subspace
 
-STRATA_SAMPLE = 10_000
-"""Maximum size of the uniform sample that defines the strata; it costs no query."""
-
 
 class Evaluated:
     """Distinct architectures in order of evaluation, with their scores.
@@ -31,8 +28,7 @@ class Evaluated:
         self._keys: Keys = np.empty(0, np.uint64)
         self._strata: Strata | None = None
         if diversity > 0:
-            sample = space.sample_distinct(max(1, min(STRATA_SAMPLE, space.size() // 2)), rng)
-            self._strata, _ = Strata.of(space, sample, rng)
+            self._strata, _ = Strata.sampled(space, rng)
 
     def add(self, rows: Archs) -> int:
         """Evaluate the new ones of `rows`, as far as the budget allows; return their number."""

@@ -16,7 +16,7 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
     Published: of ten paths, an increasing share (up to .8) comes from the pool, the five best are trained, and the pool
     keeps 1,000. Training changes the weights of the published supernet, but not the values of an oracle, so a path
     from the pool is a repetition that costs no query and changes nothing. All ten are pushed, since pushing only the
-    five best was worse: it loses good paths of good groups. What remains is the best of a uniform sample, as in
+    five best would lose good paths of good groups (not measured). What remains is the best of a uniform sample, as in
     `no_neighbors`.
     """
     rows = uniform_sample(space, oracle, rng)

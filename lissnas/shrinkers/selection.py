@@ -41,6 +41,11 @@ class Strata:
     scale: FloatArray | None = None
 
     @classmethod
+    def sampled(cls, space: Space, rng: Generator) -> tuple[Strata, Archs]:
+        """Return the output of `of` for a uniform sample of `N_STRATIFIED` architectures, which costs no query."""
+        return cls.of(space, space.sample_distinct(max(1, min(N_STRATIFIED, space.size() // 2)), rng), rng)
+
+    @classmethod
     def of(cls, space: Space, first: Archs, rng: Generator) -> tuple[Strata, Archs]:
         """Return strata computed from a uniform sample of the space, and architectures in all strata.
 

@@ -21,7 +21,7 @@ from lissnas.shrinkers.archive import UNLABELLED
 from lissnas.shrinkers.cover import cover, radii_for, with_balls
 from lissnas.shrinkers.memory_budget import memory_needed
 from lissnas.shrinkers.problem import Problem
-from lissnas.shrinkers.selection import MAX_USEFUL_SHARE, N_STRATIFIED, Strata, target_size
+from lissnas.shrinkers.selection import MAX_USEFUL_SHARE, Strata, target_size
 from lissnas.shrinkers.state import INDICES, State, labels_due
 from lissnas.spaces import IntArray
 from lissnas.spaces.balls import Balls
@@ -194,7 +194,7 @@ class Elite(Strategy):
         if self.config.diversity == 0:
             return state
         space, rng = problem.space, stream(self.params.seed, "strata")
-        strata, found = Strata.of(space, space.sample_distinct(min(N_STRATIFIED, space.size() // 2), rng), rng)
+        strata, found = Strata.sampled(space, rng)
         stratum = strata.of_each(space, state.archive.rows).astype(np.int16)
         state = replace(state, strata=strata, archive=replace(state.archive, stratum=stratum))
         missing, at = np.unique(strata.of_each(space, found), return_index=True)
@@ -210,11 +210,13 @@ class Elite(Strategy):
         share = BATCH_SHARE if state.capacity <= SEARCH_SIZE else LARGE_BATCH_SHARE
         return self._unexpanded(state, problem)[: max(MIN_BATCH, math.ceil(share * state.capacity))]
 
+    def _seed_share(self, state: State) -> float:
+        """Return the share of the space that becomes seed architectures."""
+        return self.config.seed_fraction * (LARGE_SEED_SHARE if state.capacity > SEARCH_SIZE else 1.0)
+
     def _unexpanded(self, state: State, problem: Problem) -> IntArray:
         """Return the best members, as many as are to be expanded by now, less those that were."""
-        share = self.config.seed_fraction if len(state.archive) >= state.capacity else 1.0
-        if state.capacity > SEARCH_SIZE:
-            share *= LARGE_SEED_SHARE
+        share = self._seed_share(state) if len(state.archive) >= state.capacity else 1.0
         if labels_due(state, problem):
             share = min(share, MAX_LABELLING_SHARE * state.rounds / self.config.label_rounds)
         size = max(math.ceil(share * state.capacity), min(state.capacity, MIN_SEEDS))
@@ -259,8 +261,7 @@ class Elite(Strategy):
         """Return the reason to stop: all seed architectures are expanded."""
         if labels_due(state, problem) or len(self._unexpanded(state, problem)):
             return ""
-        share = self.config.seed_fraction * (LARGE_SEED_SHARE if state.capacity > SEARCH_SIZE else 1)
-        return f"the best {100 * share:g} % of the target are expanded"
+        return f"the best {100 * self._seed_share(state):g} % of the target are expanded"
 
     def final(self, state: State, problem: Problem) -> tuple[IntArray, Balls | None]:
         """Return the best rows of all at the target size; if it is too large to list, balls around the best."""
