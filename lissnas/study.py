@@ -53,6 +53,8 @@ DONE = "ok"
 """The status of a row with a label."""
 FILE = "labels.csv"
 """The file of a study's requests and labels."""
+ORIGINAL = "labels.original.csv"
+"""The copy of a file that isn't plain CSV (decimal commas, comments, ...), before the study rewrites it."""
 
 
 @dataclass(frozen=True)
@@ -286,7 +288,11 @@ class Study:
         """Append rows to the file, which is rewritten atomically."""
         if not len(archs):
             return
-        header, rows = read_rows(self.path) if self.path.exists() else (header_of(self.space, self.metric), [])
+        header, rows, plain = header_of(self.space, self.metric), list[dict[str, str]](), True
+        if self.path.exists():
+            header, rows, plain = read_rows(self.path, self.space, self.metric)
+        if not plain and not (original := self.path.with_name(ORIGINAL)).exists():
+            artifacts.write(original, self.path.read_bytes())
         for row, value, outcome in zip(rows_of(self.space, archs), values, status, strict=True):
             rows.append(row | {self.metric: value, STATUS: outcome})
         artifacts.write(self.path, to_csv([*header, *({STATUS} - {*header})], rows))

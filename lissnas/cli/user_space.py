@@ -73,7 +73,9 @@ def _suggest(
     known = no_labels(found, metric) if labels is None else read_labels(labels, found, metric, min_labels=0)
     with render.lines(f"choosing networks of {found.name}"):
         batch = suggest(found, known, n, checked, seed, threads)
-    header = read_rows(labels)[0] if labels is not None and labels.suffix.lower() == ".csv" else None
+    header = None
+    if labels is not None and labels.suffix.lower() == ".csv":
+        header = read_rows(labels, found, known.metric)[0]
     artifacts.write(out, write_rows(found, batch.archs, known.metric, header))
     process.say(f"{batch.describe()}. Files: {out}")
     if len(batch) < n:
