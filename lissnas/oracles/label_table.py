@@ -13,6 +13,7 @@ import numpy as np
 
 from lissnas.config import MIN_LABELS
 from lissnas.core.errors import InvalidArchitecture, UserError, closest, short
+from lissnas.oracles.direction import is_minimized
 from lissnas.oracles.label_cells import DONE, EMPTY, FAILED, NUMBER, STATE, STATUS, far_away, numbers, outcomes
 from lissnas.oracles.label_file import COMMENT, Table, read_parquet, read_table
 from lissnas.spaces.base import Archs, FloatArray, IntArray, Space
@@ -47,9 +48,14 @@ class Labels:
     These are `failed`, `pruned` and `unfinished`. They can have a label in another row.
     """
     negated: bool = False
-    """Whether the metric is minimized, so that `values` are its negative."""
+    """Whether the metric is minimized, so that `values` are its negative; `measured` has the metric's sign."""
     notes: tuple[str, ...] = ()
     """How the file was read if it is not plain CSV, and what is unusual in it."""
+
+    @property
+    def measured(self) -> FloatArray:
+        """The means in the metric's unit and sign."""
+        return -self.values if self.negated else self.values
 
     def describe(self) -> str:
         """Return a one-line summary."""
@@ -57,16 +63,16 @@ class Labels:
         parts = [f"{len(self.archs):,} networks with {self.metric} from {int(self.repeats.sum()):,} rows"]
         parts += [f"{repeated:,} of them the mean of several"] if repeated else []
         parts += [f"{len(archs):,} rows {why}" for why, archs in self.unlabelled.items() if len(archs)]
-        parts += [negation_note(self.metric)] if self.negated else []
         return "; ".join([*parts, *self.notes])
 
 
-def negation_note(metric: str) -> str:
-    """Return the note for a minimized metric, of which the negative is used."""
-    return f"less {metric} is better, so that its negative is used"
-
-
-def read_labels(path: Path, space: Space, metric: str | None = None, min_labels: int = MIN_LABELS) -> Labels:
+def read_labels(
+    path: Path,
+    space: Space,
+    metric: str | None = None,
+    min_labels: int = MIN_LABELS,
+    minimize: bool | None = None,
+) -> Labels:
     """Return the labels of a `.csv` or `.parquet` file; raises ConfigError with all of its problems.
 
     Fewer than `min_labels` labelled networks are a problem, as are labels that are all equal; 0 disables both
@@ -75,15 +81,18 @@ def read_labels(path: Path, space: Space, metric: str | None = None, min_labels:
     The architecture is in one column per position (declared product spaces) or in `arch`, the label in the
     column `metric` (by default the space's metric, else the only remaining column). Rows with an empty
     metric are skipped and counted, as are rows whose `status` or `state` is not a finished one; repeated labels are
-    averaged. The negative of a minimized metric is returned.
+    averaged. The negative of a minimized metric is returned. `minimize` states its direction if the space doesn't
+    declare it; it is required (UserError) if the name looks like a cost.
     """
-    return _labels(_read(path, space), space, metric, min_labels)
+    return _labels(_read(path, space), space, metric, min_labels, minimize)
 
 
-def labels_of_frame(frame: pd.DataFrame, space: Space, metric: str | None = None) -> Labels:
+def labels_of_frame(
+    frame: pd.DataFrame, space: Space, metric: str | None = None, minimize: bool | None = None
+) -> Labels:
     """Return the labels of a data frame, read as `read_labels` reads a file; raises ConfigError."""
     table = read_parquet(Path("the data frame"), frame.to_parquet(index=False))
-    return _labels(table, space, metric, MIN_LABELS)
+    return _labels(table, space, metric, MIN_LABELS, minimize)
 
 
 def _read(path: Path, space: Space) -> Table:
@@ -92,7 +101,7 @@ def _read(path: Path, space: Space) -> Table:
     return read_table(path, names, comments=not any(text.startswith(COMMENT) for text in (*names, *texts)))
 
 
-def _labels(table: Table, space: Space, metric: str | None, min_labels: int) -> Labels:
+def _labels(table: Table, space: Space, metric: str | None, min_labels: int, minimize: bool | None) -> Labels:
     _rename(table, space, metric)
     archs, named = _archs(table, space)
     name = _metric_column(table, space, metric, named)
@@ -125,7 +134,7 @@ def _labels(table: Table, space: Space, metric: str | None, min_labels: int) -> 
         table.add_problem(None, f"{name} is {known[0]:g} for all networks; expected at least two different values")
     table.raise_any()
     assert name is not None
-    negated = less_is_better(space, name)
+    negated = is_minimized(space, name, minimize)
     about = (*table.notes, *notes, *far_away(name, values))
     return Labels(networks, -means if negated else means, repeats, name, unlabelled, negated, about)
 
@@ -140,11 +149,6 @@ def read_archs(path: Path, space: Space) -> list[str]:
     archs, _ = _archs(table, space)
     table.raise_any()
     return space.format(archs)
-
-
-def less_is_better(space: Space, metric: str) -> bool:
-    """Return whether the space minimizes the metric; a metric that it does not define is maximized."""
-    return metric == space.metric_name and not space.maximize
 
 
 # -- columns -----------------------------------------------------------------------------------------
