@@ -272,13 +272,17 @@ def _parse_each(space: Space, names: Sequence[str]) -> tuple[Archs, list[tuple[i
         return space.parse(names), []
     except InvalidArchitecture:
         rows, problems = np.zeros((len(names), space.genome_len), np.int8), []
+    alike: dict[str, list[tuple[int, str]]] = {}
     for i, name in enumerate(names):
         try:
             rows[i] = space.parse([name])[0]
         except InvalidArchitecture as error:
             shown, reason = short(repr(name)), error.reason
             found = "" if shown in reason else f" in {shown}" if "found" in reason else f", found {shown}"
-            problems.append((i, f"{reason}{found}{likely_cause(space, name)}"))
+            cause = likely_cause(space, name)
+            alike.setdefault(f"{reason}{cause}" if cause else f"{i}", []).append((i, f"{reason}{found}{cause}"))
+    for (i, what), *more in alike.values():
+        problems.append((i, f"{what} (and {len(more):,} rows more)" if more else what))
     return rows, problems
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lissnas.config import MIN_LABELS
+from lissnas.core.errors import UserError
 from lissnas.metrics.quality import good_metrics
 from lissnas.predictors.accuracy import Predictor, Scorer
 from lissnas.shrinkers.archive import Archive
@@ -168,6 +169,12 @@ def measure(state: State, problem: Problem, turnover: float) -> dict[str, Any]:
     predicted, truth = state.values(state.current), problem.truth
     full = truth.values if truth else state.values(state.reference)
     values = truth.look_up(state.archive.keys[state.current]) if truth else predicted
+    if truth is None and isinstance(state.predictor, Predictor) and np.ptp(full) == 0:
+        raise UserError(
+            f"the predictor learned nothing from {state.n_labels:,} labels: all its predictions are "
+            f"{problem.source.sign * full[0]:g}. Check that the values belong to the networks, or collect more labels "
+            "(`lissnas suggest`)"
+        )
     good, sign = good_metrics(values, full), problem.source.sign
     row: dict[str, Any] = {
         "iteration": state.iteration,
