@@ -123,6 +123,8 @@ def shrink_table(metrics: Mapping[str, Any]) -> Table:
 def show_shrink(outcome: Outcome) -> None:
     """Print the summary table of a shrink and the folder of its files."""
     out.print(shrink_table(outcome.metrics))
+    if "direction" in outcome.metrics:
+        out.print(Text(f"Metric: {outcome.metrics['metric']}, {outcome.metrics['direction']}d."))
     for note in outcome.metrics["notes"]:
         out.print(Text(f"Note: {note}."))
     out.print(Text(f"Stopped: {outcome.metrics['stop']}."))

@@ -151,22 +151,24 @@ def _files(
             }
         ),
         "comparison.md": markdown(full, summary).encode(),
-        "comparison.png": png(figures.means(summary, title, source.metric, float(full.values.mean()), REFERENCES)),
-        "edf.png": png(figures.edfs(values, window, title, source.metric)),
-        "metrics.json": artifacts.to_json(_metrics(source.name, summary, len(seeds))),
+        "comparison.png": png(figures.means(summary, title, source.used_metric, float(full.values.mean()), REFERENCES)),
+        "edf.png": png(figures.edfs(values, window, title, source.used_metric)),
+        "metrics.json": artifacts.to_json(_metrics(source, summary, len(seeds))),
     }
     if "mean_true_25" in summary[0]:
         files["budget.png"] = png(figures.budget(summary, title, source.metric, REFERENCES))
     if "flops" in full.diversity.costs:
-        files["diversity.png"] = png(figures.diversity(summary, curve, title, source.metric))
+        files["diversity.png"] = png(figures.diversity(summary, curve, title, source.used_metric))
     return files
 
 
-def _metrics(name: str, summary: Sequence[Mapping[str, Any]], seeds: int) -> dict[str, Any]:
+def _metrics(source: Source, summary: Sequence[Mapping[str, Any]], seeds: int) -> dict[str, Any]:
     rivals = [r for r in summary if r["method"] not in REFERENCES]
     verdicts = ("ahead", "equal", "unclear", "behind")
     return {
-        "benchmark": name,
+        "benchmark": source.name,
+        "metric": source.metric,
+        "direction": source.direction,
         "seeds": seeds,
         "rivals": len(rivals),
         **{f"ours_{v}": sum(r["verdict"] == v for r in rivals) for v in verdicts},
@@ -179,7 +181,7 @@ def _metrics(name: str, summary: Sequence[Mapping[str, Any]], seeds: int) -> dic
 def markdown(full_space: FullSpaceStatistics, summary: Sequence[Mapping[str, Any]]) -> str:
     """Return the summary as a Markdown page: what was measured, one row for each method, remarks."""
     values, source, seeds = full_space.values, full_space.source, summary[0]["seeds"]
-    about = f"{source.metric}: mean {values.mean():.4g}, best {values.max():.4g}"
+    about = f"{source.used_metric}: mean {values.mean():.4g}, best {values.max():.4g}"
     common = f"Means over {seeds} seed{'s' if seeds > 1 else ''}; ± is half of the 95 % interval. All methods of a seed"
     ours = "*Ours* are the best architectures that `lissnas` saw, cut to the method's size"
     if source.truth is None:
