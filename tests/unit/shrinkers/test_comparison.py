@@ -682,7 +682,11 @@ def test_resumed_comparison_gives_the_same_bytes(rows: int, quick: Params, unint
     done = [name for name in first.names if not name.startswith("open")]
     redone = [name for name in second.names if not name.startswith("open")]
     assert not set(done) & set(redone)
-    expected = [f"{m} seed {s}" for s in (0, 1) for m in (*FEW, "curve")]
+    expected = [
+        f"{task} seed {seed}"
+        for seed in (0, 1)
+        for task in [*(task for m in FEW for task in (m, f"budget {m}")), "curve"]
+    ]
     assert done + redone == expected
     assert len(lines) == 2 * len(FEW)  # finished tasks are reported again
     assert_same_files(out, uninterrupted)
@@ -723,7 +727,7 @@ def test_force_recomputes_everything(quick: Params, uninterrupted: Path) -> None
     before = artifacts.read_manifest(uninterrupted)
     outcome = compare_stage(quick, table, FEW, [0, 1], uninterrupted, call=calls, force=True, threads=1)
     assert not outcome.reused
-    assert len([n for n in calls.names if not n.startswith("open")]) == 2 * (len(FEW) + 1)
+    assert len([n for n in calls.names if not n.startswith("open")]) == 2 * (2 * len(FEW) + 1)
     assert artifacts.read_manifest(uninterrupted) == before
 
 
