@@ -32,6 +32,7 @@ from lissnas.oracles.base import CountedOracle
 from lissnas.predictors.accuracy import Predictor, Scorer
 from lissnas.shrinkers.lissnas import cut, shrink
 from lissnas.shrinkers.methods import REFERENCES, by_name
+from lissnas.shrinkers.own_table import n_learned, split, with_table
 from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.selection import target_size
 from lissnas.shrinkers.shrunk import Shrunk
@@ -53,7 +54,7 @@ class FullSpaceStatistics:
     source: Source
     diversity: DiversityReference
     values: FloatArray
-    """Values of all architectures, or of a sample of 100,000."""
+    """Values of all architectures, of the labelled ones, or of a sample of 100,000."""
 
     @classmethod
     def of(cls, given: Benchmark | Source) -> FullSpaceStatistics:
@@ -64,6 +65,8 @@ class FullSpaceStatistics:
             raise UserError(f"{source.name} has one architecture; a comparison needs at least two")
         if source.truth is not None:
             values = source.truth.values
+        elif source.labels is not None:
+            values = source.labels.values
         else:
             values = source.evaluate(space.all_or_many(stream(0, "full space", space.name)))
         full_space = cls(source, DiversityReference.of(space), values)
@@ -125,12 +128,20 @@ class FullSpaceStatistics:
 
 
 def source_of(given: Benchmark | Source) -> Source:
-    """Return the source; raises UserError unless it has a table or a surrogate that is queried directly."""
-    source = given if isinstance(given, Source) else Source.of(given)
-    if source.truth is None and source.scorer is None:
+    """Return the source, with complete labels as its table.
+
+    Raises UserError unless it has a table, labels, or a surrogate that is queried directly.
+    """
+    source = with_table(given if isinstance(given, Source) else Source.of(given))
+    if source.labels is not None and source.oracle is not None:
         raise UserError(
-            f"{source.name} has neither a table of true values nor a surrogate that is queried directly, so methods "
-            "can't be compared on it: give --benchmark, --space ofa_mobilenetv3 or gpt_s, or your own space and "
+            f"{source.name} has labels and an oracle that collects more; methods are compared on the labels only, so "
+            "leave the oracle out"
+        )
+    if source.truth is None and source.scorer is None and source.labels is None:
+        raise UserError(
+            f"{source.name} has neither true values nor a surrogate that is queried directly, so methods can't be "
+            "compared on it: give --benchmark, --space ofa_mobilenetv3 or gpt_s, or your own space and --labels or "
             "--oracle-model"
         )
     return source
@@ -185,9 +196,10 @@ def comparison_params(params: Params, given: Benchmark | Source, seed: int) -> S
     """Return the parameters of our method in a comparison; raises ConfigError if they don't fit the space."""
     source = source_of(given)
     elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
-    known = None if source.truth is not None else 0
+    known = None if source.truth is not None else 0 if source.labels is None else n_learned(params, source)
     p = shrink_params(elite, source.name, seed, source.space.size(), source.digest, known)
-    if source.truth is None and (p.target_size is None or p.target_size > LISTABLE):
+    unknown = p.target_size is None and source.scorer is not None
+    if unknown or (p.target_size or 0) > LISTABLE:
         raise UserError(f"target_size: a comparison on {source.name} needs one of at most {LISTABLE:,}")
     return p
 
@@ -195,16 +207,19 @@ def comparison_params(params: Params, given: Benchmark | Source, seed: int) -> S
 def start_comparison(full_space: FullSpaceStatistics, params: Params, seed: int, threads: int = 0) -> ComparisonRun:
     """Draw uniform labels, fit the predictor that all methods query, and run our method with it.
 
-    Without a table, all methods query the surrogate, which needs no labels.
+    Without a table, labels are a part of the given ones. A surrogate is queried directly and needs no labels.
     """
     source, space = full_space.source, full_space.space
     p = comparison_params(params, source, seed)
-    if source.truth is None:
-        assert source.scorer is not None
+    if source.scorer is not None:
         predictor = source.scorer
     else:
-        rows = space.sample_distinct(p.labels, stream(seed, "compare", "labels"))
-        values = source.truth(rows)
+        if source.truth is not None:
+            rows = space.sample_distinct(p.labels, stream(seed, "compare", "labels"))
+            values = source.truth(rows)
+        else:
+            learned = split(source, p.labels, seed)
+            rows, values = learned.learned, learned.learned_values
         predictor = Predictor.fit(space, rows, values, p.predictor, seed, threads)
         if p.target_size is None:
             assert predictor.out_of_fold is not None
@@ -272,7 +287,7 @@ def shrink_with(run: ComparisonRun, name: str) -> tuple[Archs, int, Subspace]:
     else:
         assert method.rival is not None
         scores = partial(run.predictor.score, threads=run.threads)
-        oracle = CountedOracle(scores, space, space.size() if method.needs_table else run.budget)
+        oracle = CountedOracle(scores, space, space.size() if method.needs_listing else run.budget)
         part = method.rival(space, oracle, run.target, stream(run.params.seed, "compare", name))
         queries = oracle.queries
     listed = part.kind == "set" or space.size() <= LISTABLE
