@@ -17,12 +17,10 @@ from lissnas.metrics.quality import share_good, share_interval, shrink_index
 from lissnas.shrinkers.comparison import ComparisonRun, interval, shrink_with
 from lissnas.shrinkers.lissnas import cut
 from lissnas.shrinkers.methods import REFERENCES, by_name
-from lissnas.shrinkers.own_table import Split, split
+from lissnas.shrinkers.own_table import MIN_EVALUATED, Split, split
 from lissnas.spaces import FloatArray
 from lissnas.spaces.base import BoolArray, is_in
 
-MIN_EVALUATED = 10
-"""Minimum number of evaluated members; with fewer, a space has no mean."""
 NORMAL_95 = 1.96
 """Half of a normal distribution's 95 % interval, in standard deviations."""
 AVERAGED = (

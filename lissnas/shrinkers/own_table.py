@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lissnas.benchmarks import Benchmark
-from lissnas.config import MIN_LABELS, Params, label_budget
+from lissnas.config import MIN_LABELS, Params, benchmark_settings, label_budget
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
 from lissnas.oracles.label_table import Labels, less_is_better
@@ -15,6 +15,12 @@ from lissnas.shrinkers.problem import Source
 from lissnas.spaces import Archs, FloatArray
 from lissnas.spaces.base import LISTABLE
 
+MIN_EVALUATED = 10
+"""Minimum number of evaluated members, held-out labels in a space; with fewer, it has no mean."""
+MAX_CONCENTRATION = 100
+"""Assumed maximum ratio of the density of labels in a shrunk space to that in the full space."""
+MAX_TARGET = 10_000
+"""Maximum target size by rule."""
 MIN_HELD_OUT = 20
 """Minimum number of labels that are held out."""
 UNKNOWN_LICENCE = "of the user's labels"
@@ -74,25 +80,34 @@ class Split:
 def n_learned(params: Params, source: Source) -> int:
     """Return how many labels the predictor learns from: the label budget, by default at most half of the labels.
 
-    Raises UserError if too few labels remain to evaluate methods on.
+    Raises UserError if methods can't be evaluated on the remaining ones.
     """
     labels: Labels | None = source.labels
     assert labels is not None
-    n = len(labels.archs)
+    n, size = len(labels.archs), source.space.size()
     if n < MIN_LABELS + MIN_HELD_OUT:
         raise UserError(
             f"labels: {n:,} labelled networks of {source.name}; a comparison needs at least "
             f"{MIN_LABELS + MIN_HELD_OUT}, {MIN_LABELS} to learn from and {MIN_HELD_OUT} to evaluate methods on"
         )
-    budget = label_budget(params, source.name, source.space.size())
+    learned = label_budget(params, source.name, size)
     if params.shrink.labels is None:
-        return max(MIN_LABELS, min(budget, n // 2))
-    if budget > n - MIN_HELD_OUT:
+        learned = max(MIN_LABELS, min(learned, n // 2))
+    if learned > n - MIN_HELD_OUT:
         raise UserError(
-            f"shrink.labels: {budget:,} of {n:,} labels of {source.name} leave {max(0, n - budget):,} to evaluate "
-            f"methods on, at least {MIN_HELD_OUT} are needed; lower --label-budget"
+            f"labels: {learned:,} of {n:,} labels of {source.name} leave {max(0, n - learned):,} to evaluate methods "
+            f"on, at least {MIN_HELD_OUT} are needed; lower --label-budget"
         )
-    return budget
+    own = benchmark_settings(params, source.name).target_size
+    target = params.shrink.target_size or own or min(size // 4, MAX_TARGET)
+    expected = (n - learned) * (target / size)
+    if expected * MAX_CONCENTRATION < MIN_EVALUATED:
+        raise UserError(
+            f"labels: of {n - learned:,} held-out labels of {source.name}, {expected:.1g} are expected in a space of "
+            f"{target:,}, so no method can be evaluated ({MIN_EVALUATED} are needed). Give more labels, a larger "
+            "--target-size, or a model that predicts the metric (--oracle-model)"
+        )
+    return learned
 
 
 def split(source: Source, n: int, seed: int) -> Split:

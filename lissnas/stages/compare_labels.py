@@ -12,8 +12,8 @@ from lissnas.artifacts.stage_run import How, ignore, run_here
 from lissnas.config import Params
 from lissnas.shrinkers import held_out
 from lissnas.shrinkers.comparison import ComparisonRun, FullSpaceStatistics, start_comparison
-from lissnas.shrinkers.held_out import MIN_EVALUATED
 from lissnas.shrinkers.methods import REFERENCES
+from lissnas.shrinkers.own_table import MIN_EVALUATED
 from lissnas.shrinkers.plugin import identity
 from lissnas.shrinkers.problem import Source
 

@@ -29,7 +29,7 @@ from lissnas.spaces.subspace import Subspace
 from lissnas.stages.compare import compare_stage
 from lissnas.testing import SyntheticOracle
 
-TABLED = [name for name, one in METHODS.items() if one.needs_table]
+TABLED = ["score_all", "lissnas_collect"]
 OFA = spaces.get("ofa_mobilenetv3")
 MILLIONS = ("ofa_mobilenetv3", "anynetx", "anynetx_d", "anynetx_e", "shufflenetv2")
 
@@ -190,14 +190,23 @@ def test_methods_that_need_a_table_are_omitted_or_refused() -> None:
     source = packaged(OFA)
     assert chosen("all", source) == [m for m in METHODS if m not in TABLED]
     assert chosen("all") == list(METHODS)
-    for method in TABLED:
-        with pytest.raises(UserError, match=f"{method} needs a table of true values, which ofa_mobilenetv3 lacks"):
-            chosen([method, "abs"], source)
+    with pytest.raises(UserError, match="lissnas_collect needs a table of true values, which ofa_mobilenetv3 lacks"):
+        chosen(["lissnas_collect", "abs"], source)
+    with pytest.raises(UserError, match="score_all queries every architecture, but ofa_mobilenetv3 is too large"):
+        chosen(["score_all", "abs"], source)
 
 
 def test_source_without_direct_values_is_refused() -> None:
-    with pytest.raises(UserError, match=r"nasbench301 has neither a table.*nor a surrogate"):
-        FullSpaceStatistics.of(packaged(spaces.get("nasbench301")))
+    with pytest.raises(UserError, match=r"large has neither true values nor a surrogate"):
+        FullSpaceStatistics.of(Source("large", ChoiceSpace("large", [4] * 20), "score", "digest"))
+
+
+def test_few_labels_of_a_huge_space_are_refused(make_params: Callable[..., Any]) -> None:
+    """No shrunk space would have enough labelled members to evaluate it on."""
+    with pytest.raises(
+        UserError, match=r"of 609 held-out labels of nasbench301, .* are expected in a space of 1,000,000"
+    ):
+        comparison.comparison_params(make_params(), packaged(spaces.get("nasbench301")), 0)
 
 
 @pytest.mark.parametrize("target", [None, 20_000_000])
