@@ -164,5 +164,6 @@ def _described(error: Exception) -> str:
     """Return an error in one line, with the place in the user's file unless it is one of lissnas."""
     if isinstance(error, LissnasError):
         return first_line(error)
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {first_line(error)} ({last.filename}:{last.lineno})"
+    files = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    place = f" ({files[-1].filename}:{files[-1].lineno})" if files[-1].filename != __file__ else ""
+    return f"{type(error).__name__}: {first_line(error)}{place}"
