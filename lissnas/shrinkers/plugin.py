@@ -131,7 +131,7 @@ def check(plugin: Plugin) -> None:
 
 def _failed(name: str, what: str) -> UserError:
     return UserError(
-        f"--method {name} failed the check on {CHECKED_ON}: {what}. lissnas.testing.ShrinkerSuite tests them all"
+        f"--method {name} failed the check on {CHECKED_ON}: {what}. lissnas.testing.ShrinkerSuite has all tests"
     )
 
 
