@@ -6,7 +6,6 @@ labels are a uniform sample of the space, the evaluated members are one of each 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,8 @@ import numpy as np
 
 from lissnas.core.errors import UserError
 from lissnas.metrics.quality import share_good, share_interval, shrink_index
-from lissnas.shrinkers.comparison import ComparisonRun, interval, shrink_with
+from lissnas.shrinkers.comparison import ComparisonRun, attempt
+from lissnas.shrinkers.comparison_summary import interval
 from lissnas.shrinkers.lissnas import cut
 from lissnas.shrinkers.methods import REFERENCES, by_name
 from lissnas.shrinkers.own_table import MIN_EVALUATED, Split, split
@@ -34,11 +34,9 @@ OURS = ("evaluated", "mean_true", "p_good")
 
 def run_method(run: ComparisonRun, name: str) -> dict[str, Any]:
     """Run a method and return its row: its space and ours cut to the same size, evaluated on the held-out labels."""
-    started = time.perf_counter()
-    rows, queries, part = shrink_with(run, name)
-    seconds = time.perf_counter() - started + (run.seconds if name == "lissnas" else 0)
-    full, seed = run.full_space, run.params.seed
-    if not len(rows):
+    found = attempt(run, name, run.budget)
+    full, seed, part = run.full_space, run.params.seed, found.part
+    if not len(found.members):
         raise UserError(f"{name} returned an empty space of {full.source.name}")
     labels = split(full.source, run.params.labels, seed)
     ours = cut(run.ours, part.size())
@@ -48,17 +46,16 @@ def run_method(run: ComparisonRun, name: str) -> dict[str, Any]:
         "method": name,
         "seed": seed,
         "size": part.size(),
-        "queries": queries,
+        "queries": found.queries,
         "labels": run.params.labels if by_name(name).needs_labels else 0,
         "held_out": len(labels.held_out),
         "kind": part.kind,
         **_evaluated(labels, theirs_in, full.threshold, share_good(full.values, full.threshold)),
-        **full.diversity.cost_coverage(rows),
+        **full.diversity.cost_coverage(found.members),
         "ours_size": len(ours),
         **{f"ours_{c}": v for c, v in _evaluated(labels, ours_in, full.threshold, 0).items() if c in OURS},
         **{f"ours_{c}": v for c, v in full.diversity.cost_coverage(ours).items()},
         **_difference(labels.held_out_values, ours_in, theirs_in),
-        "seconds": seconds,
     }
 
 
@@ -112,7 +109,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         known = [r for r in group if r["mean_true"] is not None and r["ours_minus"] is not None]
         row: dict[str, Any] = {"method": name, "seeds": len(group), "seeds_evaluated": len(known)}
         for column in group[0]:
-            if column not in ("method", "seed", "kind", "seconds"):
+            if column not in ("method", "seed", "kind"):
                 used = known if column in AVERAGED else group
                 row[column] = float(np.mean([float(r[column]) for r in used])) if used else None
         out.append({**row, "ours_ahead": sum(r["ours_minus"] > 0 for r in known)})

@@ -40,7 +40,7 @@ def compared(
     summary = held_out.summarise(rows)
     return {
         "comparison.parquet": artifacts.rows_to_parquet(rows),
-        "comparison.csv": artifacts.to_csv([{k: v for k, v in row.items() if k != "seconds"} for row in rows]),
+        "comparison.csv": artifacts.to_csv(rows),
         "summary.csv": artifacts.to_csv(summary),
         "comparison.md": markdown(full, summary).encode(),
         "metrics.json": artifacts.to_json(_metrics(source, summary)),

@@ -252,7 +252,7 @@ def test_rows_have_sizes_and_no_unknown_metrics(compared: Outcome) -> None:
 def test_unknown_method_is_refused(make_params: Callable[..., Any]) -> None:
     run = start_comparison(FullSpaceStatistics.of(packaged(OFA)), make_params(**SMALL), 0, 1)
     with pytest.raises(UnknownName, match=r"unknown method 'asb'. Did you mean 'abs'\?"):
-        comparison.shrink_with(run, "asb")
+        comparison.attempt(run, "asb", run.budget)
 
 
 def test_page_names_the_surrogate(compared: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,7 +276,8 @@ def test_result_is_reused_and_a_single_task_gives_the_same_row(
         assert row[name] == pytest.approx(found[0][name])
     for name in ("abs", "flops"):  # a product is sampled, a set is evaluated completely, by the surrogate
         result = run_method(run, name)
-        rows, _, part = comparison.shrink_with(run, name)
+        found = comparison.attempt(run, name, run.budget)
+        rows, part = found.members, found.part
         assert result.values == pytest.approx(ofa_accuracy(rows))
         assert (result.row["size"], result.row["max_true"]) == (part.size(), result.values.max())
         assert len(rows) == (10_000 if part.kind == "product" else part.size())
