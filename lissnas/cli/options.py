@@ -42,6 +42,13 @@ LocalityOption = Annotated[
 MethodsOption = Annotated[
     str | None, typer.Option(help=f"Methods, comma-separated, or all. Default: compare.methods. Available: {METHODS}.")
 ]
+MethodOption = Annotated[
+    str | None, typer.Option("--method", help="Another shrinker alone: a rival, e.g. abs, or module:function.")
+]
+MoreMethodsOption = Annotated[
+    list[str] | None,
+    typer.Option("--method", metavar="MODULE:FUNCTION", help="Also compare a shrinker of your own; repeatable."),
+]
 SeedsOption = Annotated[str | None, typer.Option(help="Random seeds, e.g. 0,1,2 or 0-9. Default: from params.yaml.")]
 SearchedOption = Annotated[
     str, typer.Option("--benchmark", help="Benchmark, or a space, e.g. fairnas (see `lissnas spaces`).")

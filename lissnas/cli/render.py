@@ -29,6 +29,8 @@ COMPARED = (
     *("best kept", "best", "FLOPs coverage"),
 )
 """Columns of a comparison that are printed, if present."""
+ON_LABELS = ("method", "size", "queries", "evaluated", "mean", "difference", "FLOPs coverage")
+"""The same of a comparison on a part of the labels."""
 RANKED = ("trained on", "size", "ranked", "networks", "Pearson", "Spearman", "Kendall", "found")
 """Columns of a ranking that are printed."""
 COSTS = {"M multiply-adds": "flops", "M parameters": "params"}
@@ -116,7 +118,7 @@ def shrink_table(metrics: Mapping[str, Any]) -> Table:
         ("queries (predicted)", "", f"{m['queries']:,}"),
         ("labels (true values requested)", "", f"{m['labels']:,}"),
     ]
-    title = f"{m['benchmark']}, seed {m['seed']}, {m['variant']}"
+    title = f"{m['benchmark']}, seed {m['seed']}, {m['method'] if 'method' in m else m['variant']}"
     return table_of(title, [{"": name, "full space": full, "shrunk space": own} for name, full, own in rows], ("",))
 
 
@@ -169,12 +171,17 @@ def show_locality(outcome: Outcome) -> None:
 
 def show_comparison(outcome: Outcome) -> None:
     """Print one row for each method, next to lissnas cut to the same size, and remarks."""
-    from lissnas.stages.compare import method_cells, remarks  # imports matplotlib
+    from lissnas.shrinkers import held_out
+    from lissnas.stages import compare, compare_labels  # imports matplotlib
 
     rows = outcome.csv("summary.csv")
+    if "held_out" in outcome.metrics:
+        shown, method_cells, remarks = ON_LABELS, compare_labels.method_cells, held_out.remarks
+    else:
+        shown, method_cells, remarks = COMPARED, compare.method_cells, compare.remarks
     title = f"methods on {outcome.metrics['benchmark']}, {rows[0]['seeds']} seeds"
     cells = map(method_cells, rows)
-    out.print(table_of(title, [{name: c[name] for name in COMPARED if name in c} for c in cells]))
+    out.print(table_of(title, [{name: c[name] for name in shown if name in c} for c in cells]))
     out.print("Ours: lissnas, cut to the method's size. SD: standard deviation of the full space.")
     for line in remarks(rows):
         out.print(Text(f"- {line}"))

@@ -88,7 +88,7 @@ def log_stage(
         "mlflow.parentRunId": parent.info.run_id,
         "stage": stage,
         "benchmark": benchmark,
-        "method": str(parameters.get("variant", stage)),
+        "method": str(parameters.get("method", parameters.get("variant", stage))),
         "params_digest": digest,
         "manifest_sha256": manifest,
         **{name: str(outcome.metrics[name]) for name in ("metric", "direction") if name in outcome.metrics},
