@@ -160,7 +160,7 @@ def _files(
         "metrics.json": artifacts.to_json(_metrics(source, summary, len(seeds))),
     }
     if "mean_true_25" in summary[0]:
-        files["budget.png"] = png(figures.budget(summary, title, source.metric, REFERENCES))
+        files["budget.png"] = png(figures.budget(summary, title, source.used_metric, REFERENCES))
     if "flops" in full.diversity.costs:
         files["diversity.png"] = png(figures.diversity(summary, curve, title, source.used_metric))
     return files
