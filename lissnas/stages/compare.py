@@ -134,11 +134,11 @@ def _files(
         ),
         "comparison.md": markdown(full, summary).encode(),
         "comparison.png": png(figures.means(summary, title, source.metric, float(full.values.mean()), REFERENCES)),
-        "edf.png": png(figures.edfs(values, window, title, source.metric)),
+        "edf.png": png(figures.edfs(values, figures.coloured(summary, REFERENCES), window, title, source.metric)),
         "metrics.json": artifacts.to_json(_metrics(source.name, summary, len(seeds))),
     }
     if "flops" in full.diversity.costs:
-        files["diversity.png"] = png(figures.diversity(summary, curve, title, source.metric))
+        files["diversity.png"] = png(figures.diversity(summary, curve, title, source.metric, REFERENCES))
     return files
 
 
