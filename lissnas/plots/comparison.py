@@ -90,17 +90,18 @@ def by_budget(summary: Sequence[Mapping[str, Any]], title: str, metric: str, ref
     """Draw the mean of each method at quarters of its query budget."""
     figure, (axes,) = sheet(title, 7.5, 4.5)
     shown = coloured(summary, references)
-    for r in _others_first(summary, shown):
-        name, means = r["method"], [r.get(f"mean_true_{share}") for share in (25, 50, 75)]
-        if name != CEILING and None not in means:
-            style = {"color": shown.get(name, OTHERS), "label": name if name in shown else None}
-            hover(*axes.plot([25, 50, 75, 100], [*means, r["mean_true"]], marker="o", markersize=4, **style), name)
-        elif name == CEILING:
+    drawn = [r for r in summary if r["method"] == CEILING or r.get("mean_true_25") is not None]
+    for r in _others_first(drawn, shown):
+        name, means = r["method"], [r[f"mean_true{share}"] for share in ("_25", "_50", "_75", "")]
+        if name == CEILING:
             hover(axes.axhline(r["mean_true"], color=INK, linewidth=1, linestyle="--", label=name), name)
+        else:
+            style = {"color": shown.get(name, OTHERS), "label": name if name in shown else None}
+            hover(*axes.plot([25, 50, 75, 100], means, marker="o", markersize=4, **style), name)
     axes.set_xticks([25, 50, 75, 100])
     axes.set_xlabel("share of the query budget, %")
     axes.set_ylabel(f"mean of the shrunk space:\n{wrap(metric)}")
-    _legend(axes, summary, shown)
+    _legend(axes, drawn, shown)
     return figure
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -84,27 +83,28 @@ class Report:
         """Return the files: HTML pages and their script, Markdown, figures as PNG and SVG, tables as CSV."""
         from plotly.offline import get_plotlyjs
 
-        out = {}
-        for picture in self.pictures:
-            name = f"figures/{identifier(picture.title)}"
-            out |= {f"{name}.png": png(picture.figure), f"{name}.svg": svg(picture.figure)}
+        svgs = {picture.title: svg(picture.figure) for picture in self.pictures}
+        out = {f"figures/{identifier(title)}.svg": data for title, data in svgs.items()}
+        out |= {f"figures/{identifier(picture.title)}.png": png(picture.figure) for picture in self.pictures}
         for t in self.tables:
             rows = [dict(zip(t.columns, row, strict=True)) for row in t.rows]
             out[f"tables/{identifier(t.name)}.csv"] = artifacts.to_csv(rows)
         out["report.md"] = self.rendered("report.md.j2", escaped=False).encode()
-        # Embedded, so that the first page is complete without the other files.
-        embedded = base64.b64encode(out[f"figures/{identifier(self.picture.title)}.png"]).decode()
-        out[INDEX] = self.rendered("page.html.j2", escaped=True, embedded=embedded).encode()
-        for page in self.pages:
-            out[page.file] = self.rendered("page.html.j2", escaped=True, page=page).encode()
+        # Inline pictures show names on hover, and make a page complete without other files.
+        inline = {title: data[data.index(b"<svg") :].decode() for title, data in svgs.items()}
+        for page in (None, *self.pages):
+            file = INDEX if page is None else page.file
+            out[file] = self.rendered("page.html.j2", escaped=True, page=page, svgs=inline).encode()
         return out | {PLOTLY: get_plotlyjs().encode()}
 
-    def rendered(self, template: str, escaped: bool, page: Page | None = None, embedded: str = "") -> str:
-        """Return a rendered template of this folder: of a page, else the first one with its `embedded` picture."""
+    def rendered(
+        self, template: str, escaped: bool, page: Page | None = None, svgs: Mapping[str, str] | None = None
+    ) -> str:
+        """Return a rendered template of this folder, of the first page without `page`; `svgs` are pictures by title."""
         environment = Environment(autoescape=escaped, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         environment.filters |= {"id": identifier, "markdown": lambda t: artifacts.to_markdown(t.columns, t.rows)}
         text = (files("lissnas.stages.report") / template).read_text(encoding="utf-8")
-        return environment.from_string(text).render(report=self, page=page, paper=PAPER, embedded=embedded)
+        return environment.from_string(text).render(report=self, page=page, paper=PAPER, svgs=svgs)
 
 
 def identifier(text: str) -> str:

@@ -96,7 +96,6 @@ class SpaceMap:
         for axes, (members, spots), size in ((full, self.full, 6), (part, self.shrunk[method], 12)):
             dots = axes.scatter(*spots.T, s=size, c=benchmark(members), **style)
             axes.scatter(*self.best[1].T, s=90, marker="*", color=STAR, edgecolors="white")
-            axes.set_aspect("equal", adjustable="datalim")
             axes.axis("off")
         metric = benchmark.metric.partition(",")[0]
         figure.colorbar(dots, ax=(full, part), label=metric, extend="min", pad=0.01, fraction=0.03)
