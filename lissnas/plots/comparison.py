@@ -16,6 +16,8 @@ STEPS = 500
 """Maximum number of steps to draw of an EDF; more are not visible."""
 PALETTE = (BLUE, ORANGE, "#009e73", "#b0508f", "#e0a100", "#56b4e9")
 """Colours of the methods that stand out; readers with colour vision deficiency can tell them apart."""
+MARKERS = "osD^vP"
+"""Their markers, not filled, so that none hides another."""
 OTHERS = "#c3c8d0"
 CEILING = "score_all"
 """The method that is drawn as a line: the upper bound for any method with the same predictor."""
@@ -65,6 +67,7 @@ def diversity(
     """Draw the mean of each method against its FLOPs coverage, and our curve over `diversity`."""
     figure, (axes,) = sheet(title, 7.5, 5)
     shown = coloured(summary, references)
+    markers = dict(zip(shown, MARKERS, strict=False))
     ours = [c for c in curve if c["method"] == "lissnas"] or list(curve)
     points = []
     for d in dict.fromkeys(c["diversity"] for c in ours):
@@ -78,8 +81,9 @@ def diversity(
         if name == CEILING:
             hover(axes.axhline(r["mean_true"], color=INK, linewidth=1, linestyle="--", label=name), name)
         elif name != "lissnas":
-            style = {"color": colour, "label": name if name in shown else None, "markersize": 7}
-            hover(*axes.plot(r["flops_coverage"], r["mean_true"], "s", **style), name)
+            style: dict[str, Any] = {"color": colour, "linestyle": "none", "markersize": 8, "markeredgewidth": 1.8}
+            style |= {"fillstyle": "none", "marker": markers[name], "label": name} if name in shown else {"marker": "."}
+            hover(*axes.plot(r["flops_coverage"], r["mean_true"], **style), name)
     axes.set_xlabel("share of the full space's FLOPs bins that are occupied")
     axes.set_ylabel(f"mean of the shrunk space:\n{wrap(metric)}")
     _legend(axes, summary, shown)

@@ -96,8 +96,9 @@ def differences(bins: Sequence[Mapping[str, Any]], title: str, metric: str) -> F
     for distance, colour in zip(distances, (BLUE, ORANGE, GREY, "#3c8d5a", "#8656a8"), strict=False):
         own = [b for b in bins if b["distance"] == distance]
         total = sum(b["n"] for b in own)
-        edges = [own[0]["low"], *(b["high"] for b in own)]
-        axes.stairs([b["n"] / total for b in own], edges, color=colour, linewidth=1.6, label=f"{distance} edits")
+        # The last bin holds the largest 2 %: it is so wide that the others would be too narrow to see.
+        edges = [b["low"] for b in own]
+        axes.stairs([b["n"] / total for b in own[:-1]], edges, color=colour, linewidth=1.6, label=f"{distance} edits")
     axes.set(ylabel="share of pairs", xlim=(0, None))
     axes.set_xlabel(f"absolute difference: {wrap(metric)}")
     plain(axes)

@@ -253,7 +253,7 @@ def _pictures(f: Found, full_space: FullSpaceStatistics) -> list[Picture]:
         ),
         Picture(
             f"Figure 7: accuracy differences, {name}",
-            "Absolute differences of values at an exact edit distance; the last bin holds the largest 2 %.",
+            "Absolute differences of values at an exact edit distance; without the largest 2 %.",
             figures.differences(f.differences, name, metric),
         ),
     ]
@@ -266,7 +266,7 @@ def _pictures(f: Found, full_space: FullSpaceStatistics) -> list[Picture]:
     return [
         Picture(
             f"Mean against FLOPs coverage, {name}",
-            f"Our curve over the parameter `diversity`, and one point for each method, {c.where}; up and right is "
+            f"Our curve over the parameter diversity, and one point for each method, {c.where}; up and right is "
             f"better. {HIGHLIGHTS}",
             comparison.diversity(c.summary, f.curve, name, metric, REFERENCES),
         ),
