@@ -57,6 +57,27 @@ def means(
     return figure
 
 
+def budget(summary: Sequence[Mapping[str, Any]], title: str, metric: str, references: Collection[str]) -> Figure:
+    """Draw the mean of each method against the share of the query budget."""
+    figure, (axes,) = sheet(title, 7.5, 4.5)
+    shown = coloured(summary, references)
+    drawn = [r for r in summary if r["method"] == CEILING or (r["queries"] > 0 and r.get("mean_true_25") is not None)]
+    for r in _others_first(drawn, shown):
+        name = r["method"]
+        if name == CEILING:
+            hover(axes.axhline(r["mean_true"], color=INK, linewidth=1, linestyle="--", label=name), name)
+            continue
+        shares = [share for share in (25, 50, 75) if r[f"mean_true_{share}"] is not None]
+        means = [*(r[f"mean_true_{share}"] for share in shares), r["mean_true"]]
+        style = {"color": shown.get(name, OTHERS), "label": name if name in shown else None}
+        hover(axes.plot([*shares, 100], means, marker="o", markersize=4, **style)[0], name)
+    axes.set_xticks([25, 50, 75, 100])
+    axes.set_xlabel("share of the query budget, %")
+    axes.set_ylabel(f"mean of the shrunk space:\n{wrap(metric)}")
+    _legend(axes, drawn, shown)
+    return figure
+
+
 def diversity(
     summary: Sequence[Mapping[str, Any]],
     curve: Sequence[Mapping[str, Any]],
@@ -68,10 +89,9 @@ def diversity(
     figure, (axes,) = sheet(title, 7.5, 5)
     shown = coloured(summary, references)
     markers = dict(zip(shown, MARKERS, strict=False))
-    ours = [c for c in curve if c["method"] == "lissnas"] or list(curve)
     points = []
-    for d in dict.fromkeys(c["diversity"] for c in ours):
-        at = [(c["flops_coverage"], c["mean_true"]) for c in ours if c["diversity"] == d]
+    for d in dict.fromkeys(c["diversity"] for c in curve):
+        at = [(c["flops_coverage"], c["mean_true"]) for c in curve if c["diversity"] == d]
         points.append((*np.mean(at, axis=0), d))
     axes.plot([p[0] for p in points], [p[1] for p in points], color=BLUE, marker="o", label="lissnas, by diversity")
     for x, y, d in points:
@@ -83,29 +103,10 @@ def diversity(
         elif name != "lissnas":
             style: dict[str, Any] = {"color": colour, "linestyle": "none", "markersize": 8, "markeredgewidth": 1.8}
             style |= {"fillstyle": "none", "marker": markers[name], "label": name} if name in shown else {"marker": "."}
-            hover(*axes.plot(r["flops_coverage"], r["mean_true"], **style), name)
+            hover(axes.plot(r["flops_coverage"], r["mean_true"], **style)[0], name)
     axes.set_xlabel("share of the full space's FLOPs bins that are occupied")
     axes.set_ylabel(f"mean of the shrunk space:\n{wrap(metric)}")
     _legend(axes, summary, shown)
-    return figure
-
-
-def by_budget(summary: Sequence[Mapping[str, Any]], title: str, metric: str, references: Collection[str]) -> Figure:
-    """Draw the mean of each method at quarters of its query budget."""
-    figure, (axes,) = sheet(title, 7.5, 4.5)
-    shown = coloured(summary, references)
-    drawn = [r for r in summary if r["method"] == CEILING or r.get("mean_true_25") is not None]
-    for r in _others_first(drawn, shown):
-        name, means = r["method"], [r[f"mean_true{share}"] for share in ("_25", "_50", "_75", "")]
-        if name == CEILING:
-            hover(axes.axhline(r["mean_true"], color=INK, linewidth=1, linestyle="--", label=name), name)
-        else:
-            style = {"color": shown.get(name, OTHERS), "label": name if name in shown else None}
-            hover(*axes.plot([25, 50, 75, 100], means, marker="o", markersize=4, **style), name)
-    axes.set_xticks([25, 50, 75, 100])
-    axes.set_xlabel("share of the query budget, %")
-    axes.set_ylabel(f"mean of the shrunk space:\n{wrap(metric)}")
-    _legend(axes, drawn, shown)
     return figure
 
 
@@ -118,14 +119,17 @@ def edfs(
     """
     figure, (axes,) = sheet(title, 7.5, 4.5)
     best = max(float(v.max()) for v in spaces.values())
-    lines = {"full space": {"color": INK, "linewidth": 2}, CEILING: {"color": INK, "linestyle": "--"}}
+    lines: dict[str, dict[str, Any]] = {
+        "full space": {"color": INK, "linewidth": 2},
+        CEILING: {"color": INK, "linestyle": "--"},
+    }
     for name in sorted(spaces, key=lambda name: (name in colours, name in lines)):
         errors, share = error_edf(spaces[name], best)
         drawn = np.unique(np.linspace(0, len(errors) - 1, STEPS).astype(int))
         style: dict[str, Any] = {"color": colours.get(name, OTHERS), "linewidth": 2.4 if name == "lissnas" else 1.2}
         label = name if name in colours or name in lines else None
         style |= lines.get(name, {})
-        hover(*axes.step(errors[drawn], share[drawn], where="post", label=label, **style), name)
+        hover(axes.step(errors[drawn], share[drawn], where="post", label=label, **style)[0], name)
     axes.set(xlim=(0, window), ylim=(0, 1.02), ylabel="share of architectures")
     axes.set_xlabel(f"distance to the best: {metric}")
     _legend(axes, [{"method": name} for name in spaces], colours)

@@ -11,8 +11,8 @@ import numpy as np
 
 from lissnas.stages.report.tables import Compared, Row, Table
 
-MARKS = {"ahead": "▲", "equal": "=", "behind": "▼", "unclear": "?"}
-"""Marks of the verdicts, from the point of view of ours."""
+MARKS = {"ahead": "▲", "equal": "=", "behind": "▼", "unclear": "?", "": ""}
+"""Marks of the verdicts, from the point of view of ours; variants of ours and the ceiling have no verdict."""
 STRONG = 1.0
 """Difference in standard deviations with the strongest colour."""
 
@@ -24,7 +24,7 @@ class Difference:
     row: Row
 
     def __str__(self) -> str:
-        return f"{self.mark} {self.minus} ({self.interval})"
+        return f"{self.mark} {self.minus} ({self.interval})".strip()
 
     @property
     def value(self) -> float:
@@ -33,8 +33,8 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """One of ahead, equal, behind and unclear."""
-        return str(self.row["verdict"])
+        """One of ahead, equal, behind and unclear, or empty."""
+        return self.row["verdict"] or ""
 
     @property
     def mark(self) -> str:
@@ -60,13 +60,12 @@ class Difference:
     def details(self) -> str:
         """The tests, and the difference to the method with our quota."""
         r = self.row
-        text = f"{r['method']}: ours {self.verdict}"
-        if r.get("p_holm") is not None:
-            text += f", p {r['p']:.2g} ({r['p_holm']:.2g} after Holm's correction)"
-        if r.get("quota_minus_sd") is not None:
+        if not self.verdict:
+            return f"{r['method']} is not a rival"
+        text = f"{r['method']}: ours {self.verdict}, p {r['p_holm']:.2g} after Holm's correction"
+        if r.get("quota_verdict"):
             text += (
-                f"; against it with our diversity quota {r['quota_verdict']}, {r['quota_minus_sd']:+.3f} "
-                f"({_interval(r, 'quota')})"
+                f"; with our diversity quota {r['quota_minus_sd']:+.3f} ({_interval(r, 'quota')}), {r['quota_verdict']}"
             )
         return text
 

@@ -230,7 +230,7 @@ def _summary_pictures(c: Compared) -> list[Picture]:
     ]
     if "mean_true_25" in c.summary[0]:
         caption = f"Mean true value of each method's space by the share of its query budget, over {c.seeds} seeds."
-        picture = comparison.by_budget(c.summary, name, metric, REFERENCES)
+        picture = comparison.budget(c.summary, name, metric, REFERENCES)
         out.append(Picture(f"Mean against queries, {name}", f"{caption} {HIGHLIGHTS}", picture))
     return out
 

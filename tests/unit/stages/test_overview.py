@@ -15,7 +15,7 @@ from lissnas.stages.report.overview import MARKS, Difference, Overview
 from lissnas.stages.report.tables import Compared
 
 
-def row(method: str, minus: float, verdict: str = "ahead", **more: Any) -> dict[str, Any]:
+def row(method: str, minus: float, verdict: str | None = "ahead", **more: Any) -> dict[str, Any]:
     tested = {"p": 0.001, "p_holm": 0.01, "verdict": verdict}
     ends = {"ours_minus_sd_low": minus - 0.01, "ours_minus_sd_high": minus + 0.01}
     return {"method": method, "seeds": 3, "ours_minus": minus, "ours_minus_sd": minus, **ends, **tested, **more}
@@ -26,14 +26,14 @@ def compared(benchmark: str, *rows: dict[str, Any]) -> Compared:
 
 
 OURS = row("lissnas", 0.0, "equal")
-FIRST = compared("first", OURS, row("abs", 0.3), row("nse", -0.1, "behind"), row("score_all", -0.2, "behind"))
+FIRST = compared("first", OURS, row("abs", 0.3), row("nse", -0.1, "behind"), row("score_all", -0.2, None))
 SECOND = compared("second", OURS, row("nse", 0.01, "unclear"), row("abs", 0.001, "equal"))
 OLD = compared("old", {"method": "lissnas", "ours_minus": 0.0}, {"method": "abs", "ours_minus": 3.0})
 
 
 def test_closest_rivals_come_first_and_missing_methods_are_empty() -> None:
     overview = Overview([FIRST, SECOND], REFERENCES)
-    assert [[*overview.table.rows[0][:2]], overview.table.rows[0][3]] == [["score_all", "-0.200"], ""]
+    assert overview.table.rows[0] == ["score_all", "-0.200", "-0.200 (-0.210 to -0.190)", ""]
     assert [r[:2] for r in overview.table.rows[1:]] == [["nse", "-0.045"], ["abs", "+0.150"]]
     assert overview.table.columns == ["method", "mean of all", "first", "second"]
     assert overview.table.rows[2][2:] == ["▲ +0.300 (0.290 to 0.310)", "= +0.001 (-0.009 to 0.011)"]
@@ -55,9 +55,9 @@ def test_comparison_without_standard_deviations_is_left_out_and_named() -> None:
 
 def test_details_have_the_quota_only_for_methods_that_score() -> None:
     quota = {"quota_minus_sd": 0.2, "quota_minus_sd_low": 0.1, "quota_minus_sd_high": 0.3, "quota_verdict": "ahead"}
-    assert "diversity quota ahead, +0.200 (0.100 to 0.300)" in Difference(row("abs", 0.3, **quota)).details
+    assert "diversity quota +0.200 (0.100 to 0.300), ahead" in Difference(row("abs", 0.3, **quota)).details
     assert "quota" not in Difference(row("abs", 0.3, **dict.fromkeys(quota))).details
-    assert Difference({**row("abs", 0.3), "p": None, "p_holm": None}).details == "abs: ours ahead"
+    assert Difference(row("score_all", 0.3, None)).details == "score_all is not a rival"
 
 
 @pytest.mark.parametrize("verdict", MARKS)
@@ -69,7 +69,7 @@ def test_cell_is_readable_without_colour(verdict: str) -> None:
 
 # -- colours of the figures --------------------------------------------------------------------------
 SUMMARY = [
-    {**row(name, 0.01 * i), "mean_true": 1 + 0.01 * i, "flops_coverage": 0.5}
+    {**row(name, 0.01 * i), "mean_true": 1 + 0.01 * i, "flops_coverage": 0.5, "queries": 9}
     | dict.fromkeys(["mean_true_25", "mean_true_50", "mean_true_75"], None if name == "flops" else 0.7)
     for i, name in enumerate(METHODS)
 ]
@@ -90,13 +90,13 @@ def test_every_method_is_named_on_hover_and_the_legend_is_short() -> None:
     pictures = {
         "edfs": comparison.edfs(values, comparison.coloured(SUMMARY, REFERENCES), 5.0, "<a>", "accuracy"),
         "diversity": comparison.diversity(SUMMARY, [], "<a>", "accuracy", REFERENCES),
-        "by_budget": comparison.by_budget(SUMMARY, "<a>", "accuracy", REFERENCES),
+        "budget": comparison.budget(SUMMARY, "<a>", "accuracy", REFERENCES),
     }
-    unnamed = {"edfs": set(), "diversity": {"lissnas"}, "by_budget": {"flops"}}
+    unnamed = {"edfs": set(), "diversity": {"lissnas"}, "budget": {"flops"}}
     for name, figure in pictures.items():
         titles = set(re.findall(r"<title>(.*?)</title>", svg(figure).decode()))
         assert set(METHODS) - titles == unnamed[name], name
         legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
         assert len(legend) <= 9, name
-        assert f"{len(METHODS) - 7 - (name == 'by_budget')} others" in legend, name
+        assert f"{len(METHODS) - 7 - (name == 'budget')} others" in legend, name
         assert comparison.CEILING in legend, name
