@@ -39,7 +39,8 @@ def prepared(
     folder = out or common.folder_of("compare", what.name)
     merged = {**(overrides or {}), **options.comparison_overrides(methods, seeds)}
     checked, source = what.load(params, merged, folder)
-    return checked, source, chosen(checked.compare.methods, source_of(source), method or ()), folder
+    names = chosen(checked.compare.methods, source_of(source), method or (), required=methods is not None)
+    return checked, source, names, folder
 
 
 @flow(name="compare", flow_run_name="compare {what.name}", persist_result=False)

@@ -124,7 +124,7 @@ def _compare(
 
     overrides = settings.overrides(options.comparison_overrides(methods, seeds))
     checked, compared = Description(**vars(source)).load(settings.params, overrides, out)
-    names = chosen(checked.compare.methods, source_of(compared), method or ())
+    names = chosen(checked.compare.methods, source_of(compared), method or (), required=methods is not None)
     with render.lines(f"comparing on {compared.name}") as on_progress:
         outcome = compare_stage(
             checked,

@@ -154,15 +154,17 @@ def get(name: str) -> Shrinker:
     return method.rival
 
 
-def chosen(names: Sequence[str] | str, source: Source | None = None, more: Sequence[str] = ()) -> list[str]:
+def chosen(
+    names: Sequence[str] | str, source: Source | None = None, more: Sequence[str] = (), required: bool = True
+) -> list[str]:
     """Return the names of methods in the order of tables; `all` are those that the source supports.
 
     `more` are added: packaged methods or shrinkers of the user, which come last. Raises UnknownName, and UserError for
-    a method that the source does not support.
+    a method that the source does not support; such names are left out unless they are `required`.
     """
-    names = [names] if isinstance(names, str) else names
-    if list(names) == ["all"]:
-        names = [name for name in METHODS if not _obstacle(name, source)]
+    names, everything = [names] if isinstance(names, str) else names, list(names) == ["all"]
+    if everything or not required:
+        names = [name for name in (METHODS if everything else names) if not _obstacle(name, source)]
     names = [*names, *more]
     for name in names:
         if problem := _obstacle(name, source):
