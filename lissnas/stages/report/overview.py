@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -54,7 +55,8 @@ class Difference:
     @property
     def strength(self) -> float:
         """Opacity of the colour; the text is readable on all of them."""
-        return round(0.1 + 0.35 * min(1.0, abs(self.value) / STRONG) ** 0.5, 2)
+        share = min(1.0, abs(self.value) / STRONG)
+        return round(0.1 + 0.35 * math.sqrt(share), 2)
 
     @property
     def details(self) -> str:

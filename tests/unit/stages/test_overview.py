@@ -54,9 +54,14 @@ def test_comparison_without_standard_deviations_is_left_out_and_named() -> None:
 
 
 def test_details_have_the_quota_only_for_methods_that_score() -> None:
-    quota = {"quota_minus_sd": 0.2, "quota_minus_sd_low": 0.1, "quota_minus_sd_high": 0.3, "quota_verdict": "ahead"}
+    quota: dict[str, Any] = {
+        "quota_minus_sd": 0.2,
+        "quota_minus_sd_low": 0.1,
+        "quota_minus_sd_high": 0.3,
+        "quota_verdict": "ahead",
+    }
     assert "diversity quota +0.200 (0.100 to 0.300), ahead" in Difference(row("abs", 0.3, **quota)).details
-    assert "quota" not in Difference(row("abs", 0.3, **dict.fromkeys(quota))).details
+    assert "quota" not in Difference({**row("abs", 0.3), **dict.fromkeys(quota)}).details
     assert Difference(row("score_all", 0.3, None)).details == "score_all is not a rival"
 
 
@@ -96,7 +101,7 @@ def test_every_method_is_named_on_hover_and_the_legend_is_short() -> None:
     for name, figure in pictures.items():
         titles = set(re.findall(r"<title>(.*?)</title>", svg(figure).decode()))
         assert set(METHODS) - titles == unnamed[name], name
-        legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        legend = figure.axes[0].get_legend_handles_labels()[1]
         assert len(legend) <= 9, name
         assert f"{len(METHODS) - 7 - (name == 'budget')} others" in legend, name
         assert comparison.CEILING in legend, name
