@@ -156,13 +156,13 @@ def _files(
         ),
         "comparison.md": markdown(full, summary).encode(),
         "comparison.png": png(figures.means(summary, title, source.used_metric, float(full.values.mean()), REFERENCES)),
-        "edf.png": png(figures.edfs(values, window, title, source.used_metric)),
+        "edf.png": png(figures.edfs(values, figures.coloured(summary, REFERENCES), window, title, source.used_metric)),
         "metrics.json": artifacts.to_json(_metrics(source, summary, len(seeds))),
     }
     if "mean_true_25" in summary[0]:
         files["budget.png"] = png(figures.budget(summary, title, source.used_metric, REFERENCES))
     if "flops" in full.diversity.costs:
-        files["diversity.png"] = png(figures.diversity(summary, curve, title, source.used_metric))
+        files["diversity.png"] = png(figures.diversity(summary, curve, title, source.used_metric, REFERENCES))
     return files
 
 
