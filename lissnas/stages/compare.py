@@ -61,7 +61,7 @@ def compare_stage(
 
     def work() -> dict[str, bytes]:
         # A task does not depend on the other tasks, so the journal's key excludes methods and seeds.
-        with Journal.opened(artifacts.tasks_of(out) / TASKS, {**common, "format": 2}, restart=True) as journal:
+        with Journal.opened(artifacts.tasks_of(out) / TASKS, {**common, "format": 2}, others="replace") as journal:
             return compared(journal)
 
     def compared(journal: Journal) -> dict[str, bytes]:
