@@ -10,7 +10,8 @@ from typing import Any
 
 MEANINGS = {
     "program": "the command of the program",
-    "names": "what the names of architectures mean (space.yaml)",
+    "names": "the meaning of architecture names (space.yaml)",
+    "metric": "the metric",
     "space": "the space",
     "recipe": "the recipe",
     "images": "the images",
@@ -47,15 +48,16 @@ class Reuse:
         elif failures := Counter({name: n for name, n in failures.items() if name not in self._known}):
             self.failed_before = failures
             self.say(
-                f"Note: {len(failures):,} architectures failed in an earlier run; they are requested again when they "
-                "are needed. --keep-failed keeps them failed."
+                f"Note: {path} has {_count(len(failures), 'failed label')}, requested again when needed; "
+                "--keep-failed keeps them failed."
             )
 
     def leave(self, path: Path, n: int, differ: Collection[str]) -> None:
         """Report `n` stored labels of other settings."""
         why = " and ".join(f"{MEANINGS.get(name, name)} changed" for name in sorted(differ))
         self.say(
-            f"Note: {n:,} labels in {path} are not used: {why or 'an earlier version of lissnas stored them'}. "
+            f"Note: {path} has {_count(n, 'label')} that this run does not use: "
+            f"{why or 'stored by an earlier version of lissnas'}. "
             f"--reuse-answers uses them; to drop them, delete {path}."
         )
 
@@ -72,6 +74,10 @@ class Reuse:
             f"{n:,} of {len(self._requested):,} labels are from {self._path}, requested by earlier runs; "
             "--force requests them again"
         )
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'s' * (n != 1)}"
 
 
 def differing(about: Mapping[str, Any], other: Mapping[str, Any] | None) -> list[str]:

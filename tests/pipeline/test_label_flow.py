@@ -226,7 +226,7 @@ def test_labels_of_another_program_are_left_or_adopted(tmp_path: Path, capsys: p
     capsys.readouterr()
     flow(*words, f"{sys.executable} -B oracle.py")
     message = " ".join(capsys.readouterr().err.split())
-    assert "3 labels in out/labels.jsonl are not used: the command of the program changed" in message
+    assert "out/labels.jsonl has 3 labels that this run does not use: the command of the program changed" in message
     assert values() == ["2", "2", "2"]
 
 

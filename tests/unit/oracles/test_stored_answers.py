@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import time
+from collections import Counter
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -156,16 +157,34 @@ def interrupt(how: str, after: int, batch: int) -> int | None:
     return run.exitcode
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_interrupted_runs_request_no_printed_answer_twice(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    codes = [interrupt(how, int(rng.integers(0, 7)), int(rng.choice([3, 8, 64]))) for how in labelling_program.ENDS]
-    assert any(codes)
+def interrupt_at_random(seed: int) -> Counter[str]:
+    """Interrupt runs in each way, then finish; return how many were interrupted in which way."""
+    for name in (".out.answers", "requested", "printed"):
+        Path(name).unlink(missing_ok=True)
+    rng, done = np.random.default_rng(seed), Counter[str]()
+    for how in map(str, rng.permutation(list(labelling_program.ENDS))):
+        done[how] += interrupt(how, int(rng.integers(0, 8)), int(rng.choice([3, 8, 64]))) != 0
     printed = lines("printed")
+    assert len(printed) == len({*printed})
     Path("requested").unlink(missing_ok=True)
     assert oracle()(ARCHS).tolist() == values()
-    assert len(printed) == len({*printed})
     assert not {*printed} & {*lines("requested")}
+    return done
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_interrupted_runs_request_no_printed_answer_twice(seed: int) -> None:
+    assert interrupt_at_random(seed).total()
+
+
+@pytest.mark.faults
+def test_a_hundred_interruptions_request_no_printed_answer_twice() -> None:
+    done, seed = Counter[str](), 100
+    while done.total() < 100:
+        done += interrupt_at_random(seed)
+        seed += 1
+    print(dict(done))
+    assert done.keys() == labelling_program.ENDS.keys()
 
 
 def test_program_stops_with_a_killed_run() -> None:
@@ -227,7 +246,7 @@ def test_failure_is_requested_once_in_a_run_and_again_in_the_next() -> None:
     assert lines("requested") == [*NAMES, NAMES[12]]
     assert again.reuse.note().startswith("39 of 40 labels")
     assert len(said) == 1
-    assert said[0].startswith("Note: 1 architectures failed in an earlier run; they are requested again")
+    assert said[0].startswith("Note: .out.answers has 1 failed label, requested again when needed")
 
 
 def test_failure_of_two_runs_is_requested_once_in_each() -> None:
@@ -268,7 +287,7 @@ def test_answers_belong_to_the_meaning_of_names(change: str) -> None:
     assert {*lines("requested")} == ({*names} - {*NAMES} if same else {*names})
     assert bool(said) != same
     if not same:
-        assert said[0].startswith("Note: 40 labels in .out.answers are not used: ")
+        assert said[0].startswith("Note: .out.answers has 40 labels that this run does not use: ")
         assert re.search(r"changed\. --reuse-answers uses them; to drop them, delete .out.answers\.$", said[0])
     Path("requested").unlink()
     oracle()(ARCHS)  # the answers of the first declaration are still there
@@ -279,7 +298,7 @@ def test_answers_of_another_command_are_left_or_adopted() -> None:
     oracle("value += 1", text="python old.py")(ARCHS[:20])
     said: list[str] = []
     assert oracle(say=said.append)(ARCHS[10:]).tolist() == values()[10:]
-    assert "20 labels in .out.answers are not used: the command of the program changed" in said[0]
+    assert "has 20 labels that this run does not use: the command of the program changed. --reuse" in said[0]
     Path("requested").unlink()
     adopting = oracle(adopt=True)
     expected = [v + (i < 10) for i, v in enumerate(values())]  # its own answers come first
@@ -299,7 +318,7 @@ def test_answers_of_an_earlier_version_are_left_or_adopted() -> None:
         old.append({"arch": NAMES[0], "value": 7.0, "error": None, "seconds": None})
     said: list[str] = []
     assert oracle(say=said.append)(ARCHS[1:]).tolist() == values()[1:]
-    assert "1 labels in .out.answers are not used: an earlier version of lissnas stored them" in said[0]
+    assert "has 1 label that this run does not use: stored by an earlier version of lissnas. --reuse" in said[0]
     assert oracle(adopt=True)(ARCHS).tolist() == [7.0, *values()[1:]]
 
 
