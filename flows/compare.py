@@ -20,7 +20,7 @@ from lissnas.shrinkers.methods import chosen
 from lissnas.shrinkers.problem import Source
 from lissnas.stages.compare import compare_stage
 
-SHOWN = ("method", "size", "queries", "mean_true", "ours_mean_true", "ours_minus", "p_holm", "kept_best")
+SHOWN = ("method", "size", "queries", "mean_true", "ours_mean_true", "ours_minus_sd", "verdict", "kept_best")
 
 
 def prepared(

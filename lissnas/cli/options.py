@@ -75,6 +75,15 @@ SetOption = Annotated[
 NetworksOption = Annotated[int | None, typer.Option(help="Number of networks. Default: from params.yaml.")]
 
 _source = partial(_option, rich_help_panel="Space and oracle")
+MinimizeOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--minimize/--maximize",
+        help="Whether less or more of the metric is better, unless space.yaml declares it. Default: more.",
+        rich_help_panel="Space and oracle",
+        show_default=False,
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,7 @@ class SourceOptions:
     space: Annotated[str | None, _source("Instead of a benchmark: a space.yaml file, or the name of a space.")] = None
     labels: Annotated[Path | None, _source("Its labels, .csv or .parquet: architectures and their metric.")] = None
     metric: Annotated[str | None, _source("Column of the metric, if there are several candidates.")] = None
+    minimize: MinimizeOption = None
     labels_from: Annotated[
         Literal["training", "surrogate"] | None,
         _source("Collect labels while shrinking, by training networks or from the space's published predictor."),

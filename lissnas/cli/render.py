@@ -26,8 +26,8 @@ NEXT = (
 )
 """Commands to suggest after a full run, with what each does."""
 COMPARED = (
-    *("method", "size", "queries", "mean", "ours, same size"),
-    *("best kept", "ours keeps it", "best", "ours, same size's best", "FLOPs coverage"),
+    *("method", "size", "mean", "ours, same size", "difference, SD", "ours is", "with our quota: ours is"),
+    *("best kept", "best", "FLOPs coverage"),
 )
 """Columns of a comparison that are printed, if present."""
 RANKED = ("trained on", "size", "ranked", "networks", "Pearson", "Spearman", "Kendall", "found")
@@ -135,6 +135,8 @@ def shrink_table(metrics: Mapping[str, Any]) -> Table:
 def show_shrink(outcome: Outcome) -> None:
     """Print the summary table of a shrink and the folder of its files."""
     out.print(shrink_table(outcome.metrics))
+    if "direction" in outcome.metrics:
+        out.print(Text(f"Metric: {outcome.metrics['metric']}, {outcome.metrics['direction']}d."))
     for note in outcome.metrics["notes"]:
         out.print(Text(f"Note: {note}."))
     out.print(Text(f"Stopped: {outcome.metrics['stop']}."))
@@ -185,7 +187,7 @@ def show_comparison(outcome: Outcome) -> None:
     title = f"methods on {outcome.metrics['benchmark']}, {rows[0]['seeds']} seeds"
     cells = map(method_cells, rows)
     out.print(table_of(title, [{name: c[name] for name in COMPARED if name in c} for c in cells]))
-    out.print("Ours: lissnas, cut to the method's size. FLOPs coverage: share of the full space's FLOPs bins.")
+    out.print("Ours: lissnas, cut to the method's size. SD: standard deviation of the full space.")
     for line in remarks(rows):
         out.print(Text(f"- {line}"))
     _tail(outcome)

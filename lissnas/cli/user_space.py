@@ -50,6 +50,7 @@ def _suggest(
     ] = None,
     n: Annotated[int, typer.Option(min=1, max=options.MAX_SUGGESTED, help="Number of networks.")] = 50,
     metric: Annotated[str | None, typer.Option(help="Column of the metric, if there are several candidates.")] = None,
+    minimize: options.MinimizeOption = None,
     seed: SeedOption = 0,
     threads: ThreadsOption = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
@@ -70,10 +71,14 @@ def _suggest(
         raise UserError(f"{out} exists; choose another file, or replace it with --force")
     found = get_space(space)
     checked = description.for_space(description.load_params(settings.params, settings.overrides()), found)
-    known = no_labels(found, metric) if labels is None else read_labels(labels, found, metric, min_labels=0)
+    known = no_labels(found, metric, minimize)
+    if labels is not None:
+        known = read_labels(labels, found, metric, min_labels=0, minimize=minimize)
     with render.lines(f"choosing networks of {found.name}"):
         batch = suggest(found, known, n, checked, seed, threads)
-    header = read_rows(labels)[0] if labels is not None and labels.suffix.lower() == ".csv" else None
+    header = None
+    if labels is not None and labels.suffix.lower() == ".csv":
+        header = read_rows(labels, found, known.metric)[0]
     artifacts.write(out, write_rows(found, batch.archs, known.metric, header))
     process.say(f"{batch.describe()}. Files: {out}")
     if len(batch) < n:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from numpy.random import Generator
 
@@ -35,8 +35,8 @@ from lissnas.spaces.subspace import Subspace
 
 Shrinker: TypeAlias = Callable[[Space, CountedOracle, int, Generator], Subspace]
 """Signature of the rivals: space, oracle, target size, random generator."""
-Variant: TypeAlias = Callable[[Shrunk, PaperConfig], Shrunk]
-"""Signature of variants of our method: its result with the comparison's predictor, and the paper's settings."""
+Variant: TypeAlias = Callable[[Shrunk, PaperConfig, int], Shrunk]
+"""Signature of variants of our method: its result with the comparison's predictor, the paper's settings, the budget."""
 
 PAPER_FIRST = 0.55
 """Share of the budget for the first sample of the paper variant: its loop queries about as many again."""
@@ -60,29 +60,32 @@ class Method:
     """Whether it queries every architecture, or collects labels."""
 
 
-def _ours(ours: Shrunk, paper: PaperConfig) -> Shrunk:
-    return ours
+def _within(ours: Shrunk, budget: int, **changes: Any) -> Shrunk:
+    """Shrink the problem of `ours` again within a query budget, with other fields of `Problem`."""
+    limited = ours.problem.params.model_copy(update={"max_queries": budget})
+    return shrink(replace(ours.problem, params=limited, **changes))
 
 
-def _collect(ours: Shrunk, paper: PaperConfig) -> Shrunk:
+def _ours(ours: Shrunk, paper: PaperConfig, budget: int) -> Shrunk:
+    return ours if budget >= ours.state.queries else _within(ours, budget)
+
+
+def _collect(ours: Shrunk, paper: PaperConfig, budget: int) -> Shrunk:
     """Return our method with labels collected during the shrink, within the same budget."""
-    problem = ours.problem
-    limited = problem.params.model_copy(update={"max_queries": ours.state.queries})
-    return shrink(replace(problem, params=limited, fitted=None))
+    return _within(ours, budget, fitted=None)
 
 
-def _no_locality(ours: Shrunk, paper: PaperConfig) -> Shrunk:
+def _no_locality(ours: Shrunk, paper: PaperConfig, budget: int) -> Shrunk:
     """Return our method with uniform draws instead of neighbors (Appendix H.2), within the same budget."""
-    limited = ours.problem.params.model_copy(update={"max_queries": ours.state.queries})
-    return shrink(replace(ours.problem, params=limited, locality=False))
+    return _within(ours, budget, locality=False)
 
 
-def _paper(ours: Shrunk, paper: PaperConfig) -> Shrunk:
+def _paper(ours: Shrunk, paper: PaperConfig, budget: int) -> Shrunk:
     """Return the paper's loop within the same budget: a smaller first sample, stopped at the target size.
 
     Its space is the last one whose mean rose, whatever its size.
     """
-    budget, target = ours.state.queries, ours.state.target
+    target = ours.state.target
     assert target is not None
     first = min(paper.first_size or budget, round(PAPER_FIRST * budget))
     config = paper.model_copy(update={"first_size": max(first, min(target + 1, budget))})

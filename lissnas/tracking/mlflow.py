@@ -91,6 +91,7 @@ def log_stage(
         "method": str(parameters.get("variant", stage)),
         "params_digest": digest,
         "manifest_sha256": manifest,
+        **{name: str(outcome.metrics[name]) for name in ("metric", "direction") if name in outcome.metrics},
         **_account(),
         **({} if seed is None else {"seed": str(seed)}),
         **_revision(),
