@@ -43,7 +43,7 @@ from infra.settings import unreachable
 from lissnas import tracking
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import render
-from lissnas.cli.options import Settings, SourceOptions, with_options
+from lissnas.cli.options import Settings, SourceOptions, out_option, with_options
 from lissnas.core import process
 from lissnas.core.errors import LissnasError, first_line
 from lissnas.core.redaction import redacted
@@ -63,7 +63,7 @@ PROGRESS_LINES = 4
 MAX_QUIET_SECONDS = 60.0
 """Seconds after which a slow training or search logs another line."""
 
-OutOption = Annotated[Path | None, typer.Option(help="Folder for the result; default: one in data/.")]
+OutOption = Annotated[Path | None, out_option("Folder for the result; default: one in data/.")]
 Overrides: TypeAlias = dict[str, Any] | None
 """Parameter values by dotted path in params.yaml."""
 

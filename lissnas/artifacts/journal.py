@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from lissnas.artifacts import atomic, formats
 from lissnas.artifacts.lock import locked
+from lissnas.artifacts.ownership import is_journal
 from lissnas.core.errors import DamagedFile, UserError
 
 T = TypeVar("T")
@@ -87,6 +88,8 @@ def damages(path: Path) -> Iterator[DamagedFile]:
 def _recovered(path: Path, parameters: str, restart: bool) -> list[dict[str, Any]]:
     """Return all complete records after removing an incomplete last line; start a new journal with its header."""
     data = path.read_bytes() if path.exists() else b""
+    if not is_journal(data):
+        raise UserError(f"{path} is not a file of lissnas. Choose another folder, or move it away.")
     whole = data.rfind(b"\n") + 1
     header, *records = [_record(path, i, line) for i, line in enumerate(data[:whole].split(b"\n")[:-1], 1)] or [{}]
     known = header.get("parameters")

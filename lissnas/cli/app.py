@@ -24,7 +24,6 @@ app = typer.Typer(
 )
 
 NO_BREAK = "\u00a0"
-OutOption = Annotated[Path, typer.Option(help="Output folder.")]
 
 
 def _version(requested: bool) -> None:
@@ -46,7 +45,7 @@ def _main(
 @options.with_options
 def _shrink(
     source: options.SourceOptions,
-    out: OutOption,
+    out: options.OutOption,
     settings: options.ShrinkSettings,
     seed: options.SeedOption = 0,
     locality: options.LocalityOption = None,
@@ -70,7 +69,7 @@ def _shrink(
 @options.with_options
 def _locality(
     benchmark: options.BenchmarkOption,
-    out: OutOption,
+    out: options.OutOption,
     settings: options.Settings,
     table: options.TableOption = None,
     predictor: options.PredictorOption = None,
@@ -96,7 +95,7 @@ def _locality(
 @options.with_options
 def _compare(
     source: options.SourceOptions,
-    out: OutOption,
+    out: options.OutOption,
     settings: options.ShrinkSettings,
     methods: options.MethodsOption = None,
     seeds: options.SeedsOption = None,
@@ -135,7 +134,7 @@ def _compare(
 def _search(
     benchmark: options.SearchedOption,
     subspace: options.SubspaceOption,
-    out: OutOption,
+    out: options.OutOption,
     settings: options.SearchSettings,
     seed: options.SeedOption = 0,
     supernet: options.SupernetOption = None,
@@ -164,7 +163,7 @@ def _search(
 @options.with_options
 def _report(
     settings: options.Settings,
-    out: OutOption = Path("report"),
+    out: options.OutOption = Path("report"),
     data: Annotated[Path, typer.Option(help="Folder with the results compare/ and locality/.")] = Path("data"),
     results: Annotated[Path, typer.Option(help="Folder with the results of long studies, optional.")] = Path(
         "studies/results"

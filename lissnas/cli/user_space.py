@@ -73,6 +73,8 @@ def _suggest(
     known = no_labels(found, metric) if labels is None else read_labels(labels, found, metric, min_labels=0)
     with render.lines(f"choosing networks of {found.name}"):
         batch = suggest(found, known, n, checked, seed, threads)
+    if out.exists() and not _is_suggestion(out, known.metric):
+        raise UserError(f"{out} is not a file of suggestions ({known.metric} empty in each row); choose another file")
     header = read_rows(labels)[0] if labels is not None and labels.suffix.lower() == ".csv" else None
     artifacts.write(out, write_rows(found, batch.archs, known.metric, header))
     process.say(f"{batch.describe()}. Files: {out}")
@@ -86,3 +88,14 @@ def _suggest(
     known_file = shlex.quote(str(labels)) if labels is not None else "labels.csv"
     process.say(f"Train them, fill in {known.metric}, add the rows to {known_file}, and then:")
     process.say(f"  lissnas shrink --space {shlex.quote(space)} --labels {known_file} --out shrunk_{have + len(batch)}")
+
+
+def _is_suggestion(file: Path, metric: str) -> bool:
+    """Return whether a file holds suggestions without any label, and nothing of value is lost with it."""
+    from lissnas.oracles.label_table import read_rows
+
+    try:
+        header, rows = read_rows(file)
+    except UserError:
+        return False
+    return metric in header and not any(row[metric] for row in rows)
