@@ -286,7 +286,7 @@ def main(command: Callable[..., None]) -> None:
     reason = unreachable(url) if url else ""
     if reason:
         place = f"this run is recorded in {PREFECT_HOME.value()} instead"
-        process.err.print(f"PREFECT_API_URL={redacted(url)} does not answer ({reason}): {place}", soft_wrap=True)
+        process.err.print(Text(f"PREFECT_API_URL={redacted(url)}{reason}: {place}"), soft_wrap=True)
     with temporary_settings({PREFECT_API_URL: None} if reason else {}):
         process.run(partial(_run, command))
 
@@ -297,6 +297,9 @@ def _run(command: Callable[..., None]) -> None:
     app.command()(command)
     try:
         app()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        address = redacted(PREFECT_API_URL.value() or "of this process")
+        raise LissnasError(f"the Prefect server {address} failed: {first_line(error)}") from None
     except RuntimeError as error:
         if "ephemeral Prefect API server" not in str(error):
             raise

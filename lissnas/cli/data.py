@@ -143,7 +143,7 @@ def _show(
 
     rows = [{"packaged": row["name"], **row, "networks": f"{row['networks']:,}"} for row in packaged]
     shown = [{name: row[name] for name in ("packaged", "networks", "metric", "licence")} for row in rows]
-    process.out.print(render.table_of("", shown, ("packaged", "metric", "licence")))
+    render.print_table(render.table_of("", shown, ("packaged", "metric", "licence")))
     process.say(f"Imported to {root}:" + ("" if found else " nothing yet"))
     for one in found:
         if "problem" in one:
