@@ -231,6 +231,11 @@ def show_search(search: Outcome, best: Outcome | None) -> None:
         out.print(
             f"The first has rank {m['best_rank']:,} of {m['full_size']:,} in the real table ({m['best_true']:.4g})."
         )
+    from lissnas.artifacts import read_json
+
+    supernet = search.folder / "supernet" / "metrics.json"
+    if best is not None or supernet.exists():
+        _say_images(read_json(supernet) if best is None else best.metrics)
     if best is not None:
         say(exported_line(best))
     _tail(search)
@@ -262,6 +267,7 @@ def show_supernet(outcome: Outcome) -> None:
     """Print the summary of a supernet's training."""
     m = outcome.metrics
     out.print(f"Supernet of {m['networks']:,} networks of {m['space']}: final training loss {m['loss']:.3f}")
+    _say_images(m)
     _tail(outcome)
 
 
@@ -269,8 +275,14 @@ def show_retrained(outcome: Outcome) -> None:
     """Print the retrained networks, then the exported one."""
     rows = [_texts(row, 2) for row in outcome.csv("retrained.csv")]
     print_table(table_of(f"retrained networks of {outcome.metrics['space']}", rows, ("arch",)))
+    _say_images(outcome.metrics)
     say(exported_line(outcome))
     _tail(outcome)
+
+
+def _say_images(metrics: Mapping[str, Any]) -> None:
+    if "images" in metrics:
+        say(f"Images: {metrics['images']}.")
 
 
 def exported_line(outcome: Outcome) -> str:
