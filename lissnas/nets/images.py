@@ -238,8 +238,9 @@ def cifar(folder: Path, classes: int, download: bool) -> Images:
     try:
         parts = [kind(str(folder), train=train, download=download) for train in (True, False)]
     except (RuntimeError, OSError) as error:
+        reason = first_line(error).partition(". ")[0]  # torchvision goes on with an argument of its own
         raise UserError(
-            f"CIFAR-{classes} is not in {folder} ({first_line(error).partition(". ")[0]}); download it with --set images.download=true, "
+            f"CIFAR-{classes} is not in {folder} ({reason}); download it with --set images.download=true, "
             "put the published archive there, or use --source packaged"
         ) from None
     pixels = _channels_first(np.concatenate([p.data for p in parts]))
