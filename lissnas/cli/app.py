@@ -51,19 +51,25 @@ def _shrink(
     out: options.OutOption,
     settings: options.ShrinkSettings,
     seed: options.SeedOption = 0,
+    method: options.MethodOption = None,
     locality: options.LocalityOption = None,
     threads: options.ThreadsOption = 0,
     force: options.ForceOption = False,
 ) -> None:
     """Shrink a benchmark's space or a custom space. After an interruption, the same command resumes."""
     from lissnas.cli import render
+    from lissnas.shrinkers.alone import check_method
     from lissnas.shrinkers.description import Description
     from lissnas.stages.shrink import shrink_stage
 
+    check_method(method)
     checked, shrunk = Description(**vars(source)).load(settings.params, settings.overrides(), out)
     with render.progress(f"shrinking {shrunk.name}") as after_iteration:
         outcome = shrink_stage(
-            checked, shrunk, seed, out, on_iteration=after_iteration, force=force, threads=threads, locality=locality
+            *(checked, shrunk, seed, out, locality, method),
+            on_iteration=after_iteration,
+            force=force,
+            threads=threads,
         )
     render.show_shrink(outcome)
 
@@ -71,10 +77,9 @@ def _shrink(
 @app.command("locality")
 @options.with_options
 def _locality(
-    benchmark: options.BenchmarkOption,
+    source: options.SourceOptions,
     out: options.OutOption,
     settings: options.Settings,
-    table: options.TableOption = None,
     predictor: options.PredictorOption = None,
     threads: options.ThreadsOption = 0,
     force: options.ForceOption = False,
@@ -82,14 +87,16 @@ def _locality(
     """Measure the locality of a space: correlation of accuracy by edit distance, and the threshold distance."""
     from lissnas.cli import render
     from lissnas.predictors.accuracy import predictor_in
-    from lissnas.shrinkers import description
+    from lissnas.shrinkers.description import Description
+    from lissnas.shrinkers.own_table import benchmark_of
     from lissnas.stages.locality import locality_stage
 
-    checked, source = description.load(benchmark, settings.params, settings.overrides(), table)
-    model = None if predictor is None else predictor_in(predictor, source.space)
-    with render.lines(f"locality of {benchmark}") as on_progress:
+    checked, measured = Description(**vars(source)).load(settings.params, settings.overrides(), out)
+    table = benchmark_of(measured, predicted=predictor is not None)
+    model = None if predictor is None else predictor_in(predictor, table.space)
+    with render.lines(f"locality of {table.name}") as on_progress:
         outcome = locality_stage(
-            checked, source, out, on_progress=on_progress, force=force, predictor=model, threads=threads
+            checked, table, out, on_progress=on_progress, force=force, predictor=model, threads=threads
         )
     render.show_locality(outcome)
 
@@ -101,13 +108,15 @@ def _compare(
     out: options.OutOption,
     settings: options.ShrinkSettings,
     methods: options.MethodsOption = None,
+    method: options.MoreMethodsOption = None,
     seeds: options.SeedsOption = None,
     threads: options.ThreadsOption = 0,
     force: options.ForceOption = False,
 ) -> None:
     """Compare shrinkers with equal predictor, query budget and size. After an interruption, the same command resumes.
 
-    The space is a benchmark's (evaluated by its table) or a custom one (evaluated by a surrogate model).
+    The space is a benchmark's (evaluated by its table) or a custom one, evaluated by its labels or a surrogate model.
+    If only some networks have labels, the predictor learns from a part, and methods are evaluated on the others.
     """
     from lissnas.cli import render
     from lissnas.shrinkers.comparison import source_of
@@ -117,7 +126,7 @@ def _compare(
 
     overrides = settings.overrides(options.comparison_overrides(methods, seeds))
     checked, compared = Description(**vars(source)).load(settings.params, overrides, out)
-    names = chosen(checked.compare.methods, source_of(compared))
+    names = chosen(checked.compare.methods, source_of(compared), method or (), required=methods is not None)
     with render.lines(f"comparing on {compared.name}") as on_progress:
         outcome = compare_stage(
             checked,

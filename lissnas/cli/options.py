@@ -58,6 +58,13 @@ LocalityOption = Annotated[
 MethodsOption = Annotated[
     str | None, typer.Option(help=f"Methods, comma-separated, or all. Default: compare.methods. Available: {METHODS}.")
 ]
+MethodOption = Annotated[
+    str | None, typer.Option("--method", help="Another shrinker alone: a rival, e.g. abs, or module:function.")
+]
+MoreMethodsOption = Annotated[
+    list[str] | None,
+    typer.Option("--method", metavar="MODULE:FUNCTION", help="Also compare a shrinker of your own; repeatable."),
+]
 SeedsOption = Annotated[str | None, typer.Option(help="Random seeds, e.g. 0,1,2 or 0-9. Default: from params.yaml.")]
 SearchedOption = Annotated[
     str, typer.Option("--benchmark", help="Benchmark, or a space, e.g. fairnas (see `lissnas spaces`).")
@@ -83,6 +90,15 @@ SetOption = Annotated[
 NetworksOption = Annotated[int | None, typer.Option(help="Number of networks. Default: from params.yaml.")]
 
 _source = partial(_option, rich_help_panel="Space and oracle")
+MinimizeOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--minimize/--maximize",
+        help="Whether less or more of the metric is better, unless space.yaml declares it. Default: more.",
+        rich_help_panel="Space and oracle",
+        show_default=False,
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -94,6 +110,7 @@ class SourceOptions:
     space: Annotated[str | None, _source("Instead of a benchmark: a space.yaml file, or the name of a space.")] = None
     labels: Annotated[Path | None, _source("Its labels, .csv or .parquet: architectures and their metric.")] = None
     metric: Annotated[str | None, _source("Column of the metric, if there are several candidates.")] = None
+    minimize: MinimizeOption = None
     labels_from: Annotated[
         Literal["training", "surrogate"] | None,
         _source("Collect labels while shrinking, by training networks or from the space's published predictor."),

@@ -27,10 +27,12 @@ NEXT = (
 )
 """Commands to suggest after a full run, with what each does."""
 COMPARED = (
-    *("method", "size", "queries", "mean", "ours, same size"),
-    *("best kept", "ours keeps it", "best", "ours, same size's best", "FLOPs coverage"),
+    *("method", "size", "mean", "ours, same size", "difference, SD", "ours is", "with our quota: ours is"),
+    *("best kept", "best", "FLOPs coverage"),
 )
 """Columns of a comparison that are printed, if present."""
+ON_LABELS = ("method", "size", "queries", "evaluated", "mean", "difference", "FLOPs coverage")
+"""The same of a comparison on a part of the labels."""
 RANKED = ("trained on", "size", "ranked", "networks", "Pearson", "Spearman", "Kendall", "found")
 """Columns of a ranking that are printed."""
 COSTS = {"M multiply-adds": "flops", "M parameters": "params"}
@@ -134,13 +136,15 @@ def shrink_table(metrics: Mapping[str, Any]) -> Table:
         ("queries (predicted)", "", f"{m['queries']:,}"),
         ("labels (true values requested)", "", f"{m['labels']:,}"),
     ]
-    title = f"{m['benchmark']}, seed {m['seed']}, {m['variant']}"
+    title = f"{m['benchmark']}, seed {m['seed']}, {m['method'] if 'method' in m else m['variant']}"
     return table_of(title, [{"": name, "full space": full, "shrunk space": own} for name, full, own in rows], ("",))
 
 
 def show_shrink(outcome: Outcome) -> None:
     """Print the summary table of a shrink and the folder of its files."""
     print_table(shrink_table(outcome.metrics))
+    if "direction" in outcome.metrics:
+        out.print(Text(f"Metric: {outcome.metrics['metric']}, {outcome.metrics['direction']}d."))
     for note in outcome.metrics["notes"]:
         out.print(Text(f"Note: {note}."))
     out.print(Text(f"Stopped: {outcome.metrics['stop']}."))
@@ -185,13 +189,18 @@ def show_locality(outcome: Outcome) -> None:
 
 def show_comparison(outcome: Outcome) -> None:
     """Print one row for each method, next to lissnas cut to the same size, and remarks."""
-    from lissnas.stages.compare import method_cells, remarks  # imports matplotlib
+    from lissnas.shrinkers import held_out
+    from lissnas.stages import compare, compare_labels  # imports matplotlib
 
     rows = outcome.csv("summary.csv")
+    if "held_out" in outcome.metrics:
+        shown, method_cells, remarks = ON_LABELS, compare_labels.method_cells, held_out.remarks
+    else:
+        shown, method_cells, remarks = COMPARED, compare.method_cells, compare.remarks
     title = f"methods on {outcome.metrics['benchmark']}, {rows[0]['seeds']} seeds"
     cells = map(method_cells, rows)
-    print_table(table_of(title, [{name: c[name] for name in COMPARED if name in c} for c in cells]))
-    out.print("Ours: lissnas, cut to the method's size. FLOPs coverage: share of the full space's FLOPs bins.")
+    print_table(table_of(title, [{name: c[name] for name in shown if name in c} for c in cells]))
+    out.print("Ours: lissnas, cut to the method's size. SD: standard deviation of the full space.")
     for line in remarks(rows):
         out.print(Text(f"- {line}"))
     _tail(outcome)

@@ -15,6 +15,8 @@ from lissnas.spaces import FloatArray
 
 STEPS = 2_000
 """Maximum number of steps to draw of an EDF; more are not visible."""
+N_COLOURED = 5
+"""Rivals in colour, those with the best means; more can't be told apart."""
 LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 8, "bbox_to_anchor": (1.01, 1), "loc": "upper left"}
 """Placement of long legends: to the right of the axes."""
 
@@ -49,16 +51,40 @@ def means(
     return figure
 
 
+def budget(summary: Sequence[Mapping[str, Any]], title: str, metric: str, references: Collection[str]) -> Figure:
+    """Draw the mean of each method against the share of the query budget: ours and the best five rivals in colour."""
+    figure, (axes,) = sheet(title, 7.5, 4.5)
+    at = [r for r in summary if r["queries"] > 0 and r.get("mean_true_25") is not None]
+    rivals = [r for r in at if r["method"] not in references]
+    best = {r["method"] for r in sorted(rivals, key=lambda r: r["ours_minus_sd"])[:N_COLOURED]}
+    wheel = iter(colormaps["tab10"].colors[1:])  # type: ignore[attr-defined]
+    for r in sorted(at, key=lambda r: (r["method"] in best, r["method"] == "lissnas")):
+        shares = [share for share in (25, 50, 75) if r[f"mean_true_{share}"] is not None]
+        means = [*(r[f"mean_true_{share}"] for share in shares), r["mean_true"]]
+        if r["method"] == "lissnas":
+            style: dict[str, Any] = {"color": BLUE, "linewidth": 2.4, "label": "lissnas"}
+        elif r["method"] in best:
+            style = {"color": next(wheel), "linewidth": 1.4, "label": r["method"]}
+        else:
+            style = {"color": "#d5d9de", "linewidth": 1}
+        axes.plot([*shares, 100], means, marker="o", markersize=3, **style)
+    axes.set_xticks([25, 50, 75, 100])
+    axes.set_xlabel("share of the query budget, %")
+    axes.set_ylabel(f"mean of the shrunk space:\n{wrap(metric)}")
+    plain(axes)
+    axes.legend(**LEGEND)
+    return figure
+
+
 def diversity(
     summary: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]], title: str, metric: str
 ) -> Figure:
     """Draw the mean of each method against its FLOPs coverage, and our curve over `diversity`."""
     figure, (axes,) = sheet(title, 7.5, 5)
     shown = colours([r["method"] for r in summary])
-    ours = [c for c in curve if c["method"] == "lissnas"] or list(curve)
     points = []
-    for d in dict.fromkeys(c["diversity"] for c in ours):
-        at = [(c["flops_coverage"], c["mean_true"]) for c in ours if c["diversity"] == d]
+    for d in dict.fromkeys(c["diversity"] for c in curve):
+        at = [(c["flops_coverage"], c["mean_true"]) for c in curve if c["diversity"] == d]
         points.append((*np.mean(at, axis=0), d))
     axes.plot([p[0] for p in points], [p[1] for p in points], color=BLUE, marker="o", label="lissnas, by diversity")
     for x, y, d in points:

@@ -56,6 +56,8 @@ class Description:
     labels: Path | None = None
     metric: str | None = None
     """Column of the labels; required if several could be the metric."""
+    minimize: bool | None = None
+    """Whether less of the metric is better; required if its name looks like a cost and the space doesn't declare it."""
     labels_from: Literal["training", "surrogate"] | None = None
     """Training of networks, or the space's published predictor."""
     oracle_command: str | None = None
@@ -102,13 +104,13 @@ class Description:
         space = problems.of(lambda: get_space(self.name))
         if read_params is None and space is not None and self.labels is not None:
             labels = self.labels
-            problems.of(lambda: read_labels(labels, space, self.metric))
+            problems.of(lambda: read_labels(labels, space, self.metric, minimize=self.minimize))
         problems.raise_any()
         assert read_params is not None
         assert space is not None
         checked = for_space(read_params, space)
         oracle, scorer, about = self._oracle(checked, space, local_path(out))
-        source = from_space(space, self.labels, self.metric, oracle, scorer, about)
+        source = from_space(space, self.labels, self.metric, oracle, scorer, about, self.minimize)
         if self.labels_from == "surrogate":
             source = replace(source, notes=(f"{space.name}: {required_surrogate(space).caveat}", *source.notes))
         return checked, source
@@ -139,6 +141,8 @@ class Description:
 
 
 def _option(name: str) -> str:
+    if name == "minimize":
+        return "--minimize or --maximize"
     return f"--{name.replace('_', '-')}"
 
 

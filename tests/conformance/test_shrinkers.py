@@ -27,25 +27,40 @@ class Rival(ShrinkerSuite):
         return shrinkers.get(name)
 
 
+class OnOneSpace(Rival):
+    """Variants of methods that other classes run on three spaces."""
+
+    @pytest.fixture
+    def space(self) -> Space:
+        return spaces.get("nas_bench_macro")
+
+
 @pytest.mark.parametrize("name", ORDINARY)
 class TestOrdinary(Rival):
     pass
 
 
-@pytest.mark.parametrize("name", [*SEARCHES, *THEN_RANK, *JOINT])
+@pytest.mark.parametrize("name", ["best_first_quota", "genetic", *JOINT])
 class TestRanking(Rival):
     """They rank single architectures, so the size is exact."""
 
     size_ratio = 1.0
 
 
+@pytest.mark.parametrize("name", ["best_first", "genetic_quota", *THEN_RANK])
+class TestRankingOnOneSpace(OnOneSpace):
+    """The other variants of the searches, and products that are ranked."""
+
+    size_ratio = 1.0
+
+
 @pytest.mark.parametrize("name", RANKED_COSTS)
-class TestCostliestThenRank(Rival):
+class TestCostliestThenRank(OnOneSpace):
     needs_costs = True
     size_ratio = 1.0
 
 
-@pytest.mark.parametrize("name", ["abs", "nse", "padnas", "dds", *THEN_RANK])
+@pytest.mark.parametrize("name", ["abs", "nse", "padnas", "dds", "abs_then_rank"])
 class TestAbsentDecisions(Rival):
     """Methods that rank choices, on a union of two spaces: a network of one has no choices of the other."""
 
@@ -54,7 +69,9 @@ class TestAbsentDecisions(Rival):
         return spaces.get("transnas")
 
 
-@pytest.mark.parametrize("name", [*ORDINARY, *SEARCHES, *THEN_RANK, *JOINT, "top5"])
+@pytest.mark.parametrize(
+    "name", [*ORDINARY, "best_first", "genetic_quota", "abs_then_rank", "dds_then_rank", *JOINT, "top5"]
+)
 class TestOnASpaceTooLargeToList(Rival):
     """A trillion networks and a budget of 20,000: the space must not be listed."""
 
@@ -78,14 +95,14 @@ class TestCostliestOfALargeSpace(Rival):
 
 
 @pytest.mark.parametrize("name", TOP)
-class TestTopShare(Rival):
+class TestTopShare(OnOneSpace):
     """The size of the result is a share of the query budget."""
 
     reaches_target = False
 
 
 @pytest.mark.parametrize("name", COSTS)
-class TestCostliest(Rival):
+class TestCostliest(OnOneSpace):
     uses_scores = False
     needs_costs = True
     size_ratio = 1.0

@@ -18,9 +18,9 @@ from lissnas.shrinkers import description
 ROOT = Path(__file__).parents[3]
 OVERLAYS = ("params.study.yaml", "params.imagenet.yaml")
 RESOLVED = {
-    "params.yaml": "40a38a16ad18ad1416b9335d39f4fc83d0480a019e19856e530a1b89931cc9c4",
+    "params.yaml": "a233caec7aafc7226d0dadd9e9e506fdc9d70caf3d3c578a258dd6ac0519eaa9",
     "params.study.yaml": "e9a71c6bfc6d4336cb7b97a36590aa2284413be819cbe4da4bd341f19cfa8379",
-    "params.imagenet.yaml": "7b2f2dbd1dfbccd84cdf9ef3179e3a51c9311a2733117901f9ee449fb17a3586",
+    "params.imagenet.yaml": "6e452335729baca7bbb0576ccf10a05b8683b598e18213b949eab82c8d205ff7",
 }
 """Digests of all values of a file: update the digest after an intended change."""
 

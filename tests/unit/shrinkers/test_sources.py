@@ -140,7 +140,8 @@ def test_labels_from_a_surrogate_are_collected(folder: Path) -> None:
     assert (source.oracle(archs) == -surrogates.gpt_perplexity("gpt_s", archs)).all()
     assert source.scorer is None
     assert source.metric == "perplexity"
-    assert [GPT_VALUES in source.notes[0], "its negative is used" in source.notes[1]] == [True, True]
+    assert GPT_VALUES in source.notes[0]
+    assert (source.direction, source.sign) == ("minimize", -1)
     assert source.digest != packaged(source.space).digest
     _, other = load(space="ofa_mobilenetv3", labels_from="surrogate")
     archs = other.space.sample(20, np.random.default_rng(0))
@@ -202,7 +203,7 @@ def test_labels_to_minimize_are_negated(folder: Path) -> None:
     source = from_space(space, write_labels(Path("ms.csv"), space, 40))
     assert source.labels is not None
     assert (source.labels.values == -truth(source.labels.archs)).all()
-    assert "its negative is used" in source.notes[0]
+    assert source.minimize
     assert source.metric == "ms"
     assert source.point == pytest.approx(np.ptp(source.labels.values) / 100)
 
@@ -219,7 +220,8 @@ def test_oracles_to_minimize_are_negated(folder: Path) -> None:
     assert by_scorer.scorer is not None
     assert (by_oracle.oracle(archs) == -truth(archs)).all()
     assert (by_scorer.scorer.score(archs) == -truth(archs)).all()
-    assert "its negative is used" in by_oracle.notes[0]
+    assert by_oracle.minimize
+    assert by_scorer.minimize
     both = from_space(space, write_labels(Path("ms.csv"), space, 40), oracle=truth, oracle_id="a")
     assert both.labels is not None
     assert both.oracle is not None
