@@ -74,7 +74,7 @@ def compare_stage(
 
     def work() -> dict[str, bytes]:
         # A task does not depend on the other tasks, so the journal's key excludes methods and seeds.
-        with Journal.opened(artifacts.tasks_of(out) / TASKS, {**common, "format": 3}, restart=True) as journal:
+        with Journal.opened(artifacts.tasks_of(out) / TASKS, {**common, "format": 3}, others="replace") as journal:
             if source.labels is not None:
                 return compare_labels.compared(journal, source, params, methods, seeds, how)
             return compared(journal)

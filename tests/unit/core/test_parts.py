@@ -33,7 +33,7 @@ def test_streams_are_named_and_stable() -> None:
 # -- files -----------------------------------------------------------------------------------------
 def test_publish_then_verify(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
-    artifacts.publish(folder, {"x.json": b"1", "deep/y": b"2"}, {"run.json": artifacts.to_record({})})
+    artifacts.publish(folder, {"x.json": b"1", "deep/y": b"2"})
     assert set(artifacts.verify(folder)) == {"x.json", "deep/y"}
     artifacts.publish(folder, {"x.json": b"3"})
     assert (folder / "x.json").read_bytes() == b"3"
