@@ -63,7 +63,8 @@ SPACE = parse_space(declaration(), "space.yaml")
 
 def third(seed: int = 0) -> list[int]:
     """Return a third of the rows, drawn uniformly."""
-    return np.sort(np.random.default_rng(seed).permutation(len(ROWS))[: len(ROWS) // 3]).tolist()
+    drawn: list[int] = np.sort(np.random.default_rng(seed).permutation(len(ROWS))[: len(ROWS) // 3]).tolist()
+    return drawn
 
 
 @pytest.fixture(scope="module")
