@@ -65,6 +65,8 @@ def _metrics(source: Source, summary: Sequence[Mapping[str, Any]]) -> dict[str, 
     rivals = [r for r in summary if r["method"] not in REFERENCES]
     return {
         "benchmark": source.name,
+        "metric": source.metric,
+        "direction": source.direction,
         "seeds": summary[0]["seeds"],
         "rivals": len(rivals),
         "held_out": int(summary[0]["held_out"]),
@@ -80,7 +82,7 @@ def markdown(full: FullSpaceStatistics, summary: Sequence[Mapping[str, Any]]) ->
     n, learned, seeds = len(full.values), len(full.values) - int(first["held_out"]), first["seeds"]
     text = (
         f"{source.space.size():,} architectures, {n:,} of them with labels: mean {full.values.mean():.4g}, best "
-        f"{full.values.max():.4g} ({source.metric}). {'. '.join(source.notes)}.\n\n"
+        f"{full.values.max():.4g} ({source.used_metric}). {'. '.join(source.notes)}.\n\n"
         f"In each of {seeds} seed{'s' if seeds > 1 else ''}, one predictor learns from {learned:,} labels, drawn "
         f"uniformly; the other {n - learned:,} are held out. All methods query that predictor, within the query budget "
         "that `lissnas` used. *Evaluated* is the mean number of held-out labels in a method's space; values are of "
