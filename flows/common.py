@@ -52,6 +52,7 @@ from lissnas.tracking import pending
 
 if TYPE_CHECKING:
     from lissnas.nets.training import Progress
+    from lissnas.oracles.reuse import Reuse
     from lissnas.searchers.evolution import History
 
 GPU = "gpu"
@@ -113,6 +114,12 @@ def log_line(line: str) -> None:
     consoles = [h for h in logging.getLogger().handlers if isinstance(h, PrefectConsoleHandler)]
     if not (logger.isEnabledFor(logging.INFO) and any(h.level <= logging.INFO for h in consoles)):
         process.err.print(Text(line), soft_wrap=True)
+
+
+def log_reuse(reuse: Reuse) -> None:
+    """Log how many labels came from earlier runs, if any."""
+    if text := reuse.note():
+        log_line(f"Note: {text}.")
 
 
 @dataclass

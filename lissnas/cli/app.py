@@ -55,15 +55,19 @@ def _shrink(
     locality: options.LocalityOption = None,
     threads: options.ThreadsOption = 0,
     force: options.ForceOption = False,
+    keep_failed: options.KeepFailedOption = False,
+    reuse_answers: options.ReuseAnswersOption = False,
 ) -> None:
     """Shrink a benchmark's space or a custom space. After an interruption, the same command resumes."""
     from lissnas.cli import render
+    from lissnas.oracles.reuse import Reuse
     from lissnas.shrinkers.alone import check_method
     from lissnas.shrinkers.description import Description
     from lissnas.stages.shrink import shrink_stage
 
     check_method(method)
-    checked, shrunk = Description(**vars(source)).load(settings.params, settings.overrides(), out)
+    reuse = Reuse(force, keep_failed, reuse_answers, render.note)
+    checked, shrunk = Description(**vars(source)).load(settings.params, settings.overrides(), out, reuse)
     with render.progress(f"shrinking {shrunk.name}") as after_iteration:
         outcome = shrink_stage(
             *(checked, shrunk, seed, out, locality, method),
@@ -72,6 +76,7 @@ def _shrink(
             threads=threads,
         )
     render.show_shrink(outcome)
+    render.show_reuse(reuse)
 
 
 @app.command("locality")

@@ -78,7 +78,15 @@ SubspaceOption = Annotated[
 SupernetOption = Annotated[
     Path | None, typer.Option("--supernet", help="Folder of a trained supernet. Default: train one in OUT/supernet.")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing result.")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace an existing result; labels of an oracle are requested again.")
+]
+KeepFailedOption = Annotated[
+    bool, typer.Option("--keep-failed", help="Do not request again the labels that failed in an earlier run.")
+]
+ReuseAnswersOption = Annotated[
+    bool, typer.Option("--reuse-answers", help="Use stored labels of another program, recipe or declaration too.")
+]
 ParamsOption = Annotated[
     list[Path] | None,
     typer.Option("--params", help="Parameter file, repeatable; later ones take precedence. Default: ./params.yaml."),
@@ -118,7 +126,9 @@ class SourceOptions:
     oracle_command: Annotated[
         str | None, _source("Collect labels from a program: reads an architecture, prints a number on each line.")
     ] = None
-    oracle_timeout: Annotated[float, _source("Its time limit for a batch of 64, in seconds.", min=0.01)] = 600.0
+    oracle_timeout: Annotated[
+        float | None, _source("Its time limit for one architecture, in seconds. Default: none.", min=0.01)
+    ] = None
     oracle_supernet: Annotated[Path | None, _source("Collect labels from a supernet of the full space (folder).")] = (
         None
     )

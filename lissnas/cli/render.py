@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lissnas.artifacts.stage_run import Outcome
     from lissnas.nets.training import Progress
     from lissnas.oracles.label_collection import Attempt
+    from lissnas.oracles.reuse import Reuse
     from lissnas.searchers.evolution import History
     from lissnas.shrinkers.state import State
 
@@ -75,6 +76,17 @@ def lines(title: str) -> Iterator[Callable[[str], None]]:
     """Show a spinner on stderr, and print each progress line."""
     with err.status(Text(title)):
         yield lambda line: err.print(Text(line, style="dim"), soft_wrap=True)
+
+
+def note(line: str) -> None:
+    """Print a note to stderr."""
+    err.print(Text(line), soft_wrap=True)
+
+
+def show_reuse(reuse: Reuse) -> None:
+    """Print how many labels came from earlier runs, if any."""
+    if text := reuse.note():
+        out.print(Text(f"Note: {text}."), soft_wrap=True)
 
 
 def shrink_line(metrics: Mapping[str, Any], unit: str) -> str:

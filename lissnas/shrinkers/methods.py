@@ -162,7 +162,8 @@ def chosen(
     `more` are added: packaged methods or shrinkers of the user, which come last. Raises UnknownName, and UserError for
     a method that the source does not support; such names are left out unless they are `required`.
     """
-    names, everything = [names] if isinstance(names, str) else names, list(names) == ["all"]
+    names = [names] if isinstance(names, str) else names
+    everything = list(names) == ["all"]
     if everything or not required:
         names = [name for name in (METHODS if everything else names) if not _obstacle(name, source)]
     names = [*names, *more]

@@ -10,7 +10,7 @@ from lissnas.benchmarks import Benchmark
 from lissnas.config import MIN_LABELS, Params, benchmark_settings, label_budget
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
-from lissnas.oracles.label_table import Labels, less_is_better
+from lissnas.oracles.label_table import Labels
 from lissnas.shrinkers.problem import Source
 from lissnas.spaces import Archs, FloatArray
 from lissnas.spaces.base import LISTABLE
@@ -31,7 +31,7 @@ def with_table(source: Source) -> Source:
     if source.labels is None or source.truth is not None or not is_complete(source):
         return source
     table = table_of(source)
-    return replace(source, metric=table.metric, truth=table, oracle=table, labels=None)
+    return replace(source, truth=table, oracle=table, labels=None)
 
 
 def is_complete(source: Source) -> bool:
@@ -45,9 +45,8 @@ def table_of(source: Source) -> Benchmark:
     assert source.labels is not None
     keys = source.space.key(source.labels.archs)
     order = np.argsort(keys)
-    metric = f"negative {source.metric}" if less_is_better(source.space, source.metric) else source.metric
     values = source.labels.values[order]
-    return Benchmark(source.name, source.space, metric, UNKNOWN_LICENCE, keys[order], values, source.point)
+    return Benchmark(source.name, source.space, source.used_metric, UNKNOWN_LICENCE, keys[order], values, source.point)
 
 
 def benchmark_of(source: Source, predicted: bool) -> Benchmark:

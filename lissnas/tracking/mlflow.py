@@ -122,6 +122,7 @@ def log_stage(
         if stage == "report":
             for page in ("index.html", "report.md"):
                 client.log_artifact(parent.info.run_id, str(outcome.folder / page))
+            client.log_artifacts(parent.info.run_id, str(outcome.folder / "pages"), "pages")
         registered = "" if model is None else model_registry.register(client, model, run.info.run_id, manifest)
         return Logged(run.info.run_id, experiment, redacted(mlflow.get_tracking_uri()), registered)
 
