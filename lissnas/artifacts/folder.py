@@ -37,10 +37,10 @@ def publish(
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}{WRITING}") as temporary:
-            made = Path(temporary) / folder.name
+            complete = Path(temporary) / folder.name
             for name, data in everything.items():
-                write(made / name, data)
-            os.rename(made, folder)
+                write(complete / name, data)
+            os.rename(complete, folder)
         _sync_folder(folder.parent)
         return
     ownership.check_replaced(folder, everything)

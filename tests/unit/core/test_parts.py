@@ -54,7 +54,8 @@ def test_damaged_file_is_reported(tmp_path: Path, damage: Callable[[Path], Any])
     command = ["python", "-m", "flows.label", "--out", "r"]
     artifacts.write(tmp_path / "r" / artifacts.RUN, artifacts.to_record({"command": command}))
     with pytest.raises(
-        DamagedFile, match=r"Delete .*manifest\.json and make it again: python -m flows\.label --out r$"
+        DamagedFile,
+        match=r"Delete .*manifest\.json and make it again, in the repository: python -m flows\.label --out r$",
     ):
         artifacts.verify(tmp_path / "r")
 
