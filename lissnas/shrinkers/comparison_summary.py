@@ -143,6 +143,8 @@ def _line(start: str, column: str, kind: str, rows: Sequence[Row], tables: int) 
         if group == "behind":
             most = max(-r[f"{kind}_minus_sd"] for r in own if r[column] == "behind")
             notes = [*([f"{found['behind']} of {len(own)}"] if tables > 1 else []), f"by up to {most:.2f} SD"]
+        if len(own) < tables:
+            notes.append(f"tested on {len(own)}")
         groups[group].append(f"`{name}`" + (f" ({', '.join(notes)})" if notes else ""))
     where = f" on all {tables} benchmarks" if tables > 1 else ""
     parts = [PHRASES[key].format(", ".join(names), where) for key, names in groups.items() if names]
