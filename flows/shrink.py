@@ -15,6 +15,7 @@ from flows import common
 from lissnas.artifacts.stage_run import How, Outcome
 from lissnas.cli import options, render
 from lissnas.config import ParamFiles, Params
+from lissnas.oracles.reuse import Reuse
 from lissnas.predictors.accuracy import Scorer
 from lissnas.shrinkers import lissnas as loop
 from lissnas.shrinkers.alone import check_method
@@ -68,11 +69,12 @@ def prepared(
     params: ParamFiles,
     overrides: common.Overrides,
     method: str | None = None,
+    reuse: Reuse | None = None,
 ) -> tuple[Params, Source, Path]:
     """Return validated parameters, source and output folder; raise UserError if any input is invalid."""
     check_method(method)
     folder = out or common.folder_of("shrunk", what.name) / f"seed-{seed}"
-    return *what.load(params, overrides, folder), folder
+    return *what.load(params, overrides, folder, reuse), folder
 
 
 @flow(name="shrink", flow_run_name="shrink {what.name} seed {seed}", persist_result=False)
@@ -86,14 +88,18 @@ def shrink(
     locality: options.LocalityOption = None,
     threads: options.ThreadsOption = 0,
     force: options.ForceOption = False,
+    keep_failed: options.KeepFailedOption = False,
+    reuse_answers: options.ReuseAnswersOption = False,
 ) -> tuple[Outcome, str]:
     """Shrink a benchmark's space, or a custom space, into `out`, and log it to MLflow.
 
     Returns the outcome and its MLflow location.
     """
-    checked, source, folder = prepared(what, seed, out, params, overrides, method)
+    reuse = Reuse(force, keep_failed, reuse_answers, common.log_line)
+    checked, source, folder = prepared(what, seed, out, params, overrides, method, reuse)
     how: How = {"call": run_as_task, "on_iteration": log_iteration, "force": force, "threads": threads}
     outcome = shrink_stage(checked, source, seed, folder, locality, method, **how)
+    common.log_reuse(reuse)
     common.table_artifact(
         f"iterations {source.name} seed {seed}",
         outcome.table("iterations.parquet").to_pylist(),

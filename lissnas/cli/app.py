@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +25,8 @@ app = typer.Typer(
     add_completion=False,
 )
 
-NO_BREAK = "\u00a0"
-OutOption = Annotated[Path, typer.Option(help="Output folder.")]
+MIN_HELP_WIDTH = 80
+"""Width of the help, in characters, in which all options can be read."""
 
 
 def _version(requested: bool) -> None:
@@ -46,22 +48,26 @@ def _main(
 @options.with_options
 def _shrink(
     source: options.SourceOptions,
-    out: OutOption,
+    out: options.OutOption,
     settings: options.ShrinkSettings,
     seed: options.SeedOption = 0,
     method: options.MethodOption = None,
     locality: options.LocalityOption = None,
     threads: options.ThreadsOption = 0,
     force: options.ForceOption = False,
+    keep_failed: options.KeepFailedOption = False,
+    reuse_answers: options.ReuseAnswersOption = False,
 ) -> None:
     """Shrink a benchmark's space or a custom space. After an interruption, the same command resumes."""
     from lissnas.cli import render
+    from lissnas.oracles.reuse import Reuse
     from lissnas.shrinkers.alone import check_method
     from lissnas.shrinkers.description import Description
     from lissnas.stages.shrink import shrink_stage
 
     check_method(method)
-    checked, shrunk = Description(**vars(source)).load(settings.params, settings.overrides(), out)
+    reuse = Reuse(force, keep_failed, reuse_answers, render.note)
+    checked, shrunk = Description(**vars(source)).load(settings.params, settings.overrides(), out, reuse)
     with render.progress(f"shrinking {shrunk.name}") as after_iteration:
         outcome = shrink_stage(
             *(checked, shrunk, seed, out, locality, method),
@@ -70,13 +76,14 @@ def _shrink(
             threads=threads,
         )
     render.show_shrink(outcome)
+    render.show_reuse(reuse)
 
 
 @app.command("locality")
 @options.with_options
 def _locality(
     source: options.SourceOptions,
-    out: OutOption,
+    out: options.OutOption,
     settings: options.Settings,
     predictor: options.PredictorOption = None,
     threads: options.ThreadsOption = 0,
@@ -103,7 +110,7 @@ def _locality(
 @options.with_options
 def _compare(
     source: options.SourceOptions,
-    out: OutOption,
+    out: options.OutOption,
     settings: options.ShrinkSettings,
     methods: options.MethodsOption = None,
     method: options.MoreMethodsOption = None,
@@ -144,7 +151,7 @@ def _compare(
 def _search(
     benchmark: options.SearchedOption,
     subspace: options.SubspaceOption,
-    out: OutOption,
+    out: options.OutOption,
     settings: options.SearchSettings,
     seed: options.SeedOption = 0,
     supernet: options.SupernetOption = None,
@@ -173,7 +180,7 @@ def _search(
 @options.with_options
 def _report(
     settings: options.Settings,
-    out: OutOption = Path("report"),
+    out: options.OutOption = Path("report"),
     data: Annotated[Path, typer.Option(help="Folder with the results compare/ and locality/.")] = Path("data"),
     results: Annotated[Path, typer.Option(help="Folder with the results of long studies, optional.")] = Path(
         "studies/results"
@@ -244,7 +251,7 @@ def _sync() -> None:
         process.say(f"{'logged' if is_logged else 'not logged'}: {one.stage} in {one.folder}: {place}")
         logged.append(is_logged)
     if not logged:
-        process.out.print("nothing is left to log")
+        process.say(f"nothing is left to log in {pending.JOURNAL.absolute()}")
     if not all(logged):
         raise typer.Exit(1)
 
@@ -279,7 +286,7 @@ def _spaces(
     shown = [
         {
             "space": row["name"],
-            "architectures": render.count_text(row["size"]) + ("" if row["size_exact"] else f"{NO_BREAK}descriptions"),
+            "architectures": render.count_text(row["size"]) + ("" if row["size_exact"] else " descriptions"),
             "benchmarks": ", ".join(
                 n.partition("/")[2] or n for n in benchmarks.names() if benchmarks.space_of(n) == row["name"]
             ),
@@ -287,27 +294,32 @@ def _spaces(
         }
         for row in rows
     ]
-    process.out.print(render.table_of("", shown, ("space", "benchmarks", "source")))
+    render.print_table(render.table_of("", shown, ("space", "benchmarks", "source")))
 
 
 @app.command("doctor")
 def _doctor() -> None:
     """Check packages, packaged data, parameters, servers and disk, and print how to fix each problem."""
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
+    from lissnas.cli import render
     from lissnas.cli.doctor import check_all
 
-    table = Table("", "check", "found", "what to do")
-    mark = {True: "[green]ok[/]", False: "[red]wrong[/]", None: "[yellow]missing[/]"}
+    table = Table()
+    for name in ("", "check", "found", "what to do"):
+        table.add_column(name, no_wrap=name in ("", "check"), overflow="fold")
+    mark = {True: Text("ok", "green"), False: Text("wrong", "red"), None: Text("missing", "yellow")}
     checks = check_all()
     for check in checks:
-        table.add_row(mark[check.sound], *map(escape, (check.what, check.found, check.fix)))
-    process.out.print(table)
+        table.add_row(mark[check.sound], *map(Text, (check.what, check.found, check.fix)))
+    render.print_table(table)
     if any(check.sound is False for check in checks):
         raise typer.Exit(1)
 
 
 def main() -> None:
     """Run the command."""
+    if shutil.get_terminal_size().columns < MIN_HELP_WIDTH:
+        os.environ.setdefault("TERMINAL_WIDTH", str(MIN_HELP_WIDTH))  # Typer would cut the names of options
     process.run(app)

@@ -30,6 +30,22 @@ def _option(text: str, **more: Any) -> Any:
     return typer.Option(help=text, **more)
 
 
+def _checked_out(out: Path | None) -> Path | None:
+    """Return the output folder; raises UserError, before any work, if files of the user are in the way."""
+    from lissnas.artifacts.ownership import check_folder
+    from lissnas.artifacts.remote import is_remote
+
+    if out is not None and not is_remote(out):
+        check_folder(out)
+    return out
+
+
+def out_option(text: str) -> Any:
+    """Return an option for the output folder, which is checked before any work."""
+    return typer.Option("--out", help=text, callback=_checked_out)
+
+
+OutOption = Annotated[Path, out_option("Output folder.")]
 SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
 BenchmarkOption = Annotated[str, typer.Option(help="Benchmark, e.g. nasbench101 (see `lissnas spaces`).")]
 TableOption = Annotated[Path | None, typer.Option(help="Output folder of `lissnas data`. Default: the packaged table.")]
@@ -62,7 +78,15 @@ SubspaceOption = Annotated[
 SupernetOption = Annotated[
     Path | None, typer.Option("--supernet", help="Folder of a trained supernet. Default: train one in OUT/supernet.")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing result.")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace an existing result; labels of an oracle are requested again.")
+]
+KeepFailedOption = Annotated[
+    bool, typer.Option("--keep-failed", help="Do not request again the labels that failed in an earlier run.")
+]
+ReuseAnswersOption = Annotated[
+    bool, typer.Option("--reuse-answers", help="Use stored labels of another program, recipe or declaration too.")
+]
 ParamsOption = Annotated[
     list[Path] | None,
     typer.Option("--params", help="Parameter file, repeatable; later ones take precedence. Default: ./params.yaml."),
@@ -102,7 +126,9 @@ class SourceOptions:
     oracle_command: Annotated[
         str | None, _source("Collect labels from a program: reads an architecture, prints a number on each line.")
     ] = None
-    oracle_timeout: Annotated[float, _source("Its time limit for a batch of 64, in seconds.", min=0.01)] = 600.0
+    oracle_timeout: Annotated[
+        float | None, _source("Its time limit for one architecture, in seconds. Default: none.", min=0.01)
+    ] = None
     oracle_supernet: Annotated[Path | None, _source("Collect labels from a supernet of the full space (folder).")] = (
         None
     )

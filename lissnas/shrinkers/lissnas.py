@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from lissnas.core.errors import UserError
+from lissnas.core.errors import LissnasError, UserError
 from lissnas.core.rng import stream
 from lissnas.oracles.base import evaluate
 from lissnas.shrinkers.archive import FAILED, UNLABELLED, Archive
@@ -234,6 +234,10 @@ def label(state: State, problem: Problem) -> State:
     if len(chosen):
         assert problem.source.oracle is not None, "labels are only due with an oracle"
         labels[chosen] = evaluate(problem.source.oracle, problem.space, archive.rows[chosen], may_fail=True)
+        if np.isnan(labels).all():
+            raise LissnasError(
+                f"all {len(chosen):,} requested labels failed. Fix the cause; the same command requests them again"
+            )
     label_round[chosen] = np.where(np.isnan(labels[chosen]), FAILED, state.rounds)
     archive = replace(archive, labels=labels, label_round=label_round)
     strategy, state = strategy_of(params), replace(state, archive=archive, rounds=state.rounds + 1)

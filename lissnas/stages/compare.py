@@ -74,7 +74,7 @@ def compare_stage(
 
     def work() -> dict[str, bytes]:
         # A task does not depend on the other tasks, so the journal's key excludes methods and seeds.
-        with Journal.opened(artifacts.tasks_of(out) / TASKS, {**common, "format": 3}, restart=True) as journal:
+        with Journal.opened(artifacts.tasks_of(out) / TASKS, {**common, "format": 3}, others="replace") as journal:
             if source.labels is not None:
                 return compare_labels.compared(journal, source, params, methods, seeds, how)
             return compared(journal)
@@ -156,13 +156,13 @@ def _files(
         ),
         "comparison.md": markdown(full, summary).encode(),
         "comparison.png": png(figures.means(summary, title, source.used_metric, float(full.values.mean()), REFERENCES)),
-        "edf.png": png(figures.edfs(values, window, title, source.used_metric)),
+        "edf.png": png(figures.edfs(values, figures.coloured(summary, REFERENCES), window, title, source.used_metric)),
         "metrics.json": artifacts.to_json(_metrics(source, summary, len(seeds))),
     }
     if "mean_true_25" in summary[0]:
-        files["budget.png"] = png(figures.budget(summary, title, source.metric, REFERENCES))
+        files["budget.png"] = png(figures.budget(summary, title, source.used_metric, REFERENCES))
     if "flops" in full.diversity.costs:
-        files["diversity.png"] = png(figures.diversity(summary, curve, title, source.used_metric))
+        files["diversity.png"] = png(figures.diversity(summary, curve, title, source.used_metric, REFERENCES))
     return files
 
 

@@ -62,7 +62,7 @@ def ranking_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpack
     tasks, call, threads = artifacts.tasks_of(out), how.get("call", run_here), how.get("threads", 0)
 
     def work() -> dict[str, bytes]:
-        with Journal.opened(tasks / TASKS, {**common, "format": 2}, restart=True) as journal:
+        with Journal.opened(tasks / TASKS, {**common, "format": 2}, others="replace") as journal:
             rows: list[dict[str, Any]] = []
             scored: list[dict[str, Any]] = []
             for seed in seeds:

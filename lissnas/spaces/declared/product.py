@@ -42,6 +42,8 @@ class Declared:
     """False if the metric is minimized; labels are then negated when they are read."""
     text: str
     """The YAML that declares the space."""
+    notation: Sequence[str]
+    """What determines which network a name is. Rules don't: they only decide which names there are."""
 
     def declare(self, metric: Metric, text: str) -> None:
         """Set the attributes."""
@@ -65,7 +67,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
         positions = declaration.positions
         super().__init__(declaration.name, [len(p.choices) for p in positions], source)
         self.declare(declaration.metric, text)
-        self.positions = tuple(p.name for p in positions)
+        self.positions = self.notation = tuple(p.name for p in positions)
         self.choices = tuple(p.choices for p in positions)
         self.rules = Rules(declaration)
         self._exchanges = Exchanges(declaration, self.rules, source)

@@ -70,6 +70,7 @@ def _cell(declaration: CellDeclaration, source: str, text: str) -> Space:
     except UserError as error:
         raise problems_in(source, [(cell.line, f"cell: {error}")]) from None
     space.declare(declaration.metric, text)
+    space.notation = (cell.ops_on, str(cell.vertices), *cell.ops)
     return space
 
 

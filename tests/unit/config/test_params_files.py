@@ -18,9 +18,9 @@ from lissnas.shrinkers import description
 ROOT = Path(__file__).parents[3]
 OVERLAYS = ("params.study.yaml", "params.imagenet.yaml")
 RESOLVED = {
-    "params.yaml": "a233caec7aafc7226d0dadd9e9e506fdc9d70caf3d3c578a258dd6ac0519eaa9",
-    "params.study.yaml": "e9a71c6bfc6d4336cb7b97a36590aa2284413be819cbe4da4bd341f19cfa8379",
-    "params.imagenet.yaml": "6e452335729baca7bbb0576ccf10a05b8683b598e18213b949eab82c8d205ff7",
+    "params.yaml": "282ab6f3a07c4e7a35929748d768abb8301b2850f090adb11f311a56fb59bbd6",
+    "params.study.yaml": "a74480ba9e39c9cca1224ccfa16191f5116d105d373bf96bc637ac9d890b5dd0",
+    "params.imagenet.yaml": "b46e2a1bdf4299a4925ae209741708006d2a743b12af7bb350a7345665c91355",
 }
 """Digests of all values of a file: update the digest after an intended change."""
 

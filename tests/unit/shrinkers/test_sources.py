@@ -17,6 +17,7 @@ from lissnas.oracles import training_worker
 from lissnas.oracles.cache import CachedOracle
 from lissnas.oracles.label_collection import Attempt
 from lissnas.oracles.label_table import write_rows
+from lissnas.oracles.reuse import Reuse
 from lissnas.oracles.training_worker import TrainingOracle
 from lissnas.predictors.surrogate import SurrogateScorer
 from lissnas.shrinkers import description
@@ -263,7 +264,7 @@ def test_metric_is_selected_from_several(folder: Path) -> None:
             {"space": "space.yaml", "labels": "labels.csv", "metric": "top5"},
             "the column 'top5', the metric, is missing",
         ),
-        ({"space": "space.yaml", "oracle_command": "no-such-program"}, "no program that is found"),
+        ({"space": "space.yaml", "oracle_command": "no-such-program"}, "there is no program no-such-program on PATH"),
         ({"space": "space.yaml", "oracle_model": "no.ubj"}, "expected an XGBoost model"),
         ({"space": "space.yaml", "labels_from": "training"}, "networks of mine can't be built here"),
         ({"space": "nasbench301", "labels_from": "training"}, "."),
@@ -322,6 +323,8 @@ def test_values_of_a_command_are_stored_next_to_the_result(folder: Path) -> None
     _, source = load(space="space.yaml", oracle_command="cat -u")
     assert isinstance(source.oracle, CachedOracle)
     assert source.oracle.path == Path(".out.answers")
+    with pytest.raises(UserError, match="--oracle-timeout belongs to --oracle-command"):
+        load(space="space.yaml", labels="labels.csv", oracle_timeout=3.0)
     with_timeout = description.Description(space="space.yaml", oracle_command="cat -u", oracle_timeout=3.0)
     _, slower = with_timeout.load(None, {}, Path("elsewhere"))
     assert slower.digest == source.digest
@@ -360,9 +363,14 @@ def test_failed_training_is_nan_and_labels_are_not_computed_twice(trained: list[
     values = oracle(archs)
     assert (np.isnan(values) == [n.startswith("0") for n in names]).all()
     assert sorted(trained) == sorted([*names, *failing])
-    repeated = TrainingOracle(params, space, tmp_path / ".out.answers")(archs[::-1])
-    assert repeated.tobytes() == values[::-1].tobytes()
+    assert oracle(archs[::-1]).tobytes() == values[::-1].tobytes()
+    keeping = TrainingOracle(params, space, tmp_path / ".out.answers", Reuse(keep_failed=True))
+    assert keeping(archs).tobytes() == values.tobytes()
     assert len(trained) == len(names) + len(failing)
+    again = TrainingOracle(params, space, tmp_path / ".out.answers")
+    assert again(archs).tobytes() == values.tobytes()
+    assert trained[len(names) + len(failing) :] == failing * 2
+    assert again.reuse.note().startswith(f"{30 - len(failing)} of 30 labels are from ")
 
 
 def test_training_oracle_is_identified_by_its_recipe(trained: list[str], tmp_path: Path) -> None:
@@ -375,9 +383,15 @@ def test_training_oracle_is_identified_by_its_recipe(trained: list[str], tmp_pat
     assert plain.about != wider.about
     assert plain.about == more_attempts.about
     plain(archs)
-    with pytest.raises(UserError, match="records of other parameters"):
-        wider(archs)
+    said: list[str] = []
+    wider.reuse.say = said.append
+    wider(archs)
+    assert trained == space.format(archs) * 2
+    assert "has 3 labels that this run does not use: width changed" in said[0]
     more_attempts(archs)
+    assert trained == space.format(archs) * 2
+    TrainingOracle(plain.params, space, tmp_path / "a", Reuse(force=True))(archs)
+    assert trained == space.format(archs) * 3
 
 
 def test_shrink_with_training_omits_and_reports_failed_labels(trained: list[str], folder: Path) -> None:
