@@ -23,11 +23,6 @@ from lissnas.spaces.base import BoolArray, is_in
 
 NORMAL_95 = 1.96
 """Half of a normal distribution's 95 % interval, in standard deviations."""
-AVERAGED = (
-    *("mean_true", "mean_true_low", "mean_true_high", "max_true", "p_good", "p_good_low", "p_good_high"),
-    *("shrink_index", "ours_mean_true", "ours_minus", "ours_minus_low", "ours_minus_high", "ours_p_good"),
-)
-"""Columns that are None without enough evaluated members."""
 OURS = ("evaluated", "mean_true", "p_good")
 """Columns of ours at the method's size."""
 
@@ -101,18 +96,20 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return one row per method: means over the seeds in which enough members were evaluated.
 
     Intervals are averaged, not narrowed by the number of seeds: the seeds split the same labels. `seeds_evaluated`
-    counts seeds with enough evaluated members; if there are none, the columns of values are None.
+    counts seeds with enough evaluated members, `ours_compared` those in which ours at that size has enough too; if
+    there are none, the columns of values are None.
     """
     out = []
     for name in dict.fromkeys(r["method"] for r in rows):
         group = [r for r in rows if r["method"] == name]
-        known = [r for r in group if r["mean_true"] is not None and r["ours_minus"] is not None]
-        row: dict[str, Any] = {"method": name, "seeds": len(group), "seeds_evaluated": len(known)}
+        evaluated = sum(r["mean_true"] is not None for r in group)
+        row: dict[str, Any] = {"method": name, "seeds": len(group), "seeds_evaluated": evaluated}
         for column in group[0]:
             if column not in ("method", "seed", "kind"):
-                used = known if column in AVERAGED else group
-                row[column] = float(np.mean([float(r[column]) for r in used])) if used else None
-        out.append({**row, "ours_ahead": sum(r["ours_minus"] > 0 for r in known)})
+                values = [float(r[column]) for r in group if r[column] is not None]
+                row[column] = float(np.mean(values)) if values else None
+        gaps = [r["ours_minus"] for r in group if r["ours_minus"] is not None]
+        out.append({**row, "ours_compared": len(gaps), "ours_ahead": sum(gap > 0 for gap in gaps)})
     return out
 
 
@@ -126,6 +123,8 @@ def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
         "The labels don't distinguish ours from": [
             r["method"] for r in known if r["ours_minus_low"] <= 0 <= r["ours_minus_high"]
         ],
-        f"Fewer than {MIN_EVALUATED} evaluated members, so no mean": [r["method"] for r in rivals if r not in known],
+        f"Fewer than {MIN_EVALUATED} evaluated members, so not compared": [
+            r["method"] for r in rivals if r not in known
+        ],
     }
     return [f"{text}: {', '.join(names)}." for text, names in groups.items() if names]

@@ -107,16 +107,19 @@ def method_cells(r: Mapping[str, Any]) -> dict[str, str]:
         "ours, same size": "",
         "difference": "",
         "95 %": "",
-        "ahead": f"{r['ours_ahead']}/{r['seeds_evaluated']}",
+        "ahead": f"{r['ours_ahead']}/{r['ours_compared']}",
         "good": "",
     }
-    if r["ours_minus"] is not None:
+    if r["mean_true"] is not None:
         cells |= {
             "mean": f"{r['mean_true']:#.5g} ± {(r['mean_true_high'] - r['mean_true_low']) / 2:.2g}",
+            "good": f"{100 * r['p_good']:.0f} % ({100 * r['p_good_low']:.0f} to {100 * r['p_good_high']:.0f})",
+        }
+    if r["ours_minus"] is not None:
+        cells |= {
             "ours, same size": f"{r['ours_mean_true']:#.5g}",
             "difference": f"{r['ours_minus']:+.3g}",
             "95 %": f"{r['ours_minus_low']:+.2g} to {r['ours_minus_high']:+.2g}",
-            "good": f"{100 * r['p_good']:.0f} % ({100 * r['p_good_low']:.0f} to {100 * r['p_good_high']:.0f})",
         }
     coverage = r.get("flops_coverage")
     return cells | {"FLOPs coverage": "" if coverage is None else f"{coverage:.2f}"}

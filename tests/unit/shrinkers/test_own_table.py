@@ -275,7 +275,7 @@ def test_too_few_evaluated_members_have_no_mean(quick: Params, partial: Source, 
     assert outcome.metrics["mean_true"] == {"lissnas": None, "abs": None}
     page = (outcome.folder / "comparison.md").read_text()
     assert "| too few |" in page
-    assert "- Fewer than 10 evaluated members, so no mean: abs." in page
+    assert "- Fewer than 10 evaluated members, so not compared: abs." in page
 
 
 def test_interrupted_comparison_on_labels_resumes_to_the_same_bytes(
