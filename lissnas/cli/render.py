@@ -205,6 +205,7 @@ def show_comparison(outcome: Outcome) -> None:
     from lissnas.stages import compare, compare_labels  # imports matplotlib
 
     rows = outcome.csv("summary.csv")
+    shown: tuple[str, ...]
     if "held_out" in outcome.metrics:
         shown, method_cells, remarks = ON_LABELS, compare_labels.method_cells, held_out.remarks
     else:

@@ -65,8 +65,8 @@ def supernet_stage(
         return Outcome(out, {}, reused=False)
 
     def work() -> dict[str, bytes]:
-        trained = how.get("call", run_here)(train_supernet, *arguments)
-        return _files(space, members, seed, *trained, images.about(params.images, recipe))
+        model, log = how.get("call", run_here)(train_supernet, *arguments)
+        return _files(space, members, seed, model, log, images.about(params.images, recipe))
 
     return run(out, parameters, work, how.get("force", False))
 

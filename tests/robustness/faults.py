@@ -24,7 +24,7 @@ from lissnas.artifacts import LOG, TASKS, Journal, verified
 from lissnas.cli import render
 from lissnas.core.errors import LissnasError
 from lissnas.core.rng import stream
-from lissnas.stages.compare import BEFORE
+from lissnas.stages.compare_labels import BEFORE
 from studies.huge import LISSNAS
 from studies.run import WORK, Rows, table
 

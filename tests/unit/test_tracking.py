@@ -10,6 +10,7 @@ import pytest
 
 from lissnas.artifacts.stage_run import Outcome, run
 from lissnas.tracking import find, lookup, pending
+from lissnas.tracking.mlflow import EXPERIMENT
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +51,7 @@ def test_a_run_is_found_in_a_database(workplace: Path) -> None:
     os.environ["MLFLOW_TRACKING_URI"] = uri = f"sqlite:///{workplace / 'm l.db'}"
     client = MlflowClient(uri)
     tags = {"manifest_sha256": pending._digest(outcome.folder)}
-    made = client.create_run(client.create_experiment(lookup.EXPERIMENT), tags=tags).info.run_id
+    made = client.create_run(client.create_experiment(EXPERIMENT), tags=tags).info.run_id
     assert find(outcome.folder) is None  # it is not finished
     client.set_terminated(made)
     assert str(find(outcome.folder)).startswith(f"run {made} in sqlite:")

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lissnas import artifacts
-from lissnas.artifacts import ownership
+from lissnas.artifacts import atomic, ownership
 from lissnas.artifacts.stage_run import run
 from lissnas.cli import app
 from lissnas.core.errors import UserError
@@ -93,7 +93,7 @@ def test_a_changed_file_of_an_earlier_result_is_kept(tmp_path: Path) -> None:
 def test_a_run_killed_while_it_replaces_a_result_is_repeated(
     killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, write, count = tmp_path / "r", artifacts.folder.write, iter(range(100))
+    out, write, count = tmp_path / "r", atomic.write, iter(range(100))
     run(out, {}, made("a", "old"))
 
     def killed(path: Path, data: bytes) -> None:
@@ -113,7 +113,7 @@ def test_a_run_killed_while_it_fills_an_empty_folder_is_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "r").mkdir()
-    write = artifacts.folder.write
+    write = atomic.write
 
     def killed(path: Path, data: bytes) -> None:
         if path.name == "metrics.json":
@@ -196,7 +196,7 @@ def test_a_users_json_lines_are_never_taken_for_a_log(text: str, tmp_path: Path)
     file.write_text(text)
     with (
         pytest.raises(UserError, match="is not a file of lissnas"),
-        artifacts.Journal.opened(file, {}, restart=True),
+        artifacts.Journal.opened(file, {}, others="replace"),
     ):
         pass
     assert file.read_text() == text

@@ -57,7 +57,7 @@ def test_empty_addresses_are_unset(value: str) -> None:
 @pytest.mark.parametrize("home", ["/nonexistent", "~", "/dev/null"])
 def test_matplotlib_gets_a_folder_without_a_home(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
     os.environ.pop("MPLCONFIGDIR", None)
-    monkeypatch.setattr(environment.os.path, "expanduser", lambda path: home)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: home)
     environment.give_matplotlib_a_folder()
     assert os.access(os.environ["MPLCONFIGDIR"], os.W_OK)
     os.environ["MPLCONFIGDIR"] = "/chosen"
@@ -67,7 +67,7 @@ def test_matplotlib_gets_a_folder_without_a_home(home: str, monkeypatch: pytest.
 
 def test_matplotlib_keeps_its_folder_with_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.environ.pop("MPLCONFIGDIR", None)
-    monkeypatch.setattr(environment.os.path, "expanduser", lambda path: str(tmp_path))
+    monkeypatch.setattr(os.path, "expanduser", lambda path: str(tmp_path))
     environment.give_matplotlib_a_folder()
     assert "MPLCONFIGDIR" not in os.environ
 

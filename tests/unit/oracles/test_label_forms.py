@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -61,7 +62,10 @@ def refused(folder: Path, data: str | bytes, space: Space = TINY) -> list[str]:
     return caught.value.problems
 
 
-def parquet(**columns: list[object]) -> bytes:
+Form: TypeAlias = Literal["NFC", "NFD"]
+
+
+def parquet(**columns: Any) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink)
     return bytes(sink.getvalue().to_pybytes())
@@ -106,7 +110,7 @@ FORMS: dict[str, tuple[str | bytes, str]] = {
     "other case": (PLAIN.replace(HEADER, "A,B,C,Acc"), "regardless of case: A as a, B as b, C as c, Acc as acc"),
     "all finished": ("\n".join(f"{r},{'ok' if i else 'status'}" for i, r in enumerate(PLAIN.splitlines())), ""),
     "parquet as CSV": (
-        parquet(**{n: [r.split(",")[i] for r in ROWS] for i, n in enumerate(HEADER.split(","))}),
+        parquet(**dict(zip(HEADER.split(","), zip(*(r.split(",") for r in ROWS), strict=True), strict=True))),
         "the file is parquet",
     ),
 }
@@ -293,7 +297,7 @@ def test_equal_numbers_are_a_choice_twice() -> None:
 # -- Unicode -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 @pytest.mark.parametrize("other", ["NFC", "NFD"])
-def test_composed_and_decomposed_letters_are_equal(tmp_path: Path, form: str, other: str) -> None:
+def test_composed_and_decomposed_letters_are_equal(tmp_path: Path, form: Form, other: Form) -> None:
     text = "name: s\nmetric: {name: acc, direction: maximize}\npositions:\n  - {name: étage, choices: [a, é, ü]}\n"
     text += "  - {name: b, choices: [1, 2, 3, 4, 5, 6, 7]}\n"
     space = parse_space(unicodedata.normalize(form, text), "space.yaml")

@@ -276,8 +276,8 @@ def test_result_is_reused_and_a_single_task_gives_the_same_row(
         assert row[name] == pytest.approx(found[0][name])
     for name in ("abs", "flops"):  # a product is sampled, a set is evaluated completely, by the surrogate
         result = run_method(run, name)
-        found = comparison.attempt(run, name, run.budget)
-        rows, part = found.members, found.part
+        again = comparison.attempt(run, name, run.budget)
+        rows, part = again.members, again.part
         assert result.values == pytest.approx(ofa_accuracy(rows))
         assert (result.row["size"], result.row["max_true"]) == (part.size(), result.values.max())
         assert len(rows) == (10_000 if part.kind == "product" else part.size())
