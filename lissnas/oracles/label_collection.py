@@ -104,7 +104,7 @@ class LabelLog:
         latest = {of: max(generations) for of, generations in found.items()}
         generation = latest.get(mine, 0)
         restart = reuse.force and not reuse.started and mine in found
-        self._tag = {} if mine == first else {"of": mine}
+        self._tag: dict[str, Any] = {} if mine == first else {"of": mine}
         self._tag |= {"generation": generation + restart} if generation + restart else {}
         self.attempts: dict[str, list[Attempt]] = {}
         self._add([] if restart else found.pop(mine, {}).get(generation, []))

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -38,7 +39,7 @@ def value_of(arch: str) -> float:
     return 10.0 + int(arch[1:]) / 3
 
 
-def gather(path: Path, label_one: Labeller, archs: Sequence[str] = ARCHS, attempts: int = 2, **reuse: bool) -> LabelLog:
+def gather(path: Path, label_one: Labeller, archs: Sequence[str] = ARCHS, attempts: int = 2, **reuse: Any) -> LabelLog:
     with LabelLog.opened(path, ABOUT, Reuse(**reuse)) as log:
         collect(archs, label_one, log, attempts)
         return log
