@@ -15,6 +15,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, TypeAlias
 
+from lissnas import artifacts, benchmarks
+from lissnas.shrinkers.comparison_summary import verdict_lines
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "studies" / "results"
 FOLDER = "results"
@@ -74,6 +77,23 @@ def page(name: str) -> str:
     return "\n".join([*parts, text[origin.end() :]])
 
 
+def readme_results() -> str:
+    """Return the README's table of results and its sentences, made from the table of the comparison."""
+    rows = artifacts.read_csv(RESULTS / "compare.csv")
+    cells = []
+    for name in dict.fromkeys(row["benchmark"] for row in rows):
+        own = {row["method"]: row for row in rows if row["benchmark"] == name}
+        table, ours, ceiling = benchmarks.get(name), own["lissnas"], own["score_all"]
+        unit = " %" if "%" in table.metric else ""
+        values = float(table.values.mean()), ours["mean_true"], ceiling["mean_true"]
+        means = [f"{value:.2f}{unit}" if unit else f"{value:.4f}" for value in values]
+        size = f"{len(table.values):,} to {ours['size']:,.0f}"
+        kept = f"{ours['seeds'] * ours['kept_best']:.0f}/{ours['seeds']}"
+        cells.append([name, size, *means, kept])
+    columns = ["benchmark", "architectures", "full", "shrunk", "ceiling", "best kept"]
+    return f"{artifacts.to_markdown(columns, cells)}\n\nOf the methods compared, {verdict_lines(rows)[0]}"
+
+
 def rows_of(name: str) -> list[Row]:
     """Return the rows of a study's table."""
     with (RESULTS / f"{name}.csv").open(newline="", encoding="utf-8") as file:
@@ -119,16 +139,7 @@ def _shrink(rows: Sequence[Row]) -> str:
 
 
 def _compare(rows: Sequence[Row]) -> str:
-    names = list(dict.fromkeys(row["benchmark"] for row in rows))
-    behind = [row for row in rows if row["method"] not in NOT_RIVALS and float(row["ours_minus"]) <= 0]
-    ceiling = [row for row in rows if row["method"] == "score_all" and float(row["ours_minus"]) < 0]
-    rivals = {row["method"] for row in rows} - set(NOT_RIVALS)
-    won = len(names) - len({row["benchmark"] for row in behind})
-    return (
-        f"On {won} of {len(names)} benchmarks `lissnas` has a higher mean at equal size than each of {len(rivals)} "
-        f"listed rivals as implemented (a plain best-first search is on par and under study); the predictor's ranking "
-        f"of the whole space (`score_all`) is ahead of it on {len(ceiling)}."
-    )
+    return verdict_lines(artifacts.read_csv(RESULTS / "compare.csv"))[0]
 
 
 def _compare_ofa(rows: Sequence[Row]) -> str:

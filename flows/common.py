@@ -43,7 +43,7 @@ from infra.settings import unreachable
 from lissnas import tracking
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import render
-from lissnas.cli.options import Settings, SourceOptions, with_options
+from lissnas.cli.options import Settings, SourceOptions, out_option, with_options
 from lissnas.core import process
 from lissnas.core.errors import LissnasError, first_line
 from lissnas.core.redaction import redacted
@@ -64,7 +64,7 @@ PROGRESS_LINES = 4
 MAX_QUIET_SECONDS = 60.0
 """Seconds after which a slow training or search logs another line."""
 
-OutOption = Annotated[Path | None, typer.Option(help="Folder for the result; default: one in data/.")]
+OutOption = Annotated[Path | None, out_option("Folder for the result; default: one in data/.")]
 Overrides: TypeAlias = dict[str, Any] | None
 """Parameter values by dotted path in params.yaml."""
 
@@ -293,7 +293,7 @@ def main(command: Callable[..., None]) -> None:
     reason = unreachable(url) if url else ""
     if reason:
         place = f"this run is recorded in {PREFECT_HOME.value()} instead"
-        process.err.print(f"PREFECT_API_URL={redacted(url)} does not answer ({reason}): {place}", soft_wrap=True)
+        process.err.print(Text(f"PREFECT_API_URL={redacted(url)}{reason}: {place}"), soft_wrap=True)
     with temporary_settings({PREFECT_API_URL: None} if reason else {}):
         process.run(partial(_run, command))
 
@@ -304,6 +304,9 @@ def _run(command: Callable[..., None]) -> None:
     app.command()(command)
     try:
         app()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        address = redacted(PREFECT_API_URL.value() or "of this process")
+        raise LissnasError(f"the Prefect server {address} failed: {first_line(error)}") from None
     except RuntimeError as error:
         if "ephemeral Prefect API server" not in str(error):
             raise

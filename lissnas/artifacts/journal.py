@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from lissnas.artifacts import atomic, formats
 from lissnas.artifacts.lock import locked
+from lissnas.artifacts.ownership import is_journal
 from lissnas.core.errors import DamagedFile, UserError
 
 T = TypeVar("T")
@@ -90,6 +91,8 @@ def damages(path: Path) -> Iterator[DamagedFile]:
 def _recovered(path: Path, parameters: Any, others: Others) -> list[dict[str, Any]]:
     """Return the header and all complete records after removing an incomplete last line; start a new journal."""
     data = path.read_bytes() if path.exists() else b""
+    if not is_journal(data):
+        raise UserError(f"{path} is not a file of lissnas. Choose another folder, or move it away.")
     whole = data.rfind(b"\n") + 1
     found = [_record(path, i, line) for i, line in enumerate(data[:whole].split(b"\n")[:-1], 1)]
     mine = formats.digest(parameters)

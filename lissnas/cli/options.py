@@ -30,6 +30,22 @@ def _option(text: str, **more: Any) -> Any:
     return typer.Option(help=text, **more)
 
 
+def _checked_out(out: Path | None) -> Path | None:
+    """Return the output folder; raises UserError, before any work, if files of the user are in the way."""
+    from lissnas.artifacts.ownership import check_folder
+    from lissnas.artifacts.remote import is_remote
+
+    if out is not None and not is_remote(out):
+        check_folder(out)
+    return out
+
+
+def out_option(text: str) -> Any:
+    """Return an option for the output folder, which is checked before any work."""
+    return typer.Option("--out", help=text, callback=_checked_out)
+
+
+OutOption = Annotated[Path, out_option("Output folder.")]
 SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
 BenchmarkOption = Annotated[str, typer.Option(help="Benchmark, e.g. nasbench101 (see `lissnas spaces`).")]
 TableOption = Annotated[Path | None, typer.Option(help="Output folder of `lissnas data`. Default: the packaged table.")]
@@ -41,6 +57,13 @@ LocalityOption = Annotated[
 ]
 MethodsOption = Annotated[
     str | None, typer.Option(help=f"Methods, comma-separated, or all. Default: compare.methods. Available: {METHODS}.")
+]
+MethodOption = Annotated[
+    str | None, typer.Option("--method", help="Another shrinker alone: a rival, e.g. abs, or module:function.")
+]
+MoreMethodsOption = Annotated[
+    list[str] | None,
+    typer.Option("--method", metavar="MODULE:FUNCTION", help="Also compare a shrinker of your own; repeatable."),
 ]
 SeedsOption = Annotated[str | None, typer.Option(help="Random seeds, e.g. 0,1,2 or 0-9. Default: from params.yaml.")]
 SearchedOption = Annotated[

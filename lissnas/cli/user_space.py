@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shlex
 from importlib.resources import files
 from pathlib import Path
@@ -76,6 +77,8 @@ def _suggest(
         known = read_labels(labels, found, metric, min_labels=0, minimize=minimize)
     with render.lines(f"choosing networks of {found.name}"):
         batch = suggest(found, known, n, checked, seed, threads)
+    if out.exists() and not _is_suggestion(out, known.metric):
+        raise UserError(f"{out} is not a file of suggestions ({known.metric} empty in each row); choose another file")
     header = None
     if labels is not None and labels.suffix.lower() == ".csv":
         header = read_rows(labels, found, known.metric)[0]
@@ -91,3 +94,13 @@ def _suggest(
     known_file = shlex.quote(str(labels)) if labels is not None else "labels.csv"
     process.say(f"Train them, fill in {known.metric}, add the rows to {known_file}, and then:")
     process.say(f"  lissnas shrink --space {shlex.quote(space)} --labels {known_file} --out shrunk_{have + len(batch)}")
+
+
+def _is_suggestion(file: Path, metric: str) -> bool:
+    """Return whether a file holds suggestions without any label, and nothing of value is lost with it."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            rows = list(csv.DictReader(text))
+    except (OSError, ValueError, csv.Error):
+        return False
+    return bool(rows) and all(row.get(metric) == "" for row in rows)

@@ -81,7 +81,7 @@ class ImagesConfig(_Section):
     folder: str | None = Field(description="folder of CIFAR or of the images; unused by packaged images")
     download: bool = Field(description="whether torchvision may download CIFAR into the folder")
     side: Annotated[int, Field(ge=8, le=1024, description="height and width of an image, in pixels")]
-    validation: Count = Field(description="training images held out for selection; test images are only reported")
+    validation: Count = Field(description="training images held out for selection; at most half of a folder's")
     seed: Seed = Field(description="random seed of the validation split, batches and augmentation")
 
 

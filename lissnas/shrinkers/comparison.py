@@ -34,6 +34,7 @@ from lissnas.predictors.score_table import ScoreTable
 from lissnas.shrinkers.comparison_summary import SHARES
 from lissnas.shrinkers.lissnas import cut, shrink
 from lissnas.shrinkers.methods import by_name
+from lissnas.shrinkers.own_table import n_learned, split, with_table
 from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.selection import select_top, target_size
 from lissnas.shrinkers.shrunk import Shrunk
@@ -41,6 +42,8 @@ from lissnas.spaces import Archs, FloatArray, Keys, Space
 from lissnas.spaces.base import LISTABLE
 from lissnas.spaces.subspace import Subspace
 
+MAX_TABULATED = 1_000_000
+"""Maximum size of a space of which all scores are computed; packaged tables are smaller."""
 N_EVALUATED = 10_000
 """Members sampled to evaluate a product that is too large to list."""
 
@@ -55,7 +58,7 @@ class FullSpaceStatistics:
     source: Source
     diversity: DiversityReference
     values: FloatArray
-    """Values of all architectures, or of a sample of 100,000."""
+    """Values of all architectures, of the labelled ones, or of a sample of 100,000."""
 
     @classmethod
     def of(cls, given: Benchmark | Source) -> FullSpaceStatistics:
@@ -66,6 +69,8 @@ class FullSpaceStatistics:
             raise UserError(f"{source.name} has one architecture; a comparison needs at least two")
         if source.truth is not None:
             values = source.truth.values
+        elif source.labels is not None:
+            values = source.labels.values
         else:
             values = source.evaluate(space.all_or_many(stream(0, "full space", space.name)))
         full_space = cls(source, DiversityReference.of(space), values)
@@ -127,12 +132,20 @@ class FullSpaceStatistics:
 
 
 def source_of(given: Benchmark | Source) -> Source:
-    """Return the source; raises UserError unless it has a table or a surrogate that is queried directly."""
-    source = given if isinstance(given, Source) else Source.of(given)
-    if source.truth is None and source.scorer is None:
+    """Return the source, with complete labels as its table.
+
+    Raises UserError unless it has a table, labels, or a surrogate that is queried directly.
+    """
+    source = with_table(given if isinstance(given, Source) else Source.of(given))
+    if source.labels is not None and source.oracle is not None:
         raise UserError(
-            f"{source.name} has neither a table of true values nor a surrogate that is queried directly, so methods "
-            "can't be compared on it: give --benchmark, --space ofa_mobilenetv3 or gpt_s, or your own space and "
+            f"{source.name} has labels and an oracle that collects more; methods are compared on the labels only, so "
+            "leave the oracle out"
+        )
+    if source.truth is None and source.scorer is None and source.labels is None:
+        raise UserError(
+            f"{source.name} has neither true values nor a surrogate that is queried directly, so methods can't be "
+            "compared on it: give --benchmark, --space ofa_mobilenetv3 or gpt_s, or your own space and --labels or "
             "--oracle-model"
         )
     return source
@@ -202,9 +215,10 @@ def comparison_params(params: Params, given: Benchmark | Source, seed: int) -> S
     """Return the parameters of our method in a comparison; raises ConfigError if they don't fit the space."""
     source = source_of(given)
     elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
-    known = None if source.truth is not None else 0
+    known = None if source.truth is not None else 0 if source.labels is None else n_learned(params, source)
     p = shrink_params(elite, source.name, seed, source.space.size(), source.digest, known)
-    if source.truth is None and (p.target_size is None or p.target_size > LISTABLE):
+    unknown = p.target_size is None and source.scorer is not None
+    if unknown or (p.target_size or 0) > LISTABLE:
         raise UserError(f"target_size: a comparison on {source.name} needs one of at most {LISTABLE:,}")
     return p
 
@@ -212,24 +226,27 @@ def comparison_params(params: Params, given: Benchmark | Source, seed: int) -> S
 def start_comparison(full_space: FullSpaceStatistics, params: Params, seed: int, threads: int = 0) -> ComparisonRun:
     """Draw uniform labels, fit the predictor that all methods query, and run our method with it.
 
-    The predictor scores a tabulated space once, and methods look its answers up. Without a table, all methods query
-    the surrogate, which needs no labels.
+    The predictor scores a space that can be listed once, and methods look its answers up. Without a table, labels are a
+    part of the given ones. A surrogate is queried directly and needs no labels.
     """
     source, space = full_space.source, full_space.space
     p = comparison_params(params, source, seed)
     predictor: Scorer
-    if source.truth is None:
-        assert source.scorer is not None
+    if source.scorer is not None:
         predictor = source.scorer
     else:
-        rows = space.sample_distinct(p.labels, stream(seed, "compare", "labels"))
-        values = source.truth(rows)
+        if source.truth is not None:
+            rows = space.sample_distinct(p.labels, stream(seed, "compare", "labels"))
+            values = source.truth(rows)
+        else:
+            learned = split(source, p.labels, seed)
+            rows, values = learned.learned, learned.learned_values
         fitted = Predictor.fit(space, rows, values, p.predictor, seed, threads)
         if p.target_size is None:
             assert fitted.out_of_fold is not None
             size, _ = target_size(space, fitted.out_of_fold, values)
             p = p.model_copy(update={"target_size": size})
-        predictor = ScoreTable.of(space, fitted, threads)
+        predictor = fitted if space.size() > MAX_TABULATED else ScoreTable.of(space, fitted, threads)
     started = time.perf_counter()
     ours = shrink(Problem(source, p, threads, predictor))
     seconds = time.perf_counter() - started
@@ -310,7 +327,7 @@ def with_part_of_budget(run: ComparisonRun, name: str) -> dict[str, float | None
     for share in SHARES:
         budget, source = run.budget * share // 100, run.full_space.source
         values: list[float] | list[None] = [None, None]
-        if not by_name(name).needs_table:
+        if not (by_name(name).needs_table or by_name(name).needs_listing):
             with suppress(LissnasError):
                 ours = run.ours_within(budget)
                 found = None if name == "lissnas" else attempt(run, name, budget)
@@ -346,7 +363,7 @@ def attempt(run: ComparisonRun, name: str, budget: int) -> Attempt:
     else:
         assert method.rival is not None
         scorer = partial(run.predictor.score, threads=run.threads)
-        oracle = CountedOracle(scorer, space, space.size() if method.needs_table else budget)
+        oracle = CountedOracle(scorer, space, space.size() if method.needs_listing else budget)
         part = method.rival(space, oracle, run.target, stream(run.params.seed, "compare", name))
         scored, scores = oracle.queried()
     seconds = time.perf_counter() - started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -18,6 +19,15 @@ LEVEL = 0.05
 """Level of the family of all tests shown."""
 KINDS = ("ours", "quota")
 """Prefixes of the two differences: against the method's space, and against what it scored with our quota."""
+
+PHRASES = {
+    "ahead": "ahead of {0}{1}",
+    "both": "ahead of or practically equal to {0}",
+    "equal": f"practically equal (less than {EQUAL} SD) to {{0}}{{1}}",
+    "unclear": "not significantly different from {0}",
+    "behind": "behind {0}",
+}
+"""What ours is to the methods of a group (0), with the number of benchmarks (1)."""
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -121,30 +131,23 @@ def verdict_lines(summary: Sequence[Row]) -> list[str]:
 
 
 def _line(start: str, column: str, kind: str, rows: Sequence[Row], tables: int) -> str:
-    """Return one sentence: methods grouped by their worst verdict for ours over all tables."""
-    groups: dict[str, list[str]] = {"ahead": [], "equal": [], "unclear": [], "behind": []}
+    """Return one sentence: methods grouped by the worst verdict for ours over all tables."""
+    groups: dict[str, list[str]] = {name: [] for name in PHRASES}
     for name in dict.fromkeys(r["method"] for r in rows):
         own = [r for r in rows if r["method"] == name]
-        found = {r[column] for r in own}
-        worst = next(v for v in ("behind", "unclear", "equal", "ahead") if v in found)
-        most = [r[f"{kind}_minus_sd"] for r in own if r[column] == worst]
-        count = f" on {len(most)}" if tables > 1 and len(most) < len(own) else ""
-        text = f"`{name}`"
-        if worst == "behind":
-            text += f" ({'' if not count else f'{count.strip()}, '}by up to {-min(most):.2f} SD)"
-        elif count:
-            text += f" ({len(own) - len(most)} ahead)"
-        groups[worst].append(text)
-    where, on_one = ("", "") if tables == 1 else (f" on all {tables} benchmarks", " on at least one")
-    phrases = {
-        "ahead": f"ahead of {{}}{where}",
-        "equal": f"practically equal (less than {EQUAL} SD) to {{}}{on_one}, ahead on the others",
-        "unclear": f"not significantly different from {{}}{on_one}",
-        "behind": "behind {}",
-    }
-    if tables == 1:
-        phrases["equal"] = f"practically equal (less than {EQUAL} SD) to {{}}"
-    parts = [phrases[key].format(", ".join(names)) for key, names in groups.items() if names]
+        found = Counter(r[column] for r in own)
+        group = next(v for v in ("behind", "unclear", "equal", "ahead") if v in found)
+        if group == "equal" and len(found) > 1:
+            group = "both"
+        notes = [f"{found['ahead']} ahead"] if group in ("both", "unclear") and found["ahead"] else []
+        if group == "behind":
+            most = max(-r[f"{kind}_minus_sd"] for r in own if r[column] == "behind")
+            notes = [*([f"{found['behind']} of {len(own)}"] if tables > 1 else []), f"by up to {most:.2f} SD"]
+        if len(own) < tables:
+            notes.append(f"tested on {len(own)}")
+        groups[group].append(f"`{name}`" + (f" ({', '.join(notes)})" if notes else ""))
+    where = f" on all {tables} benchmarks" if tables > 1 else ""
+    parts = [PHRASES[key].format(", ".join(names), where) for key, names in groups.items() if names]
     return f"{start}lissnas is {'; '.join(parts)}."
 
 

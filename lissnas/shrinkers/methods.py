@@ -24,6 +24,7 @@ from lissnas.shrinkers import (
     naive,
     nse,
     padnas,
+    plugin,
 )
 from lissnas.shrinkers.edges import with_edges
 from lissnas.shrinkers.lissnas import shrink
@@ -31,6 +32,7 @@ from lissnas.shrinkers.problem import Source
 from lissnas.shrinkers.shrunk import Shrunk
 from lissnas.shrinkers.then_rank import then_rank
 from lissnas.spaces import Space
+from lissnas.spaces.base import LISTABLE
 from lissnas.spaces.subspace import Subspace
 
 Shrinker: TypeAlias = Callable[[Space, CountedOracle, int, Generator], Subspace]
@@ -57,7 +59,9 @@ class Method:
     reference: bool = False
     needs_labels: bool = True
     needs_table: bool = False
-    """Whether it queries every architecture, or collects labels."""
+    """Whether it collects labels of any architecture."""
+    needs_listing: bool = False
+    """Whether it queries every architecture."""
 
 
 def _within(ours: Shrunk, budget: int, **changes: Any) -> Shrunk:
@@ -121,7 +125,7 @@ METHODS: dict[str, Method] = {
         Method("best_first_quota", local_search.search(QUOTA)),
         Method("genetic", genetic.search(0)),
         Method("genetic_quota", genetic.search(QUOTA)),
-        Method("score_all", naive.score_all, reference=True, needs_table=True),
+        Method("score_all", naive.score_all, reference=True, needs_listing=True),
         Method("lissnas_collect", variant=_collect, reference=True, needs_table=True),
     )
 }
@@ -131,7 +135,12 @@ REFERENCES = tuple(name for name, method in METHODS.items() if method.reference)
 
 
 def by_name(name: str) -> Method:
-    """Return the method of that name; raises UnknownName."""
+    """Return the method of that name, or the shrinker `package.module:function` of the user.
+
+    Raises UnknownName, and UserError for a shrinker of the user that fails its check.
+    """
+    if plugin.is_plugin(name):
+        return Method(name, plugin.load(name))
     if name not in METHODS:
         raise UnknownName("method", name, METHODS)
     return METHODS[name]
@@ -145,15 +154,33 @@ def get(name: str) -> Shrinker:
     return method.rival
 
 
-def chosen(names: Sequence[str] | str, source: Source | None = None) -> list[str]:
+def chosen(
+    names: Sequence[str] | str, source: Source | None = None, more: Sequence[str] = (), required: bool = True
+) -> list[str]:
     """Return the names of methods in the order of tables; `all` are those that the source supports.
 
-    Raises UnknownName, or UserError for a method that needs a table if the source has none.
+    `more` are added: packaged methods or shrinkers of the user, which come last. Raises UnknownName, and UserError for
+    a method that the source does not support; such names are left out unless they are `required`.
     """
-    names, table = [names] if isinstance(names, str) else names, source is None or source.truth is not None
-    if list(names) == ["all"]:
-        return [name for name, method in METHODS.items() if table or not method.needs_table]
+    names = [names] if isinstance(names, str) else list(names)
+    everything = names == ["all"]
+    if everything or not required:
+        names = [name for name in (METHODS if everything else names) if not _obstacle(name, source)]
+    names = [*names, *more]
     for name in names:
-        if by_name(name).needs_table and source is not None and not table:
-            raise UserError(f"{name} needs a table of true values, which {source.name} lacks; remove it")
-    return [name for name in METHODS if name in names]
+        if problem := _obstacle(name, source):
+            raise UserError(f"{name} {problem}; remove it")
+    own = [name for name in names if plugin.is_plugin(name)]
+    return [*(name for name in METHODS if name in names), *dict.fromkeys(own)]
+
+
+def _obstacle(name: str, source: Source | None) -> str:
+    """Return why a method can't run on a source; empty if it can."""
+    method = by_name(name)
+    if source is None:
+        return ""
+    if method.needs_table and source.truth is None:
+        return f"needs a table of true values, which {source.name} lacks"
+    if method.needs_listing and source.space.size() > LISTABLE:
+        return f"queries every architecture, but {source.name} is too large to list"
+    return ""

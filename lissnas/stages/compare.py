@@ -22,7 +22,10 @@ from lissnas.shrinkers import comparison
 from lissnas.shrinkers.comparison import FullSpaceStatistics, MethodResult, start_comparison
 from lissnas.shrinkers.comparison_summary import EQUAL, SHARES, summarise, verdict_lines
 from lissnas.shrinkers.methods import REFERENCES, chosen
+from lissnas.shrinkers.plugin import identity
 from lissnas.shrinkers.problem import Source
+from lissnas.stages import compare_labels
+from lissnas.stages.compare_labels import BEFORE
 
 BUDGET_SEEDS = 5
 """Seeds whose runs are repeated with parts of the query budget: the curve is shown, not tested."""
@@ -34,8 +37,6 @@ DIFFERENCES = (
     "scored, with the quota of FLOPs that ours has. p is Wilcoxon's signed-rank test, Holm-corrected over all tests of "
     "both differences."
 )
-BEFORE = "  from before"
-"""Suffix of the progress line of a task that an interrupted run finished."""
 TIMED = "comparison.parquet"
 """The table of the comparison with a column `seconds`; `comparison.csv` is without it, hence reproducible."""
 
@@ -49,8 +50,9 @@ def compare_stage(
     out: Path,
     **how: Unpack[How],
 ) -> Outcome:
-    """Compare methods on a benchmark, or on a space that a surrogate evaluates.
+    """Compare methods on a benchmark, or on a space that labels or a surrogate evaluate.
 
+    Complete labels are a table; with others, methods are evaluated on the held-out ones (`compare_labels`).
     After an interruption, the same command resumes with the remaining tasks.
     """
     source = comparison.source_of(given)
@@ -67,12 +69,14 @@ def compare_stage(
         "shrink": params.shrink.model_dump(mode="json", exclude={"variant"}),
         "own": own.model_dump(mode="json", exclude={"width"}),
     }
-    parameters = {**common, "methods": list(methods), "seeds": list(seeds)}
+    parameters = {**common, "methods": [*map(identity, methods)], "seeds": list(seeds)}
     call, threads = how.get("call", run_here), how.get("threads", 0)
 
     def work() -> dict[str, bytes]:
         # A task does not depend on the other tasks, so the journal's key excludes methods and seeds.
         with Journal.opened(artifacts.tasks_of(out) / TASKS, {**common, "format": 3}, others="replace") as journal:
+            if source.labels is not None:
+                return compare_labels.compared(journal, source, params, methods, seeds, how)
             return compared(journal)
 
     def compared(journal: Journal) -> dict[str, bytes]:
@@ -100,12 +104,12 @@ def compare_stage(
 
         for name in methods:
             there = len(journal.records)
-            made = journal.once([name, seed], partial(run_method, name))
+            made = journal.once([identity(name), seed], partial(run_method, name))
             row = made["row"]
             if source.truth is not None:
                 on_budget = dict.fromkeys(f"{ours}mean_true_{share}" for share in SHARES for ours in ("", "ours_"))
                 if seed in seeds[:BUDGET_SEEDS]:
-                    on_budget = journal.once(["budget", name, seed], partial(run_budget, name))
+                    on_budget = journal.once(["budget", identity(name), seed], partial(run_budget, name))
                 row = {**row, **on_budget}
             entry = MethodResult(row, np.array(made["keys"], np.uint64), np.array(made["values"]))
             entries[name, seed] = entry
@@ -152,13 +156,13 @@ def _files(
         ),
         "comparison.md": markdown(full, summary).encode(),
         "comparison.png": png(figures.means(summary, title, source.used_metric, float(full.values.mean()), REFERENCES)),
-        "edf.png": png(figures.edfs(values, window, title, source.used_metric)),
+        "edf.png": png(figures.edfs(values, figures.coloured(summary, REFERENCES), window, title, source.used_metric)),
         "metrics.json": artifacts.to_json(_metrics(source, summary, len(seeds))),
     }
     if "mean_true_25" in summary[0]:
-        files["budget.png"] = png(figures.budget(summary, title, source.metric, REFERENCES))
+        files["budget.png"] = png(figures.budget(summary, title, source.used_metric, REFERENCES))
     if "flops" in full.diversity.costs:
-        files["diversity.png"] = png(figures.diversity(summary, curve, title, source.used_metric))
+        files["diversity.png"] = png(figures.diversity(summary, curve, title, source.used_metric, REFERENCES))
     return files
 
 

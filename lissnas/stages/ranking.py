@@ -112,7 +112,7 @@ def shrunk_spaces(params: Params, benchmark: Benchmark, seed: int, threads: int)
         if method in FULL_SPACE:
             found[method] = benchmark.space.enumerate()
         else:
-            found[method] = comparison.shrink_with(comparison_run, method)[0]
+            found[method] = comparison.attempt(comparison_run, method, comparison_run.budget).members
     return found
 
 

@@ -105,6 +105,7 @@ def small() -> dict[str, Any]:
     tree = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
     tree["recipes"] = {"cpu": tree["recipes"]["cpu"]}
     tree["benchmarks"] = {"nas_bench_macro": tree["benchmarks"]["nas_bench_macro"]}
+    tree["compare"]["methods"] = "all"
     return dict(tree)
 
 

@@ -200,7 +200,7 @@ def test_shrink_uses_measured_locality(server: Path, tmp_path: Path) -> None:
     from flows.locality import locality
     from flows.shrink import shrink
 
-    measured, place = locality("nas_bench_macro", params=ROOT / "params.yaml", overrides={"locality.pairs": 2_000})
+    measured, place = locality(MACRO, params=ROOT / "params.yaml", overrides={"locality.pairs": 2_000})
     assert place.startswith("MLflow: run ")
     assert measured.metrics["threshold_distance"] == 2
     overrides = {"shrink.elite.max_edits": 4}

@@ -276,6 +276,11 @@ def test_examples_of_the_guides_pass_their_conformance_suites(
 
 
 # -- the README and the docstrings ---------------------------------------------------------------------------
+def test_results_of_the_readme_are_those_of_the_study() -> None:
+    """Table and sentences are generated, so the README claims no more than the study found."""
+    assert study_pages.readme_results() in (ROOT / "README.md").read_text()
+
+
 def test_readme_is_short_and_its_quick_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The README has at most 120 lines and 900 words; its commands and its Python run as they are."""
     text = (ROOT / "README.md").read_text()

@@ -108,7 +108,7 @@ class Position(Plain):
         if len(choices) > MAX_CHOICES:
             raise ValueError(f"{len(choices)} choices, at most {MAX_CHOICES} are possible")
         first: dict[Decimal, str] = {}
-        equal = []
+        equal: list[Problem] = []
         for i, (text, value) in enumerate(zip(choices, map(number, choices), strict=True)):
             if value is not None and first.setdefault(value, text) != text:
                 equal.append(((i,), f"{short(repr(text))} is the same number as {short(repr(first[value]))}"))

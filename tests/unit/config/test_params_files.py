@@ -18,9 +18,9 @@ from lissnas.shrinkers import description
 ROOT = Path(__file__).parents[3]
 OVERLAYS = ("params.study.yaml", "params.imagenet.yaml")
 RESOLVED = {
-    "params.yaml": "9a5a8ed1ac82067889cb780a7d66c512876469a56f3ecdbdea35dc001855a40f",
+    "params.yaml": "282ab6f3a07c4e7a35929748d768abb8301b2850f090adb11f311a56fb59bbd6",
     "params.study.yaml": "a74480ba9e39c9cca1224ccfa16191f5116d105d373bf96bc637ac9d890b5dd0",
-    "params.imagenet.yaml": "69062925bd157ab9fd7b6d9c39beafd7746eeccffb01199e01bc8c70db881c8d",
+    "params.imagenet.yaml": "b46e2a1bdf4299a4925ae209741708006d2a743b12af7bb350a7345665c91355",
 }
 """Digests of all values of a file: update the digest after an intended change."""
 

@@ -190,9 +190,12 @@ def test_sentences_claim_no_more_than_the_table() -> None:
     ]
     (line, _) = verdict_lines(corrected(two))
     assert line == (
-        "lissnas is practically equal (less than 0.02 SD) to `flops` on at least one, ahead on the others; "
-        "behind `abs` (on 1, by up to 0.07 SD), `best_first` (on 1, by up to 0.12 SD)."
+        "lissnas is practically equal (less than 0.02 SD) to `flops` on all 2 benchmarks; "
+        "behind `abs` (1 of 2, by up to 0.07 SD), `best_first` (1 of 2, by up to 0.12 SD)."
     )
+    fewer = [r for r in corrected(two) if r["benchmark"] == "a" or r["method"] != "abs"]
+    assert "behind `best_first` (1 of 2, by up to 0.12 SD)" in verdict_lines(fewer)[0]
+    assert "ahead of `abs` (tested on 1)" in verdict_lines(fewer)[0]
     assert verdict_lines([{"method": "abs"}]) == []
 
 
