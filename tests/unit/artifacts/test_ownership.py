@@ -196,7 +196,7 @@ def test_a_users_json_lines_are_never_taken_for_a_log(text: str, tmp_path: Path)
     file.write_text(text)
     with (
         pytest.raises(UserError, match="is not a file of lissnas"),
-        artifacts.Journal.opened(file, {}, restart=True),
+        artifacts.Journal.opened(file, {}, others="replace"),
     ):
         pass
     assert file.read_text() == text
