@@ -109,7 +109,7 @@ def how_to_rebuild(folder: Path) -> str:
         words = []
     if words[:1] != ["lissnas"] and words[:2] != ["python", "-m"]:
         return "Make it again: the command or the flow that made it, with --force"
-    if words[2:3] == ["flows.label"]:  # it has no --force: labels are read from their log, not trained again
+    if words[2:3] == ["flows.label"]:  # labels are read from their log; --force would request them again
         return f"Delete {folder / MANIFEST} and make it again, in the repository: {shlex.join(words)}"
     where = ", in the repository" if words[2:3] and words[2].startswith("flows.") else ""
     return f"Make it again{where}: {shlex.join(words if '--force' in words else [*words, '--force'])}"

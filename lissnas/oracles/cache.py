@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lissnas.core.errors import UserError
 from lissnas.oracles.command import CommandOracle, program_settings
 from lissnas.oracles.label_collection import Attempt, LabelLog
 from lissnas.oracles.program import OracleFailed, parse_answers, run_program
 from lissnas.oracles.reuse import Reuse
 from lissnas.spaces import Archs, FloatArray
 
+HEADER = b'{"about": '
+"""The first bytes of a file with a program's output."""
 BATCH = 64
 """Architectures that one start of the program gets."""
 
@@ -79,6 +82,8 @@ def recover(path: Path) -> None:
     if not batch.exists():
         return
     header, _, output = batch.read_bytes().partition(b"\n")
+    if header[: len(HEADER)] != HEADER[: len(header)]:
+        raise UserError(f"{batch} is not a file of lissnas. Move it away.")
     try:
         requested = json.loads(header)
     except ValueError:  # killed while the header was written: the program was not started

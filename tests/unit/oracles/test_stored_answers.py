@@ -229,6 +229,14 @@ def test_output_file_without_its_header_is_dropped(header: str) -> None:
     assert oracle()(ARCHS).tolist() == values()
 
 
+@pytest.mark.parametrize("text", ["mine", "[1, 2]\n3\n", '{"names": []}\n'])
+def test_file_of_the_user_is_not_taken_for_output(text: str) -> None:
+    batch_of(Path(".out.answers")).write_text(text)
+    with pytest.raises(UserError, match=r"\.out\.answers\.batch is not a file of lissnas"):
+        oracle()(ARCHS)
+    assert batch_of(Path(".out.answers")).read_text() == text
+
+
 # -- failures ----------------------------------------------------------------------------------------
 FAILS = f"value = 'failed' if name == {NAMES[12]!r} else value"
 
