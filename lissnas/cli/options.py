@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
@@ -32,10 +33,9 @@ def _option(text: str, **more: Any) -> Any:
 
 def _checked_out(out: Path | None) -> Path | None:
     """Return the output folder; raises UserError, before any work, if files of the user are in the way."""
-    from lissnas.artifacts.ownership import check_folder
-    from lissnas.artifacts.remote import is_remote
+    if out is not None and os.path.lexists(out):  # nothing is in the way otherwise, in object storage neither
+        from lissnas.artifacts.ownership import check_folder
 
-    if out is not None and not is_remote(out):
         check_folder(out)
     return out
 

@@ -77,7 +77,6 @@ def test_each_mistake_is_named(tmp_path: Path, change: tuple[str, str], path: st
         (GOOD + "\npipeline: {}\n", "duplicate"),
         ("predictor: [1, 2", "line"),
         (b"\xff\xfe\x00", "not UTF-8"),
-        ("", "expected sections"),
         ("- 1\n- 2\n", "expected sections"),
         ("a: !!python/object/apply:os.system [true]\n", "line"),
     ],
