@@ -120,7 +120,7 @@ class State:
 
     def turnover(self) -> float:
         """Return the share of the current space that was not in the previous one; 0 for an empty one."""
-        return float(np.mean(~np.isin(self.current, self.previous))) if len(self.current) else 0.0
+        return float(1 - np.isin(self.current, self.previous).mean()) if len(self.current) else 0.0
 
     def record(self, problem: Problem, turnover: float) -> State:
         """Return the state with the record of its iteration; replaces an earlier record of it."""
