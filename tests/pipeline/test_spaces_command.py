@@ -183,7 +183,7 @@ def test_invalid_input_is_reported_and_writes_nothing(folder: Path) -> None:
         SPACE.replace("choices: [a, b, c]", "choices: []", 1).replace("name: p3", "name: p4")
     )
     lines = (folder / "labels.csv").read_text().splitlines()
-    wrong = ["z" + lines[1][1:], lines[2].rpartition(",")[0] + ",nan", lines[3] + ",7"]
+    wrong = ["z" + lines[1][1:], lines[2].rpartition(",")[0] + ",many", lines[3] + ",7"]
     (folder / "bad.csv").write_text("\n".join([lines[0], *wrong, *lines[4:]]) + "\n")
     before = sorted(folder.iterdir())
     for words, message in BAD:
