@@ -275,8 +275,8 @@ def test_labels_in_parquet_and_by_arch(lissnas: Run) -> None:
         (["--space", "space.yaml", "--labels", "no.csv", "--out", "x.csv"], "no such file"),
         (["--space", "space.yaml", "--labels", "bad.csv", "--out", "x.csv"], "bad.csv:3: unknown choice of stages '5'"),
         (
-            ["--space", "space.yaml", "--labels", "labels.csv", "--metric", "ms", "--out", "x.csv"],
-            "the column 'ms', the metric, is missing. Known: accuracy",
+            ["--space", "space.yaml", "--labels", "labels.csv", "--metric", "height", "--out", "x.csv"],
+            "the column 'height', the metric, is missing. Known: accuracy",
         ),
         (["--space", "space.yaml", "--labels", "labels.csv", "--out", "labels.csv", "--force"], "file of the labels"),
         (["--space", "space.yaml", "--out", "x.parquet"], "ends in .csv"),
