@@ -127,12 +127,14 @@ def _wait(process: subprocess.Popen[bytes], answers: _Answers, limit: float | No
 def _killed_with_this_process(group: int) -> Iterator[None]:
     """Kill a process group when this process dies, even by SIGKILL.
 
-    Otherwise the program would go on training what the next run requests again. A shell waits for the end of a pipe
-    that only this process holds open.
+    Otherwise the program would go on training what the next run requests again. A shell reads a pipe that only this
+    process holds open, and kills the group at its end.
     """
-    script = ["/bin/sh", "-c", f"read line; kill -KILL -{group}"]
-    null = subprocess.DEVNULL
-    guard = subprocess.Popen(script, stdin=subprocess.PIPE, stdout=null, stderr=null, start_new_session=True)
+    null, shell = subprocess.DEVNULL, ["/bin/sh", "-s"]
+    guard = subprocess.Popen(shell, stdin=subprocess.PIPE, stdout=null, stderr=null, start_new_session=True)
+    assert guard.stdin is not None
+    guard.stdin.write(f"trap 'kill -KILL -{group}' EXIT\n".encode())
+    guard.stdin.flush()
     try:
         yield
     finally:
