@@ -190,6 +190,7 @@ def test_targets_run_in_a_folder_with_a_space(tmp_path: Path) -> None:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, home)
     (home / ".venv" / ".ready").touch()
+    subprocess.run(["git", "init", "-q"], cwd=home, check=True)
     for name in ("python", "lissnas", "pip-audit"):
         (programs / name).write_text('#!/bin/sh\necho "ran $0 $*"\n')
         (programs / name).chmod(0o755)
