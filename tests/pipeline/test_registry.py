@@ -102,7 +102,7 @@ def test_sync_logs_pending_results(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     back = run(app.app, ["sync"])
     assert back.exit_code == 1
-    assert f"logged: predictor in {outcome.folder}: run " in " ".join(back.output.split())
+    assert f"{outcome.folder.name}: run " in " ".join(back.output.split())
     assert "is damaged" in " ".join(back.output.split())
     assert "It is kept in mind" in " ".join(back.output.split())
     assert str(tracking.find(outcome.folder)).startswith("run ")
