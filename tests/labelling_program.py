@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 TEXT = """\
@@ -39,6 +44,17 @@ ENDS: dict[str, tuple[str, signal.Signals | None]] = {
 def write(before: str = "pass", after: int = 0) -> None:
     """Write `train.py`, which runs `before` ahead of each answer."""
     Path("train.py").write_text(TEXT.replace("BEFORE", before.replace("AFTER", str(after))))
+
+
+def end(run: BaseProcess, due: Callable[[], bool], number: signal.Signals | None) -> None:
+    """Send a signal, if any, to a run once it is due, and wait for the end of the run."""
+    while run.is_alive() and not due():
+        time.sleep(0.002)
+    if number is not None:
+        assert run.pid is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(run.pid, number)
+    run.join()
 
 
 def value(name: str) -> float:

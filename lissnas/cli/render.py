@@ -213,7 +213,8 @@ def show_comparison(outcome: Outcome) -> None:
     title = f"methods on {outcome.metrics['benchmark']}, {rows[0]['seeds']} seeds"
     cells = map(method_cells, rows)
     print_table(table_of(title, [{name: c[name] for name in shown if name in c} for c in cells]))
-    out.print("Ours: lissnas, cut to the method's size. SD: standard deviation of the full space.")
+    deviation = "" if "held_out" in outcome.metrics else " SD: standard deviation of the full space."
+    out.print(f"Ours: lissnas, cut to the method's size.{deviation}")
     for line in remarks(rows):
         out.print(Text(f"- {line}"))
     _tail(outcome)

@@ -77,7 +77,7 @@ def numbers(name: str, cells: Sequence[str]) -> tuple[FloatArray, dict[int, str]
         notes.append(f"percent signs of {name} left out")
     else:
         for i in percent:
-            problems[i] = f"{name} {short(repr(cells[i]))} has a percent sign, other rows have none; write all alike"
+            problems[i] = f"{name} {short(repr(cells[i]))} has a percent sign, other rows have none; write all equally"
     marks = {i: text for i, text in enumerate(texts) if i not in problems and not NUMBER.fullmatch(text)}
     marks = {i: text for i, text in marks.items() if SEPARATED.fullmatch(text)}
     if marks:

@@ -158,10 +158,10 @@ def _rename(table: Table, space: Space, metric: str | None) -> None:
     wanted = [ARCH, STATUS, *positions, *filter(None, [metric or space.metric_name])]
     renamed = {}
     for name in wanted:
-        alike = [c for c in table.columns if c.casefold() == name.casefold()]
+        matching = [c for c in table.columns if c.casefold() == name.casefold()]
         same = [other for other in wanted if other.casefold() == name.casefold()]
-        if len(alike) == len({*same}) == 1 and alike[0] != name:
-            renamed[alike[0]] = name
+        if len(matching) == len({*same}) == 1 and matching[0] != name:
+            renamed[matching[0]] = name
     table.columns = {renamed.get(name, name): cells for name, cells in table.columns.items()}
     if renamed:
         found = ", ".join(f"{a} as {b}" for a, b in renamed.items())
@@ -169,8 +169,8 @@ def _rename(table: Table, space: Space, metric: str | None) -> None:
 
 
 def _status_column(table: Table, taken: set[str]) -> str | None:
-    alike = [c for c in table.columns if c.casefold() in (STATUS, STATE) and c not in taken]
-    return STATUS if STATUS in alike else alike[0] if len(alike) == 1 else None
+    matching = [c for c in table.columns if c.casefold() in (STATUS, STATE) and c not in taken]
+    return STATUS if STATUS in matching else matching[0] if len(matching) == 1 else None
 
 
 def _outcomes(table: Table, column: str | None, cells: Sequence[str]) -> list[str]:
@@ -272,7 +272,7 @@ def _parse_each(space: Space, names: Sequence[str]) -> tuple[Archs, list[tuple[i
         return space.parse(names), []
     except InvalidArchitecture:
         rows, problems = np.zeros((len(names), space.genome_len), np.int8), []
-    alike: dict[str, list[tuple[int, str]]] = {}
+    by_cause: dict[str, list[tuple[int, str]]] = {}
     for i, name in enumerate(names):
         try:
             rows[i] = space.parse([name])[0]
@@ -280,8 +280,8 @@ def _parse_each(space: Space, names: Sequence[str]) -> tuple[Archs, list[tuple[i
             shown, reason = short(repr(name)), error.reason
             found = "" if shown in reason else f" in {shown}" if "found" in reason else f", found {shown}"
             cause = likely_cause(space, name)
-            alike.setdefault(f"{reason}{cause}" if cause else f"{i}", []).append((i, f"{reason}{found}{cause}"))
-    for (i, what), *more in alike.values():
+            by_cause.setdefault(f"{reason}{cause}" if cause else f"{i}", []).append((i, f"{reason}{found}{cause}"))
+    for (i, what), *more in by_cause.values():
         problems.append((i, f"{what} (and {len(more):,} rows more)" if more else what))
     return rows, problems
 

@@ -33,7 +33,7 @@ from lissnas.predictors.accuracy import Predictor, Scorer
 from lissnas.predictors.score_table import ScoreTable
 from lissnas.shrinkers.comparison_summary import SHARES
 from lissnas.shrinkers.lissnas import cut, shrink
-from lissnas.shrinkers.methods import by_name
+from lissnas.shrinkers.methods import by_name, within
 from lissnas.shrinkers.own_table import n_learned, split, with_table
 from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.selection import select_top, target_size
@@ -186,8 +186,7 @@ class ComparisonRun:
     def ours_within(self, budget: int) -> Shrunk:
         """Return our method's result within a smaller query budget; cached, since all methods have the same budgets."""
         if budget not in self._within:
-            limited = self.params.model_copy(update={"max_queries": budget})
-            self._within[budget] = shrink(replace(self.ours.problem, params=limited))
+            self._within[budget] = within(self.ours, budget)
         return self._within[budget]
 
     def ours_at(self, size: int) -> dict[str, Any]:
@@ -324,10 +323,11 @@ def with_part_of_budget(run: ComparisonRun, name: str) -> dict[str, float | None
     None if the method needs the full budget or fails with less.
     """
     out: dict[str, float | None] = {}
+    method, source = by_name(name), run.full_space.source
     for share in SHARES:
-        budget, source = run.budget * share // 100, run.full_space.source
+        budget = run.budget * share // 100
         values: list[float] | list[None] = [None, None]
-        if not (by_name(name).needs_table or by_name(name).needs_listing):
+        if not (method.needs_table or method.needs_listing):
             with suppress(LissnasError):
                 ours = run.ours_within(budget)
                 found = None if name == "lissnas" else attempt(run, name, budget)

@@ -64,24 +64,24 @@ class Method:
     """Whether it queries every architecture."""
 
 
-def _within(ours: Shrunk, budget: int, **changes: Any) -> Shrunk:
+def within(ours: Shrunk, budget: int, **changes: Any) -> Shrunk:
     """Shrink the problem of `ours` again within a query budget, with other fields of `Problem`."""
     limited = ours.problem.params.model_copy(update={"max_queries": budget})
     return shrink(replace(ours.problem, params=limited, **changes))
 
 
 def _ours(ours: Shrunk, paper: PaperConfig, budget: int) -> Shrunk:
-    return ours if budget >= ours.state.queries else _within(ours, budget)
+    return ours if budget >= ours.state.queries else within(ours, budget)
 
 
 def _collect(ours: Shrunk, paper: PaperConfig, budget: int) -> Shrunk:
     """Return our method with labels collected during the shrink, within the same budget."""
-    return _within(ours, budget, fitted=None)
+    return within(ours, budget, fitted=None)
 
 
 def _no_locality(ours: Shrunk, paper: PaperConfig, budget: int) -> Shrunk:
     """Return our method with uniform draws instead of neighbors (Appendix H.2), within the same budget."""
-    return _within(ours, budget, locality=False)
+    return within(ours, budget, locality=False)
 
 
 def _paper(ours: Shrunk, paper: PaperConfig, budget: int) -> Shrunk:

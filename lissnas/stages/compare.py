@@ -233,7 +233,7 @@ def method_cells(r: Mapping[str, Any]) -> dict[str, str]:
         "mean": f"{r['mean_true']:#.5g} ± {(r['mean_true_high'] - r['mean_true_low']) / 2:.2g}",
         "ours, same size": f"{r['ours_mean_true']:#.5g}",
         "difference, SD": _interval(r, "ours"),
-        "p": p_text(r.get("p_holm")),
+        "p": _p_text(r.get("p_holm")),
         "ours is": (r.get("verdict") or "") if rival else "",
         "with our quota: difference, SD": _interval(r, "quota"),
         "with our quota: ours is": (r.get("quota_verdict") or "") if rival else "",
@@ -260,7 +260,7 @@ def _interval(r: Mapping[str, Any], kind: str) -> str:
     return f"{r[f'{kind}_minus_sd']:+.3f} ({r[f'{kind}_minus_sd_low']:+.3f} to {r[f'{kind}_minus_sd_high']:+.3f})"
 
 
-def p_text(p: float | None) -> str:
+def _p_text(p: float | None) -> str:
     """Return a p-value with two significant digits; empty for None."""
     return "" if p is None else "1" if p >= 1 else f"{p:.2g}"
 

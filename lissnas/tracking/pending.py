@@ -70,7 +70,7 @@ def sync(load_network: Callable[[Path], Any] | None = None) -> Iterator[tuple[Un
             if one.manifest not in ("", _digest(outcome.folder)):
                 raise LissnasError("another result is there now")
         except LissnasError as error:
-            yield one, f"missing: {error}. It is kept in mind; delete {JOURNAL} to forget all results", False
+            yield one, f"missing: {error}. It stays listed; delete {JOURNAL} to forget all results", False
             continue
         try:
             place = str(log_stage(one.stage, outcome, one.seed, one.group, load_network=load_network))

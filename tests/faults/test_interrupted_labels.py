@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import shutil
 import signal
 import sys
-import time
 from collections import Counter
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -49,13 +47,7 @@ def interrupted(how: str, after: int) -> int | None:
     labelling_program.write(before, after)
     there = len(names("printed"))
     run = started()
-    while run.is_alive() and len(names("printed")) < there + after:
-        time.sleep(0.002)
-    if number is not None:
-        assert run.pid is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(run.pid, number)
-    run.join()
+    labelling_program.end(run, lambda: len(names("printed")) >= there + after, number)
     assert "Traceback" not in Path("messages").read_text()
     return run.exitcode
 

@@ -104,7 +104,7 @@ def test_sync_logs_pending_results(
     assert back.exit_code == 1
     assert f"{outcome.folder.name}: run " in " ".join(back.output.split())
     assert "is damaged" in " ".join(back.output.split())
-    assert "It is kept in mind" in " ".join(back.output.split())
+    assert "It stays listed" in " ".join(back.output.split())
     assert str(tracking.find(outcome.folder)).startswith("run ")
     assert tracking.find(lost.folder) is None
     assert [Path(one.folder).name for one in pending.waiting()] == [lost.folder.name]

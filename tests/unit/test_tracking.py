@@ -105,7 +105,7 @@ def test_a_result_that_comes_back_is_logged(change: Callable[[Path], None], logg
     ((text, done),) = synced()
     assert not done
     assert text.startswith("missing: ")
-    assert "kept in mind" in text
+    assert "stays listed" in text
     if Path("r").exists():
         Path("r").rename("other")
     Path("away").rename("r")

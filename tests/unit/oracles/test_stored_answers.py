@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import re
@@ -147,13 +146,7 @@ def interrupt(how: str, after: int, batch: int) -> int | None:
     before, number = labelling_program.ENDS[how]
     there = len(lines("printed"))
     run = start(before.replace("AFTER", str(after)), batch)
-    while run.is_alive() and len(lines("printed")) < there + after:
-        time.sleep(0.002)
-    if number is not None:
-        assert run.pid is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(run.pid, number)
-    run.join()
+    labelling_program.end(run, lambda: len(lines("printed")) >= there + after, number)
     return run.exitcode
 
 
@@ -248,13 +241,13 @@ def test_failure_is_requested_once_in_a_run_and_again_in_the_next() -> None:
     assert lines("requested") == NAMES
     kept = oracle("sys.exit(9)", keep_failed=True)
     assert np.isnan(kept(ARCHS)).nonzero()[0].tolist() == [12]
-    said: list[str] = []
-    again = oracle(say=said.append)
+    notes: list[str] = []
+    again = oracle(say=notes.append)
     assert again(ARCHS).tolist() == values()
     assert lines("requested") == [*NAMES, NAMES[12]]
     assert again.reuse.note().startswith("39 of 40 labels")
-    assert len(said) == 1
-    assert said[0].startswith("Note: .out.answers has 1 failed label, requested again when needed")
+    assert len(notes) == 1
+    assert notes[0].startswith("Note: .out.answers has 1 failed label, requested again when needed")
 
 
 def test_failure_of_two_runs_is_requested_once_in_each() -> None:
@@ -290,13 +283,13 @@ def test_answers_belong_to_the_meaning_of_names(change: str) -> None:
     rows = space.sample_distinct(40, np.random.default_rng(1))
     names = space.format(rows)
     Path("requested").unlink()
-    said: list[str] = []
-    oracle(space=space, say=said.append)(rows)
+    notes: list[str] = []
+    oracle(space=space, say=notes.append)(rows)
     assert {*lines("requested")} == ({*names} - {*NAMES} if same else {*names})
-    assert bool(said) != same
+    assert bool(notes) != same
     if not same:
-        assert said[0].startswith("Note: .out.answers has 40 labels that this run does not use: ")
-        assert re.search(r"changed\. --reuse-answers uses them; to drop them, delete .out.answers\.$", said[0])
+        assert notes[0].startswith("Note: .out.answers has 40 labels that this run does not use: ")
+        assert re.search(r"changed\. --reuse-answers uses them; to drop them, delete .out.answers\.$", notes[0])
     Path("requested").unlink()
     oracle()(ARCHS)  # the answers of the first declaration are still there
     assert lines("requested") == []
@@ -304,9 +297,9 @@ def test_answers_belong_to_the_meaning_of_names(change: str) -> None:
 
 def test_answers_of_another_command_are_left_or_adopted() -> None:
     oracle("value += 1", text="python old.py")(ARCHS[:20])
-    said: list[str] = []
-    assert oracle(say=said.append)(ARCHS[10:]).tolist() == values()[10:]
-    assert "has 20 labels that this run does not use: the command of the program changed. --reuse" in said[0]
+    notes: list[str] = []
+    assert oracle(say=notes.append)(ARCHS[10:]).tolist() == values()[10:]
+    assert "has 20 labels that this run does not use: the command of the program changed. --reuse" in notes[0]
     Path("requested").unlink()
     adopting = oracle(adopt=True)
     expected = [v + (i < 10) for i, v in enumerate(values())]  # its own answers come first
@@ -324,9 +317,9 @@ def test_password_in_a_command_is_neither_stored_nor_compared() -> None:
 def test_answers_of_an_earlier_version_are_left_or_adopted() -> None:
     with journal.Journal.opened(Path(".out.answers"), {"oracle": "command python train.py", "space": "mine"}) as old:
         old.append({"arch": NAMES[0], "value": 7.0, "error": None, "seconds": None})
-    said: list[str] = []
-    assert oracle(say=said.append)(ARCHS[1:]).tolist() == values()[1:]
-    assert "has 1 label that this run does not use: stored by an earlier version of lissnas. --reuse" in said[0]
+    notes: list[str] = []
+    assert oracle(say=notes.append)(ARCHS[1:]).tolist() == values()[1:]
+    assert "has 1 label that this run does not use: stored by an earlier version of lissnas. --reuse" in notes[0]
     assert oracle(adopt=True)(ARCHS).tolist() == [7.0, *values()[1:]]
 
 
@@ -421,12 +414,12 @@ def test_space_that_is_not_declared_is_bound_by_its_name() -> None:
     rows = plain.sample_distinct(5, np.random.default_rng(0))
     command = CommandOracle(plain, [sys.executable, "-c", "import sys\nfor line in sys.stdin: print(3)"], 30.0)
     assert CachedOracle(command, "python", Path(".out.answers"))(rows).tolist() == [3.0] * 5
-    said: list[str] = []
+    notes: list[str] = []
     other = CachedOracle(
         CommandOracle(ChoiceSpace("another", [4] * 12), command.command, 30.0),
         "python",
         Path(".out.answers"),
-        Reuse(say=said.append),
+        Reuse(say=notes.append),
     )
     other(rows)
-    assert "the space changed" in said[0]
+    assert "the space changed" in notes[0]
