@@ -163,12 +163,12 @@ class _Answers:
     def read(self, ended: bool = False) -> bool:
         """Read the lines that were completed since the last call; return whether there were any.
 
-        The last line of a program that `ended` well is complete without a line feed.
+        The last line of a program that `ended` well is complete without a line feed, unless it is cut at the maximum.
         """
         if self.problem:
             return False
         data = os.pread(self._file, self._max_bytes + 1, self._at)
-        whole = len(data) if ended else data.rfind(b"\n") + 1
+        whole = len(data) if ended and not self.too_long else data.rfind(b"\n") + 1
         self._at += whole
         values, self.problem = parse_answers(data[:whole], self.names[len(self.values) :], len(self.values))
         if not self.problem and self.too_long:

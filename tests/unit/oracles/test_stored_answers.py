@@ -75,6 +75,7 @@ def values(names: list[str] = NAMES) -> list[float]:
         ("if i == 7: print(9, end='', flush=True); time.sleep(60)", "took longer than 2 s"),
         ("if i == 7: time.sleep(60)", "took longer than 2 s"),
         ("if i == 7: print('x' * 100_000)", "printed more than 41,984 bytes"),
+        ("if i == 7: print('x' * 100_000, flush=True); os._exit(0)", "printed more than 41,984 bytes"),
     ],
 )
 def test_answers_before_the_fault_are_kept(before: str, why: str) -> None:
