@@ -25,10 +25,13 @@ class Rules:
         self.radix = np.array([len(p.choices) for p in declaration.positions])
         self.constraints = declaration.constraints
         self._ranks = {c: self._rank(c) for c in self.constraints if c.ordered}
+        self._scales = {name: cost.scale for name, cost in declaration.costs.items()}
+        self._bases = {name: int(Fraction(cost.base) * cost.scale) for name, cost in declaration.costs.items()}
         self._prices = {
             name: {p: np.array([int(Fraction(x) * cost.scale) for x in prices]) for p, prices in cost.by_choice.items()}
             for name, cost in declaration.costs.items()
         }
+        self._members: dict[tuple[int, frozenset[int]], BoolArray] = {}
 
     def active(self, rows: Archs) -> BoolArray:
         """Return an `(n, positions)` mask of the active positions of each row."""
@@ -56,21 +59,20 @@ class Rules:
 
     def exact_cost(self, name: str, rows: Archs, active: BoolArray) -> IntArray:
         """Return the `(n,)` costs of rows in units of 1 / scale, which are integers."""
-        cost = self.declaration.costs[name]
-        total = np.full(len(rows), int(Fraction(cost.base) * cost.scale), np.int64)
+        total = np.full(len(rows), self._bases[name], np.int64)
         for p, prices in self._prices[name].items():
             total += prices[rows[:, p]] * active[:, p]
         return total
 
     def whole_cost(self, name: str, rows: Archs, active: BoolArray) -> IntArray:
         """Return the `(n,)` costs of rows, rounded to the nearest integer, half up."""
-        scale = self.declaration.costs[name].scale
+        scale = self._scales[name]
         whole, rest = np.divmod(self.exact_cost(name, rows, active), scale)
         return np.asarray(whole + (rest >= scale - rest))
 
     def cost(self, name: str, rows: Archs, active: BoolArray) -> FloatArray:
         """Return the `(n,)` costs of rows, not rounded."""
-        return self.exact_cost(name, rows, active) / self.declaration.costs[name].scale
+        return self.exact_cost(name, rows, active) / self._scales[name]
 
     def _holds(self, match: Match, rows: Archs, active: BoolArray) -> BoolArray:
         holds = np.ones(len(rows), bool)
@@ -79,7 +81,12 @@ class Rules:
         return holds
 
     def _among(self, p: int, choices: frozenset[int], rows: Archs) -> BoolArray:
-        table = np.isin(np.arange(self.radix[p]), list(choices))
+        """Return an `(n,)` mask of the rows whose choice at position `p` is one of `choices`."""
+        table = self._members.get((p, choices))
+        if table is None:
+            table = np.zeros(self.radix[p], bool)
+            table[list(choices)] = True
+            self._members[p, choices] = table
         return np.asarray(table[rows[:, p]])
 
     def _satisfies(self, constraint: Constraint, rows: Archs, active: BoolArray) -> BoolArray:
@@ -87,7 +94,7 @@ class Rules:
             return ~self._holds(constraint.forbid, rows, active)
         if constraint.at_most is not None:
             name, value = constraint.at_most.cost, constraint.at_most.value
-            limit = math.floor(Fraction(value) * self.declaration.costs[name].scale)
+            limit = math.floor(Fraction(value) * self._scales[name])
             return np.asarray(self.exact_cost(name, rows, active) <= min(limit, 2**62))
         ok = np.ones(len(rows), bool)
         if constraint.if_:
