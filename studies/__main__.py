@@ -94,8 +94,9 @@ def compare() -> tuple[Rows, str]:
     params = study_params()
 
     def stage(name: str, line: Callable[[str], None]) -> Outcome:
-        methods, seeds = chosen(params.compare.methods), params.pipeline.seeds
-        return compare_stage(params, benchmarks.get(name), methods, seeds, WORK / "compare" / name, on_progress=line)
+        benchmark, seeds = benchmarks.get(name), params.pipeline.seeds
+        methods = chosen(params.compare.methods, Source.of(benchmark))
+        return compare_stage(params, benchmark, methods, seeds, WORK / "compare" / name, on_progress=line)
 
     return on_each(params.pipeline.benchmarks, "comparison.md", stage)
 

@@ -31,7 +31,7 @@ from lissnas.metrics.quality import (
 from lissnas.oracles.base import CountedOracle
 from lissnas.predictors.accuracy import Predictor, Scorer
 from lissnas.shrinkers.lissnas import cut, shrink
-from lissnas.shrinkers.methods import REFERENCES, by_name
+from lissnas.shrinkers.methods import REFERENCES, by_name, rival_on
 from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.selection import target_size
 from lissnas.shrinkers.shrunk import Shrunk
@@ -232,7 +232,7 @@ def run_method(run: ComparisonRun, name: str) -> MethodResult:
         "seed": seed,
         "size": part.size(),
         "queries": queries,
-        "labels": run.params.labels if by_name(name).needs_labels else 0,
+        "labels": labels_of(run, name),
         "kind": part.kind,
         **({} if tabled else {"judged": len(rows)}),
         **full_space.measure(rows, seed, values, part.size()),
@@ -241,6 +241,14 @@ def run_method(run: ComparisonRun, name: str) -> MethodResult:
     columns = ("size", "mean_true", "kept_best" if tabled else "max_true", "flops_coverage")
     row |= {f"ours_{c}": ours[c] for c in columns if c in ours}
     return MethodResult(row, full_space.space.key(rows), values)
+
+
+def labels_of(run: ComparisonRun, name: str) -> int:
+    """Return the number of labels that a method uses, those of other tasks included."""
+    method = by_name(name)
+    if method.transfer is not None:
+        return run.params.labels + rival_on(name, run.full_space.source, run.params.seed)[1]
+    return run.params.labels if method.needs_labels else 0
 
 
 def diversity_curve(run: ComparisonRun, diversities: Sequence[float], sizes: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -270,10 +278,10 @@ def shrink_with(run: ComparisonRun, name: str) -> tuple[Archs, int, Subspace]:
         result = method.variant(run.ours, run.paper)
         part, queries = result.subspace, result.state.queries
     else:
-        assert method.rival is not None
+        rival, _ = rival_on(name, run.full_space.source, run.params.seed)
         scores = partial(run.predictor.score, threads=run.threads)
         oracle = CountedOracle(scores, space, space.size() if method.needs_table else run.budget)
-        part = method.rival(space, oracle, run.target, stream(run.params.seed, "compare", name))
+        part = rival(space, oracle, run.target, stream(run.params.seed, "compare", name))
         queries = oracle.queries
     listed = part.kind == "set" or space.size() <= LISTABLE
     rows = part.members if listed else part.sample(N_EVALUATED, stream(run.params.seed, "judge", name))

@@ -8,18 +8,24 @@ from typing import TypeAlias
 
 from numpy.random import Generator
 
+from lissnas import benchmarks
 from lissnas.config import PaperConfig
 from lissnas.core.errors import UnknownName, UserError
+from lissnas.core.rng import stream
 from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers import abs as abs_
 from lissnas.shrinkers import (
     abs_pairs,
     dds,
     distilled,
+    dsm_nas,
     genetic,
     greedynas,
     greedynas_v2,
     half_space,
+    hep_nas,
+    lamoo,
+    lapt,
     local_search,
     naive,
     nse,
@@ -37,6 +43,8 @@ Shrinker: TypeAlias = Callable[[Space, CountedOracle, int, Generator], Subspace]
 """Signature of the rivals: space, oracle, target size, random generator."""
 Variant: TypeAlias = Callable[[Shrunk, PaperConfig], Shrunk]
 """Signature of variants of our method: its result with the comparison's predictor, and the paper's settings."""
+Transfer: TypeAlias = Callable[[Sequence[lapt.Labelled]], Shrinker]
+"""Signature of rivals that use the labels of other tasks: architectures and values of each."""
 
 PAPER_FIRST = 0.55
 """Share of the budget for the first sample of the paper variant: its loop queries about as many again."""
@@ -46,7 +54,7 @@ QUOTA = 0.05
 
 @dataclass(frozen=True)
 class Method:
-    """A rival with the shared signature, or a variant of our method.
+    """A rival with the shared signature, a variant of our method, or a rival that is made from other tasks' labels.
 
     A `reference` is not a rival: our variants, and the upper bound for any method with the same predictor.
     """
@@ -54,6 +62,8 @@ class Method:
     name: str
     rival: Shrinker | None = None
     variant: Variant | None = None
+    transfer: Transfer | None = None
+    """Makes the rival from labels of the other tasks on the same space; there is none without another task."""
     reference: bool = False
     needs_labels: bool = True
     needs_table: bool = False
@@ -108,6 +118,10 @@ METHODS: dict[str, Method] = {
         Method("dds_then_rank", then_rank(with_edges(dds.shrink))),
         Method("half_space", half_space.shrink),
         Method("distilled", distilled.shrink),
+        Method("lamoo", lamoo.shrink),
+        Method("hep_nas", hep_nas.shrink),
+        Method("dsm_nas", dsm_nas.shrink),
+        Method("lapt", transfer=lapt.learned_on),
         *(Method(f"top{x}", naive.top_share(x)) for x in (30, 20, 10, 5)),
         Method("no_neighbors", naive.no_neighbors),
         Method("no_locality", variant=_no_locality),
@@ -135,22 +149,65 @@ def by_name(name: str) -> Method:
 
 
 def get(name: str) -> Shrinker:
-    """Return the rival of that name; raises UnknownName."""
+    """Return the rival of that name; raises UnknownName, or UserError if it depends on the benchmark."""
     method = METHODS.get(name)
+    if method is not None and method.transfer is not None:
+        raise UserError(f"{name} learns from other tasks of a benchmark; it is only available in a comparison")
     if method is None or method.rival is None:
         raise UnknownName("method", name, [name for name, one in METHODS.items() if one.rival is not None])
     return method.rival
 
 
+def rival_on(name: str, source: Source, seed: int) -> tuple[Shrinker, int]:
+    """Return the rival of that name on a source, and the number of other tasks' labels that it uses.
+
+    Raises UnknownName, or UserError for a rival that needs another task of the space if there is none.
+    """
+    transfer = by_name(name).transfer
+    if transfer is None:
+        return get(name), 0
+    tasks = []
+    for other in _available(name, source):
+        benchmark, rng = benchmarks.get(other), stream(seed, "compare", name, other)
+        rows = source.space.sample_distinct(min(lapt.LABELS, source.space.size()), rng)
+        tasks.append((rows, benchmark(rows)))
+    return transfer(tasks), sum(len(rows) for rows, _ in tasks)
+
+
+def other_tasks(source: Source) -> list[str]:
+    """Return the names of the packaged benchmarks of other tasks on the same space."""
+    task = source.name.partition("@")[0]
+    if source.truth is None or task not in benchmarks.names():
+        return []
+    return [n for n in benchmarks.names() if n != task and benchmarks.space_of(n) == benchmarks.space_of(task)]
+
+
+def _available(name: str, source: Source) -> list[str]:
+    """Return the other tasks that a method can use; raises UserError if the source lacks what it needs."""
+    method = by_name(name)
+    if method.needs_table and source.truth is None:
+        raise UserError(f"{name} needs a table of true values, which {source.name} lacks; remove it")
+    tasks = other_tasks(source) if method.transfer else []
+    if method.transfer and not tasks:
+        raise UserError(f"{name} learns from other tasks of the same space, which {source.name} lacks; remove it")
+    return tasks
+
+
 def chosen(names: Sequence[str] | str, source: Source | None = None) -> list[str]:
     """Return the names of methods in the order of tables; `all` are those that the source supports.
 
-    Raises UnknownName, or UserError for a method that needs a table if the source has none.
+    Raises UnknownName, or UserError for a method that needs a table or other tasks if the source has none.
     """
-    names, table = [names] if isinstance(names, str) else names, source is None or source.truth is not None
+    names = [names] if isinstance(names, str) else names
     if list(names) == ["all"]:
-        return [name for name, method in METHODS.items() if table or not method.needs_table]
+        return [name for name in METHODS if source is None or _is_available(name, source)]
     for name in names:
-        if by_name(name).needs_table and source is not None and not table:
-            raise UserError(f"{name} needs a table of true values, which {source.name} lacks; remove it")
+        by_name(name)
+        if source is not None:
+            _available(name, source)
     return [name for name in METHODS if name in names]
+
+
+def _is_available(name: str, source: Source) -> bool:
+    method = METHODS[name]
+    return not (method.needs_table and source.truth is None) and not (method.transfer and not other_tasks(source))
