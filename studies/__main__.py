@@ -36,7 +36,9 @@ OFA_SETTINGS: dict[str, Any] = {
     "shrink.target_size": 100_000,
     "pipeline.seeds": [0, 1, 2],
     # Left out: naive shares (top30, ...), which have no target size, and methods that need a table.
-    "compare.methods": [m for m, one in METHODS.items() if not one.needs_table and not m.startswith("top")],
+    "compare.methods": [
+        m for m, one in METHODS.items() if not one.needs_table and not one.transfer and not m.startswith("top")
+    ],
     "compare.diversities": [0.05, 0.5],
 }
 

@@ -17,7 +17,7 @@ from lissnas.spaces.subspace import Subspace
 FIRST = 0.1
 """Share of the budget for the uniform sample; .2 is slightly worse."""
 ROUNDS = 10
-"""Times that the partition is learned; 20 and 40 give the same."""
+"""Times that the partition is learned; 20 gives the same."""
 DRAWS = 0.25
 """Largest share of a round's queries that is drawn from a leaf at once."""
 MAX_DEPTH = 6
@@ -27,6 +27,8 @@ MIN_LEAF = 40
 EXPLORATION = 0.1
 """Weight of the bound in the UCB, for values that are ranks from 0 to 1; .02 and .3 give the same."""
 RIDGE = 1e-3
+STEPS = 8
+"""Edits of a random walk in a leaf; 20 give the same."""
 
 
 class Region:
@@ -137,7 +139,7 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
     def draw(leaf: Region, n: int) -> Archs:
         if not len(listed):
             start = seen.rows[leaf.members]
-            return walk(space, start, lambda rows: leaf.contains(space.encode(rows)), n, rng)
+            return walk(space, start, lambda rows: leaf.contains(space.encode(rows)), n, STEPS, rng)
         rows = leaf.rows_left(features)
         leaf.left = rows[n:]
         return listed[rows[:n]]

@@ -10,17 +10,14 @@ from numpy.random import Generator
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.base import BoolArray, first_of_each
 
-STEPS = 20
-"""Random single edits of each architecture; those that leave the region are undone."""
 
-
-def walk(space: Space, start: Archs, inside: Callable[[Archs], BoolArray], n: int, rng: Generator) -> Archs:
+def walk(space: Space, start: Archs, inside: Callable[[Archs], BoolArray], n: int, steps: int, rng: Generator) -> Archs:
     """Return up to `n` distinct architectures of the region `inside`, by random walks from members of `start`.
 
-    For spaces that are too large to list, in which a uniform sample rarely meets a small region.
+    A walk has `steps` random single edits, of which those that leave the region are undone. For spaces that are too large to list, in which a uniform sample rarely meets a small region.
     """
     rows = start[rng.integers(0, len(start), n)]
-    for _ in range(STEPS):
+    for _ in range(steps):
         moved = space.mutate(rows, np.ones(len(rows), np.int64), rng)
         rows = np.where(inside(moved)[:, None], moved, rows)
     return rows[first_of_each(space.key(rows))]

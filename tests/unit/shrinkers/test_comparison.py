@@ -31,7 +31,8 @@ from lissnas.shrinkers.comparison import (
     start_comparison,
     summarise,
 )
-from lissnas.shrinkers.methods import METHODS, REFERENCES, chosen
+from lissnas.shrinkers.methods import METHODS, REFERENCES, chosen, other_tasks
+from lissnas.shrinkers.problem import Source
 from lissnas.shrinkers.pruning import all_choices, droppable
 from lissnas.shrinkers.pruning import drop as drop_choices
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray, transnas
@@ -63,6 +64,31 @@ def test_chosen_methods_are_in_the_order_of_the_table() -> None:
 def test_unknown_method_is_refused(name: str, near: str) -> None:
     with pytest.raises(UnknownName, match=f"unknown method '{name}'. Did you mean '{near}'.*Known: lissnas, liss"):
         chosen(["abs", name])
+
+
+def test_a_method_of_other_tasks_needs_another_task() -> None:
+    one_task, several = (Source.of(benchmarks.get(name)) for name in ("nas_bench_macro", "transnas/jigsaw"))
+    assert [name for name in METHODS if name not in chosen("all", one_task)] == ["lapt"]
+    assert chosen("all", several) == list(METHODS)
+    assert chosen(["lapt"], several) == ["lapt"]
+    with pytest.raises(UserError, match="lapt learns from other tasks of the same space, which nas_bench_macro lacks"):
+        chosen(["abs", "lapt"], one_task)
+
+
+def test_other_tasks_are_those_of_the_same_space_without_the_own() -> None:
+    tasks = other_tasks(Source.of(benchmarks.get("transnas/jigsaw")))
+    assert len(tasks) == 6
+    assert "transnas/jigsaw" not in tasks
+    assert all(name.startswith("transnas/") for name in tasks)
+
+
+def test_labels_of_other_tasks_are_counted(make_params: Callable[..., Any]) -> None:
+    full = FullSpaceStatistics.of(benchmarks.get("transnas_macro/jigsaw"))
+    run = start_comparison(full, make_params(shrink__target_size=100), 0, threads=1)
+    lapt, lissnas = (run_method(run, name).row for name in ("lapt", "lissnas"))
+    assert lapt["labels"] == lissnas["labels"] + 6 * 300
+    assert lapt["queries"] <= run.budget
+    assert lapt["mean_true"] > full.values.mean()
 
 
 # -- statistics over seeds -------------------------------------------------------------------------
@@ -442,6 +468,8 @@ def test_metrics_of_a_row_use_true_values(make_params: Callable[..., Any]) -> No
 
 
 # -- the stage -------------------------------------------------------------------------------------
+COMPARED = [name for name in METHODS if name != "lapt"]
+"""NAS-Bench-Macro has no other task to learn from."""
 CONTRACT = {
     *("method", "seed", "size", "queries", "labels", "mean_true", "max_true", "kept_best", "top10_kept", "p_good"),
     *("shrink_index", "edf_auc", "ks", "ks_p", "cosine_coverage", "flops_coverage", "seconds"),
@@ -459,9 +487,9 @@ def compared(make_params: Callable[..., Any], tmp_path_factory: pytest.TempPathF
     out = tmp_path_factory.mktemp("compare") / "out"
     lines: list[str] = []
     table = benchmarks.get("nas_bench_macro")
-    outcome = compare_stage(make_params(), table, [*METHODS], [0, 1], out, on_progress=lines.append, threads=1)
+    outcome = compare_stage(make_params(), table, COMPARED, [0, 1], out, on_progress=lines.append, threads=1)
     assert not outcome.reused
-    assert len(lines) == 2 * len(METHODS)
+    assert len(lines) == 2 * len(COMPARED)
     return out
 
 
@@ -475,16 +503,16 @@ def test_stage_writes_the_documented_files(compared: Path) -> None:
     table = pq.read_table(compared / "comparison.parquet")
     assert set(table.column_names) >= CONTRACT
     assert all(table[c].null_count == 0 for c in table.column_names)
-    assert [(r["method"], r["seed"]) for r in table.to_pylist()] == [*itertools.product(METHODS, [0, 1])]
+    assert [(r["method"], r["seed"]) for r in table.to_pylist()] == [*itertools.product(COMPARED, [0, 1])]
     untimed = csv.read_csv(compared / "comparison.csv")
     assert untimed.column_names == [c for c in table.column_names if c != "seconds"]
     for name in untimed.column_names:
         assert untimed[name].to_pylist() == table[name].to_pylist()
     metrics = json.loads((compared / "metrics.json").read_bytes())
     assert (metrics["benchmark"], metrics["seeds"]) == ("nas_bench_macro", 2)
-    assert metrics["rivals"] == len(METHODS) - len(REFERENCES)
+    assert metrics["rivals"] == len(COMPARED) - len(REFERENCES)
     page = (compared / "comparison.md").read_text()
-    assert all(f"| {name} |" in page for name in METHODS)
+    assert all(f"| {name} |" in page for name in COMPARED)
     assert "Means over 2 seeds" in page
 
 
@@ -510,7 +538,7 @@ def test_methods_have_equal_budgets_and_targets(compared: Path) -> None:
 def test_saved_spaces_are_those_of_the_first_seed(compared: Path) -> None:
     table, benchmark = pq.read_table(compared / "spaces.parquet"), benchmarks.get("nas_bench_macro")
     names, keys = np.array(table["method"].to_pylist()), table["key"].to_numpy()
-    assert list(dict.fromkeys(names.tolist())) == list(METHODS)
+    assert list(dict.fromkeys(names.tolist())) == COMPARED
     for r in rows_of(compared):
         if r["seed"] == 0:
             members = keys[names == r["method"]]
@@ -533,13 +561,13 @@ def test_diversity_curve_has_the_size_of_every_method(compared: Path, make_param
 def test_existing_result_is_reused(compared: Path, make_params: Callable[..., Any]) -> None:
     table = benchmarks.get("nas_bench_macro")
     before = {p.name: p.read_bytes() for p in compared.iterdir()}
-    assert compare_stage(make_params(), table, [*METHODS], [0, 1], compared, threads=1).reused
+    assert compare_stage(make_params(), table, COMPARED, [0, 1], compared, threads=1).reused
     assert {p.name: p.read_bytes() for p in compared.iterdir()} == before
     assert [p.name for p in compared.parent.iterdir() if p.suffix == ".tasks"] == []
     with pytest.raises(UserError, match=r"other parameters \(seeds differ\)"):
-        compare_stage(make_params(), table, [*METHODS], [0, 1, 2], compared)
+        compare_stage(make_params(), table, COMPARED, [0, 1, 2], compared)
     with pytest.raises(UserError, match=r"other parameters \(methods differ\)"):
-        compare_stage(make_params(), table, [*METHODS][:3], [0, 1], compared)
+        compare_stage(make_params(), table, COMPARED[:3], [0, 1], compared)
 
 
 def test_damaged_result_is_not_reused(compared: Path, make_params: Callable[..., Any]) -> None:
@@ -549,7 +577,7 @@ def test_damaged_result_is_not_reused(compared: Path, make_params: Callable[...,
     path.write_bytes(data[:-1])
     try:
         with pytest.raises(DamagedFile, match=r"comparison\.parquet is damaged"):
-            compare_stage(make_params(), benchmarks.get("nas_bench_macro"), [*METHODS], [0, 1], compared)
+            compare_stage(make_params(), benchmarks.get("nas_bench_macro"), COMPARED, [0, 1], compared)
     finally:
         path.write_bytes(data)
 

@@ -30,6 +30,7 @@ from lissnas.stages.compare import compare_stage
 from lissnas.testing import SyntheticOracle
 
 TABLED = [name for name, one in METHODS.items() if one.needs_table]
+TRANSFERRED = [name for name, one in METHODS.items() if one.transfer]
 OFA = spaces.get("ofa_mobilenetv3")
 MILLIONS = ("ofa_mobilenetv3", "anynetx", "anynetx_d", "anynetx_e", "shufflenetv2")
 
@@ -188,7 +189,7 @@ def test_rare_region_gives_fewer_draws() -> None:
 # -- a comparison without a table ----------------------------------------------------------------------
 def test_methods_that_need_a_table_are_omitted_or_refused() -> None:
     source = packaged(OFA)
-    assert chosen("all", source) == [m for m in METHODS if m not in TABLED]
+    assert chosen("all", source) == [m for m in METHODS if m not in (*TABLED, *TRANSFERRED)]
     assert chosen("all") == list(METHODS)
     for method in TABLED:
         with pytest.raises(UserError, match=f"{method} needs a table of true values, which ofa_mobilenetv3 lacks"):
