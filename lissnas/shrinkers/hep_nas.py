@@ -54,7 +54,8 @@ class Groups:
 
     def contain(self, codes: IntArray) -> BoolArray:
         """Return an `(n,)` mask of the architectures whose joint choices are all left."""
-        return np.all([left[column] for left, column in zip(self.allowed, codes.T, strict=True)], axis=0)
+        inside = [left[column] for left, column in zip(self.allowed, codes.T, strict=True)]
+        return np.asarray(np.all(inside, axis=0))
 
     def means(self, codes: IntArray, ranks: FloatArray) -> list[FloatArray]:
         """Return for each group the mean rank with each joint choice, pulled to the mean of all."""

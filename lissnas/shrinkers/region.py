@@ -14,7 +14,8 @@ from lissnas.spaces.base import BoolArray, first_of_each
 def walk(space: Space, start: Archs, inside: Callable[[Archs], BoolArray], n: int, steps: int, rng: Generator) -> Archs:
     """Return up to `n` distinct architectures of the region `inside`, by random walks from members of `start`.
 
-    A walk has `steps` random single edits, of which those that leave the region are undone. For spaces that are too large to list, in which a uniform sample rarely meets a small region.
+    A walk has `steps` random single edits; one that leaves the region is undone. For spaces that are too large to
+    list, in which a uniform sample rarely meets a small region.
     """
     rows = start[rng.integers(0, len(start), n)]
     for _ in range(steps):
