@@ -20,7 +20,7 @@ export NO_MKDOCS_2_WARNING := 1
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run shrink ui clean reproduce report study up down status deploy schedule-demo audit sbom system \
+.PHONY: git help setup run shrink ui clean reproduce report study up down status deploy schedule-demo audit sbom system \
 	test lint docs docs-serve bench test-faults test-stack test-slow test-newest test-outside test-all stale
 
 ##@ Everybody
@@ -38,7 +38,11 @@ $(READY): pyproject.toml constraints.txt
 run: $(READY) ## Run the whole method on NAS-Bench-Macro and real images: shrink, supernet, search, retrain
 	@python -m flows.nas --benchmark $(SEARCHED) --seed $(SEED)
 
-shrink: $(READY) ## Shrink NAS-Bench-101 from 423,624 cells to 13,000 on real accuracies
+# DVC finds its stages and caches by git: an archive of the source code has neither.
+git:
+	@git rev-parse --git-dir > /dev/null 2>&1 || { echo 'this folder is no git clone, which DVC needs: git clone the repository' >&2; exit 2; }
+
+shrink: git $(READY) ## Shrink NAS-Bench-101 from 423,624 cells to 13,000 on real accuracies
 	python -m dvc repro shrink@$(MAIN)-$(SEED)
 	@"$(BIN)/lissnas" show data/shrunk/$(MAIN)/seed-$(SEED)
 
@@ -50,10 +54,10 @@ clean: ## Remove the pipeline's outputs and .venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Researchers
-reproduce: $(READY) ## Run the whole pipeline of dvc.yaml: every benchmark and seed of params.yaml
+reproduce: git $(READY) ## Run the whole pipeline of dvc.yaml: every benchmark and seed of params.yaml
 	python -m dvc repro
 
-report: $(READY) ## Compare all methods and write report/index.html, with the paper's figures alongside
+report: git $(READY) ## Compare all methods and write report/index.html, with the paper's figures alongside
 	python -m dvc repro report
 
 study: $(READY) ## Run or resume a study (studies/results/): NAME=shrink, compare, compare_ofa, huge, scaling, labels, packaged_labels, locality, ranking, faults, races, fuzz, soak or mutants
@@ -85,7 +89,7 @@ audit: $(READY) ## Check the installed packages for published vulnerabilities (n
 # A separate venv: cyclonedx-bom installs a grammar of URLs that jsonschema, and thus Prefect, would parse for 3 s at startup.
 $(SBOM)/.ready: constraints.txt
 	$(PYTHON) -m venv $(SBOM)
-	$(SBOM)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt cyclonedx-bom
+	"$(CURDIR)/$(SBOM)/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt cyclonedx-bom
 	touch $@
 
 # --no-validate: validation of the file takes a minute.
@@ -135,7 +139,7 @@ test-outside: $(READY) ## Build the wheel, install it into new environments with
 
 test-all: test test-faults test-stack test-slow test-newest test-outside ## Run all of these tests
 
-stale: $(READY) ## List the stages of dvc.yaml whose code or parameters changed since dvc.lock
+stale: git $(READY) ## List the stages of dvc.yaml whose code or parameters changed since dvc.lock
 	@python -m dvc repro --allow-missing --dry --keep-going 2>&1 | awk -F "'" ' \
 		/^Running stage / {found = found "\n  " $$2} /^ERROR/ {wrong = wrong "\n  " $$0} \
 		END {if (found wrong == "") exit; \

@@ -8,6 +8,7 @@ import os
 import warnings
 from pathlib import Path
 
+from lissnas.core.environment import set_defaults
 from lissnas.core.redaction import move_prefect_credentials
 
 DEFAULTS = {
@@ -19,6 +20,7 @@ DEFAULTS = {
     # A busy machine takes longer than the 20 s that Prefect waits for its own server.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
 }
+set_defaults()
 for _name, _value in DEFAULTS.items():
     os.environ.setdefault(_name, _value)
 if not {"PREFECT_LOGGING_LEVEL", "PREFECT_LOGGING_SETTINGS_PATH"} & os.environ.keys():

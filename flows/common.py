@@ -43,7 +43,7 @@ from infra.settings import unreachable
 from lissnas import tracking
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import render
-from lissnas.cli.options import Settings, SourceOptions, with_options
+from lissnas.cli.options import Settings, SourceOptions, out_option, with_options
 from lissnas.core import process
 from lissnas.core.errors import LissnasError, first_line
 from lissnas.core.redaction import redacted
@@ -52,6 +52,7 @@ from lissnas.tracking import pending
 
 if TYPE_CHECKING:
     from lissnas.nets.training import Progress
+    from lissnas.oracles.reuse import Reuse
     from lissnas.searchers.evolution import History
 
 GPU = "gpu"
@@ -63,7 +64,7 @@ PROGRESS_LINES = 4
 MAX_QUIET_SECONDS = 60.0
 """Seconds after which a slow training or search logs another line."""
 
-OutOption = Annotated[Path | None, typer.Option(help="Folder for the result; default: one in data/.")]
+OutOption = Annotated[Path | None, out_option("Folder for the result; default: one in data/.")]
 Overrides: TypeAlias = dict[str, Any] | None
 """Parameter values by dotted path in params.yaml."""
 
@@ -113,6 +114,12 @@ def log_line(line: str) -> None:
     consoles = [h for h in logging.getLogger().handlers if isinstance(h, PrefectConsoleHandler)]
     if not (logger.isEnabledFor(logging.INFO) and any(h.level <= logging.INFO for h in consoles)):
         process.err.print(Text(line), soft_wrap=True)
+
+
+def log_reuse(reuse: Reuse) -> None:
+    """Log how many labels came from earlier runs, if any."""
+    if text := reuse.note():
+        log_line(f"Note: {text}.")
 
 
 @dataclass
@@ -286,7 +293,7 @@ def main(command: Callable[..., None]) -> None:
     reason = unreachable(url) if url else ""
     if reason:
         place = f"this run is recorded in {PREFECT_HOME.value()} instead"
-        process.err.print(f"PREFECT_API_URL={redacted(url)} does not answer ({reason}): {place}", soft_wrap=True)
+        process.err.print(Text(f"PREFECT_API_URL={redacted(url)}{reason}: {place}"), soft_wrap=True)
     with temporary_settings({PREFECT_API_URL: None} if reason else {}):
         process.run(partial(_run, command))
 
@@ -297,6 +304,9 @@ def _run(command: Callable[..., None]) -> None:
     app.command()(command)
     try:
         app()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        address = redacted(PREFECT_API_URL.value() or "of this process")
+        raise LissnasError(f"the Prefect server {address} failed: {first_line(error)}") from None
     except RuntimeError as error:
         if "ephemeral Prefect API server" not in str(error):
             raise

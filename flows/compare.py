@@ -20,7 +20,10 @@ from lissnas.shrinkers.methods import chosen
 from lissnas.shrinkers.problem import Source
 from lissnas.stages.compare import compare_stage
 
-SHOWN = ("method", "size", "queries", "mean_true", "ours_mean_true", "ours_minus", "p_holm", "kept_best")
+SHOWN = (
+    *("method", "size", "queries", "evaluated", "mean_true", "ours_mean_true", "ours_minus", "ours_minus_sd"),
+    *("verdict", "kept_best"),
+)
 
 
 def prepared(
@@ -30,12 +33,14 @@ def prepared(
     overrides: common.Overrides,
     methods: str | None,
     seeds: str | None,
+    method: Sequence[str] | None = None,
 ) -> tuple[Params, Source, Sequence[str], Path]:
     """Return validated parameters, source, methods and output folder; raise UserError if any input is invalid."""
     folder = out or common.folder_of("compare", what.name)
     merged = {**(overrides or {}), **options.comparison_overrides(methods, seeds)}
     checked, source = what.load(params, merged, folder)
-    return checked, source, chosen(checked.compare.methods, source_of(source)), folder
+    names = chosen(checked.compare.methods, source_of(source), method or (), required=methods is not None)
+    return checked, source, names, folder
 
 
 @flow(name="compare", flow_run_name="compare {what.name}", persist_result=False)
@@ -46,11 +51,12 @@ def compare(
     overrides: common.Overrides = None,
     methods: options.MethodsOption = None,
     seeds: options.SeedsOption = None,
+    method: options.MoreMethodsOption = None,
     threads: options.ThreadsOption = 0,
     force: options.ForceOption = False,
 ) -> tuple[Outcome, str]:
-    """Compare methods on a benchmark, or on a space and its surrogate, into `out`; log each row to MLflow."""
-    checked, source, names, folder = prepared(what, out, params, overrides, methods, seeds)
+    """Compare methods on a benchmark, or on a space with labels or a surrogate, into `out`; log each row to MLflow."""
+    checked, source, names, folder = prepared(what, out, params, overrides, methods, seeds, method)
     all_seeds = checked.pipeline.seeds
     how: How = {"call": common.run_step, "on_progress": common.log_line, "force": force, "threads": threads}
     outcome = compare_stage(checked, source, names, all_seeds, folder, **how)

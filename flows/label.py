@@ -20,16 +20,24 @@ from prefect.futures import as_completed
 from prefect_dask.task_runners import DaskTaskRunner
 
 from flows import pools
-from flows.common import OutOption, Overrides, as_task, folder_of, log_line, log_to_mlflow, main
+from flows.common import OutOption, Overrides, as_task, folder_of, log_line, log_reuse, log_to_mlflow, main
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import render
-from lissnas.cli.options import LabelSettings, SeedOption, with_options
+from lissnas.cli.options import (
+    ForceOption,
+    KeepFailedOption,
+    LabelSettings,
+    ReuseAnswersOption,
+    SeedOption,
+    with_options,
+)
 from lissnas.config import ParamFiles
 from lissnas.core import process
 from lissnas.core.errors import UserError
 from lissnas.oracles import label_collection
 from lissnas.oracles.label_collection import Attempt, Labeller, LabellerUnavailable, describe_failure
 from lissnas.oracles.label_table import read_archs
+from lissnas.oracles.reuse import Reuse
 from lissnas.shrinkers import description
 from lissnas.shrinkers.description import check
 from lissnas.shrinkers.problem import get_space
@@ -96,13 +104,19 @@ def label(
     overrides: Overrides = None,
     archs: list[str] | None = None,
     program: str | None = None,
+    force: bool = False,
+    keep_failed: bool = False,
+    reuse_answers: bool = False,
 ) -> tuple[Outcome, str]:
     """Label architectures of `space`, a name or a file, into `out`, log the result to MLflow."""
     checked, found = description.load_params(params, overrides), get_space(space)
     if program is None:
         pools.warn_without_gpu()
     folder = out or folder_of("label", space)
-    outcome = label_stage(checked, found, seed, folder, archs, on_dask, render.attempt_lines(log_line), program)
+    reuse = Reuse(force, keep_failed, reuse_answers, log_line)
+    on_attempt = render.attempt_lines(log_line)
+    outcome = label_stage(checked, found, seed, folder, archs, on_dask, on_attempt, program, reuse)
+    log_reuse(reuse)
     return outcome, log_to_mlflow("label", outcome, seed)
 
 
@@ -129,6 +143,9 @@ def command(
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
     program: ProgramOption = None,
+    force: ForceOption = False,
+    keep_failed: KeepFailedOption = False,
+    reuse_answers: ReuseAnswersOption = False,
 ) -> None:
     """Collect labels and save each as it arrives; the same command resumes after an interruption."""
     if scheduler is not None and workers is not None:
@@ -140,11 +157,14 @@ def command(
     folder, place = out or folder_of("label", space), ""
     if workers == 0:
         with render.lines(f"labels of {space}") as line:
+            reuse = Reuse(force, keep_failed, reuse_answers, render.note)
             on_attempt = render.attempt_lines(line)
-            outcome = label_stage(checked, found, seed, folder, names, on_attempt=on_attempt, program=program)
+            outcome = label_stage(checked, found, seed, folder, names, None, on_attempt, program, reuse)
+        render.show_reuse(reuse)
     else:
         on_cluster = label.with_options(task_runner=cluster(workers, scheduler))
-        outcome, place = on_cluster(space, seed, folder, params, overrides, names, program)
+        how = {"force": force, "keep_failed": keep_failed, "reuse_answers": reuse_answers}
+        outcome, place = on_cluster(space, seed, folder, params, overrides, names, program, **how)
     m = outcome.metrics
     process.say(
         f"{m['labels']:,} labels of {m['space']}: {m['min']:.4g} to {m['max']:.4g}, mean {m['mean']:.4g}; "

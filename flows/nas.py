@@ -15,6 +15,7 @@ from flows.retrain import retrain
 from flows.search import search
 from flows.shrink import log_iteration, run_as_task
 from flows.supernet import supernet
+from lissnas.artifacts.remote import check_out
 from lissnas.artifacts.stage_run import Outcome, finished
 from lissnas.benchmarks import Benchmark
 from lissnas.cli import options, render
@@ -43,6 +44,8 @@ def nas(
     checked, source = prepared(benchmark, params, table, overrides)
     folder, group = out or common.DATA / "nas" / benchmark / f"seed-{seed}", f"nas {benchmark} seed {seed}"
     subspace, searched, supernet_in = folder / "shrunk", folder / "search", None
+    for place in (subspace, searched, searched / "supernet", searched / "best"):
+        check_out(place)
     given = {"benchmark": benchmark, "seed": seed, "params": params, "overrides": overrides, "force": force}
     stages: dict[str, Outcome] = {}
 

@@ -31,9 +31,8 @@ def report(
     """Write the report of the pipeline's benchmarks to `out`, log it to MLflow."""
     checked = description.load_params(params, overrides)
     outcome = report_stage(checked, common.DATA, RESULTS, out or REPORT, on_progress=common.log_line, force=force)
-    lines = (outcome.folder / "report.md").read_text().splitlines()
-    first_picture = next((i for i, line in enumerate(lines) if line.startswith("![")), len(lines))
-    create_markdown_artifact("\n".join(lines[: first_picture - 2]), key="report", description="Main results")
+    first_sections = (outcome.folder / "report.md").read_text().split("\n## ")[:2]
+    create_markdown_artifact("\n## ".join(first_sections), key="report", description="Main results")
     return outcome, common.log_to_mlflow("report", outcome)
 
 

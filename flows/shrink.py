@@ -15,8 +15,10 @@ from flows import common
 from lissnas.artifacts.stage_run import How, Outcome
 from lissnas.cli import options, render
 from lissnas.config import ParamFiles, Params
+from lissnas.oracles.reuse import Reuse
 from lissnas.predictors.accuracy import Scorer
-from lissnas.shrinkers import lissnas as method
+from lissnas.shrinkers import lissnas as loop
+from lissnas.shrinkers.alone import check_method
 from lissnas.shrinkers.description import Description
 from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.state import State
@@ -30,13 +32,13 @@ that allocated it, but one of Prefect's threads would drop the last reference.""
 
 
 # -- the steps of the method as tasks ----------------------------------------------------------------
-sample = common.as_task(method.sample)
-adopt = common.as_task(method.adopt)
-enter_labels = common.as_task(method.enter_labels)
-predict = common.as_task(method.predict)
-expand = common.as_task(method.expand)
-check_convergence = common.as_task(method.check_convergence)
-label = common.as_task(method.label)
+sample = common.as_task(loop.sample)
+adopt = common.as_task(loop.adopt)
+enter_labels = common.as_task(loop.enter_labels)
+predict = common.as_task(loop.predict)
+expand = common.as_task(loop.expand)
+check_convergence = common.as_task(loop.check_convergence)
+label = common.as_task(loop.label)
 TASKS: dict[str, Any] = {
     step.name: step
     for step in (
@@ -46,13 +48,13 @@ TASKS: dict[str, Any] = {
 }
 
 
-def run_as_task(step: method.Step, state: State, problem: Problem) -> State:
+def run_as_task(step: loop.Step, state: State, problem: Problem) -> State:
     """Run a step of the method as a task named after the step and the iteration.
 
     The three steps of `expand` take milliseconds for each of many batches: they share a task run.
     """
-    iteration = max(state.iteration, 0) + (step is method.expand)
-    name = "select_seeds, generate_neighbors, predict" if step is method.expand else step.__name__
+    iteration = max(state.iteration, 0) + (step is loop.expand)
+    name = "select_seeds, generate_neighbors, predict" if step is loop.expand else step.__name__
     result: State = TASKS[step.__name__].with_options(task_run_name=f"{name} {iteration}")(state, problem)
     if result.predictor is not None and not any(one is result.predictor for one in LAST_PREDICTORS):
         LAST_PREDICTORS.append(result.predictor)
@@ -61,11 +63,18 @@ def run_as_task(step: method.Step, state: State, problem: Problem) -> State:
 
 # -- the flow: `shrink_stage` runs the loop, saves its state after each iteration, and writes the result ----
 def prepared(
-    what: Description, seed: int, out: Path | None, params: ParamFiles, overrides: common.Overrides
+    what: Description,
+    seed: int,
+    out: Path | None,
+    params: ParamFiles,
+    overrides: common.Overrides,
+    method: str | None = None,
+    reuse: Reuse | None = None,
 ) -> tuple[Params, Source, Path]:
     """Return validated parameters, source and output folder; raise UserError if any input is invalid."""
+    check_method(method)
     folder = out or common.folder_of("shrunk", what.name) / f"seed-{seed}"
-    return *what.load(params, overrides, folder), folder
+    return *what.load(params, overrides, folder, reuse), folder
 
 
 @flow(name="shrink", flow_run_name="shrink {what.name} seed {seed}", persist_result=False)
@@ -75,17 +84,22 @@ def shrink(
     out: common.OutOption = None,
     params: ParamFiles = None,
     overrides: common.Overrides = None,
+    method: options.MethodOption = None,
     locality: options.LocalityOption = None,
     threads: options.ThreadsOption = 0,
     force: options.ForceOption = False,
+    keep_failed: options.KeepFailedOption = False,
+    reuse_answers: options.ReuseAnswersOption = False,
 ) -> tuple[Outcome, str]:
     """Shrink a benchmark's space, or a custom space, into `out`, and log it to MLflow.
 
     Returns the outcome and its MLflow location.
     """
-    checked, source, folder = prepared(what, seed, out, params, overrides)
+    reuse = Reuse(force, keep_failed, reuse_answers, common.log_line)
+    checked, source, folder = prepared(what, seed, out, params, overrides, method, reuse)
     how: How = {"call": run_as_task, "on_iteration": log_iteration, "force": force, "threads": threads}
-    outcome = shrink_stage(checked, source, seed, folder, locality, **how)
+    outcome = shrink_stage(checked, source, seed, folder, locality, method, **how)
+    common.log_reuse(reuse)
     common.table_artifact(
         f"iterations {source.name} seed {seed}",
         outcome.table("iterations.parquet").to_pylist(),

@@ -53,7 +53,7 @@ def deploy() -> None:
     if found := problems(config):
         raise UserError("prefect.yaml:\n" + "\n".join(f"  {line}" for line in found))
     if error := unreachable(url := os.environ["PREFECT_API_URL"]):
-        raise LissnasError(f"PREFECT_API_URL={url} does not answer ({error}). Run `make up`, or fix the address")
+        raise LissnasError(f"PREFECT_API_URL={url}{error}. Run `make up`, or fix the address")
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:

@@ -8,11 +8,12 @@ import socket
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from lissnas import artifacts
-from lissnas.core.errors import UserError
+from lissnas.core.errors import UserError, short
 from lissnas.core.redaction import prefect_credentials
 
 METRICS_FOLDER = "METRICS_FOLDER"
@@ -153,13 +154,33 @@ def _port(name: str, first: int, before: Addresses | None) -> int:
 
 
 def unreachable(prefect: str) -> str:
-    """Return the error type if the Prefect server at an API URL does not answer, an empty string if it does."""
+    """Return why the Prefect server at an API URL can't record a run, to follow the URL; an empty string if it can."""
     import httpx
 
     try:
-        httpx.get(f"{prefect}/health", timeout=UNREACHABLE_SECONDS, auth=prefect_credentials()).raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return type(error).__name__
+        with httpx.Client(timeout=UNREACHABLE_SECONDS, auth=prefect_credentials()) as client:
+            for path in ("health", "admin/version"):
+                reply = client.get(f"{prefect.rstrip('/')}/{path}")
+                if reply.status_code in (401, 403):
+                    return f" refuses the login (HTTP {reply.status_code}; check PREFECT_API_AUTH_STRING)"
+                if reply.is_error:
+                    return f" answers with HTTP {reply.status_code}"
+                found = reply.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ImportError) as error:
+        return f" does not answer ({type(error).__name__})"
+    except ValueError:
+        return " is not a Prefect server (perhaps a login page: its answer is not JSON)"
+    return _mismatch(str(found), version("prefect"))
+
+
+def _mismatch(server: str, client: str) -> str:
+    """Return what is wrong with a server's version, an empty string if it accepts this client: not older than it."""
+    try:
+        theirs, ours = (tuple(map(int, text.split(".")[:2])) for text in (server, client))
+    except ValueError:
+        return f" is not a Prefect server (its version is {short(repr(server))})"
+    if theirs[0] != ours[0] or theirs < ours:
+        return f": its Prefect is {server}, {client} is needed"
     return ""
 
 

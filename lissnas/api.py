@@ -136,6 +136,7 @@ def shrink(
     seed: int = 0,
     *,
     metric: str | None = None,
+    minimize: bool | None = None,
     params: Params | Path | str | None = None,
     settings: Mapping[str, Any] | None = None,
     threads: int = 0,
@@ -152,6 +153,8 @@ def shrink(
         label_budget: maximum number of labels in total, including those of `labels`.
         seed: the random seed.
         metric: the column of the labels; required if it is ambiguous.
+        minimize: whether less of the metric is better, unless the space declares it; required if its name looks like
+            a cost (loss, error, latency, ...).
         params: validated parameters or the path of a params.yaml; by default ./params.yaml or the built-in values.
         settings: further parameters by their dotted path, e.g. `{"shrink.elite.neighbors": 12}`.
         threads: 0 uses all cores; results do not depend on it.
@@ -178,7 +181,7 @@ def shrink(
     overrides |= {} if target_size is None else {"shrink.target_size": target_size}
     overrides |= {} if label_budget is None else {"shrink.labels": label_budget}
     given = _space(space)
-    source = _source(given, labels, metric, oracle)
+    source = _source(given, labels, metric, oracle, minimize)
     checked = description.for_space(_params(params, overrides), given)
     return ShrinkResult.of(run_shrink(Problem.of(source, checked, seed, threads)))
 
@@ -198,9 +201,15 @@ def _params(given: Params | Path | str | None, overrides: Mapping[str, Any]) -> 
 
 
 def _source(
-    space: Space, labels: AnyLabels | None, metric: str | None, oracle: Benchmark | by_name | by_rows | None
+    space: Space,
+    labels: AnyLabels | None,
+    metric: str | None,
+    oracle: Benchmark | by_name | by_rows | None,
+    minimize: bool | None,
 ) -> Source:
     if isinstance(oracle, Benchmark):
+        if minimize:
+            raise UserError(f"minimize: more is better in all tables, also in {oracle.name}; leave it out")
         if labels is not None:
             raise UserError("labels: a benchmark is an oracle for the whole space; leave labels or oracle out")
         if oracle.space.name != space.name:
@@ -210,16 +219,17 @@ def _source(
         raise UserError("oracle: expected a benchmark, by_name(f) for an f of one name, or by_rows(f) for one of rows")
     return from_space(
         space,
-        _labels(labels, space, metric),
+        _labels(labels, space, metric, minimize),
         metric,
         None if oracle is None else oracle.on(space),
         oracle_id="a function",
+        minimize=minimize,
     )
 
 
-def _labels(given: AnyLabels | None, space: Space, metric: str | None) -> Labels | None:
+def _labels(given: AnyLabels | None, space: Space, metric: str | None, minimize: bool | None) -> Labels | None:
     if given is None or isinstance(given, Labels):
         return given
     if isinstance(given, Path | str):
-        return read_labels(Path(given), space, metric)
-    return labels_of_frame(given, space, metric)
+        return read_labels(Path(given), space, metric, minimize=minimize)
+    return labels_of_frame(given, space, metric, minimize)

@@ -17,6 +17,7 @@ from lissnas import artifacts, benchmarks, config
 from lissnas.config import MIN_LABELS, Params, label_budget
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
+from lissnas.oracles.direction import is_minimized
 from lissnas.oracles.label_table import (
     FAILED,
     STATUS,
@@ -53,6 +54,8 @@ DONE = "ok"
 """The status of a row with a label."""
 FILE = "labels.csv"
 """The file of a study's requests and labels."""
+ORIGINAL = "labels.original.csv"
+"""The copy of a file that isn't plain CSV (decimal commas, comments, ...), before the study rewrites it."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def shrink_by_labels(
     if len(labels.values) < MIN_LABELS:
         raise UserError(f"{len(labels.values)} networks of {space.name} have a label, at least {MIN_LABELS} are needed")
     elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
-    source = Source(space.name, space, labels.metric, _digest(space, labels), labels=labels)
+    source = Source(space.name, space, labels.metric, _digest(space, labels), labels=labels, minimize=labels.negated)
     problem = Problem.of(source, elite, seed, threads)
     if size is not None:
         problem = replace(problem, params=problem.params.model_copy(update={"target_size": size}))
@@ -129,10 +132,12 @@ def _suggest_size(space: Space, params: Params) -> int | None:
     return MAX_SUGGEST_SIZE if target is not None and target > MAX_SUGGEST_SIZE else None
 
 
-def no_labels(space: Space, metric: str | None = None) -> Labels:
-    """Return the empty labels of a new study."""
+def no_labels(space: Space, metric: str | None = None, minimize: bool | None = None) -> Labels:
+    """Return the empty labels of a new study; raises UserError if the direction of the metric isn't stated."""
     none = np.empty((0, space.genome_len), np.int8)
-    return Labels(none, np.empty(0), np.empty(0, np.int64), metric_of(space, metric), {})
+    name = metric_of(space, metric)
+    negated = is_minimized(space, name, minimize)
+    return Labels(none, np.empty(0), np.empty(0, np.int64), name, {}, negated)
 
 
 def default_params() -> Params:
@@ -165,6 +170,7 @@ class Study:
     params: Params
     metric: str
     threads: int = 0
+    minimize: bool | None = None
     _shrunk: dict[int | None, tuple[str, Shrunk]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -179,25 +185,30 @@ class Study:
         params: Params | None = None,
         metric: str | None = None,
         threads: int = 0,
+        minimize: bool | None = None,
     ) -> Study:
         """Start a study, or resume the one in `folder`; writes no file yet.
 
         `space` is a `Space`, the path of a space.yaml, or the name of a space.
-        Labels of an existing `labels.csv` are used. `metric` is its column, by default the space's metric.
+        Labels of an existing `labels.csv` are used. `metric` is its column, by default the space's metric; `minimize`
+        states whether less of it is better, if the space doesn't declare that.
         Raises ConfigError if the file is not a label table of this space.
         """
         space = get_space(str(space)) if isinstance(space, Path | str) else space
         params = default_params() if params is None else params
-        study = cls(Path(folder) / FILE, space, seed, params, metric_of(space, metric), threads)
+        study = cls(Path(folder) / FILE, space, seed, params, metric_of(space, metric), threads, minimize)
         study.labels  # noqa: B018  # validates the file before the first training
         return study
 
     @property
     def labels(self) -> Labels:
-        """All recorded labels: the mean for each network, higher is better, and the networks without a label."""
+        """All recorded labels: the mean for each network, and the networks without a label.
+
+        `measured` are the means in the metric's sign, `values` are higher is better.
+        """
         if not self.path.exists():
-            return no_labels(self.space, self.metric)
-        return read_labels(self.path, self.space, self.metric, min_labels=0)
+            return no_labels(self.space, self.metric, self.minimize)
+        return read_labels(self.path, self.space, self.metric, min_labels=0, minimize=self.minimize)
 
     @property
     def pending(self) -> list[str]:
@@ -211,8 +222,7 @@ class Study:
         if not len(labels.values):
             raise UserError(f"no network of {self.space.name} has a value yet")
         at = int(np.argmax(labels.values))
-        value = float(labels.values[at])
-        return self.space.format(labels.archs[at : at + 1])[0], -value if labels.negated else value
+        return self.space.format(labels.archs[at : at + 1])[0], float(labels.measured[at])
 
     def ask(self, n: int) -> Batch:
         """Return the next `n` networks to label (`suggest`), and record them as requested.
@@ -286,7 +296,11 @@ class Study:
         """Append rows to the file, which is rewritten atomically."""
         if not len(archs):
             return
-        header, rows = read_rows(self.path) if self.path.exists() else (header_of(self.space, self.metric), [])
+        header, rows, plain = header_of(self.space, self.metric), list[dict[str, str]](), True
+        if self.path.exists():
+            header, rows, plain = read_rows(self.path, self.space, self.metric)
+        if not plain and not (original := self.path.with_name(ORIGINAL)).exists():
+            artifacts.write(original, self.path.read_bytes())
         for row, value, outcome in zip(rows_of(self.space, archs), values, status, strict=True):
             rows.append(row | {self.metric: value, STATUS: outcome})
         artifacts.write(self.path, to_csv([*header, *({STATUS} - {*header})], rows))

@@ -5,7 +5,7 @@ python -m studies --name compare     (or `make study NAME=compare`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import groupby, product
 from operator import itemgetter
 from typing import Any
@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from lissnas import benchmarks, spaces
+from lissnas import benchmarks
 from lissnas.artifacts import Outcome
 from lissnas.cli import render
 from lissnas.core import process
-from lissnas.shrinkers.methods import METHODS, chosen
-from lissnas.shrinkers.problem import Source, packaged
-from lissnas.stages.compare import compare_stage
+from lissnas.shrinkers.problem import Source
 from lissnas.stages.locality import locality_stage
 from lissnas.stages.shrink import shrink_stage
+from studies.compare import compare, compare_ofa
 from studies.huge import huge
 from studies.labels import labels
 from studies.packaged import packaged_labels
@@ -30,17 +29,6 @@ from studies.run import WORK, Rows, run_study, study_params, table
 from studies.scaling import scaling
 
 SHRINK_COLUMNS = ("size", "queries", "labels", "mean_true", "kept_best", "top10_kept", "p_good", "shrink_index")
-OFA = "ofa_mobilenetv3"
-OFA_SETTINGS: dict[str, Any] = {
-    # Each method queries the surrogate 2.5 million times; a target of a million would take ten times that, hours.
-    "shrink.target_size": 100_000,
-    "pipeline.seeds": [0, 1, 2],
-    # Left out: naive shares (top30, ...), which have no target size, and methods that need a table or other tasks.
-    "compare.methods": [
-        m for m, one in METHODS.items() if not one.needs_table and not one.transfer and not m.startswith("top")
-    ],
-    "compare.diversities": [0.05, 0.5],
-}
 
 
 def shrink() -> tuple[Rows, str]:
@@ -76,44 +64,6 @@ def shrink() -> tuple[Rows, str]:
         "deviation of the full one."
     )
     return rows, f"{note}\n\n{table(cells)}"
-
-
-def on_each(
-    names: Sequence[str], page: str, stage: Callable[[str, Callable[[str], None]], Outcome]
-) -> tuple[list[dict[str, Any]], str]:
-    """Run `stage(name, log)` on each benchmark; return the rows of their summaries and their joined pages."""
-    rows, pages = [], []
-    for name in names:
-        with render.lines(name) as line:
-            outcome = stage(name, line)
-        rows += [{"benchmark": name, **row} for row in outcome.csv("summary.csv")]
-        pages.append((outcome.folder / page).read_text().replace("# ", "## ", 1))
-    return rows, "\n".join(pages)
-
-
-def compare() -> tuple[Rows, str]:
-    """Compare all methods on the study's benchmarks."""
-    params = study_params()
-
-    def stage(name: str, line: Callable[[str], None]) -> Outcome:
-        benchmark, seeds = benchmarks.get(name), params.pipeline.seeds
-        methods = chosen(params.compare.methods, Source.of(benchmark))
-        return compare_stage(params, benchmark, methods, seeds, WORK / "compare" / name, on_progress=line)
-
-    return on_each(params.pipeline.benchmarks, "comparison.md", stage)
-
-
-def compare_ofa() -> tuple[Rows, str]:
-    """Compare methods at equal size on Once-for-All MobileNetV3, scored by its predictor of ImageNet accuracy."""
-    params, source, out = study_params(OFA_SETTINGS), packaged(spaces.get(OFA)), WORK / "compare" / OFA
-    methods, seeds = chosen(params.compare.methods, source), params.pipeline.seeds
-    rows, page = on_each(
-        [OFA],
-        "comparison.md",
-        lambda _, line: compare_stage(params, source, methods, seeds, out, on_progress=line),
-    )
-    rows = [{"benchmark": OFA, "metric": source.metric, **row} for row in rows]
-    return rows, f"Target {OFA_SETTINGS['shrink.target_size']:,}.\n\n{page}"
 
 
 def locality() -> tuple[Rows, str]:
@@ -157,7 +107,13 @@ def ranking() -> tuple[Rows, str]:
             on_training=lambda what, p: line(render.training_line(what, p)),
         )
 
-    rows, page = on_each([*params.ranking.benchmarks], "ranking.md", stage)
+    rows, pages = [], []
+    for name in params.ranking.benchmarks:
+        with render.lines(name) as line:
+            outcome = stage(name, line)
+        rows += [{"benchmark": name, **row} for row in outcome.csv("summary.csv")]
+        pages.append((outcome.folder / "ranking.md").read_text().replace("# ", "## ", 1))
+    page = "\n".join(pages)
     recipes = {name: one.recipe for name, one in params.ranking.benchmarks.items()}
     return [{"benchmark": r["benchmark"], "recipe": recipes[r["benchmark"]], **r} for r in rows], page
 

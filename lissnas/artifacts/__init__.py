@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lissnas.artifacts.atomic import WRITING, write
 from lissnas.artifacts.checkpoint import STATE, Checkpoint, resume_folders, tasks_of
-from lissnas.artifacts.folder import MANIFEST, RUN, publish, read_manifest, read_verified, to_record, verify
+from lissnas.artifacts.folder import publish, read_manifest, read_verified, to_record, verify
 from lissnas.artifacts.formats import (
     digest,
     read_csv,
@@ -19,6 +19,7 @@ from lissnas.artifacts.formats import (
 )
 from lissnas.artifacts.journal import LOG, TASKS, Journal
 from lissnas.artifacts.lock import locked
+from lissnas.artifacts.ownership import MANIFEST, RUN
 from lissnas.artifacts.stage_run import Outcome, finished, run
 from lissnas.artifacts.verification import verified
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,8 @@ from pathlib import Path
 
 WRITING = ".writing-"
 """Marks an incomplete file or folder; it follows the final name."""
+IS_INCOMPLETE = re.compile(rf"\..*{re.escape(WRITING)}[a-z0-9_]{{8}}", re.DOTALL).fullmatch
+"""Matches the names that `tempfile` gives to incomplete files and folders."""
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import shutil
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lissnas.artifacts.atomic import write
 from lissnas.artifacts.folder import read_verified
 from lissnas.artifacts.formats import digest, from_json, sha256, to_json
+from lissnas.artifacts.ownership import remove_folder
 from lissnas.core.errors import DamagedFile
 
 
@@ -34,6 +35,8 @@ QUICK_SAVE = 0.1
 """Seconds; saves that take less are not rationed."""
 STATE = "checkpoint.json"
 """The metadata of a checkpoint; its arrays are stored alongside."""
+_IS_MADE = re.compile(r"checkpoint\.json|state-[0-9a-f]{16}\.npz|(tasks|labels)\.jsonl|\..*").fullmatch
+"""Matches the names of the files in a checkpoint or a folder of tasks."""
 
 
 def resume_folders(folder: Path) -> tuple[Path, Path]:
@@ -86,7 +89,12 @@ class Checkpoint:
 
     def clear(self) -> None:
         """Delete the checkpoint, once the result is published."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_checkpoint(self.folder)
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Delete the checkpoints and task logs in a folder, and the folder unless a user put other files in it."""
+    remove_folder(folder, _IS_MADE)
 
 
 def _metadata(folder: Path) -> dict[str, Any] | None:

@@ -10,62 +10,78 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lissnas.artifacts import ownership
 from lissnas.artifacts.atomic import WRITING, _sync_folder, write
-from lissnas.artifacts.formats import digest, from_json, read_json, sha256, to_json
+from lissnas.artifacts.formats import digest, read_json, sha256, to_json
+from lissnas.artifacts.ownership import MANIFEST, RUN
 from lissnas.core.errors import DamagedFile, UserError, short
 
-MANIFEST = "manifest.json"
-RUN = "run.json"
-"""Non-deterministic metadata: times, versions, host, and the digests of the files that hold times."""
 
-
-def publish(folder: Path, files: Mapping[str, bytes], extra: Mapping[str, bytes] | None = None) -> None:
+def publish(
+    folder: Path,
+    files: Mapping[str, bytes],
+    timed: Mapping[str, bytes] | None = None,
+    record: Mapping[str, Any] | None = None,
+) -> None:
     """Write `files` and their manifest to `folder`; the manifest is written last, so it covers complete files only.
 
-    `extra` files (times, host) are written too but are not in the manifest. A new folder appears with one
-    rename; in an existing one (other tools may have put files in it) each file is replaced.
+    `timed` files hold times: only `run.json`, the `record` of the run, lists them. A new folder appears with one
+    rename; in an existing one each file of the earlier result is replaced. Raises UserError, and writes nothing, if a
+    file to write exists and is not of lissnas.
     """
-    manifest = to_json({"files": {name: sha256(data) for name, data in sorted(files.items())}})
-    everything = {**files, **(extra or {}), MANIFEST: manifest}
+    listed = {name: sha256(data) for name, data in sorted(files.items())}
+    extra = {name: sha256(data) for name, data in sorted((timed or {}).items())}
+    made = {**listed, **extra}
+    about = {**(record or {}), ownership.MADE: made, **({"files": extra} if extra else {})}
+    everything = {**files, **(timed or {}), RUN: to_record(about), MANIFEST: to_json({"files": listed})}
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}{WRITING}") as temporary:
-            made = Path(temporary) / folder.name
+            complete = Path(temporary) / folder.name
             for name, data in everything.items():
-                write(made / name, data)
-            os.rename(made, folder)
+                write(complete / name, data)
+            os.rename(complete, folder)
         _sync_folder(folder.parent)
         return
+    ownership.check_replaced(folder, everything)
+    earlier = ownership.made_in(folder) or {}
+    # A run killed from here on leaves a record of all files, old and new, to the run that repeats it.
+    write(folder / RUN, claimed(_read(folder / RUN), {**earlier, **made}))
     with suppress(FileNotFoundError):
         (folder / MANIFEST).unlink()
+    ownership.remove(folder, {name: sha for name, sha in earlier.items() if name not in everything})
     for name, data in everything.items():
         write(folder / name, data)
 
 
+def claimed(run: bytes | None, made: Mapping[str, str]) -> bytes:
+    """Return the record of an earlier run, if any, with the digests of all files that are of lissnas from now on."""
+    record = (None if run is None else ownership.parse_record(run)) or {}
+    return to_record({**record, ownership.MADE: dict(made)})
+
+
 def read_manifest(folder: Path) -> dict[str, str] | None:
     """Return the file names and digests in the folder's manifest, None if there is no manifest."""
+    if (text := _read(folder / MANIFEST)) is None:
+        return None
+    if (files := ownership.parse_manifest(text)) is None:
+        raise UserError(f"{folder / MANIFEST} is not a manifest of lissnas. Choose another folder.")
+    return checked_files(files, folder / MANIFEST)
+
+
+def _read(path: Path) -> bytes | None:
     try:
-        text = (folder / MANIFEST).read_bytes()
+        return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    try:
-        return checked_files(from_json(text)["files"], folder / MANIFEST)
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise UserError(f"{folder / MANIFEST} is not a manifest of lissnas. Choose another folder.") from None
 
 
 def checked_files(files: Mapping[Any, Any], source: Path | str) -> dict[str, str]:
     """Return the files and digests listed by `source`; raises UserError for a name outside its folder."""
     for name in files:
-        if not _is_inside(str(name)):
+        if not ownership.is_inside(str(name)):
             raise UserError(f"{source} names {short(repr(name))}, which is not in its folder")
     return {str(name): str(digest) for name, digest in files.items()}
-
-
-def _is_inside(name: str) -> bool:
-    """Return whether a name with slashes is a valid path below a folder: printable, parts of at most 255 bytes."""
-    parts = name.split("/")
-    return name.isprintable() and not any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts)
 
 
 def read_verified(folder: Path, name: str, manifest: Mapping[str, str], fix: str | None = None) -> bytes:
@@ -94,8 +110,9 @@ def how_to_rebuild(folder: Path) -> str:
     if words[:1] != ["lissnas"] and words[:2] != ["python", "-m"]:
         return "Make it again: the command or the flow that made it, with --force"
     if words[2:3] == ["flows.label"]:  # it has no --force: labels are read from their log, not trained again
-        return f"Delete {folder / MANIFEST} and make it again: {shlex.join(words)}"
-    return f"Make it again: {shlex.join(words if '--force' in words else [*words, '--force'])}"
+        return f"Delete {folder / MANIFEST} and make it again, in the repository: {shlex.join(words)}"
+    where = ", in the repository" if words[0] == "python" else ""
+    return f"Make it again{where}: {shlex.join(words if '--force' in words else [*words, '--force'])}"
 
 
 def damages(folder: Path, manifest: Mapping[str, str]) -> Iterator[DamagedFile]:

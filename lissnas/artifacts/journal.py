@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from lissnas.artifacts import atomic, formats
 from lissnas.artifacts.lock import locked
+from lissnas.artifacts.ownership import is_journal
 from lissnas.core.errors import DamagedFile, UserError
 
 T = TypeVar("T")
+Others = Literal["refuse", "replace", "keep"]
+"""What happens to the records of other parameters in a journal that is opened."""
 LOG = "labels.jsonl"
 """The journal of labels in a result folder."""
 TASKS = "tasks.jsonl"
@@ -31,29 +34,30 @@ class Journal:
     A crash during a write leaves an incomplete last line, which is removed when the journal is opened again.
     """
 
-    def __init__(self, file: FileIO, records: list[dict[str, Any]]) -> None:
+    def __init__(self, file: FileIO, header: dict[str, Any], records: list[dict[str, Any]]) -> None:
         self._file = file
+        self.header = header
         self.records = records
 
     @classmethod
     @contextmanager
-    def opened(cls, path: Path, parameters: Any, restart: bool = False, wait: float = 0.0) -> Iterator[Journal]:
+    def opened(cls, path: Path, parameters: Any, others: Others = "refuse", wait: float = 0.0) -> Iterator[Journal]:
         """Open the journal of `parameters` exclusively, and create it if it does not exist.
 
-        `restart` replaces a journal of other parameters. Raises UserError for a journal of other parameters without
-        `restart`, for a folder, and if another process holds the lock for longer than `wait` seconds; DamagedFile for
-        a line with a wrong checksum.
+        `others` is what happens to a journal of other parameters: it is refused, replaced, or kept and continued by a
+        caller that tells its records from its own. Raises UserError for a refused journal, for a folder, and if
+        another process holds the lock for longer than `wait` seconds; DamagedFile for a line with a wrong checksum.
         """
         if path.is_dir():
             raise UserError(f"{path} is a folder; expected a file of records. Move it away.")
         with locked(path, wait):
-            records = _recovered(path, formats.digest(parameters), restart)
+            header, *records = _recovered(path, parameters, others)
             with FileIO(path, "a") as file:
-                yield cls(file, records)
+                yield cls(file, header, records)
 
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Append a record; it is on disk when this returns."""
-        line, end = _line(record), os.fstat(self._file.fileno()).st_size
+    def append(self, *records: Mapping[str, Any]) -> None:
+        """Append records; they are on disk when this returns."""
+        line, end = b"".join(map(_line, records)), os.fstat(self._file.fileno()).st_size
         try:
             with atomic.filename_in_errors(str(self._file.name)):
                 if self._file.write(line) != len(line):
@@ -62,7 +66,7 @@ class Journal:
         except BaseException:
             self._file.truncate(end)  # or the next record would continue this line
             raise
-        self.records.append(dict(record))
+        self.records += map(dict, records)
 
     def once(self, task: Sequence[Any], run: Callable[[], T]) -> T:
         """Run a task and record its JSON-serializable result, or return the recorded result of an earlier run."""
@@ -84,20 +88,24 @@ def damages(path: Path) -> Iterator[DamagedFile]:
             yield damage
 
 
-def _recovered(path: Path, parameters: str, restart: bool) -> list[dict[str, Any]]:
-    """Return all complete records after removing an incomplete last line; start a new journal with its header."""
+def _recovered(path: Path, parameters: Any, others: Others) -> list[dict[str, Any]]:
+    """Return the header and all complete records after removing an incomplete last line; start a new journal."""
     data = path.read_bytes() if path.exists() else b""
+    if not is_journal(data):
+        raise UserError(f"{path} is not a file of lissnas. Choose another folder, or move it away.")
     whole = data.rfind(b"\n") + 1
-    header, *records = [_record(path, i, line) for i, line in enumerate(data[:whole].split(b"\n")[:-1], 1)] or [{}]
-    known = header.get("parameters")
-    if whole and known != parameters and not restart:
+    found = [_record(path, i, line) for i, line in enumerate(data[:whole].split(b"\n")[:-1], 1)]
+    mine = formats.digest(parameters)
+    is_other = bool(found) and found[0].get("parameters") != mine
+    if is_other and others == "refuse":
         raise UserError(f"{path} holds records of other parameters. Choose another folder, or delete this one.")
-    if known != parameters:
-        atomic.write(path, _line({"parameters": parameters}))
-        return []
+    if not found or (is_other and others == "replace"):
+        header = {"parameters": mine, **({"about": parameters} if others == "keep" else {})}
+        atomic.write(path, _line(header))
+        return [header]
     if whole < len(data):
         os.truncate(path, whole)
-    return records
+    return found
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

@@ -14,9 +14,16 @@ from pathlib import Path
 
 import filelock
 
-from lissnas.artifacts.atomic import WRITING, filename_in_errors
+from lissnas.artifacts.atomic import IS_INCOMPLETE, WRITING, filename_in_errors
 from lissnas.artifacts.checkpoint import checkpoint_of
 from lissnas.core.errors import UserError
+
+
+def file_lock(path: Path, wait: float) -> filelock.BaseFileLock:
+    """Return a lock on a file that all who may write to its folder may open; `acquire` waits for `wait` seconds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mode = (path.parent.stat().st_mode & 0o222) | 0o644
+    return filelock.FileLock(path, timeout=wait, mode=mode)
 
 
 @contextmanager
@@ -28,25 +35,35 @@ def locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
     path = folder.parent / f".{folder.name}.lock"
     holder = path.with_suffix(".holder")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path, timeout=wait)
+        lock = file_lock(path, wait)
         lock.acquire()
     except filelock.Timeout:
         raise UserError(
             f"{folder} is being written by {_recorded_holder(holder)}. Wait for it or choose another folder."
         ) from None
     except OSError as error:
-        raise UserError(f"can't write to {folder.parent}: {error.strerror or error}") from None
+        raise UserError(f"can't write to {_obstacle(path)}: {error.strerror or error}") from None
     try:
         _sweep(folder)
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        with filename_in_errors(path):
+        with filename_in_errors(path), suppress(PermissionError):  # left by another user; it is only information
             holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {started}\n")
         yield
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, PermissionError):
             holder.unlink()
         lock.release()
+
+
+def _obstacle(path: Path) -> str:
+    """Return the folder of a lock, or the lock if it exists and can't be opened, with its owner."""
+    if not path.exists() or os.access(path, os.W_OK):
+        return str(path.parent)
+    try:
+        owner = path.owner()
+    except (KeyError, OSError):  # no account has this number
+        owner = f"user {path.stat().st_uid}"
+    return f"{path}, a lock that belongs to {owner} (delete it if no run of {owner} is active)"
 
 
 def _recorded_holder(holder: Path) -> str:
@@ -68,5 +85,5 @@ def _sweep(folder: Path) -> None:
         (folder, f".*{WRITING}*"),
         (checkpoint_of(folder), f".*{WRITING}*"),
     ):
-        for path in location.glob(pattern):
+        for path in filter(lambda found: IS_INCOMPLETE(found.name), location.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

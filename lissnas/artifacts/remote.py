@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from lissnas.artifacts import atomic, formats
+from lissnas.artifacts import atomic, formats, ownership
 from lissnas.artifacts import folder as folder_module
 from lissnas.core.errors import DamagedFile, LissnasError, UserError
 
@@ -65,7 +65,7 @@ def fetched(path: Path) -> Path:
     if not is_remote(path):
         return path
     if not fetch(path):
-        raise UserError(f"{url(path)} holds no result of lissnas (it has no {folder_module.MANIFEST})")
+        raise UserError(f"{url(path)} holds no result of lissnas (it has no {ownership.MANIFEST})")
     return local_copy(path)
 
 
@@ -76,12 +76,12 @@ def fetch(path: Path) -> bool:
         manifest = _manifest(address)
         if manifest is None:
             return False
-        _download(address, copy, _files(address, folder_module.MANIFEST, manifest))
+        _download(address, copy, _files(address, ownership.MANIFEST, manifest))
         with suppress(FileNotFoundError):  # the record of the run and its files with times are optional
-            record = bytes(_storage().cat_file(f"{address}/{folder_module.RUN}"))
-            _download(address, copy, _files(address, folder_module.RUN, record))
-            atomic.write(copy / folder_module.RUN, record)
-        atomic.write(copy / folder_module.MANIFEST, manifest)
+            record = bytes(_storage().cat_file(f"{address}/{ownership.RUN}"))
+            _download(address, copy, _files(address, ownership.RUN, record))
+            atomic.write(copy / ownership.RUN, record)
+        atomic.write(copy / ownership.MANIFEST, manifest)
         return True
 
 
@@ -98,18 +98,73 @@ def _download(address: str, copy: Path, files: Mapping[str, str]) -> None:
 
 
 def upload(path: Path) -> None:
-    """Replace a remote folder by its local copy, the manifest last, unless their manifests are equal."""
+    """Replace a remote folder by its local copy, the manifest last, unless their manifests are equal.
+
+    Raises UserError if a file to write exists there and is not of lissnas.
+    """
     address, copy = url(path), local_copy(path)
-    manifest = (copy / folder_module.MANIFEST).read_bytes()
+    manifest = (copy / ownership.MANIFEST).read_bytes()
     with _storage_errors(address):
-        storage, before = _storage(), _manifest(address)
+        storage, before, record = _storage(), _manifest(address), _cat(f"{address}/{ownership.RUN}")
         if before == manifest:
             return
+        files = {
+            name: file for file in copy.rglob("*") if _is_uploaded(name := file.relative_to(copy).as_posix(), file)
+        }
+        earlier = ownership.made_by(before, record) or {}
+        ownership.refuse(address, sorted((files.keys() - earlier.keys()) & set(_foreign(address))))
+        digests = {name: formats.sha256(file.read_bytes()) for name, file in files.items()}
+        storage.pipe_file(f"{address}/{ownership.RUN}", folder_module.claimed(record, {**earlier, **digests}))
         if before is not None:
-            storage.rm_file(f"{address}/{folder_module.MANIFEST}")
-        for file in sorted(p for p in copy.rglob("*") if p.is_file() and p.name != folder_module.MANIFEST):
-            storage.pipe_file(f"{address}/{file.relative_to(copy).as_posix()}", file.read_bytes())
-        storage.pipe_file(f"{address}/{folder_module.MANIFEST}", manifest)
+            storage.rm_file(f"{address}/{ownership.MANIFEST}")
+        for name, file in sorted(files.items()):
+            storage.pipe_file(f"{address}/{name}", file.read_bytes())
+        storage.pipe_file(f"{address}/{ownership.MANIFEST}", manifest)
+
+
+def _is_uploaded(name: str, file: Path) -> bool:
+    """Return whether a file of a local copy is part of the remote folder: locks are not, the manifest is the last."""
+    return file.is_file() and name != ownership.MANIFEST and not any(p.startswith(".") for p in name.split("/"))
+
+
+def check_out(path: Path) -> None:
+    """Raise UserError, before any work, if files of a user are in the way of a result, here or in object storage."""
+    (check_address if is_remote(path) else ownership.check_folder)(path)
+
+
+def check_address(path: Path) -> None:
+    """Raise UserError unless a remote folder is empty, or has the record of an earlier result."""
+    address = url(path)
+    with _storage_errors(address):
+        if ownership.made_by(_cat(f"{address}/{ownership.MANIFEST}"), _cat(f"{address}/{ownership.RUN}")) is not None:
+            return
+        ownership.refuse(address, _foreign(address))
+
+
+def _foreign(address: str) -> list[str]:
+    """Return the objects below an address that are no journal, no part of a result in a subfolder, and not hidden."""
+    above = len(address.removeprefix("s3://")) + 1
+    names = [name for path in sorted(_storage().find(address)) if (name := path[above:])]
+    manifests = [name for name in names if name.endswith(f"/{ownership.MANIFEST}")]
+    results = [name.rpartition("/")[0] for name in manifests if _is_made(address, name, ownership.parse_manifest)]
+    return [
+        name
+        for name in names
+        if not any(part.startswith(".") for part in name.split("/"))
+        and not any(name.startswith(f"{result}/") for result in results)
+        and not (name.endswith(".jsonl") and _is_made(address, name, ownership.is_journal))
+    ]
+
+
+def _is_made(address: str, name: str, check: Callable[[bytes], object]) -> bool:
+    return bool(check(_cat(f"{address}/{name}") or b""))
+
+
+def _cat(address: str) -> bytes | None:
+    try:
+        return bytes(_storage().cat_file(address))
+    except FileNotFoundError:
+        return None
 
 
 def remote_out(stage: Callable[P, R]) -> Callable[P, R]:
@@ -122,6 +177,7 @@ def remote_out(stage: Callable[P, R]) -> Callable[P, R]:
         out = given.arguments["out"]
         if not is_remote(out):
             return stage(*args, **kwargs)
+        check_out(out)
         fetch(out)  # a wrong key or address raises here, before the work
         given.arguments["out"] = local_copy(out)
         outcome: Any = stage(*given.args, **given.kwargs)
@@ -134,7 +190,7 @@ def remote_out(stage: Callable[P, R]) -> Callable[P, R]:
 def _manifest(address: str) -> bytes | None:
     """Return the manifest of a remote folder, None if it has no manifest; raises UserError if there is no bucket."""
     try:
-        return bytes(_storage().cat_file(f"{address}/{folder_module.MANIFEST}"))
+        return bytes(_storage().cat_file(f"{address}/{ownership.MANIFEST}"))
     except FileNotFoundError:
         bucket = address.split("/")[2]
         if not _storage().exists(f"s3://{bucket}"):
@@ -149,21 +205,25 @@ def _files(address: str, name: str, data: bytes) -> dict[str, str]:
     """
     try:
         content = json.loads(data)
-        files = content["files"] if name == folder_module.MANIFEST else content.get("files", {})
+        files = content["files"] if name == ownership.MANIFEST else content.get("files", {})
         return folder_module.checked_files(files, f"{address}/{name}")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{address}/{name} is not a file of lissnas. Choose another address.") from None
 
 
-@functools.cache
-def _storage() -> Any:
+def _s3fs() -> Any:
     try:
         import s3fs
     except ImportError:
         raise UserError("s3:// needs s3fs: pip install 's3fs'") from None
+    return s3fs
+
+
+@functools.cache
+def _storage() -> Any:
     timeouts = {"connect_timeout": CONNECT_TIMEOUT, "read_timeout": READ_TIMEOUT}
     config = timeouts | {"retries": {"max_attempts": MAX_ATTEMPTS}}
-    return s3fs.S3FileSystem(config_kwargs=config, use_listings_cache=False, skip_instance_cache=True)
+    return _s3fs().S3FileSystem(config_kwargs=config, use_listings_cache=False, skip_instance_cache=True)
 
 
 def _endpoint() -> str:
@@ -173,6 +233,7 @@ def _endpoint() -> str:
 @contextmanager
 def _storage_errors(address: str) -> Iterator[None]:
     """Re-raise errors of the storage as LissnasError or UserError that names the setting to check."""
+    _s3fs()
     from botocore import exceptions as boto
 
     try:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,10 +20,10 @@ from typing import Any, TypedDict
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lissnas.artifacts import checkpoint, formats, lock
+from lissnas.artifacts import checkpoint, formats, lock, ownership
 from lissnas.artifacts import folder as folder_module
 from lissnas.artifacts.remote import fetched, is_remote, url
-from lissnas.core.errors import UserError
+from lissnas.core.errors import DamagedFile, UserError
 from lissnas.core.redaction import redacted
 
 PARAMETERS = "parameters.json"
@@ -103,25 +103,24 @@ def run(
 ) -> Outcome:
     """Run `work` under the folder's lock and publish its files, or return the existing result of these parameters.
 
-    `force` discards any result and checkpoint and starts from scratch; work that `extends` the result in the folder
+    A folder with files of a user and without a result is refused before the work. `force` discards any result and
+    checkpoint and starts from scratch; work that `extends` the result in the folder
     runs even if there is one, and resumes. `timed` files hold times, so `run.json` lists their digests.
     """
-    if out.name in ("", ".."):
-        raise UserError(f"--out: {str(out)!r} is not a folder that can be created. Name one.")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file. Choose a folder.")
+    ownership.check_folder(out)
+    replaces = force or extends
+    if not replaces and (there := _reusable_now(out, parameters)) is not None:
+        return there
     with lock.locked(out):
+        ownership.check_writable(out)
         if force:
             _clear_checkpoint(out)
-        outcome = None if force or extends else _reusable(out, parameters)
+        outcome = None if replaces else _reusable(out, parameters)
         if outcome is None:
             started, clock = datetime.now(UTC), time.perf_counter()
             files = {**work(), PARAMETERS: formats.to_json(parameters)}
             extra = {name: files.pop(name) for name in timed}
-            record = _run_record(started, clock)
-            if extra:
-                record["files"] = {name: formats.sha256(data) for name, data in extra.items()}
-            folder_module.publish(out, files, {**extra, folder_module.RUN: folder_module.to_record(record)})
+            folder_module.publish(out, files, extra, _run_record(started, clock))
             outcome = Outcome(out, json.loads(files["metrics.json"]), reused=False)
         _clear_checkpoint(out)  # a run killed after publishing leaves one
         return outcome
@@ -130,7 +129,19 @@ def run(
 def _clear_checkpoint(out: Path) -> None:
     """Delete everything that an interrupted run would resume from."""
     for folder in checkpoint.resume_folders(out):
-        shutil.rmtree(folder, ignore_errors=True)
+        checkpoint.remove_checkpoint(folder)
+
+
+def _reusable_now(out: Path, parameters: Mapping[str, Any]) -> Outcome | None:
+    """Return the result of the same parameters without a lock: its folder may be read-only, or another user's."""
+    try:
+        outcome = _reusable(out, parameters)
+    except DamagedFile:  # perhaps another process is replacing it
+        return None
+    if outcome is not None and any(folder.exists() for folder in checkpoint.resume_folders(out)):
+        with suppress(UserError, OSError), lock.locked(out):  # left by a run that was killed after publishing
+            _clear_checkpoint(out)
+    return outcome
 
 
 def _reusable(out: Path, parameters: Mapping[str, Any]) -> Outcome | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from lissnas.artifacts import checkpoint, journal
+from lissnas.artifacts import checkpoint, journal, ownership
 from lissnas.artifacts import folder as folder_module
 from lissnas.artifacts.remote import fetched, is_remote
 from lissnas.core.errors import DamagedFile, LissnasError, UserError
@@ -44,9 +44,7 @@ def verified(path: Path) -> Iterator[Verified]:
         found = True
         yield item
     if not found:
-        raise UserError(
-            f"{path}: nothing here has a checksum: expected a {folder_module.MANIFEST}, a checkpoint or a log"
-        )
+        raise UserError(f"{path}: nothing here has a checksum: expected a {ownership.MANIFEST}, a checkpoint or a log")
 
 
 def _of_remote(path: Path) -> Verified:
@@ -57,7 +55,7 @@ def _of_remote(path: Path) -> Verified:
 
 
 def _of_file(path: Path) -> Iterator[Verified]:
-    if path.name in (folder_module.MANIFEST, folder_module.RUN):
+    if path.name in (ownership.MANIFEST, ownership.RUN):
         yield Verified(path.parent, RESULT, tuple(_result(path.parent)))
     elif path.name == checkpoint.STATE:
         yield Verified(path.parent, CHECKPOINT, tuple(checkpoint.checkpoint_damages(path.parent)))
@@ -71,8 +69,8 @@ def _below(top: Path) -> Iterator[Verified]:
     """Yield the items in and below a folder, and the checkpoints of a run whose result goes there."""
     for folder, folders, files in chain.from_iterable(map(os.walk, (top, *checkpoint.resume_folders(top)))):
         folders[:] = sorted(name for name in folders if name not in FOREIGN)
-        for name in (folder_module.MANIFEST, checkpoint.STATE, *JOURNALS):
-            if name in files and (name != folder_module.MANIFEST or _is_ours(Path(folder))):
+        for name in (ownership.MANIFEST, checkpoint.STATE, *JOURNALS):
+            if name in files and (name != ownership.MANIFEST or _is_ours(Path(folder))):
                 yield from _of_file(Path(folder) / name)
 
 
@@ -81,14 +79,14 @@ def _is_ours(folder: Path) -> bool:
     try:
         return folder_module.read_manifest(folder) is not None
     except UserError:
-        return (folder / folder_module.RUN).exists()
+        return (folder / ownership.RUN).exists()
 
 
 def _result(folder: Path) -> Iterator[LissnasError]:
     try:
         manifest = folder_module.read_manifest(folder)
         if manifest is None:
-            raise UserError(f"{folder} has no {folder_module.MANIFEST}: no run of lissnas was completed there")
+            raise UserError(f"{folder} has no {ownership.MANIFEST}: no run of lissnas was completed there")
         yield from folder_module.damages(folder, manifest)
     except UserError as damage:  # of the manifest itself
         yield damage

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +25,8 @@ app = typer.Typer(
     add_completion=False,
 )
 
-NO_BREAK = "\u00a0"
-OutOption = Annotated[Path, typer.Option(help="Output folder.")]
+MIN_HELP_WIDTH = 80
+"""Width of the help, in characters, in which all options can be read."""
 
 
 def _version(requested: bool) -> None:
@@ -46,33 +48,43 @@ def _main(
 @options.with_options
 def _shrink(
     source: options.SourceOptions,
-    out: OutOption,
+    out: options.OutOption,
     settings: options.ShrinkSettings,
     seed: options.SeedOption = 0,
+    method: options.MethodOption = None,
     locality: options.LocalityOption = None,
     threads: options.ThreadsOption = 0,
     force: options.ForceOption = False,
+    keep_failed: options.KeepFailedOption = False,
+    reuse_answers: options.ReuseAnswersOption = False,
 ) -> None:
     """Shrink a benchmark's space or a custom space. After an interruption, the same command resumes."""
     from lissnas.cli import render
+    from lissnas.oracles.reuse import Reuse
+    from lissnas.shrinkers.alone import check_method
     from lissnas.shrinkers.description import Description
     from lissnas.stages.shrink import shrink_stage
 
-    checked, shrunk = Description(**vars(source)).load(settings.params, settings.overrides(), out)
+    check_method(method)
+    reuse = Reuse(force, keep_failed, reuse_answers, render.note)
+    checked, shrunk = Description(**vars(source)).load(settings.params, settings.overrides(), out, reuse)
     with render.progress(f"shrinking {shrunk.name}") as after_iteration:
         outcome = shrink_stage(
-            checked, shrunk, seed, out, on_iteration=after_iteration, force=force, threads=threads, locality=locality
+            *(checked, shrunk, seed, out, locality, method),
+            on_iteration=after_iteration,
+            force=force,
+            threads=threads,
         )
     render.show_shrink(outcome)
+    render.show_reuse(reuse)
 
 
 @app.command("locality")
 @options.with_options
 def _locality(
-    benchmark: options.BenchmarkOption,
-    out: OutOption,
+    source: options.SourceOptions,
+    out: options.OutOption,
     settings: options.Settings,
-    table: options.TableOption = None,
     predictor: options.PredictorOption = None,
     threads: options.ThreadsOption = 0,
     force: options.ForceOption = False,
@@ -80,14 +92,16 @@ def _locality(
     """Measure the locality of a space: correlation of accuracy by edit distance, and the threshold distance."""
     from lissnas.cli import render
     from lissnas.predictors.accuracy import predictor_in
-    from lissnas.shrinkers import description
+    from lissnas.shrinkers.description import Description
+    from lissnas.shrinkers.own_table import benchmark_of
     from lissnas.stages.locality import locality_stage
 
-    checked, source = description.load(benchmark, settings.params, settings.overrides(), table)
-    model = None if predictor is None else predictor_in(predictor, source.space)
-    with render.lines(f"locality of {benchmark}") as on_progress:
+    checked, measured = Description(**vars(source)).load(settings.params, settings.overrides(), out)
+    table = benchmark_of(measured, predicted=predictor is not None)
+    model = None if predictor is None else predictor_in(predictor, table.space)
+    with render.lines(f"locality of {table.name}") as on_progress:
         outcome = locality_stage(
-            checked, source, out, on_progress=on_progress, force=force, predictor=model, threads=threads
+            checked, table, out, on_progress=on_progress, force=force, predictor=model, threads=threads
         )
     render.show_locality(outcome)
 
@@ -96,16 +110,18 @@ def _locality(
 @options.with_options
 def _compare(
     source: options.SourceOptions,
-    out: OutOption,
+    out: options.OutOption,
     settings: options.ShrinkSettings,
     methods: options.MethodsOption = None,
+    method: options.MoreMethodsOption = None,
     seeds: options.SeedsOption = None,
     threads: options.ThreadsOption = 0,
     force: options.ForceOption = False,
 ) -> None:
     """Compare shrinkers with equal predictor, query budget and size. After an interruption, the same command resumes.
 
-    The space is a benchmark's (evaluated by its table) or a custom one (evaluated by a surrogate model).
+    The space is a benchmark's (evaluated by its table) or a custom one, evaluated by its labels or a surrogate model.
+    If only some networks have labels, the predictor learns from a part, and methods are evaluated on the others.
     """
     from lissnas.cli import render
     from lissnas.shrinkers.comparison import source_of
@@ -115,7 +131,7 @@ def _compare(
 
     overrides = settings.overrides(options.comparison_overrides(methods, seeds))
     checked, compared = Description(**vars(source)).load(settings.params, overrides, out)
-    names = chosen(checked.compare.methods, source_of(compared))
+    names = chosen(checked.compare.methods, source_of(compared), method or (), required=methods is not None)
     with render.lines(f"comparing on {compared.name}") as on_progress:
         outcome = compare_stage(
             checked,
@@ -135,7 +151,7 @@ def _compare(
 def _search(
     benchmark: options.SearchedOption,
     subspace: options.SubspaceOption,
-    out: OutOption,
+    out: options.OutOption,
     settings: options.SearchSettings,
     seed: options.SeedOption = 0,
     supernet: options.SupernetOption = None,
@@ -164,7 +180,7 @@ def _search(
 @options.with_options
 def _report(
     settings: options.Settings,
-    out: OutOption = Path("report"),
+    out: options.OutOption = Path("report"),
     data: Annotated[Path, typer.Option(help="Folder with the results compare/ and locality/.")] = Path("data"),
     results: Annotated[Path, typer.Option(help="Folder with the results of long studies, optional.")] = Path(
         "studies/results"
@@ -235,7 +251,7 @@ def _sync() -> None:
         process.say(f"{'logged' if is_logged else 'not logged'}: {one.stage} in {one.folder}: {place}")
         logged.append(is_logged)
     if not logged:
-        process.out.print("nothing is left to log")
+        process.say(f"nothing is left to log in {pending.JOURNAL.absolute()}")
     if not all(logged):
         raise typer.Exit(1)
 
@@ -270,7 +286,7 @@ def _spaces(
     shown = [
         {
             "space": row["name"],
-            "architectures": render.count_text(row["size"]) + ("" if row["size_exact"] else f"{NO_BREAK}descriptions"),
+            "architectures": render.count_text(row["size"]) + ("" if row["size_exact"] else " descriptions"),
             "benchmarks": ", ".join(
                 n.partition("/")[2] or n for n in benchmarks.names() if benchmarks.space_of(n) == row["name"]
             ),
@@ -278,27 +294,32 @@ def _spaces(
         }
         for row in rows
     ]
-    process.out.print(render.table_of("", shown, ("space", "benchmarks", "source")))
+    render.print_table(render.table_of("", shown, ("space", "benchmarks", "source")))
 
 
 @app.command("doctor")
 def _doctor() -> None:
     """Check packages, packaged data, parameters, servers and disk, and print how to fix each problem."""
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
+    from lissnas.cli import render
     from lissnas.cli.doctor import check_all
 
-    table = Table("", "check", "found", "what to do")
-    mark = {True: "[green]ok[/]", False: "[red]wrong[/]", None: "[yellow]missing[/]"}
+    table = Table()
+    for name in ("", "check", "found", "what to do"):
+        table.add_column(name, no_wrap=name in ("", "check"), overflow="fold")
+    mark = {True: Text("ok", "green"), False: Text("wrong", "red"), None: Text("missing", "yellow")}
     checks = check_all()
     for check in checks:
-        table.add_row(mark[check.sound], *map(escape, (check.what, check.found, check.fix)))
-    process.out.print(table)
+        table.add_row(mark[check.sound], *map(Text, (check.what, check.found, check.fix)))
+    render.print_table(table)
     if any(check.sound is False for check in checks):
         raise typer.Exit(1)
 
 
 def main() -> None:
     """Run the command."""
+    if shutil.get_terminal_size().columns < MIN_HELP_WIDTH:
+        os.environ.setdefault("TERMINAL_WIDTH", str(MIN_HELP_WIDTH))  # Typer would cut the names of options
     process.run(app)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lissnas.cli.options import ForceOption
+from lissnas.cli.options import ForceOption, out_option
 from lissnas.core import process
 from lissnas.core.errors import LissnasError
 
@@ -27,7 +27,7 @@ def _data(
     benchmark: Annotated[
         str | None, typer.Option(help="Benchmark, e.g. nasbench101 (see `lissnas spaces`); required to write a table.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Output folder; required to write a table.")] = None,
+    out: Annotated[Path | None, out_option("Output folder; required to write a table.")] = None,
     force: ForceOption = False,
 ) -> None:
     """Write a benchmark's table: each architecture with its key and its true value."""
@@ -55,6 +55,7 @@ def _import(
     force: ForceOption = False,
 ) -> None:
     """Import an official benchmark file with all its metrics."""
+    from lissnas.artifacts.ownership import check_folder
     from lissnas.artifacts.stage_run import run
     from lissnas.benchmarks import official
     from lissnas.benchmarks.official import layout
@@ -62,6 +63,7 @@ def _import(
 
     layout.check_kind(kind, official.KINDS)
     root = to or official.data_root()
+    check_folder(root / kind)
     with render.lines(f"reading {file}") as line:
         line("checksum")
         found = official.digests(file)
@@ -141,7 +143,7 @@ def _show(
 
     rows = [{"packaged": row["name"], **row, "networks": f"{row['networks']:,}"} for row in packaged]
     shown = [{name: row[name] for name in ("packaged", "networks", "metric", "licence")} for row in rows]
-    process.out.print(render.table_of("", shown, ("packaged", "metric", "licence")))
+    render.print_table(render.table_of("", shown, ("packaged", "metric", "licence")))
     process.say(f"Imported to {root}:" + ("" if found else " nothing yet"))
     for one in found:
         if "problem" in one:

@@ -30,6 +30,22 @@ def _option(text: str, **more: Any) -> Any:
     return typer.Option(help=text, **more)
 
 
+def _checked_out(out: Path | None) -> Path | None:
+    """Return the output folder; raises UserError, before any work, if files of the user are in the way."""
+    from lissnas.artifacts.ownership import check_folder
+    from lissnas.artifacts.remote import is_remote
+
+    if out is not None and not is_remote(out):
+        check_folder(out)
+    return out
+
+
+def out_option(text: str) -> Any:
+    """Return an option for the output folder, which is checked before any work."""
+    return typer.Option("--out", help=text, callback=_checked_out)
+
+
+OutOption = Annotated[Path, out_option("Output folder.")]
 SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
 BenchmarkOption = Annotated[str, typer.Option(help="Benchmark, e.g. nasbench101 (see `lissnas spaces`).")]
 TableOption = Annotated[Path | None, typer.Option(help="Output folder of `lissnas data`. Default: the packaged table.")]
@@ -41,6 +57,13 @@ LocalityOption = Annotated[
 ]
 MethodsOption = Annotated[
     str | None, typer.Option(help=f"Methods, comma-separated, or all. Default: compare.methods. Available: {METHODS}.")
+]
+MethodOption = Annotated[
+    str | None, typer.Option("--method", help="Another shrinker alone: a rival, e.g. abs, or module:function.")
+]
+MoreMethodsOption = Annotated[
+    list[str] | None,
+    typer.Option("--method", metavar="MODULE:FUNCTION", help="Also compare a shrinker of your own; repeatable."),
 ]
 SeedsOption = Annotated[str | None, typer.Option(help="Random seeds, e.g. 0,1,2 or 0-9. Default: from params.yaml.")]
 SearchedOption = Annotated[
@@ -55,7 +78,15 @@ SubspaceOption = Annotated[
 SupernetOption = Annotated[
     Path | None, typer.Option("--supernet", help="Folder of a trained supernet. Default: train one in OUT/supernet.")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing result.")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace an existing result; labels of an oracle are requested again.")
+]
+KeepFailedOption = Annotated[
+    bool, typer.Option("--keep-failed", help="Do not request again the labels that failed in an earlier run.")
+]
+ReuseAnswersOption = Annotated[
+    bool, typer.Option("--reuse-answers", help="Use stored labels of another program, recipe or declaration too.")
+]
 ParamsOption = Annotated[
     list[Path] | None,
     typer.Option("--params", help="Parameter file, repeatable; later ones take precedence. Default: ./params.yaml."),
@@ -67,6 +98,15 @@ SetOption = Annotated[
 NetworksOption = Annotated[int | None, typer.Option(help="Number of networks. Default: from params.yaml.")]
 
 _source = partial(_option, rich_help_panel="Space and oracle")
+MinimizeOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--minimize/--maximize",
+        help="Whether less or more of the metric is better, unless space.yaml declares it. Default: more.",
+        rich_help_panel="Space and oracle",
+        show_default=False,
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -78,6 +118,7 @@ class SourceOptions:
     space: Annotated[str | None, _source("Instead of a benchmark: a space.yaml file, or the name of a space.")] = None
     labels: Annotated[Path | None, _source("Its labels, .csv or .parquet: architectures and their metric.")] = None
     metric: Annotated[str | None, _source("Column of the metric, if there are several candidates.")] = None
+    minimize: MinimizeOption = None
     labels_from: Annotated[
         Literal["training", "surrogate"] | None,
         _source("Collect labels while shrinking, by training networks or from the space's published predictor."),
@@ -85,7 +126,9 @@ class SourceOptions:
     oracle_command: Annotated[
         str | None, _source("Collect labels from a program: reads an architecture, prints a number on each line.")
     ] = None
-    oracle_timeout: Annotated[float, _source("Its time limit for a batch of 64, in seconds.", min=0.01)] = 600.0
+    oracle_timeout: Annotated[
+        float | None, _source("Its time limit for one architecture, in seconds. Default: none.", min=0.01)
+    ] = None
     oracle_supernet: Annotated[Path | None, _source("Collect labels from a supernet of the full space (folder).")] = (
         None
     )

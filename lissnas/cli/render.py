@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from lissnas.artifacts.stage_run import Outcome
     from lissnas.nets.training import Progress
     from lissnas.oracles.label_collection import Attempt
+    from lissnas.oracles.reuse import Reuse
     from lissnas.searchers.evolution import History
     from lissnas.shrinkers.state import State
 
@@ -25,14 +28,18 @@ NEXT = (
 )
 """Commands to suggest after a full run, with what each does."""
 COMPARED = (
-    *("method", "size", "queries", "mean", "ours, same size"),
-    *("best kept", "ours keeps it", "best", "ours, same size's best", "FLOPs coverage"),
+    *("method", "size", "mean", "ours, same size", "difference, SD", "ours is", "with our quota: ours is"),
+    *("best kept", "best", "FLOPs coverage"),
 )
 """Columns of a comparison that are printed, if present."""
+ON_LABELS = ("method", "size", "queries", "evaluated", "mean", "difference", "FLOPs coverage")
+"""The same of a comparison on a part of the labels."""
 RANKED = ("trained on", "size", "ranked", "networks", "Pearson", "Spearman", "Kendall", "found")
 """Columns of a ranking that are printed."""
 COSTS = {"M multiply-adds": "flops", "M parameters": "params"}
 """Cost columns of found networks, in millions: heading -> cost."""
+MAX_WORD = 30
+"""Characters up to which a word is never broken; longer ones, such as paths, are folded."""
 LONG_COUNT = 10**21
 """Numbers from here on are too wide for a table."""
 
@@ -71,6 +78,17 @@ def lines(title: str) -> Iterator[Callable[[str], None]]:
         yield lambda line: err.print(Text(line, style="dim"), soft_wrap=True)
 
 
+def note(line: str) -> None:
+    """Print a note to stderr."""
+    err.print(Text(line), soft_wrap=True)
+
+
+def show_reuse(reuse: Reuse) -> None:
+    """Print how many labels came from earlier runs, if any."""
+    if text := reuse.note():
+        out.print(Text(f"Note: {text}."), soft_wrap=True)
+
+
 def shrink_line(metrics: Mapping[str, Any], unit: str) -> str:
     """Return one line with the sizes and means of the full and the shrunk space."""
     m = metrics
@@ -90,6 +108,20 @@ def table_of(title: str, rows: Sequence[Mapping[str, str]], left: Collection[str
     for row in rows:
         table.add_row(*row.values())
     return table
+
+
+def print_table(table: Table) -> None:
+    """Print a table with all names in full: if the terminal is too narrow for them, the table is wider than it."""
+    texts = [[*map(str, (column.header, *column.cells))] for column in table.columns]
+    full = [max(cell_len(line) for text in own for line in text.splitlines() or [""]) for own in texts]
+    longest = [max((cell_len(word) for text in own for word in text.split()), default=0) for own in texts]
+    least = [n if c.no_wrap else min(w, MAX_WORD) for c, n, w in zip(table.columns, full, longest, strict=True)]
+    room = max(0, out.width - sum(least) - 3 * len(least) - 1)
+    for rank, i in enumerate(sorted(range(len(least)), key=lambda i: full[i] - least[i])):
+        more = min(full[i] - least[i], room // (len(least) - rank))
+        table.columns[i].width, room = least[i] + more, room - more
+    wide = Console(highlight=False, width=max(out.width, sum(c.width or 0 for c in table.columns) + 3 * len(least) + 1))
+    wide.print(table)
 
 
 def shrink_table(metrics: Mapping[str, Any]) -> Table:
@@ -116,13 +148,15 @@ def shrink_table(metrics: Mapping[str, Any]) -> Table:
         ("queries (predicted)", "", f"{m['queries']:,}"),
         ("labels (true values requested)", "", f"{m['labels']:,}"),
     ]
-    title = f"{m['benchmark']}, seed {m['seed']}, {m['variant']}"
+    title = f"{m['benchmark']}, seed {m['seed']}, {m['method'] if 'method' in m else m['variant']}"
     return table_of(title, [{"": name, "full space": full, "shrunk space": own} for name, full, own in rows], ("",))
 
 
 def show_shrink(outcome: Outcome) -> None:
     """Print the summary table of a shrink and the folder of its files."""
-    out.print(shrink_table(outcome.metrics))
+    print_table(shrink_table(outcome.metrics))
+    if "direction" in outcome.metrics:
+        out.print(Text(f"Metric: {outcome.metrics['metric']}, {outcome.metrics['direction']}d."))
     for note in outcome.metrics["notes"]:
         out.print(Text(f"Note: {note}."))
     out.print(Text(f"Stopped: {outcome.metrics['stop']}."))
@@ -139,7 +173,7 @@ def show_data(outcome: Outcome) -> None:
 def show_assessment(outcome: Outcome) -> None:
     """Print the test metrics of the predictor, one row for each seed."""
     rows = outcome.table("assessment.parquet").to_pylist()
-    out.print(table_of(f"predictor of {outcome.metrics['benchmark']}", [_texts(row, 3) for row in rows]))
+    print_table(table_of(f"predictor of {outcome.metrics['benchmark']}", [_texts(row, 3) for row in rows]))
     _tail(outcome)
 
 
@@ -157,7 +191,7 @@ def show_locality(outcome: Outcome) -> None:
         for r in outcome.table("locality.parquet").to_pylist()
     ]
     m = outcome.metrics
-    out.print(table_of(f"locality of {m['benchmark']}, with 95 % intervals", rows, ("kind",)))
+    print_table(table_of(f"locality of {m['benchmark']}, with 95 % intervals", rows, ("kind",)))
     out.print(
         f"Threshold edit distance: {m['threshold_distance']}. The space's distribution is not rejected for "
         f"{100 * m['share_not_rejected']:.0f} % of small uniform samples (Kolmogorov-Smirnov, 5 %)."
@@ -167,13 +201,18 @@ def show_locality(outcome: Outcome) -> None:
 
 def show_comparison(outcome: Outcome) -> None:
     """Print one row for each method, next to lissnas cut to the same size, and remarks."""
-    from lissnas.stages.compare import method_cells, remarks  # imports matplotlib
+    from lissnas.shrinkers import held_out
+    from lissnas.stages import compare, compare_labels  # imports matplotlib
 
     rows = outcome.csv("summary.csv")
+    if "held_out" in outcome.metrics:
+        shown, method_cells, remarks = ON_LABELS, compare_labels.method_cells, held_out.remarks
+    else:
+        shown, method_cells, remarks = COMPARED, compare.method_cells, compare.remarks
     title = f"methods on {outcome.metrics['benchmark']}, {rows[0]['seeds']} seeds"
     cells = map(method_cells, rows)
-    out.print(table_of(title, [{name: c[name] for name in COMPARED if name in c} for c in cells]))
-    out.print("Ours: lissnas, cut to the method's size. FLOPs coverage: share of the full space's FLOPs bins.")
+    print_table(table_of(title, [{name: c[name] for name in shown if name in c} for c in cells]))
+    out.print("Ours: lissnas, cut to the method's size. SD: standard deviation of the full space.")
     for line in remarks(rows):
         out.print(Text(f"- {line}"))
     _tail(outcome)
@@ -208,11 +247,16 @@ def show_search(search: Outcome, best: Outcome | None) -> None:
         }
         for row in search.json("top.json")
     ]
-    out.print(table_of(f"best of {m['evaluated']:,} evaluated networks of {m['space']}", rows, ("network",)))
+    print_table(table_of(f"best of {m['evaluated']:,} evaluated networks of {m['space']}", rows, ("network",)))
     if "best_rank" in m:
         out.print(
             f"The first has rank {m['best_rank']:,} of {m['full_size']:,} in the real table ({m['best_true']:.4g})."
         )
+    from lissnas.artifacts import read_json
+
+    supernet = search.folder / "supernet" / "metrics.json"
+    if best is not None or supernet.exists():
+        _say_images(read_json(supernet) if best is None else best.metrics)
     if best is not None:
         say(exported_line(best))
     _tail(search)
@@ -224,7 +268,7 @@ def show_method(stages: Mapping[str, Outcome], places: Sequence[str]) -> None:
     `stages` has `shrink` and `search`, and `supernet` and `retrain` if they ran; `places` are their MLflow runs.
     """
     shrunk, found, best = stages["shrink"], stages["search"], stages.get("retrain")
-    out.print(shrink_table(shrunk.metrics))
+    print_table(shrink_table(shrunk.metrics))
     m = found.metrics
     top = found.json("top.json")[0]
     rank = f", rank {m['best_rank']:,} of {m['full_size']:,} in the real table" if "best_rank" in m else ""
@@ -244,15 +288,22 @@ def show_supernet(outcome: Outcome) -> None:
     """Print the summary of a supernet's training."""
     m = outcome.metrics
     out.print(f"Supernet of {m['networks']:,} networks of {m['space']}: final training loss {m['loss']:.3f}")
+    _say_images(m)
     _tail(outcome)
 
 
 def show_retrained(outcome: Outcome) -> None:
     """Print the retrained networks, then the exported one."""
     rows = [_texts(row, 2) for row in outcome.csv("retrained.csv")]
-    out.print(table_of(f"retrained networks of {outcome.metrics['space']}", rows, ("arch",)))
+    print_table(table_of(f"retrained networks of {outcome.metrics['space']}", rows, ("arch",)))
+    _say_images(outcome.metrics)
     say(exported_line(outcome))
     _tail(outcome)
+
+
+def _say_images(metrics: Mapping[str, Any]) -> None:
+    if "images" in metrics:
+        say(f"Images: {metrics['images']}.")
 
 
 def exported_line(outcome: Outcome) -> str:
@@ -272,7 +323,7 @@ def show_ranking(outcome: Outcome) -> None:
     rows = outcome.csv("summary.csv")
     title = f"supernets ranking {outcome.metrics['benchmark']}, {rows[0]['seeds']} seed(s)"
     cells = map(ranking_cells, rows)
-    out.print(table_of(title, [{name: c[name] for name in RANKED} for c in cells], ("trained on", "ranked")))
+    print_table(table_of(title, [{name: c[name] for name in RANKED} for c in cells], ("trained on", "ranked")))
     _tail(outcome)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shlex
 from importlib.resources import files
 from pathlib import Path
@@ -50,6 +51,7 @@ def _suggest(
     ] = None,
     n: Annotated[int, typer.Option(min=1, max=options.MAX_SUGGESTED, help="Number of networks.")] = 50,
     metric: Annotated[str | None, typer.Option(help="Column of the metric, if there are several candidates.")] = None,
+    minimize: options.MinimizeOption = None,
     seed: SeedOption = 0,
     threads: ThreadsOption = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
@@ -70,10 +72,16 @@ def _suggest(
         raise UserError(f"{out} exists; choose another file, or replace it with --force")
     found = get_space(space)
     checked = description.for_space(description.load_params(settings.params, settings.overrides()), found)
-    known = no_labels(found, metric) if labels is None else read_labels(labels, found, metric, min_labels=0)
+    known = no_labels(found, metric, minimize)
+    if labels is not None:
+        known = read_labels(labels, found, metric, min_labels=0, minimize=minimize)
     with render.lines(f"choosing networks of {found.name}"):
         batch = suggest(found, known, n, checked, seed, threads)
-    header = read_rows(labels)[0] if labels is not None and labels.suffix.lower() == ".csv" else None
+    if out.exists() and not _is_suggestion(out, known.metric):
+        raise UserError(f"{out} is not a file of suggestions ({known.metric} empty in each row); choose another file")
+    header = None
+    if labels is not None and labels.suffix.lower() == ".csv":
+        header = read_rows(labels, found, known.metric)[0]
     artifacts.write(out, write_rows(found, batch.archs, known.metric, header))
     process.say(f"{batch.describe()}. Files: {out}")
     if len(batch) < n:
@@ -86,3 +94,13 @@ def _suggest(
     known_file = shlex.quote(str(labels)) if labels is not None else "labels.csv"
     process.say(f"Train them, fill in {known.metric}, add the rows to {known_file}, and then:")
     process.say(f"  lissnas shrink --space {shlex.quote(space)} --labels {known_file} --out shrunk_{have + len(batch)}")
+
+
+def _is_suggestion(file: Path, metric: str) -> bool:
+    """Return whether a file holds suggestions without any label, and nothing of value is lost with it."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            rows = list(csv.DictReader(text))
+    except (OSError, ValueError, csv.Error):
+        return False
+    return bool(rows) and all(row.get(metric) == "" for row in rows)

@@ -16,6 +16,7 @@ from ruamel.yaml.error import MarkedYAMLError
 
 from lissnas.config.schema import FULL_SPACE, Params
 from lissnas.core.errors import ConfigError, first_line, short, unknown_name
+from lissnas.core.process import err
 
 ParamFiles: TypeAlias = Path | Sequence[Path] | None
 """Parameter files, later ones override earlier ones; None: ./params.yaml if it exists and belongs to lissnas."""
@@ -45,6 +46,9 @@ REMOVED = {"shrink.elite.shrink_rate": _BEST_FIRST, "shrink.elite.min_turnover":
 """Parameters of earlier versions, with what replaces them."""
 
 BUILT_IN = "built-in params.yaml"
+LOCAL = Path("params.yaml")
+"""The file that is read if `--params` is not given."""
+LOCAL_SOURCE = "params.yaml (read from the current folder; for the built-in values, give --params /dev/null)"
 _QUOTE = Repr()
 _QUOTE.maxlevel = 2
 _QUOTE.maxstring = 60
@@ -90,16 +94,23 @@ def load(
 def _read(paths: ParamFiles) -> tuple[str, dict[str, Any]]:
     """Return the names of the files that were read, and their values merged over the built-in ones."""
     tree = deepcopy(_built_in())
-    local = Path("params.yaml")
-    if not paths and local.exists() and Params.model_fields.keys() & (found := _parse(str(local), _bytes(local))):
-        return str(local), _merged(tree, found)
+    if not paths and LOCAL.exists():
+        found = _parse(LOCAL_SOURCE, _bytes(LOCAL))
+        if Params.model_fields.keys() & found:
+            return LOCAL_SOURCE, _merged(tree, found)
+        _note_foreign()
     chosen = [paths] if isinstance(paths, Path) else list(paths or ())
     for path in chosen:
         found = _parse(str(path), _bytes(path))
-        if not Params.model_fields.keys() & found:
+        if found and not Params.model_fields.keys() & found:
             raise ConfigError(str(path), [f"expected sections {', '.join(Params.model_fields)}"])
         tree = _merged(tree, found)
     return ", ".join(map(str, chosen)) or BUILT_IN, tree
+
+
+@cache
+def _note_foreign() -> None:
+    err.print("Note: ./params.yaml has no section of lissnas and is not used.", markup=False)
 
 
 @cache
@@ -130,6 +141,8 @@ def _parse(source: str, data: bytes) -> dict[str, Any]:
         raise ConfigError(source, ["lists and mappings are nested too deeply"]) from None
     except Exception as error:  # ruamel's constructors pass on the errors of int(), strptime() and others
         raise ConfigError(source, [f"not YAML: {first_line(error)}"]) from None
+    if tree is None:
+        return {}
     if not isinstance(tree, dict):
         raise ConfigError(source, [f"expected sections {', '.join(Params.model_fields)}"])
     return tree

@@ -13,6 +13,7 @@ Amount: TypeAlias = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
 Width: TypeAlias = Annotated[float, Field(gt=0, le=4)]
+Seconds: TypeAlias = Annotated[float, Field(gt=0, le=1e9)]
 
 MIN_LABELS = 20
 """Minimum number of labels: fewer don't characterise a space."""
@@ -80,7 +81,7 @@ class ImagesConfig(_Section):
     folder: str | None = Field(description="folder of CIFAR or of the images; unused by packaged images")
     download: bool = Field(description="whether torchvision may download CIFAR into the folder")
     side: Annotated[int, Field(ge=8, le=1024, description="height and width of an image, in pixels")]
-    validation: Count = Field(description="training images held out for selection; test images are only reported")
+    validation: Count = Field(description="training images held out for selection; at most half of a folder's")
     seed: Seed = Field(description="random seed of the validation split, batches and augmentation")
 
 
@@ -158,7 +159,7 @@ class LabelConfig(_Section):
     side: Annotated[int, Field(ge=8, le=1024, description="height and width of an image, in pixels")]
     stem_stride: Count | None = Field(description="stride of the stem; null: as published")
     attempts: Annotated[int, Field(ge=1, le=100, description="maximum number of trainings of each network")]
-    time_limit: Annotated[float, Field(gt=0, le=1e9, description="time limit of a training, in seconds")]
+    time_limit: Seconds | None = Field(description="time limit of a training, in seconds; null: none")
 
 
 class RankedConfig(_Section):

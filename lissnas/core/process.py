@@ -14,6 +14,7 @@ from typing import NoReturn
 from rich.console import Console
 from rich.text import Text
 
+from lissnas.core.environment import set_defaults
 from lissnas.core.errors import LissnasError
 from lissnas.core.redaction import redacted
 
@@ -36,6 +37,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def run(app: Callable[[], None]) -> None:
     """Run a command and exit with its exit code; expected errors print a message instead of a traceback."""
     signal.signal(signal.SIGTERM, _terminate)
+    set_defaults()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid UTF-8
     try:

@@ -84,6 +84,8 @@ class Augmentation:
     """Brightness, contrast and saturation are multiplied by factors of 1 - jitter to 1 + jitter."""
 
 
+OTHERWISE = 5
+"""One training image in 5 is held out for validation if the setting is more than half of them."""
 FLIPPED = Augmentation(padding=0)
 Indices: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 Bools: TypeAlias = np.ndarray[tuple[int], np.dtype[np.bool_]]
@@ -113,6 +115,11 @@ def split(n: int, validation: int, seed: int) -> dict[str, Indices]:
         raise UserError(f"validation: {validation} of {n:,} training images can't be held out; expected 1 to {n - 1:,}")
     order = stream(seed, "split").permutation(n)
     return {"train": order[validation:], "validation": order[:validation]}
+
+
+def held_out(n: int, validation: int) -> int:
+    """Return how many of a user's `n` training images to hold out: `validation`, a fifth if that is more than half."""
+    return validation if 2 * validation <= n else max(1, n // OTHERWISE)
 
 
 class Images(NamedTuple):
@@ -231,9 +238,10 @@ def cifar(folder: Path, classes: int, download: bool) -> Images:
     try:
         parts = [kind(str(folder), train=train, download=download) for train in (True, False)]
     except (RuntimeError, OSError) as error:
+        reason = first_line(error).partition(". ")[0]  # torchvision goes on with an argument of its own
         raise UserError(
-            f"CIFAR-{classes} is not in {folder} ({first_line(error)}); set images.download, put the "
-            "published archive there, or use images.source: packaged"
+            f"CIFAR-{classes} is not in {folder} ({reason}); download it with --set images.download=true, "
+            "put the published archive there, or use --source packaged"
         ) from None
     pixels = _channels_first(np.concatenate([p.data for p in parts]))
     labels = torch.tensor([*parts[0].targets, *parts[1].targets])
@@ -247,8 +255,9 @@ def _channels_first(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
 class FolderData(Data):
     """Large images in a folder for each class (`train/`, `val/`, as in ImageNet), read on demand.
 
-    Training images get a random crop of 8 to 100 % of the area, as usual on ImageNet, and a random flip.
-    Validation images are held out from `train/`; `val/` is the test set. One thread for each core decodes.
+    Training images get a random crop of 8 to 100 % of the area, as usual on ImageNet, instead of a recipe's padding and
+    cutout. Validation images are held out from `train/` (`held_out`); `val/` is the test set. One thread for each core
+    decodes.
     """
 
     def __init__(
@@ -257,8 +266,6 @@ class FolderData(Data):
         from torchvision import datasets
         from torchvision.transforms import v2
 
-        if augmentation.padding or augmentation.cutout:
-            raise UserError("a folder's images are cropped at random: the recipe's padding and cutout must be 0")
         for part in ("train", "val"):
             if not (folder / part).is_dir():
                 raise UserError(f"{folder} has no folder {part}; expected {part}/CLASS/IMAGE as in ImageNet")
@@ -268,7 +275,8 @@ class FolderData(Data):
             raise UserError(f"{folder}: {error}; expected {{train,val}}/CLASS/IMAGE") from None
         if train.classes != test.classes:
             raise UserError(f"{folder}: train/ and val/ have different classes; expected the same folders in both")
-        at = split(len(train.samples), validation, seed)
+        at = split(len(train.samples), held_out(len(train.samples), validation), seed)
+        self.folder = folder
         self._samples = {name: [train.samples[i] for i in chosen] for name, chosen in at.items()}
         self._samples["test"] = list(test.samples)
         self._loader = train.loader
@@ -276,6 +284,15 @@ class FolderData(Data):
         self.classes, self.seed, self.side, self.augmentation = len(train.classes), seed, side, augmentation
         self._change = v2.functional
         self._centre = v2.Compose([v2.Resize(round(side * 8 / 7), antialias=True), v2.CenterCrop(side), v2.ToImage()])
+
+    def describe(self) -> str:
+        """Return the folder, the number of images and how they are changed, for the summary of a result."""
+        how, counts = self.augmentation, ", ".join(f"{self.n_of(name):,} {name}" for name in self._samples)
+        more = "".join(f", {text}" for text in ("flip" * how.flip, f"jitter {how.jitter:g}" * (how.jitter > 0)) if text)
+        return (
+            f"{counts} images of {self.classes} classes in {self.folder}; training images are random crops, resized to "
+            f"{self.side} pixels{more}"
+        )
 
     def _load(self, path: str) -> Image.Image:
         """Return an image; raises UserError with the path if it can't be read."""
@@ -345,6 +362,14 @@ def crop_box(width: int, height: int, rng: Generator) -> tuple[int, int, int, in
     return (height - side) // 2, (width - side) // 2, side, side
 
 
+def about(settings: ImagesConfig, recipe: TrainingConfig) -> dict[str, str]:
+    """Return an entry `images` for a result's metrics that describes a user's own images; none for the others."""
+    if settings.source != "folder":
+        return {}
+    data = load(settings, recipe)
+    return {"images": data.describe()} if isinstance(data, FolderData) else {}
+
+
 def load(settings: ImagesConfig, recipe: TrainingConfig) -> Data:
     """Return the images of a configuration, with the augmentation of a recipe; raises UserError."""
     how = Augmentation(recipe.padding, recipe.flip, recipe.cutout, recipe.jitter)
@@ -352,7 +377,7 @@ def load(settings: ImagesConfig, recipe: TrainingConfig) -> Data:
     if settings.source == "packaged":
         return MemoryData.of(packaged(), *split)
     if settings.folder is None:
-        raise UserError(f"images.folder: missing; images.source {settings.source} requires it")
+        raise UserError(f"images.folder: missing; images.source {settings.source} requires it (--folder)")
     folder = Path(settings.folder)
     if settings.source == "folder":
         return FolderData(folder, *split)

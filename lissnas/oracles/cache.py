@@ -1,52 +1,101 @@
-"""A cache on disk for the values of an expensive oracle."""
+"""A program as an oracle whose answers are stored on disk as they arrive."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from lissnas.oracles.base import Oracle, evaluate
-from lissnas.oracles.command import OracleFailed
+from lissnas.oracles.command import CommandOracle, program_settings
 from lissnas.oracles.label_collection import Attempt, LabelLog
-from lissnas.spaces import Archs, FloatArray, Space
+from lissnas.oracles.program import OracleFailed, parse_answers, run_program
+from lissnas.oracles.reuse import Reuse
+from lissnas.spaces import Archs, FloatArray
+
+BATCH = 64
+"""Architectures that one start of the program gets."""
 
 
 @dataclass(frozen=True)
 class CachedOracle:
-    """An oracle with a cache on disk; each batch of values is stored before the next batch is evaluated.
+    """A program's values, each stored before the next is awaited, and never requested twice.
 
-    If a batch fails, the values of earlier batches, and its own up to the failure, stay cached. A network without a
-    value is cached as NaN and not evaluated again.
+    The output file of a running batch is next to `path` (`.batch`): answers that were printed and not yet stored when
+    this process was killed are read from it. An architecture without a value is stored as failed, and requested again
+    by the next run.
     """
 
-    oracle: Oracle
-    space: Space
+    command: CommandOracle
+    text: str
+    """The command as the user gave it."""
     path: Path
-    about: str
-    """Everything that the values depend on; a cache with another `about` is refused."""
-    batch_size: int = 64
+    reuse: Reuse = field(default_factory=Reuse)
+    batch_size: int = BATCH
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Everything that the values depend on, other than the architecture."""
+        return program_settings(self.command.space, self.text)
 
     def __call__(self, archs: Archs) -> FloatArray:
-        """Return `(n,)` values; evaluates only architectures that are not cached."""
-        names = self.space.format(archs)
-        with LabelLog.opened(self.path, {"oracle": self.about, "space": self.space.name}) as log:
-            rows = {name: i for i, name in enumerate(names) if not log.attempts.get(name)}  # one row per name
-            new, at = list(rows), [*rows.values()]
+        """Return `(n,)` values, NaN for failed trainings; requests only what is not stored."""
+        recover(self.path)
+        names = self.command.space.format(archs)
+        self.reuse.used(names)
+        with LabelLog.opened(self.path, self.about, self.reuse) as log:
+            new = log.missing(names, attempts=1)
             for lo in range(0, len(new), self.batch_size):
-                part = slice(lo, lo + self.batch_size)
-                try:
-                    values = evaluate(self.oracle, self.space, archs[at[part]], may_fail=True).tolist()
-                except OracleFailed as failure:
-                    _store(log, new[part], failure.completed)
-                    raise
-                _store(log, new[part], values)
+                self._request(log, new[lo : lo + self.batch_size])
             return log.values(names)
 
+    def _request(self, log: LabelLog, names: Sequence[str]) -> None:
+        """Run the program for a batch, and store each value as it arrives."""
+        left = iter(names)
+        before = sum(map(len, log.attempts.values()))
 
-def _store(log: LabelLog, names: Sequence[str], values: Sequence[float]) -> None:
-    """Append the values to the log; fewer values than names are allowed."""
-    for name, value in zip(names, values, strict=False):
-        failed = math.isnan(value)
-        log.append(Attempt(name, None if failed else value, "no value" if failed else None, None))
+        def received(values: Sequence[float]) -> None:
+            log.append(*(_attempt(name, value) for value, name in zip(values, left, strict=False)))
+
+        path = batch_of(self.path)
+        with path.open("wb", buffering=0) as output:
+            output.write(json.dumps({"about": self.about, "names": names}).encode() + b"\n")
+        try:
+            with path.open("ab+", buffering=0) as output:
+                run_program(self.command.command, names, self.command.limit, received, output)
+        except OracleFailed as failure:
+            path.unlink()
+            n = sum(map(len, log.attempts.values())) - before
+            kept = f" {n:,} answers of this batch are stored in {self.path}." if n else ""
+            raise OracleFailed(f"{str(failure).removesuffix('.')}.{kept}" if kept else str(failure)) from None
+        path.unlink()
+
+
+def recover(path: Path) -> None:
+    """Store the answers of a batch whose process was killed before it stored them."""
+    batch = batch_of(path)
+    if not batch.exists():
+        return
+    header, _, output = batch.read_bytes().partition(b"\n")
+    try:
+        requested = json.loads(header)
+    except ValueError:  # killed while the header was written: the program was not started
+        batch.unlink(missing_ok=True)
+        return
+    with LabelLog.opened(path, requested["about"]) as log:
+        values, _ = parse_answers(output[: output.rfind(b"\n") + 1], requested["names"])
+        found = [_attempt(name, value) for name, value in zip(requested["names"], values, strict=False)]
+        log.append(*(one for one in found if log.value(one.arch) is None))
+        batch.unlink(missing_ok=True)
+
+
+def batch_of(path: Path) -> Path:
+    """Return the output file of the running batch of a log of answers."""
+    return path.with_name(f"{path.name}.batch")
+
+
+def _attempt(name: str, value: float) -> Attempt:
+    failed = math.isnan(value)
+    return Attempt(name, None if failed else value, "no value" if failed else None, None)

@@ -1,158 +1,95 @@
-"""Oracles that run a user's program."""
+"""Oracles that run a user's program: splitting its command, and requesting values."""
 
 from __future__ import annotations
 
-import math
 import os
+import re
 import shlex
 import shutil
-import signal
-import subprocess
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from tempfile import TemporaryFile
-from typing import IO, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from lissnas.core.errors import LissnasError, UserError
+from lissnas.core.errors import UserError, short
+from lissnas.core.redaction import without_passwords
 from lissnas.oracles.base import Oracle
-from lissnas.oracles.label_table import FAILED, NUMBER
+from lissnas.oracles.program import run_program
 from lissnas.spaces import Archs, FloatArray, Space
+from lissnas.spaces.declared import Declared
 
-MAX_BYTES_PER_LINE = 1024
-"""Maximum output per architecture; a program that writes more is stopped."""
-MAX_STDERR_BYTES = 65_536
-"""Bytes at the end of a program's standard error that an error may quote."""
-EXPECTED_LINES = "expected one number per line"
-POLL_INTERVAL = 0.02
-"""Seconds between checks of a running program."""
-
-
-class OracleFailed(LissnasError):
-    """A user's oracle crashed, timed out or wrote invalid output; `completed` are the valid values before that."""
-
-    def __init__(self, message: str, completed: Sequence[float] = ()) -> None:
-        super().__init__(message)
-        self.completed = tuple(completed)
+QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
+"""The parts of a command whose characters a shell takes literally, or expands later."""
+SHELL = re.compile(r"\|\|?|&&?|;|[0-9]?>>?&?|<<?|`|\$[\w({]|(?<![^\s])~(?=/|\s|$)")
+"""What only a shell interprets, outside of quotes."""
+ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class CommandOracle:
-    """A user's program as an oracle (`run_program`), stopped if a batch takes longer than `seconds`."""
+    """A user's program as an oracle (`run_program`), stopped if one architecture takes longer than `limit` seconds."""
 
     space: Space
     command: Sequence[str]
-    seconds: float
+    limit: float | None = None
 
     @classmethod
-    def parse(cls, space: Space, text: str, seconds: float) -> CommandOracle:
-        """Split a command as a shell does; raises UserError if the program is not found."""
-        return cls(space, split_command(text, "--oracle-command"), seconds)
+    def parse(cls, space: Space, text: str, limit: float | None = None) -> CommandOracle:
+        """Split a command as a shell does; raises UserError if the program can't be started."""
+        return cls(space, split_command(text, "--oracle-command"), limit)
 
     def __call__(self, archs: Archs) -> FloatArray:
         """Return `(n,)` values; raises OracleFailed with the batch in its message."""
-        return run_program(self.command, self.space.format(archs), self.seconds)
+        return run_program(self.command, self.space.format(archs), self.limit)
 
 
-def split_command(text: str, option: str) -> tuple[str, ...]:
-    """Return a command's words, split as a shell does; raises UserError if the program is not found."""
-    try:
-        command = shlex.split(text)
-    except ValueError as error:
-        raise UserError(f"{option}: {text!r} can't be split into words: {error}") from None
-    if not command or shutil.which(command[0]) is None:
-        raise UserError(f"{option}: {command[0] if command else text!r} is no program that is found")
-    return tuple(command)
-
-
-def run_program(command: Sequence[str], names: Sequence[str], seconds: float) -> FloatArray:
-    """Return a program's values of architectures: one name per line on its stdin, one number per line on its stdout.
-
-    It runs once, without a shell, in its own process group, which is killed after `seconds`. `failed` instead of a
-    number is returned as NaN. Raises OracleFailed.
-    """
-    batch = f"the batch of {len(names)} from {names[0]} to {names[-1]}"
-    max_bytes = MAX_BYTES_PER_LINE * (len(names) + 1)
-    try:
-        done = _communicate(command, "".join(f"{n}\n" for n in names).encode(), seconds, max_bytes)
-    except OSError as error:
-        raise OracleFailed(f"{command[0]} does not start for {batch}: {error.strerror or error}") from None
-    if len(done.stdout) > max_bytes:
-        raise OracleFailed(f"{command[0]} answered more than {max_bytes:,} bytes for {batch}; {EXPECTED_LINES}")
-    if done.code is None:
-        raise OracleFailed(f"{command[0]} took longer than {seconds:g} s for {batch}", _completed(command, done, names))
-    if done.code:
-        last = " ".join(done.stderr.decode("utf-8", "replace").split())[-200:]
-        raise OracleFailed(
-            f"{command[0]} exited with code {done.code} on {batch}: {last or 'no message'}",
-            _completed(command, done, names),
-        )
-    lines = done.stdout.decode("utf-8", "replace").splitlines()
-    if len(lines) != len(names):
-        raise OracleFailed(f"{command[0]} answered {len(lines)} lines for {batch}; {EXPECTED_LINES}")
-    return np.array([_number(command, line, name) for line, name in zip(lines, names, strict=True)])
-
-
-def _completed(command: Sequence[str], done: Completed, names: Sequence[str]) -> list[float]:
-    """Return the values of a failed program: its complete lines before the first invalid one."""
-    lines = done.stdout[: done.stdout.rfind(b"\n") + 1].decode("utf-8", "replace").splitlines()
-    found: list[float] = []
-    with suppress(OracleFailed):
-        for line in lines if len(lines) <= len(names) else ():
-            found.append(_number(command, line, ""))
-    return found
-
-
-def _number(command: Sequence[str], line: str, name: str) -> float:
-    text = line.strip()
-    if text.lower() == FAILED:
-        return math.nan
-    value = float(text) if NUMBER.fullmatch(text) else math.inf
-    if not math.isfinite(value):
-        raise OracleFailed(f"{command[0]} answered {text[:60]!r} for {name}; expected a finite number or {FAILED!r}")
-    return value
-
-
-class Completed(NamedTuple):
-    """A program's output, the end of its standard error, and its exit code, None if it was stopped."""
-
-    stdout: bytes
-    stderr: bytes
-    code: int | None
-
-
-def _communicate(command: Sequence[str], question: bytes, seconds: float, max_bytes: int) -> Completed:
-    """Run a program with `question` on its stdin until it exits, times out, or writes more than `max_bytes`.
-
-    Input and output are files: a pipe stays open, and blocks its reader, while any process started by the program
-    holds it. The program and its process group are killed in any case. Raises OSError.
-    """
-    with TemporaryFile() as stdin, TemporaryFile() as stdout, TemporaryFile() as stderr:
-        stdin.write(question)
-        stdin.seek(0)
-        process = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True)
-        deadline = time.monotonic() + seconds
-        try:
-            while process.poll() is None and time.monotonic() < deadline and _size(stdout) <= max_bytes:
-                time.sleep(POLL_INTERVAL)
-            code = process.returncode
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        # pread, since a surviving process can still move the shared file position.
-        output = os.pread(stdout.fileno(), max_bytes + 1, 0)
-        errors = os.pread(stderr.fileno(), MAX_STDERR_BYTES, max(0, _size(stderr) - MAX_STDERR_BYTES))
-        return Completed(output, errors, code)
-
-
-def _size(file: IO[bytes]) -> int:
-    return os.fstat(file.fileno()).st_size
+def program_settings(space: Space, text: str) -> dict[str, Any]:
+    """Return everything that a program's answers depend on, other than the architecture."""
+    declared = {"names": list(space.notation), "metric": space.metric_name} if isinstance(space, Declared) else {}
+    return {"space": space.name, "program": without_passwords(text), **declared}
 
 
 def negative(oracle: Oracle) -> Oracle:
     """Return an oracle of the negative values, for a metric to minimize."""
     return lambda archs: -np.asarray(oracle(archs), np.float64)
+
+
+def split_command(text: str, option: str) -> tuple[str, ...]:
+    """Return a command's words, split as a shell does; raises UserError if the program can't be started."""
+    if found := SHELL.search(QUOTED.sub("_", text)):
+        raise UserError(
+            f"{option}: {found[0]!r} is for a shell, and the program is started without one. "
+            f"Start one: bash -c {shlex.quote(text)}"
+        )
+    try:
+        command = shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"{option}: {text!r} can't be split into words: {error}") from None
+    if not command or not command[0]:
+        raise UserError(f"{option}: {text!r} names no program")
+    if ASSIGNMENT.fullmatch(command[0]) and shutil.which(command[0]) is None:
+        raise UserError(
+            f"{option}: {short(command[0])!r} is not a program, and there is no shell that sets variables. "
+            f"Let env set them: env {text.strip()}"
+        )
+    if shutil.which(command[0]) is None:
+        raise UserError(f"{option}: {_why_not_found(command[0])}")
+    return tuple(command)
+
+
+def _why_not_found(program: str) -> str:
+    """Return why a program can't be started, and how to fix it."""
+    path = Path(program)
+    if path.is_dir():
+        return f"{program} is a folder; name a program"
+    if os.sep in program:
+        if not path.exists():
+            return f"there is no program {program} (in {Path.cwd()})"
+        start = f", or start it with its interpreter: python {program}" if path.suffix == ".py" else ""
+        return f"{program} is not executable: chmod +x {shlex.quote(program)}{start}"
+    if path.exists():
+        start = f"python {program}" if path.suffix == ".py" else f"./{program}"
+        return f"{program} is not on PATH. For the file in this folder: {start}"
+    return f"there is no program {program} on PATH"

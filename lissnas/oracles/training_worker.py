@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
@@ -20,7 +20,7 @@ from typing import Any
 from lissnas import artifacts
 from lissnas.artifacts.journal import LOG
 from lissnas.config import Params, label_images, label_width
-from lissnas.core.redaction import without_passwords
+from lissnas.oracles.command import program_settings
 from lissnas.oracles.label_collection import (
     Attempt,
     LabelFailed,
@@ -30,8 +30,8 @@ from lissnas.oracles.label_collection import (
     collect,
     one_by_one,
 )
+from lissnas.oracles.reuse import Reuse
 from lissnas.spaces import Archs, FloatArray, Space
-from lissnas.spaces.declared import Declared
 
 COMMAND = (sys.executable, "-m", "lissnas.nets.labels")
 START_TIMEOUT = 600.0
@@ -39,12 +39,12 @@ START_TIMEOUT = 600.0
 
 
 class Trainer:
-    """Requests labels from a process, one after the other; kills it if one takes longer than `limit` seconds.
+    """Requests labels from a process, one after the other; kills it if one takes longer than `limit` seconds, if any.
 
     The process gets `setup` as its first line. When this process exits, it exits after its current training.
     """
 
-    def __init__(self, setup: Any, limit: float, command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, setup: Any, limit: float | None, command: Sequence[str] = COMMAND) -> None:
         self._setup, self._limit, self._command = setup, limit, command
         self._process: subprocess.Popen[str] | None = None
         self._answers: Queue[str] = Queue()
@@ -80,7 +80,7 @@ class Trainer:
             self.close()
             raise LabellerUnavailable(f"the training process does not start: {failure}") from None
 
-    def _request(self, question: Any, limit: float) -> dict[str, Any]:
+    def _request(self, question: Any, limit: float | None) -> dict[str, Any]:
         """Return the answer to a request; raises LabelFailed, after killing a process that may still be busy."""
         process = self._process
         assert process is not None
@@ -167,6 +167,7 @@ class TrainingOracle:
     params: Params
     space: Space
     folder: Path
+    reuse: Reuse = field(default_factory=Reuse)
 
     @property
     def about(self) -> str:
@@ -178,7 +179,8 @@ class TrainingOracle:
         names = self.space.format(archs)
         depends = depends_on(self.params, self.space, SEED)
         setup = setup_of(self.params, self.space.name, SEED, self.folder / "tasks", depends)
-        with LabelLog.opened(self.folder / LOG, depends) as log:
+        self.reuse.used(names)
+        with LabelLog.opened(self.folder / LOG, depends, self.reuse) as log:
             _train(setup, self.params.label.attempts, names, log, None, lambda one: None)
             return log.values(names)
 
@@ -186,8 +188,7 @@ class TrainingOracle:
 def depends_on(params: Params, space: Space, seed: int, program: str | None = None) -> dict[str, Any]:
     """Return everything that a label depends on, other than the architecture."""
     if program is not None:
-        declared = {"declaration": artifacts.sha256(space.text.encode())} if isinstance(space, Declared) else {}
-        return {"space": space.name, "program": without_passwords(program), **declared}
+        return program_settings(space, program)
     settings = params.label
     return {
         "space": space.name,

@@ -1,4 +1,4 @@
-"""Figures of a comparison: means with intervals, mean against diversity, error distributions."""
+"""Figures of a comparison: means with intervals, by budget and against diversity, error distributions."""
 
 from __future__ import annotations
 
@@ -6,25 +6,33 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from lissnas.metrics.quality import error_edf
-from lissnas.plots.figures import BLUE, GREY, ORANGE, grid, plain, sheet, wrap
+from lissnas.plots.figures import BLUE, GREY, INK, ORANGE, grid, hover, plain, sheet, wrap
 from lissnas.spaces import FloatArray
 
-STEPS = 2_000
+STEPS = 500
 """Maximum number of steps to draw of an EDF; more are not visible."""
+PALETTE = (BLUE, ORANGE, "#009e73", "#b0508f", "#e0a100", "#56b4e9")
+"""Colours of the methods that stand out; readers with colour vision deficiency can tell them apart."""
+MARKERS = "osD^vP"
+"""Their markers, not filled, so that none hides another."""
+OTHERS = "#c3c8d0"
+CEILING = "score_all"
+"""The method that is drawn as a line: the upper bound for any method with the same predictor."""
 LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 8, "bbox_to_anchor": (1.01, 1), "loc": "upper left"}
 """Placement of long legends: to the right of the axes."""
 
 
-def colours(methods: Sequence[str]) -> dict[str, Any]:
-    """Return a colour for each method; ours is blue, the full space grey."""
-    others = [m for m in methods if m not in ("lissnas", "full space")]
-    wheel = colormaps["tab20"]
-    found = {m: wheel((2 * i + (i >= 10)) % 20) for i, m in enumerate(others)}
-    return {**found, "lissnas": BLUE, "full space": GREY}
+def coloured(summary: Sequence[Mapping[str, Any]], references: Collection[str]) -> dict[str, str]:
+    """Return the colours of at most six methods: ours, the paper's loop, and the rivals closest to ours.
+
+    Closest is by the difference of means at equal size; `references` are not rivals.
+    """
+    ours = [r["method"] for r in summary if r["method"] in ("lissnas", "lissnas_paper")]
+    rivals = sorted((r for r in summary if r["method"] not in references), key=lambda r: r["ours_minus"])
+    return dict(zip([*ours, *(r["method"] for r in rivals)], PALETTE, strict=False))
 
 
 def means(
@@ -49,45 +57,82 @@ def means(
     return figure
 
 
+def budget(summary: Sequence[Mapping[str, Any]], title: str, metric: str, references: Collection[str]) -> Figure:
+    """Draw the mean of each method against the share of the query budget."""
+    figure, (axes,) = sheet(title, 7.5, 4.5)
+    shown = coloured(summary, references)
+    drawn = [r for r in summary if r["method"] == CEILING or (r["queries"] > 0 and r.get("mean_true_25") is not None)]
+    for r in _others_first(drawn, shown):
+        name = r["method"]
+        if name == CEILING:
+            hover(axes.axhline(r["mean_true"], color=INK, linewidth=1, linestyle="--", label=name), name)
+            continue
+        shares = [share for share in (25, 50, 75) if r[f"mean_true_{share}"] is not None]
+        means = [*(r[f"mean_true_{share}"] for share in shares), r["mean_true"]]
+        style = {"color": shown.get(name, OTHERS), "label": name if name in shown else None}
+        hover(axes.plot([*shares, 100], means, marker="o", markersize=4, **style)[0], name)
+    axes.set_xticks([25, 50, 75, 100])
+    axes.set_xlabel("share of the query budget, %")
+    axes.set_ylabel(f"mean of the shrunk space:\n{wrap(metric)}")
+    _legend(axes, drawn, shown)
+    return figure
+
+
 def diversity(
-    summary: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]], title: str, metric: str
+    summary: Sequence[Mapping[str, Any]],
+    curve: Sequence[Mapping[str, Any]],
+    title: str,
+    metric: str,
+    references: Collection[str],
 ) -> Figure:
     """Draw the mean of each method against its FLOPs coverage, and our curve over `diversity`."""
     figure, (axes,) = sheet(title, 7.5, 5)
-    shown = colours([r["method"] for r in summary])
-    ours = [c for c in curve if c["method"] == "lissnas"] or list(curve)
+    shown = coloured(summary, references)
+    markers = dict(zip(shown, MARKERS, strict=False))
     points = []
-    for d in dict.fromkeys(c["diversity"] for c in ours):
-        at = [(c["flops_coverage"], c["mean_true"]) for c in ours if c["diversity"] == d]
+    for d in dict.fromkeys(c["diversity"] for c in curve):
+        at = [(c["flops_coverage"], c["mean_true"]) for c in curve if c["diversity"] == d]
         points.append((*np.mean(at, axis=0), d))
     axes.plot([p[0] for p in points], [p[1] for p in points], color=BLUE, marker="o", label="lissnas, by diversity")
     for x, y, d in points:
         axes.annotate(f"{d:g}", (x, y), textcoords="offset points", xytext=(5, 5), color=BLUE, fontsize=8)
-    for r in summary:
-        if r["method"] != "lissnas":
-            axes.plot(r["flops_coverage"], r["mean_true"], "s", color=shown[r["method"]], label=r["method"])
+    for r in _others_first(summary, shown):
+        name, colour = r["method"], shown.get(r["method"], OTHERS)
+        if name == CEILING:
+            hover(axes.axhline(r["mean_true"], color=INK, linewidth=1, linestyle="--", label=name), name)
+        elif name != "lissnas":
+            style: dict[str, Any] = {"color": colour, "linestyle": "none", "markersize": 8, "markeredgewidth": 1.8}
+            style |= {"fillstyle": "none", "marker": markers[name], "label": name} if name in shown else {"marker": "."}
+            hover(axes.plot(r["flops_coverage"], r["mean_true"], **style)[0], name)
     axes.set_xlabel("share of the full space's FLOPs bins that are occupied")
     axes.set_ylabel(f"mean of the shrunk space:\n{wrap(metric)}")
-    plain(axes)
-    axes.legend(**LEGEND)
+    _legend(axes, summary, shown)
     return figure
 
 
-def edfs(spaces: Mapping[str, FloatArray], window: float, title: str, metric: str) -> Figure:
-    """Draw the error EDF of each space on the common window (the paper's Figures 4 and 8)."""
+def edfs(
+    spaces: Mapping[str, FloatArray], colours: Mapping[str, str], window: float, title: str, metric: str
+) -> Figure:
+    """Draw the error EDF of each space on the common window (the paper's Figures 4 and 8).
+
+    Methods without a colour in `colours` are grey.
+    """
     figure, (axes,) = sheet(title, 7.5, 4.5)
     best = max(float(v.max()) for v in spaces.values())
-    shown = colours(list(spaces))
-    for name, values in spaces.items():
-        errors, share = error_edf(values, best)
+    lines: dict[str, dict[str, Any]] = {
+        "full space": {"color": INK, "linewidth": 2},
+        CEILING: {"color": INK, "linestyle": "--"},
+    }
+    for name in sorted(spaces, key=lambda name: (name in colours, name in lines)):
+        errors, share = error_edf(spaces[name], best)
         drawn = np.unique(np.linspace(0, len(errors) - 1, STEPS).astype(int))
-        errors, share = errors[drawn], share[drawn]
-        width = 2.4 if name in ("lissnas", "full space") else 1.2
-        axes.step(errors, share, where="post", color=shown[name], linewidth=width, label=name)
+        style: dict[str, Any] = {"color": colours.get(name, OTHERS), "linewidth": 2.4 if name == "lissnas" else 1.2}
+        label = name if name in colours or name in lines else None
+        style |= lines.get(name, {})
+        hover(axes.step(errors[drawn], share[drawn], where="post", label=label, **style)[0], name)
     axes.set(xlim=(0, window), ylim=(0, 1.02), ylabel="share of architectures")
     axes.set_xlabel(f"distance to the best: {metric}")
-    plain(axes)
-    axes.legend(**LEGEND)
+    _legend(axes, [{"method": name} for name in spaces], colours)
     return figure
 
 
@@ -95,10 +140,9 @@ def cost_histograms(counts: Mapping[str, Sequence[int]], edges: Sequence[float],
     """Draw histograms of each space over the full space's range of a cost (the paper's Figure 5), one panel each."""
     names = list(counts)
     figure, panels = grid(title, len(names), 4, (2.75, 1.9), sharex=True)
-    shown = colours(names)
     for axes, name in zip(panels, names, strict=True):
         share = np.array(counts[name]) / max(1, sum(counts[name]))
-        axes.stairs(share, np.array(edges) / 1e6, fill=True, color=shown[name], alpha=0.85)
+        axes.stairs(share, np.array(edges) / 1e6, fill=True, color=BLUE if name == "lissnas" else GREY)
         occupied = sum(c > 0 for c in counts[name])
         axes.set_title(f"{name} ({occupied} of {len(share)} bins)", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
@@ -106,3 +150,16 @@ def cost_histograms(counts: Mapping[str, Sequence[int]], edges: Sequence[float],
     figure.supxlabel(f"{cost}, millions", fontsize=9)
     figure.supylabel("share of architectures", fontsize=9)
     return figure
+
+
+def _others_first(summary: Sequence[Mapping[str, Any]], shown: Collection[str]) -> list[Mapping[str, Any]]:
+    """Return the rows in the order of drawing, so that grey never hides a colour."""
+    return sorted(summary, key=lambda r: r["method"] in shown)
+
+
+def _legend(axes: Any, summary: Sequence[Mapping[str, Any]], shown: Collection[str]) -> None:
+    """Add a legend of the coloured methods, and one entry for the others."""
+    others = sum(r["method"] not in (*shown, CEILING, "full space") for r in summary)
+    if others:
+        axes.plot([], [], color=OTHERS, marker="s", label=f"{others} others")
+    plain(axes, **LEGEND)

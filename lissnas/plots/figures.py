@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ from lissnas.spaces import FloatArray
 BLUE = "#2563a8"
 ORANGE = "#d1692a"
 GREY = "#8a8f98"
+INK = "#1d2330"
+HOVER = "hover:"
+"""Prefix of the id of an artist whose name an SVG shows on hover."""
 MIN_ABBREVIATED = 10**10
 """Numbers of networks from this one on are printed with three digits."""
 COLOURS = (GREY, BLUE, ORANGE)
@@ -92,8 +96,9 @@ def differences(bins: Sequence[Mapping[str, Any]], title: str, metric: str) -> F
     for distance, colour in zip(distances, (BLUE, ORANGE, GREY, "#3c8d5a", "#8656a8"), strict=False):
         own = [b for b in bins if b["distance"] == distance]
         total = sum(b["n"] for b in own)
-        edges = [own[0]["low"], *(b["high"] for b in own)]
-        axes.stairs([b["n"] / total for b in own], edges, color=colour, linewidth=1.6, label=f"{distance} edits")
+        # The last bin holds the largest 2 %: it is so wide that the others would be too narrow to see.
+        edges = [b["low"] for b in own]
+        axes.stairs([b["n"] / total for b in own[:-1]], edges, color=colour, linewidth=1.6, label=f"{distance} edits")
     axes.set(ylabel="share of pairs", xlim=(0, None))
     axes.set_xlabel(f"absolute difference: {wrap(metric)}")
     plain(axes)
@@ -172,6 +177,11 @@ def plain(axes: Any, **legend: Any) -> None:
     axes.legend(**{"frameon": False, "fontsize": 9, **legend})
 
 
+def hover(artist: Any, name: str) -> None:
+    """Show a name when the pointer is over an artist in an SVG."""
+    artist.set_gid(f"{HOVER}{name}")
+
+
 def big(n: float) -> str:
     """Return a number of networks as text: all digits up to ten digits, else three digits."""
     return f"{n:,.0f}" if n < MIN_ABBREVIATED else f"{n:.3g}".replace("e+", "e")
@@ -198,4 +208,4 @@ def svg(figure: Figure) -> bytes:
     sink = io.BytesIO()
     with rc_context({"svg.hashsalt": "lissnas"}):
         figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})
-    return sink.getvalue()
+    return re.sub(rb'<g id="%b([^"]+)">' % HOVER.encode(), rb"<g><title>\1</title>", sink.getvalue())

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from lissnas.benchmarks import Benchmark
-from lissnas.config import PaperConfig, Params, ShrinkParams, shrink_params
-from lissnas.core.errors import UserError
+from lissnas.config import EliteConfig, PaperConfig, Params, ShrinkParams, shrink_params
+from lissnas.core.errors import LissnasError, UserError
 from lissnas.core.rng import stream
 from lissnas.metrics.diversity import DiversityReference
 from lissnas.metrics.quality import (
@@ -30,15 +30,20 @@ from lissnas.metrics.quality import (
 )
 from lissnas.oracles.base import CountedOracle
 from lissnas.predictors.accuracy import Predictor, Scorer
+from lissnas.predictors.score_table import ScoreTable
+from lissnas.shrinkers.comparison_summary import SHARES
 from lissnas.shrinkers.lissnas import cut, shrink
-from lissnas.shrinkers.methods import REFERENCES, by_name, rival_on
+from lissnas.shrinkers.methods import by_name, labels_of_others, rival_on
+from lissnas.shrinkers.own_table import n_learned, split, with_table
 from lissnas.shrinkers.problem import Problem, Source
-from lissnas.shrinkers.selection import target_size
+from lissnas.shrinkers.selection import select_top, target_size
 from lissnas.shrinkers.shrunk import Shrunk
 from lissnas.spaces import Archs, FloatArray, Keys, Space
 from lissnas.spaces.base import LISTABLE
 from lissnas.spaces.subspace import Subspace
 
+MAX_TABULATED = 1_000_000
+"""Maximum size of a space of which all scores are computed; packaged tables are smaller."""
 N_EVALUATED = 10_000
 """Members sampled to evaluate a product that is too large to list."""
 
@@ -53,7 +58,7 @@ class FullSpaceStatistics:
     source: Source
     diversity: DiversityReference
     values: FloatArray
-    """Values of all architectures, or of a sample of 100,000."""
+    """Values of all architectures, of the labelled ones, or of a sample of 100,000."""
 
     @classmethod
     def of(cls, given: Benchmark | Source) -> FullSpaceStatistics:
@@ -64,6 +69,8 @@ class FullSpaceStatistics:
             raise UserError(f"{source.name} has one architecture; a comparison needs at least two")
         if source.truth is not None:
             values = source.truth.values
+        elif source.labels is not None:
+            values = source.labels.values
         else:
             values = source.evaluate(space.all_or_many(stream(0, "full space", space.name)))
         full_space = cls(source, DiversityReference.of(space), values)
@@ -125,12 +132,20 @@ class FullSpaceStatistics:
 
 
 def source_of(given: Benchmark | Source) -> Source:
-    """Return the source; raises UserError unless it has a table or a surrogate that is queried directly."""
-    source = given if isinstance(given, Source) else Source.of(given)
-    if source.truth is None and source.scorer is None:
+    """Return the source, with complete labels as its table.
+
+    Raises UserError unless it has a table, labels, or a surrogate that is queried directly.
+    """
+    source = with_table(given if isinstance(given, Source) else Source.of(given))
+    if source.labels is not None and source.oracle is not None:
         raise UserError(
-            f"{source.name} has neither a table of true values nor a surrogate that is queried directly, so methods "
-            "can't be compared on it: give --benchmark, --space ofa_mobilenetv3 or gpt_s, or your own space and "
+            f"{source.name} has labels and an oracle that collects more; methods are compared on the labels only, so "
+            "leave the oracle out"
+        )
+    if source.truth is None and source.scorer is None and source.labels is None:
+        raise UserError(
+            f"{source.name} has neither true values nor a surrogate that is queried directly, so methods can't be "
+            "compared on it: give --benchmark, --space ofa_mobilenetv3 or gpt_s, or your own space and --labels or "
             "--oracle-model"
         )
     return source
@@ -144,10 +159,12 @@ class ComparisonRun:
     params: ShrinkParams
     paper: PaperConfig
     predictor: Scorer
+    """Of a tabulated space, the table of its scores."""
     ours: Shrunk
     seconds: float
     threads: int
     _measured: dict[int, dict[str, Any]] = field(default_factory=dict, repr=False)
+    _within: dict[int, Shrunk] = field(default_factory=dict, repr=False)
 
     @property
     def budget(self) -> int:
@@ -155,10 +172,23 @@ class ComparisonRun:
         return self.ours.state.queries
 
     @property
+    def ours_diversity(self) -> float:
+        """The share of the space that ours reserves for strata of FLOPs."""
+        assert isinstance(self.params.method, EliteConfig)
+        return self.params.method.diversity
+
+    @property
     def target(self) -> int:
         """The target size of every method."""
         assert self.ours.state.target is not None
         return self.ours.state.target
+
+    def ours_within(self, budget: int) -> Shrunk:
+        """Return our method's result within a smaller query budget; cached, since all methods have the same budgets."""
+        if budget not in self._within:
+            limited = self.params.model_copy(update={"max_queries": budget})
+            self._within[budget] = shrink(replace(self.ours.problem, params=limited))
+        return self._within[budget]
 
     def ours_at(self, size: int) -> dict[str, Any]:
         """Return the metrics of our method cut to a size; cached, since many methods have the same size."""
@@ -185,9 +215,10 @@ def comparison_params(params: Params, given: Benchmark | Source, seed: int) -> S
     """Return the parameters of our method in a comparison; raises ConfigError if they don't fit the space."""
     source = source_of(given)
     elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
-    known = None if source.truth is not None else 0
+    known = None if source.truth is not None else 0 if source.labels is None else n_learned(params, source)
     p = shrink_params(elite, source.name, seed, source.space.size(), source.digest, known)
-    if source.truth is None and (p.target_size is None or p.target_size > LISTABLE):
+    unknown = p.target_size is None and source.scorer is not None
+    if unknown or (p.target_size or 0) > LISTABLE:
         raise UserError(f"target_size: a comparison on {source.name} needs one of at most {LISTABLE:,}")
     return p
 
@@ -195,97 +226,150 @@ def comparison_params(params: Params, given: Benchmark | Source, seed: int) -> S
 def start_comparison(full_space: FullSpaceStatistics, params: Params, seed: int, threads: int = 0) -> ComparisonRun:
     """Draw uniform labels, fit the predictor that all methods query, and run our method with it.
 
-    Without a table, all methods query the surrogate, which needs no labels.
+    The predictor scores a space that can be listed once, and methods look its answers up. Without a table, labels are a
+    part of the given ones. A surrogate is queried directly and needs no labels.
     """
     source, space = full_space.source, full_space.space
     p = comparison_params(params, source, seed)
-    if source.truth is None:
-        assert source.scorer is not None
+    predictor: Scorer
+    if source.scorer is not None:
         predictor = source.scorer
     else:
-        rows = space.sample_distinct(p.labels, stream(seed, "compare", "labels"))
-        values = source.truth(rows)
-        predictor = Predictor.fit(space, rows, values, p.predictor, seed, threads)
+        if source.truth is not None:
+            rows = space.sample_distinct(p.labels, stream(seed, "compare", "labels"))
+            values = source.truth(rows)
+        else:
+            learned = split(source, p.labels, seed)
+            rows, values = learned.learned, learned.learned_values
+        fitted = Predictor.fit(space, rows, values, p.predictor, seed, threads)
         if p.target_size is None:
-            assert predictor.out_of_fold is not None
-            size, _ = target_size(space, predictor.out_of_fold, values)
+            assert fitted.out_of_fold is not None
+            size, _ = target_size(space, fitted.out_of_fold, values)
             p = p.model_copy(update={"target_size": size})
+        predictor = fitted if space.size() > MAX_TABULATED else ScoreTable.of(space, fitted, threads)
     started = time.perf_counter()
     ours = shrink(Problem(source, p, threads, predictor))
     seconds = time.perf_counter() - started
     return ComparisonRun(full_space, p, params.shrink.paper, predictor, ours, seconds, threads)
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A method's shrunk space, the architectures whose scores it queried, and its own time."""
+
+    part: Subspace
+    scored: Archs
+    scores: FloatArray
+    seconds: float
+    members: Archs
+    """For a product that is too large to list, a uniform sample."""
+
+    @property
+    def queries(self) -> int:
+        """Number of distinct architectures scored."""
+        return len(self.scores)
+
+
 def run_method(run: ComparisonRun, name: str) -> MethodResult:
-    """Run a method and measure its shrunk space, together with ours cut to the same size."""
-    started = time.perf_counter()
-    rows, queries, part = shrink_with(run, name)
-    seconds = time.perf_counter() - started + (run.seconds if name == "lissnas" else 0)
-    full_space, seed = run.full_space, run.params.seed
-    if not len(rows):
+    """Run a method and measure its shrunk space, together with ours cut to the same size.
+
+    On a tabulated space `seconds` is the method's own time plus that of the predictions it queried; else it is the
+    elapsed time.
+    """
+    found = attempt(run, name, run.budget)
+    seconds = found.seconds + (run.seconds if name == "lissnas" else 0)
+    if isinstance(run.predictor, ScoreTable) and name != "lissnas_collect":
+        seconds += found.queries * run.predictor.seconds
+    full_space, seed, part, method = run.full_space, run.params.seed, found.part, by_name(name)
+    if not len(found.members):
         raise UserError(f"{name} returned an empty space of {full_space.source.name}")
-    values = full_space.source.evaluate(rows, run.threads)
+    values = full_space.source.evaluate(found.members, run.threads)
     ours = run.ours_at(part.size())
     tabled = full_space.source.truth is not None
     row: dict[str, Any] = {
         "method": name,
         "seed": seed,
         "size": part.size(),
-        "queries": queries,
-        "labels": labels_of(run, name),
+        "queries": found.queries,
+        "labels": (run.params.labels if method.needs_labels else 0) + labels_of_others(method, full_space.source),
         "kind": part.kind,
-        **({} if tabled else {"judged": len(rows)}),
-        **full_space.measure(rows, seed, values, part.size()),
+        **({} if tabled else {"judged": len(found.members)}),
+        **full_space.measure(found.members, seed, values, part.size()),
         "seconds": seconds,
     }
     columns = ("size", "mean_true", "kept_best" if tabled else "max_true", "flops_coverage")
     row |= {f"ours_{c}": ours[c] for c in columns if c in ours}
-    return MethodResult(row, full_space.space.key(rows), values)
+    row |= with_quota(run, found)
+    return MethodResult(row, full_space.space.key(found.members), values)
 
 
-def labels_of(run: ComparisonRun, name: str) -> int:
-    """Return the number of labels that a method uses, those of other tasks included."""
-    method = by_name(name)
-    if method.transfer is not None:
-        return run.params.labels + rival_on(name, run.full_space.source, run.params.seed)[1]
-    return run.params.labels if method.needs_labels else 0
+def with_quota(run: ComparisonRun, found: Attempt) -> dict[str, Any]:
+    """Return mean and FLOPs coverage of the best that a method scored, at its size, with our quota of each stratum.
+
+    None if it scored too few, or if ours is without quota.
+    """
+    size, strata = found.part.size(), run.ours.state.strata
+    if len(found.scores) < size or strata is None:
+        return {"quota_mean_true": None, "quota_flops_coverage": None}
+    stratum, diversity = strata.of_each(run.full_space.space, found.scored), run.ours_diversity
+    rows = found.scored[select_top(found.scores, stratum, strata.weight, size, diversity, strict=True)]
+    mean = float(run.full_space.source.evaluate(rows, run.threads).mean())
+    coverage = run.full_space.diversity.cost_coverage(rows).get("flops_coverage")
+    return {"quota_mean_true": mean, "quota_flops_coverage": coverage}
 
 
-def diversity_curve(run: ComparisonRun, diversities: Sequence[float], sizes: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Return mean and FLOPs coverage of our method at each `diversity`, cut to each method's size."""
+def with_part_of_budget(run: ComparisonRun, name: str) -> dict[str, float | None]:
+    """Return the mean that a method reaches with each of `SHARES` percent of the query budget, and ours at that size.
+
+    None if the method needs the full budget or fails with less.
+    """
+    out: dict[str, float | None] = {}
+    for share in SHARES:
+        budget, source = run.budget * share // 100, run.full_space.source
+        values: list[float] | list[None] = [None, None]
+        if not (by_name(name).needs_table or by_name(name).needs_listing):
+            with suppress(LissnasError):
+                ours = run.ours_within(budget)
+                found = None if name == "lissnas" else attempt(run, name, budget)
+                same_size = cut(ours, ours.size if found is None else found.part.size())
+                rows = same_size if found is None else found.members
+                values = [float(source.evaluate(archs, run.threads).mean()) for archs in (rows, same_size)]
+        out |= dict(zip((f"mean_true_{share}", f"ours_mean_true_{share}"), values, strict=True))
+    return out
+
+
+def diversity_curve(run: ComparisonRun, diversities: Sequence[float]) -> list[dict[str, Any]]:
+    """Return mean and FLOPs coverage of our method at each `diversity`."""
     out = []
     for diversity in diversities:
         method = run.params.method.model_copy(update={"diversity": diversity})
         problem = replace(run.ours.problem, params=run.params.model_copy(update={"method": method}))
         result = run.ours if method == run.params.method else shrink(problem)
-        measured: dict[int, dict[str, Any]] = {}
-        for size in dict.fromkeys(sizes.values()):
-            rows = cut(result, size)
-            mean = float(run.full_space.source.evaluate(rows, run.threads).mean())
-            measured[size] = {"size": len(rows), "mean_true": mean} | run.full_space.diversity.cost_coverage(rows)
-        about = {"seed": run.params.seed, "diversity": diversity}
-        out += [{"method": name, **about, **measured[size]} for name, size in sizes.items()]
+        rows = cut(result, run.target)
+        mean = float(run.full_space.source.evaluate(rows, run.threads).mean())
+        about = {"seed": run.params.seed, "diversity": diversity, "size": len(rows), "mean_true": mean}
+        out.append(about | run.full_space.diversity.cost_coverage(rows))
     return out
 
 
-def shrink_with(run: ComparisonRun, name: str) -> tuple[Archs, int, Subspace]:
-    """Shrink with the method `name`; return the members, the number of queries, and the shrunk space.
-
-    For a product that is too large to list, the members are a uniform sample. Raises UnknownName.
-    """
+def attempt(run: ComparisonRun, name: str, budget: int) -> Attempt:
+    """Shrink with the method `name` within a query budget; raises UnknownName."""
     method, space = by_name(name), run.full_space.space
+    started = time.perf_counter()
     if method.variant is not None:
-        result = method.variant(run.ours, run.paper)
-        part, queries = result.subspace, result.state.queries
+        result = method.variant(run.ours, run.paper, budget)
+        archive = result.state.archive
+        part, scored, scores = result.subspace, archive.rows, archive.scores.astype(np.float64)
     else:
-        rival, _ = rival_on(name, run.full_space.source, run.params.seed)
-        scores = partial(run.predictor.score, threads=run.threads)
-        oracle = CountedOracle(scores, space, space.size() if method.needs_table else run.budget)
+        rival = rival_on(method, run.full_space.source, run.params.seed)
+        scorer = partial(run.predictor.score, threads=run.threads)
+        oracle = CountedOracle(scorer, space, space.size() if method.needs_listing else budget)
         part = rival(space, oracle, run.target, stream(run.params.seed, "compare", name))
-        queries = oracle.queries
+        scored, scores = oracle.queried()
+    seconds = time.perf_counter() - started
     listed = part.kind == "set" or space.size() <= LISTABLE
-    rows = part.members if listed else part.sample(N_EVALUATED, stream(run.params.seed, "judge", name))
-    return rows, queries, part
+    members = part.members if listed else part.sample(N_EVALUATED, stream(run.params.seed, "judge", name))
+    return Attempt(part, scored, scores, seconds, members)
 
 
 def against_best_known(
@@ -307,86 +391,3 @@ def against_best_known(
         "best_known": best,
     }
     return [{**e.row, "edf_auc": edf_auc(e.values, best, window), **full} for e in entries], window
-
-
-# -- over seeds ------------------------------------------------------------------------------------
-def summarise(rows: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row per method: means over seeds with 95 % intervals, and ours at the same size.
-
-    `p` is the p-value of a Wilcoxon signed-rank test, paired by seed, of ours against the method at its
-    size, and `p_holm` the same with Holm's correction for the number of rivals; with fewer than six seeds it
-    can't be below .05. `curve_mean` is the value of our diversity curve at the method's FLOPs coverage,
-    `above_curve` whether the method's mean exceeds it.
-    """
-    out: list[dict[str, Any]] = []
-    for name in dict.fromkeys(r["method"] for r in rows):
-        group = [r for r in rows if r["method"] == name]
-        column = {c: np.array([float(r[c]) for r in group]) for c in group[0] if isinstance(group[0][c], (int, float))}
-        low, high = interval(column["mean_true"])
-        gap = column["ours_mean_true"] - column["mean_true"]
-        row: dict[str, Any] = {
-            "method": name,
-            "seeds": len(group),
-            **{c: float(v.mean()) for c, v in column.items() if c not in ("seed", "seconds")},
-            "mean_true_low": low,
-            "mean_true_high": high,
-            "ours_minus": float(gap.mean()),
-            "ours_ahead": int((gap > 0).sum()),
-            "p": None if name == "lissnas" else paired_p(gap),
-        }
-        if "flops_coverage" in column:
-            mean = curve_at([c for c in curve if c["method"] == name], row["flops_coverage"])
-            row["curve_mean"] = mean
-            row["above_curve"] = None if name in REFERENCES else bool(mean is None or row["mean_true"] > mean)
-        out.append(row)
-    rivals = [r for r in out if r["method"] not in REFERENCES]
-    for row, p in zip(rivals, holm([r["p"] for r in rivals]), strict=True):
-        row["p_holm"] = p
-    return [{**row, "p_holm": row.get("p_holm")} for row in out]
-
-
-def interval(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
-    """Return Student's t interval of the mean over seeds; for one seed, the value itself."""
-    from scipy.stats import t as student  # takes longer to import than a small shrink
-
-    mean, n = float(values.mean()), len(values)
-    if n < 2:
-        return mean, mean
-    half = float(student.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
-    return mean - half, mean + half
-
-
-def paired_p(gaps: FloatArray) -> float:
-    """Return the two-sided p-value of the Wilcoxon signed-rank test; 1 if all differences are 0."""
-    from scipy.stats import wilcoxon  # takes longer to import than a small shrink
-
-    gaps = np.round(gaps, 12)  # differences by rounding errors count as 0
-    return float(wilcoxon(gaps).pvalue) if np.any(gaps) else 1.0
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected by Holm's step-down method."""
-    order = np.argsort(p_values, kind="stable")
-    scaled = np.array(p_values, np.float64)[order] * np.arange(len(p_values), 0, -1)
-    out = np.empty(len(p_values))
-    out[order] = np.minimum(np.maximum.accumulate(scaled), 1) if len(p_values) else scaled
-    return [float(p) for p in out]
-
-
-def curve_at(curve: Iterable[Mapping[str, Any]], coverage: float) -> float | None:
-    """Return the mean of a diversity curve at a FLOPs coverage; None beyond its maximum coverage.
-
-    The curve joins means over seeds by lines. Points with more coverage count too, since more coverage at
-    the same mean is better; so below its minimum coverage the value is the curve's best mean.
-    """
-    by_diversity: dict[float, list[tuple[float, float]]] = {}
-    for point in curve:
-        by_diversity.setdefault(point["diversity"], []).append((point["flops_coverage"], point["mean_true"]))
-    points = np.array([np.mean(p, axis=0) for p in by_diversity.values()]).reshape(-1, 2)
-    if not len(points) or coverage > points[:, 0].max() + 1e-9:
-        return None
-    best = [float(m) for c, m in points if c >= coverage - 1e-9]
-    for (c0, m0), (c1, m1) in pairwise(points):
-        if min(c0, c1) < coverage < max(c0, c1):
-            best.append(float(m0 + (m1 - m0) * (coverage - c0) / (c1 - c0)))
-    return max(best)

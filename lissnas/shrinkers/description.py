@@ -18,6 +18,7 @@ from lissnas.oracles.base import Oracle
 from lissnas.oracles.cache import CachedOracle
 from lissnas.oracles.command import CommandOracle, split_command
 from lissnas.oracles.label_table import read_labels
+from lissnas.oracles.reuse import Reuse
 from lissnas.oracles.training_worker import TrainingOracle
 from lissnas.predictors.accuracy import Scorer
 from lissnas.predictors.surrogate import SurrogateScorer, model_scorer
@@ -56,11 +57,13 @@ class Description:
     labels: Path | None = None
     metric: str | None = None
     """Column of the labels; required if several could be the metric."""
+    minimize: bool | None = None
+    """Whether less of the metric is better; required if its name looks like a cost and the space doesn't declare it."""
     labels_from: Literal["training", "surrogate"] | None = None
     """Training of networks, or the space's published predictor."""
     oracle_command: str | None = None
-    oracle_timeout: float = 600.0
-    """Maximum seconds that the command may take for a batch of 64."""
+    oracle_timeout: float | None = None
+    """Maximum seconds that the command may take for one architecture."""
     oracle_supernet: Path | None = None
     oracle_model: Path | None = None
 
@@ -73,13 +76,15 @@ class Description:
         """Raise UserError for fields that can't be combined; reads no files."""
         if (self.benchmark is None) == (self.space is None):
             raise UserError("give either --benchmark, a table of true accuracies, or --space, a space and --labels")
-        given = {f.name for f in fields(self) if getattr(self, f.name) is not None} - {"oracle_timeout"}
+        given = {f.name for f in fields(self) if getattr(self, f.name) is not None}
         if self.benchmark is not None:
             if extra := sorted(given - {"benchmark", "table"}):
                 raise UserError(f"{_option(extra[0])} belongs to --space; a benchmark is evaluated by its table")
             return
         if self.table is not None:
             raise UserError("--table belongs to --benchmark; a space is evaluated by --labels or an oracle")
+        if "oracle_timeout" in given and self.oracle_command is None:
+            raise UserError("--oracle-timeout belongs to --oracle-command; other oracles have no time limit")
         oracles = [name for name in ORACLES if name in given]
         if len(oracles) > 1:
             raise UserError(f"{_option(oracles[0])} and {_option(oracles[1])}: give at most one oracle")
@@ -88,10 +93,13 @@ class Description:
                 "--labels and --oracle-model: a model is queried directly and does not use labels; remove one of them"
             )
 
-    def load(self, params: ParamFiles, overrides: Mapping[str, Any] | None, out: Path) -> tuple[Params, Source]:
+    def load(
+        self, params: ParamFiles, overrides: Mapping[str, Any] | None, out: Path, reuse: Reuse | None = None
+    ) -> tuple[Params, Source]:
         """Return validated parameters and the source; raises with all problems before anything is written.
 
-        `out` is the folder of the result; values of a user's oracle are stored next to it.
+        `out` is the folder of the result; values of a user's oracle are stored next to it. `reuse` is how the run
+        treats those that earlier runs stored.
         """
         self.check()
         if self.benchmark is not None:
@@ -102,23 +110,26 @@ class Description:
         space = problems.of(lambda: get_space(self.name))
         if read_params is None and space is not None and self.labels is not None:
             labels = self.labels
-            problems.of(lambda: read_labels(labels, space, self.metric))
+            problems.of(lambda: read_labels(labels, space, self.metric, minimize=self.minimize))
         problems.raise_any()
         assert read_params is not None
         assert space is not None
         checked = for_space(read_params, space)
-        oracle, scorer, about = self._oracle(checked, space, local_path(out))
-        source = from_space(space, self.labels, self.metric, oracle, scorer, about)
+        oracle, scorer, about = self._oracle(checked, space, local_path(out), reuse or Reuse())
+        source = from_space(space, self.labels, self.metric, oracle, scorer, about, self.minimize)
         if self.labels_from == "surrogate":
             source = replace(source, notes=(f"{space.name}: {required_surrogate(space).caveat}", *source.notes))
         return checked, source
 
-    def _oracle(self, checked: Params, space: Space, out: Path) -> tuple[Oracle | None, Scorer | None, str]:
+    def _oracle(
+        self, checked: Params, space: Space, out: Path, reuse: Reuse
+    ) -> tuple[Oracle | None, Scorer | None, str]:
         """Return the oracle or scorer, if any, and its identity."""
         if self.oracle_command is not None:
             about = f"command {without_passwords(self.oracle_command)}"
             command = CommandOracle.parse(space, self.oracle_command, self.oracle_timeout)
-            return CachedOracle(command, space, out.parent / f".{out.name}.answers", about), None, about
+            answers = out.parent / f".{out.name}.answers"
+            return CachedOracle(command, self.oracle_command, answers, reuse), None, about
         if self.oracle_model is not None:
             return None, *_model_of(self.oracle_model, space)
         if self.oracle_supernet is not None:
@@ -133,12 +144,14 @@ class Description:
             return surrogate.values, None, f"labels of {surrogate.identity}"
         if self.labels_from is not None:
             check(checked, space, None, "--oracle-command")
-            trained = TrainingOracle(checked, space, out.parent / f".{out.name}.training")
+            trained = TrainingOracle(checked, space, out.parent / f".{out.name}.training", reuse)
             return trained, None, trained.about
         return None, None, ""
 
 
 def _option(name: str) -> str:
+    if name == "minimize":
+        return "--minimize or --maximize"
     return f"--{name.replace('_', '-')}"
 
 

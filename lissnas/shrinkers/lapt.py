@@ -18,7 +18,7 @@ from lissnas.spaces.subspace import Subspace
 LABELS = 300
 """Uniform labels of each other task; 1,000 and complete tables give the same."""
 GOOD = 0.1
-"""Share of a task's architectures that rules are learned from; .05 and .2 give the same."""
+"""Share of a task's architectures that rules are learned from; .2 gives the same."""
 RARE = 0.02
 """Added to both shares of a choice, so that rare ones are not decisive; .001 gives the same."""
 ADAPTED = 0.5

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from lissnas.core.errors import UserError
+from lissnas.core.errors import LissnasError, UserError
 from lissnas.core.rng import stream
 from lissnas.oracles.base import evaluate
 from lissnas.shrinkers.archive import FAILED, UNLABELLED, Archive
@@ -60,14 +60,7 @@ def shrink(
     strategy = strategy_of(problem.params)
     strategy.check(problem)
     if state is None:
-        state = State(Archive.empty(problem.space))
-        start: tuple[Step, ...] = (sample, label)
-        if problem.predictor is not None:
-            start = (adopt,)
-        elif problem.source.labels is not None:
-            start = (enter_labels,)
-        for step in (*start, sample, predict, check_convergence):
-            state = call(step, state, problem)
+        state = start(problem, call)
         notify(state)
     elif problem.predictor is not None:
         state = replace(state, predictor=problem.predictor)
@@ -84,6 +77,19 @@ def shrink(
     why = state.stop if result.balls is None else "too few good networks lie apart for more balls"
     short = f"the target of {wanted:,} networks was not reached, the space has {result.size:,}: {why}"
     return replace(result, state=replace(state, notes=(*state.notes, short)))
+
+
+def start(problem: Problem, call: Call = plain_call) -> State:
+    """Return the state with the first labels, the predictor fitted to them, and the first, uniform sample."""
+    state = State(Archive.empty(problem.space))
+    first: tuple[Step, ...] = (sample, label)
+    if problem.predictor is not None:
+        first = (adopt,)
+    elif problem.source.labels is not None:
+        first = (enter_labels,)
+    for step in (*first, sample, predict, check_convergence):
+        state = call(step, state, problem)
+    return state
 
 
 # -- the steps -------------------------------------------------------------------------------------
@@ -228,6 +234,10 @@ def label(state: State, problem: Problem) -> State:
     if len(chosen):
         assert problem.source.oracle is not None, "labels are only due with an oracle"
         labels[chosen] = evaluate(problem.source.oracle, problem.space, archive.rows[chosen], may_fail=True)
+        if np.isnan(labels).all():
+            raise LissnasError(
+                f"all {len(chosen):,} requested labels failed. Fix the cause; the same command requests them again"
+            )
     label_round[chosen] = np.where(np.isnan(labels[chosen]), FAILED, state.rounds)
     archive = replace(archive, labels=labels, label_round=label_round)
     strategy, state = strategy_of(params), replace(state, archive=archive, rounds=state.rounds + 1)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from numpy.random import Generator
 
-from lissnas import benchmarks
 from lissnas.config import PaperConfig
 from lissnas.core.errors import UnknownName, UserError
-from lissnas.core.rng import stream
 from lissnas.oracles.base import CountedOracle
 from lissnas.shrinkers import abs as abs_
 from lissnas.shrinkers import (
@@ -29,7 +27,9 @@ from lissnas.shrinkers import (
     local_search,
     naive,
     nse,
+    other_tasks,
     padnas,
+    plugin,
 )
 from lissnas.shrinkers.edges import with_edges
 from lissnas.shrinkers.lissnas import shrink
@@ -37,12 +37,13 @@ from lissnas.shrinkers.problem import Source
 from lissnas.shrinkers.shrunk import Shrunk
 from lissnas.shrinkers.then_rank import then_rank
 from lissnas.spaces import Space
+from lissnas.spaces.base import LISTABLE
 from lissnas.spaces.subspace import Subspace
 
 Shrinker: TypeAlias = Callable[[Space, CountedOracle, int, Generator], Subspace]
 """Signature of the rivals: space, oracle, target size, random generator."""
-Variant: TypeAlias = Callable[[Shrunk, PaperConfig], Shrunk]
-"""Signature of variants of our method: its result with the comparison's predictor, and the paper's settings."""
+Variant: TypeAlias = Callable[[Shrunk, PaperConfig, int], Shrunk]
+"""Signature of variants of our method: its result with the comparison's predictor, the paper's settings, the budget."""
 Transfer: TypeAlias = Callable[[Sequence[lapt.Labelled]], Shrinker]
 """Signature of rivals that use the labels of other tasks: architectures and values of each."""
 
@@ -67,32 +68,37 @@ class Method:
     reference: bool = False
     needs_labels: bool = True
     needs_table: bool = False
-    """Whether it queries every architecture, or collects labels."""
+    """Whether it collects labels of any architecture."""
+    needs_listing: bool = False
+    """Whether it queries every architecture."""
 
 
-def _ours(ours: Shrunk, paper: PaperConfig) -> Shrunk:
-    return ours
+def _within(ours: Shrunk, budget: int, **changes: Any) -> Shrunk:
+    """Shrink the problem of `ours` again within a query budget, with other fields of `Problem`."""
+    limited = ours.problem.params.model_copy(update={"max_queries": budget})
+    return shrink(replace(ours.problem, params=limited, **changes))
 
 
-def _collect(ours: Shrunk, paper: PaperConfig) -> Shrunk:
+def _ours(ours: Shrunk, paper: PaperConfig, budget: int) -> Shrunk:
+    return ours if budget >= ours.state.queries else _within(ours, budget)
+
+
+def _collect(ours: Shrunk, paper: PaperConfig, budget: int) -> Shrunk:
     """Return our method with labels collected during the shrink, within the same budget."""
-    problem = ours.problem
-    limited = problem.params.model_copy(update={"max_queries": ours.state.queries})
-    return shrink(replace(problem, params=limited, fitted=None))
+    return _within(ours, budget, fitted=None)
 
 
-def _no_locality(ours: Shrunk, paper: PaperConfig) -> Shrunk:
+def _no_locality(ours: Shrunk, paper: PaperConfig, budget: int) -> Shrunk:
     """Return our method with uniform draws instead of neighbors (Appendix H.2), within the same budget."""
-    limited = ours.problem.params.model_copy(update={"max_queries": ours.state.queries})
-    return shrink(replace(ours.problem, params=limited, locality=False))
+    return _within(ours, budget, locality=False)
 
 
-def _paper(ours: Shrunk, paper: PaperConfig) -> Shrunk:
+def _paper(ours: Shrunk, paper: PaperConfig, budget: int) -> Shrunk:
     """Return the paper's loop within the same budget: a smaller first sample, stopped at the target size.
 
     Its space is the last one whose mean rose, whatever its size.
     """
-    budget, target = ours.state.queries, ours.state.target
+    target = ours.state.target
     assert target is not None
     first = min(paper.first_size or budget, round(PAPER_FIRST * budget))
     config = paper.model_copy(update={"first_size": max(first, min(target + 1, budget))})
@@ -132,7 +138,7 @@ METHODS: dict[str, Method] = {
         Method("best_first_quota", local_search.search(QUOTA)),
         Method("genetic", genetic.search(0)),
         Method("genetic_quota", genetic.search(QUOTA)),
-        Method("score_all", naive.score_all, reference=True, needs_table=True),
+        Method("score_all", naive.score_all, reference=True, needs_listing=True),
         Method("lissnas_collect", variant=_collect, reference=True, needs_table=True),
     )
 }
@@ -142,72 +148,71 @@ REFERENCES = tuple(name for name, method in METHODS.items() if method.reference)
 
 
 def by_name(name: str) -> Method:
-    """Return the method of that name; raises UnknownName."""
+    """Return the method of that name, or the shrinker `package.module:function` of the user.
+
+    Raises UnknownName, and UserError for a shrinker of the user that fails its check.
+    """
+    if plugin.is_plugin(name):
+        return Method(name, plugin.load(name))
     if name not in METHODS:
         raise UnknownName("method", name, METHODS)
     return METHODS[name]
 
 
 def get(name: str) -> Shrinker:
-    """Return the rival of that name; raises UnknownName, or UserError if it depends on the benchmark."""
+    """Return the rival of that name; raises UnknownName, or UserError for one that needs other tasks."""
     method = METHODS.get(name)
     if method is not None and method.transfer is not None:
-        raise UserError(f"{name} learns from other tasks of a benchmark; it is only available in a comparison")
+        raise UserError(f"{name} learns from other tasks of a benchmark's space; run it by `lissnas compare`")
     if method is None or method.rival is None:
         raise UnknownName("method", name, [name for name, one in METHODS.items() if one.rival is not None])
     return method.rival
 
 
-def rival_on(name: str, source: Source, seed: int) -> tuple[Shrinker, int]:
-    """Return the rival of that name on a source, and the number of other tasks' labels that it uses.
-
-    Raises UnknownName, or UserError for a rival that needs another task of the space if there is none.
-    """
-    transfer = by_name(name).transfer
-    if transfer is None:
-        return get(name), 0
-    tasks = []
-    for other in _available(name, source):
-        benchmark, rng = benchmarks.get(other), stream(seed, "compare", name, other)
-        rows = source.space.sample_distinct(min(lapt.LABELS, source.space.size()), rng)
-        tasks.append((rows, benchmark(rows)))
-    return transfer(tasks), sum(len(rows) for rows, _ in tasks)
+def rival_on(method: Method, source: Source, seed: int) -> Shrinker:
+    """Return the rival on a source; one that uses the labels of other tasks is made from them."""
+    if method.transfer is not None:
+        return method.transfer(other_tasks.labelled(source, lapt.LABELS, seed))
+    assert method.rival is not None
+    return method.rival
 
 
-def other_tasks(source: Source) -> list[str]:
-    """Return the names of the packaged benchmarks of other tasks on the same space."""
-    task = source.name.partition("@")[0]
-    if source.truth is None or task not in benchmarks.names():
-        return []
-    return [n for n in benchmarks.names() if n != task and benchmarks.space_of(n) == benchmarks.space_of(task)]
+def labels_of_others(method: Method, source: Source) -> int:
+    """Return the number of labels of other tasks that a method uses."""
+    if method.transfer is None:
+        return 0
+    return len(other_tasks.names(source)) * min(lapt.LABELS, source.space.size())
 
 
-def _available(name: str, source: Source) -> list[str]:
-    """Return the other tasks that a method can use; raises UserError if the source lacks what it needs."""
-    method = by_name(name)
-    if method.needs_table and source.truth is None:
-        raise UserError(f"{name} needs a table of true values, which {source.name} lacks; remove it")
-    tasks = other_tasks(source) if method.transfer else []
-    if method.transfer and not tasks:
-        raise UserError(f"{name} learns from other tasks of the same space, which {source.name} lacks; remove it")
-    return tasks
-
-
-def chosen(names: Sequence[str] | str, source: Source | None = None) -> list[str]:
+def chosen(
+    names: Sequence[str] | str, source: Source | None = None, more: Sequence[str] = (), required: bool = True
+) -> list[str]:
     """Return the names of methods in the order of tables; `all` are those that the source supports.
 
-    Raises UnknownName, or UserError for a method that needs a table or other tasks if the source has none.
+    `more` are added: packaged methods or shrinkers of the user, which come last. Raises UnknownName, and UserError for
+    a method that the source does not support; such names are left out unless they are `required`.
     """
-    names = [names] if isinstance(names, str) else names
-    if list(names) == ["all"]:
-        return [name for name in METHODS if source is None or _is_available(name, source)]
+    names = [names] if isinstance(names, str) else list(names)
+    everything = names == ["all"]
+    if everything or not required:
+        names = [name for name in (METHODS if everything else names) if not _obstacle(name, source)]
+    names = [*names, *more]
     for name in names:
-        by_name(name)
-        if source is not None:
-            _available(name, source)
-    return [name for name in METHODS if name in names]
+        if problem := _obstacle(name, source):
+            raise UserError(f"{name} {problem}; remove it")
+    own = [name for name in names if plugin.is_plugin(name)]
+    return [*(name for name in METHODS if name in names), *dict.fromkeys(own)]
 
 
-def _is_available(name: str, source: Source) -> bool:
-    method = METHODS[name]
-    return not (method.needs_table and source.truth is None) and not (method.transfer and not other_tasks(source))
+def _obstacle(name: str, source: Source | None) -> str:
+    """Return why a method can't run on a source; empty if it can."""
+    method = by_name(name)
+    if source is None:
+        return ""
+    if method.needs_table and source.truth is None:
+        return f"needs a table of true values, which {source.name} lacks"
+    if method.needs_listing and source.space.size() > LISTABLE:
+        return f"queries every architecture, but {source.name} is too large to list"
+    if method.transfer is not None and not other_tasks.names(source):
+        return f"learns from other tasks of the same space, which {source.name} lacks"
+    return ""

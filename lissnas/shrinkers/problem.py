@@ -18,7 +18,8 @@ from lissnas.config import Params, ShrinkParams, shrink_params
 from lissnas.core.errors import UserError, unknown_name
 from lissnas.oracles.base import Oracle
 from lissnas.oracles.command import negative
-from lissnas.oracles.label_table import Labels, less_is_better, metric_of, negation_note, read_labels
+from lissnas.oracles.direction import MAXIMIZE, MINIMIZE, is_minimized
+from lissnas.oracles.label_table import Labels, metric_of, read_labels
 from lissnas.predictors.accuracy import Scorer
 from lissnas.predictors.surrogate import SurrogateScorer, scorer_values
 from lissnas.shrinkers.memory_budget import BATCH_FRACTION, PART, rows_in_memory
@@ -48,7 +49,8 @@ class Source:
     """A space with at least one of: a complete table, an oracle, labels, a surrogate.
 
     `truth` is used only for reports. `oracle` returns labels on request, within the label budget; `labels` are
-    known from the start; `scorer` is queried directly, instead of a fitted predictor.
+    known from the start; `scorer` is queried directly, instead of a fitted predictor. All their values are higher is
+    better: those of a minimized metric are negated; results are written in the metric's own sign.
     """
 
     name: str
@@ -64,6 +66,23 @@ class Source:
     scorer: Scorer | None = None
     notes: Sequence[str] = field(default_factory=tuple)
     """Caveats on the origin of the values, reported with the result."""
+    minimize: bool = False
+    """Whether less of the metric is better."""
+
+    @property
+    def sign(self) -> int:
+        """The factor from the values used here to those of the metric: -1 if it is minimized."""
+        return -1 if self.minimize else 1
+
+    @property
+    def direction(self) -> str:
+        """`maximize` or `minimize`."""
+        return MINIMIZE if self.minimize else MAXIMIZE
+
+    @property
+    def used_metric(self) -> str:
+        """The name of the values used here, which are higher is better."""
+        return f"negative {self.metric}" if self.minimize else self.metric
 
     @classmethod
     def of(cls, benchmark: Benchmark) -> Source:
@@ -95,24 +114,32 @@ def from_space(
     oracle: Oracle | None = None,
     scorer: Scorer | None = None,
     oracle_id: str = "",
+    minimize: bool | None = None,
 ) -> Source:
     """Return the source of a space with labels, an oracle or a scorer; without any, the packaged one.
 
-    Values are given as measured; if the space declares that lower is better, they are negated here. `oracle_id`
-    is part of the result's digest. Raises UserError if there is no oracle, ConfigError for invalid labels.
+    Values are given as measured; if less is better (`is_minimized`), they are negated here. `oracle_id` is part of the
+    result's digest. Raises UserError if there is no oracle or the direction isn't stated, ConfigError for invalid
+    labels.
     """
     if labels is None and oracle is None and scorer is None:
+        if minimize is not None:
+            is_minimized(space, space.metric_name, minimize)  # raises if the packaged values have the other direction
         return packaged(space)
-    found = read_labels(labels, space, metric) if isinstance(labels, Path) else labels
+    found = read_labels(labels, space, metric, minimize=minimize) if isinstance(labels, Path) else labels
     metric_name = metric or (found.metric if found else metric_of(space))
     notes = () if found is None else (f"labels: {found.describe()}",)
-    if less_is_better(space, metric_name):
-        notes = notes if found else (negation_note(metric_name),)
+    minimized = is_minimized(space, metric_name, minimize) if found is None else found.negated
+    if found is not None and minimize not in (None, minimized):
+        raise UserError(
+            f"minimize: the labels were read with {metric_name} to be {MINIMIZE if minimized else MAXIMIZE}d"
+        )
+    if minimized:
         oracle = None if oracle is None else negative(oracle)
         scorer = None if scorer is None else SurrogateScorer(negative(scorer_values(scorer)))
     point = 1.0 if found is None else float(np.ptp(found.values)) / 100
-    digest = _digest(space, found, oracle_id)
-    return Source(space.name, space, metric_name, digest, point, None, oracle, found, scorer, notes)
+    digest = _digest(space, found, oracle_id, minimized)
+    return Source(space.name, space, metric_name, digest, point, None, oracle, found, scorer, notes, minimized)
 
 
 def packaged(space: Space) -> Source:
@@ -139,11 +166,10 @@ def packaged(space: Space) -> Source:
         return Source(space.name, space, "ImageNet top-1 accuracy, %", _digest(space, found), labels=found, notes=note)
     if (surrogate := published_surrogate(space)) is not None:
         values_of, metric, notes = surrogate.values, surrogate.metric, [f"{space.name}: {surrogate.caveat}"]
-        if not space.maximize:
-            values_of, metric = negative(values_of), f"negative {metric}"
-            notes.append(negation_note(space.metric_name))
-        digest = _digest(space, None, surrogate.identity)
-        return Source(space.name, space, metric, digest, scorer=SurrogateScorer(values_of), notes=notes)
+        values_of = values_of if space.maximize else negative(values_of)
+        digest = _digest(space, None, surrogate.identity, not space.maximize)
+        scorer = SurrogateScorer(values_of)
+        return Source(space.name, space, metric, digest, scorer=scorer, notes=notes, minimize=not space.maximize)
     tabled = [n for n in benchmarks.names() if benchmarks.space_of(n) == space.name]
     if tabled:
         raise UserError(f"{space.name} is a space with tables: give --benchmark {tabled[0]}, or --labels with your own")
@@ -180,9 +206,9 @@ def required_surrogate(space: Space) -> Surrogate:
     return found
 
 
-def _digest(space: Space, labels: Labels | None, oracle_id: str = "") -> str:
-    """Return the SHA-256 of a space's declaration, labels and the identity of its oracle."""
-    parts = [space.name.encode(), oracle_id.encode()]
+def _digest(space: Space, labels: Labels | None, oracle_id: str = "", minimize: bool = False) -> str:
+    """Return the SHA-256 of a space's declaration, labels, the identity of its oracle, and a direction to minimize."""
+    parts = [space.name.encode(), oracle_id.encode(), *([MINIMIZE.encode()] if minimize else [])]
     if isinstance(space, Declared):
         parts.append(space.text.encode())
     if labels is not None:

@@ -44,10 +44,11 @@ def files_of(shrunk: Shrunk) -> dict[str, bytes]:
     sizes = f"{figures.big(source.space.size())} to {figures.big(shrunk.size)}"
     title = f"{source.name}, seed {shrunk.problem.params.seed}: {sizes} architectures"
     columns = {n: [r[n] for r in state.records] for n in ITERATION_COLUMNS if n in state.records[0]}
-    unit = source.metric if source.truth is not None else f"predicted {source.metric}"
+    metric = f"{source.metric} (less is better)" if source.minimize else source.metric
+    unit = metric if source.truth is not None else f"predicted {metric}"
     labels = {
         "arch": source.space.format(archive.rows[labelled]),
-        "value": archive.labels[labelled],
+        "value": source.sign * archive.labels[labelled],
         "round": archive.label_round[labelled].astype(np.int64),
     }
     files = {
@@ -56,7 +57,7 @@ def files_of(shrunk: Shrunk) -> dict[str, bytes]:
         "iterations.parquet": artifacts.to_parquet(columns),
         "metrics.json": artifacts.to_json(metrics_of(shrunk)),
         "labels.parquet": artifacts.to_parquet(labels),
-        "iterations.png": figures.png(figures.iterations(state.records, title, source.metric)),
+        "iterations.png": figures.png(figures.iterations(state.records, title, metric)),
         "edf.png": figures.png(figures.error_distributions(_distributions(shrunk), title, unit)),
     }
     if isinstance(state.predictor, Predictor):
@@ -68,18 +69,18 @@ def files_of(shrunk: Shrunk) -> dict[str, bytes]:
 
 def _members(shrunk: Shrunk) -> bytes:
     """Return `subspace.parquet`: a row per member, or per centre of a ball."""
-    state, space = shrunk.state, shrunk.problem.space
+    state, space, sign = shrunk.state, shrunk.problem.space, shrunk.problem.source.sign
     archive = state.archive
     if shrunk.balls is not None:
         assert state.predictor is not None
         centers, radii = shrunk.balls.centres, shrunk.balls.radii
-        predicted = state.predictor.value(state.predictor.score(centers, shrunk.problem.threads))
+        predicted = sign * state.predictor.value(state.predictor.score(centers, shrunk.problem.threads))
         return artifacts.to_parquet({"arch": space.format(centers), "predicted": predicted, "radius": radii})
     parts = np.array_split(shrunk.members, max(1, -(-len(shrunk.members) // ROW_GROUP)))
     return artifacts.to_parquet_parts(
         {
             "arch": space.format(archive.rows[part]),
-            "predicted": state.values(part),
+            "predicted": sign * state.values(part),
             "distance": archive.distance[part].astype(np.int64),
             "seed": space.format(archive.rows[archive.parent[part]]),
         }
@@ -112,6 +113,8 @@ def metrics_of(shrunk: Shrunk) -> dict[str, Any]:
         limited = [f"neighbours are at most {params.max_edits} edits away, the threshold distance of this space"]
     found: dict[str, Any] = {
         "benchmark": source.name,
+        "metric": source.metric,
+        "direction": source.direction,
         "seed": params.seed,
         "variant": params.variant,
         "size": shrunk.size,
@@ -149,11 +152,12 @@ def _by_prediction(shrunk: Shrunk) -> tuple[dict[str, Any], list[str]]:
     state, problem = shrunk.state, shrunk.problem
     archive, space = state.archive, problem.space
     full, values = state.values(state.reference), shrunk.sampled_values
+    sign = problem.source.sign
     found: dict[str, Any] = {
-        "mean_predicted": float(values.mean()),
-        "best_predicted": float(values.max()),
-        "full_mean_predicted": float(full.mean()),
-        "full_best_predicted": float(full.max()),
+        "mean_predicted": sign * float(values.mean()),
+        "best_predicted": sign * float(values.max()),
+        "full_mean_predicted": sign * float(full.mean()),
+        "full_best_predicted": sign * float(full.max()),
         **good_metrics(values, full),
     }
     notes = []
@@ -208,7 +212,7 @@ class ShrinkResult:
     space: Space
     subspace: Subspace
     predictor: Scorer
-    """Ranks architectures (`score`) and converts scores to the metric's unit (`value`)."""
+    """Ranks architectures (`score`) and converts scores to the metric's unit (`value`); negative if it is minimized."""
     iterations: Sequence[Mapping[str, Any]]
     """One row per iteration, with the columns of `iterations.parquet`."""
     metrics: Mapping[str, Any]

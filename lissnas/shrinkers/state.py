@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lissnas.config import MIN_LABELS
+from lissnas.core.errors import UserError
 from lissnas.metrics.quality import good_metrics
 from lissnas.predictors.accuracy import Predictor, Scorer
 from lissnas.shrinkers.archive import Archive
@@ -118,8 +119,8 @@ class State:
         )
 
     def turnover(self) -> float:
-        """Return the share of the current space that was not in the previous one."""
-        return float(1 - np.isin(self.current, self.previous).mean())
+        """Return the share of the current space that was not in the previous one; 0 for an empty one."""
+        return float(np.mean(~np.isin(self.current, self.previous))) if len(self.current) else 0.0
 
     def record(self, problem: Problem, turnover: float) -> State:
         """Return the state with the record of its iteration; replaces an earlier record of it."""
@@ -163,20 +164,26 @@ class State:
 def measure(state: State, problem: Problem, turnover: float) -> dict[str, Any]:
     """Return the row of `iterations.parquet` for the current space.
 
-    Values are those of the table, or else predictions, compared with a uniform sample.
+    Values are those of the table, or else predictions, compared with a uniform sample; they are in the metric's sign.
     """
     predicted, truth = state.values(state.current), problem.truth
     full = truth.values if truth else state.values(state.reference)
     values = truth.look_up(state.archive.keys[state.current]) if truth else predicted
-    good = good_metrics(values, full)
+    if truth is None and isinstance(state.predictor, Predictor) and np.ptp(full) == 0:
+        raise UserError(
+            f"the predictor learned nothing from {state.n_labels:,} labels: all its predictions are "
+            f"{problem.source.sign * full[0]:g}. Check that the values belong to the networks, or collect more labels "
+            "(`lissnas suggest`)"
+        )
+    good, sign = good_metrics(values, full), problem.source.sign
     row: dict[str, Any] = {
         "iteration": state.iteration,
         "size": len(state.current),
         "seen": state.seen,
         "queries": state.queries,
         "labels": state.n_labels,
-        "mean_predicted": float(predicted.mean()),
-        "best_predicted": float(predicted.max()),
+        "mean_predicted": sign * float(predicted.mean()),
+        "best_predicted": sign * float(predicted.max()),
         "turnover": turnover,
         "p_good": good["p_good"],
         "shrink_index": good["shrink_index"],

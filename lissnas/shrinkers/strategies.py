@@ -312,7 +312,8 @@ class Paper(Strategy):
 
     def converged(self, state: State, problem: Problem, turnover: float) -> str:
         """Return the reason to stop: the mean prediction stopped rising, or the target is reached."""
-        rise = state.records[-1]["mean_predicted"] - state.records[-2]["mean_predicted"]
+        before, now = (r["mean_predicted"] for r in state.records[-2:])
+        rise = problem.source.sign * (now - before)
         tolerance = self.config.tolerance * problem.source.point
         if rise < tolerance:
             first = " in the first iteration: the first sample is returned" if state.iteration == 1 else ""

@@ -69,8 +69,13 @@ class Subspace:
 
     def _permits(self, slots: Archs) -> BoolArray:
         assert self.allowed is not None
-        at = np.arange(slots.shape[1])
-        return np.asarray(((slots < 0) | self.allowed[at, slots]).all(axis=1))
+        allowed = np.c_[self.allowed, np.ones(len(self.allowed), bool)]  # an absent decision, -1, is the last column
+        kept = np.arange(len(slots))
+        for position in np.flatnonzero(~self.allowed.all(axis=1)):
+            kept = kept[allowed[position, slots[kept, position]]]
+        out = np.zeros(len(slots), bool)
+        out[kept] = True
+        return out
 
     def size(self) -> int:
         """Return the number of members, an estimate if balls overlap; raises UserError if it can't be counted."""

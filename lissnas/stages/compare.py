@@ -20,11 +20,23 @@ from lissnas.plots import comparison as figures
 from lissnas.plots.figures import png
 from lissnas.shrinkers import comparison
 from lissnas.shrinkers.comparison import FullSpaceStatistics, MethodResult, start_comparison
+from lissnas.shrinkers.comparison_summary import EQUAL, SHARES, summarise, verdict_lines
 from lissnas.shrinkers.methods import REFERENCES, chosen
+from lissnas.shrinkers.plugin import identity
 from lissnas.shrinkers.problem import Source
+from lissnas.stages import compare_labels
+from lissnas.stages.compare_labels import BEFORE
 
-BEFORE = "  from before"
-"""Suffix of the progress line of a task that an interrupted run finished."""
+BUDGET_SEEDS = 5
+"""Seeds whose runs are repeated with parts of the query budget: the curve is shown, not tested."""
+MIN_SEEDS = 6
+"""With fewer, the least p-value of a signed-rank test is above .05."""
+DIFFERENCES = (
+    "Differences are ours minus the method's, at equal size, in standard deviations (SD) of the full space, with 95 % "
+    f"intervals over seeds; less than {EQUAL} SD is practically equal. *With our quota* takes the best that the method "
+    "scored, with the quota of FLOPs that ours has. p is Wilcoxon's signed-rank test, Holm-corrected over all tests of "
+    "both differences."
+)
 TIMED = "comparison.parquet"
 """The table of the comparison with a column `seconds`; `comparison.csv` is without it, hence reproducible."""
 
@@ -38,8 +50,9 @@ def compare_stage(
     out: Path,
     **how: Unpack[How],
 ) -> Outcome:
-    """Compare methods on a benchmark, or on a space that a surrogate evaluates.
+    """Compare methods on a benchmark, or on a space that labels or a surrogate evaluate.
 
+    Complete labels are a table; with others, methods are evaluated on the held-out ones (`compare_labels`).
     After an interruption, the same command resumes with the remaining tasks.
     """
     source = comparison.source_of(given)
@@ -56,12 +69,14 @@ def compare_stage(
         "shrink": params.shrink.model_dump(mode="json", exclude={"variant"}),
         "own": own.model_dump(mode="json", exclude={"width"}),
     }
-    parameters = {**common, "methods": list(methods), "seeds": list(seeds)}
+    parameters = {**common, "methods": [*map(identity, methods)], "seeds": list(seeds)}
     call, threads = how.get("call", run_here), how.get("threads", 0)
 
     def work() -> dict[str, bytes]:
         # A task does not depend on the other tasks, so the journal's key excludes methods and seeds.
-        with Journal.opened(artifacts.tasks_of(out) / TASKS, {**common, "format": 2}, restart=True) as journal:
+        with Journal.opened(artifacts.tasks_of(out) / TASKS, {**common, "format": 3}, others="replace") as journal:
+            if source.labels is not None:
+                return compare_labels.compared(journal, source, params, methods, seeds, how)
             return compared(journal)
 
     def compared(journal: Journal) -> dict[str, bytes]:
@@ -81,19 +96,26 @@ def compare_stage(
             entry = call(comparison.run_method, opened(), name, name=f"{name} seed {seed}")
             return {"row": dict(entry.row), "keys": entry.keys.tolist(), "values": entry.values.tolist()}
 
+        def run_budget(name: str) -> Any:
+            return call(comparison.with_part_of_budget, opened(), name, name=f"budget {name} seed {seed}")
+
         def run_curve() -> Any:
-            arguments = opened(), params.compare.diversities, sizes
-            return call(comparison.diversity_curve, *arguments, name=f"curve seed {seed}")
+            return call(comparison.diversity_curve, opened(), params.compare.diversities, name=f"curve seed {seed}")
 
         for name in methods:
             there = len(journal.records)
-            made = journal.once([name, seed], partial(run_method, name))
-            entry = MethodResult(made["row"], np.array(made["keys"], np.uint64), np.array(made["values"]))
+            made = journal.once([identity(name), seed], partial(run_method, name))
+            row = made["row"]
+            if source.truth is not None:
+                on_budget = dict.fromkeys(f"{ours}mean_true_{share}" for share in SHARES for ours in ("", "ours_"))
+                if seed in seeds[:BUDGET_SEEDS]:
+                    on_budget = journal.once(["budget", identity(name), seed], partial(run_budget, name))
+                row = {**row, **on_budget}
+            entry = MethodResult(row, np.array(made["keys"], np.uint64), np.array(made["values"]))
             entries[name, seed] = entry
             line = _line(entry.row, len(entries), len(seeds) * len(methods))
             how.get("on_progress", ignore)(line if len(journal.records) > there else f"{line}{BEFORE}")
-        sizes = {name: int(entries[name, seed].row["size"]) for name in methods}
-        rows: list[dict[str, Any]] = journal.once(["curve", seed, sizes], run_curve)
+        rows: list[dict[str, Any]] = journal.once(["curve", seed], run_curve)
         return rows
 
     return run(out, parameters, work, how.get("force", False), timed=(TIMED,))
@@ -117,7 +139,7 @@ def _files(
     every = [entries[name, seed] for name in methods for seed in seeds]
     rows, window = comparison.against_best_known(full, every)
     untimed = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
-    summary = comparison.summarise(rows, curve)
+    summary = summarise(rows, float(full.values.std()))
     first = {name: entries[name, seeds[0]] for name in methods}
     values = {"full space": full.values, **{name: entry.values for name, entry in first.items()}}
     title = f"{source.name}: {len(methods)} methods, {len(seeds)} seeds"
@@ -133,35 +155,37 @@ def _files(
             }
         ),
         "comparison.md": markdown(full, summary).encode(),
-        "comparison.png": png(figures.means(summary, title, source.metric, float(full.values.mean()), REFERENCES)),
-        "edf.png": png(figures.edfs(values, window, title, source.metric)),
-        "metrics.json": artifacts.to_json(_metrics(source.name, summary, len(seeds))),
+        "comparison.png": png(figures.means(summary, title, source.used_metric, float(full.values.mean()), REFERENCES)),
+        "edf.png": png(figures.edfs(values, figures.coloured(summary, REFERENCES), window, title, source.used_metric)),
+        "metrics.json": artifacts.to_json(_metrics(source, summary, len(seeds))),
     }
+    if "mean_true_25" in summary[0]:
+        files["budget.png"] = png(figures.budget(summary, title, source.used_metric, REFERENCES))
     if "flops" in full.diversity.costs:
-        files["diversity.png"] = png(figures.diversity(summary, curve, title, source.metric))
+        files["diversity.png"] = png(figures.diversity(summary, curve, title, source.used_metric, REFERENCES))
     return files
 
 
-def _metrics(name: str, summary: Sequence[Mapping[str, Any]], seeds: int) -> dict[str, Any]:
+def _metrics(source: Source, summary: Sequence[Mapping[str, Any]], seeds: int) -> dict[str, Any]:
     rivals = [r for r in summary if r["method"] not in REFERENCES]
-    tabled = "kept_best" in summary[0]
-    behind = {"rivals_behind_on_kept_best": sum(r["ours_kept_best"] >= r["kept_best"] for r in rivals if tabled)}
+    verdicts = ("ahead", "equal", "unclear", "behind")
     return {
-        "benchmark": name,
+        "benchmark": source.name,
+        "metric": source.metric,
+        "direction": source.direction,
         "seeds": seeds,
         "rivals": len(rivals),
-        "rivals_behind_on_mean": sum(r["ours_minus"] > 0 for r in rivals),
-        **(behind if tabled else {}),
-        "rivals_above_the_curve": sum(bool(r.get("above_curve")) for r in rivals),
+        **{f"ours_{v}": sum(r["verdict"] == v for r in rivals) for v in verdicts},
+        **{f"ours_{v}_with_quota": sum(r["quota_verdict"] == v for r in rivals) for v in verdicts},
         "mean_true": {r["method"]: r["mean_true"] for r in summary},
-        "least_ours_minus": min((r["ours_minus"] for r in rivals), default=0.0),
+        "ours_minus_sd": {r["method"]: r["ours_minus_sd"] for r in rivals},
     }
 
 
 def markdown(full_space: FullSpaceStatistics, summary: Sequence[Mapping[str, Any]]) -> str:
     """Return the summary as a Markdown page: what was measured, one row for each method, remarks."""
     values, source, seeds = full_space.values, full_space.source, summary[0]["seeds"]
-    about = f"{source.metric}: mean {values.mean():.4g}, best {values.max():.4g}"
+    about = f"{source.used_metric}: mean {values.mean():.4g}, best {values.max():.4g}"
     common = f"Means over {seeds} seed{'s' if seeds > 1 else ''}; ± is half of the 95 % interval. All methods of a seed"
     ours = "*Ours* are the best architectures that `lissnas` saw, cut to the method's size"
     if source.truth is None:
@@ -170,45 +194,52 @@ def markdown(full_space: FullSpaceStatistics, summary: Sequence[Mapping[str, Any
             f"the best known value is {summary[0]['best_known']:.5g}. {'. '.join(source.notes)}.\n\n"
             f"{common} query the same surrogate directly, within the query budget that `lissnas` used. Sets are "
             f"evaluated on all members, products on a uniform sample of {comparison.N_EVALUATED:,}, so their best is "
-            f"that of the sample. {ours}."
+            f"that of the sample. {ours}. {DIFFERENCES}"
         )
     else:
         text = (
             f"{len(values):,} architectures, {about}. {common} query the same predictor, fitted once on uniform "
             "labels, within the query budget that `lissnas` used; only `lissnas_collect` collects labels while it "
-            f"shrinks. {ours}; p is Wilcoxon's signed-rank test of the difference, Holm-corrected over the rivals."
+            f"shrinks. {ours}. {DIFFERENCES}"
         )
-    cells = [method_cells(r) for r in summary]
-    table = artifacts.to_markdown([*cells[0]], [[*row.values()] for row in cells])
-    return "\n".join(
-        [
-            f"# Methods compared on {source.name}",
-            "",
-            text,
-            "",
-            table,
-            "",
-            *(f"- {line}" for line in remarks(summary)),
-            "",
-        ]
-    )
+    tables = [[method_cells(r) for r in summary]]
+    if "mean_true_25" in summary[0]:
+        tables.append([budget_cells(r) for r in summary])
+    parts = [artifacts.to_markdown([*cells[0]], [[*row.values()] for row in cells]) for cells in tables]
+    lines = "\n".join(f"- {line}" for line in remarks(summary))
+    return "\n\n".join([f"# Methods compared on {source.name}", text, lines, *parts]) + "\n"
+
+
+def budget_cells(r: Mapping[str, Any]) -> dict[str, str]:
+    """Return a method's mean at each share of the query budget, and in brackets that of ours at the same size."""
+    cells = {"method": r["method"]}
+    for share in (*SHARES, 100):
+        end = "" if share == 100 else f"_{share}"
+        mean, ours = r[f"mean_true{end}"], r[f"ours_mean_true{end}"]
+        cells[f"mean at {share} % of the queries"] = "" if mean is None else f"{mean:#.5g} ({ours:#.5g})"
+    return cells
 
 
 def method_cells(r: Mapping[str, Any]) -> dict[str, str]:
-    """Return the cells of a method's summary by column; the columns depend on whether true values exist."""
-    seeds = r["seeds"]
+    """Return the cells of a method's summary by column; the columns depend on whether true values exist.
+
+    Cells that a summary of an earlier version lacks are empty.
+    """
+    seeds, rival = r["seeds"], r["method"] not in REFERENCES
     cells = {
         "method": r["method"],
         "size": f"{r['size']:,.0f}",
         "queries": f"{r['queries']:,.0f}",
         "mean": f"{r['mean_true']:#.5g} ± {(r['mean_true_high'] - r['mean_true_low']) / 2:.2g}",
         "ours, same size": f"{r['ours_mean_true']:#.5g}",
-        "difference": f"{r['ours_minus']:+.3g}",
-        "ahead": f"{r['ours_ahead']}/{seeds}",
+        "difference, SD": _interval(r, "ours"),
+        "p": p_text(r.get("p_holm")),
+        "ours is": (r.get("verdict") or "") if rival else "",
+        "with our quota: difference, SD": _interval(r, "quota"),
+        "with our quota: ours is": (r.get("quota_verdict") or "") if rival else "",
     }
     if "kept_best" in r:
         cells |= {
-            "p": "" if r["p_holm"] is None else f"{r['p_holm']:.3f}",
             "best kept": f"{seeds * r['kept_best']:.0f}/{seeds}",
             "ours keeps it": f"{seeds * r['ours_kept_best']:.0f}/{seeds}",
             "of ten best": f"{r['top10_kept']:.1f}",
@@ -220,41 +251,25 @@ def method_cells(r: Mapping[str, Any]) -> dict[str, str]:
         "good": f"{100 * r['p_good']:.0f} %",
         "EDF area": f"{r['edf_auc']:.3f}",
         "FLOPs coverage": "" if coverage is None else f"{coverage:.2f}",
-        "above our curve": {None: "", True: "yes", False: "no"}[r.get("above_curve")],
     }
 
 
+def _interval(r: Mapping[str, Any], kind: str) -> str:
+    if r["method"] == "lissnas" or r.get(f"{kind}_minus_sd") is None:
+        return ""
+    return f"{r[f'{kind}_minus_sd']:+.3f} ({r[f'{kind}_minus_sd_low']:+.3f} to {r[f'{kind}_minus_sd_high']:+.3f})"
+
+
+def p_text(p: float | None) -> str:
+    """Return a p-value with two significant digits; empty for None."""
+    return "" if p is None else "1" if p >= 1 else f"{p:.2g}"
+
+
 def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return remarks on a summary: which rivals ours does not beat, and limits of the comparison."""
+    """Return the verdicts of a comparison in words, and its limits."""
     by_name = {r["method"]: r for r in summary}
-    rivals = [r for r in summary if r["method"] not in REFERENCES]
-
-    def claim(holds: str, exceptions: str, names: list[str]) -> str:
-        return f"{holds}." if not names else f"{exceptions}: {', '.join(names)}."
-
-    lines = [
-        claim(
-            "At equal size, the mean of ours is ahead of the listed rivals as implemented; a plain best-first search "
-            "is on par (under study)",
-            "At equal size, the mean of ours is not ahead of",
-            [r["method"] for r in rivals if r["ours_minus"] <= 0],
-        )
-    ]
-    if "kept_best" in summary[0]:
-        lost = [r["method"] for r in rivals if r["ours_kept_best"] < r["kept_best"]]
-        lines.append(
-            claim("No rival keeps the best network more often", "Rivals that keep the best network more often", lost)
-        )
-    else:
-        below = [r["method"] for r in rivals if r["ours_max_true"] < r["max_true"]]
-        lines.append(claim("No rival has a better best network at equal size", "Rivals with a better one", below))
-    above = [r["method"] for r in rivals if r.get("above_curve")]
-    lines.append(
-        claim("Our curve of mean against FLOPs coverage is above all listed rivals", "Rivals above our curve", above)
-    )
-    if unsure := [r["method"] for r in rivals if r["ours_minus"] > 0 and r["p_holm"] >= 0.05]:
-        lines.append(f"Ours is ahead, but not significantly at 5 %: {', '.join(unsure)}.")
-    if summary[0]["seeds"] < 6:
+    lines = verdict_lines(summary)
+    if summary[0]["seeds"] < MIN_SEEDS:
         lines.append("With fewer than six seeds, no difference can be significant in a signed-rank test.")
     if (r := by_name.get("score_all")) is not None:
         lines.append(

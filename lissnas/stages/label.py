@@ -18,9 +18,11 @@ from lissnas.artifacts.stage_run import PARAMETERS, Outcome, run
 from lissnas.config import Params
 from lissnas.core.errors import InvalidArchitecture, LissnasError, UserError
 from lissnas.core.rng import stream
-from lissnas.oracles.command import OracleFailed, run_program, split_command
+from lissnas.oracles.command import split_command
 from lissnas.oracles.label_collection import Attempt, LabelFailed, LabelLog, Runner, collect, one_by_one
 from lissnas.oracles.label_table import metric_of
+from lissnas.oracles.program import OracleFailed, run_program
+from lissnas.oracles.reuse import Reuse
 from lissnas.oracles.training_worker import _train, depends_on, setup_of
 from lissnas.shrinkers.description import check
 from lissnas.spaces import Space
@@ -40,16 +42,18 @@ def label_stage(
     runner: Runner | None = None,
     on_attempt: Callable[[Attempt], None] = lambda one: None,
     program: str | None = None,
+    reuse: Reuse | None = None,
 ) -> Outcome:
     """Label `archs`, or `label.networks` architectures drawn uniformly, and write the labels to `out`.
 
     Labels are validation accuracies of networks trained here or, for any space, the answers of a `program` that gets
     one architecture per call. Each attempt is appended to `labels.jsonl` in `out`; the same command resumes from it,
     and labels of further architectures with the same parameters are added to existing ones. Networks that failed
-    `label.attempts` times have no label and are listed in `metrics.json`. `runner` executes the trainings; the
-    default uses child processes.
+    `label.attempts` times have no label and are listed in `metrics.json`; the next run tries them again. `runner`
+    executes the trainings; the default uses child processes.
     """
     check(params, space, program)
+    reuse = reuse or Reuse()
     names = draw(space, params.label.networks, seed) if archs is None else canonicalize(space, archs)
     depends = depends_on(params, space, seed, program)
     earlier = _extendable(out, depends)
@@ -58,16 +62,18 @@ def label_stage(
     attempts, tasks = params.label.attempts, artifacts.tasks_of(out)
 
     def work() -> dict[str, bytes]:
-        with LabelLog.opened(out / LOG, depends) as log:
+        with LabelLog.opened(out / LOG, depends, reuse) as log:
             if program is None:
                 _train(setup_of(params, space.name, seed, tasks, depends), attempts, names, log, runner, on_attempt)
             else:
                 labeller = partial(label_by_program, split_command(program, "--program"), params.label.time_limit)
                 collect(names, labeller, log, attempts, runner or one_by_one, on_attempt)
+            reuse.used(names)
             return _results(log, names, space)
 
-    extends = bool(earlier) and earlier != parameters
-    return run(out, parameters, work, force=False, timed=[ATTEMPTS], extends=extends)
+    retries = bool(earlier) and not reuse.keep_failed and bool(artifacts.read_json(out / "metrics.json")["failed"])
+    extends = bool(earlier) and (earlier != parameters or retries)
+    return run(out, parameters, work, force=reuse.force, timed=[ATTEMPTS], extends=extends)
 
 
 def draw(space: Space, n: int, seed: int) -> list[str]:
@@ -86,10 +92,10 @@ def canonicalize(space: Space, archs: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def label_by_program(command: Sequence[str], seconds: float, arch: str) -> float:
+def label_by_program(command: Sequence[str], limit: float | None, arch: str) -> float:
     """Return the answer of a program for one architecture; raises LabelFailed."""
     try:
-        value = float(run_program(command, [arch], seconds)[0])
+        value = float(run_program(command, [arch], limit)[0])
     except OracleFailed as failure:
         raise LabelFailed(str(failure)) from None
     if math.isnan(value):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Unpack
 
+from lissnas.artifacts.remote import check_out
 from lissnas.artifacts.stage_run import How, Outcome
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params, TrainingConfig
@@ -62,6 +63,8 @@ def one_shot(
     All input is checked before anything is trained. `truth` is the table of the space, if any: it ranks the
     networks found, and is the oracle if `search.oracle` is `table`.
     """
+    for place in (out, out / "supernet", out / "best"):
+        check_out(place)
     members = read_members(subspace, space)
     limits_of(params).keep(space, members)
     if trains(params):

@@ -62,7 +62,7 @@ def ranking_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpack
     tasks, call, threads = artifacts.tasks_of(out), how.get("call", run_here), how.get("threads", 0)
 
     def work() -> dict[str, bytes]:
-        with Journal.opened(tasks / TASKS, {**common, "format": 2}, restart=True) as journal:
+        with Journal.opened(tasks / TASKS, {**common, "format": 2}, others="replace") as journal:
             rows: list[dict[str, Any]] = []
             scored: list[dict[str, Any]] = []
             for seed in seeds:
@@ -112,7 +112,7 @@ def shrunk_spaces(params: Params, benchmark: Benchmark, seed: int, threads: int)
         if method in FULL_SPACE:
             found[method] = benchmark.space.enumerate()
         else:
-            found[method] = comparison.shrink_with(comparison_run, method)[0]
+            found[method] = comparison.attempt(comparison_run, method, comparison_run.budget).members
     return found
 
 

@@ -84,6 +84,7 @@ def retrain_stage(
         assert best is not None, "a search returns at least one network"
         chosen = max(rows, key=lambda r: r["validation"])
         metrics = {"space": space_name, "networks": len(rows), **chosen}
+        metrics |= images.about(params.images, recipe_of(params, params.retrain.recipe, "retrain.recipe"))
         if truth is not None:
             metrics["rank"] = truth.rank_of(chosen["true"])
             metrics["full_size"] = len(truth.values)

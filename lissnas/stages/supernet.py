@@ -65,7 +65,8 @@ def supernet_stage(
         return Outcome(out, {}, reused=False)
 
     def work() -> dict[str, bytes]:
-        return _files(space, members, seed, *how.get("call", run_here)(train_supernet, *arguments))
+        trained = how.get("call", run_here)(train_supernet, *arguments)
+        return _files(space, members, seed, *trained, images.about(params.images, recipe))
 
     return run(out, parameters, work, how.get("force", False))
 
@@ -98,7 +99,14 @@ def train_supernet(
     return model, reports
 
 
-def _files(space: Space, members: Archs | None, seed: int, model: Supernet, log: list[Progress]) -> dict[str, bytes]:
+def _files(
+    space: Space,
+    members: Archs | None,
+    seed: int,
+    model: Supernet,
+    log: list[Progress],
+    more: dict[str, str],
+) -> dict[str, bytes]:
     curve = [vars(progress) for progress in log]
     about = describe_supernet(model, members)
     n = about["networks"]
@@ -108,7 +116,7 @@ def _files(space: Space, members: Archs | None, seed: int, model: Supernet, log:
         SUPERNET_ABOUT: artifacts.to_json(about),
         "training.csv": artifacts.to_csv(curve),
         "training.png": figures.png(figures.training(curve, f"{space.name}: supernet of {figures.big(n)} networks")),
-        "metrics.json": artifacts.to_json({"space": space.name, "networks": n, "seed": seed, "loss": last}),
+        "metrics.json": artifacts.to_json({"space": space.name, "networks": n, "seed": seed, "loss": last, **more}),
     }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from lissnas.oracles.synthetic import SyntheticOracle
 from lissnas.testing.benchmark_suite import BenchmarkSuite
 from lissnas.testing.searcher_suite import SearcherSuite
-from lissnas.testing.shrinker_suite import ShrinkerSuite, SyntheticOracle
+from lissnas.testing.shrinker_suite import ShrinkerSuite
 from lissnas.testing.space_suite import SpaceSuite
 
 __all__ = ["BenchmarkSuite", "SearcherSuite", "ShrinkerSuite", "SpaceSuite", "SyntheticOracle"]

@@ -16,10 +16,10 @@ import pytest
 from lissnas import spaces
 from lissnas.core.errors import LissnasError
 from lissnas.oracles.base import CountedOracle
+from lissnas.oracles.synthetic import SyntheticOracle
 from lissnas.searchers import History, Searcher
 from lissnas.spaces import Space
 from lissnas.spaces.subspace import Subspace
-from lissnas.testing.shrinker_suite import SyntheticOracle
 
 Searched: TypeAlias = Space | Subspace
 BUDGET = 60

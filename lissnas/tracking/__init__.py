@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from lissnas.tracking.mlflow import Logged, find, log_stage
+from lissnas.tracking.lookup import find
+from lissnas.tracking.mlflow import Logged, log_stage
 
 __all__ = ["Logged", "find", "log_stage"]

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-import filelock
-
 from lissnas import artifacts
+from lissnas.artifacts.lock import file_lock
 from lissnas.artifacts.stage_run import PARAMETERS, Outcome
 from lissnas.core.redaction import move_mlflow_credentials, redacted
 from lissnas.tracking import model_registry
@@ -88,9 +87,10 @@ def log_stage(
         "mlflow.parentRunId": parent.info.run_id,
         "stage": stage,
         "benchmark": benchmark,
-        "method": str(parameters.get("variant", stage)),
+        "method": str(parameters.get("method", parameters.get("variant", stage))),
         "params_digest": digest,
         "manifest_sha256": manifest,
+        **{name: str(outcome.metrics[name]) for name in ("metric", "direction") if name in outcome.metrics},
         **_account(),
         **({} if seed is None else {"seed": str(seed)}),
         **_revision(),
@@ -122,16 +122,9 @@ def log_stage(
         if stage == "report":
             for page in ("index.html", "report.md"):
                 client.log_artifact(parent.info.run_id, str(outcome.folder / page))
+            client.log_artifacts(parent.info.run_id, str(outcome.folder / "pages"), "pages")
         registered = "" if model is None else model_registry.register(client, model, run.info.run_id, manifest)
         return Logged(run.info.run_id, experiment, redacted(mlflow.get_tracking_uri()), registered)
-
-
-def find(folder: Path) -> Logged | None:
-    """Return the run of a result, or None if it was not logged; never creates a database."""
-    if "MLFLOW_TRACKING_URI" not in os.environ and not _database().is_file():
-        return None
-    client, experiment = _client()
-    return _find(client, experiment, artifacts.sha256((folder / artifacts.MANIFEST).read_bytes()))
 
 
 def _find(client: MlflowClient, experiment: str, manifest: str) -> Logged | None:
@@ -284,10 +277,15 @@ def _database() -> Path:
     return Path.cwd() / "mlflow.db"
 
 
+def tracking_uri() -> str:
+    """Return the address of MLflow: MLFLOW_TRACKING_URI, else a database in the current folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{_database()}"
+
+
 def _client() -> tuple[MlflowClient, str]:
     """Return a client and the id of the experiment; only one process creates the database."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{_database()}")
+    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri()
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     # MLflow would print the address unredacted; the caller reports the run.
@@ -297,7 +295,7 @@ def _client() -> tuple[MlflowClient, str]:
     from mlflow import MlflowClient
 
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-    with filelock.FileLock(Path.cwd() / ".mlflow.lock", timeout=120):
+    with file_lock(Path.cwd() / ".mlflow.lock", 120):
         client = MlflowClient()
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
@@ -316,7 +314,7 @@ predictor; `labels`: true values requested. `iteration/...` are curves."""
 
 
 def _parent(client: MlflowClient, experiment: str, benchmark: str, name: str, key: str, digest: str) -> Run:
-    with filelock.FileLock(Path.cwd() / ".mlflow.lock", timeout=120):
+    with file_lock(Path.cwd() / ".mlflow.lock", 120):
         for run in client.search_runs([experiment], f"tags.`{PARENT}` = '{key}'", max_results=1):
             return run
         tags = {PARENT: key, "benchmark": benchmark, "params_digest": digest, **_revision()}

@@ -27,53 +27,40 @@ class Rival(ShrinkerSuite):
         return shrinkers.get(name)
 
 
+class OnOneSpace(Rival):
+    """Variants of methods that other classes run on three spaces."""
+
+    @pytest.fixture
+    def space(self) -> Space:
+        return spaces.get("nas_bench_macro")
+
+
 @pytest.mark.parametrize("name", ORDINARY)
 class TestOrdinary(Rival):
     pass
 
 
-@pytest.mark.parametrize("name", [*SEARCHES, *THEN_RANK, *JOINT])
+@pytest.mark.parametrize("name", ["best_first_quota", "genetic", *JOINT])
 class TestRanking(Rival):
     """They rank single architectures, so the size is exact."""
 
     size_ratio = 1.0
 
 
+@pytest.mark.parametrize("name", ["best_first", "genetic_quota", *THEN_RANK])
+class TestRankingOnOneSpace(OnOneSpace):
+    """The other variants of the searches, and products that are ranked."""
+
+    size_ratio = 1.0
+
+
 @pytest.mark.parametrize("name", RANKED_COSTS)
-class TestCostliestThenRank(Rival):
+class TestCostliestThenRank(OnOneSpace):
     needs_costs = True
     size_ratio = 1.0
 
 
-class Lapt(ShrinkerSuite):
-    """Rules from a task that is like the new one, and from one that is its opposite."""
-
-    size_ratio = 1.0
-
-    @pytest.fixture
-    def shrinker(self, space: Space) -> Shrinker:
-        rows = space.sample_distinct(200, np.random.default_rng(5))
-        values = SyntheticOracle(space)(rows)
-        return lapt.learned_on([(rows, values), (rows, values + 1), (rows, -values)])
-
-
-class TestLapt(Lapt):
-    pass
-
-
-class TestLaptOfAbsentDecisions(Lapt):
-    @pytest.fixture
-    def space(self) -> Space:
-        return spaces.get("transnas")
-
-
-class TestLaptOfALargeSpace(Lapt):
-    @pytest.fixture
-    def space(self) -> Space:
-        return ChoiceSpace("large", [4] * 20)
-
-
-@pytest.mark.parametrize("name", ["abs", "nse", "padnas", "dds", *THEN_RANK, "lamoo", "hep_nas", "dsm_nas"])
+@pytest.mark.parametrize("name", ["abs", "nse", "padnas", "dds", "abs_then_rank", "lamoo", "hep_nas", "dsm_nas"])
 class TestAbsentDecisions(Rival):
     """Methods that rank choices, on a union of two spaces: a network of one has no choices of the other."""
 
@@ -82,7 +69,9 @@ class TestAbsentDecisions(Rival):
         return spaces.get("transnas")
 
 
-@pytest.mark.parametrize("name", [*ORDINARY, *SEARCHES, *THEN_RANK, *JOINT, "top5"])
+@pytest.mark.parametrize(
+    "name", [*ORDINARY, "best_first", "genetic_quota", "abs_then_rank", "dds_then_rank", *JOINT, "top5"]
+)
 class TestOnASpaceTooLargeToList(Rival):
     """A trillion networks and a budget of 20,000: the space must not be listed."""
 
@@ -106,14 +95,14 @@ class TestCostliestOfALargeSpace(Rival):
 
 
 @pytest.mark.parametrize("name", TOP)
-class TestTopShare(Rival):
+class TestTopShare(OnOneSpace):
     """The size of the result is a share of the query budget."""
 
     reaches_target = False
 
 
 @pytest.mark.parametrize("name", COSTS)
-class TestCostliest(Rival):
+class TestCostliest(OnOneSpace):
     uses_scores = False
     needs_costs = True
     size_ratio = 1.0
@@ -123,6 +112,30 @@ class TestCostliest(Rival):
 class TestScoreAll(Rival):
     scores_full_space = True
     size_ratio = 1.0
+
+
+class Lapt(ShrinkerSuite):
+    """Rules from two tasks that are like the new one, and from one that is its opposite."""
+
+    size_ratio = 1.0
+
+    @pytest.fixture
+    def shrinker(self, space: Space) -> Shrinker:
+        rows = space.sample_distinct(200, np.random.default_rng(5))
+        values = SyntheticOracle(space)(rows)
+        return lapt.learned_on([(rows, values), (rows, values + 1), (rows, -values)])
+
+
+class TestLaptOfAbsentDecisions(Lapt):
+    @pytest.fixture
+    def space(self) -> Space:
+        return spaces.get("transnas")
+
+
+class TestLaptOnASpaceTooLargeToList(Lapt):
+    @pytest.fixture
+    def space(self) -> Space:
+        return ChoiceSpace("large", [4] * 20)
 
 
 def test_every_rival_has_a_conformance_test() -> None:
@@ -165,5 +178,5 @@ def test_unknown_method_error_lists_the_known_ones() -> None:
 
 
 def test_a_method_of_other_tasks_has_no_single_shrinker() -> None:
-    with pytest.raises(UserError, match="lapt learns from other tasks of a benchmark"):
+    with pytest.raises(UserError, match="lapt learns from other tasks of a benchmark's space"):
         shrinkers.get("lapt")

@@ -196,7 +196,7 @@ def test_verify_command(results: Results) -> None:
 @pytest.mark.parametrize("deep", [b"[" * 100_000, b'{"files":' * 100_000])
 @pytest.mark.parametrize("name", [artifacts.MANIFEST, artifacts.RUN, artifacts.STATE])
 def test_deeply_nested_json_is_damage(name: str, deep: bytes, tmp_path: Path) -> None:
-    artifacts.publish(tmp_path / "r", {"metrics.json": b"{}"}, {artifacts.RUN: artifacts.to_record({"files": {}})})
+    artifacts.publish(tmp_path / "r", {"metrics.json": b"{}"}, record={"files": {}})
     artifacts.write(tmp_path / "r" / name, deep)
     assert str(tmp_path / "r" / name) in str([damage for one in verified(tmp_path) for damage in one.damages])
 
@@ -216,7 +216,7 @@ def test_files_of_other_programs_are_not_damage(results: Results, tmp_path: Path
 def test_a_manifest_that_names_files_elsewhere_is_damage(name: str, tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     for file in (artifacts.MANIFEST, artifacts.RUN):
-        artifacts.publish(tmp_path / "r", {"metrics.json": b"{}"}, {artifacts.RUN: artifacts.to_record({"files": {}})})
+        artifacts.publish(tmp_path / "r", {"metrics.json": b"{}"}, record={"files": {}})
         text = {"files": {name: "00"}}
         artifacts.write(
             tmp_path / "r" / file, artifacts.to_record(text) if file == artifacts.RUN else artifacts.to_json(text)

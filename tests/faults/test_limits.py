@@ -170,13 +170,13 @@ def test_temporary_files_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     artifacts.publish(out, {"a.json": b"1"})
     litter = [
-        tmp_path / f".out{artifacts.WRITING}x" / "out" / "a.json",
-        out / f".a.json{artifacts.WRITING}x",
-        tmp_path / ".out.checkpoint" / f".state.npz{artifacts.WRITING}x",
+        tmp_path / f".out{artifacts.WRITING}abcd_123" / "out" / "a.json",
+        out / f".a.json{artifacts.WRITING}abcd_123",
+        tmp_path / ".out.checkpoint" / f".state.npz{artifacts.WRITING}abcd_123",
     ]
     others = [
-        tmp_path / f".other{artifacts.WRITING}x",
-        tmp_path / f".outer{artifacts.WRITING}x",
+        tmp_path / f".other{artifacts.WRITING}abcd_123",
+        tmp_path / f".outer{artifacts.WRITING}abcd_123",
         out / "mine.writing-x",
     ]
     for path in (*litter, *others):

@@ -175,6 +175,61 @@ def test_program_labels_a_custom_space(tmp_path: Path) -> None:
     assert (tmp_path / "calls").read_text().split().count("2|a") == 2
 
 
+def test_next_run_retries_failed_labels_and_force_requests_all_again(tmp_path: Path) -> None:
+    write_params(tmp_path)
+    (tmp_path / "mine.yaml").write_text(YAML)
+    answer = "name = input()\nopen('calls', 'a').write(name + '\\n')\n"
+    words = ("--space", "mine.yaml", "--program", f"{sys.executable} oracle.py", "--workers", "0", "--out", "out")
+
+    def calls(program: str, *more: str, code: int = 0) -> list[str]:
+        (tmp_path / "oracle.py").write_text(answer + program)
+        (tmp_path / "calls").write_text("")
+        flow(*words, "--networks", "4", *more, code=code)
+        return (tmp_path / "calls").read_text().split()
+
+    first = calls("print('failed')", code=1)
+    assert len(first) == 8
+    assert calls("print('failed')", "--keep-failed", code=1) == []
+    bad = first[1]
+    assert sorted(calls(f"print('failed' if name == {bad!r} else 1)")) == sorted([*first[:4], bad])
+    assert artifacts.read_json(tmp_path / "out/metrics.json")["failed"] == [bad]
+    assert calls("print(2)", "--keep-failed") == []
+    assert calls("print(2)") == [bad]
+    assert calls("print(3)") == []
+    assert calls("print(3)", "--force") == first[:4]
+    assert (tmp_path / "out/labels.csv").read_text().count(",3") == 4
+    (tmp_path / "mine.yaml").write_text(YAML.replace("depth", "width"))  # names mean other networks
+    assert calls("print(4)", code=2) == []
+    (tmp_path / "mine.yaml").write_text("# a comment" + YAML)
+    assert calls("print(4)") == []
+
+
+def test_labels_of_another_program_are_left_or_adopted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_params(tmp_path)
+    (tmp_path / "mine.yaml").write_text(YAML)
+    (tmp_path / "oracle.py").write_text("print(1 if input() != '1|a' else 'failed')")
+    (tmp_path / "archs.csv").write_text("arch\n1|a\n1|b\n1|c\n")
+    words = ("--space", "mine.yaml", "--workers", "0", "--out", "out", "--archs", "archs.csv", "--program")
+
+    def values() -> list[str]:
+        return [line[-1] for line in (tmp_path / "out/labels.csv").read_text().splitlines()[1:]]
+
+    flow(*words, f"{sys.executable} oracle.py")
+    (tmp_path / "oracle.py").write_text("print(2)")
+    flow(*words, f"{sys.executable} -S oracle.py", "--reuse-answers", code=2)  # a result of other parameters is there
+    for path in (tmp_path / "out").iterdir():
+        if path.name != LOG:
+            path.unlink()
+    flow(*words, f"{sys.executable} -S oracle.py", "--reuse-answers")
+    assert values() == ["2", "1", "1"]
+    (tmp_path / "out/manifest.json").unlink()
+    capsys.readouterr()
+    flow(*words, f"{sys.executable} -B oracle.py")
+    message = " ".join(capsys.readouterr().err.split())
+    assert "out/labels.jsonl has 3 labels that this run does not use: the command of the program changed" in message
+    assert values() == ["2", "2", "2"]
+
+
 def test_custom_space_requires_a_program(tmp_path: Path) -> None:
     write_params(tmp_path)
     (tmp_path / "mine.yaml").write_text(YAML)

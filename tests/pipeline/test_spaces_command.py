@@ -263,7 +263,10 @@ def test_shrink_killed_within_a_batch_resumes_to_the_same_bytes(folder: Path, un
     oracle = wait_for(folder / "hangs")
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=20)
-    os.kill(oracle, signal.SIGKILL)
+    until = time.monotonic() + 20
+    while alive(oracle) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not alive(oracle)
     (folder / "hang").unlink()
     assert lissnas(folder, *BY_COMMAND, "--out", "out").code == 0
     queried = (folder / "queried").read_text().split()
@@ -291,7 +294,7 @@ def test_hanging_command_is_stopped_at_the_timeout(folder: Path) -> None:
     (folder / "hang").touch()
     done = lissnas(folder, *BY_COMMAND, "--oracle-timeout", "3", "--out", "out")
     assert done.code == 1
-    assert "took longer than 3 s for the batch of" in done.err
+    assert "took longer than 3 s for " in done.err
     assert len((folder / "queried").read_text().split()) >= 60
     assert not alive(int((folder / "hangs").read_text()))
 

@@ -32,7 +32,17 @@ ABOUT = "metrics.json"
 
 
 def data_root() -> Path:
-    """Return the folder of imported data: $LISSNAS_DATA, by default the system's folder for user data."""
+    """Return the folder of imported data: $LISSNAS_DATA, by default the system's folder for user data.
+
+    Raises UserError if there is none because the user has no home folder.
+    """
+    try:
+        return _data_root()
+    except RuntimeError:
+        raise UserError("no home folder: set LISSNAS_DATA or give --to") from None
+
+
+def _data_root() -> Path:
     if given := os.environ.get("LISSNAS_DATA"):
         return Path(given).expanduser()
     if sys.platform == "darwin":

@@ -107,6 +107,13 @@ class Position(Plain):
             raise ValueError("1 choice, at least 2 are needed; remove a position without alternatives")
         if len(choices) > MAX_CHOICES:
             raise ValueError(f"{len(choices)} choices, at most {MAX_CHOICES} are possible")
+        first: dict[Decimal, str] = {}
+        equal = []
+        for i, (text, value) in enumerate(zip(choices, map(number, choices), strict=True)):
+            if value is not None and first.setdefault(value, text) != text:
+                equal.append(((i,), f"{short(repr(text))} is the same number as {short(repr(first[value]))}"))
+        if all(number(text) is not None for text in choices):
+            raise_problems(equal)
         what = "contains '|', which separates choices in names of architectures"
         raise_problems([((i,), f"{short(repr(c))} {what}") for i, c in enumerate(choices) if "|" in c])
         return choices

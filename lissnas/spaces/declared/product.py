@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -18,6 +19,7 @@ from lissnas.spaces.base import Archs, BoolArray, Features, IntArray
 from lissnas.spaces.choices import CHUNK, ChoiceSpace
 from lissnas.spaces.declared.declaration import Constraint, Metric, ProductDeclaration
 from lissnas.spaces.declared.exchanges import Exchanges
+from lissnas.spaces.declared.fields import number
 from lissnas.spaces.declared.rules import Rules
 
 CELLS = 1 << 24
@@ -40,6 +42,8 @@ class Declared:
     """False if the metric is minimized; labels are then negated when they are read."""
     text: str
     """The YAML that declares the space."""
+    notation: Sequence[str]
+    """What determines which network a name is. Rules don't: they only decide which names there are."""
 
     def declare(self, metric: Metric, text: str) -> None:
         """Set the attributes."""
@@ -63,7 +67,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
         positions = declaration.positions
         super().__init__(declaration.name, [len(p.choices) for p in positions], source)
         self.declare(declaration.metric, text)
-        self.positions = tuple(p.name for p in positions)
+        self.positions = self.notation = tuple(p.name for p in positions)
         self.choices = tuple(p.choices for p in positions)
         self.rules = Rules(declaration)
         self._exchanges = Exchanges(declaration, self.rules, source)
@@ -245,18 +249,22 @@ class DeclaredSpace(Declared, ChoiceSpace):
     def from_text(self, columns: Sequence[Sequence[str]]) -> tuple[Archs, list[tuple[int, str]]]:
         """Return canonical rows from a column of texts for each position, and the problems as (row, message).
 
-        Ignore the returned rows that have a problem.
+        Texts at inactive positions are not read; `choice_of` describes which texts mean a choice. Ignore the returned
+        rows that have a problem.
         """
         rows = np.zeros((len(columns[0]), self.genome_len), np.int8)
         problems = []
         for p, column in enumerate(columns):
-            number = {text: i for i, text in enumerate(self.choices[p])}
-            found = np.fromiter((number.get(text, -1) for text in column), np.int8, len(column))
-            for i in np.flatnonzero(found < 0).tolist():
-                problems.append((i, unknown_name(f"choice of {self.positions[p]}", column[i], self.choices[p])))
-            rows[:, p] = found
-        known = (rows >= 0).all(axis=1)
-        rows[~known] = 0
+            index = {text: choice_of(text, self.choices[p]) for text in {*column}}
+            rows[:, p] = np.fromiter((index[text] for text in column), np.int8, len(column))
+        unknown = rows < 0
+        rows[unknown] = 0
+        unknown &= self.rules.active(rows)  # anything is accepted at a position that doesn't matter
+        for i, p in zip(*(at.tolist() for at in np.nonzero(unknown)), strict=True):
+            name, text = self.positions[p], columns[p][i]
+            empty = f"{short(repr(name))} is empty; expected one of {short(', '.join(self.choices[p]), 1000)}"
+            problems.append((i, unknown_name(f"choice of {name}", text, self.choices[p]) if text else empty))
+        known = ~unknown.any(axis=1)
         bad = np.flatnonzero(known & ~self.valid(rows))
         problems += zip(bad.tolist(), map(_broken, self.rules.broken(rows[bad])), strict=True)
         return self.canonicalize(rows), sorted(problems)
@@ -287,6 +295,31 @@ class DeclaredSpace(Declared, ChoiceSpace):
         if problems:
             raise InvalidArchitecture(*problems[0])
         return rows
+
+
+TRUE = ("true", "yes", "on", "1")
+"""Texts that other programs write for each other."""
+FALSE = ("false", "no", "off", "0")
+
+
+def choice_of(text: str, choices: Sequence[str]) -> int:
+    """Return the index of the choice that a text means, -1 if none or several.
+
+    It is the equal text, else the equal number (`3.0` is `3`), else the same one of yes and no (`True` is `yes`).
+    """
+    text = unicodedata.normalize("NFC", text)
+    if text in choices:
+        return choices.index(text)
+    value, word = number(text), text.lower()
+    if value is not None:
+        equal = [i for i, choice in enumerate(choices) if number(choice) == value]
+        return equal[0] if len(equal) == 1 else -1
+    if word in ("true", "false"):
+        yes = [i for i, choice in enumerate(choices) if choice.lower() in TRUE]
+        no = [i for i, choice in enumerate(choices) if choice.lower() in FALSE]
+        if len(yes) == len(no) == 1:
+            return (yes if word in TRUE else no)[0]
+    return -1
 
 
 def _broken(constraint: Constraint | None) -> str:

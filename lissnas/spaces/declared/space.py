@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,7 @@ def read_space(path: Path) -> Space:
 
 def parse_space(text: str, source: str) -> Space:
     """Return the space that a YAML text declares; `source` is its name in messages."""
+    text = unicodedata.normalize("NFC", text)  # as labels are: the same letters can be written in two ways
     declaration = read_declaration(text, source)
     if isinstance(declaration, CellDeclaration):
         return _cell(declaration, source, text)
@@ -68,6 +70,7 @@ def _cell(declaration: CellDeclaration, source: str, text: str) -> Space:
     except UserError as error:
         raise problems_in(source, [(cell.line, f"cell: {error}")]) from None
     space.declare(declaration.metric, text)
+    space.notation = (cell.ops_on, str(cell.vertices), *cell.ops)
     return space
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from lissnas.plots.figures import BLUE, ORANGE, band, grid, plain
-from lissnas.shrinkers.comparison import interval
+from lissnas.shrinkers.comparison_summary import interval
 from lissnas.spaces import FloatArray
 from lissnas.stages.report.page import Picture
 from lissnas.stages.report.tables import Table, count, num

@@ -16,20 +16,23 @@ from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
 from lissnas.core.errors import LissnasError, UserError
 from lissnas.plots import comparison, figures
+from lissnas.plots.comparison import coloured
 from lissnas.shrinkers.comparison import FullSpaceStatistics
 from lissnas.shrinkers.methods import REFERENCES
 from lissnas.spaces import Keys
 from lissnas.stages.compare import remarks
 from lissnas.stages.report import huge_tables, label_curve, tables
 from lissnas.stages.report.huge_tables import table_6
-from lissnas.stages.report.page import Page, Picture
-from lissnas.stages.report.space_map import space_map
+from lissnas.stages.report.overview import Overview
+from lissnas.stages.report.page import Page, Picture, Report
+from lissnas.stages.report.space_map import SpaceMap
 from lissnas.stages.report.tables import FULL, PIPELINE, STUDY, Compared, Row
 
 STUDIES = ("compare", "locality", "ranking", "labels", "compare_ofa", "huge")
 """Names of the committed CSV files of long studies."""
 HISTOGRAMS = (FULL, "lissnas", "abs", "nse", "padnas", "greedynas_v2", "dds", "top10", "no_locality", "flops")
 """Spaces in the figure of FLOPs histograms."""
+HIGHLIGHTS = "The rivals in colour are the closest to ours at equal size; hover over a grey mark for its name."
 
 
 @dataclass(frozen=True)
@@ -91,28 +94,28 @@ def report_stage(params: Params, data: Path, results: Path, out: Path, **how: Un
         everything = [
             tables.locality_table(*_locality(found, studies.get("locality"))),
             *sorted(of_paper, key=lambda table: int(table.name.split()[1])),
-            *label_curve.label_tables(labelled),
-            *(tables.methods_table(c) for c in (*best_known, *surrogate)),
             tables.not_yet_table(["Table 5"] if huge else []),
         ]
-        notes = {f"{c.benchmark} ({c.where})": remarks(c.summary) for c in (*best_known, *surrogate)}
-        pictures, maps = [], {}
-        for f in found:
-            how.get("on_progress", ignore)(f"drawing {f.benchmark.name}")
-            full_space = FullSpaceStatistics.of(f.benchmark)
-            pictures += _pictures(f, full_space)
-            maps[f.benchmark.name] = space_map(f.benchmark, full_space.diversity, f.spaces)
-        pictures += [_ranking_picture(folder) for folder in ranked.values()]
-        pictures += label_curve.label_pictures(labelled)
+        pages = []
+        for c in (*best_known, *surrogate):
+            how.get("on_progress", ignore)(f"drawing {c.benchmark}")
+            f = next((f for f in found if f.benchmark.name == c.benchmark), None)
+            pages.append(_benchmark_page(c, f, ranked.get(f"ranking/{c.benchmark}")))
+        pages += [Page("Tables of the paper", t.name, f"{t.name}: {t.title}", [t]) for t in everything]
+        if labelled:
+            curve = label_curve.label_tables(labelled)
+            pages.append(Page("Studies", "Labels", curve[0].title, curve, (), label_curve.label_pictures(labelled)))
         predicted = [*(c.benchmark for c in surrogate), *(h.space for h in huge)]
-        page = Page(_origin(found, study, predicted), notes, everything, pictures, maps)
+        overview = Overview([*best_known, *surrogate], REFERENCES)
+        picture = next(p.pictures[0] for p in pages if p.name == names[0])
+        report = Report(_origin(found, study, predicted), picture, overview, pages)
         metrics = {
             "benchmarks": len(found),
             "benchmarks_in_study": len({c.benchmark for c in study}),
-            "tables": len(everything),
-            "figures": len(pictures),
+            "tables": len(report.tables),
+            "figures": len(report.pictures),
         }
-        return {**page.files(), "metrics.json": artifacts.to_json(metrics)}
+        return {**report.files(), "metrics.json": artifacts.to_json(metrics)}
 
     return run(out, parameters, work, how.get("force", False))
 
@@ -197,10 +200,51 @@ def _ranking_picture(folder: Path) -> Picture:
     )
 
 
+def _benchmark_page(c: Compared, f: Found | None, ranked: Path | None) -> Page:
+    """Return the page of a benchmark; without results of the pipeline, it has only figures of the summary."""
+    pictures, shown = [], None
+    if f is not None:
+        full_space = FullSpaceStatistics.of(f.benchmark)
+        space_map = SpaceMap.of(f.benchmark, full_space.diversity, f.spaces)
+        shown = space_map.plotly(coloured(f.compared.summary, REFERENCES))
+        pictures = [space_map.picture(min(f.spaces, key=lambda method: method != "lissnas"))]
+    pictures += _summary_pictures(c)
+    if f is not None:
+        pictures += _pictures(f, full_space)
+    if ranked is not None:
+        pictures.append(_ranking_picture(ranked))
+    title = f"{c.benchmark}: all methods ({c.where})"
+    return Page("Benchmarks", c.benchmark, title, [tables.methods_table(c)], remarks(c.summary), pictures, shown)
+
+
+def _summary_pictures(c: Compared) -> list[Picture]:
+    """Return the figures of a summary."""
+    name, metric = c.benchmark, c.metric
+    out = [
+        Picture(
+            f"Means of all methods, {name}",
+            f"Mean true value of each method's space over {c.seeds} seeds with 95 % intervals, and of ours cut to the "
+            "same size (in brackets). Our variants and the ceiling are in italics.",
+            comparison.means(c.summary, name, metric, c.full["mean"], REFERENCES),
+        )
+    ]
+    if "mean_true_25" in c.summary[0]:
+        caption = f"Mean true value of each method's space by the share of its query budget, over {c.seeds} seeds."
+        picture = comparison.budget(c.summary, name, metric, REFERENCES)
+        out.append(Picture(f"Mean against queries, {name}", f"{caption} {HIGHLIGHTS}", picture))
+    return out
+
+
 def _pictures(f: Found, full_space: FullSpaceStatistics) -> list[Picture]:
+    """Return the figures of the pipeline's results."""
     name, metric, c = f.benchmark.name, f.benchmark.metric, f.compared
     values = {FULL: f.benchmark.values, **{m: f.benchmark.look_up(k) for m, k in f.spaces.items()}}
     out = [
+        Picture(
+            f"Figures 4 and 8: error EDF, {name}",
+            f"Share of each shrunk space within a distance of the overall best value; first seed. {HIGHLIGHTS}",
+            comparison.edfs(values, coloured(c.summary, REFERENCES), full_space.window, name, metric),
+        ),
         Picture(
             f"Figure 2: locality, {name}",
             "Correlation with the original and mean absolute difference by exact edit distance, and autocorrelation "
@@ -208,20 +252,9 @@ def _pictures(f: Found, full_space: FullSpaceStatistics) -> list[Picture]:
             figures.locality(f.locality, f.walk, f.about["threshold_distance"], name, metric),
         ),
         Picture(
-            f"Figures 4 and 8: error EDF, {name}",
-            "Share of each shrunk space within a distance of the overall best value; first seed.",
-            comparison.edfs(values, full_space.window, name, metric),
-        ),
-        Picture(
             f"Figure 7: accuracy differences, {name}",
-            "Absolute differences of values at an exact edit distance; the last bin holds the largest 2 %.",
+            "Absolute differences of values at an exact edit distance; without the largest 2 %.",
             figures.differences(f.differences, name, metric),
-        ),
-        Picture(
-            f"Means of all methods, {name}",
-            f"Mean true value of each method's space over {c.seeds} seeds with 95 % intervals, and of ours cut to the "
-            "same size (in brackets). Our variants and the ceiling are in italics.",
-            comparison.means(c.summary, name, metric, c.full["mean"], REFERENCES),
         ),
     ]
     if "flops" not in full_space.diversity.costs:
@@ -231,16 +264,17 @@ def _pictures(f: Found, full_space: FullSpaceStatistics) -> list[Picture]:
     counts = {m: full_space.diversity.histogram("flops", flops[m]).tolist() for m in HISTOGRAMS if m in flops}
     edges = [float(full.min()), *full_space.diversity.edges("flops").tolist(), float(full.max())]
     return [
+        Picture(
+            f"Mean against FLOPs coverage, {name}",
+            f"Our curve over the parameter diversity, and one point for each method, {c.where}; up and right is "
+            f"better. {HIGHLIGHTS}",
+            comparison.diversity(c.summary, f.curve, name, metric, REFERENCES),
+        ),
         *out,
         Picture(
             f"Figure 5: FLOPs kept, {name}",
             "Share of each space in 20 equal bins over the full space's range of multiply-adds; first seed.",
             comparison.cost_histograms(counts, edges, "multiply-adds", name),
-        ),
-        Picture(
-            f"Mean against FLOPs coverage, {name}",
-            "Our curve over the parameter `diversity`, and one point for each method; up and right is better.",
-            comparison.diversity(c.summary, f.curve, name, metric),
         ),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -9,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from lissnas.artifacts.journal import TASKS, Journal
+from lissnas.artifacts.journal import TASKS, Journal, Others
 from lissnas.artifacts.verification import verified
 from lissnas.core.errors import DamagedFile, UserError
 
 ROWS: list[dict[str, Any]] = [{"b": 1, "a": "ü\n"}, {"x": [0.1, None]}]
 
 
-def reread(path: Path, parameters: object = "p", restart: bool = False) -> list[dict[str, Any]]:
-    with Journal.opened(path, parameters, restart) as journal:
+def reread(path: Path, parameters: object = "p", others: Others = "refuse") -> list[dict[str, Any]]:
+    with Journal.opened(path, parameters, others) as journal:
         return journal.records
 
 
@@ -45,13 +46,33 @@ def test_incomplete_last_line_is_removed(tmp_path: Path) -> None:
     assert path.read_bytes() == whole
 
 
-def test_journal_of_other_parameters_is_refused_or_replaced(tmp_path: Path) -> None:
+def test_journal_of_other_parameters_is_refused_kept_or_replaced(tmp_path: Path) -> None:
     path = write_journal(tmp_path / "j")
     with pytest.raises(UserError, match="j holds records of other parameters"):
         reread(path, "q")
     assert reread(path) == ROWS
-    assert reread(path, "q", restart=True) == []
+    before = path.read_bytes()
+    assert reread(path, "q", "keep") == ROWS
+    assert path.read_bytes() == before
+    assert reread(path, "q", "replace") == []
     assert reread(path, "q") == []
+
+
+def test_records_appended_together_are_all_there_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Journal.opened(tmp_path / "j", "p") as journal:
+        journal.append(*ROWS)
+        before = (tmp_path / "j").read_bytes()
+
+        def full(handle: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(OSError, match="No space"):
+                journal.append(*ROWS)
+        assert journal.records == ROWS
+    assert (tmp_path / "j").read_bytes() == before
+    assert reread(tmp_path / "j") == ROWS
 
 
 def test_flipped_bit_is_found_by_reading_and_by_verify(tmp_path: Path) -> None:

@@ -193,3 +193,23 @@ def test_hanging_or_unreachable_endpoint_is_reported(storage: Any, monkeypatch: 
             with pytest.raises(LissnasError, match=f"127.0.0.1:{port} .*AWS_ENDPOINT_URL_S3") as caught:
                 remote.fetch(Path(OUT))
             assert "planted-secret" not in str(caught.value)
+
+
+def test_objects_of_a_user_are_never_replaced(storage: Any, tmp_path: Path) -> None:
+    """Before the work without a result there, else at the upload; results in subfolders are not in the way."""
+    storage.pipe_file(f"{OUT}/labels.parquet", b"mine")
+    for words in ((), ("--force",)):
+        assert "has a file labels.parquet that lissnas did not make" in lissnas(*SHRINK, "--out", OUT, *words, code=2)
+    assert not (tmp_path / ".lissnas").exists()
+    storage.rm_file(f"{OUT}/labels.parquet")
+    lissnas(*SHRINK, "--out", OUT)
+    storage.pipe_file(f"{OUT}/notes.txt", b"mine")
+    lissnas(*SHRINK, "--out", OUT, "--seed", "1", "--force")
+    assert storage.cat_file(f"{OUT}/notes.txt") == b"mine"
+    remote.check_out(Path(OUT).parent)
+    storage.pipe_file(f"{OUT}/new.csv", b"mine")
+    (remote.local_copy(OUT) / "new.csv").write_bytes(b"ours")
+    artifacts.write(remote.local_copy(OUT) / "manifest.json", artifacts.to_json({"files": {"new.csv": "00"}}))
+    with pytest.raises(UserError, match=r"has a file new\.csv that lissnas did not make"):
+        remote.upload(Path(OUT))
+    assert storage.cat_file(f"{OUT}/new.csv") == b"mine"

@@ -18,9 +18,9 @@ from lissnas.shrinkers import description
 ROOT = Path(__file__).parents[3]
 OVERLAYS = ("params.study.yaml", "params.imagenet.yaml")
 RESOLVED = {
-    "params.yaml": "40a38a16ad18ad1416b9335d39f4fc83d0480a019e19856e530a1b89931cc9c4",
-    "params.study.yaml": "e9a71c6bfc6d4336cb7b97a36590aa2284413be819cbe4da4bd341f19cfa8379",
-    "params.imagenet.yaml": "7b2f2dbd1dfbccd84cdf9ef3179e3a51c9311a2733117901f9ee449fb17a3586",
+    "params.yaml": "282ab6f3a07c4e7a35929748d768abb8301b2850f090adb11f311a56fb59bbd6",
+    "params.study.yaml": "a74480ba9e39c9cca1224ccfa16191f5116d105d373bf96bc637ac9d890b5dd0",
+    "params.imagenet.yaml": "b46e2a1bdf4299a4925ae209741708006d2a743b12af7bb350a7345665c91355",
 }
 """Digests of all values of a file: update the digest after an intended change."""
 

@@ -33,7 +33,7 @@ def test_streams_are_named_and_stable() -> None:
 # -- files -----------------------------------------------------------------------------------------
 def test_publish_then_verify(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
-    artifacts.publish(folder, {"x.json": b"1", "deep/y": b"2"}, {"run.json": artifacts.to_record({})})
+    artifacts.publish(folder, {"x.json": b"1", "deep/y": b"2"})
     assert set(artifacts.verify(folder)) == {"x.json", "deep/y"}
     artifacts.publish(folder, {"x.json": b"3"})
     assert (folder / "x.json").read_bytes() == b"3"
@@ -54,7 +54,8 @@ def test_damaged_file_is_reported(tmp_path: Path, damage: Callable[[Path], Any])
     command = ["python", "-m", "flows.label", "--out", "r"]
     artifacts.write(tmp_path / "r" / artifacts.RUN, artifacts.to_record({"command": command}))
     with pytest.raises(
-        DamagedFile, match=r"Delete .*manifest\.json and make it again: python -m flows\.label --out r$"
+        DamagedFile,
+        match=r"Delete .*manifest\.json and make it again, in the repository: python -m flows\.label --out r$",
     ):
         artifacts.verify(tmp_path / "r")
 

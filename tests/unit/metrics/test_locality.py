@@ -446,7 +446,7 @@ def test_the_threshold_is_read_from_the_result(measured: Path, tmp_path: Path) -
     with pytest.raises(UserError, match=r"no manifest\.json"):
         read_threshold(tmp_path, "transnas")
     copy = tmp_path / "copy"
-    artifacts.publish(copy, {p.name: p.read_bytes() for p in measured.iterdir()})
+    artifacts.publish(copy, {name: (measured / name).read_bytes() for name in artifacts.verify(measured)})
     (copy / "locality.json").write_text("{}")
     with pytest.raises(DamagedFile, match=r"locality\.json is damaged"):
         read_threshold(copy, "nas_bench_macro")

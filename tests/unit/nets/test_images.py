@@ -491,9 +491,15 @@ def test_an_unreadable_image_of_a_folder_is_named(folder: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("how", [Augmentation(0, True, 4), Augmentation(2, True)])
-def test_padding_and_cutout_are_refused_for_a_folder(folder: Path, how: Augmentation) -> None:
-    with pytest.raises(UserError, match="padding and cutout must be 0"):
-        FolderData(folder, 0, 6, 16, how)
+def test_a_folder_decides_its_transforms(folder: Path, how: Augmentation) -> None:
+    """Random crops replace the padding and the cutout of a recipe."""
+    given, expected = (FolderData(folder, 0, 6, 16, h).train_batch(0, 18) for h in (how, Augmentation(0, True)))
+    assert torch.equal(given[0], expected[0])
+    found = FolderData(folder, 0, 6, 16, how).describe()
+    assert found == (
+        f"18 train, 6 validation, 9 test images of 3 classes in {folder}; training images are random crops, resized to "
+        "16 pixels, flip"
+    )
 
 
 def test_plain_images_of_a_folder_are_centre_crops_in_order(folder: Path) -> None:
@@ -529,10 +535,10 @@ def test_parts_of_different_classes_are_refused(packaged: MemoryData, tmp_path: 
         FolderData(tmp_path, 0, 6, 16)
 
 
-@pytest.mark.parametrize("validation", [0, 24, 25])
-def test_a_validation_that_leaves_nothing_of_a_folder_is_refused(folder: Path, validation: int) -> None:
-    with pytest.raises(UserError, match=f"validation: {validation} of 24 training images can't be held out"):
-        FolderData(folder, 0, validation, 16)
+@pytest.mark.parametrize(("validation", "expected"), [(1, 1), (12, 12), (13, 4), (24, 4), (2_000, 4)])
+def test_the_validation_share_adapts_to_a_folder(folder: Path, validation: int, expected: int) -> None:
+    data = FolderData(folder, 0, validation, 16)
+    assert (data.n_of("validation"), data.n_train) == (expected, 24 - expected)
 
 
 @pytest.mark.parametrize("what", ["no classes", "no images"])

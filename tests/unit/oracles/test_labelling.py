@@ -27,6 +27,7 @@ from lissnas.oracles.label_collection import (
     describe_failure,
     one_by_one,
 )
+from lissnas.oracles.reuse import Reuse
 from lissnas.oracles.training_worker import Trainer
 
 ABOUT = {"space": "toy", "seed": 0}
@@ -37,8 +38,8 @@ def value_of(arch: str) -> float:
     return 10.0 + int(arch[1:]) / 3
 
 
-def gather(path: Path, label_one: Labeller, archs: Sequence[str] = ARCHS, attempts: int = 2) -> LabelLog:
-    with LabelLog.opened(path, ABOUT) as log:
+def gather(path: Path, label_one: Labeller, archs: Sequence[str] = ARCHS, attempts: int = 2, **reuse: bool) -> LabelLog:
+    with LabelLog.opened(path, ABOUT, Reuse(**reuse)) as log:
         collect(archs, label_one, log, attempts)
         return log
 
@@ -84,9 +85,14 @@ def test_failures_are_logged_and_retried_after_the_others(tmp_path: Path) -> Non
     assert [one.error for one in again.attempts["a2"]] == ["it diverged", None]
     assert [one.error for one in again.attempts["a3"]] == ["the label is nan"] * 2
     requested.clear()
-    gather(tmp_path / "log", label_one)
+    gather(tmp_path / "log", label_one, keep_failed=True)
     assert requested == []
-    gather(tmp_path / "log", value_of, attempts=3)
+    gather(tmp_path / "log", label_one, attempts=3, keep_failed=True)
+    assert requested == ["a1", "a3", "a4"]
+    requested.clear()
+    gather(tmp_path / "log", label_one)  # another run: it has its own attempts
+    assert requested == ["a1", "a3", "a4"] * 2
+    gather(tmp_path / "log", value_of)
     assert reread(tmp_path / "log").value("a1") == value_of("a1")
 
 
@@ -171,12 +177,26 @@ def test_flipped_bit_is_reported_with_its_line(tmp_path: Path) -> None:
     assert all(reread(path).value(a) == value_of(a) for a in ARCHS)
 
 
-def test_labels_of_other_parameters_are_refused(tmp_path: Path) -> None:
+def test_labels_of_other_parameters_are_kept_and_not_used(tmp_path: Path) -> None:
     gather(tmp_path / "log", value_of)
-    before = (tmp_path / "log").read_bytes()
-    with pytest.raises(UserError, match="other parameters"), LabelLog.opened(tmp_path / "log", {**ABOUT, "seed": 1}):
-        pass
-    assert (tmp_path / "log").read_bytes() == before
+    before, said = (tmp_path / "log").read_bytes(), list[str]()
+    with LabelLog.opened(tmp_path / "log", {**ABOUT, "seed": 1}, Reuse(say=said.append)) as log:
+        assert log.attempts == {}
+        log.append(Attempt("a0", 1.0, None, None))
+    assert "has 8 labels that this run does not use: the seed changed" in said[0]
+    assert (tmp_path / "log").read_bytes().startswith(before)
+    assert reread(tmp_path / "log").value("a0") == value_of("a0")
+    with LabelLog.opened(tmp_path / "log", {**ABOUT, "seed": 1}) as log:
+        assert [log.value(a) for a in ARCHS] == [1.0] + [None] * 7
+
+
+def test_force_leaves_earlier_labels_out_for_good(tmp_path: Path) -> None:
+    gather(tmp_path / "log", value_of)
+    log = gather(tmp_path / "log", lambda arch: 1.0, ARCHS[:3], force=True)
+    assert log.attempts.keys() == {*ARCHS[:3]}
+    assert [reread(tmp_path / "log").value(a) for a in ARCHS] == [1.0] * 3 + [None] * 5
+    gather(tmp_path / "log", lambda arch: 2.0, ARCHS[:1], force=True)
+    assert [reread(tmp_path / "log").value(a) for a in ARCHS] == [2.0] + [None] * 7
 
 
 def test_second_process_is_refused(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_minimized_metric_is_negated(tmp_path: Path) -> None:
     labels = read(tmp_path, rows, LATENCY)
     assert labels.negated
     assert labels.values.tolist() == [-(i + 0.5) for i in range(25)]
-    assert "less ms is better" in labels.describe()
+    assert labels.measured.tolist() == [i + 0.5 for i in range(25)]
 
 
 @pytest.mark.parametrize("space", [SPACE, LATENCY, spaces.get("nasbench101"), spaces.get("nas_bench_macro")])
@@ -120,7 +120,7 @@ def test_suggested_rows_can_be_read_back_as_labels(tmp_path: Path, space: Space)
 def test_architectures_in_one_column_are_read(tmp_path: Path) -> None:
     rows = ["acc,arch", *(f"{i},{name}" for i, name in enumerate(SPACE.format(SPACE.enumerate()[:22])))]
     assert (read(tmp_path, rows).archs == SPACE.enumerate()[:22]).all()
-    rows[4], rows[9] = "3,no|no|16", "8,no|n0|17|2"
+    rows[4], rows[9] = "3,no|no|16", "8,no|n0|17|3"
     found = problems(tmp_path, rows)
     assert [p.partition(" ")[0] for p in found] == ["labels.csv:5:", "labels.csv:10:", "labels.csv:10:"]
     assert "expected 4 choices joined by '|', found 3" in found[0]
@@ -138,7 +138,7 @@ def test_parquet_is_read_as_csv_is(tmp_path: Path) -> None:
     assert (labels.archs == SPACE.enumerate()[:24]).all()
     assert labels.values.tolist() == [60 + i / 4 for i in range(24)]
 
-    pq.write_table(pa.table({**table, "op1": ["nope", *columns["op1"][1:]], "acc": [None, np.nan, *values[2:]]}), path)
+    pq.write_table(pa.table({**table, "op1": ["nope", *columns["op1"][1:]], "acc": [None, np.inf, *values[2:]]}), path)
     with pytest.raises(ConfigError) as caught:
         read_labels(path, SPACE)
     assert [p.partition(": ")[0] for p in caught.value.problems] == ["labels.parquet:row 1", "labels.parquet:row 2"]
@@ -155,7 +155,7 @@ def test_every_problem_is_listed_with_its_line(tmp_path: Path) -> None:
     rows[8] = rows[8].rpartition(",")[0] + ",high"
     rows[9] = rows[9].rpartition(",")[0] + ",inf"
     rows[10] = rows[10].rpartition(",")[0] + ",1e999"
-    rows[11] = rows[11].rpartition(",")[0] + ",NaN"
+    rows[11] = rows[11].rpartition(",")[0] + ",1e31"
     rows[12] = rows[12].rpartition(",")[0] + ",61 %"
     rows[13] = rows[13].rpartition(",")[0]
     rows[14] += ",5"
@@ -168,8 +168,8 @@ def test_every_problem_is_listed_with_its_line(tmp_path: Path) -> None:
         (9, "acc 'high' is no number"),
         (10, "acc 'inf' is not finite"),
         (11, "acc '1e999' is not finite"),
-        (12, "acc 'NaN' is not finite"),
-        (13, "acc '61 %' is no number"),
+        (12, "acc 1e+31 is too large"),
+        (13, "acc '61 %' has a percent sign, other rows have none"),
         (14, "4 cells, where the header has 5"),
         (15, "6 cells, where the header has 5"),
     ]

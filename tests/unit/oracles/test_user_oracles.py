@@ -1,9 +1,7 @@
-"""User-defined programs as oracles, the cache of their values, and models and functions as scorers."""
+"""User-defined programs as oracles, and models and functions as scorers."""
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -13,12 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import xgboost as xgb
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from lissnas.core.errors import DamagedFile, LissnasError, UserError
-from lissnas.oracles.cache import CachedOracle
-from lissnas.oracles.command import CommandOracle, OracleFailed
+from lissnas.core.errors import LissnasError, UserError
+from lissnas.oracles.command import CommandOracle
+from lissnas.oracles.program import OracleFailed
 from lissnas.predictors.surrogate import model_scorer
 from lissnas.shrinkers.lissnas import shrink
 from lissnas.shrinkers.problem import Problem
@@ -41,10 +37,10 @@ def truth(archs: Archs) -> FloatArray:
 def program(tmp_path: Path) -> Write:
     """Return a function that makes an oracle of a Python program."""
 
-    def write(text: str, seconds: float = 30.0) -> CommandOracle:
+    def write(text: str, limit: float | None = 30.0) -> CommandOracle:
         path = tmp_path / "oracle.py"
         path.write_text(text)
-        return CommandOracle.parse(SPACE, f"{sys.executable} '{path}'", seconds)
+        return CommandOracle.parse(SPACE, f"{sys.executable} '{path}'", limit)
 
     return write
 
@@ -89,32 +85,49 @@ def test_program_that_closes_its_input_works(program: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "answered 0 lines"),
-        (SUM + "print()", "answered 41 lines"),
-        (SUM + "print('done')", "answered 41 lines"),
-        ("print(1)", "answered 1 lines"),
-        (SUM + "sys.exit('out of memory\\n on the GPU')", "code 1 .*: out of memory on the GPU$"),
-        (SUM + "raise KeyError('x')", "code 1 .*KeyError: 'x'$"),
-        (SUM + "sys.stdout.flush()\nimport os\nos._exit(3)", "code 3 .*: no message$"),
-        (SUM + "sys.stdout.flush()\nimport os\nos.kill(os.getpid(), 9)", "code -9 "),
-        ("import sys\nfor i in range(20):\n    sys.stdin.readline()\n    print(1)\nsys.exit(1)", "code 1 "),
-        ("import sys\nfor i in range(20):\n    sys.stdin.readline()\n    print(1)\n", "answered 20 lines"),
+        ("", "answered 0 lines for BATCH"),
+        (SUM + "print()", "printed '' in line 41 of its output, after the answers for all 40 architectures"),
+        (SUM + "print('done')", "printed 'done' in line 41 of its output, after the answers for all 40"),
+        ("print(1)", "answered 1 lines for BATCH"),
+        (SUM + "sys.exit('out of memory\\n on the GPU')", "code 1 on BATCH: out of memory on the GPU$"),
+        (SUM + "raise KeyError('x')", "code 1 on BATCH: .*KeyError: 'x'$"),
+        (SUM + "sys.stdout.flush()\nimport os\nos._exit(3)", "code 3 on BATCH: no message$"),
+        (SUM + "sys.stdout.flush()\nimport os\nos.kill(os.getpid(), 9)", "code -9 on BATCH"),
+        ("import sys\nfor i in range(20):\n    sys.stdin.readline()\n    print(1)\nsys.exit(1)", "code 1 on BATCH"),
+        ("import sys\nfor i in range(20):\n    sys.stdin.readline()\n    print(1)\n", "answered 20 lines for BATCH"),
+        (
+            "print('no GPU')\nraise SystemExit(4)",
+            "code 4 on BATCH: no message .it answered 'no GPU' in line 1 of its out",
+        ),
     ],
 )
-def test_error_names_the_batch(program: Write, text: str, why: str) -> None:
-    with pytest.raises(OracleFailed, match=why) as caught:
+def test_error_names_the_batch_or_the_line(program: Write, text: str, why: str) -> None:
+    batch = f"the batch of 40 from {NAMES[0]} to {NAMES[-1]}"
+    with pytest.raises(OracleFailed, match=why.replace("BATCH", batch)) as caught:
         program(text)(ARCHS)
-    assert f"the batch of 40 from {NAMES[0]} to {NAMES[-1]}" in str(caught.value)
     assert caught.value.exit_code == 1
 
 
 @pytest.mark.parametrize(
-    "answer", ["nan", "inf", "-inf", "1e999", "", " ", "91.2 %", "1,5", "ok", "1 2", "0x10", "\xff"]
+    "answer",
+    ["nan", "inf", "-inf", "1e999", "", " ", "91.2 %", "84%", "1,5", "ok", "None", "1 2", "0x10", "\xff", "acc: 91.2"],
 )
-def test_invalid_number_is_reported_with_its_architecture(program: Write, answer: str) -> None:
+def test_invalid_number_is_reported_with_its_line_and_architecture(program: Write, answer: str) -> None:
     text = f"import sys\nfor i, line in enumerate(sys.stdin):\n    print({answer!r} if i == 7 else i)\n"
-    with pytest.raises(OracleFailed, match=f"for {NAMES[7]}; expected a finite number"):
+    with pytest.raises(
+        OracleFailed, match=f"in line 8 of its output, for {NAMES[7]}; expected a finite number"
+    ) as caught:
         program(text)(ARCHS)
+    assert repr(answer.strip()) in str(caught.value)
+    assert "to standard error" in str(caught.value)
+
+
+def test_program_is_stopped_soon_after_an_invalid_line(program: Write, tmp_path: Path) -> None:
+    text = "import sys, time\nprint('Loading dataset...')\ntime.sleep(60)\n"
+    started = time.monotonic()
+    with pytest.raises(OracleFailed, match=r"'Loading dataset\.\.\.' in line 1"):
+        program(text)(ARCHS)
+    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize("answer", ["1_0", "\u0661"])
@@ -155,7 +168,7 @@ open({pids!r}, "w").write(f"{{os.getpid()}} {{child}}")
 def test_hanging_program_is_killed_with_its_children(program: Write, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     started = time.monotonic()
-    with pytest.raises(OracleFailed, match=r"took longer than 2 s for the batch of 40 from"):
+    with pytest.raises(OracleFailed, match=rf"took longer than 2 s for {NAMES[0]}, number 1 of the batch of 40 from"):
         program(FORK.format(pids=str(pids)) + "time.sleep(300)", 2)(ARCHS)
     assert time.monotonic() - started < 20
     time.sleep(0.2)
@@ -173,6 +186,14 @@ def test_child_that_outlives_the_program_is_killed(program: Write, tmp_path: Pat
     assert not any(alive(int(pid)) for pid in pids.read_text().split())
 
 
+def test_daemon_left_by_a_program_is_not_waited_for(program: Write) -> None:
+    """A process in another session can't be found and killed, and keeps the inherited files open."""
+    daemon = "import subprocess\nsubprocess.Popen(['sleep', '30'], start_new_session=True)\n"
+    started = time.monotonic()
+    assert (program(daemon + SUM)(ARCHS) == truth(ARCHS)).all()
+    assert time.monotonic() - started < 10
+
+
 def test_endless_output_is_stopped(program: Write) -> None:
     text = "import time\nwhile True:\n    print('1\\n' * 1_000, flush=True)\n    time.sleep(0.05)\n"
     started = time.monotonic()
@@ -181,11 +202,23 @@ def test_endless_output_is_stopped(program: Write) -> None:
     assert time.monotonic() - started < 3.5
 
 
-def test_infinite_time_limit_works_or_is_refused(program: Write) -> None:
-    try:
-        assert (program(SUM, np.inf)(ARCHS) == truth(ARCHS)).all()
-    except LissnasError:
-        return
+@pytest.mark.parametrize("limit", [None, np.inf])
+def test_no_time_limit(program: Write, limit: float | None) -> None:
+    assert (program(SUM, limit)(ARCHS) == truth(ARCHS)).all()
+
+
+SLOW = "import sys, time\nfor line in sys.stdin:\n    time.sleep(0.4)\n    print(sum(map(int, line.strip())))\n"
+
+
+def test_time_limit_counts_one_architecture(program: Write) -> None:
+    """Eight of .4 s take longer than the limit together. Nothing is flushed: the program runs unbuffered."""
+    started = time.monotonic()
+    assert (program(SLOW, 2.5)(ARCHS[:8]) == truth(ARCHS[:8])).all()
+    assert time.monotonic() - started > 2.5
+
+
+def test_program_that_hangs_after_its_last_answer_is_stopped_and_its_answers_count(program: Write) -> None:
+    assert (program(SUM + "sys.stdout.flush()\nimport time\ntime.sleep(60)\n", 2)(ARCHS) == truth(ARCHS)).all()
 
 
 # -- parsing the command ---------------------------------------------------------------------------
@@ -196,6 +229,56 @@ def test_missing_program_is_refused(text: str, tmp_path: Path, monkeypatch: pyte
     with pytest.raises(UserError, match="--oracle-command") as caught:
         CommandOracle.parse(SPACE, text, 1)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("./a.py", r"./a.py is not executable: chmod \+x ./a.py, or start it with its interpreter: python ./a.py$"),
+        ("a.py", "a.py is not on PATH. For the file in this folder: python a.py$"),
+        ("./folder", "./folder is a folder"),
+        ("./b.py", "there is no program ./b.py .in /"),
+        ("no-such-program", "there is no program no-such-program on PATH$"),
+        (
+            "CUDA_VISIBLE_DEVICES=0 python a.py",
+            "sets variables. Let env set them: env CUDA_VISIBLE_DEVICES=0 python a.py$",
+        ),
+        ("cat | python a.py", r"'\|' is for a shell, .*: bash -c 'cat \| python a.py'$"),
+        ("cd folder && python a.py", "'&&' is for a shell"),
+        ("source env/bin/activate; python a.py", "';' is for a shell"),
+        ("python a.py > log", "'>' is for a shell"),
+        ("python a.py 2>> log", "'2>>' is for a shell"),
+        ("python a.py 2>&1", "'2>&' is for a shell"),
+        ("python a.py < names", "'<' is for a shell"),
+        ("python a.py &", "'&' is for a shell"),
+        ("python $HOME/a.py", "'[$]H' is for a shell"),
+        ("python ${HOME}/a.py", "'[$]{' is for a shell"),
+        ("python $(ls *.py)", "'[$][(]' is for a shell"),
+        ("python `ls *.py`", "'`' is for a shell"),
+        ("python ~/a.py", "'~' is for a shell"),
+    ],
+)
+def test_command_that_cannot_be_started_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.py").write_text("print(1)\n")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=f"^--oracle-command: .*{why}"):
+        CommandOracle.parse(SPACE, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "bash -c 'while read line; do echo $((1 + 2)) | cat; done'",
+        'bash -c "while read line; do echo 3 2>&1; done"',
+        "env A=1 bash -c 'while read line; do echo 3; done'",
+        r"bash -c while\ read\ line\;\ do\ echo\ 3\;\ done",
+    ],
+)
+def test_shell_that_is_named_is_started(text: str) -> None:
+    assert (CommandOracle.parse(SPACE, text, 30)(ARCHS) == 3).all()
 
 
 def script(path: Path, text: str) -> Path:
@@ -212,188 +295,18 @@ def test_words_are_split_as_by_a_shell_without_running_one(tmp_path: Path, monke
     assert (tmp_path / "words").read_text() == "--a|b c|$HOME|;|rm -r|*||"
 
 
-@pytest.mark.parametrize("text", ["echo 1\n", "#!/no/such/interpreter\n"], ids=["no shebang", "no interpreter"])
-def test_program_that_cannot_be_started_is_named(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("echo 1\n", "first line must name the interpreter"),
+        ("#!/no/such/interpreter\n", "the interpreter that its first"),
+    ],
+    ids=["no shebang", "no interpreter"],
+)
+def test_program_that_cannot_be_started_is_named(tmp_path: Path, text: str, why: str) -> None:
     path = script(tmp_path / "oracle", text)
-    with pytest.raises(LissnasError, match="oracle"):
+    with pytest.raises(OracleFailed, match=f"oracle does not start: .*{why}"):
         CommandOracle.parse(SPACE, str(path), 5)(ARCHS)
-
-
-# -- cached values ----------------------------------------------------------------------------------
-class Counting:
-    """An oracle that records its queries and fails at the batch `fails_at`."""
-
-    def __init__(self, fails_at: int | None = None) -> None:
-        self.batches: list[list[str]] = []
-        self.fails_at = fails_at
-
-    def __call__(self, archs: Archs) -> FloatArray:
-        if len(self.batches) == self.fails_at:
-            raise OracleFailed("gone")
-        self.batches.append(SPACE.format(archs))
-        return truth(archs)
-
-    @property
-    def queried(self) -> list[str]:
-        return [name for batch in self.batches for name in batch]
-
-
-def test_failed_batch_keeps_the_values_before_it(tmp_path: Path) -> None:
-    path = tmp_path / "answers"
-    first = Counting(fails_at=2)
-    with pytest.raises(OracleFailed, match="gone"):
-        CachedOracle(first, SPACE, path, "me", 8)(ARCHS)
-    second = Counting()
-    assert (CachedOracle(second, SPACE, path, "me", 8)(ARCHS) == truth(ARCHS)).all()
-    assert first.queried == NAMES[:16]
-    assert second.queried == NAMES[16:]
-    assert [len(b) for b in second.batches] == [8, 8, 8]
-    third = Counting(fails_at=0)
-    assert (CachedOracle(third, SPACE, path, "me", 8)(ARCHS[::-1]) == truth(ARCHS)[::-1]).all()
-
-
-def test_program_runs_only_for_missing_values(program: Write, tmp_path: Path) -> None:
-    queried = tmp_path / "queried"
-    keep = f"names = sys.stdin.read().split()\nopen({str(queried)!r}, 'a').write('\\n'.join(names) + '\\n')\n"
-    answer = "import sys\n" + keep + "for n in names:\n    print(sum(map(int, n)))\n"
-    dying = answer.replace(
-        "    print", f"    if n == {NAMES[24]!r}:\n        sys.exit('the node went down')\n    print"
-    )
-    path = tmp_path / "answers"
-    with pytest.raises(OracleFailed, match=f"batch of 10 from {NAMES[20]} to {NAMES[29]}: the node went down"):
-        CachedOracle(program(dying), SPACE, path, "me", 10)(ARCHS)
-    assert (CachedOracle(program(answer), SPACE, path, "me", 10)(ARCHS) == truth(ARCHS)).all()
-    lines = queried.read_text().split()
-    assert lines == [*NAMES[:30], *NAMES[24:]]
-
-
-def test_duplicates_within_a_batch_are_evaluated_once(tmp_path: Path) -> None:
-    oracle = Counting()
-    twice = np.concatenate([ARCHS[:3], ARCHS[:3]])
-    assert (CachedOracle(oracle, SPACE, tmp_path / "answers", "me")(twice) == truth(twice)).all()
-    assert sorted(oracle.queried) == sorted(NAMES[:3])
-
-
-@pytest.mark.parametrize("other", ["oracle", "space"])
-def test_cache_of_another_oracle_or_space_is_refused_before_any_query(tmp_path: Path, other: str) -> None:
-    path = tmp_path / "answers"
-    CachedOracle(Counting(), SPACE, path, "me")(ARCHS[:2])
-    space = ChoiceSpace("another", [4] * 12) if other == "space" else SPACE
-    oracle = Counting()
-    with pytest.raises(UserError, match="answers holds records of other parameters"):
-        CachedOracle(oracle, space, path, "me" if other == "space" else "you")(ARCHS)
-    assert oracle.queried == []
-    assert (CachedOracle(oracle, SPACE, path, "me")(ARCHS[:2]) == truth(ARCHS[:2])).all()
-    assert oracle.queried == []
-
-
-@pytest.mark.parametrize("cut", [1, 10, 60])
-def test_truncated_record_is_evaluated_again(tmp_path: Path, cut: int) -> None:
-    path = tmp_path / "answers"
-    CachedOracle(Counting(), SPACE, path, "me")(ARCHS)
-    path.write_bytes(path.read_bytes()[:-cut])
-    oracle = Counting()
-    assert (CachedOracle(oracle, SPACE, path, "me")(ARCHS) == truth(ARCHS)).all()
-    assert oracle.queried == [NAMES[-1]]
-
-
-def test_changed_value_is_detected(tmp_path: Path) -> None:
-    path = tmp_path / "answers"
-    CachedOracle(Counting(), SPACE, path, "me")(ARCHS)
-    text = path.read_text()
-    value = f'"value": {truth(ARCHS)[5]}'
-    assert value in text
-    path.write_text(text.replace(value, '"value": 99.5', 1))
-    with pytest.raises(DamagedFile, match="line"):
-        CachedOracle(Counting(), SPACE, path, "me")(ARCHS)
-
-
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_cached_values_are_exact(tmp_path: Path, values: list[float]) -> None:
-    path = tmp_path / "answers"
-    path.unlink(missing_ok=True)
-    archs, expected = ARCHS[: len(values)], np.array(values)
-    first = CachedOracle(lambda a: expected, SPACE, path, "me")(archs)
-    cached = CachedOracle(Counting(fails_at=0), SPACE, path, "me")(archs)
-    assert first.tobytes() == cached.tobytes() == expected.tobytes()
-
-
-def test_incomplete_line_of_a_stopped_program_is_ignored(program: Write, tmp_path: Path) -> None:
-    text = "import sys, time\nprint(1)\nprint(2)\nprint('3', end='', flush=True)\ntime.sleep(300)\n"
-    with pytest.raises(OracleFailed, match="took longer than 2 s") as caught:
-        program(text, 2)(ARCHS)
-    assert caught.value.completed == (1.0, 2.0)
-
-
-def test_daemon_left_by_a_program_is_not_waited_for(program: Write) -> None:
-    """A process in another session can't be found and killed, and keeps the inherited files open."""
-    daemon = "import subprocess\nsubprocess.Popen(['sleep', '30'], start_new_session=True)\n"
-    started = time.monotonic()
-    assert (program(daemon + SUM)(ARCHS) == truth(ARCHS)).all()
-    assert time.monotonic() - started < 10
-
-
-def test_network_without_a_value_is_not_evaluated_again(program: Write, tmp_path: Path) -> None:
-    text = f"import sys\nfor line in sys.stdin:\n    print('failed' if line.strip() == {NAMES[12]!r} else 7)\n"
-    path = tmp_path / "answers"
-    found = CachedOracle(program(text), SPACE, path, "me", 10)(ARCHS)
-    assert np.isnan(found[12])
-    assert (np.delete(found, 12) == 7).all()
-    again = CachedOracle(Counting(fails_at=0), SPACE, path, "me")(ARCHS)
-    assert again.tobytes() == found.tobytes()
-
-
-def test_function_with_an_infinite_value_caches_nothing_of_its_batch(tmp_path: Path) -> None:
-    bad = np.inf
-
-    def oracle(archs: Archs) -> FloatArray:
-        return np.where(SPACE.key(archs) == SPACE.key(ARCHS[12:13]), bad, truth(archs))
-
-    path = tmp_path / "answers"
-    with pytest.raises(LissnasError, match=f"returned {bad} for {NAMES[12]}"):
-        CachedOracle(oracle, SPACE, path, "me", 10)(ARCHS)
-    second = Counting()
-    CachedOracle(second, SPACE, path, "me", 10)(ARCHS)
-    assert second.queried == NAMES[10:]
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from lissnas.spaces import ChoiceSpace
-from lissnas.oracles.cache import CachedOracle
-import numpy as np
-space = ChoiceSpace("made_up", [4] * 12)
-def slow(archs):
-    print("queried", flush=True)
-    time.sleep(60)
-CachedOracle(slow, space, Path(sys.argv[1]), "me")(space.sample(2, np.random.default_rng(0)))
-"""
-
-
-def test_cache_is_locked_until_its_process_is_killed(tmp_path: Path) -> None:
-    path = tmp_path / "answers"
-    other = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "queried\n"
-        oracle = Counting()
-        with pytest.raises(UserError, match=f"is being written by process {other.pid}"):
-            CachedOracle(oracle, SPACE, path, "me")(ARCHS)
-        assert oracle.queried == []
-    finally:
-        other.send_signal(signal.SIGKILL)
-        other.wait()
-        if other.stdout is not None:
-            other.stdout.close()
-    assert (CachedOracle(Counting(), SPACE, path, "me")(ARCHS) == truth(ARCHS)).all()
-
-
-def test_folder_instead_of_a_cache_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "answers").mkdir()
-    with pytest.raises(LissnasError, match="answers"):
-        CachedOracle(Counting(), SPACE, tmp_path / "answers", "me")(ARCHS)
 
 
 # -- scorers ---------------------------------------------------------------------------------------

@@ -21,18 +21,23 @@ from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
 from lissnas.core.errors import ConfigError, DamagedFile, LissnasError, UnknownName, UserError
 from lissnas.oracles.base import BudgetExceeded, CountedOracle
+from lissnas.predictors.accuracy import Predictor
+from lissnas.predictors.score_table import ScoreTable
 from lissnas.shrinkers.comparison import (
     FullSpaceStatistics,
-    curve_at,
+    run_method,
+    start_comparison,
+)
+from lissnas.shrinkers.comparison_summary import (
+    corrected,
     holm,
     interval,
     paired_p,
-    run_method,
-    start_comparison,
     summarise,
+    verdict,
+    verdict_lines,
 )
-from lissnas.shrinkers.methods import METHODS, REFERENCES, chosen, other_tasks
-from lissnas.shrinkers.problem import Source
+from lissnas.shrinkers.methods import METHODS, REFERENCES, chosen
 from lissnas.shrinkers.pruning import all_choices, droppable
 from lissnas.shrinkers.pruning import drop as drop_choices
 from lissnas.spaces import Archs, ChoiceSpace, FloatArray, transnas
@@ -66,31 +71,6 @@ def test_unknown_method_is_refused(name: str, near: str) -> None:
         chosen(["abs", name])
 
 
-def test_a_method_of_other_tasks_needs_another_task() -> None:
-    one_task, several = (Source.of(benchmarks.get(name)) for name in ("nas_bench_macro", "transnas/jigsaw"))
-    assert [name for name in METHODS if name not in chosen("all", one_task)] == ["lapt"]
-    assert chosen("all", several) == list(METHODS)
-    assert chosen(["lapt"], several) == ["lapt"]
-    with pytest.raises(UserError, match="lapt learns from other tasks of the same space, which nas_bench_macro lacks"):
-        chosen(["abs", "lapt"], one_task)
-
-
-def test_other_tasks_are_those_of_the_same_space_without_the_own() -> None:
-    tasks = other_tasks(Source.of(benchmarks.get("transnas/jigsaw")))
-    assert len(tasks) == 6
-    assert "transnas/jigsaw" not in tasks
-    assert all(name.startswith("transnas/") for name in tasks)
-
-
-def test_labels_of_other_tasks_are_counted(make_params: Callable[..., Any]) -> None:
-    full = FullSpaceStatistics.of(benchmarks.get("transnas_macro/jigsaw"))
-    run = start_comparison(full, make_params(shrink__target_size=100), 0, threads=1)
-    lapt, lissnas = (run_method(run, name).row for name in ("lapt", "lissnas"))
-    assert lapt["labels"] == lissnas["labels"] + 6 * 300
-    assert lapt["queries"] <= run.budget
-    assert lapt["mean_true"] > full.values.mean()
-
-
 # -- statistics over seeds -------------------------------------------------------------------------
 def test_holm_on_an_example() -> None:
     """.005 x 4, .01 x 3, .03 x 2, .04 x 1, made non-decreasing."""
@@ -106,11 +86,11 @@ def test_holm_is_monotone_and_bounded(p: list[float], shuffle: Any) -> None:
     n = len(p)
     for i, j in itertools.product(range(n), repeat=2):
         assert p[i] > p[j] or found[i] <= found[j] + 1e-12
-    for value, corrected in zip(p, found, strict=True):
-        assert min(value, 1) <= corrected <= min(1, n * value) + 1e-12
+    for value, scaled in zip(p, found, strict=True):
+        assert min(value, 1) <= scaled <= min(1, n * value) + 1e-12
         # Rejected at a level if and only if it and all smaller ones pass their bounds.
         smaller = sorted(q for q in p if q <= value)
-        assert corrected == pytest.approx(min(1, max((n - i) * q for i, q in enumerate(smaller))))
+        assert scaled == pytest.approx(min(1, max((n - i) * q for i, q in enumerate(smaller))))
     order = list(range(n))
     shuffle.shuffle(order)
     assert holm([p[i] for i in order]) == pytest.approx([found[i] for i in order])
@@ -143,55 +123,78 @@ def test_interval_is_student_s() -> None:
     assert np.mean(covered) == pytest.approx(0.95, abs=0.025)
 
 
-def points(*triples: tuple[float, float, float]) -> list[dict[str, float]]:
-    return [{"diversity": d, "flops_coverage": c, "mean_true": m} for d, c, m in triples]
+def outcome_row(method: str, seed: int, mean: float, ours: float, quota: float | None = None) -> dict[str, Any]:
+    values = {"mean_true": mean, "ours_mean_true": ours, "quota_mean_true": quota, "seconds": 1.0}
+    return {"method": method, "seed": seed, "kind": "set"} | values
 
 
-@pytest.mark.parametrize(
-    ("coverage", "expected"),
-    [(0.2, 94), (0.4, 94), (0.5, 93), (0.6, 92), (0.8, 91), (1.0, 90), (1.01, None)],
-)
-def test_diversity_curve_is_linear_between_points(coverage: float, expected: float | None) -> None:
-    curve = points((0, 0.4, 94), (0.5, 0.6, 92), (1, 1.0, 90))
-    assert curve_at(curve, coverage) == (expected if expected is None else pytest.approx(expected))
-
-
-def test_diversity_curve_is_a_mean_over_seeds() -> None:
-    curve = points((0, 0.3, 95), (0, 0.5, 93), (1, 1.0, 91), (1, 1.0, 89))
-    assert curve_at(curve, 0.4) == pytest.approx(94)
-    assert curve_at(curve, 0.7) == pytest.approx(92)
-    assert curve_at([], 0.5) is None
-
-
-def test_diversity_curve_includes_better_points_with_more_coverage() -> None:
-    assert curve_at(points((0, 0.4, 90), (1, 0.8, 93)), 0.3) == 93
-    assert curve_at(points((0, 0.4, 90), (1, 0.8, 93)), 0.4) == 93
-
-
-def outcome_row(method: str, seed: int, mean: float, ours: float, coverage: float = 0.5) -> dict[str, Any]:
-    return {"method": method, "seed": seed, "kind": "set", "mean_true": mean, "ours_mean_true": ours} | {
-        "flops_coverage": coverage,
-        "seconds": 1.0,
-    }
+def outcome_rows(seeds: int = 10) -> list[dict[str, Any]]:
+    rows = [outcome_row("lissnas", s, 93 + s, 93 + s, 93 + s) for s in range(seeds)]
+    rows += [outcome_row("abs", s, 92.9 - s / 100 + s, 93 + s, 93.01 + s) for s in range(seeds)]
+    rows += [outcome_row("best_first", s, 93.2 + s + s / 100, 93 + s, 93 + s) for s in range(seeds)]
+    return rows + [outcome_row("flops", s, 93 + s, 93 + s) for s in range(seeds)]
 
 
 def test_summary_is_paired_by_seed() -> None:
-    rows = [outcome_row("lissnas", s, 93 + s, 93 + s) for s in range(10)]
-    rows += [outcome_row("abs", s, 92.9 - s / 100 + s, 93 + s) for s in range(10)]
-    rows += [outcome_row("flops", s, 93 + s, 93 + s, 0.9) for s in range(10)]
-    found = {r["method"]: r for r in summarise(rows, [{**p, "method": "abs"} for p in points((0, 0.6, 99.0))])}
-    assert list(found) == ["lissnas", "abs", "flops"]
-    assert found["abs"]["ours_minus"] == pytest.approx(0.145)
-    assert found["abs"]["ours_ahead"] == 10
+    found = {r["method"]: r for r in summarise(outcome_rows(), 2.0)}
+    assert list(found) == ["lissnas", "abs", "best_first", "flops"]
+    abs_ = found["abs"]
+    assert abs_["ours_minus"] == pytest.approx(0.145)
+    assert abs_["ours_minus_sd"] == pytest.approx(0.0725)
+    assert abs_["ours_minus_sd_low"] < 0.0725 < abs_["ours_minus_sd_high"]
+    assert abs_["ours_ahead"] == 10
     # The paired difference is significant, although seeds differ by much more.
-    assert found["abs"]["p"] == pytest.approx(2 / 1024)
-    assert found["abs"]["p_holm"] == pytest.approx(4 / 1024)
+    assert abs_["p"] == pytest.approx(2 / 1024)
     assert found["flops"]["p"] == found["flops"]["p_holm"] == 1
     assert found["lissnas"]["p"] is None
     assert found["lissnas"]["p_holm"] is None
-    assert (found["abs"]["curve_mean"], found["abs"]["above_curve"]) == (99, False)
-    assert (found["flops"]["curve_mean"], found["flops"]["above_curve"]) == (None, True)
-    assert "seconds" not in found["abs"]
+    assert "seconds" not in abs_
+
+
+def test_one_correction_covers_all_tests_shown() -> None:
+    """Three differences to the methods and two to what they scored with a quota: five tests, of one or two tables."""
+    summary = summarise(outcome_rows(), 2.0)
+    found = {r["method"]: r for r in summary}
+    assert found["abs"]["p_holm"] == pytest.approx(5 * 2 / 1024)
+    assert found["flops"]["quota_p"] is None
+    assert found["flops"]["quota_verdict"] is None
+    both = corrected([{**r, "benchmark": name} for name in "ab" for r in summary])
+    assert [r["p_holm"] for r in both if r["method"] == "abs"] == pytest.approx([10 * 2 / 1024] * 2)
+
+
+def test_verdicts_are_from_the_view_of_ours() -> None:
+    found = {r["method"]: r for r in summarise(outcome_rows(), 2.0)}
+    assert [found[m]["verdict"] for m in ("lissnas", "abs", "best_first", "flops")] == [
+        None,
+        "ahead",
+        "behind",
+        "equal",
+    ]
+    assert [found[m]["quota_verdict"] for m in ("abs", "best_first")] == ["equal", "equal"]
+    few = {r["method"]: r for r in summarise(outcome_rows(5), 2.0)}
+    assert few["abs"]["verdict"] == few["best_first"]["verdict"] == "unclear"
+    assert verdict(0.0199, 1e-9) == "equal"
+    assert verdict(-0.02, 0.049) == "behind"
+
+
+def test_sentences_claim_no_more_than_the_table() -> None:
+    lines = verdict_lines(summarise(outcome_rows(), 2.0))
+    assert lines == [
+        "lissnas is ahead of `abs`; practically equal (less than 0.02 SD) to `flops`; "
+        "behind `best_first` (by up to 0.12 SD).",
+        "With the quota of lissnas on what the method scored, lissnas is practically equal (less than 0.02 SD) to "
+        "`abs`, `best_first`.",
+    ]
+    swapped = [dict(r, mean_true=2 * r["ours_mean_true"] - r["mean_true"]) for r in outcome_rows()]
+    two = [
+        {**r, "benchmark": name} for name, rows in (("a", outcome_rows()), ("b", swapped)) for r in summarise(rows, 2.0)
+    ]
+    (line, _) = verdict_lines(corrected(two))
+    assert line == (
+        "lissnas is practically equal (less than 0.02 SD) to `flops` on all 2 benchmarks; "
+        "behind `abs` (1 of 2, by up to 0.07 SD), `best_first` (1 of 2, by up to 0.12 SD)."
+    )
+    assert verdict_lines([{"method": "abs"}]) == []
 
 
 # -- counted oracle --------------------------------------------------------------------------------
@@ -477,7 +480,7 @@ CONTRACT = {
 }
 FILES = {
     *("comparison.csv", "summary.csv", "diversity.parquet", "spaces.parquet", "comparison.md"),
-    *("comparison.png", "diversity.png", "edf.png", "metrics.json", "parameters.json"),
+    *("comparison.png", "diversity.png", "edf.png", "budget.png", "metrics.json", "parameters.json"),
 }
 
 
@@ -502,7 +505,9 @@ def test_stage_writes_the_documented_files(compared: Path) -> None:
     assert artifacts.verify(compared).keys() == FILES
     table = pq.read_table(compared / "comparison.parquet")
     assert set(table.column_names) >= CONTRACT
-    assert all(table[c].null_count == 0 for c in table.column_names)
+    budget = {f"{ours}mean_true_{share}" for share in (25, 50, 75) for ours in ("", "ours_")}
+    missing = {c for c in table.column_names if table[c].null_count}
+    assert missing == budget | {"quota_mean_true", "quota_flops_coverage"}
     assert [(r["method"], r["seed"]) for r in table.to_pylist()] == [*itertools.product(COMPARED, [0, 1])]
     untimed = csv.read_csv(compared / "comparison.csv")
     assert untimed.column_names == [c for c in table.column_names if c != "seconds"]
@@ -546,16 +551,52 @@ def test_saved_spaces_are_those_of_the_first_seed(compared: Path) -> None:
             assert benchmark.look_up(members).mean() == pytest.approx(r["mean_true"])
 
 
-def test_diversity_curve_has_the_size_of_every_method(compared: Path, make_params: Callable[..., Any]) -> None:
+def test_diversity_curve_has_a_point_for_each_seed_and_diversity(
+    compared: Path, make_params: Callable[..., Any]
+) -> None:
     curve = pq.read_table(compared / "diversity.parquet").to_pylist()
-    sizes = {(r["method"], r["seed"]): r["size"] for r in rows_of(compared)}
     diversities = make_params().compare.diversities
-    assert {(p["method"], p["seed"], p["diversity"]) for p in curve} == {
-        (*task, d) for task in sizes for d in diversities
-    }
-    assert all(p["size"] == sizes[p["method"], p["seed"]] for p in curve)
+    assert [(p["seed"], p["diversity"], p["size"]) for p in curve] == [(s, d, 450) for s in (0, 1) for d in diversities]
     coverage = [np.mean([p["flops_coverage"] for p in curve if p["diversity"] == d]) for d in (0.0, 0.05, 1.0)]
     assert coverage == sorted(coverage)
+
+
+def test_means_rise_with_the_budget(compared: Path) -> None:
+    """Of a method that ranks what it scores; methods without queries do not depend on the budget."""
+    rows = rows_of(compared)
+    for r in rows:
+        shares = [r["mean_true_25"], r["mean_true_50"], r["mean_true_75"], r["mean_true"]]
+        if r["method"] in ("lissnas", "best_first", "no_neighbors"):
+            assert shares == sorted(shares)
+        if r["method"] == "flops":
+            assert len(set(shares)) == 1
+        if r["method"] in ("score_all", "lissnas_collect"):
+            assert shares[:3] == [None] * 3
+        if r["method"] == "lissnas":
+            assert shares[:3] == [r["ours_mean_true_25"], r["ours_mean_true_50"], r["ours_mean_true_75"]]
+
+
+def test_what_a_method_scored_is_selected_with_our_quota(compared: Path) -> None:
+    for r in rows_of(compared):
+        if r["method"] in ("lissnas", "lissnas_collect"):
+            assert r["quota_mean_true"] == pytest.approx(r["mean_true"])
+        if r["method"] in ("score_all", "best_first"):
+            assert r["quota_flops_coverage"] > r["flops_coverage"]
+            assert r["quota_mean_true"] < r["mean_true"]
+        if r["method"] == "flops":
+            assert r["quota_mean_true"] is None
+
+
+def test_a_table_of_scores_answers_as_the_predictor(make_params: Callable[..., Params]) -> None:
+    table = benchmarks.get("nas_bench_macro")
+    rows = table.space.sample_distinct(100, rng())
+    predictor = Predictor.fit(table.space, rows, table(rows), make_params(predictor__trees=20).predictor, 0, 1)
+    scores = ScoreTable.of(table.space, predictor, 1)
+    some = table.space.sample(500, rng(1))
+    assert (scores.score(some) == predictor.score(some, 1)).all()
+    assert (scores.value(scores.score(some)) == predictor.value(predictor.score(some, 1))).all()
+    assert scores.score(some).dtype == predictor.score(some, 1).dtype
+    assert scores.seconds > 0
 
 
 def test_existing_result_is_reused(compared: Path, make_params: Callable[..., Any]) -> None:
@@ -644,7 +685,11 @@ def test_resumed_comparison_gives_the_same_bytes(rows: int, quick: Params, unint
     done = [name for name in first.names if not name.startswith("open")]
     redone = [name for name in second.names if not name.startswith("open")]
     assert not set(done) & set(redone)
-    expected = [f"{m} seed {s}" for s in (0, 1) for m in (*FEW, "curve")]
+    expected = [
+        f"{task} seed {seed}"
+        for seed in (0, 1)
+        for task in [*(task for m in FEW for task in (m, f"budget {m}")), "curve"]
+    ]
     assert done + redone == expected
     assert len(lines) == 2 * len(FEW)  # finished tasks are reported again
     assert_same_files(out, uninterrupted)
@@ -661,14 +706,12 @@ def test_finished_seed_is_not_started_again(quick: Params, tmp_path: Path) -> No
 
 
 def test_finished_tasks_are_reused_with_more_methods(quick: Params, uninterrupted: Path, tmp_path: Path) -> None:
-    """Except the diversity curve, which depends on the set of methods."""
     table, out = benchmarks.get("nas_bench_macro"), tmp_path / "r"
     with pytest.raises(Killed):
         compare_stage(quick, table, ["lissnas", "abs"], [0, 1], out, call=Calls("abs seed 1"), threads=1)
     calls = Calls()
-    curve = compare_stage(quick, table, FEW, [0, 1], out, call=calls, threads=1).table("diversity.parquet")
-    assert "abs seed 0" not in calls.names
-    assert {(p["method"], p["seed"]) for p in curve.to_pylist()} == {*itertools.product(FEW, [0, 1])}
+    compare_stage(quick, table, FEW, [0, 1], out, call=calls, threads=1)
+    assert not {"abs seed 0", "curve seed 0"} & set(calls.names)
     assert_same_files(out, uninterrupted)
 
 
@@ -687,7 +730,7 @@ def test_force_recomputes_everything(quick: Params, uninterrupted: Path) -> None
     before = artifacts.read_manifest(uninterrupted)
     outcome = compare_stage(quick, table, FEW, [0, 1], uninterrupted, call=calls, force=True, threads=1)
     assert not outcome.reused
-    assert len([n for n in calls.names if not n.startswith("open")]) == 2 * (len(FEW) + 1)
+    assert len([n for n in calls.names if not n.startswith("open")]) == 2 * (2 * len(FEW) + 1)
     assert artifacts.read_manifest(uninterrupted) == before
 
 

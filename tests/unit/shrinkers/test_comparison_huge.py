@@ -29,8 +29,7 @@ from lissnas.spaces.subspace import Subspace
 from lissnas.stages.compare import compare_stage
 from lissnas.testing import SyntheticOracle
 
-TABLED = [name for name, one in METHODS.items() if one.needs_table]
-TRANSFERRED = [name for name, one in METHODS.items() if one.transfer]
+TABLED = ["score_all", "lissnas_collect", "lapt"]
 OFA = spaces.get("ofa_mobilenetv3")
 MILLIONS = ("ofa_mobilenetv3", "anynetx", "anynetx_d", "anynetx_e", "shufflenetv2")
 
@@ -189,16 +188,25 @@ def test_rare_region_gives_fewer_draws() -> None:
 # -- a comparison without a table ----------------------------------------------------------------------
 def test_methods_that_need_a_table_are_omitted_or_refused() -> None:
     source = packaged(OFA)
-    assert chosen("all", source) == [m for m in METHODS if m not in (*TABLED, *TRANSFERRED)]
+    assert chosen("all", source) == [m for m in METHODS if m not in TABLED]
     assert chosen("all") == list(METHODS)
-    for method in TABLED:
-        with pytest.raises(UserError, match=f"{method} needs a table of true values, which ofa_mobilenetv3 lacks"):
-            chosen([method, "abs"], source)
+    with pytest.raises(UserError, match="lissnas_collect needs a table of true values, which ofa_mobilenetv3 lacks"):
+        chosen(["lissnas_collect", "abs"], source)
+    with pytest.raises(UserError, match="score_all queries every architecture, but ofa_mobilenetv3 is too large"):
+        chosen(["score_all", "abs"], source)
 
 
 def test_source_without_direct_values_is_refused() -> None:
-    with pytest.raises(UserError, match=r"nasbench301 has neither a table.*nor a surrogate"):
-        FullSpaceStatistics.of(packaged(spaces.get("nasbench301")))
+    with pytest.raises(UserError, match=r"large has neither true values nor a surrogate"):
+        FullSpaceStatistics.of(Source("large", ChoiceSpace("large", [4] * 20), "score", "digest"))
+
+
+def test_few_labels_of_a_huge_space_are_refused(make_params: Callable[..., Any]) -> None:
+    """No shrunk space would have enough labelled members to evaluate it on."""
+    with pytest.raises(
+        UserError, match=r"of 609 held-out labels of nasbench301, .* are expected in a space of 1,000,000"
+    ):
+        comparison.comparison_params(make_params(), packaged(spaces.get("nasbench301")), 0)
 
 
 @pytest.mark.parametrize("target", [None, 20_000_000])
@@ -244,7 +252,7 @@ def test_rows_have_sizes_and_no_unknown_metrics(compared: Outcome) -> None:
 def test_unknown_method_is_refused(make_params: Callable[..., Any]) -> None:
     run = start_comparison(FullSpaceStatistics.of(packaged(OFA)), make_params(**SMALL), 0, 1)
     with pytest.raises(UnknownName, match=r"unknown method 'asb'. Did you mean 'abs'\?"):
-        comparison.shrink_with(run, "asb")
+        comparison.attempt(run, "asb", run.budget)
 
 
 def test_page_names_the_surrogate(compared: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
@@ -268,7 +276,8 @@ def test_result_is_reused_and_a_single_task_gives_the_same_row(
         assert row[name] == pytest.approx(found[0][name])
     for name in ("abs", "flops"):  # a product is sampled, a set is evaluated completely, by the surrogate
         result = run_method(run, name)
-        rows, _, part = comparison.shrink_with(run, name)
+        found = comparison.attempt(run, name, run.budget)
+        rows, part = found.members, found.part
         assert result.values == pytest.approx(ofa_accuracy(rows))
         assert (result.row["size"], result.row["max_true"]) == (part.size(), result.values.max())
         assert len(rows) == (10_000 if part.kind == "product" else part.size())

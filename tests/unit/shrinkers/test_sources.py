@@ -17,6 +17,7 @@ from lissnas.oracles import training_worker
 from lissnas.oracles.cache import CachedOracle
 from lissnas.oracles.label_collection import Attempt
 from lissnas.oracles.label_table import write_rows
+from lissnas.oracles.reuse import Reuse
 from lissnas.oracles.training_worker import TrainingOracle
 from lissnas.predictors.surrogate import SurrogateScorer
 from lissnas.shrinkers import description
@@ -140,7 +141,8 @@ def test_labels_from_a_surrogate_are_collected(folder: Path) -> None:
     assert (source.oracle(archs) == -surrogates.gpt_perplexity("gpt_s", archs)).all()
     assert source.scorer is None
     assert source.metric == "perplexity"
-    assert [GPT_VALUES in source.notes[0], "its negative is used" in source.notes[1]] == [True, True]
+    assert GPT_VALUES in source.notes[0]
+    assert (source.direction, source.sign) == ("minimize", -1)
     assert source.digest != packaged(source.space).digest
     _, other = load(space="ofa_mobilenetv3", labels_from="surrogate")
     archs = other.space.sample(20, np.random.default_rng(0))
@@ -202,7 +204,7 @@ def test_labels_to_minimize_are_negated(folder: Path) -> None:
     source = from_space(space, write_labels(Path("ms.csv"), space, 40))
     assert source.labels is not None
     assert (source.labels.values == -truth(source.labels.archs)).all()
-    assert "its negative is used" in source.notes[0]
+    assert source.minimize
     assert source.metric == "ms"
     assert source.point == pytest.approx(np.ptp(source.labels.values) / 100)
 
@@ -219,7 +221,8 @@ def test_oracles_to_minimize_are_negated(folder: Path) -> None:
     assert by_scorer.scorer is not None
     assert (by_oracle.oracle(archs) == -truth(archs)).all()
     assert (by_scorer.scorer.score(archs) == -truth(archs)).all()
-    assert "its negative is used" in by_oracle.notes[0]
+    assert by_oracle.minimize
+    assert by_scorer.minimize
     both = from_space(space, write_labels(Path("ms.csv"), space, 40), oracle=truth, oracle_id="a")
     assert both.labels is not None
     assert both.oracle is not None
@@ -261,7 +264,7 @@ def test_metric_is_selected_from_several(folder: Path) -> None:
             {"space": "space.yaml", "labels": "labels.csv", "metric": "top5"},
             "the column 'top5', the metric, is missing",
         ),
-        ({"space": "space.yaml", "oracle_command": "no-such-program"}, "no program that is found"),
+        ({"space": "space.yaml", "oracle_command": "no-such-program"}, "there is no program no-such-program on PATH"),
         ({"space": "space.yaml", "oracle_model": "no.ubj"}, "expected an XGBoost model"),
         ({"space": "space.yaml", "labels_from": "training"}, "networks of mine can't be built here"),
         ({"space": "nasbench301", "labels_from": "training"}, "."),
@@ -320,6 +323,8 @@ def test_values_of_a_command_are_stored_next_to_the_result(folder: Path) -> None
     _, source = load(space="space.yaml", oracle_command="cat -u")
     assert isinstance(source.oracle, CachedOracle)
     assert source.oracle.path == Path(".out.answers")
+    with pytest.raises(UserError, match="--oracle-timeout belongs to --oracle-command"):
+        load(space="space.yaml", labels="labels.csv", oracle_timeout=3.0)
     with_timeout = description.Description(space="space.yaml", oracle_command="cat -u", oracle_timeout=3.0)
     _, slower = with_timeout.load(None, {}, Path("elsewhere"))
     assert slower.digest == source.digest
@@ -358,9 +363,14 @@ def test_failed_training_is_nan_and_labels_are_not_computed_twice(trained: list[
     values = oracle(archs)
     assert (np.isnan(values) == [n.startswith("0") for n in names]).all()
     assert sorted(trained) == sorted([*names, *failing])
-    repeated = TrainingOracle(params, space, tmp_path / ".out.answers")(archs[::-1])
-    assert repeated.tobytes() == values[::-1].tobytes()
+    assert oracle(archs[::-1]).tobytes() == values[::-1].tobytes()
+    keeping = TrainingOracle(params, space, tmp_path / ".out.answers", Reuse(keep_failed=True))
+    assert keeping(archs).tobytes() == values.tobytes()
     assert len(trained) == len(names) + len(failing)
+    again = TrainingOracle(params, space, tmp_path / ".out.answers")
+    assert again(archs).tobytes() == values.tobytes()
+    assert trained[len(names) + len(failing) :] == failing * 2
+    assert again.reuse.note().startswith(f"{30 - len(failing)} of 30 labels are from ")
 
 
 def test_training_oracle_is_identified_by_its_recipe(trained: list[str], tmp_path: Path) -> None:
@@ -373,9 +383,15 @@ def test_training_oracle_is_identified_by_its_recipe(trained: list[str], tmp_pat
     assert plain.about != wider.about
     assert plain.about == more_attempts.about
     plain(archs)
-    with pytest.raises(UserError, match="records of other parameters"):
-        wider(archs)
+    said: list[str] = []
+    wider.reuse.say = said.append
+    wider(archs)
+    assert trained == space.format(archs) * 2
+    assert "has 3 labels that this run does not use: width changed" in said[0]
     more_attempts(archs)
+    assert trained == space.format(archs) * 2
+    TrainingOracle(plain.params, space, tmp_path / "a", Reuse(force=True))(archs)
+    assert trained == space.format(archs) * 3
 
 
 def test_shrink_with_training_omits_and_reports_failed_labels(trained: list[str], folder: Path) -> None:

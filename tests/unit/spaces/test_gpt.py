@@ -17,7 +17,8 @@ from threadpoolctl import threadpool_limits
 from lissnas import spaces
 from lissnas.benchmarks import surrogates, tables
 from lissnas.core.errors import DamagedFile, InvalidArchitecture
-from lissnas.oracles.label_table import less_is_better, metric_of, read_labels
+from lissnas.oracles.direction import is_minimized
+from lissnas.oracles.label_table import metric_of, read_labels
 from lissnas.shrinkers.problem import packaged
 from lissnas.spaces import GPT, Archs, Space
 from lissnas.spaces.balls import Balls
@@ -346,14 +347,14 @@ def test_packaged_source_negates_perplexity() -> None:
     assert (source.scorer.score(rows) == -surrogates.gpt_perplexity("gpt_s", rows)).all()
     assert (source.evaluate(rows) == source.scorer.score(rows)).all()
     assert "not of trained networks" in source.notes[0]
-    assert "its negative is used" in source.notes[1]
+    assert source.minimize
 
 
 def test_labels_of_perplexity_are_negated(tmp_path: Path) -> None:
     space = spaces.get("gpt_s")
     assert metric_of(space) == "perplexity"
-    assert less_is_better(space, "perplexity")
-    assert not less_is_better(space, "accuracy")
+    assert is_minimized(space, "perplexity")
+    assert not is_minimized(space, "accuracy")
     file = tmp_path / "labels.csv"
     names = space.format(space.sample(30, np.random.default_rng(11)))
     file.write_text("arch,perplexity\n" + "".join(f"{name},{20 + i}\n" for i, name in enumerate(names)))
