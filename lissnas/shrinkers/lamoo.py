@@ -19,7 +19,7 @@ FIRST = 0.1
 ROUNDS = 10
 """Times that the partition is learned; 20 gives the same."""
 DRAWS = 0.25
-"""Largest share of a round's queries that is drawn from a leaf at once."""
+"""Share of a round's queries that is drawn from a leaf at once."""
 MAX_DEPTH = 6
 """Splits above a leaf; 4 and 8 give the same."""
 MIN_LEAF = 40
@@ -27,6 +27,8 @@ MIN_LEAF = 40
 EXPLORATION = 0.1
 """Weight of the bound in the UCB, for values that are ranks from 0 to 1; .02 and .3 give the same."""
 RIDGE = 1e-3
+MIN_NEW = 0.25
+"""A leaf that gives a smaller share of new architectures is closed until the partition is learned again."""
 STEPS = 8
 """Edits of a random walk in a leaf; 20 give the same."""
 
@@ -150,11 +152,11 @@ def shrink(space: Space, oracle: CountedOracle, target: int, rng: Generator) -> 
         root.left = rng.permutation(np.flatnonzero(~is_in(keys, np.sort(space.key(seen.rows)))))
         portion = -(-oracle.left // rounds)
         at_once = math.ceil(DRAWS * portion)
-        while portion and (leaf := root.leaf()):
-            new = seen.add(draw(leaf, min(at_once, portion)))
+        while portion > 0 and (leaf := root.leaf()):
+            new = seen.add(draw(leaf, at_once))
             if new:
                 leaf.record(np.searchsorted(known, seen.scores[-new:]) / len(known))
-            else:
+            if new < MIN_NEW * at_once:
                 leaf.close()
             portion -= new
     seen.add_uniform(oracle.left, rng)
