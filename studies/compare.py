@@ -22,9 +22,11 @@ OFA_SETTINGS: dict[str, Any] = {
     # Each method queries the surrogate 2.5 million times; a target of a million would take ten times that, hours.
     "shrink.target_size": 100_000,
     "pipeline.seeds": [0, 1, 2],
-    # Left out: naive shares (top30, ...), which have no target size, and methods that need a table.
+    # Left out: naive shares (top30, ...), which have no target size, and methods that need a table or other tasks.
     "compare.methods": [
-        m for m, one in METHODS.items() if not (one.needs_table or one.needs_listing or m.startswith("top"))
+        m
+        for m, one in METHODS.items()
+        if not (one.needs_table or one.needs_listing or one.transfer or m.startswith("top"))
     ],
     "compare.diversities": [0.05, 0.5],
 }

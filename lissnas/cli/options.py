@@ -19,10 +19,10 @@ MAX_SEEDS = 10_000
 MAX_SUGGESTED = 1_000_000
 MAX_THREADS = 4_096
 METHODS = (
-    "lissnas, lissnas_paper, abs, abs_then_rank, abs_pairs, nse, nse_then_rank, padnas, padnas_then_rank, "
-    "greedynas, greedynas_v2, dds, dds_then_rank, half_space, distilled, top30, top20, top10, top5, no_neighbors, "
-    "no_locality, flops, params, flops_then_rank, best_first, best_first_quota, genetic, genetic_quota, score_all, "
-    "lissnas_collect"
+    "lissnas, lissnas_paper, abs, abs_then_rank, abs_pairs, nse, nse_then_rank, padnas, padnas_then_rank, greedynas, "
+    "greedynas_v2, dds, dds_then_rank, half_space, distilled, lamoo, hep_nas, dsm_nas, lapt, top30, top20, top10, "
+    "top5, no_neighbors, no_locality, flops, params, flops_then_rank, best_first, best_first_quota, genetic, "
+    "genetic_quota, score_all, lissnas_collect"
 )
 """The names in `methods.METHODS`, repeated here because its import takes a second."""
 

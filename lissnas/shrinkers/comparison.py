@@ -33,7 +33,7 @@ from lissnas.predictors.accuracy import Predictor, Scorer
 from lissnas.predictors.score_table import ScoreTable
 from lissnas.shrinkers.comparison_summary import SHARES
 from lissnas.shrinkers.lissnas import cut, shrink
-from lissnas.shrinkers.methods import by_name, within
+from lissnas.shrinkers.methods import by_name, labels_of_others, rival_on, within
 from lissnas.shrinkers.own_table import n_learned, split, with_table
 from lissnas.shrinkers.problem import Problem, Source
 from lissnas.shrinkers.selection import select_top, target_size
@@ -279,7 +279,7 @@ def run_method(run: ComparisonRun, name: str) -> MethodResult:
     seconds = found.seconds + (run.seconds if name == "lissnas" else 0)
     if isinstance(run.predictor, ScoreTable) and name != "lissnas_collect":
         seconds += found.queries * run.predictor.seconds
-    full_space, seed, part = run.full_space, run.params.seed, found.part
+    full_space, seed, part, method = run.full_space, run.params.seed, found.part, by_name(name)
     if not len(found.members):
         raise UserError(f"{name} returned an empty space of {full_space.source.name}")
     values = full_space.source.evaluate(found.members, run.threads)
@@ -290,7 +290,7 @@ def run_method(run: ComparisonRun, name: str) -> MethodResult:
         "seed": seed,
         "size": part.size(),
         "queries": found.queries,
-        "labels": run.params.labels if by_name(name).needs_labels else 0,
+        "labels": (run.params.labels if method.needs_labels else 0) + labels_of_others(method, full_space.source),
         "kind": part.kind,
         **({} if tabled else {"judged": len(found.members)}),
         **full_space.measure(found.members, seed, values, part.size()),
@@ -361,10 +361,10 @@ def attempt(run: ComparisonRun, name: str, budget: int) -> Attempt:
         archive = result.state.archive
         part, scored, scores = result.subspace, archive.rows, archive.scores.astype(np.float64)
     else:
-        assert method.rival is not None
+        rival = rival_on(method, run.full_space.source, run.params.seed)
         scorer = partial(run.predictor.score, threads=run.threads)
         oracle = CountedOracle(scorer, space, space.size() if method.needs_listing else budget)
-        part = method.rival(space, oracle, run.target, stream(run.params.seed, "compare", name))
+        part = rival(space, oracle, run.target, stream(run.params.seed, "compare", name))
         scored, scores = oracle.queried()
     seconds = time.perf_counter() - started
     listed = part.kind == "set" or space.size() <= LISTABLE

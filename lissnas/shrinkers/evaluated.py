@@ -57,6 +57,12 @@ class Evaluated:
         weight = np.ones(1) if self._strata is None else self._strata.weight
         return select_top(self.scores, self._stratum, weight, k, self.diversity)
 
+    def ranks(self) -> FloatArray:
+        """Return `(n,)` ranks of the scores, from 0 for the lowest to below 1; ties by index."""
+        out = np.empty(len(self.scores))
+        out[np.argsort(self.scores, kind="stable")] = np.arange(len(out)) / max(1, len(out))
+        return out
+
     def best(self, target: int) -> Subspace:
         """Return the best `target` as a set."""
         return Subspace(self.space, self.rows[self.top(target)])

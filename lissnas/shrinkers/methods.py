@@ -16,13 +16,18 @@ from lissnas.shrinkers import (
     abs_pairs,
     dds,
     distilled,
+    dsm_nas,
     genetic,
     greedynas,
     greedynas_v2,
     half_space,
+    hep_nas,
+    lamoo,
+    lapt,
     local_search,
     naive,
     nse,
+    other_tasks,
     padnas,
     plugin,
 )
@@ -39,6 +44,8 @@ Shrinker: TypeAlias = Callable[[Space, CountedOracle, int, Generator], Subspace]
 """Signature of the rivals: space, oracle, target size, random generator."""
 Variant: TypeAlias = Callable[[Shrunk, PaperConfig, int], Shrunk]
 """Signature of variants of our method: its result with the comparison's predictor, the paper's settings, the budget."""
+Transfer: TypeAlias = Callable[[Sequence[lapt.Labelled]], Shrinker]
+"""Signature of rivals that use the labels of other tasks: architectures and values of each."""
 
 PAPER_FIRST = 0.55
 """Share of the budget for the first sample of the paper variant: its loop queries about as many again."""
@@ -48,7 +55,7 @@ QUOTA = 0.05
 
 @dataclass(frozen=True)
 class Method:
-    """A rival with the shared signature, or a variant of our method.
+    """A rival with the shared signature, a variant of our method, or a rival that is made from other tasks' labels.
 
     A `reference` is not a rival: our variants, and the upper bound for any method with the same predictor.
     """
@@ -56,6 +63,8 @@ class Method:
     name: str
     rival: Shrinker | None = None
     variant: Variant | None = None
+    transfer: Transfer | None = None
+    """Makes the rival from labels of the other tasks on the same space; there is none without another task."""
     reference: bool = False
     needs_labels: bool = True
     needs_table: bool = False
@@ -115,6 +124,10 @@ METHODS: dict[str, Method] = {
         Method("dds_then_rank", then_rank(with_edges(dds.shrink))),
         Method("half_space", half_space.shrink),
         Method("distilled", distilled.shrink),
+        Method("lamoo", lamoo.shrink),
+        Method("hep_nas", hep_nas.shrink),
+        Method("dsm_nas", dsm_nas.shrink),
+        Method("lapt", transfer=lapt.learned_on),
         *(Method(f"top{x}", naive.top_share(x)) for x in (30, 20, 10, 5)),
         Method("no_neighbors", naive.no_neighbors),
         Method("no_locality", variant=_no_locality),
@@ -147,11 +160,28 @@ def by_name(name: str) -> Method:
 
 
 def get(name: str) -> Shrinker:
-    """Return the rival of that name; raises UnknownName."""
+    """Return the rival of that name; raises UnknownName, or UserError for one that needs other tasks."""
     method = METHODS.get(name)
+    if method is not None and method.transfer is not None:
+        raise UserError(f"{name} learns from other tasks of a benchmark's space; run it by `lissnas compare`")
     if method is None or method.rival is None:
         raise UnknownName("method", name, [name for name, one in METHODS.items() if one.rival is not None])
     return method.rival
+
+
+def rival_on(method: Method, source: Source, seed: int) -> Shrinker:
+    """Return the rival on a source; one that uses the labels of other tasks is made from them."""
+    if method.transfer is not None:
+        return method.transfer(other_tasks.labelled(source, lapt.LABELS, seed))
+    assert method.rival is not None
+    return method.rival
+
+
+def labels_of_others(method: Method, source: Source) -> int:
+    """Return the number of labels of other tasks that a method uses."""
+    if method.transfer is None:
+        return 0
+    return len(other_tasks.names(source)) * min(lapt.LABELS, source.space.size())
 
 
 def chosen(
@@ -183,4 +213,6 @@ def _obstacle(name: str, source: Source | None) -> str:
         return f"needs a table of true values, which {source.name} lacks"
     if method.needs_listing and source.space.size() > LISTABLE:
         return f"queries every architecture, but {source.name} is too large to list"
+    if method.transfer is not None and not other_tasks.names(source):
+        return f"learns from other tasks of the same space, which {source.name} lacks"
     return ""

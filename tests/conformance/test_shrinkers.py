@@ -8,7 +8,7 @@ import pytest
 from lissnas import shrinkers, spaces
 from lissnas.core.errors import UnknownName, UserError
 from lissnas.oracles.base import CountedOracle
-from lissnas.shrinkers import Shrinker
+from lissnas.shrinkers import Shrinker, lapt
 from lissnas.spaces import ChoiceSpace, Space
 from lissnas.testing import ShrinkerSuite, SyntheticOracle
 
@@ -17,7 +17,7 @@ COSTS = ("flops", "params")
 RANKED_COSTS = ("flops_then_rank", "half_space")
 ORDINARY = ("abs", "nse", "padnas", "greedynas", "greedynas_v2", "dds", "no_neighbors")
 THEN_RANK = ("abs_then_rank", "nse_then_rank", "padnas_then_rank", "dds_then_rank")
-JOINT = ("abs_pairs", "distilled")
+JOINT = ("abs_pairs", "distilled", "lamoo", "hep_nas", "dsm_nas")
 SEARCHES = ("best_first", "best_first_quota", "genetic", "genetic_quota")
 
 
@@ -60,7 +60,7 @@ class TestCostliestThenRank(OnOneSpace):
     size_ratio = 1.0
 
 
-@pytest.mark.parametrize("name", ["abs", "nse", "padnas", "dds", "abs_then_rank"])
+@pytest.mark.parametrize("name", ["abs", "nse", "padnas", "dds", "abs_then_rank", "lamoo", "hep_nas", "dsm_nas"])
 class TestAbsentDecisions(Rival):
     """Methods that rank choices, on a union of two spaces: a network of one has no choices of the other."""
 
@@ -114,6 +114,30 @@ class TestScoreAll(Rival):
     size_ratio = 1.0
 
 
+class Lapt(ShrinkerSuite):
+    """Rules from two tasks that are like the new one, and from one that is its opposite."""
+
+    size_ratio = 1.0
+
+    @pytest.fixture
+    def shrinker(self, space: Space) -> Shrinker:
+        rows = space.sample_distinct(200, np.random.default_rng(5))
+        values = SyntheticOracle(space)(rows)
+        return lapt.learned_on([(rows, values), (rows, values + 1), (rows, -values)])
+
+
+class TestLaptOfAbsentDecisions(Lapt):
+    @pytest.fixture
+    def space(self) -> Space:
+        return spaces.get("transnas")
+
+
+class TestLaptOnASpaceTooLargeToList(Lapt):
+    @pytest.fixture
+    def space(self) -> Space:
+        return ChoiceSpace("large", [4] * 20)
+
+
 def test_every_rival_has_a_conformance_test() -> None:
     assert {*ORDINARY, *SEARCHES, *THEN_RANK, *JOINT, *TOP, *COSTS, *RANKED_COSTS, "score_all"} == {
         name for name, one in shrinkers.METHODS.items() if one.rival is not None
@@ -151,3 +175,8 @@ def test_unknown_method_error_lists_the_known_ones() -> None:
         match=r"unknown method 'greedy_nas'. Did you mean 'greedynas'\? Known: abs, abs_then_rank, abs_pairs, nse",
     ):
         shrinkers.get("greedy_nas")
+
+
+def test_a_method_of_other_tasks_has_no_single_shrinker() -> None:
+    with pytest.raises(UserError, match="lapt learns from other tasks of a benchmark's space"):
+        shrinkers.get("lapt")

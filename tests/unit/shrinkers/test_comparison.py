@@ -52,7 +52,8 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 # -- names -----------------------------------------------------------------------------------------
 def test_methods_are_rivals_or_variants() -> None:
-    assert all((one.rival is None) != (one.variant is None) for one in METHODS.values())
+    for one in METHODS.values():
+        assert sum(made is not None for made in (one.rival, one.variant, one.transfer)) == 1
     assert [name for name, one in METHODS.items() if one.variant is not None] == [
         *("lissnas", "lissnas_paper", "no_locality", "lissnas_collect")
     ]
@@ -473,6 +474,8 @@ def test_metrics_of_a_row_use_true_values(make_params: Callable[..., Any]) -> No
 
 
 # -- the stage -------------------------------------------------------------------------------------
+COMPARED = [name for name in METHODS if name != "lapt"]
+"""NAS-Bench-Macro has no other task to learn from."""
 CONTRACT = {
     *("method", "seed", "size", "queries", "labels", "mean_true", "max_true", "kept_best", "top10_kept", "p_good"),
     *("shrink_index", "edf_auc", "ks", "ks_p", "cosine_coverage", "flops_coverage", "seconds"),
@@ -490,9 +493,9 @@ def compared(make_params: Callable[..., Any], tmp_path_factory: pytest.TempPathF
     out = tmp_path_factory.mktemp("compare") / "out"
     lines: list[str] = []
     table = benchmarks.get("nas_bench_macro")
-    outcome = compare_stage(make_params(), table, [*METHODS], [0, 1], out, on_progress=lines.append, threads=1)
+    outcome = compare_stage(make_params(), table, COMPARED, [0, 1], out, on_progress=lines.append, threads=1)
     assert not outcome.reused
-    assert len(lines) == 2 * len(METHODS)
+    assert len(lines) == 2 * len(COMPARED)
     return out
 
 
@@ -508,16 +511,16 @@ def test_stage_writes_the_documented_files(compared: Path) -> None:
     budget = {f"{ours}mean_true_{share}" for share in (25, 50, 75) for ours in ("", "ours_")}
     missing = {c for c in table.column_names if table[c].null_count}
     assert missing == budget | {"quota_mean_true", "quota_flops_coverage"}
-    assert [(r["method"], r["seed"]) for r in table.to_pylist()] == [*itertools.product(METHODS, [0, 1])]
+    assert [(r["method"], r["seed"]) for r in table.to_pylist()] == [*itertools.product(COMPARED, [0, 1])]
     untimed = csv.read_csv(compared / "comparison.csv")
     assert untimed.column_names == [c for c in table.column_names if c != "seconds"]
     for name in untimed.column_names:
         assert untimed[name].to_pylist() == table[name].to_pylist()
     metrics = json.loads((compared / "metrics.json").read_bytes())
     assert (metrics["benchmark"], metrics["seeds"]) == ("nas_bench_macro", 2)
-    assert metrics["rivals"] == len(METHODS) - len(REFERENCES)
+    assert metrics["rivals"] == len(COMPARED) - len(REFERENCES)
     page = (compared / "comparison.md").read_text()
-    assert all(f"| {name} |" in page for name in METHODS)
+    assert all(f"| {name} |" in page for name in COMPARED)
     assert "Means over 2 seeds" in page
 
 
@@ -543,7 +546,7 @@ def test_methods_have_equal_budgets_and_targets(compared: Path) -> None:
 def test_saved_spaces_are_those_of_the_first_seed(compared: Path) -> None:
     table, benchmark = pq.read_table(compared / "spaces.parquet"), benchmarks.get("nas_bench_macro")
     names, keys = np.array(table["method"].to_pylist()), table["key"].to_numpy()
-    assert list(dict.fromkeys(names.tolist())) == list(METHODS)
+    assert list(dict.fromkeys(names.tolist())) == COMPARED
     for r in rows_of(compared):
         if r["seed"] == 0:
             members = keys[names == r["method"]]
@@ -602,13 +605,13 @@ def test_a_table_of_scores_answers_as_the_predictor(make_params: Callable[..., P
 def test_existing_result_is_reused(compared: Path, make_params: Callable[..., Any]) -> None:
     table = benchmarks.get("nas_bench_macro")
     before = {p.name: p.read_bytes() for p in compared.iterdir()}
-    assert compare_stage(make_params(), table, [*METHODS], [0, 1], compared, threads=1).reused
+    assert compare_stage(make_params(), table, COMPARED, [0, 1], compared, threads=1).reused
     assert {p.name: p.read_bytes() for p in compared.iterdir()} == before
     assert [p.name for p in compared.parent.iterdir() if p.suffix == ".tasks"] == []
     with pytest.raises(UserError, match=r"other parameters \(seeds differ\)"):
-        compare_stage(make_params(), table, [*METHODS], [0, 1, 2], compared)
+        compare_stage(make_params(), table, COMPARED, [0, 1, 2], compared)
     with pytest.raises(UserError, match=r"other parameters \(methods differ\)"):
-        compare_stage(make_params(), table, [*METHODS][:3], [0, 1], compared)
+        compare_stage(make_params(), table, COMPARED[:3], [0, 1], compared)
 
 
 def test_damaged_result_is_not_reused(compared: Path, make_params: Callable[..., Any]) -> None:
@@ -618,7 +621,7 @@ def test_damaged_result_is_not_reused(compared: Path, make_params: Callable[...,
     path.write_bytes(data[:-1])
     try:
         with pytest.raises(DamagedFile, match=r"comparison\.parquet is damaged"):
-            compare_stage(make_params(), benchmarks.get("nas_bench_macro"), [*METHODS], [0, 1], compared)
+            compare_stage(make_params(), benchmarks.get("nas_bench_macro"), COMPARED, [0, 1], compared)
     finally:
         path.write_bytes(data)
 

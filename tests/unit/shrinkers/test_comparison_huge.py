@@ -29,7 +29,7 @@ from lissnas.spaces.subspace import Subspace
 from lissnas.stages.compare import compare_stage
 from lissnas.testing import SyntheticOracle
 
-TABLED = ["score_all", "lissnas_collect"]
+TABLED = ["score_all", "lissnas_collect", "lapt"]
 OFA = spaces.get("ofa_mobilenetv3")
 MILLIONS = ("ofa_mobilenetv3", "anynetx", "anynetx_d", "anynetx_e", "shufflenetv2")
 
