@@ -17,6 +17,9 @@ from lissnas.stages.compare import TIMED, compare_stage, markdown
 from studies.run import WORK, Rows, study_params
 
 N_SEEDS = 20
+N_SEEDS_SMALL = 30
+"""Seeds on tables of less than `SMALL` architectures, which are fast."""
+SMALL = 10_000
 OFA = "ofa_mobilenetv3"
 OFA_SETTINGS: dict[str, Any] = {
     # Each method queries the surrogate 2.5 million times; a target of a million would take ten times that, hours.
@@ -34,11 +37,11 @@ OFA_SETTINGS: dict[str, Any] = {
 
 def compare() -> tuple[Rows, str]:
     """Compare all methods on the study's benchmarks."""
-    params = study_params({"pipeline.seeds": list(range(N_SEEDS))})
-    sources = [benchmarks.get(name) for name in params.pipeline.benchmarks]
+    sources = [benchmarks.get(name) for name in study_params().pipeline.benchmarks]
     rows: list[dict[str, Any]] = []
     for source in sources:
-        outcome = _compared(params, source)
+        seeds = range(N_SEEDS_SMALL if source.space.size() < SMALL else N_SEEDS)
+        outcome = _compared(study_params({"pipeline.seeds": list(seeds)}), source)
         seconds = outcome.table(TIMED).group_by("method").aggregate([("seconds", "mean")]).to_pydict()
         taken = dict(zip(seconds["method"], seconds["seconds_mean"], strict=True))
         summary = outcome.csv("summary.csv")
