@@ -14,7 +14,7 @@ from lissnas.core.blas import one_blas_thread
 from lissnas.core.rng import stream
 from lissnas.predictors.boosting import booster_scores, fit_trees, xgb
 from lissnas.predictors.kernel import MAX_POINTS, KernelModel, kernel_of
-from lissnas.predictors.ranks import average_ranks
+from lissnas.predictors.ranks import average_ranks, from_normal
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
 from lissnas.spaces.base import Features
 
@@ -42,6 +42,8 @@ class Posterior:
     """Standardized features of those architectures."""
     scale: float
     """Deviation of the signal."""
+    quantiles: FloatArray
+    """The values, ascending, as their quantile function."""
 
     @classmethod
     def fit(
@@ -81,7 +83,11 @@ class Posterior:
             matrix[np.diag_indices_from(matrix)] += noise
             factor = cho_factor(matrix, lower=True, overwrite_a=True)
         variance = float(kernel.weights @ target[chosen]) / len(chosen)  # its maximum-likelihood estimate
-        return cls(space, tuple(trees), kernel, factor, points, float(np.sqrt(max(variance, 0.0))))
+        return cls(space, tuple(trees), kernel, factor, points, float(np.sqrt(max(variance, 0.0))), np.sort(values))
+
+    def value(self, scores: FloatArray) -> FloatArray:
+        """Convert `(n,)` scores to the values' unit."""
+        return from_normal(scores, self.quantiles)
 
     def mean(self, features: Features) -> FloatArray:
         """Return the `(n,)` posterior means of encoded architectures, in normal scores."""

@@ -12,7 +12,7 @@ from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
 from lissnas.oracles.base import Oracle
 from lissnas.plots import figures
-from lissnas.searchers.evolution import History, Limits, evolutionary_search, top
+from lissnas.searchers import History, Limits, evolutionary_search, top
 from lissnas.spaces import Archs, Space
 
 HISTORY = "history.parquet"
