@@ -36,8 +36,10 @@ ON_LABELS = ("method", "size", "queries", "evaluated", "mean", "difference", "FL
 """The same of a comparison on a part of the labels."""
 RANKED = ("trained on", "size", "ranked", "networks", "Pearson", "Spearman", "Kendall", "found")
 """Columns of a ranking that are printed."""
-COSTS = {"M multiply-adds": "flops", "M parameters": "params"}
-"""Cost columns of found networks, in millions: heading -> cost."""
+COST_NAMES = {"flops": "M multiply-adds", "params": "M parameters"}
+"""Headings of costs of found networks that are shown in millions."""
+MILLION = 10**6
+"""Costs below are shown as they are: they have another unit."""
 MAX_WORD = 30
 """Characters up to which a word is never broken; longer ones, such as paths, are folded."""
 LONG_COUNT = 10**21
@@ -233,24 +235,50 @@ def training_line(what: str, p: Progress) -> str:
     return f"{what}: step {p.step:,} of {p.steps:,}  loss {p.loss:.3f}  rate {p.rate:.3g}"
 
 
-def search_line(history: History) -> str:
-    """Return the progress line of a search."""
-    return f"generation {int(history.generation[-1])}: {len(history.rows):,} evaluated, best {history.scores.max():.4g}"
+def search_line(history: History, sign: int = 1) -> str:
+    """Return the progress line of a search; `sign` is -1 if the metric is minimized."""
+    best = sign * history.scores[history.best(1)]
+    shown = f"best {best[0]:.4g}" if len(best) else "all failed"
+    return f"generation {int(history.generation[-1])}: {len(history.rows):,} evaluated, {shown}"
 
 
-def show_search(search: Outcome, best: Outcome | None) -> None:
-    """Print the best networks found, and the exported one."""
-    m = search.metrics
+def _best_rows(search: Outcome) -> list[dict[str, str]]:
+    """Return the rows of `best.json` for a table, without empty columns."""
+    found = search.json("best.json")
+    large = {cost for row in found for cost, value in row["costs"].items() if cost in COST_NAMES and value >= MILLION}
     rows = [
         {
             "network": row["arch"],
             **{name: "" if row[name] is None else f"{row[name]:.4g}" for name in ("label", "predicted", "supernet")},
             "ranked by": row["reason"],
-            **{what: f"{row['costs'][c] / 1e6:,.2f}" for what, c in COSTS.items() if c in row["costs"]},
+            **{
+                COST_NAMES[cost] if cost in large else cost: f"{value / 1e6:,.2f}" if cost in large else f"{value:,}"
+                for cost, value in row["costs"].items()
+            },
         }
-        for row in search.json("best.json")
+        for row in found
     ]
-    rows = [{name: cell for name, cell in row.items() if any(r[name] for r in rows)} for row in rows]
+    return [{name: cell for name, cell in row.items() if any(r[name] for r in rows)} for row in rows]
+
+
+def show_found(outcome: Outcome) -> None:
+    """Print the best networks of a search by evaluations."""
+    m = outcome.metrics
+    failed = f", {m['failed']:,} failed" if m["failed"] else ""
+    title = f"best networks of {m['space']}: {m['labels']:,} with a value, {m['evaluated']:,} of them new{failed}"
+    print_table(table_of(title, _best_rows(outcome), ("network",)))
+    out.print(f"Metric: {m['metric']}, {m['direction']}d.")
+    if "best_rank" in m:
+        out.print(
+            f"The first has rank {m['best_rank']:,} of {m['full_size']:,} in the real table ({m['best_true']:.4g})."
+        )
+    _tail(outcome)
+
+
+def show_search(search: Outcome, best: Outcome | None) -> None:
+    """Print the best networks found, and the exported one."""
+    m = search.metrics
+    rows = _best_rows(search)
     print_table(table_of(f"best of {m['evaluated']:,} evaluated networks of {m['space']}", rows, ("network",)))
     if "best_rank" in m:
         out.print(
