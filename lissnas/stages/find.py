@@ -37,7 +37,14 @@ GIVEN, UNIFORM, SEARCH = "given", "uniform", "search"
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Networks with a value, in order of evaluation, and the best ones, unlabelled ones included."""
+    """Networks with a value, in order of evaluation, and the best ones, unlabelled ones included.
+
+    Example:
+        >>> import lissnas
+        >>> found = lissnas.search("nas_bench_macro", lissnas.benchmark("nas_bench_macro"), n=30)
+        >>> found.to_pandas().columns.tolist(), len(found.best)
+        (['arch', 'value', 'round', 'kind', 'predicted'], 10)
+    """
 
     source: Source
     history: History

@@ -61,7 +61,7 @@ def test_goal_of_the_space_writes_what_it_always_wrote(quick: Params, tmp_path: 
 def test_the_space_of_both_goals_is_as_good_within_noise(quick: Params) -> None:
     means = {}
     for goal in ("space", "both"):
-        results = [shrink(Problem.of(COUNTED, with_goal(quick, goal), seed)) for seed in range(3)]  # type: ignore[arg-type]
+        results = [shrink(Problem.of(COUNTED, with_goal(quick, goal), seed)) for seed in range(3)]
         means[goal] = np.mean([MACRO(r.state.archive.rows[r.members]).mean() for r in results])
     assert means["both"] > means["space"] - 0.05 * MACRO.values.std()
 
