@@ -59,6 +59,13 @@ class History:
     rows: Archs
     scores: FloatArray = field(default_factory=lambda: np.empty(0))
     generation: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    sign: int = 1
+    """The factor from scores, of which more is better, to values of the metric: -1 if it is minimized."""
+
+    @property
+    def values(self) -> FloatArray:
+        """The scores in the metric's sign."""
+        return self.sign * self.scores
 
     def extended(self, rows: Archs, scores: FloatArray, generation: int) -> History:
         """Return the history with a generation appended."""
@@ -66,6 +73,7 @@ class History:
             np.concatenate([self.rows, rows]),
             np.concatenate([self.scores, scores]),
             np.concatenate([self.generation, np.full(len(rows), generation)]),
+            self.sign,
         )
 
     def best(self, k: int) -> IntArray:
@@ -155,11 +163,11 @@ def _canonical(space: Space, rows: Archs) -> Archs:
 
 
 def top(space: Space, history: History, k: int) -> list[Mapping[str, Any]]:
-    """Return the `k` best as `arch, score, flops, params`, best first."""
+    """Return the `k` best as `arch, score, flops, params`, best first; scores are in the metric's sign."""
     at = history.best(k)
     names = space.format(history.rows[at])
     costs = space.costs(history.rows[at])
     return [
         {"arch": name, "score": float(score), **{c: int(v[i]) for c, v in costs.items()}}
-        for i, (name, score) in enumerate(zip(names, history.scores[at], strict=True))
+        for i, (name, score) in enumerate(zip(names, history.values[at], strict=True))
     ]

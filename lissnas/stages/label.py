@@ -19,6 +19,7 @@ from lissnas.config import Params
 from lissnas.core.errors import InvalidArchitecture, LissnasError, UserError
 from lissnas.core.rng import stream
 from lissnas.oracles.command import split_command
+from lissnas.oracles.direction import stated
 from lissnas.oracles.label_collection import Attempt, LabelFailed, LabelLog, Runner, collect, one_by_one
 from lissnas.oracles.label_table import metric_of
 from lissnas.oracles.program import OracleFailed, run_program
@@ -109,8 +110,10 @@ def _results(log: LabelLog, names: Sequence[str], space: Space) -> dict[str, byt
     if not values:
         last = log.attempts[names[-1]][-1].error
         raise LissnasError(f"all {len(names)} trainings failed; error of the last one: {last}")
+    metric, minimize = (metric_of(space), not space.maximize) if space.metric_name else (METRIC, False)
     metrics = {
         "space": space.name,
+        **stated(metric, minimize),
         "networks": len(names),
         "labels": len(values),
         "failed": failed,
@@ -120,7 +123,6 @@ def _results(log: LabelLog, names: Sequence[str], space: Space) -> dict[str, byt
         "max": max(values.values()),
     }
     attempts = [vars(one) for name in names for one in log.attempts[name]]
-    metric = metric_of(space) if space.metric_name else METRIC
     return {
         LABELS: artifacts.to_csv([{"arch": name, metric: value} for name, value in values.items()]),
         "metrics.json": artifacts.to_json(metrics),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Unpack
 
+from lissnas import artifacts
 from lissnas.artifacts.remote import check_out
 from lissnas.artifacts.stage_run import How, Outcome
 from lissnas.benchmarks import Benchmark
@@ -14,12 +15,12 @@ from lissnas.core.errors import UserError
 from lissnas.nets import images
 from lissnas.nets.evaluation import supernet_oracle
 from lissnas.nets.training import check_batches, compute_on
-from lissnas.oracles.base import Oracle
+from lissnas.oracles.direction import MINIMIZE
 from lissnas.predictors.accuracy import Predictor, predictor_in
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.members import read_members
 from lissnas.stages.retrain import retrain_stage
-from lissnas.stages.search import limits_of, search_stage
+from lissnas.stages.search import SearchOracle, limits_of, search_stage
 from lissnas.stages.supernet import check_space, supernet_stage
 
 
@@ -72,8 +73,8 @@ def one_shot(
     if params.search.oracle == "supernet" and supernet is None:
         supernet = out / "supernet"
         supernet_stage(params, space, members, seed, supernet, **how)
-    oracle, digest = oracle_of(params, space, truth, members, subspace, supernet)
-    found = search_stage(params, space, members, oracle, digest, seed, out, truth, **how)
+    oracle = oracle_of(params, space, truth, members, subspace, supernet)
+    found = search_stage(params, space, members, oracle, seed, out, truth, **how)
     if not params.retrain.networks:
         return found, None
     best = retrain_stage(params, space.name, out, seed, out / "best", truth, **how)
@@ -82,8 +83,8 @@ def one_shot(
 
 def oracle_of(
     params: Params, space: Space, truth: Benchmark | None, members: Archs, subspace: Path, supernet: Path | None
-) -> tuple[Oracle, str]:
-    """Return the oracle that `search.oracle` names, and a digest of its data.
+) -> SearchOracle:
+    """Return the oracle that `search.oracle` names.
 
     Raises UserError if the supernet or table is missing.
     """
@@ -91,10 +92,18 @@ def oracle_of(
     if kind == "table":
         if truth is None:
             raise UserError(f"search.oracle: {space.name} has no table; use supernet or predictor")
-        return truth, truth.sha256
+        return SearchOracle(truth, truth.sha256, truth.metric, truth.minimize)
     if kind == "predictor":
-        model: Predictor = predictor_in(subspace if subspace.is_dir() else subspace.parent, space)
-        return (lambda archs: model.value(model.score(archs))), model.sha256()
+        folder = subspace if subspace.is_dir() else subspace.parent
+        model: Predictor = predictor_in(folder, space)
+        return SearchOracle(lambda archs: model.value(model.score(archs)), model.sha256(), *_predicted(folder))
     if supernet is None:
         raise UserError("search.oracle: supernet requires a trained one; give --supernet, or use another oracle")
-    return supernet_oracle(params, space, members, supernet)
+    return SearchOracle(*supernet_oracle(params, space, members, supernet), "accuracy in the supernet, %")
+
+
+def _predicted(shrunk: Path) -> tuple[str, bool]:
+    """Return the name of the metric that a shrink's predictor predicts, and whether it is minimized."""
+    metrics = artifacts.read_json(shrunk / "metrics.json")
+    metric, direction = metrics.get("metric", "metric"), metrics.get("direction")
+    return f"predicted {metric}", direction == MINIMIZE

@@ -29,6 +29,7 @@ from lissnas.nets.base import Supernet
 from lissnas.nets.evaluation import SupernetOracle
 from lissnas.nets.training import Progress, check_batches, compute_on
 from lissnas.oracles.base import CountedOracle
+from lissnas.oracles.direction import stated
 from lissnas.plots import figures
 from lissnas.searchers.evolution import Limits, evolutionary_search
 from lissnas.shrinkers import comparison
@@ -229,6 +230,7 @@ def _files(
         "metrics.json": artifacts.to_json(
             {
                 "benchmark": benchmark.name,
+                **stated(benchmark.metric, benchmark.minimize),
                 "recipe": recipe,
                 "seeds": len({r["seed"] for r in rows}),
                 "kendall": tau,

@@ -21,6 +21,7 @@ from lissnas.nets.build import network
 from lissnas.nets.evaluation import accuracy
 from lissnas.nets.files import ABOUT, WEIGHTS, describe_network, portable, weights
 from lissnas.nets.training import Progress, compute_on, train
+from lissnas.oracles.direction import stated
 from lissnas.stages.search import TOP
 from lissnas.stages.supernet import check_space
 
@@ -83,7 +84,8 @@ def retrain_stage(
             rows.append(row)
         assert best is not None, "a search returns at least one network"
         chosen = max(rows, key=lambda r: r["validation"])
-        metrics = {"space": space_name, "networks": len(rows), **chosen}
+        about = stated("accuracy on validation images, %", minimize=False)
+        metrics = {"space": space_name, **about, "networks": len(rows), **chosen}
         metrics |= images.about(params.images, recipe_of(params, params.retrain.recipe, "retrain.recipe"))
         if truth is not None:
             metrics["rank"] = truth.rank_of(chosen["true"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 from lissnas import artifacts
 from lissnas.artifacts.remote import remote_out
@@ -11,12 +12,23 @@ from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
 from lissnas.oracles.base import Oracle
+from lissnas.oracles.direction import stated
 from lissnas.plots import figures
 from lissnas.searchers.evolution import History, Limits, evolutionary_search, top
 from lissnas.spaces import Archs, Space
 
 HISTORY = "history.parquet"
 TOP = "top.json"
+
+
+class SearchOracle(NamedTuple):
+    """What scores the networks of a search; more is better, so scores of a minimized metric are negated."""
+
+    scores: Oracle
+    sha256: str
+    """Digest of the data that the scores depend on."""
+    metric: str
+    minimize: bool = False
 
 
 def limits_of(params: Params) -> Limits:
@@ -32,45 +44,52 @@ def search_stage(
     params: Params,
     space: Space,
     members: Archs,
-    oracle: Oracle,
-    oracle_sha256: str,
+    oracle: SearchOracle,
     seed: int,
     out: Path,
     truth: Benchmark | None = None,
     **how: Unpack[How],
 ) -> Outcome:
-    """Search `members` for the networks with the highest `oracle` values; resumes after the last generation."""
+    """Search `members` for the networks with the best `oracle` values; resumes after the last generation."""
     limits = limits_of(params)
     limits.keep(space, members)  # raises for limits that no member meets, before anything is written
     parameters = {
         "space": space.name,
         "benchmark": None if truth is None else truth.name,
         "networks_sha256": artifacts.sha256(space.key(members).tobytes()),
-        "oracle_sha256": oracle_sha256,
+        "oracle_sha256": oracle.sha256,
         "seed": seed,
         "search": params.search.model_dump(mode="json"),
     }
 
     def work() -> dict[str, bytes]:
         checkpoint = artifacts.Checkpoint(out, parameters)
-        watch, arguments = how.get("on_generation", ignore), (space, members, oracle, params.search, limits, seed)
+        sign, on_generation = -1 if oracle.minimize else 1, how.get("on_generation", ignore)
+
+        def watch(history: History) -> None:
+            on_generation(replace(history, sign=sign))
+
+        arguments = space, members, oracle.scores, params.search, limits, seed
         history = how.get("call", run_here)(evolutionary_search, *arguments, checkpoint, watch)
-        return _files(params, space, history, truth)
+        return _files(params, space, replace(history, sign=sign), oracle, truth)
 
     return run(out, parameters, work, how.get("force", False))
 
 
-def _files(params: Params, space: Space, history: History, truth: Benchmark | None) -> dict[str, bytes]:
+def _files(
+    params: Params, space: Space, history: History, oracle: SearchOracle, truth: Benchmark | None
+) -> dict[str, bytes]:
     best = top(space, history, params.search.top)
     costs = space.costs(history.rows)
     columns: dict[str, Any] = {
         "arch": space.format(history.rows),
-        "score": history.scores,
+        "score": history.values,
         "generation": history.generation,
         **costs,
     }
     metrics: dict[str, Any] = {
         "space": space.name,
+        **stated(oracle.metric, oracle.minimize),
         "evaluated": len(history.rows),
         "best_score": best[0]["score"],
         **{f"best_{name}": best[0][name] for name in costs},
@@ -88,6 +107,6 @@ def _files(params: Params, space: Space, history: History, truth: Benchmark | No
     return {
         HISTORY: artifacts.to_parquet(columns),
         TOP: artifacts.to_json(best),
-        "history.png": figures.png(figures.history(columns, title)),
+        "history.png": figures.png(figures.history(columns, int(history.best(1)[0]), title)),
         "metrics.json": artifacts.to_json(metrics),
     }

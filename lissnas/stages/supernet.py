@@ -21,6 +21,7 @@ from lissnas.nets.base import Supernet
 from lissnas.nets.build import names, supernet
 from lissnas.nets.files import SUPERNET_ABOUT, SUPERNET_WEIGHTS, describe_supernet, networks_of, weights
 from lissnas.nets.training import Progress, compute_on, train
+from lissnas.oracles.direction import stated
 from lissnas.plots import figures
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.choices import ChoiceSpace
@@ -116,7 +117,16 @@ def _files(
         SUPERNET_ABOUT: artifacts.to_json(about),
         "training.csv": artifacts.to_csv(curve),
         "training.png": figures.png(figures.training(curve, f"{space.name}: supernet of {figures.big(n)} networks")),
-        "metrics.json": artifacts.to_json({"space": space.name, "networks": n, "seed": seed, "loss": last, **more}),
+        "metrics.json": artifacts.to_json(
+            {
+                "space": space.name,
+                **stated("training loss", minimize=True),
+                "networks": n,
+                "seed": seed,
+                "loss": last,
+                **more,
+            }
+        ),
     }
 
 

@@ -230,7 +230,7 @@ def _summary_pictures(c: Compared) -> list[Picture]:
     ]
     if "mean_true_25" in c.summary[0]:
         caption = f"Mean true value of each method's space by the share of its query budget, over {c.seeds} seeds."
-        picture = comparison.budget(c.summary, name, metric, REFERENCES)
+        picture = comparison.budget(c.summary, name, metric, coloured(c.summary, REFERENCES))
         out.append(Picture(f"Mean against queries, {name}", f"{caption} {HIGHLIGHTS}", picture))
     return out
 
@@ -238,12 +238,13 @@ def _summary_pictures(c: Compared) -> list[Picture]:
 def _pictures(f: Found, full_space: FullSpaceStatistics) -> list[Picture]:
     """Return the figures of the pipeline's results."""
     name, metric, c = f.benchmark.name, f.benchmark.metric, f.compared
+    shown = coloured(c.summary, REFERENCES)
     values = {FULL: f.benchmark.values, **{m: f.benchmark.look_up(k) for m, k in f.spaces.items()}}
     out = [
         Picture(
             f"Figures 4 and 8: error EDF, {name}",
             f"Share of each shrunk space within a distance of the overall best value; first seed. {HIGHLIGHTS}",
-            comparison.edfs(values, coloured(c.summary, REFERENCES), full_space.window, name, metric),
+            comparison.edfs(values, shown, full_space.window, name, metric),
         ),
         Picture(
             f"Figure 2: locality, {name}",
@@ -268,7 +269,7 @@ def _pictures(f: Found, full_space: FullSpaceStatistics) -> list[Picture]:
             f"Mean against FLOPs coverage, {name}",
             f"Our curve over the parameter diversity, and one point for each method, {c.where}; up and right is "
             f"better. {HIGHLIGHTS}",
-            comparison.diversity(c.summary, f.curve, name, metric, REFERENCES),
+            comparison.diversity(c.summary, f.curve, name, metric, shown),
         ),
         *out,
         Picture(
