@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 WEAK_TAU = 0.2
 """A predictor whose lower bound of tau is less is reported as weak: 50 labels of NAS-Bench-101 give .45, noise 0."""
+WRITES = (
+    *("subspace.json", "subspace.parquet", "iterations.parquet", "labels.parquet", "metrics.json"),
+    *("iterations.png", "edf.png", "predictor.ubj", "predictor_kernel.npz", "predictor.json", "space.yaml"),
+)
+"""Names of the files of a result; a few are not in every one."""
 ROW_GROUP = 1 << 20
 """Members written per row group."""
 

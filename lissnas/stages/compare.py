@@ -41,9 +41,14 @@ DIFFERENCES = (
 LESS_IS_BETTER = "Less is better, so ours is ahead where the difference is negative."
 TIMED = "comparison.parquet"
 """The table of the comparison with a column `seconds`; `comparison.csv` is without it, hence reproducible."""
+WRITES = (
+    *(TIMED, "comparison.csv", "summary.csv", "comparison.md", "metrics.json"),
+    *("diversity.parquet", "spaces.parquet", "comparison.png", "edf.png", "budget.png", "diversity.png"),
+)
+"""Names of the files of a result."""
 
 
-@remote_out
+@remote_out(WRITES)
 def compare_stage(
     params: Params,
     given: Benchmark | Source,
@@ -122,7 +127,7 @@ def compare_stage(
         rows: list[dict[str, Any]] = journal.once(["curve", seed], run_curve)
         return rows
 
-    return run(out, parameters, work, how.get("force", False), timed=(TIMED,))
+    return run(out, parameters, work, how.get("force", False), timed=(TIMED,), writes=WRITES)
 
 
 def _line(row: Mapping[str, Any], done: int, total: int) -> str:

@@ -31,9 +31,11 @@ from lissnas.spaces import Space
 LABELS = "labels.csv"
 ATTEMPTS = "attempts.csv"
 METRIC = "accuracy"
+WRITES = (LABELS, ATTEMPTS, "metrics.json")
+"""Names of the files of a result."""
 
 
-@remote_out
+@remote_out(WRITES)
 def label_stage(
     params: Params,
     space: Space,
@@ -74,7 +76,7 @@ def label_stage(
 
     retries = bool(earlier) and not reuse.keep_failed and bool(artifacts.read_json(out / "metrics.json")["failed"])
     extends = bool(earlier) and (earlier != parameters or retries)
-    return run(out, parameters, work, force=reuse.force, timed=[ATTEMPTS], extends=extends)
+    return run(out, parameters, work, force=reuse.force, timed=[ATTEMPTS], extends=extends, writes=WRITES)
 
 
 def draw(space: Space, n: int, seed: int) -> list[str]:

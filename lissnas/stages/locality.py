@@ -23,9 +23,11 @@ from lissnas.predictors.accuracy import Predictor
 from lissnas.spaces import Archs, FloatArray
 
 ABOUT = "locality.json"
+WRITES = ("locality.parquet", "walk.parquet", "differences.parquet", "locality.json", "locality.png", "metrics.json")
+"""Names of the files of a result."""
 
 
-@remote_out
+@remote_out(WRITES)
 def locality_stage(
     params: Params, benchmark: Benchmark, out: Path, predictor: Predictor | None = None, **how: Unpack[How]
 ) -> Outcome:
@@ -99,7 +101,7 @@ def locality_stage(
             "metrics.json": artifacts.to_json({**metrics, "share_not_rejected": check["share_not_rejected"]}),
         }
 
-    return run(out, parameters, work, how.get("force", False))
+    return run(out, parameters, work, how.get("force", False), writes=WRITES)
 
 
 def read_threshold(folder: Path, space: str) -> int:

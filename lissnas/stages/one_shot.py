@@ -19,6 +19,8 @@ from lissnas.oracles.direction import MINIMIZE
 from lissnas.predictors.accuracy import Predictor, predictor_in
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.members import read_members
+from lissnas.stages import retrain, search
+from lissnas.stages import supernet as supernet_
 from lissnas.stages.retrain import retrain_stage
 from lissnas.stages.search import SearchOracle, limits_of, search_stage
 from lissnas.stages.supernet import check_space, supernet_stage
@@ -48,6 +50,12 @@ def check(params: Params, space: Space) -> None:
         check_batches(recipe, images.load(params.images, recipe))
 
 
+def check_places(out: Path) -> None:
+    """Raise UserError, before any work, if files of a user are in the way of the results of a search in `out`."""
+    for place, writes in ((out, search.WRITES), (out / "supernet", supernet_.WRITES), (out / "best", retrain.WRITES)):
+        check_out(place, writes)
+
+
 def one_shot(
     params: Params,
     space: Space,
@@ -64,8 +72,7 @@ def one_shot(
     All input is checked before anything is trained. `truth` is the table of the space, if any: it ranks the
     networks found, and is the oracle if `search.oracle` is `table`.
     """
-    for place in (out, out / "supernet", out / "best"):
-        check_out(place)
+    check_places(out)
     members = read_members(subspace, space)
     limits_of(params).keep(space, members)
     if trains(params):

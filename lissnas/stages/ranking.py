@@ -41,9 +41,11 @@ OWN = "own"
 OURS = "ours"
 """Samples to rank: of the space that the supernet was trained on, and of our shrunk space."""
 COEFFICIENTS = ("pearson", "spearman", "kendall")
+WRITES = ("ranking.csv", "summary.csv", "scores.parquet", "ranking.md", "ranking.png", "metrics.json")
+"""Names of the files of a result."""
 
 
-@remote_out
+@remote_out(WRITES)
 def ranking_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
     """Train a supernet for each space and seed, and rank networks with it; resumes an interrupted run."""
     params = with_default_width(params, benchmark.name)
@@ -84,7 +86,7 @@ def ranking_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpack
         sets, watch = (spaces[method], spaces[OURS]), partial(how.get("on_training", ignore), task)
         return call(rank, params, benchmark, *sets, method, seed, recipe, training, watch, name=task)
 
-    return run(out, parameters, work, how.get("force", False))
+    return run(out, parameters, work, how.get("force", False), writes=WRITES)
 
 
 def task_parameters(params: Params, benchmark: Benchmark, recipe: TrainingConfig) -> dict[str, Any]:

@@ -25,8 +25,11 @@ from lissnas.oracles.direction import stated
 from lissnas.stages.search import TOP
 from lissnas.stages.supernet import check_space
 
+WRITES = (WEIGHTS, ABOUT, "network.pt2", "retrained.csv", "metrics.json")
+"""Names of the files of a result."""
 
-@remote_out
+
+@remote_out(WRITES)
 def retrain_stage(
     params: Params,
     space_name: str,
@@ -96,7 +99,7 @@ def retrain_stage(
             "metrics.json": artifacts.to_json(metrics),
         }
 
-    return run(out, parameters, work, how.get("force", False))
+    return run(out, parameters, work, how.get("force", False), writes=WRITES)
 
 
 def retrain(

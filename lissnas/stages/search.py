@@ -19,6 +19,8 @@ from lissnas.spaces import Archs, Space
 
 HISTORY = "history.parquet"
 TOP = "top.json"
+WRITES = (HISTORY, TOP, "history.png", "metrics.json")
+"""Names of the files of a result."""
 
 
 class SearchOracle(NamedTuple):
@@ -39,7 +41,7 @@ def limits_of(params: Params) -> Limits:
     )
 
 
-@remote_out
+@remote_out(WRITES)
 def search_stage(
     params: Params,
     space: Space,
@@ -73,7 +75,7 @@ def search_stage(
         history = how.get("call", run_here)(evolutionary_search, *arguments, checkpoint, watch)
         return _files(params, space, replace(history, sign=sign), oracle, truth)
 
-    return run(out, parameters, work, how.get("force", False))
+    return run(out, parameters, work, how.get("force", False), writes=WRITES)
 
 
 def _files(

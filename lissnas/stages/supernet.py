@@ -28,6 +28,8 @@ from lissnas.spaces.choices import ChoiceSpace
 
 CURRICULUM = 10_000
 """Size of the sample that represents the whole space in a curriculum."""
+WRITES = (SUPERNET_WEIGHTS, SUPERNET_ABOUT, "training.csv", "training.png", "metrics.json")
+"""Names of the files of a result."""
 
 
 def check_space(space: Space) -> None:
@@ -36,7 +38,7 @@ def check_space(space: Space) -> None:
         raise UnknownName("space with networks", space.name, names())
 
 
-@remote_out
+@remote_out(WRITES)
 def supernet_stage(
     params: Params, space: Space, members: Archs | None, seed: int, out: Path, **how: Unpack[How]
 ) -> Outcome:
@@ -69,7 +71,7 @@ def supernet_stage(
         model, log = how.get("call", run_here)(train_supernet, *arguments)
         return _files(space, members, seed, model, log, images.about(params.images, recipe))
 
-    return run(out, parameters, work, how.get("force", False))
+    return run(out, parameters, work, how.get("force", False), writes=WRITES)
 
 
 def train_supernet(

@@ -24,7 +24,7 @@ from lissnas.stages.compare import remarks
 from lissnas.stages.report import huge_tables, label_curve, tables
 from lissnas.stages.report.huge_tables import table_6
 from lissnas.stages.report.overview import Overview
-from lissnas.stages.report.page import Page, Picture, Report
+from lissnas.stages.report.page import INDEX, Page, Picture, Report
 from lissnas.stages.report.space_map import SpaceMap
 from lissnas.stages.report.tables import FULL, PIPELINE, STUDY, Compared, Row
 
@@ -33,6 +33,8 @@ STUDIES = ("compare", "locality", "ranking", "labels", "compare_ofa", "huge")
 HISTOGRAMS = (FULL, "lissnas", "abs", "nse", "padnas", "greedynas_v2", "dds", "top10", "no_locality", "flops")
 """Spaces in the figure of FLOPs histograms."""
 HIGHLIGHTS = "The rivals in colour are the closest to ours at equal size; hover over a grey mark for its name."
+WRITES = (INDEX, "report.md", "pages/*", "figures/*", "tables/*", "metrics.json")
+"""Names of the files of a result."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Found:
     about: Row
 
 
-@remote_out
+@remote_out(WRITES)
 def report_stage(params: Params, data: Path, results: Path, out: Path, **how: Unpack[How]) -> Outcome:
     """Make the report from `data` (folders compare/, locality/ and optionally ranking/) and the studies in `results`.
 
@@ -117,7 +119,7 @@ def report_stage(params: Params, data: Path, results: Path, out: Path, **how: Un
         }
         return {**report.files(), "metrics.json": artifacts.to_json(metrics)}
 
-    return run(out, parameters, work, how.get("force", False))
+    return run(out, parameters, work, how.get("force", False), writes=WRITES)
 
 
 def read_study(path: Path) -> list[Compared]:
