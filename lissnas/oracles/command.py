@@ -17,6 +17,7 @@ import numpy as np
 from lissnas.artifacts import sha256
 from lissnas.core.errors import UserError, short
 from lissnas.core.redaction import without_passwords
+from lissnas.core.typography import pasted
 from lissnas.oracles.base import Oracle
 from lissnas.oracles.program import run_program
 from lissnas.spaces import Archs, FloatArray, Space
@@ -102,6 +103,8 @@ def split_command(text: str, option: str) -> tuple[str, ...]:
             f"{option}: {found[0]!r} is for a shell, and the program is started without one. "
             f"Start one: bash -c {shlex.quote(text)}"
         )
+    if typo := _pasted(text):
+        raise UserError(f"{option}: {short(repr(text))} has {typo}")
     try:
         command = shlex.split(text)
     except ValueError as error:
@@ -116,6 +119,14 @@ def split_command(text: str, option: str) -> tuple[str, ...]:
     if shutil.which(command[0]) is None:
         raise UserError(f"{option}: {_why_not_found(command[0])}")
     return tuple(command)
+
+
+def _pasted(text: str) -> str:
+    """Return what was pasted into a command outside of its quotes; empty if that is the name of a file."""
+    for word in QUOTED.sub("_", text).split(" "):
+        if (found := pasted(word)) and not Path(word).exists():
+            return found
+    return ""
 
 
 def _why_not_found(program: str) -> str:

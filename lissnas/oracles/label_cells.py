@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lissnas.core.errors import short
+from lissnas.core.typography import MINUS, pasted
 from lissnas.spaces.base import FloatArray
 
 STATUS = "status"
@@ -71,7 +72,10 @@ def numbers(name: str, cells: Sequence[str]) -> tuple[FloatArray, dict[int, str]
     """
     problems: dict[int, str] = {}
     notes: list[str] = []
-    texts = [cell.removesuffix("%").rstrip() for cell in cells]
+    typed = [re.sub(f"(^|(?<=[eE])){MINUS}(?=[0-9.])", "-", cell) for cell in cells]
+    if typed != [*cells]:
+        notes.append(f"typographic minus signs of {name} read as -")
+    texts = [cell.removesuffix("%").rstrip() for cell in typed]
     percent = [i for i, cell in enumerate(cells) if cell.endswith("%") and _is_number(texts[i])]
     if percent and len(percent) == sum(map(_is_number, texts)):
         notes.append(f"percent signs of {name} left out")
@@ -146,6 +150,8 @@ def _value(name: str, text: str, cell: str) -> tuple[float, str]:
         return math.nan, f"{name} {shown} is not finite; {fix}"
     if text.lower().lstrip("+-") in ("inf", "infinity"):
         return math.nan, f"{name} {shown} is not finite; {fix}"
+    if found := pasted(cell):
+        return math.nan, f"{name} {shown} has {found}"
     return math.nan, f"{name} {shown} is no number; for a missing value {fix}"
 
 

@@ -268,7 +268,11 @@ def read_parquet(path: Path, data: bytes) -> Table:
                 raise ConfigError(str(path), [f"{path.name}: {found}"])
             for name, column in zip(table.column_names, table.columns, strict=True):
                 columns[unicodedata.normalize("NFC", name.strip())] = _texts(column)
-            columns |= {f.name: [f"<{f.type}>"] * rows for f in schema if _is_nested(f.type)}
+            columns |= {
+                unicodedata.normalize("NFC", f.name.strip()): [f"<{f.type}>"] * rows
+                for f in schema
+                if _is_nested(f.type)
+            }
     except MemoryError:
         raise ConfigError(str(path), [f"{path.name}: takes more memory than a valid file of its size"]) from None
     except (pa.ArrowException, OSError) as error:
@@ -276,7 +280,8 @@ def read_parquet(path: Path, data: bytes) -> Table:
     except (ValueError, OverflowError, KeyError) as error:  # invalid text or dates
         column = short(repr(name))
         raise ConfigError(str(path), [f"{path.name}: the column {column} can't be read: {first_line(error)}"]) from None
-    return Table(path, columns, range(1, rows + 1), _duplicates(schema.names), by_row=True)
+    names = [unicodedata.normalize("NFC", name.strip()) for name in schema.names]
+    return Table(path, columns, range(1, rows + 1), _duplicates(names), by_row=True)
 
 
 def _is_nested(kind: pa.DataType) -> bool:

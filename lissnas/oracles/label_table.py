@@ -13,6 +13,7 @@ import numpy as np
 
 from lissnas.config import MIN_LABELS
 from lissnas.core.errors import InvalidArchitecture, UserError, closest, short
+from lissnas.core.typography import pasted
 from lissnas.oracles.direction import is_minimized
 from lissnas.oracles.label_cells import DONE, EMPTY, FAILED, NUMBER, STATE, STATUS, far_away, numbers, outcomes
 from lissnas.oracles.label_file import COMMENT, Table, read_parquet, read_table
@@ -219,7 +220,8 @@ ARCH_LIKE = ("architecture", "arch_str", "network", "net", "model", "genotype", 
 
 
 def _found(table: Table) -> str:
-    return short(", ".join(table.columns), 300)
+    typo = pasted("".join(table.columns))
+    return short(", ".join(table.columns), 300) + (f" (with {typo})" if typo else "")
 
 
 def _by_position(table: Table, space: DeclaredSpace) -> Archs:
@@ -295,7 +297,9 @@ def _metric_column(table: Table, space: Space, metric: str | None, named: set[st
     rest = [c for c in rest if c != _status_column(table, named)]
     if requested is not None:
         hint = closest(requested, rest or ["none"])
-        table.add_problem(None, f"the column {requested!r}, the metric, is missing. {hint}")
+        typo = next((found for c in rest if (found := pasted(c, [requested]))), "")
+        typo = f" A column has {typo}." if typo else ""
+        table.add_problem(None, f"the column {requested!r}, the metric, is missing.{typo} {hint}")
     elif len(rest) > 1:
         table.add_problem(None, f"the columns {short(', '.join(rest), 300)} could be the metric; name one of them")
     elif not rest:
