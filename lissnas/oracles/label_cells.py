@@ -39,6 +39,8 @@ SEPARATED = re.compile(r"[+-]?[0-9]{1,3}(?:[.,' \u00a0\u202f]?[0-9]+)*([eE][+-]?
 """Numbers with separators of thousands or a decimal comma."""
 STYLES = (("", ","), *((t, d) for d in ".," for t in (",", ".", "'", " ", "\u00a0", "\u202f") if t != d))
 """Separators of thousands with the decimal marks that can go with them; plain numbers have none and a point."""
+CONTAINED = re.compile(r"(?<![\w.])[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?(?![0-9.])")
+"""A number with other text around it: a unit, an interval, a date."""
 MAX_VALUE = 1e30
 """Maximum size of a label: the predictor's float32 arithmetic overflows beyond, also with squares of differences."""
 FAR = 100
@@ -152,6 +154,10 @@ def _value(name: str, text: str, cell: str) -> tuple[float, str]:
         return math.nan, f"{name} {shown} is not finite; {fix}"
     if found := pasted(cell):
         return math.nan, f"{name} {shown} has {found}"
+    if any(character.isdigit() and not character.isascii() for character in cell):
+        return math.nan, f"{name} {shown} has digits of another script; write 0 to 9"
+    if inside := CONTAINED.search(cell):
+        return math.nan, f"{name} {shown} is more than a number; write the number alone, such as {short(inside[0])}"
     return math.nan, f"{name} {shown} is no number; for a missing value {fix}"
 
 

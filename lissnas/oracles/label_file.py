@@ -34,6 +34,12 @@ OTHER_FILES = {
     b"\x1f\x8b": "compressed by gzip; decompress it",
 }
 """The first bytes of files of other kinds, and what these are."""
+OTHER_ENDINGS = {
+    (".gz", ".bz2", ".xz", ".zst", ".zip"): "decompress it",
+    (".xlsx", ".xls", ".ods"): "export the sheet as CSV",
+    (".json", ".jsonl", ".pkl", ".pickle", ".feather", ".tsv", ".txt"): "convert it, for example with pandas' to_csv",
+}
+"""Endings of files of other kinds, and what to do with these."""
 MARKED = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """Byte order marks of other encodings."""
 
@@ -84,7 +90,8 @@ def read_table(path: Path, known: Collection[str], comments: bool = True) -> Tab
     """
     kind = path.suffix.lower()
     if kind not in (".csv", ".parquet"):
-        raise ConfigError(str(path), [f"{path.name}: expected a file that ends in .csv or .parquet"])
+        fix = next((f"; {fix}" for endings, fix in OTHER_ENDINGS.items() if kind in endings), "")
+        raise ConfigError(str(path), [f"{path.name}: expected a file that ends in .csv or .parquet{fix}"])
     try:
         data = path.read_bytes()
     except FileNotFoundError:

@@ -152,10 +152,26 @@ def read_archs(path: Path, space: Space) -> list[str]:
     return space.format(archs)
 
 
+PREFIX_ENDS = ("_", "/", ".", ":")
+"""Characters that end a prefix of columns."""
+
+
 # -- columns -----------------------------------------------------------------------------------------
 def _rename(table: Table, space: Space, metric: str | None) -> None:
-    """Rename columns that differ from a name only by upper and lower case, if only one column and one name do."""
+    """Rename columns that differ from a name only by upper and lower case, if only one column and one name do.
+
+    A prefix that all positions have, such as Optuna's `params_` and Ray Tune's `config/`, is left out first.
+    """
     positions = space.positions if isinstance(space, DeclaredSpace) else ()
+    if positions and not {*positions, ARCH} & {*table.columns}:
+        ends = [c.removesuffix(positions[0]) for c in table.columns if c.endswith(positions[0])]
+        prefixes = [
+            p for p in ends if p[-1:] in PREFIX_ENDS and all(f"{p}{name}" in table.columns for name in positions)
+        ]
+        if len(prefixes) == 1:
+            short_names = {f"{prefixes[0]}{name}": name for name in positions}
+            table.columns = {short_names.get(name, name): cells for name, cells in table.columns.items()}
+            table.notes.append(f"columns of positions are read without {prefixes[0]!r}")
     wanted = [ARCH, STATUS, *positions, *filter(None, [metric or space.metric_name])]
     renamed = {}
     for name in wanted:
