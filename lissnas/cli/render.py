@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lissnas.nets.training import Progress
     from lissnas.oracles.label_collection import Attempt
     from lissnas.oracles.reuse import Reuse
-    from lissnas.searchers.evolution import History
+    from lissnas.searchers import History
     from lissnas.shrinkers.state import State
 
 NEXT = (

@@ -24,6 +24,7 @@ ParamFiles: TypeAlias = Path | Sequence[Path] | None
 OPTIONS = {
     "shrink.target_size": "target_size",
     "shrink.labels": "label_budget",  # `--labels` is the file of labels
+    "shrink.goal": "goal",
     "shrink.max_queries": "max_queries",
     "shrink.memory": "memory",
     "shrink.variant": "variant",

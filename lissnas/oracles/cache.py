@@ -73,10 +73,7 @@ class CachedOracle:
             path.unlink()
             n = sum(map(len, log.attempts.values())) - before
             stored = f"{n:,} answers of this batch are" if n > 1 else "1 answer of this batch is"
-            kept = (
-                f" {stored} stored in {self.path}; once the program is fixed, --reuse-answers "
-                "uses them."
-            )
+            kept = f" {stored} stored in {self.path}; once the program is fixed, --reuse-answers uses them."
             raise OracleFailed(f"{str(failure).removesuffix('.')}.{kept}" if n else str(failure)) from None
         path.unlink()
 

@@ -14,7 +14,7 @@ from lissnas.config import Params
 from lissnas.oracles.base import Oracle
 from lissnas.oracles.direction import stated
 from lissnas.plots import figures
-from lissnas.searchers.evolution import History, Limits, evolutionary_search, top
+from lissnas.searchers import History, Limits, evolutionary_search, top
 from lissnas.spaces import Archs, Space
 
 HISTORY = "history.parquet"

@@ -17,7 +17,7 @@ from lissnas.shrinkers.result import WRITES, files_of
 from lissnas.shrinkers.state import State
 from lissnas.stages.locality import read_threshold
 
-STATE_FORMAT = 3
+STATE_FORMAT = 4
 """Version of checkpoints: states of other versions are not resumed; the shrink starts from scratch."""
 
 
@@ -39,7 +39,7 @@ def shrink_stage(
     """
     distance = None if locality is None else read_threshold(locality, source.space.name)
     problem = Problem.of(source, params, seed, how.get("threads", 0), distance)
-    parameters = problem.params.model_dump(mode="json")
+    parameters = problem.params.stored()
     if method is not None:
         check_method(method, params)
         parameters["method"] = identity(method)

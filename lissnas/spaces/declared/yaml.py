@@ -66,7 +66,7 @@ def compose(text: str, source: str) -> Node:
         mark = error.problem_mark
         number = mark.line + 1 if mark else 1
         lines = text.split("\n")[max(0, number - 2) : number]  # the cause can be in the line before
-        typo = next((found for line in reversed(lines) if (found := pasted(line))), "")
+        typo = next((hint for line in reversed(lines) if (hint := pasted(line))), "")
         found = number, f"not YAML: {first_line(error.problem)}{f' (there is {typo})' if typo else ''}"
     except (YAMLError, ValueError) as error:
         found = 1, f"not YAML: {first_line(error)}"
