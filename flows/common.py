@@ -53,7 +53,7 @@ from lissnas.tracking import pending
 if TYPE_CHECKING:
     from lissnas.nets.training import Progress
     from lissnas.oracles.reuse import Reuse
-    from lissnas.searchers.evolution import History
+    from lissnas.searchers import History
 
 GPU = "gpu"
 """Tag of tasks that run on a GPU."""

@@ -23,8 +23,9 @@ from lissnas.config import ParamFiles, Params, with_default_width
 from lissnas.core import process
 from lissnas.shrinkers import description
 from lissnas.shrinkers.problem import Source
+from lissnas.shrinkers.result import WRITES
 from lissnas.stages.one_shot import check, check_places, check_settings, trains
-from lissnas.stages.shrink import WRITES, shrink_stage
+from lissnas.stages.shrink import shrink_stage
 
 
 @flow(name="nas", flow_run_name="nas {benchmark} seed {seed}", persist_result=False)

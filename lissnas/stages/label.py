@@ -59,8 +59,8 @@ def label_stage(
     reuse = reuse or Reuse()
     names = draw(space, params.label.networks, seed) if archs is None else canonicalize(space, archs)
     depends = depends_on(params, space, seed, program)
-    names_mean = {name: depends[name] for name in ("space", "names") if name in depends}
-    earlier = _extendable(out, names_mean if reuse.adopt else depends)
+    of_names: dict[str, Any] = {name: value for name, value in depends.items() if name in ("space", "names")}
+    earlier = _extendable(out, of_names if reuse.adopt else depends)
     names = list(dict.fromkeys([*earlier.get("archs", ()), *names]))
     parameters = {**depends, "archs": names, "attempts": params.label.attempts, "time_limit": params.label.time_limit}
     attempts, tasks = params.label.attempts, artifacts.tasks_of(out)

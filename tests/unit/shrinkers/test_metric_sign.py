@@ -16,7 +16,7 @@ from lissnas.cli import render
 from lissnas.config import Params
 from lissnas.oracles.direction import metric_label, stated
 from lissnas.plots import comparison as figures
-from lissnas.searchers.evolution import History
+from lissnas.searchers.base import History
 from lissnas.shrinkers.comparison_summary import VALUES, in_sign
 from lissnas.shrinkers.methods import REFERENCES
 from lissnas.shrinkers.own_table import benchmark_of
@@ -146,10 +146,9 @@ def test_search_reports_scores_in_the_metrics_sign(
     best: list[str] = []
     for name, minimize in (("gain", False), ("loss", True)):
         oracle = SearchOracle(MACRO, name, name, minimize)
-        lines: list[str] = []
+        histories: list[History] = []
         outcome = search_stage(
-            *(quick, MACRO.space, ROWS[:200], oracle, 0, tmp_path / name),
-            on_generation=lambda history, lines=lines: lines.append(render.search_line(history)),
+            *(quick, MACRO.space, ROWS[:200], oracle, 0, tmp_path / name), on_generation=histories.append
         )
         m, top = outcome.metrics, outcome.json("top.json")
         sign = -1 if minimize else 1
@@ -157,7 +156,7 @@ def test_search_reports_scores_in_the_metrics_sign(
         assert m["best_score"] == top[0]["score"] == sign * max(MACRO(ROWS[:200]))
         history = outcome.table("history.parquet").to_pydict()
         assert history["score"] == (sign * MACRO(MACRO.space.parse(history["arch"]))).tolist()
-        assert lines[-1].endswith(f"best {m['best_score']:.4g}")
+        assert render.search_line(histories[-1]).endswith(f"best {m['best_score']:.4g}")
         render.show_search(outcome, None)
         assert f"Metric: {name}, {'minimized' if minimize else 'maximized'}." in capsys.readouterr().out
         best.append(top[0]["arch"])

@@ -16,6 +16,8 @@ from lissnas.artifacts.stage_run import PARAMETERS, Outcome, run
 from lissnas.config import Params
 from lissnas.core.errors import UserError
 from lissnas.oracles.label_table import Labels
+from lissnas.oracles.reuse import Reuse
+from lissnas.shrinkers import result
 from lissnas.shrinkers.problem import Source, from_space
 from lissnas.stages import compare, label, locality, predictor, prepare, search, shrink
 from tests.small import LOCALITY
@@ -34,11 +36,11 @@ STAGES: dict[str, tuple[tuple[str, ...], Stage]] = {
     ),
     "locality": (locality.WRITES, lambda params, out, **how: locality.locality_stage(params, MACRO, out, **how)),
     "shrink": (
-        shrink.WRITES,
+        result.WRITES,
         lambda params, out, **how: shrink.shrink_stage(params, Source.of(MACRO), 0, out, **how),
     ),
     "shrink by abs": (
-        shrink.WRITES,
+        result.WRITES,
         lambda params, out, **how: shrink.shrink_stage(params, LABELLED, 0, out, method="abs", **how),
     ),
     "compare": (
@@ -62,7 +64,7 @@ STAGES: dict[str, tuple[tuple[str, ...], Stage]] = {
             archs=MACRO.space.format(ROWS[:2]),
             program="echo 1",
             runner=None if call is None else fail,
-            reuse=label.Reuse(force=force),
+            reuse=Reuse(force=force),
         ),
     ),
 }
