@@ -202,9 +202,12 @@ class RetrainSettings(TrainingSettings):
 
 @dataclass(frozen=True)
 class SearchSettings(RetrainSettings):
-    """Oracle and cost limits of a search."""
+    """What ranks networks in a search, and its cost limits."""
 
-    oracle: Annotated[str | None, typer.Option(help="Oracle of the search: supernet, table or predictor.")] = None
+    by: Annotated[
+        str | None,
+        typer.Option(help="What ranks networks: all (labels, predictor, supernet), or one of them, or table."),
+    ] = None
     max_mflops: Annotated[float | None, typer.Option(help="Maximum multiply-adds, in millions.")] = None
     max_mparams: Annotated[float | None, typer.Option(help="Maximum parameters, in millions.")] = None
 

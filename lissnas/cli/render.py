@@ -36,8 +36,10 @@ ON_LABELS = ("method", "size", "queries", "evaluated", "mean", "difference", "FL
 """The same of a comparison on a part of the labels."""
 RANKED = ("trained on", "size", "ranked", "networks", "Pearson", "Spearman", "Kendall", "found")
 """Columns of a ranking that are printed."""
-COSTS = {"M multiply-adds": "flops", "M parameters": "params"}
-"""Cost columns of found networks, in millions: heading -> cost."""
+COST_NAMES = {"flops": "M multiply-adds", "params": "M parameters"}
+"""Headings of costs of found networks that are shown in millions."""
+MILLION = 10**6
+"""Costs below are shown as they are: they have another unit."""
 MAX_WORD = 30
 """Characters up to which a word is never broken; longer ones, such as paths, are folded."""
 LONG_COUNT = 10**21
@@ -240,21 +242,48 @@ def training_line(what: str, p: Progress) -> str:
 
 def search_line(history: History) -> str:
     """Return the progress line of a search."""
-    best = history.values[history.best(1)[0]]
-    return f"generation {int(history.generation[-1])}: {len(history.rows):,} evaluated, best {best:.4g}"
+    best = history.values[history.best(1)]
+    shown = f"best {best[0]:.4g}" if len(best) else "all failed"
+    return f"generation {int(history.generation[-1])}: {len(history.rows):,} evaluated, {shown}"
+
+
+def _best_rows(search: Outcome) -> list[dict[str, str]]:
+    """Return the rows of `best.json` for a table, without empty columns."""
+    found = search.json("best.json")
+    large = {cost for row in found for cost, value in row["costs"].items() if cost in COST_NAMES and value >= MILLION}
+    rows = [
+        {
+            "network": row["arch"],
+            **{name: "" if row[name] is None else f"{row[name]:.4g}" for name in ("label", "predicted", "supernet")},
+            "ranked by": row["reason"],
+            **{
+                COST_NAMES[cost] if cost in large else cost: f"{value / 1e6:,.2f}" if cost in large else f"{value:,}"
+                for cost, value in row["costs"].items()
+            },
+        }
+        for row in found
+    ]
+    return [{name: cell for name, cell in row.items() if any(r[name] for r in rows)} for row in rows]
+
+
+def show_found(outcome: Outcome) -> None:
+    """Print the best networks of a search by evaluations."""
+    m = outcome.metrics
+    failed = f", {m['failed']:,} failed" if m["failed"] else ""
+    title = f"best networks of {m['space']}: {m['labels']:,} with a value, {m['evaluated']:,} of them new{failed}"
+    print_table(table_of(title, _best_rows(outcome), ("network",)))
+    state_metric(outcome)
+    if "best_rank" in m:
+        out.print(
+            f"The first has rank {m['best_rank']:,} of {m['full_size']:,} in the real table ({m['best_true']:.4g})."
+        )
+    _tail(outcome)
 
 
 def show_search(search: Outcome, best: Outcome | None) -> None:
     """Print the best networks found, and the exported one."""
     m = search.metrics
-    rows = [
-        {
-            "network": row["arch"],
-            "score": f"{row['score']:.4g}",
-            **{what: f"{row[c] / 1e6:,.2f}" for what, c in COSTS.items() if c in row},
-        }
-        for row in search.json("top.json")
-    ]
+    rows = _best_rows(search)
     print_table(table_of(f"best of {m['evaluated']:,} evaluated networks of {m['space']}", rows, ("network",)))
     state_metric(search)
     if "best_rank" in m:
@@ -280,9 +309,9 @@ def show_method(stages: Mapping[str, Outcome], places: Sequence[str]) -> None:
     print_table(shrink_table(shrunk.metrics))
     state_metric(shrunk)
     m = found.metrics
-    top = found.json("top.json")[0]
+    top = found.json("best.json")[0]
     rank = f", rank {m['best_rank']:,} of {m['full_size']:,} in the real table" if "best_rank" in m else ""
-    say(f"Best of {m['evaluated']:,} evaluated networks: {top['arch']}, score {top['score']:.4g}{rank}.")
+    say(f"Best network by {top['reason']}: {top['arch']}, {top['score']:.4g}{rank}.")
     if best is not None:
         say(exported_line(best))
     for name, outcome in stages.items():
@@ -322,8 +351,9 @@ def exported_line(outcome: Outcome) -> str:
     """Return a line about the exported network."""
     b = outcome.metrics
     rank = f", rank {b['rank']:,} of {b['full_size']:,} in the real table" if "rank" in b else ""
+    chosen = f", chosen by {b['chosen_by']} of {b['networks']}" if b["networks"] > 1 else ""
     return (
-        f"Retrained and exported: {b['arch']}{rank}; accuracy {b['validation']:.2f} % on validation "
+        f"Retrained and exported: {b['arch']}{chosen}{rank}; accuracy {b['validation']:.2f} % on validation "
         f"images, {b['test']:.2f} % on test images ({outcome.location})"
     )
 

@@ -33,7 +33,7 @@ OPTIONS = {
     "torch.threads": "threads",
     "images.source": "source",
     "images.folder": "folder",
-    "search.oracle": "oracle",
+    "search.by": "by",
     "search.max_mflops": "max_mflops",
     "search.max_mparams": "max_mparams",
     "retrain.networks": "networks",
@@ -43,7 +43,11 @@ OPTIONS = {
 """Parameters with a dedicated option, by dotted path; `--set section.key=value` sets all others."""
 
 _BEST_FIRST = "the best seed_fraction of the target is expanded, then the loop stops: delete the line"
-REMOVED = {"shrink.elite.shrink_rate": _BEST_FIRST, "shrink.elite.min_turnover": _BEST_FIRST}
+REMOVED = {
+    "shrink.elite.shrink_rate": _BEST_FIRST,
+    "shrink.elite.min_turnover": _BEST_FIRST,
+    "search.oracle": "it is search.by now, which can also be all or labels: rename it",
+}
 """Parameters of earlier versions, with what replaces them."""
 
 BUILT_IN = "built-in params.yaml"

@@ -132,7 +132,9 @@ class SupernetConfig(_Section):
 class SearchConfig(_Section):
     """The search stage: evolution as in SPOS, and the evaluation of a supernet's paths."""
 
-    oracle: Literal["supernet", "table", "predictor"] = Field(description="what evaluates an architecture")
+    by: Literal["all", "labels", "predictor", "supernet", "table"] = Field(
+        description="what ranks networks; all: labels, predictor and supernet together"
+    )
     population: Count = Field(description="architectures in a generation")
     generations: Count = Field(description="number of generations")
     parents: Count = Field(description="best architectures so far, the parents of the next generation")

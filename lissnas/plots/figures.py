@@ -130,6 +130,20 @@ def history(columns: Mapping[str, Any], best: int, title: str) -> Figure:
     return figure
 
 
+def search_curve(values: FloatArray, kinds: Sequence[str], title: str, metric: str, minimize: bool) -> Figure:
+    """Draw the value of each evaluated network in order, and the best so far."""
+    figure, (axes,) = sheet(title, 6.8, 4)
+    at = np.arange(1, len(values) + 1)
+    for kind, colour in zip(dict.fromkeys(kinds), (GREY, BLUE, ORANGE), strict=False):
+        own = np.array([k == kind for k in kinds])
+        axes.scatter(at[own], values[own], s=12, color=colour, label=kind)
+    best = (np.minimum if minimize else np.maximum).accumulate(values)
+    axes.step(at, best, where="post", color=INK, linewidth=1, label="best so far")
+    axes.set(xlabel="networks with a value", ylabel=wrap(metric))
+    plain(axes, loc="lower right", bbox_to_anchor=(1, 1.03), borderaxespad=0, ncols=4)
+    return figure
+
+
 def ranking(scored: Sequence[Mapping[str, Any]], title: str, metric: str) -> Figure:
     """Draw supernet scores of our networks against true values, one panel for each trained space; first seed."""
     first = scored[0]["seed"]

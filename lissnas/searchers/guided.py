@@ -28,7 +28,7 @@ N_UNIFORM = 200
 STEPS, BEST_PREDICTED = 2, 30
 """Times that the best predicted candidates are mutated in turn, and their number."""
 MAX_EDITS = 2
-MAX_CANDIDATES = 2_000
+MAX_CANDIDATES = 300
 """Candidates with the highest means, for which the deviation is computed: others have next to no chance."""
 MAX_POOL = 30_000
 """Members of a set that are candidates; a random part of a larger one."""
