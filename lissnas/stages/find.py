@@ -179,7 +179,7 @@ def find_stage(
     def work() -> dict[str, bytes]:
         checkpoint = artifacts.Checkpoint(out, parameters)
         saved = checkpoint.load()
-        earlier = None if saved is None else History(*(saved[0][name] for name in ("rows", "scores", "generation")))
+        earlier = saved and History(saved[0]["rows"], saved[0]["scores"], saved[0]["generation"])
 
         def after_batch(history: History) -> None:
             checkpoint.save({"rows": history.rows, "scores": history.scores, "generation": history.generation}, {})
