@@ -23,7 +23,8 @@ from lissnas.config import ParamFiles, Params, with_default_width
 from lissnas.core import process
 from lissnas.shrinkers import description
 from lissnas.shrinkers.problem import Source
-from lissnas.stages.one_shot import check, check_settings, needs_supernet, trains
+from lissnas.shrinkers.result import WRITES
+from lissnas.stages.one_shot import check, check_places, check_settings, needs_supernet, trains
 from lissnas.stages.shrink import shrink_stage
 
 
@@ -44,8 +45,8 @@ def nas(
     checked, source = prepared(benchmark, params, table, overrides)
     folder, group = out or common.DATA / "nas" / benchmark / f"seed-{seed}", f"nas {benchmark} seed {seed}"
     subspace, searched, supernet_in = folder / "shrunk", folder / "search", None
-    for place in (subspace, searched, searched / "supernet", searched / "best"):
-        check_out(place)
+    check_out(subspace, WRITES)
+    check_places(searched)
     given = {"benchmark": benchmark, "seed": seed, "params": params, "overrides": overrides, "force": force}
     stages: dict[str, Outcome] = {}
 

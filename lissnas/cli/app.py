@@ -190,7 +190,7 @@ def _search(
         with render.lines(f"searching {found_in.name}") as line:
             outcome = find_stage(
                 *(checked, found_in, searched, n or 0, seed, out),
-                on_batch=lambda h: line(render.search_line(h, found_in.sign)),
+                on_batch=lambda h: line(render.search_line(h)),
                 force=force,
             )
         render.show_found(outcome)

@@ -114,12 +114,14 @@ def training(curve: Sequence[Mapping[str, Any]], title: str) -> Figure:
     return figure
 
 
-def history(columns: Mapping[str, Any], title: str) -> Figure:
-    """Draw the score of all evaluated networks against their multiply-adds, coloured by generation."""
+def history(columns: Mapping[str, Any], best: int, title: str) -> Figure:
+    """Draw the score of all evaluated networks against their multiply-adds, coloured by generation.
+
+    `best` is the index of the best network.
+    """
     figure, (axes,) = sheet(title, 6.8, 4)
     at = np.asarray(columns["flops"]) / 1e6 if "flops" in columns else np.arange(len(columns["score"]))
     points = axes.scatter(at, columns["score"], c=columns["generation"], s=14, cmap="viridis")
-    best = int(np.argmax(columns["score"]))
     axes.scatter([at[best]], [columns["score"][best]], marker="*", s=140, color=ORANGE, label="best network")
     axes.set(xlabel="multiply-adds, millions" if "flops" in columns else "evaluation", ylabel="score")
     figure.colorbar(points, ax=axes, label="generation")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ from lissnas.stages.search import BEST, HISTORY
 if TYPE_CHECKING:
     import pandas as pd
 
+WRITES = (HISTORY, BEST, "history.png", "metrics.json")
+"""Names of the files of a result."""
 GIVEN, UNIFORM, SEARCH = "given", "uniform", "search"
 """Kinds of evaluated networks: labelled from the start, drawn uniformly, proposed by the search."""
 
@@ -159,7 +161,7 @@ def _best(
     return best, sign * predicted
 
 
-@remote_out
+@remote_out(WRITES)
 def find_stage(
     params: Params,
     source: Source,
@@ -184,11 +186,11 @@ def find_stage(
     def work() -> dict[str, bytes]:
         checkpoint = artifacts.Checkpoint(out, parameters)
         saved = checkpoint.load()
-        earlier = None if saved is None else History(*(saved[0][name] for name in ("rows", "scores", "generation")))
+        earlier = saved and History(saved[0]["rows"], saved[0]["scores"], saved[0]["generation"])
 
         def after_batch(history: History) -> None:
             checkpoint.save({"rows": history.rows, "scores": history.scores, "generation": history.generation}, {})
-            on_batch(history)
+            on_batch(replace(history, sign=source.sign))
 
         found = find(source, searched, n, params, seed, earlier, after_batch)
         if not found.best:
@@ -196,8 +198,7 @@ def find_stage(
         columns = found.columns()
         metrics: dict[str, Any] = {
             "space": source.space.name,
-            "metric": source.metric,
-            "direction": source.direction,
+            **source.stated,
             "evaluated": len(found.kinds) - found.kinds.count(GIVEN),
             "labels": len(found.history.known()),
             "failed": len(found.kinds) - len(found.history.known()),
@@ -220,7 +221,7 @@ def find_stage(
             "metrics.json": artifacts.to_json(metrics),
         }
 
-    return run(out, parameters, work, force)
+    return run(out, parameters, work, force, writes=WRITES)
 
 
 def _digest(members: Subspace) -> str:

@@ -18,6 +18,9 @@ from lissnas.core.rng import stream
 from lissnas.predictors.accuracy import Predictor, assess
 from lissnas.spaces import FloatArray
 
+WRITES = ("assessment.parquet", "models/*", "metrics.json")
+"""Names of the files of a result."""
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -46,7 +49,7 @@ def assess_held_out(predictor: Predictor, draw: Draw, threads: int) -> dict[str,
     return assess(predictor, *draw.held_out, threads)
 
 
-@remote_out
+@remote_out(WRITES)
 def predictor_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
     """Fit a predictor on uniform labels for each seed of the pipeline, and test it."""
     size = benchmark.space.size()
@@ -79,4 +82,4 @@ def predictor_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpa
         files["metrics.json"] = artifacts.to_json({"benchmark": benchmark.name, "labels": labels, **means})
         return files
 
-    return run(out, parameters, work, how.get("force", False))
+    return run(out, parameters, work, how.get("force", False), writes=WRITES)

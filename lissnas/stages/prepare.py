@@ -10,6 +10,9 @@ from lissnas.artifacts.stage_run import How, Outcome, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.spaces import Archs, Keys
 
+WRITES = ("benchmark.json", "table.parquet", "metrics.json")
+"""Names of the files of a result."""
+
 
 def data_stage(benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
     """Write a benchmark's table: key, notation and true value of each architecture, and a description."""
@@ -20,7 +23,7 @@ def data_stage(benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
     def work() -> dict[str, bytes]:
         return call(write, benchmark, call(key, benchmark))  # type: ignore[no-any-return]
 
-    return run(out, parameters, work, how.get("force", False))
+    return run(out, parameters, work, how.get("force", False), writes=WRITES)
 
 
 def key(benchmark: Benchmark) -> tuple[Archs, Keys]:

@@ -22,14 +22,17 @@ from lissnas.nets.build import network
 from lissnas.nets.evaluation import accuracy
 from lissnas.nets.files import ABOUT, WEIGHTS, describe_network, portable, weights
 from lissnas.nets.training import Progress, compute_on, train
+from lissnas.oracles.direction import stated
 from lissnas.stages.search import TOP
 from lissnas.stages.supernet import check_space
 
+WRITES = (WEIGHTS, ABOUT, "network.pt2", "retrained.csv", "metrics.json")
+"""Names of the files of a result."""
 DATA_SETS = {"packaged": "CIFAR-10", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 """The data set of images, as metrics of benchmarks name it."""
 
 
-@remote_out
+@remote_out(WRITES)
 def retrain_stage(
     params: Params,
     space_name: str,
@@ -89,7 +92,8 @@ def retrain_stage(
         n_images = images.load(params.images, recipe).n_of("validation")
         at, why = choose(rows, n_images) if labelled else (_best(rows), "validation accuracy")
         chosen = rows[at]
-        metrics = {"space": space_name, "networks": len(rows), **chosen, "chosen_by": why}
+        about = stated("accuracy on validation images, %", minimize=False)
+        metrics = {"space": space_name, **about, "networks": len(rows), **chosen, "chosen_by": why}
         metrics |= images.about(params.images, recipe_of(params, params.retrain.recipe, "retrain.recipe"))
         if truth is not None:
             metrics["rank"] = truth.rank_of(chosen["true"])
@@ -100,7 +104,7 @@ def retrain_stage(
             "metrics.json": artifacts.to_json(metrics),
         }
 
-    return run(out, parameters, work, how.get("force", False))
+    return run(out, parameters, work, how.get("force", False), writes=WRITES)
 
 
 def same_task(params: Params, truth: Benchmark | None) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from lissnas.config import Params
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
 from lissnas.oracles.base import Oracle
+from lissnas.oracles.direction import stated
 from lissnas.oracles.label_table import Labels
 from lissnas.plots import figures
 from lissnas.searchers import History, Limits, evolutionary_search, top
@@ -26,8 +28,20 @@ from lissnas.stages.ranked import N_BEST, Ranking, flat
 HISTORY = "history.parquet"
 TOP = "top.json"
 BEST = "best.json"
+WRITES = (HISTORY, TOP, BEST, "history.png", "metrics.json")
+"""Names of the files of a result."""
 MAX_PAIRS = 40
 """Labelled members that are evaluated too, so that the weight of the evaluations can be found; more don't help."""
+
+
+class SearchOracle(NamedTuple):
+    """What scores the networks of a search; more is better, so scores of a minimized metric are negated."""
+
+    scores: Oracle
+    sha256: str
+    """Digest of the data that the scores depend on."""
+    metric: str
+    minimize: bool = False
 
 
 def limits_of(params: Params) -> Limits:
@@ -38,13 +52,12 @@ def limits_of(params: Params) -> Limits:
     )
 
 
-@remote_out
+@remote_out(WRITES)
 def search_stage(
     params: Params,
     space: Space,
     members: Archs,
-    oracle: Oracle,
-    oracle_sha256: str,
+    oracle: SearchOracle,
     seed: int,
     out: Path,
     truth: Benchmark | None = None,
@@ -53,7 +66,7 @@ def search_stage(
 ) -> Outcome:
     """Search `members` for the best networks; resumes after the last generation.
 
-    Evolution finds those with the highest `oracle` values. With `labels`, all members are ranked by their labels and by
+    Evolution finds those with the best `oracle` values. With `labels`, all members are ranked by their labels and by
     what predicts them: the predictor, and the oracle's values (`searchers.fusion`).
     """
     limits = limits_of(params)
@@ -62,7 +75,7 @@ def search_stage(
         "space": space.name,
         "benchmark": None if truth is None else truth.name,
         "networks_sha256": artifacts.sha256(space.key(members).tobytes()),
-        "oracle_sha256": oracle_sha256,
+        "oracle_sha256": oracle.sha256,
         "seed": seed,
         "search": params.search.model_dump(mode="json"),
     }
@@ -77,15 +90,21 @@ def search_stage(
             if not len(at):
                 raise UserError("search.by: no member of the shrunk space within the limits has a label")
             rows, values = inside[at], ranking.labels.values[ranking.label_of]
-            history = History(rows, values, np.zeros(len(at), np.int64))
-            return _files(params, space, history, truth, Ranking(params, space, rows, ranking.labels, seed))
-        watch, arguments = how.get("on_generation", ignore), (space, inside, oracle, params.search, limits, seed)
-        history = call(evolutionary_search, *arguments, checkpoint, watch)
-        if ranking is not None:
-            history = call(_with_labelled, space, ranking, history, oracle, seed)
-        return _files(params, space, history, truth, ranking)
+            history = History(rows, values, np.zeros(len(at), np.int64), -1 if ranking.labels.negated else 1)
+            return _files(params, space, history, oracle, truth, Ranking(params, space, rows, ranking.labels, seed))
+        sign, on_generation = -1 if oracle.minimize else 1, how.get("on_generation", ignore)
 
-    return run(out, parameters, work, how.get("force", False))
+        def watch(history: History) -> None:
+            on_generation(replace(history, sign=sign))
+
+        history = call(
+            *(evolutionary_search, space, inside, oracle.scores, params.search, limits, seed, checkpoint, watch)
+        )
+        if ranking is not None:
+            history = call(_with_labelled, space, ranking, history, oracle.scores, seed)
+        return _files(params, space, replace(history, sign=sign), oracle, truth, ranking)
+
+    return run(out, parameters, work, how.get("force", False), writes=WRITES)
 
 
 def _with_labelled(space: Space, ranking: Ranking, history: History, oracle: Oracle, seed: int) -> History:
@@ -98,26 +117,34 @@ def _with_labelled(space: Space, ranking: Ranking, history: History, oracle: Ora
 
 
 def _files(
-    params: Params, space: Space, history: History, truth: Benchmark | None, ranking: Ranking | None
+    params: Params,
+    space: Space,
+    history: History,
+    oracle: SearchOracle,
+    truth: Benchmark | None,
+    ranking: Ranking | None,
 ) -> dict[str, bytes]:
     k = max(params.search.top, N_BEST)
     found: dict[str, Any] = {}
+    about = stated(oracle.metric, oracle.minimize)
     if ranking is None:
         rows = [_by_oracle(row, params.search.by) for row in top(space, history, k)]
     else:
         rows, fused = ranking.best(None if params.search.by == "labels" else history, k)
         labelled = {"labels": len(ranking.labelled), "labels_outside": ranking.n_outside}
+        about = stated(ranking.labels.metric, ranking.labels.negated)
         found = {"supernet_weight": fused.weight, **labelled, **ranking.predictor.member_metrics()}
     best = rows[: params.search.top]
     costs = space.costs(history.rows)
     columns: dict[str, Any] = {
         "arch": space.format(history.rows),
-        "score": history.scores,
+        "score": history.values,
         "generation": history.generation,
         **costs,
     }
     metrics: dict[str, Any] = {
         "space": space.name,
+        **about,
         "by": params.search.by,
         "evaluated": len(history.rows),
         "best": best[0]["arch"],
@@ -140,7 +167,7 @@ def _files(
         HISTORY: artifacts.to_parquet(columns),
         TOP: artifacts.to_json([flat(row) for row in best]),
         BEST: artifacts.to_json(rows[:N_BEST]),
-        "history.png": figures.png(figures.history(columns, title)),
+        "history.png": figures.png(figures.history(columns, int(history.best(1)[0]), title)),
         "metrics.json": artifacts.to_json(metrics),
     }
 

@@ -13,7 +13,7 @@ from lissnas.shrinkers.alone import check_method, shrink_alone
 from lissnas.shrinkers.lissnas import shrink
 from lissnas.shrinkers.plugin import identity
 from lissnas.shrinkers.problem import Problem, Source
-from lissnas.shrinkers.result import files_of
+from lissnas.shrinkers.result import WRITES, files_of
 from lissnas.shrinkers.state import State
 from lissnas.stages.locality import read_threshold
 
@@ -21,7 +21,7 @@ STATE_FORMAT = 4
 """Version of checkpoints: states of other versions are not resumed; the shrink starts from scratch."""
 
 
-@remote_out
+@remote_out(WRITES)
 def shrink_stage(
     params: Params,
     source: Source,
@@ -59,4 +59,4 @@ def shrink_stage(
 
         return files_of(shrink(problem, how.get("call", run_here), state, after_iteration))
 
-    return run(out, parameters, work, how.get("force", False))
+    return run(out, parameters, work, how.get("force", False), writes=WRITES)
