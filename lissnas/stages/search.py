@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
+import numpy as np
+
 from lissnas import artifacts
+from lissnas.artifacts.recorder import NO_RECORDER, Recorder
 from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
@@ -13,7 +17,7 @@ from lissnas.config import Params
 from lissnas.oracles.base import Oracle
 from lissnas.plots import figures
 from lissnas.searchers.evolution import History, Limits, evolutionary_search, top
-from lissnas.spaces import Archs, Space
+from lissnas.spaces import Archs, FloatArray, IntArray, Space
 
 HISTORY = "history.parquet"
 TOP = "top.json"
@@ -51,13 +55,45 @@ def search_stage(
         "search": params.search.model_dump(mode="json"),
     }
 
+    record = how.get("record", NO_RECORDER)
+
     def work() -> dict[str, bytes]:
         checkpoint = artifacts.Checkpoint(out, parameters)
-        watch, arguments = how.get("on_generation", ignore), (space, members, oracle, params.search, limits, seed)
+        arguments = space, members, oracle, params.search, limits, seed
+
+        def watch(history: History) -> None:
+            _record_generation(record, history.scores, history.generation, int(history.generation[-1]))
+            how.get("on_generation", ignore)(history)
+
         history = how.get("call", run_here)(evolutionary_search, *arguments, checkpoint, watch)
         return _files(params, space, history, truth)
 
-    return run(out, parameters, work, how.get("force", False))
+    return run(out, parameters, work, how.get("force", False), record=record, summary=partial(_summary, limits))
+
+
+def _record_generation(record: Recorder, scores: FloatArray, generation: IntArray, number: int) -> None:
+    """Record the best score so far, the median of a generation, and how many networks are evaluated."""
+    so_far = generation <= number
+    record.metrics(
+        {
+            "generation/best": scores[so_far].max(),
+            "generation/median": np.median(scores[generation == number]),
+            "generation/evaluated": int(so_far.sum()),
+        },
+        number,
+    )
+
+
+def _summary(limits: Limits, record: Recorder, outcome: Outcome) -> None:
+    """Record the search by generation, and its limits."""
+    history = outcome.table(HISTORY)
+    scores, generation = history["score"].to_numpy(), history["generation"].to_numpy()
+    for number in np.unique(generation):
+        _record_generation(record, scores, generation, int(number))
+    limited = [f"{name}<={limit:g}" for name, limit in vars(limits).items() if limit is not None]
+    record.tags({"limits": ", ".join(limited)} if limited else {})
+    for name in (TOP, HISTORY):
+        record.artifact(outcome.folder / name)
 
 
 def _files(params: Params, space: Space, history: History, truth: Benchmark | None) -> dict[str, bytes]:

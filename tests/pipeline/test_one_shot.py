@@ -29,8 +29,8 @@ from lissnas import (  # noqa: E402
     spaces,
 )
 from lissnas.nets import files, images  # noqa: E402
-from lissnas.nets.evaluation import accuracy  # noqa: E402
 from lissnas.nets.images import Augmentation  # noqa: E402
+from lissnas.nets.probe import accuracy  # noqa: E402
 from lissnas.shrinkers.problem import Source  # noqa: E402
 from lissnas.stages.shrink import shrink_stage  # noqa: E402
 from tests.pipeline.harness import Done, lissnas_here, served  # noqa: E402
