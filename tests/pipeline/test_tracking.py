@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -345,6 +346,7 @@ def test_a_failing_artifact_store_delays_only_files(workplace: Path, monkeypatch
         record = tracking.Run("shrink", 0)
         stage(record, nothing)
         assert record.place() is None
+        assert record._idle.wait(10)
         assert record.error == "read-only"
         assert runs()["shrink b seed 0"].info.status == "FINISHED"
     assert "logged: shrink in r: run" in sync()
@@ -352,11 +354,19 @@ def test_a_failing_artifact_store_delays_only_files(workplace: Path, monkeypatch
     assert client.list_artifacts(runs()["shrink b seed 0"].info.run_id, "pictures")
 
 
+def test_the_searches_of_the_documentation_are_valid() -> None:
+    client, page = MlflowClient(os.environ["MLFLOW_TRACKING_URI"]), (ROOT / "docs/how_to/watch.md").read_text()
+    queries = re.findall(r"```text\n(.*?)\n```", page, re.DOTALL)
+    assert len(queries) == 3
+    for query in queries:
+        assert list(client.search_runs(["0"], query)) == []
+
+
 def test_a_full_disk_does_not_stop_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*about: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pending.Journal, "append", full)
+    monkeypatch.setattr(artifacts.Journal, "append", full)
     record = tracking.Run("shrink", 0)
     stage(record, nothing)
     assert record.place() is not None, record.error
