@@ -54,7 +54,7 @@ from lissnas.shrinkers.description import Description
 if TYPE_CHECKING:
     from lissnas.nets.training import Progress
     from lissnas.oracles.reuse import Reuse
-    from lissnas.searchers.evolution import History
+    from lissnas.searchers import History
 
 GPU = "gpu"
 """Tag of tasks that run on a GPU."""

@@ -24,7 +24,7 @@ from lissnas.config import ParamFiles, Params, with_default_width
 from lissnas.core import process
 from lissnas.shrinkers import description
 from lissnas.shrinkers.problem import Source
-from lissnas.stages.one_shot import check, check_settings, trains
+from lissnas.stages.one_shot import check, check_settings, needs_supernet, trains
 from lissnas.stages.shrink import shrink_stage
 from lissnas.tracking import find
 
@@ -65,7 +65,7 @@ def nas(
     how["record"] = record = common.recorder("shrink", seed, group)
     try:
         stages["shrink"] = shrink_stage(checked, Source.of(source), seed, subspace, **how)
-        if checked.search.oracle == "supernet":
+        if needs_supernet(checked):
             supernet_in = searched / "supernet"
             trained(supernet, supernet_in, subspace=subspace)
         trained(search, searched, subspace=subspace, supernet=supernet_in, table=table)
@@ -87,8 +87,13 @@ def nas(
 def prepared(
     benchmark: str, params: ParamFiles, table: Path | None, overrides: common.Overrides
 ) -> tuple[Params, Benchmark]:
-    """Return parameters and benchmark; raise UserError for untrainable settings before the shrink starts."""
+    """Return parameters and benchmark; raise UserError for untrainable settings before the shrink starts.
+
+    By default half of the labels are spent on a search for the best network, which is what a full run is for.
+    """
     checked, source = description.load(benchmark, params, overrides, table)
+    if checked.shrink.goal is None:
+        checked = checked.model_copy(update={"shrink": checked.shrink.model_copy(update={"goal": "both"})})
     of_benchmark = with_default_width(checked, benchmark)
     if trains(of_benchmark):
         (check_settings if pools.configured() else check)(of_benchmark, source.space)

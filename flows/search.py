@@ -1,4 +1,4 @@
-"""Search a shrunk space for its best architectures, scored by a supernet, the predictor or the table.
+"""Search a shrunk space for its best architectures, ranked by labels, predictor and supernet.
 
 python -m flows.search --benchmark nas_bench_macro --subspace data/shrunk/nas_bench_macro/seed-0 \\
     --supernet data/supernet/nas_bench_macro
@@ -19,8 +19,9 @@ from lissnas.oracles.base import Oracle
 from lissnas.shrinkers import description
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.members import read_members
-from lissnas.stages.one_shot import oracle_of
-from lissnas.stages.search import TOP, search_stage
+from lissnas.stages.one_shot import labels_of, oracle_of
+from lissnas.stages.ranked import flat
+from lissnas.stages.search import BEST, search_stage
 
 
 def prepared(
@@ -34,6 +35,7 @@ def prepared(
     """Return validated parameters, space, table, members, and the oracle with its digest."""
     checked, space, truth = description.load_searched(benchmark, params, overrides, table)
     members = read_members(subspace, space)
+    labels_of(checked, subspace, space)  # raises if they are missing
     return checked, space, truth, members, *oracle_of(checked, space, truth, members, subspace, supernet)
 
 
@@ -56,8 +58,11 @@ def search(
     folder, log = out or common.DATA / "search" / benchmark, common.search_log(checked.search.generations)
     how: How = {"call": common.train_step, "on_generation": log, "force": force}
     how["record"] = record = common.recorder("search", seed, group or common.one_shot_group(benchmark, seed))
-    outcome = search_stage(checked, space, members, oracle, digest, seed, folder, truth, **how)
-    common.table_artifact(f"found {benchmark} seed {seed}", outcome.json(TOP), f"The best networks of {benchmark}")
+    labels = labels_of(checked, subspace, space)
+    outcome = search_stage(checked, space, members, oracle, digest, seed, folder, truth, labels, **how)
+    common.table_artifact(
+        f"found {benchmark} seed {seed}", [flat(row) for row in outcome.json(BEST)], f"The best networks of {benchmark}"
+    )
     return outcome, common.log_to_mlflow(record, outcome)
 
 

@@ -37,6 +37,7 @@ KNOBS = {
     "variant": "shrink.variant",
     "max_queries": "shrink.max_queries",
     "memory": "shrink.memory",
+    "goal": "shrink.goal",
     "diversity": "shrink.elite.diversity",
 }
 """Keyword arguments of `shrink` and the parameters that they set."""
@@ -158,7 +159,8 @@ def shrink(
         params: validated parameters or the path of a params.yaml; by default ./params.yaml or the built-in values.
         settings: further parameters by their dotted path, e.g. `{"shrink.elite.neighbors": 12}`.
         threads: 0 uses all cores; results do not depend on it.
-        knobs: `variant`, `max_queries`, `memory` (GiB), `diversity`.
+        knobs: `variant`, `max_queries`, `memory` (GiB), `diversity`, `goal` (`space`, `network` or `both`: what labels
+            are collected for).
 
     Returns:
         The subspace, the predictor and metrics; `save(folder)` writes the same files as `lissnas shrink`.

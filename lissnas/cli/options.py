@@ -98,6 +98,13 @@ SetOption = Annotated[
 NetworksOption = Annotated[int | None, typer.Option(help="Number of networks. Default: from params.yaml.")]
 
 _source = partial(_option, rich_help_panel="Space and oracle")
+GoalOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What labels are collected for: space, network, or both, half of each batch each. "
+        "Default: space with a table, else both."
+    ),
+]
 MinimizeOption = Annotated[
     bool | None,
     typer.Option(
@@ -172,6 +179,7 @@ class ShrinkSettings(Settings):
         float | None, typer.Option(help="Share reserved for each stratum of FLOPs (shrink.elite.diversity).")
     ] = None
     memory: Annotated[float | None, typer.Option(help="Memory limit of a shrink, in GiB.")] = None
+    goal: GoalOption = None
 
 
 @dataclass(frozen=True)
@@ -194,9 +202,12 @@ class RetrainSettings(TrainingSettings):
 
 @dataclass(frozen=True)
 class SearchSettings(RetrainSettings):
-    """Oracle and cost limits of a search."""
+    """What ranks networks in a search, and its cost limits."""
 
-    oracle: Annotated[str | None, typer.Option(help="Oracle of the search: supernet, table or predictor.")] = None
+    by: Annotated[
+        str | None,
+        typer.Option(help="What ranks networks: all (labels, predictor, supernet), or one of them, or table."),
+    ] = None
     max_mflops: Annotated[float | None, typer.Option(help="Maximum multiply-adds, in millions.")] = None
     max_mparams: Annotated[float | None, typer.Option(help="Maximum parameters, in millions.")] = None
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lissnas.nets.training import Progress
     from lissnas.oracles.label_collection import Attempt
     from lissnas.oracles.reuse import Reuse
-    from lissnas.searchers.evolution import History
+    from lissnas.searchers import History
     from lissnas.shrinkers.state import State
 
 NEXT = (
@@ -244,11 +244,13 @@ def show_search(search: Outcome, best: Outcome | None) -> None:
     rows = [
         {
             "network": row["arch"],
-            "score": f"{row['score']:.4g}",
-            **{what: f"{row[c] / 1e6:,.2f}" for what, c in COSTS.items() if c in row},
+            **{name: "" if row[name] is None else f"{row[name]:.4g}" for name in ("label", "predicted", "supernet")},
+            "ranked by": row["reason"],
+            **{what: f"{row['costs'][c] / 1e6:,.2f}" for what, c in COSTS.items() if c in row["costs"]},
         }
-        for row in search.json("top.json")
+        for row in search.json("best.json")
     ]
+    rows = [{name: cell for name, cell in row.items() if any(r[name] for r in rows)} for row in rows]
     print_table(table_of(f"best of {m['evaluated']:,} evaluated networks of {m['space']}", rows, ("network",)))
     if "best_rank" in m:
         out.print(
@@ -272,9 +274,9 @@ def show_method(stages: Mapping[str, Outcome], places: Sequence[str]) -> None:
     shrunk, found, best = stages["shrink"], stages["search"], stages.get("retrain")
     print_table(shrink_table(shrunk.metrics))
     m = found.metrics
-    top = found.json("top.json")[0]
+    top = found.json("best.json")[0]
     rank = f", rank {m['best_rank']:,} of {m['full_size']:,} in the real table" if "best_rank" in m else ""
-    say(f"Best of {m['evaluated']:,} evaluated networks: {top['arch']}, score {top['score']:.4g}{rank}.")
+    say(f"Best network by {top['reason']}: {top['arch']}, {top['score']:.4g}{rank}.")
     if best is not None:
         say(exported_line(best))
     for name, outcome in stages.items():
@@ -312,8 +314,9 @@ def exported_line(outcome: Outcome) -> str:
     """Return a line about the exported network."""
     b = outcome.metrics
     rank = f", rank {b['rank']:,} of {b['full_size']:,} in the real table" if "rank" in b else ""
+    chosen = f", chosen by {b['chosen_by']} of {b['networks']}" if b["networks"] > 1 else ""
     return (
-        f"Retrained and exported: {b['arch']}{rank}; accuracy {b['validation']:.2f} % on validation "
+        f"Retrained and exported: {b['arch']}{chosen}{rank}; accuracy {b['validation']:.2f} % on validation "
         f"images, {b['test']:.2f} % on test images ({outcome.location})"
     )
 

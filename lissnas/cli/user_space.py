@@ -52,17 +52,21 @@ def _suggest(
     n: Annotated[int, typer.Option(min=1, max=options.MAX_SUGGESTED, help="Number of networks.")] = 50,
     metric: Annotated[str | None, typer.Option(help="Column of the metric, if there are several candidates.")] = None,
     minimize: options.MinimizeOption = None,
+    goal: options.GoalOption = None,
     seed: SeedOption = 0,
     threads: ThreadsOption = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Suggest the next networks to train: some likely best, most informative, none of them labelled."""
+    """Suggest the next networks to train, none of them labelled: half of them by a search for the best network.
+
+    The other half locates the shrunk space; `--goal` changes the shares. The first ones are uniform.
+    """
     from lissnas import artifacts
     from lissnas.cli import render
     from lissnas.oracles.label_table import read_labels, read_rows, write_rows
     from lissnas.shrinkers import description
+    from lissnas.shrinkers.labelling import UNIFORM, no_labels, suggest
     from lissnas.shrinkers.problem import get_space
-    from lissnas.study import UNIFORM, no_labels, suggest
 
     if out.suffix.lower() != ".csv" or out.is_dir():
         raise UserError(f"--out: expected a file that ends in .csv, found {out}")
@@ -71,7 +75,8 @@ def _suggest(
     if out.exists() and not force:
         raise UserError(f"{out} exists; choose another file, or replace it with --force")
     found = get_space(space)
-    checked = description.for_space(description.load_params(settings.params, settings.overrides()), found)
+    overrides = settings.overrides() | ({} if goal is None else {"shrink.goal": goal})
+    checked = description.for_space(description.load_params(settings.params, overrides), found)
     known = no_labels(found, metric, minimize)
     if labels is not None:
         known = read_labels(labels, found, metric, min_labels=0, minimize=minimize)

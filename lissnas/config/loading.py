@@ -24,6 +24,7 @@ ParamFiles: TypeAlias = Path | Sequence[Path] | None
 OPTIONS = {
     "shrink.target_size": "target_size",
     "shrink.labels": "label_budget",  # `--labels` is the file of labels
+    "shrink.goal": "goal",
     "shrink.max_queries": "max_queries",
     "shrink.memory": "memory",
     "shrink.variant": "variant",
@@ -32,7 +33,7 @@ OPTIONS = {
     "torch.threads": "threads",
     "images.source": "source",
     "images.folder": "folder",
-    "search.oracle": "oracle",
+    "search.by": "by",
     "search.max_mflops": "max_mflops",
     "search.max_mparams": "max_mparams",
     "retrain.networks": "networks",
@@ -42,7 +43,11 @@ OPTIONS = {
 """Parameters with a dedicated option, by dotted path; `--set section.key=value` sets all others."""
 
 _BEST_FIRST = "the best seed_fraction of the target is expanded, then the loop stops: delete the line"
-REMOVED = {"shrink.elite.shrink_rate": _BEST_FIRST, "shrink.elite.min_turnover": _BEST_FIRST}
+REMOVED = {
+    "shrink.elite.shrink_rate": _BEST_FIRST,
+    "shrink.elite.min_turnover": _BEST_FIRST,
+    "search.oracle": "it is search.by now, which can also be all or labels: rename it",
+}
 """Parameters of earlier versions, with what replaces them."""
 
 BUILT_IN = "built-in params.yaml"

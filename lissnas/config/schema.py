@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +17,8 @@ Seconds: TypeAlias = Annotated[float, Field(gt=0, le=1e9)]
 
 MIN_LABELS = 20
 """Minimum number of labels: fewer don't characterise a space."""
+Goal: TypeAlias = Literal["space", "network", "both"]
+"""What labels are collected for: to shrink the space, to find the best network, or half for each."""
 LabelCount: TypeAlias = Annotated[int, Field(ge=MIN_LABELS, le=MAX_COUNT)]
 
 FULL_SPACE = ("full", "full_balanced")
@@ -130,7 +132,9 @@ class SupernetConfig(_Section):
 class SearchConfig(_Section):
     """The search stage: evolution as in SPOS, and the evaluation of a supernet's paths."""
 
-    oracle: Literal["supernet", "table", "predictor"] = Field(description="what evaluates an architecture")
+    by: Literal["all", "labels", "predictor", "supernet", "table"] = Field(
+        description="what ranks networks; all: labels, predictor and supernet together"
+    )
     population: Count = Field(description="architectures in a generation")
     generations: Count = Field(description="number of generations")
     parents: Count = Field(description="best architectures so far, the parents of the next generation")
@@ -208,6 +212,7 @@ class ShrinkConfig(_Section):
     variant: Literal["elite", "paper"] = Field(description="rule that selects the next space")
     target_size: Count | None = Field(description="architectures to keep; null: the benchmark's, else set by rule")
     labels: LabelCount | None = Field(description="label budget; null: the benchmark's, else by rule")
+    goal: Goal | None = Field(description="what labels are collected for; null: space with a table, else both")
     max_queries: Count | None = Field(description="maximum number of distinct architectures that the predictor scores")
     memory: Annotated[float, Field(ge=0.5, le=2**20, description="memory limit in GiB; drops the worst beyond it")]
     elite: EliteConfig
@@ -262,6 +267,11 @@ class ShrinkParams(_Section):
     predictor: PredictorConfig
     locality_distance: Count | None = None
     """Threshold edit distance of the locality stage, if measured."""
+    goal: Goal = "space"
+
+    def stored(self) -> dict[str, Any]:
+        """Return the parameters as JSON-serializable values; the goal `space` is left out, as by earlier versions."""
+        return self.model_dump(mode="json", exclude={"goal"} if self.goal == "space" else None)
 
     @property
     def max_edits(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,14 @@ class Labels:
     """Whether the metric is minimized, so that `values` are its negative; `measured` has the metric's sign."""
     notes: tuple[str, ...] = ()
     """How the file was read if it is not plain CSV, and what is unusual in it."""
+    order: IntArray | None = None
+    """The networks' indices in the order in which the file has their first labels; None: as they are sorted."""
+
+    def first(self, n: int) -> Labels:
+        """Return the labels of the `n` networks that the file has first."""
+        order = np.arange(len(self.values)) if self.order is None else self.order
+        kept = np.sort(order[:n])
+        return replace(self, archs=self.archs[kept], values=self.values[kept], repeats=self.repeats[kept], order=None)
 
     @property
     def measured(self) -> FloatArray:
@@ -115,7 +123,7 @@ def _labels(table: Table, space: Space, metric: str | None, min_labels: int, min
         table.add_problem(int(use[i]), what)
     unlabelled = {"empty": archs[outcome == "empty"], FAILED: archs[outcome == FAILED]}
     unlabelled |= {w: archs[outcome == w] for w in ("pruned", "unfinished") if (outcome == w).any()}
-    networks, which = np.unique(archs[use], axis=0, return_inverse=True)
+    networks, first, which = np.unique(archs[use], axis=0, return_index=True, return_inverse=True)
     which = which.reshape(-1)
     order = np.lexsort((values, which))  # so that a mean does not depend on the order of rows
     repeats = np.bincount(which, minlength=len(networks))
@@ -136,7 +144,8 @@ def _labels(table: Table, space: Space, metric: str | None, min_labels: int, min
     assert name is not None
     negated = is_minimized(space, name, minimize)
     about = (*table.notes, *notes, *far_away(name, values))
-    return Labels(networks, -means if negated else means, repeats, name, unlabelled, negated, about)
+    measured = -means if negated else means
+    return Labels(networks, measured, repeats, name, unlabelled, negated, about, np.argsort(first))
 
 
 def read_archs(path: Path, space: Space) -> list[str]:

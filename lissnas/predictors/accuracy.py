@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 
 from lissnas import artifacts
 from lissnas.config import PredictorConfig
@@ -23,7 +23,7 @@ from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
 from lissnas.predictors.boosting import booster_scores, device_parameters, fit_trees, xgb
 from lissnas.predictors.kernel import KernelModel, subset
-from lissnas.predictors.ranks import average_ranks, kendall
+from lissnas.predictors.ranks import average_ranks, from_normal, kendall
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
 from lissnas.spaces.base import Features
 
@@ -155,8 +155,7 @@ class Predictor:
 
     def value(self, scores: FloatArray) -> FloatArray:
         """Convert scores to the metric's unit with the labels' quantile function."""
-        n = len(self.quantiles)
-        return np.asarray(np.interp(ndtr(scores), (np.arange(n) + 0.5) / n, self.quantiles))
+        return from_normal(scores, self.quantiles)
 
     def dump(self) -> tuple[bytes, bytes, dict[str, Any]]:
         """Return the trees as UBJSON, the kernel model as npz, and a JSON sidecar with weights, space and encoding."""

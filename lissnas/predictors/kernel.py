@@ -81,14 +81,15 @@ class KernelModel:
         zeros = np.zeros(len(target))
         return self.restore(features, zeros, self.length, self.share, self.penalty).refit(np.arange(len(zeros)), target)
 
-    def refit(self, chosen: IntArray, target: FloatArray) -> KernelModel:
-        """Return the model fitted to `(m,)` chosen points with their targets; scale and settings stay the same."""
+    def refit(self, chosen: IntArray, target: FloatArray, repeats: FloatArray | float = 1.0) -> KernelModel:
+        """Return the model fitted to `(m,)` chosen points with their targets; scale and settings stay the same.
+
+        The penalty of a target that is the mean of several labels is divided by their number, `repeats`.
+        """
         points = self.points[chosen]
         with one_blas_thread():
-            kernel = 1 + (1 - self.share) * (points @ points.T) / self.norm
-            if self.share:
-                kernel += self.share * np.exp(-_distances(points, points) / self.length)
-            kernel[np.diag_indices_from(kernel)] += self.penalty
+            kernel = kernel_of(points, points, self)
+            kernel[np.diag_indices_from(kernel)] += self.penalty / repeats
             weights = cho_solve(cho_factor(kernel, lower=True, overwrite_a=True), target)
         return replace(self, points=points, weights=np.round(weights, DECIMALS))
 
@@ -132,6 +133,14 @@ class Scale:
 def subset(n: int, size: int = MAX_POINTS) -> IntArray:
     """Return the ascending indices of a random subset of `n` points; all if they are at most `size`."""
     return np.sort(stream(0, "kernel subset", n).permutation(n)[:size])
+
+
+def kernel_of(a: FloatArray, b: FloatArray, model: KernelModel) -> FloatArray:
+    """Return the `(n, m)` kernel of a model between standardized features."""
+    kernel = 1 + (1 - model.share) * (a @ b.T) / model.norm
+    if model.share:
+        kernel += model.share * np.exp(-_distances(a, b) / model.length)
+    return kernel
 
 
 def _leave_one_out(kernel: FloatArray, target: FloatArray) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy.special import ndtr
 
 from lissnas.spaces import FloatArray
 
@@ -15,6 +16,12 @@ def average_ranks(values: FloatArray) -> FloatArray:
     last = np.cumsum(counts)
     ranks: FloatArray = (last - (counts - 1) / 2)[inverse]
     return ranks
+
+
+def from_normal(scores: FloatArray, quantiles: FloatArray) -> FloatArray:
+    """Return the quantiles of `(n,)` normal scores; `quantiles` are the ascending values of a sample."""
+    n = len(quantiles)
+    return np.asarray(np.interp(ndtr(scores), (np.arange(n) + 0.5) / n, quantiles))
 
 
 def kendall(a: FloatArray, b: FloatArray) -> float:

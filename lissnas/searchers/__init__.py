@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from lissnas.searchers.base import History, Search, Searched, Searcher
+from lissnas.searchers.baselines import local_search, random_search, regularized_evolution
+from lissnas.searchers.evolution import Limits, evolutionary_search, top
+from lissnas.searchers.guided import guided
 
-from numpy.random import Generator
+SEARCHERS: dict[str, Search] = {
+    "guided": guided,
+    "regularized_evolution": regularized_evolution,
+    "local_search": local_search,
+    "random": random_search,
+}
+"""Searchers by name."""
 
-from lissnas.oracles import Oracle
-from lissnas.searchers.evolution import History, Limits, evolutionary_search, top
-from lissnas.spaces import Space
-from lissnas.spaces.subspace import Subspace
-
-Searcher: TypeAlias = Callable[[Space | Subspace, Oracle, int, Generator], History]
-"""Evaluates at most `n` architectures of a space or subspace and returns all of them, in order of evaluation."""
-
-__all__ = ["History", "Limits", "Searcher", "evolutionary_search", "top"]
+__all__ = ["SEARCHERS", "History", "Limits", "Search", "Searched", "Searcher", "evolutionary_search", "top"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from lissnas.artifacts import Checkpoint
 from lissnas.config import SearchConfig
 from lissnas.core.errors import InvalidArchitecture, UserError
 from lissnas.core.rng import stream
-from lissnas.oracles.base import Oracle, evaluate
-from lissnas.spaces import Archs, FloatArray, IntArray, Keys, Space
+from lissnas.oracles.base import Oracle
+from lissnas.searchers.base import History
+from lissnas.spaces import Archs, IntArray, Keys, Space
 from lissnas.spaces.base import first_of_each, is_in
 
 UNAVAILABLE = 127  # distance of evaluated members, more than any genome length
@@ -52,27 +53,6 @@ def _smallest(costs: Mapping[str, IntArray], name: str) -> str:
     return f"the smallest has {described} (fewest {name})"
 
 
-@dataclass(frozen=True)
-class History:
-    """All evaluated architectures, each once, in order of evaluation."""
-
-    rows: Archs
-    scores: FloatArray = field(default_factory=lambda: np.empty(0))
-    generation: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
-
-    def extended(self, rows: Archs, scores: FloatArray, generation: int) -> History:
-        """Return the history with a generation appended."""
-        return History(
-            np.concatenate([self.rows, rows]),
-            np.concatenate([self.scores, scores]),
-            np.concatenate([self.generation, np.full(len(rows), generation)]),
-        )
-
-    def best(self, k: int) -> IntArray:
-        """Return the indices of the `k` highest scores, best first; ties in order of evaluation."""
-        return np.argsort(-self.scores, kind="stable")[:k]
-
-
 def evolutionary_search(
     space: Space,
     members: Archs,
@@ -106,7 +86,7 @@ def evolutionary_search(
             rows = inside[rng.permutation(len(inside))[: settings.population]]
         else:
             rows = offspring(space, inside, keys, history, settings, rng)
-        history = history.extended(rows, evaluate(oracle, space, rows), generation)
+        history = history.evaluated(space, oracle, rows, generation)
         if checkpoint is not None:
             checkpoint.save({"rows": history.rows, "scores": history.scores, "generation": history.generation}, {})
         on_generation(history)

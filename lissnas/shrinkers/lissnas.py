@@ -16,6 +16,7 @@ import numpy as np
 from lissnas.core.errors import LissnasError, UserError
 from lissnas.core.rng import stream
 from lissnas.oracles.base import evaluate
+from lissnas.searchers.guided import Evidence, propose
 from lissnas.shrinkers.archive import FAILED, UNLABELLED, Archive
 from lissnas.shrinkers.cover import MAX_SHORTFALL
 from lissnas.shrinkers.problem import Problem
@@ -27,6 +28,8 @@ from lissnas.spaces.base import is_in
 
 EDITED = 1 << 16
 """Neighbors edited per batch."""
+SEARCH_SHARE = {"space": 0.0, "network": 1.0, "both": 0.5}
+"""Share of the collected labels, after the uniform ones, that a search proposes, by goal."""
 PART_OF_SPACE = 0.05
 """Minimum share of the space that given labels need to be included in the sample that represents it."""
 
@@ -217,19 +220,21 @@ def label(state: State, problem: Problem) -> State:
     """Request more labels from the oracle, re-fit the predictor to all labels, and re-score all rows.
 
     Labels all rows, a uniform sample, the first time; later, random ones of the best rows, which improve the
-    predictor more than its top members (measured).
+    predictor more than its top members (measured), and as many as the goal demands that a search proposes.
     """
     params, archive, first = problem.params, state.archive, not state.n_labels
     rng = stream(params.seed, "label", state.rounds)
-    chosen = np.arange(len(archive))
+    chosen, strategy = np.arange(len(archive)), strategy_of(params)
     if not first:
         rounds_left = params.method.label_rounds - state.rounds + 1
         wanted = params.labels - archive.n_requested
         if rounds_left > 1:
             wanted = (params.labels - (state.given or uniform_labels(problem))) // params.method.label_rounds
-        pool = strategy_of(params).label_pool(state)
-        free = pool[archive.label_round[pool] == UNLABELLED]
-        chosen = np.sort(rng.permutation(free)[:wanted])
+        pool = strategy.label_pool(state)
+        state, found = search(state, problem, int(SEARCH_SHARE[params.goal] * wanted), pool)
+        archive = state.archive
+        free = pool[(archive.label_round[pool] == UNLABELLED) & ~np.isin(pool, found)]
+        chosen = np.sort(np.concatenate([found, rng.permutation(free)[: wanted - len(found)]]))
     labels, label_round = archive.labels.copy(), archive.label_round.copy()
     if len(chosen):
         assert problem.source.oracle is not None, "labels are only due with an oracle"
@@ -240,7 +245,7 @@ def label(state: State, problem: Problem) -> State:
             )
     label_round[chosen] = np.where(np.isnan(labels[chosen]), FAILED, state.rounds)
     archive = replace(archive, labels=labels, label_round=label_round)
-    strategy, state = strategy_of(params), replace(state, archive=archive, rounds=state.rounds + 1)
+    state = replace(state, archive=archive, rounds=state.rounds + 1)
     state = state.fit(problem, full=first or not labels_due(state, problem))
     if first:
         return strategy.target(state, problem)
@@ -248,6 +253,21 @@ def label(state: State, problem: Problem) -> State:
     scores = state.predictor.score(archive.rows, problem.threads).astype(np.float32)
     state = strategy.choose(replace(state, archive=replace(archive, scores=scores)), problem)
     return state.record(problem, state.turnover())
+
+
+def search(state: State, problem: Problem, n: int, pool: IntArray) -> tuple[State, IntArray]:
+    """Return up to `n` rows that a guided search for the best network proposes to label, added if they are new."""
+    if not n:
+        return state, pool[:0]
+    archive, space = state.archive, problem.space
+    known = np.flatnonzero(archive.label_round != UNLABELLED)
+    labelled = Evidence(archive.rows[known], archive.labels[known], archive.rows[:0])
+    rng = stream(problem.params.seed, "search", state.rounds)
+    rows = propose(space, labelled, n, rng, problem.params.predictor, archive.rows[pool])
+    new = rows[~is_in(space.key(rows), np.sort(archive.keys))]
+    state = state.extend(problem, new, space.key(new), None, np.zeros(len(new), np.int64))
+    found = np.flatnonzero(is_in(state.archive.keys, np.sort(space.key(rows))))
+    return replace(state, searched=np.concatenate([state.searched, found])), found
 
 
 # -- helpers of the steps --------------------------------------------------------------------------

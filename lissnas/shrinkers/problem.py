@@ -242,8 +242,9 @@ class Problem:
         """
         known = None if source.oracle is not None else 0 if source.labels is None else len(source.labels.values)
         p = shrink_params(params, source.name, seed, source.space.size(), source.digest, known)
-        if locality_distance is not None:
-            p = p.model_copy(update={"locality_distance": locality_distance})
+        collects = source.oracle is not None and p.method.label_rounds > 0
+        goal = params.shrink.goal or ("both" if source.truth is None else "space")
+        p = p.model_copy(update={"locality_distance": locality_distance, "goal": goal if collects else "space"})
         return cls(source, p, threads)
 
     @property

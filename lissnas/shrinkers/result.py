@@ -22,8 +22,8 @@ from lissnas.predictors.accuracy import Predictor, Scorer, predictor_in, tau_int
 from lissnas.shrinkers.archive import FAILED
 from lissnas.shrinkers.problem import get_space
 from lissnas.shrinkers.shrunk import Shrunk
-from lissnas.shrinkers.state import ITERATION_COLUMNS, REFERENCE
-from lissnas.spaces import FloatArray, Space
+from lissnas.shrinkers.state import ITERATION_COLUMNS, REFERENCE, State
+from lissnas.spaces import FloatArray, IntArray, Space
 from lissnas.spaces.declared import Declared, DeclaredSpace, parse_space
 from lissnas.spaces.members import read_subspace
 from lissnas.spaces.subspace import Subspace
@@ -46,11 +46,13 @@ def files_of(shrunk: Shrunk) -> dict[str, bytes]:
     columns = {n: [r[n] for r in state.records] for n in ITERATION_COLUMNS if n in state.records[0]}
     metric = f"{source.metric} (less is better)" if source.minimize else source.metric
     unit = metric if source.truth is not None else f"predicted {metric}"
-    labels = {
+    labels: dict[str, Any] = {
         "arch": source.space.format(archive.rows[labelled]),
         "value": source.sign * archive.labels[labelled],
         "round": archive.label_round[labelled].astype(np.int64),
     }
+    if shrunk.problem.params.goal != "space":
+        labels["kind"] = kinds(state, labelled)
     files = {
         "subspace.json": artifacts.to_json(shrunk.subspace.describe()),
         "subspace.parquet": _members(shrunk),
@@ -65,6 +67,12 @@ def files_of(shrunk: Shrunk) -> dict[str, bytes]:
     if isinstance(source.space, Declared) and source.space.text:
         files["space.yaml"] = source.space.text.encode()
     return files
+
+
+def kinds(state: State, labelled: IntArray) -> list[str]:
+    """Return what each labelled row was requested for: uniform, informative, or search."""
+    searched, round_ = np.isin(labelled, state.searched), state.archive.label_round[labelled]
+    return [str(kind) for kind in np.where(searched, "search", np.where(round_ > 0, "informative", "uniform"))]
 
 
 def _members(shrunk: Shrunk) -> bytes:
@@ -234,7 +242,7 @@ class ShrinkResult:
             shrunk.state.predictor,
             shrunk.state.records,
             metrics_of(shrunk),
-            shrunk.problem.params.model_dump(mode="json"),
+            shrunk.problem.params.stored(),
             lambda: files_of(shrunk),
         )
 

@@ -25,7 +25,7 @@ ITERATION_COLUMNS = (
     *("turnover", "p_good", "shrink_index", "mean_true", "max_true"),
 )
 """Columns of `iterations.parquet`, in order; the last two only with a table."""
-INDICES = ("current", "previous", "seeds", "children", "reference")
+INDICES = ("current", "previous", "seeds", "children", "reference", "searched")
 """Fields of the state that are row indices of the archive."""
 REFERENCE = 10_000
 """Rows of the first sample that represent the full space without a table."""
@@ -57,6 +57,8 @@ class State:
     """End of the first, uniform sample, which follows them."""
     reference: IntArray = field(default_factory=_no_rows)
     """A uniform sample that represents the full space without a table."""
+    searched: IntArray = field(default_factory=_no_rows)
+    """Rows that a search for the best network requested labels of."""
     forgotten: int = 0
     """Number of scored rows that were dropped to limit memory."""
     target: int | None = None

@@ -8,24 +8,31 @@ from typing import Unpack
 from lissnas.artifacts.remote import check_out
 from lissnas.artifacts.stage_run import How, Outcome
 from lissnas.benchmarks import Benchmark
-from lissnas.config import Params, TrainingConfig
+from lissnas.config import MIN_LABELS, Params, TrainingConfig
 from lissnas.config.resolve import recipe_of
 from lissnas.core.errors import UserError
 from lissnas.nets import images
 from lissnas.nets.evaluation import supernet_oracle
 from lissnas.nets.training import check_batches, compute_on
 from lissnas.oracles.base import Oracle
+from lissnas.oracles.label_table import Labels
 from lissnas.predictors.accuracy import Predictor, predictor_in
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.members import read_members
+from lissnas.stages.ranked import labels_in
 from lissnas.stages.retrain import retrain_stage
 from lissnas.stages.search import limits_of, search_stage
 from lissnas.stages.supernet import check_space, supernet_stage
 
 
 def trains(params: Params) -> bool:
-    """Return whether a search trains anything: a supernet as oracle, or the best networks."""
-    return params.retrain.networks > 0 or params.search.oracle == "supernet"
+    """Return whether a search trains anything: a supernet, or the best networks."""
+    return params.retrain.networks > 0 or needs_supernet(params)
+
+
+def needs_supernet(params: Params) -> bool:
+    """Return whether a search evaluates networks by a supernet."""
+    return params.search.by in ("all", "supernet")
 
 
 def check_settings(params: Params, space: Space) -> dict[str, TrainingConfig]:
@@ -61,7 +68,7 @@ def one_shot(
 
     The supernet is trained in `out`/supernet unless `supernet` is given; retrained networks are in `out`/best.
     All input is checked before anything is trained. `truth` is the table of the space, if any: it ranks the
-    networks found, and is the oracle if `search.oracle` is `table`.
+    networks found, and evaluates them if `search.by` is `table`.
     """
     for place in (out, out / "supernet", out / "best"):
         check_out(place)
@@ -69,11 +76,12 @@ def one_shot(
     limits_of(params).keep(space, members)
     if trains(params):
         check(params, space)
-    if params.search.oracle == "supernet" and supernet is None:
+    if needs_supernet(params) and supernet is None:
         supernet = out / "supernet"
         supernet_stage(params, space, members, seed, supernet, **how)
     oracle, digest = oracle_of(params, space, truth, members, subspace, supernet)
-    found = search_stage(params, space, members, oracle, digest, seed, out, truth, **how)
+    labels = labels_of(params, subspace, space)
+    found = search_stage(params, space, members, oracle, digest, seed, out, truth, labels, **how)
     if not params.retrain.networks:
         return found, None
     best = retrain_stage(params, space.name, out, seed, out / "best", truth, **how)
@@ -83,18 +91,28 @@ def one_shot(
 def oracle_of(
     params: Params, space: Space, truth: Benchmark | None, members: Archs, subspace: Path, supernet: Path | None
 ) -> tuple[Oracle, str]:
-    """Return the oracle that `search.oracle` names, and a digest of its data.
+    """Return the oracle that `search.by` names, and a digest of its data.
 
     Raises UserError if the supernet or table is missing.
     """
-    kind = params.search.oracle
+    kind = params.search.by
     if kind == "table":
         if truth is None:
-            raise UserError(f"search.oracle: {space.name} has no table; use supernet or predictor")
+            raise UserError(f"search.by: {space.name} has no table; use all, labels, predictor or supernet")
         return truth, truth.sha256
-    if kind == "predictor":
+    if kind in ("labels", "predictor"):
         model: Predictor = predictor_in(subspace if subspace.is_dir() else subspace.parent, space)
         return (lambda archs: model.value(model.score(archs))), model.sha256()
     if supernet is None:
-        raise UserError("search.oracle: supernet requires a trained one; give --supernet, or use another oracle")
+        raise UserError(f"search.by: {kind} requires a trained supernet: give --supernet, or choose another one")
     return supernet_oracle(params, space, members, supernet)
+
+
+def labels_of(params: Params, subspace: Path, space: Space) -> Labels | None:
+    """Return the labels of a shrunk space, if `search.by` uses them; raises UserError if it needs them."""
+    if params.search.by not in ("all", "labels"):
+        return None
+    labels = labels_in(subspace, space)
+    if labels is None and params.search.by == "labels":
+        raise UserError(f"search.by: labels requires at least {MIN_LABELS} labels in the shrink of {subspace}")
+    return labels

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -26,6 +27,8 @@ from lissnas.stages.search import TOP
 from lissnas.stages.supernet import check_space
 
 EXPORTED = "network.pt2"
+DATA_SETS = {"packaged": "CIFAR-10", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+"""The data set of images, as metrics of benchmarks name it."""
 
 
 @remote_out
@@ -38,7 +41,7 @@ def retrain_stage(
     truth: Benchmark | None = None,
     **how: Unpack[How],
 ) -> Outcome:
-    """Train the best networks of the search in `found` from scratch, and export the best by validation accuracy.
+    """Train the best networks of the search in `found` from scratch, and export the one that `choose` selects.
 
     Test accuracy is only reported. Raises UserError if `found` holds no search.
     """
@@ -52,6 +55,7 @@ def retrain_stage(
         raise UserError("retrain.networks: expected at least 1, found 0")
     recipe = recipe_of(params, params.retrain.recipe, "retrain.recipe")
     archs = [str(b["arch"]) for b in top]
+    labelled = same_task(params, truth) and any(b.get("label") is not None for b in top)
     parameters = {
         "space": space_name,
         "benchmark": None if truth is None else truth.name,
@@ -61,6 +65,7 @@ def retrain_stage(
         "images": image_parameters(params),
         "width": params.supernet.width,
         "stem_stride": params.supernet.stem_stride,
+        **({"labels": [b.get("label") for b in top]} if labelled else {}),
     }
 
     def checkpoint_of(arch: str) -> artifacts.Checkpoint:
@@ -74,7 +79,7 @@ def retrain_stage(
 
     def work() -> dict[str, bytes]:
         rows: list[dict[str, Any]] = []
-        best: Network | None = None
+        models: list[Network] = []
         for number, arch in enumerate(archs):
             parallel.announce(number)
             watch = partial(how.get("on_training", ignore), arch)
@@ -84,18 +89,18 @@ def retrain_stage(
             child.finish()
             if truth is not None:
                 row["true"] = float(truth(space.parse([arch]))[0])
-            if not rows or row["validation"] > max(r["validation"] for r in rows):
-                best = model
-            rows.append(row)
-        assert best is not None, "a search returns at least one network"
-        chosen = max(rows, key=lambda r: r["validation"])
-        metrics = {"space": space_name, "networks": len(rows), **chosen}
+            rows.append({**row, "label": top[number].get("label")} if labelled else row)
+            models.append(model)
+        n_images = images.load(params.images, recipe).n_of("validation")
+        at, why = choose(rows, n_images) if labelled else (_best(rows), "validation accuracy")
+        chosen = rows[at]
+        metrics = {"space": space_name, "networks": len(rows), **chosen, "chosen_by": why}
         metrics |= images.about(params.images, recipe_of(params, params.retrain.recipe, "retrain.recipe"))
         if truth is not None:
             metrics["rank"] = truth.rank_of(chosen["true"])
             metrics["full_size"] = len(truth.values)
         return {
-            **exported(best, params.images.side, chosen),
+            **exported(models[at], params.images.side, chosen),
             "retrained.csv": artifacts.to_csv(rows),
             "metrics.json": artifacts.to_json(metrics),
         }
@@ -132,6 +137,29 @@ def _summary(parameters: Mapping[str, Any], record: Recorder, outcome: Outcome) 
     tags = {**costs, **{name: about[name] for name in ("arch", "validation", "test", "width")}}
     model = {"name": "network", "flavor": "pytorch", "file": outcome.folder / EXPORTED, "side": about["side"]}
     record.model({**model, "tags": tags, "register": version})
+
+
+def same_task(params: Params, truth: Benchmark | None) -> bool:
+    """Return whether the labels of a benchmark and the accuracy of retrained networks are of the same data set."""
+    return truth is not None and truth.metric.split()[0] == DATA_SETS.get(params.images.source)
+
+
+def choose(rows: Sequence[Mapping[str, Any]], n_images: int) -> tuple[int, str]:
+    """Return the index of the network to export, and what was decisive; `rows` are in the order of the search.
+
+    A label stands for a longer training than the one made here: the network with the best label is chosen, of those
+    whose validation accuracy is within two standard errors (of a difference, `n_images` each) of the highest.
+    """
+    best = rows[_best(rows)]["validation"] / 100
+    margin = 200 * math.sqrt(2 * best * (1 - best) / n_images)
+    close = [i for i, row in enumerate(rows) if row["validation"] >= 100 * best - margin and row["label"] is not None]
+    if not close:
+        return _best(rows), "validation accuracy"
+    return max(close, key=lambda i: float(rows[i]["label"])), "label"
+
+
+def _best(rows: Sequence[Mapping[str, Any]]) -> int:
+    return max(range(len(rows)), key=lambda i: float(rows[i]["validation"]))
 
 
 def retrain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -14,13 +15,21 @@ from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
+from lissnas.core.errors import UserError
+from lissnas.core.rng import stream
 from lissnas.oracles.base import Oracle
+from lissnas.oracles.label_table import Labels
 from lissnas.plots import figures
-from lissnas.searchers.evolution import History, Limits, evolutionary_search, top
+from lissnas.searchers import History, Limits, evolutionary_search, top
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
+from lissnas.spaces.base import is_in
+from lissnas.stages.ranked import N_BEST, Ranking, flat
 
 HISTORY = "history.parquet"
 TOP = "top.json"
+BEST = "best.json"
+MAX_PAIRS = 40
+"""Labelled members that are evaluated too, so that the weight of the evaluations can be found; more don't help."""
 
 
 def limits_of(params: Params) -> Limits:
@@ -41,11 +50,16 @@ def search_stage(
     seed: int,
     out: Path,
     truth: Benchmark | None = None,
+    labels: Labels | None = None,
     **how: Unpack[How],
 ) -> Outcome:
-    """Search `members` for the networks with the highest `oracle` values; resumes after the last generation."""
+    """Search `members` for the best networks; resumes after the last generation.
+
+    Evolution finds those with the highest `oracle` values. With `labels`, all members are ranked by their labels and by
+    what predicts them: the predictor, and the oracle's values (`searchers.fusion`).
+    """
     limits = limits_of(params)
-    limits.keep(space, members)  # raises for limits that no member meets, before anything is written
+    inside = limits.keep(space, members)  # raises for limits that no member meets, before anything is written
     parameters = {
         "space": space.name,
         "benchmark": None if truth is None else truth.name,
@@ -54,19 +68,31 @@ def search_stage(
         "seed": seed,
         "search": params.search.model_dump(mode="json"),
     }
+    if labels is not None:
+        parameters["labels_sha256"] = artifacts.sha256(space.key(labels.archs).tobytes() + labels.values.tobytes())
 
     record = how.get("record", NO_RECORDER)
 
     def work() -> dict[str, bytes]:
-        checkpoint = artifacts.Checkpoint(out, parameters)
-        arguments = space, members, oracle, params.search, limits, seed
+        checkpoint, call = artifacts.Checkpoint(out, parameters), how.get("call", run_here)
+        ranking = None if labels is None else Ranking(params, space, inside, labels, seed)
+        if ranking is not None and params.search.by == "labels":
+            at = ranking.labelled
+            if not len(at):
+                raise UserError("search.by: no member of the shrunk space within the limits has a label")
+            rows, values = inside[at], ranking.labels.values[ranking.label_of]
+            history = History(rows, values, np.zeros(len(at), np.int64))
+            return _files(params, space, history, truth, Ranking(params, space, rows, ranking.labels, seed))
+        arguments = space, inside, oracle, params.search, limits, seed
 
         def watch(history: History) -> None:
             _record_generation(record, history.scores, history.generation, int(history.generation[-1]))
             how.get("on_generation", ignore)(history)
 
-        history = how.get("call", run_here)(evolutionary_search, *arguments, checkpoint, watch)
-        return _files(params, space, history, truth)
+        history = call(evolutionary_search, *arguments, checkpoint, watch)
+        if ranking is not None:
+            history = call(_with_labelled, space, ranking, history, oracle, seed)
+        return _files(params, space, history, truth, ranking)
 
     return run(out, parameters, work, how.get("force", False), record=record, summary=partial(_summary, limits))
 
@@ -92,12 +118,31 @@ def _summary(limits: Limits, record: Recorder, outcome: Outcome) -> None:
         _record_generation(record, scores, generation, int(number))
     limited = [f"{name}<={limit:g}" for name, limit in vars(limits).items() if limit is not None]
     record.tags({"limits": ", ".join(limited)} if limited else {})
-    for name in (TOP, HISTORY):
+    for name in (TOP, BEST, HISTORY):
         record.artifact(outcome.folder / name)
 
 
-def _files(params: Params, space: Space, history: History, truth: Benchmark | None) -> dict[str, bytes]:
-    best = top(space, history, params.search.top)
+def _with_labelled(space: Space, ranking: Ranking, history: History, oracle: Oracle, seed: int) -> History:
+    """Return the history with labelled members evaluated too, up to `MAX_PAIRS` of them."""
+    rows = ranking.members[ranking.labelled]
+    new = rows[~is_in(space.key(rows), np.sort(space.key(history.rows)))]
+    n = max(0, MAX_PAIRS - (len(rows) - len(new)))
+    chosen = new[stream(seed, "labelled").permutation(len(new))[:n]]
+    return history.evaluated(space, oracle, chosen, int(history.generation.max()) + 1) if len(chosen) else history
+
+
+def _files(
+    params: Params, space: Space, history: History, truth: Benchmark | None, ranking: Ranking | None
+) -> dict[str, bytes]:
+    k = max(params.search.top, N_BEST)
+    found: dict[str, Any] = {}
+    if ranking is None:
+        rows = [_by_oracle(row, params.search.by) for row in top(space, history, k)]
+    else:
+        rows, fused = ranking.best(None if params.search.by == "labels" else history, k)
+        labelled = {"labels": len(ranking.labelled), "labels_outside": ranking.n_outside}
+        found = {"supernet_weight": fused.weight, **labelled, **ranking.predictor.member_metrics()}
+    best = rows[: params.search.top]
     costs = space.costs(history.rows)
     columns: dict[str, Any] = {
         "arch": space.format(history.rows),
@@ -107,12 +152,16 @@ def _files(params: Params, space: Space, history: History, truth: Benchmark | No
     }
     metrics: dict[str, Any] = {
         "space": space.name,
+        "by": params.search.by,
         "evaluated": len(history.rows),
+        "best": best[0]["arch"],
         "best_score": best[0]["score"],
-        **{f"best_{name}": best[0][name] for name in costs},
+        "best_reason": best[0]["reason"],
+        **{f"best_{name}": value for name, value in best[0]["costs"].items()},
+        **found,
     }
     if truth is not None:
-        values = truth(history.rows[history.best(params.search.top)])
+        values = truth(space.parse([row["arch"] for row in best]))
         metrics |= {
             "best_true": float(values[0]),
             "best_rank": truth.rank_of(float(values[0])),
@@ -123,7 +172,16 @@ def _files(params: Params, space: Space, history: History, truth: Benchmark | No
     title = f"{space.name}: {len(history.rows):,} networks evaluated"
     return {
         HISTORY: artifacts.to_parquet(columns),
-        TOP: artifacts.to_json(best),
+        TOP: artifacts.to_json([flat(row) for row in best]),
+        BEST: artifacts.to_json(rows[:N_BEST]),
         "history.png": figures.png(figures.history(columns, title)),
         "metrics.json": artifacts.to_json(metrics),
     }
+
+
+def _by_oracle(row: Mapping[str, Any], by: str) -> dict[str, Any]:
+    """Return a row of `best.json` for a network that is ranked by one evaluation alone."""
+    costs = {name: value for name, value in row.items() if name not in ("arch", "score")}
+    values = {name: row["score"] if name == by else None for name in ("predictor", "supernet")}
+    found = {"label": None, "predicted": values["predictor"], "supernet": values["supernet"]}
+    return {"arch": row["arch"], "score": row["score"], **found, "costs": costs, "reason": by}

@@ -27,7 +27,7 @@ FILES = ("iterations.parquet", "subspace.parquet", "subspace.json")
 """Files of a result that are recorded, in addition to those of every stage."""
 BY_LABELS = ("mean_predicted", "best_predicted", "mean_true", "max_true", "p_good")
 """Columns of `iterations.parquet` that are recorded by number of labels too."""
-STATE_FORMAT = 3
+STATE_FORMAT = 4
 """Version of checkpoints: states of other versions are not resumed; the shrink starts from scratch."""
 
 
@@ -49,7 +49,7 @@ def shrink_stage(
     """
     distance = None if locality is None else read_threshold(locality, source.space.name)
     problem = Problem.of(source, params, seed, how.get("threads", 0), distance)
-    parameters = problem.params.model_dump(mode="json")
+    parameters = problem.params.stored()
     if method is not None:
         check_method(method, params)
         parameters["method"] = identity(method)

@@ -8,27 +8,24 @@ class TestMySearcher(SearcherSuite):
 
 from __future__ import annotations
 
-from typing import TypeAlias
+import inspect
 
 import numpy as np
 import pytest
 
 from lissnas import spaces
 from lissnas.core.errors import LissnasError
-from lissnas.oracles.base import CountedOracle
+from lissnas.oracles.base import CountedOracle, Oracle
 from lissnas.oracles.synthetic import SyntheticOracle
-from lissnas.searchers import History, Searcher
-from lissnas.spaces import Space
+from lissnas.searchers import History, Searched, Searcher
+from lissnas.searchers.base import space_of
+from lissnas.spaces import Archs, FloatArray
 from lissnas.spaces.subspace import Subspace
 
-Searched: TypeAlias = Space | Subspace
 BUDGET = 60
 """Architectures that a search may evaluate."""
-
-
-def space_of(searched: Searched) -> Space:
-    """Return the space itself, or the space of a subspace."""
-    return searched.space if isinstance(searched, Subspace) else searched
+FAILED = 3
+"""One evaluation in so many fails."""
 
 
 class SearcherSuite:
@@ -89,9 +86,45 @@ class SearcherSuite:
         few = Subspace(space, listed=space.sample_distinct(30, np.random.default_rng(6)))
         assert len(self.run(searcher, few, 500).rows) <= 30
 
-    def test_nan_is_refused(self, searcher: Searcher, searched: Searched) -> None:
-        """An oracle that returns NaN stops the search with an error that names it."""
+    def test_ties(self, searcher: Searcher, searched: Searched) -> None:
+        """Equal values do not stop a search before its budget."""
         space = space_of(searched)
-        broken = CountedOracle(lambda archs: np.full(len(archs), np.nan), space, BUDGET)
+        history = searcher(searched, lambda archs: np.ones(len(archs)), 25, np.random.default_rng(0))
+        assert 20 <= len(np.unique(space.key(history.rows))) == len(history.rows) <= 25
+
+    def test_failures(self, searcher: Searcher, searched: Searched) -> None:
+        """NaN is a failed evaluation: never the best, never repeated, and the search goes on."""
+        space = space_of(searched)
+        history = searcher(searched, _failing(searched), BUDGET, np.random.default_rng(0))
+        assert len(np.unique(space.key(history.rows))) == len(history.rows) > BUDGET // 2
+        failed = np.isnan(history.scores)
+        assert (failed == (space.key(history.rows) % FAILED == 0)).all()
+        assert not failed[history.best(5)].any()
+
+    def test_continued_search_gives_the_same_history(self, searcher: Searcher, searched: Searched) -> None:
+        """A search that takes `history` continues an earlier one to the same result."""
+        if "history" not in inspect.signature(searcher).parameters:
+            pytest.skip("the searcher can't continue")
+        oracle = SyntheticOracle(space_of(searched))
+        full = searcher(searched, oracle, BUDGET, np.random.default_rng(1))
+        half = int(np.searchsorted(full.generation, full.generation[-1] // 2 + 1))
+        earlier = History(full.rows[:half], full.scores[:half], full.generation[:half])
+        again = searcher(searched, oracle, BUDGET, np.random.default_rng(1), history=earlier)  # type: ignore[call-arg]
+        assert (again.rows == full.rows).all()
+        assert (again.generation == full.generation).all()
+
+    def test_nothing_but_failures_is_an_error(self, searcher: Searcher, searched: Searched) -> None:
+        """An oracle that always returns NaN stops the search with an error that names it."""
+        broken = CountedOracle(lambda archs: np.full(len(archs), np.nan), space_of(searched), BUDGET)
         with pytest.raises(LissnasError, match="nan"):
             searcher(searched, broken, BUDGET, np.random.default_rng(0))
+
+
+def _failing(searched: Searched) -> Oracle:
+    space = space_of(searched)
+    oracle = SyntheticOracle(space)
+
+    def values(archs: Archs) -> FloatArray:
+        return np.where(space.key(archs) % FAILED == 0, np.nan, oracle(archs))
+
+    return values

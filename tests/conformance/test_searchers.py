@@ -6,7 +6,7 @@ from numpy.random import Generator
 
 from lissnas import config
 from lissnas.oracles import Oracle
-from lissnas.searchers import History, Limits, Searcher, evolutionary_search
+from lissnas.searchers import SEARCHERS, History, Limits, Searcher, evolutionary_search
 from lissnas.spaces import Space
 from lissnas.spaces.subspace import Subspace
 from lissnas.testing import SearcherSuite
@@ -25,6 +25,13 @@ class TestEvolution(SearcherSuite):
     @pytest.fixture
     def searcher(self) -> Searcher:
         return evolution
+
+
+@pytest.mark.parametrize("name", SEARCHERS)
+class TestPackagedSearchers(SearcherSuite):
+    @pytest.fixture
+    def searcher(self, name: str) -> Searcher:
+        return SEARCHERS[name]
 
 
 def test_suite_refuses_a_searcher_that_forgets() -> None:

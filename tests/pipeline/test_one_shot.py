@@ -243,7 +243,7 @@ def test_search_by_table_finds_the_best_under_a_limit(
 ) -> None:
     flops = MACRO.space.costs(members_of(shrunk))["flops"]
     limit = float(np.median(flops)) / 1e6
-    alone = ("--oracle", "table", "--networks", "0", "--set", "search.population=50", "--max-mflops", str(limit))
+    alone = ("--by", "table", "--networks", "0", "--set", "search.population=50", "--max-mflops", str(limit))
     done = lissnas(tmp_path, *words, *alone)
     assert done.code == 0, done.err
     assert {p.name for p in (tmp_path / "out").iterdir() if p.is_dir()} == set()
@@ -255,7 +255,7 @@ def test_search_by_table_finds_the_best_under_a_limit(
 
 
 def test_search_by_predictor_uses_predictions(shrunk: Path, words: list[str], lissnas: Lissnas, tmp_path: Path) -> None:
-    done = lissnas(tmp_path, *words, "--oracle", "predictor", "--networks", "0")
+    done = lissnas(tmp_path, *words, "--by", "predictor", "--networks", "0")
     assert done.code == 0, done.err
     history = pq.read_table(tmp_path / "out" / "history.parquet")
     predicted = pq.read_table(shrunk / "subspace.parquet")
@@ -329,16 +329,16 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--set", "retrain.recipe=cpu_retrained"], "Did you mean 'cpu_retrain'?"),
         (["--device", "cuda"], "cuda was requested, but torch finds no GPU"),
         (["--device", "gpu"], "device"),
-        (["--oracle", "luck"], "search.oracle"),
+        (["--by", "luck"], "search.by"),
         (["--set", "search.population=0"], "search.population"),
         (["--subspace", "nowhere"], "nowhere: no such file"),
         (["--subspace", "{bare}/empty.parquet"], "empty.parquet is empty: there is nothing to search"),
         (["--subspace", "{bare}/transnas.parquet"], "is not of space nas_bench_macro"),
-        (["--subspace", "{bare}/macro.parquet", "--oracle", "predictor"], "no run of lissnas was completed there"),
+        (["--subspace", "{bare}/macro.parquet", "--by", "predictor"], "no run of lissnas was completed there"),
         (["--benchmark", "transnas_macro/jigsaw", "--subspace", "{bare}/transnas.parquet"], "space with networks"),
         (["--supernet", "nowhere"], "nowhere has no manifest.json"),
         (["--set", "images.side=12"], "can't be reduced to 12"),
-        (["--set", "images.side=12", "--oracle", "table"], "can't be reduced to 12"),
+        (["--set", "images.side=12", "--by", "table"], "can't be reduced to 12"),
         (["--source", "folder"], "images.folder: missing; images.source folder requires it"),
         (["--source", "cifar10", "--folder", "nowhere"], "CIFAR-10 is not in nowhere"),
         (["--set", "images.validation=10000"], "can't be held out"),

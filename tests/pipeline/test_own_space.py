@@ -400,7 +400,7 @@ def test_custom_space_class_is_shrunk_and_studied(make_params: Callable[..., Par
     for _ in range(4):
         batch = study.ask(20)
         study.tell(batch.names, formula_of_orders(batch.archs))
-    assert study.best == ("012345", 0.0)
+    assert study.best[2:] == ("012345", 0.0)
     assert set(batch.kinds) == {"likely best", "informative"}
     header, *rows = study.path.read_text().splitlines()
     assert (header, len(rows)) == ("arch,value,status", 160)

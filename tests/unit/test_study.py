@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,16 +17,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lissnas import benchmarks, spaces, study
+from lissnas import benchmarks, spaces
 from lissnas.benchmarks import Benchmark
-from lissnas.config import Params
+from lissnas.config import Goal, Params
 from lissnas.core.errors import ConfigError, InvalidArchitecture, UserError
 from lissnas.core.rng import stream
 from lissnas.oracles.label_table import Labels
+from lissnas.shrinkers import labelling
+from lissnas.shrinkers.labelling import (
+    INFORMATIVE,
+    LIKELY_BEST,
+    SEARCH,
+    UNIFORM,
+    Batch,
+    Policy,
+    no_labels,
+    shrink_by_labels,
+    suggest,
+)
 from lissnas.shrinkers.problem import Problem
 from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.spaces.declared import parse_space
-from lissnas.study import INFORMATIVE, LIKELY_BEST, UNIFORM, Batch, Study, no_labels, shrink_by_labels, suggest
+from lissnas.study import Study
 
 MACRO = benchmarks.get("nas_bench_macro")
 SMALL = parse_space(
@@ -70,12 +84,16 @@ def test_few_labels_give_uniform_suggestions(quick: Params) -> None:
     rows = space.sample_distinct(39, stream(1, "few"))
     few = labelled(space, rows, MACRO(rows))
     assert set(suggest(space, None, 10, quick).kinds) == {UNIFORM}
-    assert set(suggest(space, few, 1_000, quick).kinds) == {UNIFORM}  # uniform share: two fifths of all labels
-    assert UNIFORM not in suggest(space, few, 30, quick).kinds
+    assert set(suggest(space, few, 1_000, quick, goal="space").kinds) == {UNIFORM}  # uniform share: a quarter
+    assert UNIFORM not in suggest(space, few, 30, quick, goal="space").kinds
+    assert set(suggest(space, few, 10, quick).kinds) == {UNIFORM}  # 40 labels
+    assert set(suggest(space, few, 10, quick, goal="network").kinds) == {SEARCH}  # 20 labels
     nineteen = labelled(space, rows[:19], MACRO(rows[:19]))
-    assert set(suggest(space, nineteen, 1, quick).kinds) == {UNIFORM}
     same = labelled(space, rows, np.full(39, 90.0))
-    assert set(suggest(space, same, 5, quick).kinds) == {UNIFORM}
+    goals: tuple[Goal, ...] = ("space", "network", "both")
+    for goal in goals:
+        assert set(suggest(space, nineteen, 1, quick, goal=goal).kinds) == {UNIFORM}
+        assert set(suggest(space, same, 5, quick, goal=goal).kinds) == {UNIFORM}
 
 
 def test_label_budget_sets_the_uniform_share(make_params: Callable[..., Params], first: Labels) -> None:
@@ -84,13 +102,17 @@ def test_label_budget_sets_the_uniform_share(make_params: Callable[..., Params],
     rows = space.sample_distinct(60, stream(0, "first"))
     for budget, uniform in ((241, True), (240, False)):
         params = make_params(shrink__labels=budget, predictor__trees=30)
-        batch = suggest(space, labelled(space, rows, table(rows)), 5, params)
+        batch = suggest(space, labelled(space, rows, table(rows)), 5, params, goal="space")
+        assert (set(batch.kinds) == {UNIFORM}) == uniform
+    few = labelled(space, rows[:30], table(rows[:30]))
+    for budget, uniform in ((301, True), (300, False)):  # a tenth
+        batch = suggest(space, few, 5, make_params(shrink__labels=budget, predictor__trees=30))
         assert (set(batch.kinds) == {UNIFORM}) == uniform
 
 
 def test_batch_mixes_new_networks_of_the_shrunk_space(make_params: Callable[..., Params], first: Labels) -> None:
     space, params = MACRO.space, make_params(shrink__labels=60)
-    batch = suggest(space, first, 50, params)
+    batch = suggest(space, first, 50, params, goal="space")
     keys = space.key(batch.archs)
     assert len(np.unique(keys)) == len(batch) == 50
     assert not np.isin(keys, space.key(first.archs)).any()
@@ -117,21 +139,23 @@ def test_batch_mixes_new_networks_of_the_shrunk_space(make_params: Callable[...,
 def test_suggestions_depend_only_on_labels_and_seed(quick: Params, first: Labels) -> None:
     space = MACRO.space
     quick = quick.model_copy(update={"benchmarks": {}})
-    a, b = (suggest(space, first, 20, quick, seed=3, threads=t) for t in (1, 2))
-    assert (a.archs.tobytes(), a.kinds) == (b.archs.tobytes(), b.kinds)
-    assert LIKELY_BEST in a.kinds
+    for goal, kind in (("space", LIKELY_BEST), ("both", SEARCH)):
+        a, b = (suggest(space, first, 20, quick, seed=3, threads=t, goal=goal) for t in (1, 2))  # type: ignore[arg-type]
+        assert (a.archs.tobytes(), a.kinds) == (b.archs.tobytes(), b.kinds)
+        assert kind in a.kinds
     assert suggest(space, first, 20, quick, seed=4).names != a.names
     others = {suggest(space, None, 20, quick, seed=s).archs.tobytes() for s in range(3)}
     assert len(others) == 3
 
 
 def test_batches_of_one_give_the_same_mix(quick: Params, tmp_path: Path) -> None:
-    study = Study.open(tmp_path / "s", MACRO.space, params=quick.model_copy(update={"benchmarks": {}}))
     rows = MACRO.space.sample_distinct(60, stream(0, "first"))
-    study.tell(rows, MACRO(rows))
-    kinds = [study.ask(1).kinds[0] for _ in range(20)]
-    assert (kinds.count(LIKELY_BEST), kinds.count(INFORMATIVE)) == (4, 16)
-    assert len(set(study.pending)) == 20
+    for goal, expected in (("space", {LIKELY_BEST: 4, INFORMATIVE: 16}), ("both", {SEARCH: 10, INFORMATIVE: 10})):
+        params = quick.model_copy(update={"benchmarks": {}})
+        study = Study.open(tmp_path / goal, MACRO.space, params=params, goal=goal)  # type: ignore[arg-type]
+        study.tell(rows, MACRO(rows))
+        assert Counter(study.ask(1).kinds[0] for _ in range(20)) == expected
+        assert len(set(study.pending)) == 20
 
 
 # -- stored state ------------------------------------------------------------------------------------
@@ -152,7 +176,9 @@ def test_ask_and_tell_until_all_networks_are_labelled(quick: Params, tmp_path: P
     assert len(batch) == 4
     with pytest.raises(UserError, match=r"every network of small is labelled$"):
         study.ask(1)
-    assert study.best == ("1|1|1", 3.0)
+    assert study.best[2:] == ("1|1|1", 3.0)
+    assert study.best.name in ("1|1|1", "1|1|2", "1|2|1")
+    assert 3 <= study.best.value < 10
     assert study.labels.negated
     assert study.labels.values.max() == -3
     best = study.shrunk()
@@ -199,7 +225,48 @@ def test_order_of_rows_does_not_change_suggestions(quick: Params, tmp_path: Path
     other = Study.open(tmp_path / "b", MACRO.space, params=quick.model_copy(update={"benchmarks": {}}))
     a, b = study.ask(10), other.ask(10)
     assert a.names == b.names
-    assert LIKELY_BEST in a.kinds
+    assert SEARCH in a.kinds
+
+
+def test_space_is_shrunk_again_when_labels_grew_by_a_quarter(quick: Params, first: Labels) -> None:
+    policy = Policy(MACRO.space, quick.model_copy(update={"benchmarks": {}}), "both")
+    sizes = []
+    policy.shrunk = lambda labels, size=None: sizes.append(len(labels.values)) or stop()  # type: ignore[method-assign]
+    for n in (40, 49, 50, 60):
+        with pytest.raises(LookupError):
+            policy.next(first.first(n), 10)
+    assert sizes == [40, 40, 50, 50]
+
+
+def stop() -> None:
+    raise LookupError
+
+
+def test_search_avoids_failures_and_pending(quick: Params, first: Labels) -> None:
+    """A search proposes fewer networks like those that failed, and never those that wait for a label."""
+    space = MACRO.space
+    every = space.enumerate()
+    deep = every[(every == 2).sum(axis=1) >= 5]
+    failed = deep[np.random.default_rng(0).permutation(len(deep))[:40]]
+    few = replace(first, unlabelled={"failed": failed, "empty": deep[:5]})
+    policy = Policy(space, quick.model_copy(update={"benchmarks": {}}), "network")
+    before, after = (policy.next(labels, 40).archs for labels in (first, few))
+    assert (after == 2).sum(axis=1).mean() < (before == 2).sum(axis=1).mean()
+    assert not np.isin(space.key(after), space.key(np.concatenate([failed, deep[:5]]))).any()
+
+
+def test_best_is_not_the_luckiest_label(quick: Params, tmp_path: Path) -> None:
+    """One noisy label above all others does not make a network the best, if many labels contradict it."""
+    study = Study.open(tmp_path, MACRO.space, params=quick)
+    rows = MACRO.space.sample_distinct(300, stream(0, "first"))
+    values = MACRO(rows)
+    at = int(np.argmin(values))
+    values[at] = values.max() + 1
+    study.tell(rows, values)
+    best = study.best
+    assert (best.measured_name, best.measured) == (MACRO.space.format(rows[at : at + 1])[0], values[at])
+    assert best.name != best.measured_name
+    assert MACRO(MACRO.space.parse([best.name]))[0] > np.quantile(MACRO.values, 0.95)
 
 
 KILLED = """
@@ -228,14 +295,14 @@ def test_study_killed_after_ask_resumes(tmp_path: Path, when: str) -> None:
     assert len(names) == 3
     assert not set(study.ask(50).names) & set(names)
     study.tell(names, [1.0, 2.0, 3.0])
-    assert study.best == (names[2], 3.0)
+    assert study.best[2:] == (names[2], 3.0)
 
 
 def test_user_columns_and_rows_are_preserved(quick: Params, tmp_path: Path) -> None:
     """Extra columns, the order of columns, a pending row, and equivalent forms of a network."""
     (tmp_path / "labels.csv").write_text('note,c,ms,a,b\n"mine, yes",1,7.50,2,1\n,4,,4,3\n')
     study = Study.open(tmp_path, SMALL, params=quick)
-    assert study.best == ("1|2|1", 7.5)
+    assert study.best == ("1|2|1", 7.5, "1|2|1", 7.5)
     assert study.pending == ["3|4|4"]
     batch = study.ask(2)
     study.tell(["2|1|1", "4|3|4", batch.names[0]], [8.5, 4.0, np.nan])
@@ -243,7 +310,7 @@ def test_user_columns_and_rows_are_preserved(quick: Params, tmp_path: Path) -> N
     assert lines[:3] == ["note,c,ms,a,b,status", '"mine, yes",1,7.50,2,1,', ",4,,4,3,"]
     assert lines[5:7] == [",1,8.5,1,2,ok", ",4,4.0,3,4,ok"]
     assert lines[7].endswith(",failed")
-    assert study.best == ("3|4|4", 4.0)
+    assert study.best == ("3|4|4", 4.0, "3|4|4", 4.0)
     assert study.labels.values.tolist() == [-8.0, -4.0]
     assert study.pending == batch.names[1:]
 
@@ -253,11 +320,11 @@ def test_failures_are_excluded_and_repeats_averaged(quick: Params, tmp_path: Pat
     study = Study.open(tmp_path, SMALL, params=quick)
     a, b, c = study.ask(3).names
     study.tell([a, a, b], [1.0, 4.0, float("nan")])
-    assert study.best == (a, 2.5)
+    assert study.best == (a, 2.5, a, 2.5)
     assert study.pending == [c]
     assert not {a, b, c} & set(study.ask(37).names)
     study.tell([b], [0.5])  # a second training worked
-    assert study.best == (b, 0.5)
+    assert study.best == (b, 0.5, b, 0.5)
     with pytest.raises(UserError, match="has both a value and NaN"):
         study.tell([a], [np.nan])
 
@@ -348,7 +415,7 @@ def test_three_rounds_beat_uniform_labels(
         rows = table.space.sample_distinct(150, stream(seed, "uniform"))
         uniform = shrink_by_labels(table.space, labelled(table.space, rows, table(rows)), params, seed).subspace
         gains.append((mean(table, study.shrunk().members) - mean(table, uniform.members)) / table.values.std())
-        bests.append(study.best[1] - table(rows).max())
+        bests.append(study.best.measured - table(rows).max())
     assert np.mean(gains) > -0.015
     assert min(bests) > 0
 
@@ -373,13 +440,13 @@ def test_suggestions_for_a_huge_space_use_a_smaller_target(
         targets.append(problem.params.target_size)
         raise LookupError
 
-    monkeypatch.setattr(study, "shrink", stop)
+    monkeypatch.setattr(labelling, "shrink", stop)
     for name in ("fairnas", "anynetx", "nas_bench_macro"):
         space = spaces.get(name)
         rows = space.sample_distinct(150, np.random.default_rng(0))
         with pytest.raises(LookupError):
             suggest(space, labelled(space, rows, rows.sum(axis=1).astype(np.float64)), 10, make_params())
-    assert targets == [study.MAX_SUGGEST_SIZE, study.MAX_SUGGEST_SIZE, 450]
+    assert targets == [labelling.MAX_SUGGEST_SIZE, labelling.MAX_SUGGEST_SIZE, 450]
 
 
 @pytest.mark.parametrize("metric", ["arch", "status", "a"])

@@ -73,8 +73,8 @@ def test_every_option_of_a_parameter_has_a_path_of_the_schema() -> None:
         own = {f.name for f in fields(group)} - {"params", "assignments"}
         given: dict[str, Any] = dict.fromkeys(own, 1)
         assert len(group(**given).overrides()) == len(own)
-    found = description.load_params(None, SearchSettings(source="cifar10", oracle="table").overrides())
-    assert (found.images.source, found.search.oracle) == ("cifar10", "table")
+    found = description.load_params(None, SearchSettings(source="cifar10", by="table").overrides())
+    assert (found.images.source, found.search.by) == ("cifar10", "table")
 
 
 def test_the_methods_of_the_help_are_those_of_the_comparison() -> None:

@@ -18,9 +18,9 @@ from lissnas.shrinkers import description
 ROOT = Path(__file__).parents[3]
 OVERLAYS = ("params.study.yaml", "params.imagenet.yaml")
 RESOLVED = {
-    "params.yaml": "282ab6f3a07c4e7a35929748d768abb8301b2850f090adb11f311a56fb59bbd6",
-    "params.study.yaml": "a74480ba9e39c9cca1224ccfa16191f5116d105d373bf96bc637ac9d890b5dd0",
-    "params.imagenet.yaml": "b46e2a1bdf4299a4925ae209741708006d2a743b12af7bb350a7345665c91355",
+    "params.yaml": "f102b1082a4f72ac522efa51dff6b6313ea1ec755e57e0771f56abcba0cbec34",
+    "params.study.yaml": "feb863aeaab5d63175b6de63847102b66abc0a963b108eeb8151196828a39c30",
+    "params.imagenet.yaml": "102b045b8dd15a7bc83d2b4425e4c2c1cff48dae3820dc529b98d271856155c8",
 }
 """Digests of all values of a file: update the digest after an intended change."""
 
