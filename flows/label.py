@@ -171,6 +171,7 @@ def command(
         f"{m['labels']:,} labels of {m['space']}: {m['min']:.4g} to {m['max']:.4g}, mean {m['mean']:.4g}; "
         f"{len(m['failed'])} failed{'. Nothing was done: they were there' if outcome.reused else ''}"
     )
+    render.state_metric(outcome)
     process.say(f"Files: {outcome.folder}")
     if place:
         process.say(place)

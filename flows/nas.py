@@ -24,7 +24,8 @@ from lissnas.config import ParamFiles, Params, with_default_width
 from lissnas.core import process
 from lissnas.shrinkers import description
 from lissnas.shrinkers.problem import Source
-from lissnas.stages.one_shot import check, check_settings, needs_supernet, trains
+from lissnas.shrinkers.result import WRITES
+from lissnas.stages.one_shot import check, check_places, check_settings, needs_supernet, trains
 from lissnas.stages.shrink import shrink_stage
 from lissnas.tracking import find
 
@@ -46,8 +47,8 @@ def nas(
     checked, source = prepared(benchmark, params, table, overrides)
     folder, group = out or common.DATA / "nas" / benchmark / f"seed-{seed}", f"nas {benchmark} seed {seed}"
     subspace, searched, supernet_in = folder / "shrunk", folder / "search", None
-    for place in (subspace, searched, searched / "supernet", searched / "best"):
-        check_out(place)
+    check_out(subspace, WRITES)
+    check_places(searched)
     parent, last = common.recorder("nas", seed, is_group=True), searched
     if checked.retrain.networks:
         last = searched / "best"

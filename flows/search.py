@@ -15,13 +15,12 @@ from lissnas.artifacts.stage_run import How, Outcome
 from lissnas.benchmarks import Benchmark
 from lissnas.cli import options, render
 from lissnas.config import ParamFiles, Params
-from lissnas.oracles.base import Oracle
 from lissnas.shrinkers import description
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.members import read_members
 from lissnas.stages.one_shot import labels_of, oracle_of
 from lissnas.stages.ranked import flat
-from lissnas.stages.search import BEST, search_stage
+from lissnas.stages.search import BEST, SearchOracle, search_stage
 
 
 def prepared(
@@ -31,12 +30,12 @@ def prepared(
     params: ParamFiles,
     table: Path | None,
     overrides: common.Overrides,
-) -> tuple[Params, Space, Benchmark | None, Archs, Oracle, str]:
-    """Return validated parameters, space, table, members, and the oracle with its digest."""
+) -> tuple[Params, Space, Benchmark | None, Archs, SearchOracle]:
+    """Return validated parameters, space, table, members, and the oracle."""
     checked, space, truth = description.load_searched(benchmark, params, overrides, table)
     members = read_members(subspace, space)
     labels_of(checked, subspace, space)  # raises if they are missing
-    return checked, space, truth, members, *oracle_of(checked, space, truth, members, subspace, supernet)
+    return checked, space, truth, members, oracle_of(checked, space, truth, members, subspace, supernet)
 
 
 @flow(name="search", flow_run_name="search {benchmark} seed {seed}", persist_result=False)
@@ -53,13 +52,13 @@ def search(
     group: str | None = None,
 ) -> tuple[Outcome, str]:
     """Search the space in `subspace` into `out`, log it to MLflow."""
-    checked, space, truth, members, oracle, digest = prepared(benchmark, subspace, supernet, params, table, overrides)
+    checked, space, truth, members, oracle = prepared(benchmark, subspace, supernet, params, table, overrides)
     common.limit_gpu_tasks()
     folder, log = out or common.DATA / "search" / benchmark, common.search_log(checked.search.generations)
     how: How = {"call": common.train_step, "on_generation": log, "force": force}
     how["record"] = record = common.recorder("search", seed, group or common.one_shot_group(benchmark, seed))
     labels = labels_of(checked, subspace, space)
-    outcome = search_stage(checked, space, members, oracle, digest, seed, folder, truth, labels, **how)
+    outcome = search_stage(checked, space, members, oracle, seed, folder, truth, labels, **how)
     common.table_artifact(
         f"found {benchmark} seed {seed}", [flat(row) for row in outcome.json(BEST)], f"The best networks of {benchmark}"
     )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lissnas.api import *
 
 __all__ = [
+    "SearchResult",
     "ShrinkResult",
     "Space",
     "Study",
@@ -35,6 +36,7 @@ __all__ = [
     "by_rows",
     "load_result",
     "read_space",
+    "search",
     "shrink",
     "space",
 ]

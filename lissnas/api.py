@@ -23,6 +23,8 @@ from lissnas.spaces import Archs, FloatArray
 from lissnas.spaces import Space as Space
 from lissnas.spaces.declared import read_space as read_declared
 from lissnas.spaces.subspace import Subspace as Subspace
+from lissnas.stages.find import SearchResult as SearchResult
+from lissnas.stages.find import find
 from lissnas.study import Study as Study
 
 if TYPE_CHECKING:
@@ -186,6 +188,51 @@ def shrink(
     source = _source(given, labels, metric, oracle, minimize)
     checked = description.for_space(_params(params, overrides), given)
     return ShrinkResult.of(run_shrink(Problem.of(source, checked, seed, threads)))
+
+
+def search(
+    space: AnySpace,
+    oracle: Benchmark | by_name | by_rows | None,
+    n: int,
+    subspace: Subspace | None = None,
+    labels: AnyLabels | None = None,
+    seed: int = 0,
+    *,
+    metric: str | None = None,
+    minimize: bool | None = None,
+    params: Params | Path | str | None = None,
+) -> SearchResult:
+    """Find the best network of a space by `n` evaluations: a guided search (`lissnas.searchers.guided`).
+
+    Args:
+        space: a `Space`, the path of a space.yaml, or the name of a space.
+        oracle: evaluates networks: a benchmark, `by_name(f)`, or `by_rows(f)`; None if `n` is 0.
+        n: the number of networks to evaluate; with 0 the networks are ranked by the labels alone.
+        subspace: the part of the space to search, such as the `subspace` of a `ShrinkResult`.
+        labels: true values that are known: a CSV or parquet file or a data frame.
+        seed: the random seed.
+        metric: the column of the labels; required if it is ambiguous.
+        minimize: whether less of the metric is better, unless the space declares it.
+        params: validated parameters or the path of a params.yaml.
+
+    Returns:
+        All networks with a value, and the ten best, labelled or predicted, with the reason for each.
+
+    Raises:
+        UserError: for incompatible arguments.
+        ConfigError: for invalid parameters or labels, with every problem found.
+
+    Example:
+        >>> import lissnas
+        >>> found = lissnas.search("nas_bench_macro", lissnas.benchmark("nas_bench_macro"), n=40)
+        >>> len(found.history.rows), found.best[0]["reason"], found.best[0]["score"] > 92.5
+        (40, 'label', True)
+    """
+    given = _space(space)
+    if subspace is not None and subspace.space.name != given.name:
+        raise UserError(f"subspace: it is of {subspace.space.name}, not of {given.name}")
+    source = _source(given, labels, metric, oracle, minimize)
+    return find(source, subspace or given, n, description.for_space(_params(params, {}), given), seed)
 
 
 def _space(given: AnySpace) -> Space:

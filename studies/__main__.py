@@ -23,6 +23,7 @@ from lissnas.stages.shrink import shrink_stage
 from studies.compare import compare, compare_ofa
 from studies.huge import huge
 from studies.labels import labels
+from studies.network import network
 from studies.packaged import packaged_labels
 from studies.predictors import predictors
 from studies.run import WORK, Rows, run_study, study_params, table
@@ -128,6 +129,7 @@ if __name__ == "__main__":
             "scaling": scaling,
             "labels": labels,
             "locality": locality,
+            "network": network,
             "ranking": ranking,
             "packaged_labels": packaged_labels,
             "predictors": predictors,

@@ -12,16 +12,20 @@ from pathlib import Path
 
 TEXT = """\
 import os, signal, sys, time
+before = open("before").read()
 for i, line in enumerate(sys.stdin):
     name = line.strip()
     a, b, c = name.split("|")[:3]
     value = 80 + 2 * int(a) + int(b)
     open("requested", "a").write(line)
-    BEFORE
+    exec(before)
     print(value, flush=True)
     open("printed", "a").write(line)
 """
-"""Appends each name to `requested` when it arrives, and to `printed` once its value is printed and flushed."""
+"""Appends each name to `requested` when it arrives, and to `printed` once its value is printed and flushed.
+
+What it does in between is in another file: a program whose content changed is another program.
+"""
 SPACE = """\
 name: mine
 metric: {name: acc, direction: maximize}
@@ -43,7 +47,8 @@ ENDS: dict[str, tuple[str, signal.Signals | None]] = {
 
 def write(before: str = "pass", after: int = 0) -> None:
     """Write `train.py`, which runs `before` ahead of each answer."""
-    Path("train.py").write_text(TEXT.replace("BEFORE", before.replace("AFTER", str(after))))
+    Path("before").write_text(f"if True:\n    {before.replace('AFTER', str(after))}\n")
+    Path("train.py").write_text(TEXT)
 
 
 def end(run: BaseProcess, due: Callable[[], bool], number: signal.Signals | None) -> None:

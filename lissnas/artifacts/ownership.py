@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -107,10 +108,23 @@ def check_writable(folder: Path) -> None:
 
 
 def check_replaced(folder: Path, names: Iterable[str]) -> None:
-    """Raise UserError if one of the files to write exists in a folder and is not of lissnas."""
-    made = made_in(folder) or {}
-    there = (name for name in names if name not in made and os.path.lexists(folder / name))
-    refuse(folder, (name for name in there if not _is_tracked(folder / name)))
+    """Raise UserError if one of the files to write exists in a folder and is not of lissnas.
+
+    A name can be a pattern of names in a subfolder, such as `pages/*`.
+    """
+    made, names = made_in(folder) or {}, list(names)
+    patterns = [name for name in names if "*" in name]
+    found = [name for name in foreign(folder, made) if any(fnmatchcase(name, p) for p in patterns)] if patterns else []
+    for name in names:
+        above = [part for part in _above(name) if os.path.lexists(folder / part) and not (folder / part).is_dir()]
+        found += above or ([name] if os.path.lexists(folder / name) else [])
+    refuse(folder, (name for name in dict.fromkeys(found) if name not in made and not _is_tracked(folder / name)))
+
+
+def _above(name: str) -> list[str]:
+    """Return the folders above a name with slashes."""
+    parts = name.split("/")
+    return ["/".join(parts[:n]) for n in range(1, len(parts))]
 
 
 def refuse(folder: Path | str, names: Iterable[str]) -> None:

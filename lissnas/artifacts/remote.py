@@ -10,9 +10,10 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -127,18 +128,27 @@ def _is_uploaded(name: str, file: Path) -> bool:
     return file.is_file() and name != ownership.MANIFEST and not any(p.startswith(".") for p in name.split("/"))
 
 
-def check_out(path: Path) -> None:
-    """Raise UserError, before any work, if files of a user are in the way of a result, here or in object storage."""
-    (check_address if is_remote(path) else ownership.check_folder)(path)
+def check_out(path: Path, writes: Sequence[str] = ()) -> None:
+    """Raise UserError, before any work, if files of a user are in the way of a result, here or in object storage.
+
+    `writes` are the names, and patterns of names, of the files of the result.
+    """
+    if is_remote(path):
+        check_address(path, writes)
+    else:
+        ownership.check_folder(path)
+        ownership.check_replaced(path, writes)
 
 
-def check_address(path: Path) -> None:
-    """Raise UserError unless a remote folder is empty, or has the record of an earlier result."""
+def check_address(path: Path, writes: Sequence[str] = ()) -> None:
+    """Raise UserError unless a remote folder is empty, or has an earlier result and no other file that is written."""
     address = url(path)
     with _storage_errors(address):
-        if ownership.made_by(_cat(f"{address}/{ownership.MANIFEST}"), _cat(f"{address}/{ownership.RUN}")) is not None:
-            return
-        ownership.refuse(address, _foreign(address))
+        made = ownership.made_by(_cat(f"{address}/{ownership.MANIFEST}"), _cat(f"{address}/{ownership.RUN}"))
+        names = _foreign(address) if made is None or writes else []
+        if made is not None:
+            names = [n for n in names if n not in made and any(fnmatchcase(n, pattern) for pattern in writes)]
+        ownership.refuse(address, names)
 
 
 def _foreign(address: str) -> list[str]:
@@ -167,24 +177,31 @@ def _cat(address: str) -> bytes | None:
         return None
 
 
-def remote_out(stage: Callable[P, R]) -> Callable[P, R]:
-    """Let a stage's `out` be an address in object storage: download its files first, upload the result at the end."""
-    signature = inspect.signature(stage)
+def remote_out(writes: Sequence[str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a stage's `out` be an address in object storage: download its files first, upload the result at the end.
 
-    @functools.wraps(stage)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = signature.bind(*args, **kwargs)
-        out = given.arguments["out"]
-        if not is_remote(out):
-            return stage(*args, **kwargs)
-        check_out(out)
-        fetch(out)  # a wrong key or address raises here, before the work
-        given.arguments["out"] = local_copy(out)
-        outcome: Any = stage(*given.args, **given.kwargs)
-        upload(out)
-        return replace(outcome, remote=url(out))  # type: ignore[no-any-return]
+    `writes` are the names of the stage's files; those of a user there are refused first.
+    """
 
-    return run
+    def decorate(stage: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(stage)
+
+        @functools.wraps(stage)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            given = signature.bind(*args, **kwargs)
+            out = given.arguments["out"]
+            if not is_remote(out):
+                return stage(*args, **kwargs)
+            check_out(out, writes)
+            fetch(out)  # a wrong key or address raises here, before the work
+            given.arguments["out"] = local_copy(out)
+            outcome: Any = stage(*given.args, **given.kwargs)
+            upload(out)
+            return replace(outcome, remote=url(out))  # type: ignore[no-any-return]
+
+        return run
+
+    return decorate
 
 
 def _manifest(address: str) -> bytes | None:

@@ -109,12 +109,14 @@ def run(
     force: bool = False,
     timed: Sequence[str] = (),
     extends: bool = False,
+    writes: Sequence[str] = (),
     record: Recorder = NO_RECORDER,
     summary: Summary = ignore,
 ) -> Outcome:
     """Run `work` under the folder's lock and publish its files, or return the existing result of these parameters.
 
-    A folder with files of a user and without a result is refused before the work. `force` discards any result and
+    A folder with files of a user is refused before the work if it has no result, or if they have names that the work
+    `writes` (or patterns: `pages/*`). `force` discards any result and
     checkpoint and starts from scratch; work that `extends` the result in the folder
     runs even if there is one, and resumes. `timed` files hold times, so `run.json` lists their digests. `record` gets
     start, end and `summary` of the work, and of an earlier result unless it has them.
@@ -124,6 +126,7 @@ def run(
     if not replaces and (there := _reusable_now(out, parameters)) is not None:
         _record_earlier(record, there, parameters, summary)
         return there
+    ownership.check_replaced(out, writes)
     with lock.locked(out):
         ownership.check_writable(out)
         if force:

@@ -16,8 +16,8 @@ from lissnas.spaces import Archs, FloatArray, Keys, Space
 class Benchmark:
     """A complete table over a space, and an oracle that returns the values of architectures.
 
-    Higher is better in every table. `point` is the size of one point in the metric's unit: 1 (a percentage
-    point) for accuracies in percent, 0.01 for scores and losses.
+    Higher is better in every table: values of a minimized metric are negated (`minimize`). `point` is the size of one
+    point in the metric's unit: 1 (a percentage point) for accuracies in percent, 0.01 for scores and losses.
     """
 
     name: str
@@ -27,6 +27,8 @@ class Benchmark:
     keys: Keys = field(repr=False)
     values: FloatArray = field(repr=False)
     point: float = 1.0
+    minimize: bool = False
+    """Whether less of the metric is better; `values` are then its negative."""
 
     @cached_property
     def sha256(self) -> str:

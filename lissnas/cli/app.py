@@ -149,23 +149,61 @@ def _compare(
 @app.command("search")
 @options.with_options
 def _search(
-    benchmark: options.SearchedOption,
-    subspace: options.SubspaceOption,
+    source: options.SourceOptions,
     out: options.OutOption,
     settings: options.SearchSettings,
+    subspace: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a finished shrink, or its subspace.parquet. Default: the space."),
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option(min=0, max=options.MAX_SUGGESTED, help="Networks to evaluate by the oracle.")
+    ] = None,
     seed: options.SeedOption = 0,
     supernet: options.SupernetOption = None,
-    table: options.TableOption = None,
     force: options.ForceOption = False,
+    keep_failed: options.KeepFailedOption = False,
+    reuse_answers: options.ReuseAnswersOption = False,
 ) -> None:
-    """Search a shrunk space by evolution, with a supernet, table or predictor as oracle, and retrain the best."""
+    """Find the best network of a space, or of a shrunk space.
+
+    With --space, or --n evaluations of a benchmark: from labels, and by a search that requests more of them. Otherwise,
+    in the shrunk space of a benchmark: by a supernet that is trained on it, with the labels and the predictor of the
+    shrink; the best networks are trained from scratch. After an interruption, the same command resumes.
+    """
     from lissnas.cli import render
     from lissnas.shrinkers import description
 
-    need_torch("lissnas search")
+    if source.space is not None or n is not None:
+        from lissnas.oracles.reuse import Reuse
+        from lissnas.spaces.members import read_subspace
+        from lissnas.stages.find import find_stage
+
+        trains: dict[str, Any] = {"supernet": supernet, "by": settings.by, "networks": settings.networks}
+        trains |= {"max-mflops": settings.max_mflops, "max-mparams": settings.max_mparams}
+        if alone := [name for name, value in trains.items() if value is not None]:
+            raise UserError(f"--{alone[0]} belongs to a search by a supernet: --benchmark and --subspace, without --n")
+        reuse = Reuse(force, keep_failed, reuse_answers, render.note)
+        given = description.Description(**vars(source))
+        checked, found_in = given.load(settings.params, settings.overrides(), out, reuse)
+        searched = found_in.space if subspace is None else read_subspace(subspace, found_in.space)
+        with render.lines(f"searching {found_in.name}") as line:
+            outcome = find_stage(
+                *(checked, found_in, searched, n or 0, seed, out),
+                on_batch=lambda h: line(render.search_line(h)),
+                force=force,
+            )
+        render.show_found(outcome)
+        render.show_reuse(reuse)
+        return
+    benchmark = source.benchmark
+    if benchmark is None or subspace is None:
+        raise UserError("give --space with --labels or an oracle, or --benchmark with --subspace or --n")
+    need_torch("lissnas search without --n")
     from lissnas.stages.one_shot import one_shot
 
-    checked, space, truth = description.load_searched(benchmark, settings.params, settings.overrides(), table)
+    overrides = settings.overrides()
+    checked, space, truth = description.load_searched(benchmark, settings.params, overrides, source.table)
     with render.lines(f"searching {benchmark}") as line:
         found, best = one_shot(
             *(checked, space, truth, subspace, seed, out, supernet),

@@ -73,6 +73,7 @@ def _import(
             official.parameters(kind, found),
             lambda: official.convert(kind, file, found),
             force,
+            writes=(layout.ABOUT,),
         )
     imported = dict(outcome.metrics)
     process.say(f"{imported['source']}: sha256 {imported['source_sha256']}, {imported['checked']}")

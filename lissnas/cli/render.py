@@ -36,8 +36,10 @@ ON_LABELS = ("method", "size", "queries", "evaluated", "mean", "difference", "FL
 """The same of a comparison on a part of the labels."""
 RANKED = ("trained on", "size", "ranked", "networks", "Pearson", "Spearman", "Kendall", "found")
 """Columns of a ranking that are printed."""
-COSTS = {"M multiply-adds": "flops", "M parameters": "params"}
-"""Cost columns of found networks, in millions: heading -> cost."""
+COST_NAMES = {"flops": "M multiply-adds", "params": "M parameters"}
+"""Headings of costs of found networks that are shown in millions."""
+MILLION = 10**6
+"""Costs below are shown as they are: they have another unit."""
 MAX_WORD = 30
 """Characters up to which a word is never broken; longer ones, such as paths, are folded."""
 LONG_COUNT = 10**21
@@ -155,8 +157,7 @@ def shrink_table(metrics: Mapping[str, Any]) -> Table:
 def show_shrink(outcome: Outcome) -> None:
     """Print the summary table of a shrink and the folder of its files."""
     print_table(shrink_table(outcome.metrics))
-    if "direction" in outcome.metrics:
-        out.print(Text(f"Metric: {outcome.metrics['metric']}, {outcome.metrics['direction']}d."))
+    state_metric(outcome)
     for note in outcome.metrics["notes"]:
         out.print(Text(f"Note: {note}."))
     out.print(Text(f"Stopped: {outcome.metrics['stop']}."))
@@ -174,6 +175,7 @@ def show_assessment(outcome: Outcome) -> None:
     """Print the test metrics of the predictor, one row for each seed."""
     rows = outcome.table("assessment.parquet").to_pylist()
     print_table(table_of(f"predictor of {outcome.metrics['benchmark']}", [_texts(row, 3) for row in rows]))
+    state_metric(outcome)
     _tail(outcome)
 
 
@@ -192,6 +194,7 @@ def show_locality(outcome: Outcome) -> None:
     ]
     m = outcome.metrics
     print_table(table_of(f"locality of {m['benchmark']}, with 95 % intervals", rows, ("kind",)))
+    state_metric(outcome)
     out.print(
         f"Threshold edit distance: {m['threshold_distance']}. The space's distribution is not rejected for "
         f"{100 * m['share_not_rejected']:.0f} % of small uniform samples (Kolmogorov-Smirnov, 5 %)."
@@ -201,21 +204,25 @@ def show_locality(outcome: Outcome) -> None:
 
 def show_comparison(outcome: Outcome) -> None:
     """Print one row for each method, next to lissnas cut to the same size, and remarks."""
+    from lissnas.oracles.direction import MINIMIZE
     from lissnas.shrinkers import held_out
     from lissnas.stages import compare, compare_labels  # imports matplotlib
 
     rows = outcome.csv("summary.csv")
     shown: tuple[str, ...]
+    minimize = outcome.metrics.get("direction") == MINIMIZE
     if "held_out" in outcome.metrics:
-        shown, method_cells, remarks = ON_LABELS, compare_labels.method_cells, held_out.remarks
+        shown, method_cells = ON_LABELS, compare_labels.method_cells
+        remarks = held_out.remarks(rows, -1 if minimize else 1)
     else:
-        shown, method_cells, remarks = COMPARED, compare.method_cells, compare.remarks
+        shown, method_cells, remarks = COMPARED, compare.method_cells, compare.remarks(rows, minimize)
     title = f"methods on {outcome.metrics['benchmark']}, {rows[0]['seeds']} seeds"
     cells = map(method_cells, rows)
     print_table(table_of(title, [{name: c[name] for name in shown if name in c} for c in cells]))
+    state_metric(outcome)
     deviation = "" if "held_out" in outcome.metrics else " SD: standard deviation of the full space."
     out.print(f"Ours: lissnas, cut to the method's size.{deviation}")
-    for line in remarks(rows):
+    for line in remarks:
         out.print(Text(f"- {line}"))
     _tail(outcome)
 
@@ -235,23 +242,50 @@ def training_line(what: str, p: Progress) -> str:
 
 def search_line(history: History) -> str:
     """Return the progress line of a search."""
-    return f"generation {int(history.generation[-1])}: {len(history.rows):,} evaluated, best {history.scores.max():.4g}"
+    best = history.values[history.best(1)]
+    shown = f"best {best[0]:.4g}" if len(best) else "all failed"
+    return f"generation {int(history.generation[-1])}: {len(history.rows):,} evaluated, {shown}"
 
 
-def show_search(search: Outcome, best: Outcome | None) -> None:
-    """Print the best networks found, and the exported one."""
-    m = search.metrics
+def _best_rows(search: Outcome) -> list[dict[str, str]]:
+    """Return the rows of `best.json` for a table, without empty columns."""
+    found = search.json("best.json")
+    large = {cost for row in found for cost, value in row["costs"].items() if cost in COST_NAMES and value >= MILLION}
     rows = [
         {
             "network": row["arch"],
             **{name: "" if row[name] is None else f"{row[name]:.4g}" for name in ("label", "predicted", "supernet")},
             "ranked by": row["reason"],
-            **{what: f"{row['costs'][c] / 1e6:,.2f}" for what, c in COSTS.items() if c in row["costs"]},
+            **{
+                COST_NAMES[cost] if cost in large else cost: f"{value / 1e6:,.2f}" if cost in large else f"{value:,}"
+                for cost, value in row["costs"].items()
+            },
         }
-        for row in search.json("best.json")
+        for row in found
     ]
-    rows = [{name: cell for name, cell in row.items() if any(r[name] for r in rows)} for row in rows]
+    return [{name: cell for name, cell in row.items() if any(r[name] for r in rows)} for row in rows]
+
+
+def show_found(outcome: Outcome) -> None:
+    """Print the best networks of a search by evaluations."""
+    m = outcome.metrics
+    failed = f", {m['failed']:,} failed" if m["failed"] else ""
+    title = f"best networks of {m['space']}: {m['labels']:,} with a value, {m['evaluated']:,} of them new{failed}"
+    print_table(table_of(title, _best_rows(outcome), ("network",)))
+    state_metric(outcome)
+    if "best_rank" in m:
+        out.print(
+            f"The first has rank {m['best_rank']:,} of {m['full_size']:,} in the real table ({m['best_true']:.4g})."
+        )
+    _tail(outcome)
+
+
+def show_search(search: Outcome, best: Outcome | None) -> None:
+    """Print the best networks found, and the exported one."""
+    m = search.metrics
+    rows = _best_rows(search)
     print_table(table_of(f"best of {m['evaluated']:,} evaluated networks of {m['space']}", rows, ("network",)))
+    state_metric(search)
     if "best_rank" in m:
         out.print(
             f"The first has rank {m['best_rank']:,} of {m['full_size']:,} in the real table ({m['best_true']:.4g})."
@@ -273,6 +307,7 @@ def show_method(stages: Mapping[str, Outcome], places: Sequence[str]) -> None:
     """
     shrunk, found, best = stages["shrink"], stages["search"], stages.get("retrain")
     print_table(shrink_table(shrunk.metrics))
+    state_metric(shrunk)
     m = found.metrics
     top = found.json("best.json")[0]
     rank = f", rank {m['best_rank']:,} of {m['full_size']:,} in the real table" if "best_rank" in m else ""
@@ -292,6 +327,7 @@ def show_supernet(outcome: Outcome) -> None:
     """Print the summary of a supernet's training."""
     m = outcome.metrics
     out.print(f"Supernet of {m['networks']:,} networks of {m['space']}: final training loss {m['loss']:.3f}")
+    state_metric(outcome)
     _say_images(m)
     _tail(outcome)
 
@@ -300,6 +336,7 @@ def show_retrained(outcome: Outcome) -> None:
     """Print the retrained networks, then the exported one."""
     rows = [_texts(row, 2) for row in outcome.csv("retrained.csv")]
     print_table(table_of(f"retrained networks of {outcome.metrics['space']}", rows, ("arch",)))
+    state_metric(outcome)
     _say_images(outcome.metrics)
     say(exported_line(outcome))
     _tail(outcome)
@@ -329,11 +366,18 @@ def show_ranking(outcome: Outcome) -> None:
     title = f"supernets ranking {outcome.metrics['benchmark']}, {rows[0]['seeds']} seed(s)"
     cells = map(ranking_cells, rows)
     print_table(table_of(title, [{name: c[name] for name in RANKED} for c in cells], ("trained on", "ranked")))
+    state_metric(outcome)
     _tail(outcome)
 
 
 def _texts(row: Mapping[str, Any], digits: int) -> dict[str, str]:
     return {name: f"{value:.{digits}f}" if isinstance(value, float) else str(value) for name, value in row.items()}
+
+
+def state_metric(outcome: Outcome) -> None:
+    """Print the metric of a result and its direction; results of earlier versions state none."""
+    if "direction" in outcome.metrics:
+        out.print(Text(f"Metric: {outcome.metrics['metric']}, {outcome.metrics['direction']}d."))
 
 
 def _tail(outcome: Outcome) -> None:

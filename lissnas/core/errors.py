@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import TypeVar
 
 from lissnas.core.redaction import redacted
+from lissnas.core.typography import pasted
 
 T = TypeVar("T")
 
@@ -97,10 +98,12 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """Return a hint for an unknown name: the closest known name, and the known names."""
+    """Return a hint for an unknown name: what was pasted into it, the closest known name, and the known names."""
     names = list(known)
     near = get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
+    typo = pasted(name, names)
+    hint = f"It has {typo}. " if typo else ""
+    hint += f"Did you mean {near[0]!r}? " if near else ""
     return f"{hint}Known: {short(', '.join(names), 1000)}"
 
 

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,9 @@ class CachedOracle:
     reuse: Reuse = field(default_factory=Reuse)
     batch_size: int = BATCH
 
-    @property
+    @cached_property
     def about(self) -> dict[str, Any]:
-        """Everything that the values depend on, other than the architecture."""
+        """Everything that the values depend on, other than the architecture: as it is when the run starts."""
         return program_settings(self.command.space, self.text)
 
     def __call__(self, archs: Archs) -> FloatArray:
@@ -71,8 +72,9 @@ class CachedOracle:
         except OracleFailed as failure:
             path.unlink()
             n = sum(map(len, log.attempts.values())) - before
-            kept = f" {n:,} answers of this batch are stored in {self.path}." if n else ""
-            raise OracleFailed(f"{str(failure).removesuffix('.')}.{kept}" if kept else str(failure)) from None
+            stored = f"{n:,} answers of this batch are" if n > 1 else "1 answer of this batch is"
+            kept = f" {stored} stored in {self.path}; once the program is fixed, --reuse-answers uses them."
+            raise OracleFailed(f"{str(failure).removesuffix('.')}.{kept}" if n else str(failure)) from None
         path.unlink()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -13,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from lissnas.artifacts import sha256
 from lissnas.core.errors import UserError, short
 from lissnas.core.redaction import without_passwords
+from lissnas.core.typography import pasted
 from lissnas.oracles.base import Oracle
 from lissnas.oracles.program import run_program
 from lissnas.spaces import Archs, FloatArray, Space
@@ -24,6 +27,12 @@ QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
 """The parts of a command whose characters a shell takes literally, or expands later."""
 SHELL = re.compile(r"\|\|?|&&?|;|[0-9]?>>?&?|<<?|`|\$[\w({]|(?<![^\s])~(?=/|\s|$)")
 """What only a shell interprets, outside of quotes."""
+MAX_FILE_BYTES = 1 << 20
+"""Larger files are data, not programs."""
+SOURCES = (".py", ".sh", ".r", ".jl", ".pl", ".lua", ".js", ".yaml", ".yml", ".json", ".toml", ".cfg", ".ini", ".conf")
+"""Endings of scripts and configurations."""
+DIGITS = 16
+"""Digits of a file's digest that are stored."""
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 
 
@@ -48,7 +57,38 @@ class CommandOracle:
 def program_settings(space: Space, text: str) -> dict[str, Any]:
     """Return everything that a program's answers depend on, other than the architecture."""
     declared = {"names": list(space.notation), "metric": space.metric_name} if isinstance(space, Declared) else {}
-    return {"space": space.name, "program": without_passwords(text), **declared}
+    files = file_digests(text)
+    return {"space": space.name, "program": without_passwords(text), **declared, **({"files": files} if files else {})}
+
+
+def file_digests(text: str) -> dict[str, str]:
+    """Return the digests of the scripts and configurations that a command names, also within `bash -c "..."`.
+
+    Data and large files are left out: a program may write to them.
+    """
+    found = {}
+    for word in _words(text):
+        path = Path(word)
+        try:
+            if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
+                continue
+            data = path.read_bytes()
+        except (OSError, ValueError):  # not readable, or not a path
+            continue
+        if path.suffix.lower() in SOURCES or data.startswith(b"#!"):
+            found[word] = sha256(data)[:DIGITS]
+    return found
+
+
+def _words(text: str) -> list[str]:
+    """Return the words of a command that can be files; `--config=FILE` and `python -m MODULE` name one, too."""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return []
+    inner = [part for word in words if len(word.split()) > 1 for part in _words(word)]
+    modules = [f"{name.replace('.', '/')}.py" for flag, name in itertools.pairwise(words) if flag == "-m"]
+    return [*(word.rpartition("=")[2] for word in words), *modules, *inner]
 
 
 def negative(oracle: Oracle) -> Oracle:
@@ -63,6 +103,8 @@ def split_command(text: str, option: str) -> tuple[str, ...]:
             f"{option}: {found[0]!r} is for a shell, and the program is started without one. "
             f"Start one: bash -c {shlex.quote(text)}"
         )
+    if typo := _pasted(text):
+        raise UserError(f"{option}: {short(repr(text))} has {typo}")
     try:
         command = shlex.split(text)
     except ValueError as error:
@@ -77,6 +119,14 @@ def split_command(text: str, option: str) -> tuple[str, ...]:
     if shutil.which(command[0]) is None:
         raise UserError(f"{option}: {_why_not_found(command[0])}")
     return tuple(command)
+
+
+def _pasted(text: str) -> str:
+    """Return what was pasted into a command outside of its quotes; empty if that is the name of a file."""
+    for word in QUOTED.sub("_", text).split(" "):
+        if (found := pasted(word)) and not Path(word).exists():
+            return found
+    return ""
 
 
 def _why_not_found(program: str) -> str:

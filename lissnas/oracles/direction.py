@@ -59,6 +59,11 @@ def is_minimized(space: Space, metric: str, minimize: bool | None = None) -> boo
     return bool(minimize)
 
 
-def direction_note(metric: str, minimize: bool) -> str:
-    """Return which values of a metric are better."""
-    return f"{'less' if minimize else 'more'} {metric} is better"
+def stated(metric: str, minimize: bool) -> dict[str, str]:
+    """Return the entries of `metrics.json` that state a metric and its direction."""
+    return {"metric": metric, "direction": MINIMIZE if minimize else MAXIMIZE}
+
+
+def metric_label(metric: str, minimize: bool) -> str:
+    """Return the name of a metric for axes and sentences, with its direction if less is better."""
+    return f"{metric} (less is better)" if minimize else metric

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lissnas.core.errors import short
+from lissnas.core.typography import MINUS, pasted
 from lissnas.spaces.base import FloatArray
 
 STATUS = "status"
@@ -38,6 +39,8 @@ SEPARATED = re.compile(r"[+-]?[0-9]{1,3}(?:[.,' \u00a0\u202f]?[0-9]+)*([eE][+-]?
 """Numbers with separators of thousands or a decimal comma."""
 STYLES = (("", ","), *((t, d) for d in ".," for t in (",", ".", "'", " ", "\u00a0", "\u202f") if t != d))
 """Separators of thousands with the decimal marks that can go with them; plain numbers have none and a point."""
+CONTAINED = re.compile(r"(?<![\w.])[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?(?![0-9.])")
+"""A number with other text around it: a unit, an interval, a date."""
 MAX_VALUE = 1e30
 """Maximum size of a label: the predictor's float32 arithmetic overflows beyond, also with squares of differences."""
 FAR = 100
@@ -71,7 +74,10 @@ def numbers(name: str, cells: Sequence[str]) -> tuple[FloatArray, dict[int, str]
     """
     problems: dict[int, str] = {}
     notes: list[str] = []
-    texts = [cell.removesuffix("%").rstrip() for cell in cells]
+    typed = [re.sub(f"(^|(?<=[eE])){MINUS}(?=[0-9.])", "-", cell) for cell in cells]
+    if typed != [*cells]:
+        notes.append(f"typographic minus signs of {name} read as -")
+    texts = [cell.removesuffix("%").rstrip() for cell in typed]
     percent = [i for i, cell in enumerate(cells) if cell.endswith("%") and _is_number(texts[i])]
     if percent and len(percent) == sum(map(_is_number, texts)):
         notes.append(f"percent signs of {name} left out")
@@ -146,6 +152,12 @@ def _value(name: str, text: str, cell: str) -> tuple[float, str]:
         return math.nan, f"{name} {shown} is not finite; {fix}"
     if text.lower().lstrip("+-") in ("inf", "infinity"):
         return math.nan, f"{name} {shown} is not finite; {fix}"
+    if found := pasted(cell):
+        return math.nan, f"{name} {shown} has {found}"
+    if any(character.isdigit() and not character.isascii() for character in cell):
+        return math.nan, f"{name} {shown} has digits of another script; write 0 to 9"
+    if inside := CONTAINED.search(cell):
+        return math.nan, f"{name} {shown} is more than a number; write the number alone, such as {short(inside[0])}"
     return math.nan, f"{name} {shown} is no number; for a missing value {fix}"
 
 

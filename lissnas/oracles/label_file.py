@@ -34,6 +34,12 @@ OTHER_FILES = {
     b"\x1f\x8b": "compressed by gzip; decompress it",
 }
 """The first bytes of files of other kinds, and what these are."""
+OTHER_ENDINGS = {
+    (".gz", ".bz2", ".xz", ".zst", ".zip"): "decompress it",
+    (".xlsx", ".xls", ".ods"): "export the sheet as CSV",
+    (".json", ".jsonl", ".pkl", ".pickle", ".feather", ".tsv", ".txt"): "convert it, for example with pandas' to_csv",
+}
+"""Endings of files of other kinds, and what to do with these."""
 MARKED = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """Byte order marks of other encodings."""
 
@@ -84,7 +90,8 @@ def read_table(path: Path, known: Collection[str], comments: bool = True) -> Tab
     """
     kind = path.suffix.lower()
     if kind not in (".csv", ".parquet"):
-        raise ConfigError(str(path), [f"{path.name}: expected a file that ends in .csv or .parquet"])
+        fix = next((f"; {fix}" for endings, fix in OTHER_ENDINGS.items() if kind in endings), "")
+        raise ConfigError(str(path), [f"{path.name}: expected a file that ends in .csv or .parquet{fix}"])
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -268,7 +275,11 @@ def read_parquet(path: Path, data: bytes) -> Table:
                 raise ConfigError(str(path), [f"{path.name}: {found}"])
             for name, column in zip(table.column_names, table.columns, strict=True):
                 columns[unicodedata.normalize("NFC", name.strip())] = _texts(column)
-            columns |= {f.name: [f"<{f.type}>"] * rows for f in schema if _is_nested(f.type)}
+            columns |= {
+                unicodedata.normalize("NFC", f.name.strip()): [f"<{f.type}>"] * rows
+                for f in schema
+                if _is_nested(f.type)
+            }
     except MemoryError:
         raise ConfigError(str(path), [f"{path.name}: takes more memory than a valid file of its size"]) from None
     except (pa.ArrowException, OSError) as error:
@@ -276,7 +287,8 @@ def read_parquet(path: Path, data: bytes) -> Table:
     except (ValueError, OverflowError, KeyError) as error:  # invalid text or dates
         column = short(repr(name))
         raise ConfigError(str(path), [f"{path.name}: the column {column} can't be read: {first_line(error)}"]) from None
-    return Table(path, columns, range(1, rows + 1), _duplicates(schema.names), by_row=True)
+    names = [unicodedata.normalize("NFC", name.strip()) for name in schema.names]
+    return Table(path, columns, range(1, rows + 1), _duplicates(names), by_row=True)
 
 
 def _is_nested(kind: pa.DataType) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 
 from lissnas.config import MIN_LABELS
 from lissnas.core.errors import InvalidArchitecture, UserError, closest, short
+from lissnas.core.typography import pasted
 from lissnas.oracles.direction import is_minimized
 from lissnas.oracles.label_cells import DONE, EMPTY, FAILED, NUMBER, STATE, STATUS, far_away, numbers, outcomes
 from lissnas.oracles.label_file import COMMENT, Table, read_parquet, read_table
@@ -160,10 +161,26 @@ def read_archs(path: Path, space: Space) -> list[str]:
     return space.format(archs)
 
 
+PREFIX_ENDS = ("_", "/", ".", ":")
+"""Characters that end a prefix of columns."""
+
+
 # -- columns -----------------------------------------------------------------------------------------
 def _rename(table: Table, space: Space, metric: str | None) -> None:
-    """Rename columns that differ from a name only by upper and lower case, if only one column and one name do."""
+    """Rename columns that differ from a name only by upper and lower case, if only one column and one name do.
+
+    A prefix that all positions have, such as Optuna's `params_` and Ray Tune's `config/`, is left out first.
+    """
     positions = space.positions if isinstance(space, DeclaredSpace) else ()
+    if positions and not {*positions, ARCH} & {*table.columns}:
+        ends = [c.removesuffix(positions[0]) for c in table.columns if c.endswith(positions[0])]
+        prefixes = [
+            p for p in ends if p[-1:] in PREFIX_ENDS and all(f"{p}{name}" in table.columns for name in positions)
+        ]
+        if len(prefixes) == 1:
+            short_names = {f"{prefixes[0]}{name}": name for name in positions}
+            table.columns = {short_names.get(name, name): cells for name, cells in table.columns.items()}
+            table.notes.append(f"columns of positions are read without {prefixes[0]!r}")
     wanted = [ARCH, STATUS, *positions, *filter(None, [metric or space.metric_name])]
     renamed = {}
     for name in wanted:
@@ -228,7 +245,8 @@ ARCH_LIKE = ("architecture", "arch_str", "network", "net", "model", "genotype", 
 
 
 def _found(table: Table) -> str:
-    return short(", ".join(table.columns), 300)
+    typo = pasted("".join(table.columns))
+    return short(", ".join(table.columns), 300) + (f" (with {typo})" if typo else "")
 
 
 def _by_position(table: Table, space: DeclaredSpace) -> Archs:
@@ -304,7 +322,9 @@ def _metric_column(table: Table, space: Space, metric: str | None, named: set[st
     rest = [c for c in rest if c != _status_column(table, named)]
     if requested is not None:
         hint = closest(requested, rest or ["none"])
-        table.add_problem(None, f"the column {requested!r}, the metric, is missing. {hint}")
+        typo = next((found for c in rest if (found := pasted(c, [requested]))), "")
+        typo = f" A column has {typo}." if typo else ""
+        table.add_problem(None, f"the column {requested!r}, the metric, is missing.{typo} {hint}")
     elif len(rest) > 1:
         table.add_problem(None, f"the columns {short(', '.join(rest), 300)} could be the metric; name one of them")
     elif not rest:

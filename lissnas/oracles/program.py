@@ -196,7 +196,8 @@ def parse_answers(output: bytes, names: Sequence[str], before: int = 0) -> tuple
             continue
         value = float(text) if NUMBER.fullmatch(text) else math.inf
         if not math.isfinite(value):
-            return values, f"answered {shown}, for {names[len(values)]}; expected a finite number or {FAILED!r}"
+            point = " with a decimal point" if NUMBER.fullmatch(text.replace(",", ".")) else ""
+            return values, f"answered {shown}, for {names[len(values)]}; expected a finite number{point} or {FAILED!r}"
         values.append(value)
     return values, ""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 MEANINGS = {
     "program": "the command of the program",
+    "files": "the content of the program",
     "names": "the meaning of architecture names (space.yaml)",
     "metric": "the metric",
     "space": "the space",
@@ -84,4 +85,5 @@ def differing(about: Mapping[str, Any], other: Mapping[str, Any] | None) -> list
     """Return the names of the settings that differ; none if the others are unknown."""
     if other is None:
         return []
-    return [name for name in {**about, **other} if about.get(name) != other.get(name)]
+    found = [name for name in {**about, **other} if about.get(name) != other.get(name)]
+    return [name for name in found if name != "files" or "program" not in found]  # another command has other files

@@ -25,13 +25,13 @@ LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 8, "bbox_to_anchor": (1.
 """Placement of long legends: to the right of the axes."""
 
 
-def coloured(summary: Sequence[Mapping[str, Any]], references: Collection[str]) -> dict[str, str]:
+def coloured(summary: Sequence[Mapping[str, Any]], references: Collection[str], sign: int = 1) -> dict[str, str]:
     """Return the colours of at most six methods: ours, the paper's loop, and the rivals closest to ours.
 
-    Closest is by the difference of means at equal size; `references` are not rivals.
+    Closest is by the difference of means at equal size; `references` are not rivals. `sign` is -1 if less is better.
     """
     ours = [r["method"] for r in summary if r["method"] in ("lissnas", "lissnas_paper")]
-    rivals = sorted((r for r in summary if r["method"] not in references), key=lambda r: r["ours_minus"])
+    rivals = sorted((r for r in summary if r["method"] not in references), key=lambda r: sign * r["ours_minus"])
     return dict(zip([*ours, *(r["method"] for r in rivals)], PALETTE, strict=False))
 
 
@@ -57,10 +57,9 @@ def means(
     return figure
 
 
-def budget(summary: Sequence[Mapping[str, Any]], title: str, metric: str, references: Collection[str]) -> Figure:
-    """Draw the mean of each method against the share of the query budget."""
+def budget(summary: Sequence[Mapping[str, Any]], title: str, metric: str, shown: Mapping[str, str]) -> Figure:
+    """Draw the mean of each method against the share of the query budget; methods in `shown` have their colour."""
     figure, (axes,) = sheet(title, 7.5, 4.5)
-    shown = coloured(summary, references)
     drawn = [r for r in summary if r["method"] == CEILING or (r["queries"] > 0 and r.get("mean_true_25") is not None)]
     for r in _others_first(drawn, shown):
         name = r["method"]
@@ -83,11 +82,13 @@ def diversity(
     curve: Sequence[Mapping[str, Any]],
     title: str,
     metric: str,
-    references: Collection[str],
+    shown: Mapping[str, str],
 ) -> Figure:
-    """Draw the mean of each method against its FLOPs coverage, and our curve over `diversity`."""
+    """Draw the mean of each method against its FLOPs coverage, and our curve over `diversity`.
+
+    Methods in `shown` have their colour.
+    """
     figure, (axes,) = sheet(title, 7.5, 5)
-    shown = coloured(summary, references)
     markers = dict(zip(shown, MARKERS, strict=False))
     points = []
     for d in dict.fromkeys(c["diversity"] for c in curve):

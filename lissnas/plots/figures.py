@@ -114,17 +114,33 @@ def training(curve: Sequence[Mapping[str, Any]], title: str) -> Figure:
     return figure
 
 
-def history(columns: Mapping[str, Any], title: str) -> Figure:
-    """Draw the score of all evaluated networks against their multiply-adds, coloured by generation."""
+def history(columns: Mapping[str, Any], best: int, title: str) -> Figure:
+    """Draw the score of all evaluated networks against their multiply-adds, coloured by generation.
+
+    `best` is the index of the best network.
+    """
     figure, (axes,) = sheet(title, 6.8, 4)
     at = np.asarray(columns["flops"]) / 1e6 if "flops" in columns else np.arange(len(columns["score"]))
     points = axes.scatter(at, columns["score"], c=columns["generation"], s=14, cmap="viridis")
-    best = int(np.argmax(columns["score"]))
     axes.scatter([at[best]], [columns["score"][best]], marker="*", s=140, color=ORANGE, label="best network")
     axes.set(xlabel="multiply-adds, millions" if "flops" in columns else "evaluation", ylabel="score")
     figure.colorbar(points, ax=axes, label="generation")
     # Framed and above the axes: the star of the legend must not look like a data point.
     plain(axes, loc="lower right", bbox_to_anchor=(1, 1.03), borderaxespad=0, frameon=True, markerscale=0.6)
+    return figure
+
+
+def search_curve(values: FloatArray, kinds: Sequence[str], title: str, metric: str, minimize: bool) -> Figure:
+    """Draw the value of each evaluated network in order, and the best so far."""
+    figure, (axes,) = sheet(title, 6.8, 4)
+    at = np.arange(1, len(values) + 1)
+    for kind, colour in zip(dict.fromkeys(kinds), (GREY, BLUE, ORANGE), strict=False):
+        own = np.array([k == kind for k in kinds])
+        axes.scatter(at[own], values[own], s=12, color=colour, label=kind)
+    best = (np.minimum if minimize else np.maximum).accumulate(values)
+    axes.step(at, best, where="post", color=INK, linewidth=1, label="best so far")
+    axes.set(xlabel="networks with a value", ylabel=wrap(metric))
+    plain(axes, loc="lower right", bbox_to_anchor=(1, 1.03), borderaxespad=0, ncols=4)
     return figure
 
 

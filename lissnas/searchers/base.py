@@ -36,6 +36,13 @@ class History:
     rows: Archs
     scores: FloatArray = field(default_factory=lambda: np.empty(0))
     generation: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    sign: int = 1
+    """The factor from scores, of which more is better, to values of the metric: -1 if it is minimized."""
+
+    @property
+    def values(self) -> FloatArray:
+        """The scores in the metric's sign."""
+        return self.sign * self.scores
 
     @classmethod
     def empty(cls, space: Space) -> History:
@@ -48,6 +55,7 @@ class History:
             np.concatenate([self.rows, rows]),
             np.concatenate([self.scores, scores]),
             np.concatenate([self.generation, np.full(len(rows), generation)]),
+            self.sign,
         )
 
     def best(self, k: int) -> IntArray:

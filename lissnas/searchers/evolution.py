@@ -135,11 +135,11 @@ def _canonical(space: Space, rows: Archs) -> Archs:
 
 
 def top(space: Space, history: History, k: int) -> list[Mapping[str, Any]]:
-    """Return the `k` best as `arch, score, flops, params`, best first."""
+    """Return the `k` best as `arch, score, flops, params`, best first; scores are in the metric's sign."""
     at = history.best(k)
     names = space.format(history.rows[at])
     costs = space.costs(history.rows[at])
     return [
         {"arch": name, "score": float(score), **{c: int(v[i]) for c, v in costs.items()}}
-        for i, (name, score) in enumerate(zip(names, history.scores[at], strict=True))
+        for i, (name, score) in enumerate(zip(names, history.values[at], strict=True))
     ]

@@ -32,6 +32,30 @@ PHRASES = {
 Row: TypeAlias = Mapping[str, Any]
 
 
+VALUES = (
+    *("mean_true", "median_true", "max_true", "top10_mean", "quota_mean_true", "ours_mean_true", "ours_max_true"),
+    *(f"{of}mean_true_{share}" for share in SHARES for of in ("", "ours_")),
+    *("full_mean", "full_best", "best_known"),
+    *(f"{kind}_minus{unit}" for kind in KINDS for unit in ("", "_sd")),
+)
+"""Columns with values of the metric, and with differences of them."""
+
+
+def in_sign(rows: Sequence[Row], sign: int) -> list[dict[str, Any]]:
+    """Return rows of higher-is-better values in the metric's sign: of a minimized one (-1), values are negated.
+
+    The ends of intervals, `_low` and `_high`, are exchanged. Applied twice, it returns the same rows.
+    """
+    out = [dict(row) for row in rows]
+    for row in out if sign < 0 else ():
+        for name in VALUES:
+            low, high = f"{name}_low", f"{name}_high"
+            if low in row:
+                row[low], row[high] = row[high], row[low]
+            row |= {column: 0.0 - row[column] for column in (name, low, high) if row.get(column) is not None}
+    return out
+
+
 def summarise(rows: Sequence[Row], full_std: float) -> list[dict[str, Any]]:
     """Return one row per method: means over seeds with 95 % intervals, and ours at the same size.
 
@@ -141,7 +165,7 @@ def _line(start: str, column: str, kind: str, rows: Sequence[Row], tables: int) 
             group = "both"
         notes = [f"{found['ahead']} ahead"] if group in ("both", "unclear") and found["ahead"] else []
         if group == "behind":
-            most = max(-r[f"{kind}_minus_sd"] for r in own if r[column] == "behind")
+            most = max(abs(r[f"{kind}_minus_sd"]) for r in own if r[column] == "behind")
             notes = [*([f"{found['behind']} of {len(own)}"] if tables > 1 else []), f"by up to {most:.2f} SD"]
         if len(own) < tables:
             notes.append(f"tested on {len(own)}")

@@ -16,7 +16,7 @@ from lissnas.core.errors import Problems, UserError, need_torch
 from lissnas.core.redaction import without_passwords
 from lissnas.oracles.base import Oracle
 from lissnas.oracles.cache import CachedOracle
-from lissnas.oracles.command import CommandOracle, split_command
+from lissnas.oracles.command import CommandOracle, file_digests, split_command
 from lissnas.oracles.label_table import read_labels
 from lissnas.oracles.reuse import Reuse
 from lissnas.oracles.training_worker import TrainingOracle
@@ -127,6 +127,8 @@ class Description:
         """Return the oracle or scorer, if any, and its identity."""
         if self.oracle_command is not None:
             about = f"command {without_passwords(self.oracle_command)}"
+            if files := file_digests(self.oracle_command):
+                about += f" {artifacts.digest(files)}"
             command = CommandOracle.parse(space, self.oracle_command, self.oracle_timeout)
             answers = out.parent / f".{out.name}.answers"
             return CachedOracle(command, self.oracle_command, answers, reuse), None, about

@@ -14,7 +14,7 @@ import numpy as np
 from lissnas.core.errors import UserError
 from lissnas.metrics.quality import share_good, share_interval, shrink_index
 from lissnas.shrinkers.comparison import ComparisonRun, attempt
-from lissnas.shrinkers.comparison_summary import interval
+from lissnas.shrinkers.comparison_summary import in_sign, interval
 from lissnas.shrinkers.lissnas import cut
 from lissnas.shrinkers.methods import REFERENCES, by_name
 from lissnas.shrinkers.own_table import MIN_EVALUATED, Split, split
@@ -113,9 +113,12 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return out
 
 
-def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return remarks on a summary: which rivals ours is ahead of, behind, or not distinguished from."""
-    rivals = [r for r in summary if r["method"] not in REFERENCES]
+def remarks(summary: Sequence[Mapping[str, Any]], sign: int = 1) -> list[str]:
+    """Return remarks on a summary: which rivals ours is ahead of, behind, or not distinguished from.
+
+    `sign` is -1 if less of the metric is better.
+    """
+    rivals = [r for r in in_sign(summary, sign) if r["method"] not in REFERENCES]
     known = [r for r in rivals if r["ours_minus"] is not None]
     groups = {
         "Ours is ahead of": [r["method"] for r in known if r["ours_minus_low"] > 0],

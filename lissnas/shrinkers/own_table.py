@@ -41,12 +41,13 @@ def is_complete(source: Source) -> bool:
 
 
 def table_of(source: Source) -> Benchmark:
-    """Return the labels of a source as a benchmark; values of a minimized metric are negative."""
+    """Return the labels of a source as a benchmark; values of a minimized metric are negated."""
     assert source.labels is not None
     keys = source.space.key(source.labels.archs)
     order = np.argsort(keys)
     values = source.labels.values[order]
-    return Benchmark(source.name, source.space, source.used_metric, UNKNOWN_LICENCE, keys[order], values, source.point)
+    about = source.name, source.space, source.metric, UNKNOWN_LICENCE
+    return Benchmark(*about, keys[order], values, source.point, source.minimize)
 
 
 def benchmark_of(source: Source, predicted: bool) -> Benchmark:

@@ -18,7 +18,7 @@ from lissnas.config import Params, ShrinkParams, shrink_params
 from lissnas.core.errors import UserError, unknown_name
 from lissnas.oracles.base import Oracle
 from lissnas.oracles.command import negative
-from lissnas.oracles.direction import MAXIMIZE, MINIMIZE, is_minimized
+from lissnas.oracles.direction import MAXIMIZE, MINIMIZE, is_minimized, metric_label, stated
 from lissnas.oracles.label_table import Labels, metric_of, read_labels
 from lissnas.predictors.accuracy import Scorer
 from lissnas.predictors.surrogate import SurrogateScorer, scorer_values
@@ -75,20 +75,20 @@ class Source:
         return -1 if self.minimize else 1
 
     @property
-    def direction(self) -> str:
-        """`maximize` or `minimize`."""
-        return MINIMIZE if self.minimize else MAXIMIZE
+    def stated(self) -> dict[str, str]:
+        """The entries of `metrics.json` that state the metric and its direction."""
+        return stated(self.metric, self.minimize)
 
     @property
-    def used_metric(self) -> str:
-        """The name of the values used here, which are higher is better."""
-        return f"negative {self.metric}" if self.minimize else self.metric
+    def metric_label(self) -> str:
+        """The name of the metric for axes and sentences."""
+        return metric_label(self.metric, self.minimize)
 
     @classmethod
     def of(cls, benchmark: Benchmark) -> Source:
         """Return the source of a complete table."""
         b = benchmark
-        return cls(b.name, b.space, b.metric, b.sha256, b.point, truth=b, oracle=b)
+        return cls(b.name, b.space, b.metric, b.sha256, b.point, truth=b, oracle=b, minimize=b.minimize)
 
     def evaluate(self, archs: Archs, threads: int = 0) -> FloatArray:
         """Return `(n,)` values of architectures from the table, or from the surrogate."""

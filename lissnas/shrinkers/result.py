@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 WEAK_TAU = 0.2
 """A predictor whose lower bound of tau is less is reported as weak: 50 labels of NAS-Bench-101 give .45, noise 0."""
+WRITES = (
+    *("subspace.json", "subspace.parquet", "iterations.parquet", "labels.parquet", "metrics.json"),
+    *("iterations.png", "edf.png", "predictor.ubj", "predictor_kernel.npz", "predictor.json", "space.yaml"),
+)
+"""Names of the files of a result; a few are not in every one."""
 ROW_GROUP = 1 << 20
 """Members written per row group."""
 
@@ -44,7 +49,7 @@ def files_of(shrunk: Shrunk) -> dict[str, bytes]:
     sizes = f"{figures.big(source.space.size())} to {figures.big(shrunk.size)}"
     title = f"{source.name}, seed {shrunk.problem.params.seed}: {sizes} architectures"
     columns = {n: [r[n] for r in state.records] for n in ITERATION_COLUMNS if n in state.records[0]}
-    metric = f"{source.metric} (less is better)" if source.minimize else source.metric
+    metric = source.metric_label
     unit = metric if source.truth is not None else f"predicted {metric}"
     labels: dict[str, Any] = {
         "arch": source.space.format(archive.rows[labelled]),
@@ -121,8 +126,7 @@ def metrics_of(shrunk: Shrunk) -> dict[str, Any]:
         limited = [f"neighbours are at most {params.max_edits} edits away, the threshold distance of this space"]
     found: dict[str, Any] = {
         "benchmark": source.name,
-        "metric": source.metric,
-        "direction": source.direction,
+        **source.stated,
         "seed": params.seed,
         "variant": params.variant,
         "size": shrunk.size,
@@ -135,7 +139,7 @@ def metrics_of(shrunk: Shrunk) -> dict[str, Any]:
     }
     if source.truth is not None:
         quality, notes = _by_table(shrunk, source.truth), list[str]()
-        found["mean_predicted"] = float(state.values(shrunk.members).mean())
+        found["mean_predicted"] = source.sign * float(state.values(shrunk.members).mean())
         quality |= _reliability(shrunk)
     else:
         quality, notes = _by_prediction(shrunk)
@@ -143,12 +147,12 @@ def metrics_of(shrunk: Shrunk) -> dict[str, Any]:
 
 
 def _by_table(shrunk: Shrunk, truth: Benchmark) -> dict[str, Any]:
-    values = truth.look_up(shrunk.state.archive.keys[shrunk.members])
+    values, sign = truth.look_up(shrunk.state.archive.keys[shrunk.members]), shrunk.problem.source.sign
     return {
-        "mean_true": float(values.mean()),
-        "max_true": float(values.max()),
-        "full_mean_true": float(truth.values.mean()),
-        "full_max_true": truth.best,
+        "mean_true": sign * float(values.mean()),
+        "max_true": sign * float(values.max()),
+        "full_mean_true": sign * float(truth.values.mean()),
+        "full_max_true": sign * truth.best,
         "kept_best": bool(values.max() == truth.best),
         "top10_kept": top_kept(values, truth.values),
         **good_metrics(values, truth.values),

@@ -191,7 +191,7 @@ def measure(state: State, problem: Problem, turnover: float) -> dict[str, Any]:
         "shrink_index": good["shrink_index"],
     }
     if truth:
-        row |= {"mean_true": float(values.mean()), "max_true": float(values.max())}
+        row |= {"mean_true": sign * float(values.mean()), "max_true": sign * float(values.max())}
     return row
 
 

@@ -17,11 +17,12 @@ from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import BenchmarkConfig, Params
 from lissnas.core.errors import UserError
+from lissnas.oracles.direction import MINIMIZE
 from lissnas.plots import comparison as figures
 from lissnas.plots.figures import png
 from lissnas.shrinkers import comparison
 from lissnas.shrinkers.comparison import FullSpaceStatistics, MethodResult, start_comparison
-from lissnas.shrinkers.comparison_summary import EQUAL, SHARES, summarise, verdict_lines
+from lissnas.shrinkers.comparison_summary import EQUAL, SHARES, in_sign, summarise, verdict_lines
 from lissnas.shrinkers.methods import REFERENCES, chosen
 from lissnas.shrinkers.plugin import identity
 from lissnas.shrinkers.problem import Source
@@ -40,11 +41,17 @@ DIFFERENCES = (
     "scored, with the quota of FLOPs that ours has. p is Wilcoxon's signed-rank test, Holm-corrected over all tests of "
     "both differences."
 )
+LESS_IS_BETTER = "Less is better, so ours is ahead where the difference is negative."
 TIMED = "comparison.parquet"
 """The table of the comparison with a column `seconds`; `comparison.csv` is without it, hence reproducible."""
+WRITES = (
+    *(TIMED, "comparison.csv", "summary.csv", "comparison.md", "metrics.json"),
+    *("diversity.parquet", "spaces.parquet", "comparison.png", "edf.png", "budget.png", "diversity.png"),
+)
+"""Names of the files of a result."""
 
 
-@remote_out
+@remote_out(WRITES)
 def compare_stage(
     params: Params,
     given: Benchmark | Source,
@@ -73,6 +80,8 @@ def compare_stage(
         "own": own.model_dump(mode="json", exclude={"width"}),
     }
     parameters = {**common, "methods": [*map(identity, methods)], "seeds": list(seeds)}
+    if source.minimize:  # an earlier version wrote negated values
+        parameters["direction"] = MINIMIZE
     call, threads, record = how.get("call", run_here), how.get("threads", 0), how.get("record", NO_RECORDER)
 
     def work() -> dict[str, bytes]:
@@ -118,13 +127,13 @@ def compare_stage(
                 row = {**row, **on_budget}
             entry = MethodResult(row, np.array(made["keys"], np.uint64), np.array(made["values"]))
             entries[name, seed] = entry
-            line = _line(entry.row, len(entries), len(seeds) * len(methods))
+            line = _line(in_sign([entry.row], source.sign)[0], len(entries), len(seeds) * len(methods))
             how.get("on_progress", ignore)(line if len(journal.records) > there else f"{line}{BEFORE}")
         rows: list[dict[str, Any]] = journal.once(["curve", seed], run_curve)
         return rows
 
     force = how.get("force", False)
-    return run(out, parameters, work, force, timed=(TIMED,), record=record, summary=record_methods)
+    return run(out, parameters, work, force, timed=(TIMED,), writes=WRITES, record=record, summary=record_methods)
 
 
 def record_method(record: Recorder, benchmark: str, method: str, seed: int) -> Recorder:
@@ -167,12 +176,14 @@ def _files(
 ) -> dict[str, bytes]:
     source = full.source
     every = [entries[name, seed] for name in methods for seed in seeds]
-    rows, window = comparison.against_best_known(full, every)
+    found, window = comparison.against_best_known(full, every)
+    summary = in_sign(summarise(found, float(full.values.std())), source.sign)
+    rows, curve = in_sign(found, source.sign), in_sign(curve, source.sign)
     untimed = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
-    summary = summarise(rows, float(full.values.std()))
     first = {name: entries[name, seeds[0]] for name in methods}
     values = {"full space": full.values, **{name: entry.values for name, entry in first.items()}}
-    title = f"{source.name}: {len(methods)} methods, {len(seeds)} seeds"
+    title, metric = f"{source.name}: {len(methods)} methods, {len(seeds)} seeds", source.metric_label
+    mean, shown = source.sign * float(full.values.mean()), figures.coloured(summary, REFERENCES, source.sign)
     files = {
         TIMED: artifacts.rows_to_parquet(rows),
         "comparison.csv": artifacts.to_csv(untimed),
@@ -185,14 +196,14 @@ def _files(
             }
         ),
         "comparison.md": markdown(full, summary).encode(),
-        "comparison.png": png(figures.means(summary, title, source.used_metric, float(full.values.mean()), REFERENCES)),
-        "edf.png": png(figures.edfs(values, figures.coloured(summary, REFERENCES), window, title, source.used_metric)),
+        "comparison.png": png(figures.means(summary, title, metric, mean, REFERENCES)),
+        "edf.png": png(figures.edfs(values, shown, window, title, metric)),
         "metrics.json": artifacts.to_json(_metrics(source, summary, len(seeds))),
     }
     if "mean_true_25" in summary[0]:
-        files["budget.png"] = png(figures.budget(summary, title, source.used_metric, REFERENCES))
+        files["budget.png"] = png(figures.budget(summary, title, metric, shown))
     if "flops" in full.diversity.costs:
-        files["diversity.png"] = png(figures.diversity(summary, curve, title, source.used_metric, REFERENCES))
+        files["diversity.png"] = png(figures.diversity(summary, curve, title, metric, shown))
     return files
 
 
@@ -201,8 +212,7 @@ def _metrics(source: Source, summary: Sequence[Mapping[str, Any]], seeds: int) -
     verdicts = ("ahead", "equal", "unclear", "behind")
     return {
         "benchmark": source.name,
-        "metric": source.metric,
-        "direction": source.direction,
+        **source.stated,
         "seeds": seeds,
         "rivals": len(rivals),
         **{f"ours_{v}": sum(r["verdict"] == v for r in rivals) for v in verdicts},
@@ -215,7 +225,8 @@ def _metrics(source: Source, summary: Sequence[Mapping[str, Any]], seeds: int) -
 def markdown(full_space: FullSpaceStatistics, summary: Sequence[Mapping[str, Any]]) -> str:
     """Return the summary as a Markdown page: what was measured, one row for each method, remarks."""
     values, source, seeds = full_space.values, full_space.source, summary[0]["seeds"]
-    about = f"{source.used_metric}: mean {values.mean():.4g}, best {values.max():.4g}"
+    about = f"{source.metric_label}: mean {source.sign * values.mean():.4g}, best {source.sign * values.max():.4g}"
+    differences = f"{DIFFERENCES} {LESS_IS_BETTER}" if source.minimize else DIFFERENCES
     common = f"Means over {seeds} seed{'s' if seeds > 1 else ''}; ± is half of the 95 % interval. All methods of a seed"
     ours = "*Ours* are the best architectures that `lissnas` saw, cut to the method's size"
     if source.truth is None:
@@ -224,19 +235,19 @@ def markdown(full_space: FullSpaceStatistics, summary: Sequence[Mapping[str, Any
             f"the best known value is {summary[0]['best_known']:.5g}. {'. '.join(source.notes)}.\n\n"
             f"{common} query the same surrogate directly, within the query budget that `lissnas` used. Sets are "
             f"evaluated on all members, products on a uniform sample of {comparison.N_EVALUATED:,}, so their best is "
-            f"that of the sample. {ours}. {DIFFERENCES}"
+            f"that of the sample. {ours}. {differences}"
         )
     else:
         text = (
             f"{len(values):,} architectures, {about}. {common} query the same predictor, fitted once on uniform "
             "labels, within the query budget that `lissnas` used; only `lissnas_collect` collects labels while it "
-            f"shrinks. {ours}. {DIFFERENCES}"
+            f"shrinks. {ours}. {differences}"
         )
     tables = [[method_cells(r) for r in summary]]
     if "mean_true_25" in summary[0]:
         tables.append([budget_cells(r) for r in summary])
     parts = [artifacts.to_markdown([*cells[0]], [[*row.values()] for row in cells]) for cells in tables]
-    lines = "\n".join(f"- {line}" for line in remarks(summary))
+    lines = "\n".join(f"- {line}" for line in remarks(summary, source.minimize))
     return "\n\n".join([f"# Methods compared on {source.name}", text, lines, *parts]) + "\n"
 
 
@@ -295,8 +306,8 @@ def _p_text(p: float | None) -> str:
     return "" if p is None else "1" if p >= 1 else f"{p:.2g}"
 
 
-def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the verdicts of a comparison in words, and its limits."""
+def remarks(summary: Sequence[Mapping[str, Any]], minimize: bool = False) -> list[str]:
+    """Return the verdicts of a comparison in words, and its limits; values are in the metric's sign."""
     by_name = {r["method"]: r for r in summary}
     lines = verdict_lines(summary)
     if summary[0]["seeds"] < MIN_SEEDS:
@@ -316,6 +327,6 @@ def remarks(summary: Sequence[Mapping[str, Any]]) -> list[str]:
     if (r := by_name.get("lissnas_paper")) is not None:
         lines.append(
             f"`lissnas_paper` reaches {r['mean_true']:.4g} at {r['size']:,.0f} networks, the last space whose mean "
-            f"rose; ours, cut to the same size, {r['ours_mean_true']:.4g}."
+            f"{'fell' if minimize else 'rose'}; ours, cut to the same size, {r['ours_mean_true']:.4g}."
         )
     return lines

@@ -12,6 +12,7 @@ from lissnas.artifacts.stage_run import How, ignore, run_here
 from lissnas.config import Params
 from lissnas.shrinkers import held_out
 from lissnas.shrinkers.comparison import ComparisonRun, FullSpaceStatistics, start_comparison
+from lissnas.shrinkers.comparison_summary import in_sign
 from lissnas.shrinkers.methods import REFERENCES
 from lissnas.shrinkers.own_table import MIN_EVALUATED
 from lissnas.shrinkers.plugin import identity
@@ -34,10 +35,11 @@ def compared(
         for name in methods:
             there, task = len(journal.records), f"{name} seed {seed}"
             rows.append(journal.once([identity(name), seed], partial(_run_method, call, opened, name, task)))
-            line = _line(rows[-1], len(rows), len(seeds) * len(methods))
+            line = _line(in_sign(rows[-1:], source.sign)[0], len(rows), len(seeds) * len(methods))
             how.get("on_progress", ignore)(line if len(journal.records) > there else f"{line}{BEFORE}")
     rows.sort(key=lambda row: methods.index(row["method"]))  # stable: by seed for each method
-    summary = held_out.summarise(rows)
+    summary = in_sign(held_out.summarise(rows), source.sign)
+    rows = in_sign(rows, source.sign)
     return {
         "comparison.parquet": artifacts.rows_to_parquet(rows),
         "comparison.csv": artifacts.to_csv(rows),
@@ -65,34 +67,36 @@ def _metrics(source: Source, summary: Sequence[Mapping[str, Any]]) -> dict[str, 
     rivals = [r for r in summary if r["method"] not in REFERENCES]
     return {
         "benchmark": source.name,
-        "metric": source.metric,
-        "direction": source.direction,
+        **source.stated,
         "seeds": summary[0]["seeds"],
         "rivals": len(rivals),
         "held_out": int(summary[0]["held_out"]),
         "rivals_evaluated": sum(r["ours_minus"] is not None for r in rivals),
-        "rivals_behind_on_mean": sum(r["ours_minus"] is not None and r["ours_minus"] > 0 for r in rivals),
+        "rivals_behind_on_mean": sum(r["ours_minus"] is not None and source.sign * r["ours_minus"] > 0 for r in rivals),
         "mean_true": {r["method"]: r["mean_true"] for r in summary},
     }
 
 
 def markdown(full: FullSpaceStatistics, summary: Sequence[Mapping[str, Any]]) -> str:
     """Return the summary as a Markdown page: what was measured, one row for each method, remarks."""
-    source, first = full.source, summary[0]
+    source, first, values = full.source, summary[0], full.source.sign * full.values
+    best = source.sign * full.values.max()
+    good, percentile = ("below", "20th") if source.minimize else ("above", "80th")
     n, learned, seeds = len(full.values), len(full.values) - int(first["held_out"]), first["seeds"]
     text = (
-        f"{source.space.size():,} architectures, {n:,} of them with labels: mean {full.values.mean():.4g}, best "
-        f"{full.values.max():.4g} ({source.used_metric}). {'. '.join(source.notes)}.\n\n"
+        f"{source.space.size():,} architectures, {n:,} of them with labels: mean {values.mean():.4g}, best "
+        f"{best:.4g} ({source.metric_label}). {'. '.join(source.notes)}.\n\n"
         f"In each of {seeds} seed{'s' if seeds > 1 else ''}, one predictor learns from {learned:,} labels, drawn "
         f"uniformly; the other {n - learned:,} are held out. All methods query that predictor, within the query budget "
         "that `lissnas` used. *Evaluated* is the mean number of held-out labels in a method's space; values are of "
         "these. Intervals are 95 %, averaged over the seeds, which split the same labels. *Difference* is the mean of "
-        "ours, the best architectures that `lissnas` saw, cut to the method's size, less the method's. Good is above "
-        "the labels' 80th percentile. The means are those of the spaces if the labels are a uniform sample."
+        "ours, the best architectures that `lissnas` saw, cut to the method's size, less the method's. Good is "
+        f"{good} the labels' {percentile} percentile. The means are those of the spaces if the labels are a uniform "
+        "sample."
     )
     cells = [method_cells(r) for r in summary]
     table = artifacts.to_markdown([*cells[0]], [[*row.values()] for row in cells])
-    notes = [f"- {line}" for line in held_out.remarks(summary)]
+    notes = [f"- {line}" for line in held_out.remarks(summary, source.sign)]
     return "\n".join([f"# Methods compared on labels of {source.name}", "", text, "", table, "", *notes, ""])
 
 

@@ -21,6 +21,7 @@ from lissnas.config import MIN_LABELS, Params
 from lissnas.core.errors import InvalidArchitecture, LissnasError, UserError
 from lissnas.core.rng import stream
 from lissnas.oracles.command import split_command
+from lissnas.oracles.direction import stated
 from lissnas.oracles.label_collection import Attempt, LabelFailed, LabelLog, Runner, collect, one_by_one
 from lissnas.oracles.label_table import metric_of
 from lissnas.oracles.program import OracleFailed, run_program
@@ -35,9 +36,11 @@ ATTEMPTS = "attempts.csv"
 METRIC = "accuracy"
 MAX_SHARE = 0.02
 """The share of the time that may go into fits of predictors for the record."""
+WRITES = (LABELS, ATTEMPTS, "metrics.json")
+"""Names of the files of a result."""
 
 
-@remote_out
+@remote_out(WRITES)
 def label_stage(
     params: Params,
     space: Space,
@@ -62,7 +65,8 @@ def label_stage(
     reuse = reuse or Reuse()
     names = draw(space, params.label.networks, seed) if archs is None else canonicalize(space, archs)
     depends = depends_on(params, space, seed, program)
-    earlier = _extendable(out, depends)
+    of_names: dict[str, Any] = {name: value for name, value in depends.items() if name in ("space", "names")}
+    earlier = _extendable(out, of_names if reuse.adopt else depends)
     names = list(dict.fromkeys([*earlier.get("archs", ()), *names]))
     parameters = {**depends, "archs": names, "attempts": params.label.attempts, "time_limit": params.label.time_limit}
     attempts, tasks = params.label.attempts, artifacts.tasks_of(out)
@@ -85,7 +89,7 @@ def label_stage(
 
     retries = bool(earlier) and not reuse.keep_failed and bool(artifacts.read_json(out / "metrics.json")["failed"])
     extends = bool(earlier) and (earlier != parameters or retries)
-    recorded: dict[str, Any] = {"record": record, "summary": _summary}
+    recorded: dict[str, Any] = {"writes": WRITES, "record": record, "summary": _summary}
     return run(out, parameters, work, force=reuse.force, timed=[ATTEMPTS], extends=extends, **recorded)
 
 
@@ -155,8 +159,10 @@ def _results(log: LabelLog, names: Sequence[str], space: Space) -> dict[str, byt
     if not values:
         last = log.attempts[names[-1]][-1].error
         raise LissnasError(f"all {len(names)} trainings failed; error of the last one: {last}")
+    metric, minimize = (metric_of(space), not space.maximize) if space.metric_name else (METRIC, False)
     metrics = {
         "space": space.name,
+        **stated(metric, minimize),
         "networks": len(names),
         "labels": len(values),
         "failed": failed,
@@ -166,7 +172,6 @@ def _results(log: LabelLog, names: Sequence[str], space: Space) -> dict[str, byt
         "max": max(values.values()),
     }
     attempts = [vars(one) for name in names for one in log.attempts[name]]
-    metric = metric_of(space) if space.metric_name else METRIC
     return {
         LABELS: artifacts.to_csv([{"arch": name, metric: value} for name, value in values.items()]),
         "metrics.json": artifacts.to_json(metrics),

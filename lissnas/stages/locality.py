@@ -18,14 +18,17 @@ from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
 from lissnas.metrics import locality
 from lissnas.oracles.base import Oracle
+from lissnas.oracles.direction import metric_label, stated
 from lissnas.plots import figures
 from lissnas.predictors.accuracy import Predictor
 from lissnas.spaces import Archs, FloatArray
 
 ABOUT = "locality.json"
+WRITES = ("locality.parquet", "walk.parquet", "differences.parquet", "locality.json", "locality.png", "metrics.json")
+"""Names of the files of a result."""
 
 
-@remote_out
+@remote_out(WRITES)
 def locality_stage(
     params: Params, benchmark: Benchmark, out: Path, predictor: Predictor | None = None, **how: Unpack[How]
 ) -> Outcome:
@@ -64,12 +67,13 @@ def locality_stage(
                 )
                 if locality.is_last_distance(rows[-1], settings):
                     break
+        about_metric = stated(benchmark.metric, benchmark.minimize)
         limits = call(locality.threshold, rows, space.max_edits)
         check = locality.sample_check(space, oracle, settings, random("sample"))
         about = {
             "benchmark": benchmark.name,
             "space": space.name,
-            "metric": benchmark.metric,
+            **about_metric,
             "oracle": "table" if predictor is None else "predictor",
             **limits,
             "pairs": settings.pairs,
@@ -82,20 +86,23 @@ def locality_stage(
             if r["change"] == locality.ANY
             for name in ("correlation", "aad")
         }
-        metrics = {"benchmark": benchmark.name, "threshold_distance": limits["threshold_distance"], **near}
-        title = f"{benchmark.name}: locality"
+        metrics = {
+            "benchmark": benchmark.name,
+            **about_metric,
+            "threshold_distance": limits["threshold_distance"],
+            **near,
+        }
+        title, metric = f"{benchmark.name}: locality", metric_label(benchmark.metric, benchmark.minimize)
         return {
             "locality.parquet": artifacts.rows_to_parquet(rows),
             "walk.parquet": artifacts.rows_to_parquet(walks),
             "differences.parquet": artifacts.rows_to_parquet(bins),
             ABOUT: artifacts.to_json(about),
-            "locality.png": figures.png(
-                figures.locality(rows, walks, limits["threshold_distance"], title, benchmark.metric)
-            ),
+            "locality.png": figures.png(figures.locality(rows, walks, limits["threshold_distance"], title, metric)),
             "metrics.json": artifacts.to_json({**metrics, "share_not_rejected": check["share_not_rejected"]}),
         }
 
-    return run(out, parameters, work, how.get("force", False), record=how.get("record", NO_RECORDER))
+    return run(out, parameters, work, how.get("force", False), writes=WRITES, record=how.get("record", NO_RECORDER))
 
 
 def read_threshold(folder: Path, space: str) -> int:

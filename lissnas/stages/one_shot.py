@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Unpack
 
+from lissnas import artifacts
 from lissnas.artifacts.remote import check_out
 from lissnas.artifacts.stage_run import How, Outcome
 from lissnas.benchmarks import Benchmark
@@ -14,14 +15,16 @@ from lissnas.core.errors import UserError
 from lissnas.nets import images
 from lissnas.nets.evaluation import supernet_oracle
 from lissnas.nets.training import check_batches, compute_on
-from lissnas.oracles.base import Oracle
+from lissnas.oracles.direction import MINIMIZE
 from lissnas.oracles.label_table import Labels
 from lissnas.predictors.accuracy import Predictor, predictor_in
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.members import read_members
+from lissnas.stages import retrain, search
+from lissnas.stages import supernet as supernet_
 from lissnas.stages.ranked import labels_in
 from lissnas.stages.retrain import retrain_stage
-from lissnas.stages.search import limits_of, search_stage
+from lissnas.stages.search import SearchOracle, limits_of, search_stage
 from lissnas.stages.supernet import check_space, supernet_stage
 
 
@@ -54,6 +57,12 @@ def check(params: Params, space: Space) -> None:
         check_batches(recipe, images.load(params.images, recipe))
 
 
+def check_places(out: Path) -> None:
+    """Raise UserError, before any work, if files of a user are in the way of the results of a search in `out`."""
+    for place, writes in ((out, search.WRITES), (out / "supernet", supernet_.WRITES), (out / "best", retrain.WRITES)):
+        check_out(place, writes)
+
+
 def one_shot(
     params: Params,
     space: Space,
@@ -70,8 +79,7 @@ def one_shot(
     All input is checked before anything is trained. `truth` is the table of the space, if any: it ranks the
     networks found, and evaluates them if `search.by` is `table`.
     """
-    for place in (out, out / "supernet", out / "best"):
-        check_out(place)
+    check_places(out)
     members = read_members(subspace, space)
     limits_of(params).keep(space, members)
     if trains(params):
@@ -79,9 +87,9 @@ def one_shot(
     if needs_supernet(params) and supernet is None:
         supernet = out / "supernet"
         supernet_stage(params, space, members, seed, supernet, **how)
-    oracle, digest = oracle_of(params, space, truth, members, subspace, supernet)
+    oracle = oracle_of(params, space, truth, members, subspace, supernet)
     labels = labels_of(params, subspace, space)
-    found = search_stage(params, space, members, oracle, digest, seed, out, truth, labels, **how)
+    found = search_stage(params, space, members, oracle, seed, out, truth, labels, **how)
     if not params.retrain.networks:
         return found, None
     best = retrain_stage(params, space.name, out, seed, out / "best", truth, **how)
@@ -90,8 +98,8 @@ def one_shot(
 
 def oracle_of(
     params: Params, space: Space, truth: Benchmark | None, members: Archs, subspace: Path, supernet: Path | None
-) -> tuple[Oracle, str]:
-    """Return the oracle that `search.by` names, and a digest of its data.
+) -> SearchOracle:
+    """Return the oracle that `search.by` names.
 
     Raises UserError if the supernet or table is missing.
     """
@@ -99,13 +107,21 @@ def oracle_of(
     if kind == "table":
         if truth is None:
             raise UserError(f"search.by: {space.name} has no table; use all, labels, predictor or supernet")
-        return truth, truth.sha256
+        return SearchOracle(truth, truth.sha256, truth.metric, truth.minimize)
     if kind in ("labels", "predictor"):
-        model: Predictor = predictor_in(subspace if subspace.is_dir() else subspace.parent, space)
-        return (lambda archs: model.value(model.score(archs))), model.sha256()
+        folder = subspace if subspace.is_dir() else subspace.parent
+        model: Predictor = predictor_in(folder, space)
+        return SearchOracle(lambda archs: model.value(model.score(archs)), model.sha256(), *_predicted(folder))
     if supernet is None:
         raise UserError(f"search.by: {kind} requires a trained supernet: give --supernet, or choose another one")
-    return supernet_oracle(params, space, members, supernet)
+    return SearchOracle(*supernet_oracle(params, space, members, supernet), "accuracy in the supernet, %")
+
+
+def _predicted(shrunk: Path) -> tuple[str, bool]:
+    """Return the name of the metric that a shrink's predictor predicts, and whether it is minimized."""
+    metrics = artifacts.read_json(shrunk / "metrics.json")
+    metric, direction = metrics.get("metric", "metric"), metrics.get("direction")
+    return f"predicted {metric}", direction == MINIMIZE
 
 
 def labels_of(params: Params, subspace: Path, space: Space) -> Labels | None:

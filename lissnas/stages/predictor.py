@@ -20,6 +20,9 @@ from lissnas.predictors.accuracy import Predictor, assess
 from lissnas.predictors.recorded import predictor_model
 from lissnas.spaces import FloatArray
 
+WRITES = ("assessment.parquet", "models/*", "metrics.json")
+"""Names of the files of a result."""
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -48,7 +51,7 @@ def assess_held_out(predictor: Predictor, draw: Draw, threads: int) -> dict[str,
     return assess(predictor, *draw.held_out, threads)
 
 
-@remote_out
+@remote_out(WRITES)
 def predictor_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
     """Fit a predictor on uniform labels for each seed of the pipeline, and test it."""
     size = benchmark.space.size()
@@ -82,7 +85,7 @@ def predictor_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpa
         return files
 
     record = how.get("record", NO_RECORDER)
-    return run(out, parameters, work, how.get("force", False), record=record, summary=_summary)
+    return run(out, parameters, work, how.get("force", False), writes=WRITES, record=record, summary=_summary)
 
 
 def _summary(record: Recorder, outcome: Outcome) -> None:

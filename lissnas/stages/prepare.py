@@ -11,6 +11,9 @@ from lissnas.artifacts.stage_run import How, Outcome, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.spaces import Archs, Keys
 
+WRITES = ("benchmark.json", "table.parquet", "metrics.json")
+"""Names of the files of a result."""
+
 
 def data_stage(benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
     """Write a benchmark's table: key, notation and true value of each architecture, and a description."""
@@ -21,7 +24,7 @@ def data_stage(benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
     def work() -> dict[str, bytes]:
         return call(write, benchmark, call(key, benchmark))  # type: ignore[no-any-return]
 
-    return run(out, parameters, work, how.get("force", False), record=how.get("record", NO_RECORDER))
+    return run(out, parameters, work, how.get("force", False), writes=WRITES, record=how.get("record", NO_RECORDER))
 
 
 def key(benchmark: Benchmark) -> tuple[Archs, Keys]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ def labels_in(subspace: Path, space: Space) -> Labels | None:
     if LABELS not in manifest:
         return None
     artifacts.read_verified(folder, LABELS, manifest)
-    minimize = artifacts.read_json(folder / "metrics.json").get("direction") == MINIMIZE
+    about = artifacts.read_json(folder / "metrics.json")
+    minimize = about.get("direction") == MINIMIZE
     found = read_labels(folder / LABELS, space, "value", min_labels=0, minimize=minimize)
+    found = replace(found, metric=about.get("metric", found.metric))
     enough = len(found.values) >= MIN_LABELS and float(np.ptp(found.values)) > 0
     return found if enough else None
 

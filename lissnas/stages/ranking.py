@@ -30,6 +30,7 @@ from lissnas.nets.base import Supernet
 from lissnas.nets.evaluation import SupernetOracle
 from lissnas.nets.training import Progress, check_batches, compute_on
 from lissnas.oracles.base import CountedOracle
+from lissnas.oracles.direction import stated
 from lissnas.plots import figures
 from lissnas.searchers.evolution import Limits, evolutionary_search
 from lissnas.shrinkers import comparison
@@ -41,9 +42,11 @@ OWN = "own"
 OURS = "ours"
 """Samples to rank: of the space that the supernet was trained on, and of our shrunk space."""
 COEFFICIENTS = ("pearson", "spearman", "kendall")
+WRITES = ("ranking.csv", "summary.csv", "scores.parquet", "ranking.md", "ranking.png", "metrics.json")
+"""Names of the files of a result."""
 
 
-@remote_out
+@remote_out(WRITES)
 def ranking_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
     """Train a supernet for each space and seed, and rank networks with it; resumes an interrupted run."""
     params = with_default_width(params, benchmark.name)
@@ -88,7 +91,7 @@ def ranking_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpack
         return made
 
     record = how.get("record", NO_RECORDER)
-    return run(out, parameters, work, how.get("force", False), record=record, summary=_summary)
+    return run(out, parameters, work, how.get("force", False), writes=WRITES, record=record, summary=_summary)
 
 
 def _child(record: Recorder, benchmark: str, method: str, seed: int) -> Recorder:
@@ -252,6 +255,7 @@ def _files(
         "metrics.json": artifacts.to_json(
             {
                 "benchmark": benchmark.name,
+                **stated(benchmark.metric, benchmark.minimize),
                 "recipe": recipe,
                 "seeds": len({r["seed"] for r in rows}),
                 "kendall": tau,

@@ -23,15 +23,18 @@ from lissnas.nets.build import network
 from lissnas.nets.files import ABOUT, WEIGHTS, describe_network, portable, weights
 from lissnas.nets.probe import accuracy
 from lissnas.nets.training import Progress, compute_on, train
+from lissnas.oracles.direction import stated
 from lissnas.stages.search import TOP
 from lissnas.stages.supernet import check_space
 
 EXPORTED = "network.pt2"
+WRITES = (WEIGHTS, ABOUT, EXPORTED, "retrained.csv", "metrics.json")
+"""Names of the files of a result."""
 DATA_SETS = {"packaged": "CIFAR-10", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 """The data set of images, as metrics of benchmarks name it."""
 
 
-@remote_out
+@remote_out(WRITES)
 def retrain_stage(
     params: Params,
     space_name: str,
@@ -94,7 +97,8 @@ def retrain_stage(
         n_images = images.load(params.images, recipe).n_of("validation")
         at, why = choose(rows, n_images) if labelled else (_best(rows), "validation accuracy")
         chosen = rows[at]
-        metrics = {"space": space_name, "networks": len(rows), **chosen, "chosen_by": why}
+        about = stated("accuracy on validation images, %", minimize=False)
+        metrics = {"space": space_name, **about, "networks": len(rows), **chosen, "chosen_by": why}
         metrics |= images.about(params.images, recipe_of(params, params.retrain.recipe, "retrain.recipe"))
         if truth is not None:
             metrics["rank"] = truth.rank_of(chosen["true"])
@@ -107,7 +111,7 @@ def retrain_stage(
 
     record = how.get("record", NO_RECORDER)
     summary = partial(_summary, parameters)
-    return run(out, parameters, work, how.get("force", False), record=record, summary=summary)
+    return run(out, parameters, work, how.get("force", False), writes=WRITES, record=record, summary=summary)
 
 
 def _child(record: Recorder, space: str, arch: str, seed: int) -> Recorder:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from lissnas.config import Params
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
 from lissnas.oracles.base import Oracle
+from lissnas.oracles.direction import stated
 from lissnas.oracles.label_table import Labels
 from lissnas.plots import figures
 from lissnas.searchers import History, Limits, evolutionary_search, top
@@ -28,8 +30,20 @@ from lissnas.stages.ranked import N_BEST, Ranking, flat
 HISTORY = "history.parquet"
 TOP = "top.json"
 BEST = "best.json"
+WRITES = (HISTORY, TOP, BEST, "history.png", "metrics.json")
+"""Names of the files of a result."""
 MAX_PAIRS = 40
 """Labelled members that are evaluated too, so that the weight of the evaluations can be found; more don't help."""
+
+
+class SearchOracle(NamedTuple):
+    """What scores the networks of a search; more is better, so scores of a minimized metric are negated."""
+
+    scores: Oracle
+    sha256: str
+    """Digest of the data that the scores depend on."""
+    metric: str
+    minimize: bool = False
 
 
 def limits_of(params: Params) -> Limits:
@@ -40,13 +54,12 @@ def limits_of(params: Params) -> Limits:
     )
 
 
-@remote_out
+@remote_out(WRITES)
 def search_stage(
     params: Params,
     space: Space,
     members: Archs,
-    oracle: Oracle,
-    oracle_sha256: str,
+    oracle: SearchOracle,
     seed: int,
     out: Path,
     truth: Benchmark | None = None,
@@ -55,7 +68,7 @@ def search_stage(
 ) -> Outcome:
     """Search `members` for the best networks; resumes after the last generation.
 
-    Evolution finds those with the highest `oracle` values. With `labels`, all members are ranked by their labels and by
+    Evolution finds those with the best `oracle` values. With `labels`, all members are ranked by their labels and by
     what predicts them: the predictor, and the oracle's values (`searchers.fusion`).
     """
     limits = limits_of(params)
@@ -64,14 +77,14 @@ def search_stage(
         "space": space.name,
         "benchmark": None if truth is None else truth.name,
         "networks_sha256": artifacts.sha256(space.key(members).tobytes()),
-        "oracle_sha256": oracle_sha256,
+        "oracle_sha256": oracle.sha256,
         "seed": seed,
         "search": params.search.model_dump(mode="json"),
     }
     if labels is not None:
         parameters["labels_sha256"] = artifacts.sha256(space.key(labels.archs).tobytes() + labels.values.tobytes())
 
-    record = how.get("record", NO_RECORDER)
+    record, sign = how.get("record", NO_RECORDER), -1 if oracle.minimize else 1
 
     def work() -> dict[str, bytes]:
         checkpoint, call = artifacts.Checkpoint(out, parameters), how.get("call", run_here)
@@ -81,28 +94,31 @@ def search_stage(
             if not len(at):
                 raise UserError("search.by: no member of the shrunk space within the limits has a label")
             rows, values = inside[at], ranking.labels.values[ranking.label_of]
-            history = History(rows, values, np.zeros(len(at), np.int64))
-            return _files(params, space, history, truth, Ranking(params, space, rows, ranking.labels, seed))
-        arguments = space, inside, oracle, params.search, limits, seed
+            history = History(rows, values, np.zeros(len(at), np.int64), -1 if ranking.labels.negated else 1)
+            return _files(params, space, history, oracle, truth, Ranking(params, space, rows, ranking.labels, seed))
+        on_generation = how.get("on_generation", ignore)
 
         def watch(history: History) -> None:
-            _record_generation(record, history.scores, history.generation, int(history.generation[-1]))
-            how.get("on_generation", ignore)(history)
+            _record_generation(record, sign * history.scores, history.generation, int(history.generation[-1]), sign)
+            on_generation(replace(history, sign=sign))
 
-        history = call(evolutionary_search, *arguments, checkpoint, watch)
+        history = call(
+            *(evolutionary_search, space, inside, oracle.scores, params.search, limits, seed, checkpoint, watch)
+        )
         if ranking is not None:
-            history = call(_with_labelled, space, ranking, history, oracle, seed)
-        return _files(params, space, history, truth, ranking)
+            history = call(_with_labelled, space, ranking, history, oracle.scores, seed)
+        return _files(params, space, replace(history, sign=sign), oracle, truth, ranking)
 
-    return run(out, parameters, work, how.get("force", False), record=record, summary=partial(_summary, limits))
+    summary = partial(_summary, limits, sign)
+    return run(out, parameters, work, how.get("force", False), writes=WRITES, record=record, summary=summary)
 
 
-def _record_generation(record: Recorder, scores: FloatArray, generation: IntArray, number: int) -> None:
+def _record_generation(record: Recorder, scores: FloatArray, generation: IntArray, number: int, sign: int) -> None:
     """Record the best score so far, the median of a generation, and how many networks are evaluated."""
     so_far = generation <= number
     record.metrics(
         {
-            "generation/best": scores[so_far].max(),
+            "generation/best": sign * (sign * scores[so_far]).max(),
             "generation/median": np.median(scores[generation == number]),
             "generation/evaluated": int(so_far.sum()),
         },
@@ -110,12 +126,12 @@ def _record_generation(record: Recorder, scores: FloatArray, generation: IntArra
     )
 
 
-def _summary(limits: Limits, record: Recorder, outcome: Outcome) -> None:
+def _summary(limits: Limits, sign: int, record: Recorder, outcome: Outcome) -> None:
     """Record the search by generation, and its limits."""
     history = outcome.table(HISTORY)
     scores, generation = history["score"].to_numpy(), history["generation"].to_numpy()
     for number in np.unique(generation):
-        _record_generation(record, scores, generation, int(number))
+        _record_generation(record, scores, generation, int(number), sign)
     limited = [f"{name}<={limit:g}" for name, limit in vars(limits).items() if limit is not None]
     record.tags({"limits": ", ".join(limited)} if limited else {})
     for name in (TOP, BEST, HISTORY):
@@ -132,26 +148,34 @@ def _with_labelled(space: Space, ranking: Ranking, history: History, oracle: Ora
 
 
 def _files(
-    params: Params, space: Space, history: History, truth: Benchmark | None, ranking: Ranking | None
+    params: Params,
+    space: Space,
+    history: History,
+    oracle: SearchOracle,
+    truth: Benchmark | None,
+    ranking: Ranking | None,
 ) -> dict[str, bytes]:
     k = max(params.search.top, N_BEST)
     found: dict[str, Any] = {}
+    about = stated(oracle.metric, oracle.minimize)
     if ranking is None:
         rows = [_by_oracle(row, params.search.by) for row in top(space, history, k)]
     else:
         rows, fused = ranking.best(None if params.search.by == "labels" else history, k)
         labelled = {"labels": len(ranking.labelled), "labels_outside": ranking.n_outside}
+        about = stated(ranking.labels.metric, ranking.labels.negated)
         found = {"supernet_weight": fused.weight, **labelled, **ranking.predictor.member_metrics()}
     best = rows[: params.search.top]
     costs = space.costs(history.rows)
     columns: dict[str, Any] = {
         "arch": space.format(history.rows),
-        "score": history.scores,
+        "score": history.values,
         "generation": history.generation,
         **costs,
     }
     metrics: dict[str, Any] = {
         "space": space.name,
+        **about,
         "by": params.search.by,
         "evaluated": len(history.rows),
         "best": best[0]["arch"],
@@ -174,7 +198,7 @@ def _files(
         HISTORY: artifacts.to_parquet(columns),
         TOP: artifacts.to_json([flat(row) for row in best]),
         BEST: artifacts.to_json(rows[:N_BEST]),
-        "history.png": figures.png(figures.history(columns, title)),
+        "history.png": figures.png(figures.history(columns, int(history.best(1)[0]), title)),
         "metrics.json": artifacts.to_json(metrics),
     }
 

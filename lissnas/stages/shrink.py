@@ -19,7 +19,7 @@ from lissnas.shrinkers.alone import check_method, shrink_alone
 from lissnas.shrinkers.lissnas import shrink
 from lissnas.shrinkers.plugin import identity
 from lissnas.shrinkers.problem import Problem, Source
-from lissnas.shrinkers.result import files_of
+from lissnas.shrinkers.result import WRITES, files_of
 from lissnas.shrinkers.state import State
 from lissnas.stages.locality import read_threshold
 
@@ -31,7 +31,7 @@ STATE_FORMAT = 4
 """Version of checkpoints: states of other versions are not resumed; the shrink starts from scratch."""
 
 
-@remote_out
+@remote_out(WRITES)
 def shrink_stage(
     params: Params,
     source: Source,
@@ -73,7 +73,7 @@ def shrink_stage(
         return files_of(shrink(problem, how.get("call", run_here), state, after_iteration))
 
     summary = partial(_summary, source)
-    return run(out, parameters, work, how.get("force", False), record=record, summary=summary)
+    return run(out, parameters, work, how.get("force", False), writes=WRITES, record=record, summary=summary)
 
 
 def _record_iterations(record: Recorder, rows: Sequence[Mapping[str, Any]]) -> None:

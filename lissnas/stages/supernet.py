@@ -22,6 +22,7 @@ from lissnas.nets.base import Supernet
 from lissnas.nets.build import names, supernet
 from lissnas.nets.files import SUPERNET_ABOUT, SUPERNET_WEIGHTS, describe_supernet, networks_of, weights
 from lissnas.nets.training import Progress, compute_on, train
+from lissnas.oracles.direction import stated
 from lissnas.plots import figures
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.choices import ChoiceSpace
@@ -30,6 +31,8 @@ PROBES = 3
 """Paths whose accuracy is recorded during the training."""
 CURRICULUM = 10_000
 """Size of the sample that represents the whole space in a curriculum."""
+WRITES = (SUPERNET_WEIGHTS, SUPERNET_ABOUT, "training.csv", "training.png", "metrics.json")
+"""Names of the files of a result."""
 
 
 def check_space(space: Space) -> None:
@@ -38,7 +41,7 @@ def check_space(space: Space) -> None:
         raise UnknownName("space with networks", space.name, names())
 
 
-@remote_out
+@remote_out(WRITES)
 def supernet_stage(
     params: Params, space: Space, members: Archs | None, seed: int, out: Path, **how: Unpack[How]
 ) -> Outcome:
@@ -72,7 +75,7 @@ def supernet_stage(
         return _files(space, members, seed, model, log, images.about(params.images, recipe))
 
     record = how.get("record", NO_RECORDER)
-    return run(out, parameters, work, how.get("force", False), record=record, summary=_summary)
+    return run(out, parameters, work, how.get("force", False), writes=WRITES, record=record, summary=_summary)
 
 
 def _summary(record: Recorder, outcome: Outcome) -> None:
@@ -131,7 +134,16 @@ def _files(
         SUPERNET_ABOUT: artifacts.to_json(about),
         "training.csv": artifacts.to_csv(curve),
         "training.png": figures.png(figures.training(curve, f"{space.name}: supernet of {figures.big(n)} networks")),
-        "metrics.json": artifacts.to_json({"space": space.name, "networks": n, "seed": seed, "loss": last, **more}),
+        "metrics.json": artifacts.to_json(
+            {
+                "space": space.name,
+                **stated("training loss", minimize=True),
+                "networks": n,
+                "seed": seed,
+                "loss": last,
+                **more,
+            }
+        ),
     }
 
 

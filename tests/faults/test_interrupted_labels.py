@@ -73,6 +73,7 @@ def test_interrupted_shrinks_pay_for_no_printed_answer_twice(tmp_path: Path, mon
             done[how] += interrupted(how, int(rng.integers(1, 9))) != 0
             printed = Counter(names("printed"))
             assert printed.total() == len(printed), f"{how}: {[name for name, n in printed.items() if n > 1]}"
-        assert len(names("printed")) == int(BUDGET)
+        # The program can be killed after it printed a value and before it recorded that.
+        assert len(names("printed")) <= len({*names("requested")}) == int(BUDGET)
         assert artifacts.read_manifest(Path("out")) == expected
     print(dict(done))

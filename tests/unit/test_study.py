@@ -36,6 +36,7 @@ from lissnas.shrinkers.labelling import (
     suggest,
 )
 from lissnas.shrinkers.problem import Problem
+from lissnas.shrinkers.shrunk import Shrunk
 from lissnas.spaces import Archs, FloatArray, Space
 from lissnas.spaces.declared import parse_space
 from lissnas.study import Study
@@ -231,15 +232,16 @@ def test_order_of_rows_does_not_change_suggestions(quick: Params, tmp_path: Path
 def test_space_is_shrunk_again_when_labels_grew_by_a_quarter(quick: Params, first: Labels) -> None:
     policy = Policy(MACRO.space, quick.model_copy(update={"benchmarks": {}}), "both")
     sizes = []
-    policy.shrunk = lambda labels, size=None: sizes.append(len(labels.values)) or stop()  # type: ignore[method-assign]
+
+    def stop(labels: Labels, size: int | None = None) -> Shrunk:
+        sizes.append(len(labels.values))
+        raise LookupError
+
+    policy.shrunk = stop  # type: ignore[method-assign]
     for n in (40, 49, 50, 60):
         with pytest.raises(LookupError):
             policy.next(first.first(n), 10)
     assert sizes == [40, 40, 50, 50]
-
-
-def stop() -> None:
-    raise LookupError
 
 
 def test_search_avoids_failures_and_pending(quick: Params, first: Labels) -> None:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainValidator, TypeAdapte
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from lissnas.core.errors import short, unknown_name
+from lissnas.core.typography import QUOTES, pasted
 
 MAX_ENTRIES = 1_000
 """Positions of a space, and entries of each list of rules; bounds the memory of some 100,000 rows."""
@@ -79,14 +80,18 @@ def _text(text: str) -> str:
         raise ValueError("expected a text, found nothing")
     if len(text) > MAX_TEXT:
         raise ValueError(f"a text of {len(text):,} characters, at most {MAX_TEXT:,} are allowed")
+    if text[0] in QUOTES and text[-1] in QUOTES:
+        raise ValueError(f"{short(repr(text))} has {pasted(text)}")
     if not text.isprintable() or text != text.strip():
-        raise ValueError(f"{short(repr(text))} has control characters, or leading or trailing spaces")
+        found = pasted(text) or "control characters, or leading or trailing spaces"
+        raise ValueError(f"{short(repr(text))} has {found}")
     return text
 
 
 def _name(text: str) -> str:
     if not _NAME.fullmatch(text):
-        raise ValueError(f"expected letters, digits, '_', '-', '.', at most 64, found {short(repr(text))}")
+        typo = f", with {found}" if (found := pasted(text)) else ""
+        raise ValueError(f"expected letters, digits, '_', '-', '.', at most 64, found {short(repr(text))}{typo}")
     return text
 
 
@@ -100,7 +105,8 @@ def _price(text: Any) -> Decimal:
 def _number(text: Any) -> Decimal:
     value = number(text) if isinstance(text, str) else None
     if value is None:
-        raise ValueError(f"expected a number, found {short(repr(text))}")
+        typo = f", with {found}" if (found := pasted(str(text))) else ""
+        raise ValueError(f"expected a number, found {short(repr(text))}{typo}")
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,11 @@ INTERVAL_TRIES = 100_000
 """Uniform rows that estimate the size of a space that is too large to list."""
 MAX_FILLINGS = 256
 """Ways to fill the positions that one edit activates, up to which each of them is one edit away."""
+MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+DATE = re.compile(
+    rf"^([0-9]{{1,2}}-({MONTHS})|({MONTHS})-[0-9]{{2}}|[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}\b)", re.IGNORECASE
+)
+"""A date as spreadsheets write it."""
 
 
 class Declared:
@@ -263,7 +269,7 @@ class DeclaredSpace(Declared, ChoiceSpace):
         for i, p in zip(*(at.tolist() for at in np.nonzero(unknown)), strict=True):
             name, text = self.positions[p], columns[p][i]
             empty = f"{short(repr(name))} is empty; expected one of {short(', '.join(self.choices[p]), 1000)}"
-            problems.append((i, unknown_name(f"choice of {name}", text, self.choices[p]) if text else empty))
+            problems.append((i, _unknown(name, text, self.choices[p]) if text else empty))
         known = ~unknown.any(axis=1)
         bad = np.flatnonzero(known & ~self.valid(rows))
         problems += zip(bad.tolist(), map(_broken, self.rules.broken(rows[bad])), strict=True)
@@ -300,6 +306,12 @@ class DeclaredSpace(Declared, ChoiceSpace):
 TRUE = ("true", "yes", "on", "1")
 """Texts that other programs write for each other."""
 FALSE = ("false", "no", "off", "0")
+
+
+def _unknown(position: str, text: str, choices: Sequence[str]) -> str:
+    """Return the message for a text that is not a choice, with the cause if a spreadsheet made a date of a choice."""
+    date = " A spreadsheet turns texts such as 1-10 into dates: format the column as text." if DATE.search(text) else ""
+    return unknown_name(f"choice of {position}", text, choices) + date
 
 
 def choice_of(text: str, choices: Sequence[str]) -> int:

@@ -12,6 +12,7 @@ from ruamel.yaml.events import AliasEvent, ScalarEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from lissnas.core.errors import ConfigError, first_line, short
+from lissnas.core.typography import pasted
 
 MAX_BYTES = 2 << 20
 """Characters of a declaration; 1,000 positions of 127 choices take half of it."""
@@ -63,7 +64,10 @@ def compose(text: str, source: str) -> Node:
         found = error.problem_mark.line + 1, what
     except MarkedYAMLError as error:
         mark = error.problem_mark
-        found = mark.line + 1 if mark else 1, f"not YAML: {first_line(error.problem)}"
+        number = mark.line + 1 if mark else 1
+        lines = text.split("\n")[max(0, number - 2) : number]  # the cause can be in the line before
+        typo = next((hint for line in reversed(lines) if (hint := pasted(line))), "")
+        found = number, f"not YAML: {first_line(error.problem)}{f' (there is {typo})' if typo else ''}"
     except (YAMLError, ValueError) as error:
         found = 1, f"not YAML: {first_line(error)}"
     else:

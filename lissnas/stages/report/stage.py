@@ -25,7 +25,7 @@ from lissnas.stages.compare import remarks
 from lissnas.stages.report import huge_tables, label_curve, tables
 from lissnas.stages.report.huge_tables import table_6
 from lissnas.stages.report.overview import Overview
-from lissnas.stages.report.page import Page, Picture, Report
+from lissnas.stages.report.page import INDEX, Page, Picture, Report
 from lissnas.stages.report.space_map import SpaceMap
 from lissnas.stages.report.tables import FULL, PIPELINE, STUDY, Compared, Row
 
@@ -34,6 +34,8 @@ STUDIES = ("compare", "locality", "ranking", "labels", "compare_ofa", "huge")
 HISTOGRAMS = (FULL, "lissnas", "abs", "nse", "padnas", "greedynas_v2", "dds", "top10", "no_locality", "flops")
 """Spaces in the figure of FLOPs histograms."""
 HIGHLIGHTS = "The rivals in colour are the closest to ours at equal size; hover over a grey mark for its name."
+WRITES = (INDEX, "report.md", "pages/*", "figures/*", "tables/*", "metrics.json")
+"""Names of the files of a result."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Found:
     about: Row
 
 
-@remote_out
+@remote_out(WRITES)
 def report_stage(params: Params, data: Path, results: Path, out: Path, **how: Unpack[How]) -> Outcome:
     """Make the report from `data` (folders compare/, locality/ and optionally ranking/) and the studies in `results`.
 
@@ -119,7 +121,7 @@ def report_stage(params: Params, data: Path, results: Path, out: Path, **how: Un
         return {**report.files(), "metrics.json": artifacts.to_json(metrics)}
 
     record = how.get("record", NO_RECORDER)
-    return run(out, parameters, work, how.get("force", False), record=record, summary=_summary)
+    return run(out, parameters, work, how.get("force", False), writes=WRITES, record=record, summary=_summary)
 
 
 def _summary(record: Recorder, outcome: Outcome) -> None:
@@ -239,7 +241,7 @@ def _summary_pictures(c: Compared) -> list[Picture]:
     ]
     if "mean_true_25" in c.summary[0]:
         caption = f"Mean true value of each method's space by the share of its query budget, over {c.seeds} seeds."
-        picture = comparison.budget(c.summary, name, metric, REFERENCES)
+        picture = comparison.budget(c.summary, name, metric, coloured(c.summary, REFERENCES))
         out.append(Picture(f"Mean against queries, {name}", f"{caption} {HIGHLIGHTS}", picture))
     return out
 
@@ -247,12 +249,13 @@ def _summary_pictures(c: Compared) -> list[Picture]:
 def _pictures(f: Found, full_space: FullSpaceStatistics) -> list[Picture]:
     """Return the figures of the pipeline's results."""
     name, metric, c = f.benchmark.name, f.benchmark.metric, f.compared
+    shown = coloured(c.summary, REFERENCES)
     values = {FULL: f.benchmark.values, **{m: f.benchmark.look_up(k) for m, k in f.spaces.items()}}
     out = [
         Picture(
             f"Figures 4 and 8: error EDF, {name}",
             f"Share of each shrunk space within a distance of the overall best value; first seed. {HIGHLIGHTS}",
-            comparison.edfs(values, coloured(c.summary, REFERENCES), full_space.window, name, metric),
+            comparison.edfs(values, shown, full_space.window, name, metric),
         ),
         Picture(
             f"Figure 2: locality, {name}",
@@ -277,7 +280,7 @@ def _pictures(f: Found, full_space: FullSpaceStatistics) -> list[Picture]:
             f"Mean against FLOPs coverage, {name}",
             f"Our curve over the parameter diversity, and one point for each method, {c.where}; up and right is "
             f"better. {HIGHLIGHTS}",
-            comparison.diversity(c.summary, f.curve, name, metric, REFERENCES),
+            comparison.diversity(c.summary, f.curve, name, metric, shown),
         ),
         *out,
         Picture(

@@ -82,6 +82,38 @@ def test_a_users_file_next_to_a_result_survives_every_later_run(tmp_path: Path) 
     assert not (out / "a.png").exists()  # of the earlier result, and unchanged since
 
 
+@pytest.mark.parametrize("file", ["new.csv", "pages/a.html", "pages", "figures/deep/x.png", "new.csv/inside"])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_file_under_a_name_that_only_the_new_run_writes_is_refused_before_the_work(
+    file: str, force: bool, tmp_path: Path
+) -> None:
+    out = tmp_path / "r"
+    run(out, {}, made())
+    (out / file).parent.mkdir(exist_ok=True, parents=True)
+    (out / file).write_text("mine")
+    writes = ("metrics.json", "new.csv", "pages/*", "figures/*")
+    before = content(tmp_path)
+    assert run(out, {}, no_work, writes=writes).reused
+    with pytest.raises(UserError, match=rf"r has a file {file.removesuffix('/inside')} that lissnas did not make"):
+        run(out, {"other": 1}, no_work, force=True, writes=writes)
+    if not force:
+        shutil.rmtree(out)
+        out.mkdir()
+        (out / file).parent.mkdir(exist_ok=True, parents=True)
+        (out / file).write_text("mine")
+        with pytest.raises(UserError, match=file):
+            run(out, {"other": 1}, no_work, writes=writes)
+        return
+    assert content(tmp_path) == before
+
+
+def test_files_under_other_names_are_not_in_the_way(tmp_path: Path) -> None:
+    run(tmp_path / "r", {}, made())
+    for name in ("notes.csv", "pages.txt", "new.csv.bak"):
+        (tmp_path / "r" / name).write_text("mine")
+    run(tmp_path / "r", {"other": 1}, made("new.csv"), force=True, writes=("metrics.json", "new.csv", "pages/*"))
+
+
 def test_a_changed_file_of_an_earlier_result_is_kept(tmp_path: Path) -> None:
     run(tmp_path / "r", {}, made("a.csv"))
     (tmp_path / "r" / "a.csv").write_text("mine")

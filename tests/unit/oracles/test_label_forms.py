@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lissnas import spaces
-from lissnas.core.errors import ConfigError, InvalidArchitecture
+from lissnas.core.errors import ConfigError, InvalidArchitecture, UserError
 from lissnas.oracles.label_table import Labels, read_labels
 from lissnas.spaces import Space
 from lissnas.spaces.declared import parse_space
@@ -362,3 +363,80 @@ def test_study_keeps_a_file_that_it_has_to_rewrite(tmp_path: Path) -> None:
     assert (tmp_path / "labels.original.csv").read_text() == data
     after = Study.open(tmp_path, TINY).labels
     assert sorted(after.values.tolist()) == sorted([*before.values.tolist(), 99.25])
+
+
+# -- numbers with other text, exports of trials, other kinds of files ------------------------------------
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [
+        ("89.3 ms", "more than a number; write the number alone, such as 89.3"),
+        ("89.3 ± 0.3", "more than a number; write the number alone, such as 89.3"),
+        ("tensor(89.3)", "more than a number; write the number alone, such as 89.3"),
+        ('"[89.3, 88]"', "more than a number; write the number alone, such as 89.3"),
+        ("'89.3", "more than a number; write the number alone, such as 89.3"),
+        ("893/1000", "more than a number; write the number alone, such as 893"),
+        ("2024-01-01", "more than a number; write the number alone, such as 2024"),
+        ("٨٩", "digits of another script; write 0 to 9"),
+        ("８９．３", "digits of another script; write 0 to 9"),
+        ("x1", "is no number; for a missing value"),
+    ],
+)
+def test_number_with_other_text_is_named(cell: str, why: str, tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(f"arch,acc\n00000000,{cell}\n11111111,90\n")
+    with pytest.raises(UserError, match=rf"labels\.csv:2: acc .*{re.escape(why)}"):
+        read_labels(path, spaces.get("nas_bench_macro"), "acc", min_labels=0)
+
+
+PREFIXED = parse_space(
+    "name: s\nmetric: {name: acc, direction: maximize}\npositions:\n"
+    "  - {name: a, choices: [1, 2]}\n  - {name: b, choices: [1-10, y]}\n",
+    "space.yaml",
+)
+
+
+@pytest.mark.parametrize("prefix", ["params_", "config/", "hp.", "user:"])
+def test_columns_of_positions_with_a_common_prefix_are_read(prefix: str, tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(f"number,{prefix}b,acc,{prefix}a\n0,y,1,1\n1,1-10,2,2\n")
+    labels = read_labels(path, PREFIXED, min_labels=0)
+    assert PREFIXED.format(labels.archs) == ["1|y", "2|1-10"]
+    assert f"read without '{prefix}'" in labels.describe()
+
+
+@pytest.mark.parametrize("header", ["params_a,config/b,acc", "xa,xb,acc", "p_a,p_b,q_a,q_b,acc"])
+def test_columns_without_one_common_prefix_are_refused(header: str, tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(f"{header}\n{','.join(['1'] * len(header.split(',')))}\n")
+    with pytest.raises(UserError, match=r"neither a column for each position \(a, b\) nor 'arch'"):
+        read_labels(path, PREFIXED, min_labels=0)
+
+
+@pytest.mark.parametrize("date", ["01-Oct", "Oct-01", "2024-10-01", "2024-10-01 00:00:00"])
+def test_choice_that_a_spreadsheet_made_a_date_is_named(date: str, tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(f"a,b,acc\n1,{date},1\n")
+    with pytest.raises(UserError, match=r"unknown choice of b .*spreadsheet turns texts such as 1-10 into dates"):
+        read_labels(path, PREFIXED, min_labels=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("l.csv.gz", "decompress it"),
+        ("l.xlsx", "export the sheet as CSV"),
+        ("l.jsonl", "convert it"),
+        ("l", ""),
+    ],
+)
+def test_other_endings_are_refused_with_what_to_do(name: str, fix: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(UserError, match=rf"expected a file that ends in \.csv or \.parquet.*{fix}"):
+        read_labels(tmp_path / name, PREFIXED)
+
+
+def test_columns_of_parquet_that_differ_by_blanks_are_duplicates(tmp_path: Path) -> None:
+    columns = {"a": ["1", "2"], "b": ["y", "y"], "acc": [1.0, 2.0], " acc ": [0.0, 1.0]}
+    pq.write_table(pa.table(columns), tmp_path / "labels.parquet")
+    with pytest.raises(UserError, match="duplicate column 'acc'"):
+        read_labels(tmp_path / "labels.parquet", PREFIXED, min_labels=0)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from lissnas.artifacts import journal
 from lissnas.core.errors import DamagedFile, LissnasError, UserError
 from lissnas.oracles.cache import CachedOracle, batch_of
-from lissnas.oracles.command import CommandOracle
+from lissnas.oracles.command import CommandOracle, file_digests
 from lissnas.oracles.label_collection import Attempt, LabelLog
 from lissnas.oracles.program import OracleFailed
 from lissnas.oracles.reuse import Reuse
@@ -424,3 +424,58 @@ def test_space_that_is_not_declared_is_bound_by_its_name() -> None:
     )
     other(rows)
     assert "the space changed" in notes[0]
+
+
+# -- content of the program ----------------------------------------------------------------------------
+def test_answers_of_a_changed_program_are_not_used_silently() -> None:
+    oracle("value += 1")(ARCHS[:20])
+    program = Path("train.py").read_text()
+    for changed in (program + "# fixed\n", program):
+        notes: list[str] = []
+        labelling_program.write()
+        run = oracle(say=notes.append)
+        Path("train.py").write_text(changed)
+        Path("requested").unlink()
+        expected = values()
+        if changed == program:  # the first version is back, and its answers with it
+            expected[:20] = [value + 1 for value in expected[:20]]
+        assert run(ARCHS).tolist() == expected
+        assert lines("requested") == (NAMES[20:] if changed == program else NAMES)
+        assert "has 20 labels that this run does not use: the content of the program changed" in notes[0]
+        assert notes[0].endswith("--reuse-answers uses them; to drop them, delete .out.answers.")
+
+
+def test_a_program_that_is_changed_while_it_runs_stays_the_same_for_the_run() -> None:
+    change = "open('train.py', 'a').write('# changed')"
+    run = oracle(change, batch=10)
+    assert run(ARCHS).tolist() == values()
+    assert run(ARCHS).tolist() == values()
+    assert lines("requested") == NAMES
+
+
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("python train.py", ["train.py"]),
+        ("python -u ./train.py --config=conf.yaml --log=log.txt", ["./train.py", "conf.yaml"]),
+        ("./good a.csv", ["./good"]),
+        ("python -m pkg.train", ["pkg/train.py"]),
+        ("""bash -c "CUDA_VISIBLE_DEVICES=0 python train.py | tail -1" """, ["train.py"]),
+        ("python large.py pkg missing.py", []),
+        ("python 'unclosed", []),
+        ("python " + "x" * 5000 + " a\0b", []),
+    ],
+)
+def test_scripts_and_configurations_of_a_command_are_its_content(text: str, files: list[str]) -> None:
+    Path("pkg").mkdir()
+    for name in ("train.py", "conf.yaml", "log.txt", "a.csv", "pkg/train.py"):
+        Path(name).write_text(name)
+    Path("good").write_text("#!/bin/sh\n")
+    Path("large.py").write_bytes(bytes(2 << 20))
+    found = file_digests(text)
+    assert [*found] == files
+    for name in files:
+        Path(name).write_text("#! changed")
+    changed = file_digests(text)
+    assert [*changed] == files
+    assert all(changed[name] != found[name] for name in files)

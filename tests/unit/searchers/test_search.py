@@ -32,8 +32,9 @@ from lissnas.nets import files  # noqa: E402
 from lissnas.nets import images as nets_images  # noqa: E402
 from lissnas.nets.evaluation import SupernetOracle  # noqa: E402
 from lissnas.nets.training import use_ghost_batches  # noqa: E402
-from lissnas.searchers.evolution import History, Limits, offspring, top  # noqa: E402
+from lissnas.searchers import History, Limits, top  # noqa: E402
 from lissnas.searchers.evolution import evolutionary_search as search  # noqa: E402
+from lissnas.searchers.evolution import offspring  # noqa: E402
 from lissnas.shrinkers import description  # noqa: E402
 from lissnas.spaces import Archs, FloatArray, Space  # noqa: E402
 from lissnas.spaces.choices import ChoiceSpace  # noqa: E402

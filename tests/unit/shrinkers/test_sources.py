@@ -142,7 +142,7 @@ def test_labels_from_a_surrogate_are_collected(folder: Path) -> None:
     assert source.scorer is None
     assert source.metric == "perplexity"
     assert GPT_VALUES in source.notes[0]
-    assert (source.direction, source.sign) == ("minimize", -1)
+    assert (source.stated["direction"], source.sign) == ("minimize", -1)
     assert source.digest != packaged(source.space).digest
     _, other = load(space="ofa_mobilenetv3", labels_from="surrogate")
     archs = other.space.sample(20, np.random.default_rng(0))

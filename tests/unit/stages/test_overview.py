@@ -94,8 +94,8 @@ def test_every_method_is_named_on_hover_and_the_legend_is_short() -> None:
     values = {"full space": np.arange(9.0), **{name: np.arange(9.0) for name in METHODS}}
     pictures = {
         "edfs": comparison.edfs(values, comparison.coloured(SUMMARY, REFERENCES), 5.0, "<a>", "accuracy"),
-        "diversity": comparison.diversity(SUMMARY, [], "<a>", "accuracy", REFERENCES),
-        "budget": comparison.budget(SUMMARY, "<a>", "accuracy", REFERENCES),
+        "diversity": comparison.diversity(SUMMARY, [], "<a>", "accuracy", comparison.coloured(SUMMARY, REFERENCES)),
+        "budget": comparison.budget(SUMMARY, "<a>", "accuracy", comparison.coloured(SUMMARY, REFERENCES)),
     }
     unnamed = {"edfs": set(), "diversity": {"lissnas"}, "budget": {"flops"}}
     for name, figure in pictures.items():

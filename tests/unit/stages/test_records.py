@@ -14,7 +14,7 @@ from lissnas.config import Params
 from lissnas.oracles.reuse import Reuse
 from lissnas.shrinkers.problem import Source
 from lissnas.stages.label import label_stage
-from lissnas.stages.search import search_stage
+from lissnas.stages.search import SearchOracle, search_stage
 from lissnas.stages.shrink import shrink_stage
 
 
@@ -110,7 +110,8 @@ def test_a_search_records_generations(quick: Params, tmp_path: Path) -> None:
     table, record = benchmarks.get("nas_bench_macro"), Memory()
     params = quick.model_copy(update={"search": quick.search.model_copy(update={"max_mparams": 2.0})})
     members = table.space.enumerate()
-    search_stage(params, table.space, members, table, "", 0, tmp_path / "s", table, record=record)
+    oracle = SearchOracle(table, table.sha256, table.metric)
+    search_stage(params, table.space, members, oracle, 0, tmp_path / "s", table, record=record)
     best = [value for _, value in record.curves["generation/best"]]
     assert best == sorted(best)
     assert best[-1] == record.results["best_score"]
