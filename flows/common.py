@@ -29,10 +29,12 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import ObjectNotFound
 from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.runtime import flow_run
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_HOME,
     PREFECT_SERVER_DATABASE_CONNECTION_URL,
+    PREFECT_UI_URL,
     temporary_settings,
 )
 from rich.text import Text
@@ -48,7 +50,6 @@ from lissnas.core import process
 from lissnas.core.errors import LissnasError, first_line
 from lissnas.core.redaction import redacted
 from lissnas.shrinkers.description import Description
-from lissnas.tracking import pending
 
 if TYPE_CHECKING:
     from lissnas.nets.training import Progress
@@ -63,6 +64,8 @@ PROGRESS_LINES = 4
 """Lines logged for a training or a search, evenly spaced over its steps; more if it is slow."""
 MAX_QUIET_SECONDS = 60.0
 """Seconds after which a slow training or search logs another line."""
+
+NOT_LOGGED = "MLflow: not logged; `lissnas sync` logs it when MLflow is back"
 
 OutOption = Annotated[Path | None, out_option("Folder for the result; default: one in data/.")]
 Overrides: TypeAlias = dict[str, Any] | None
@@ -208,29 +211,22 @@ def link_to_mlflow(stage: str, logged: tracking.Logged, outcome: Outcome) -> Non
         )
 
 
-def _load_network(folder: Path) -> Any:
-    from lissnas.nets.files import load  # torch takes seconds to load
-
-    return load(folder)
+def recorder(stage: str, seed: int | None = None, group: str | None = None, is_group: bool = False) -> tracking.Run:
+    """Return the recorder of a stage for MLflow, which links to this flow run."""
+    links = {"Prefect": flow_run.ui_url} if PREFECT_UI_URL.value() else {}
+    return tracking.Run(stage, seed, group, links, is_group)
 
 
 @task(name="log_to_mlflow", cache_policy=NO_CACHE, persist_result=False)
-def log_to_mlflow(stage: str, outcome: Outcome, seed: int | None = None, group: str | None = None) -> str:
-    """Log the stage's folder to MLflow; if that fails, warn and record the result for `lissnas sync`."""
+def log_to_mlflow(record: tracking.Run, outcome: Outcome) -> str:
+    """Wait until MLflow has the records of a stage; if it does not answer, warn and leave them to `lissnas sync`."""
     gc.collect()  # figures are reference cycles: 15 runs in one process would hold theirs (2 MB each) in memory
-    write_metrics(stage, outcome, seed)
-    try:
-        logged = tracking.log_stage(stage, outcome, seed, group, _load_network)
-    except Exception as error:
-        text = first_line(error)
-        get_run_logger().warning("not logged to MLflow (%s); the result in %s is whole", text, outcome.folder)
-        try:
-            pending.add(stage, outcome.folder, seed, group)
-        except LissnasError as refused:
-            return f"MLflow: not logged ({type(error).__name__}), and not recorded for `lissnas sync`: {refused}"
-        return f"MLflow: not logged ({type(error).__name__}); `lissnas sync` logs it when MLflow is back"
+    write_metrics(record.stage, outcome, record.seed)
+    if (logged := record.place()) is None:
+        get_run_logger().warning("not logged to MLflow (%s); the result in %s is whole", record.error, outcome.folder)
+        return NOT_LOGGED
     if logged.uri.startswith("http"):
-        link_to_mlflow(stage, logged, outcome)
+        link_to_mlflow(record.stage, logged, outcome)
     place = f"MLflow: {logged}"
     get_run_logger().info(place)
     if logged.registered:

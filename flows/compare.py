@@ -59,10 +59,11 @@ def compare(
     checked, source, names, folder = prepared(what, out, params, overrides, methods, seeds, method)
     all_seeds = checked.pipeline.seeds
     how: How = {"call": common.run_step, "on_progress": common.log_line, "force": force, "threads": threads}
+    how["record"] = record = common.recorder("compare")
     outcome = compare_stage(checked, source, names, all_seeds, folder, **how)
     rows = [{name: row[name] for name in SHOWN if name in row} for row in outcome.csv("summary.csv")]
     common.table_artifact(f"comparison {source.name}", rows, f"Methods on {source.name}, means over seeds")
-    return outcome, common.log_to_mlflow("compare", outcome)
+    return outcome, common.log_to_mlflow(record, outcome)
 
 
 if __name__ == "__main__":

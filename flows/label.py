@@ -20,7 +20,7 @@ from prefect.futures import as_completed
 from prefect_dask.task_runners import DaskTaskRunner
 
 from flows import pools
-from flows.common import OutOption, Overrides, as_task, folder_of, log_line, log_reuse, log_to_mlflow, main
+from flows.common import OutOption, Overrides, as_task, folder_of, log_line, log_reuse, log_to_mlflow, main, recorder
 from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import render
 from lissnas.cli.options import (
@@ -115,9 +115,10 @@ def label(
     folder = out or folder_of("label", space)
     reuse = Reuse(force, keep_failed, reuse_answers, log_line)
     on_attempt = render.attempt_lines(log_line)
-    outcome = label_stage(checked, found, seed, folder, archs, on_dask, on_attempt, program, reuse)
+    record = recorder("label", seed)
+    outcome = label_stage(checked, found, seed, folder, archs, on_dask, on_attempt, program, reuse, record)
     log_reuse(reuse)
-    return outcome, log_to_mlflow("label", outcome, seed)
+    return outcome, log_to_mlflow(record, outcome)
 
 
 SpaceOption = Annotated[str, typer.Option(help="Space, e.g. shufflenetv2 (see `lissnas spaces`), or a space.yaml.")]

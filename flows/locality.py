@@ -10,7 +10,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows import common
-from lissnas.artifacts.stage_run import Outcome
+from lissnas.artifacts.stage_run import How, Outcome
 from lissnas.benchmarks import Benchmark
 from lissnas.cli import options, render
 from lissnas.config import ParamFiles, Params
@@ -39,12 +39,12 @@ def locality(
 ) -> tuple[Outcome, str]:
     """Measure the locality of a benchmark, or of a space with complete labels, into `out`, log it to MLflow."""
     checked, table, folder = prepared(what, out, params, overrides)
-    outcome = locality_stage(
-        checked, table, folder, call=common.run_step, on_progress=common.log_line, force=force, threads=threads
-    )
+    how: How = {"call": common.run_step, "on_progress": common.log_line, "force": force, "threads": threads}
+    how["record"] = record = common.recorder("locality")
+    outcome = locality_stage(checked, table, folder, **how)
     rows = outcome.table("locality.parquet").to_pylist()
     common.table_artifact(f"locality {table.name}", rows, f"Correlation at exact edit distance, {table.name}")
-    return outcome, common.log_to_mlflow("locality", outcome)
+    return outcome, common.log_to_mlflow(record, outcome)
 
 
 if __name__ == "__main__":

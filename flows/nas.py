@@ -15,8 +15,9 @@ from flows.retrain import retrain
 from flows.search import search
 from flows.shrink import log_iteration, run_as_task
 from flows.supernet import supernet
+from lissnas.artifacts.ownership import MANIFEST
 from lissnas.artifacts.remote import check_out
-from lissnas.artifacts.stage_run import Outcome, finished
+from lissnas.artifacts.stage_run import How, Outcome, finished
 from lissnas.benchmarks import Benchmark
 from lissnas.cli import options, render
 from lissnas.config import ParamFiles, Params, with_default_width
@@ -26,6 +27,7 @@ from lissnas.shrinkers.problem import Source
 from lissnas.shrinkers.result import WRITES
 from lissnas.stages.one_shot import check, check_places, check_settings, needs_supernet, trains
 from lissnas.stages.shrink import shrink_stage
+from lissnas.tracking import find
 
 
 @flow(name="nas", flow_run_name="nas {benchmark} seed {seed}", persist_result=False)
@@ -47,6 +49,12 @@ def nas(
     subspace, searched, supernet_in = folder / "shrunk", folder / "search", None
     check_out(subspace, WRITES)
     check_places(searched)
+    parent, last = common.recorder("nas", seed, is_group=True), searched
+    if checked.retrain.networks:
+        last = searched / "best"
+    if force or not (last / MANIFEST).exists():
+        parent.start(folder, {"benchmark": benchmark, **checked.model_dump(mode="json")}, force)
+        group = parent.group
     given = {"benchmark": benchmark, "seed": seed, "params": params, "overrides": overrides, "force": force}
     stages: dict[str, Outcome] = {}
 
@@ -54,17 +62,27 @@ def nas(
         pools.run_training(stage, {**given, **more, "out": out, "group": group})
         stages[stage.name] = finished(out)
 
-    stages["shrink"] = shrink_stage(
-        checked, Source.of(source), seed, subspace, call=run_as_task, on_iteration=log_iteration, force=force
-    )
-    if needs_supernet(checked):
-        supernet_in = searched / "supernet"
-        trained(supernet, supernet_in, subspace=subspace)
-    trained(search, searched, subspace=subspace, supernet=supernet_in, table=table)
-    if checked.retrain.networks:
-        trained(retrain, searched / "best", found=searched, table=table)
-    # The runs that a training flow has logged are found here, and linked from this run's page too.
-    return stages, [common.log_to_mlflow(stage, outcome, seed, group) for stage, outcome in stages.items()]
+    how: How = {"call": run_as_task, "on_iteration": log_iteration, "force": force}
+    how["record"] = record = common.recorder("shrink", seed, group)
+    try:
+        stages["shrink"] = shrink_stage(checked, Source.of(source), seed, subspace, **how)
+        if needs_supernet(checked):
+            supernet_in = searched / "supernet"
+            trained(supernet, supernet_in, subspace=subspace)
+        trained(search, searched, subspace=subspace, supernet=supernet_in, table=table)
+        if checked.retrain.networks:
+            trained(retrain, searched / "best", found=searched, table=table)
+    except BaseException as error:
+        parent.finish(error)
+        raise
+    parent.finish()
+    places = [common.log_to_mlflow(record, stages["shrink"])]
+    if parent.is_started:
+        parent.place()
+    for name, outcome in stages.items():  # a training flow, perhaps on another machine, has logged its run
+        if name != "shrink":
+            places.append(f"MLflow: {found}" if (found := find(outcome.folder)) else common.NOT_LOGGED)
+    return stages, places
 
 
 def prepared(

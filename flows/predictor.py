@@ -8,7 +8,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows import common
-from lissnas.artifacts.stage_run import Outcome
+from lissnas.artifacts.stage_run import How, Outcome
 from lissnas.cli import options, render
 from lissnas.config import ParamFiles
 from lissnas.shrinkers import description
@@ -28,10 +28,12 @@ def predictor(
     """Assess the predictor of `benchmark` into `out`, log it to MLflow."""
     checked, source = description.load(benchmark, params, overrides, table)
     folder = out or common.DATA / "predictor" / benchmark
-    outcome = predictor_stage(checked, source, folder, call=common.run_step, force=force, threads=threads)
+    record = common.recorder("predictor")
+    how: How = {"call": common.run_step, "force": force, "threads": threads, "record": record}
+    outcome = predictor_stage(checked, source, folder, **how)
     rows = outcome.table("assessment.parquet").to_pylist()
     common.table_artifact(f"predictor {benchmark}", rows, f"The predictor of {benchmark}, by seed")
-    return outcome, common.log_to_mlflow("predictor", outcome)
+    return outcome, common.log_to_mlflow(record, outcome)
 
 
 if __name__ == "__main__":

@@ -50,10 +50,11 @@ def ranking(
     common.limit_gpu_tasks()
     how: How = {"call": common.train_step, "on_progress": common.log_line, "force": force, "threads": threads}
     how["on_training"] = common.training_log()
+    how["record"] = record = common.recorder("ranking")
     outcome = ranking_stage(checked, source, out or common.DATA / "ranking" / benchmark, **how)
     rows = [{name: row[name] for name in SHOWN} for row in outcome.csv("summary.csv")]
     common.table_artifact(f"ranking {benchmark}", rows, f"Supernets ranking networks of {benchmark}, means over seeds")
-    return outcome, common.log_to_mlflow("ranking", outcome)
+    return outcome, common.log_to_mlflow(record, outcome)
 
 
 if __name__ == "__main__":

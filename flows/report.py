@@ -11,7 +11,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows import common
-from lissnas.artifacts.stage_run import Outcome
+from lissnas.artifacts.stage_run import How, Outcome
 from lissnas.cli import options, render
 from lissnas.config import ParamFiles
 from lissnas.shrinkers import description
@@ -30,10 +30,12 @@ def report(
 ) -> tuple[Outcome, str]:
     """Write the report of the pipeline's benchmarks to `out`, log it to MLflow."""
     checked = description.load_params(params, overrides)
-    outcome = report_stage(checked, common.DATA, RESULTS, out or REPORT, on_progress=common.log_line, force=force)
+    how: How = {"on_progress": common.log_line, "force": force}
+    how["record"] = record = common.recorder("report")
+    outcome = report_stage(checked, common.DATA, RESULTS, out or REPORT, **how)
     first_sections = (outcome.folder / "report.md").read_text().split("\n## ")[:2]
     create_markdown_artifact("\n## ".join(first_sections), key="report", description="Main results")
-    return outcome, common.log_to_mlflow("report", outcome)
+    return outcome, common.log_to_mlflow(record, outcome)
 
 
 if __name__ == "__main__":

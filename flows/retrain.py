@@ -55,11 +55,12 @@ def retrain(
     """Retrain the best of the search in `found` into `out`, log it to MLflow."""
     stage = prepared(benchmark, found, seed, out, params, table, overrides)
     common.limit_gpu_tasks()
-    outcome = stage(call=common.train_step, on_training=common.training_log(), force=force)
+    record = common.recorder("retrain", seed, group or common.one_shot_group(benchmark, seed))
+    outcome = stage(call=common.train_step, on_training=common.training_log(), force=force, record=record)
     common.table_artifact(
         f"retrained {benchmark} seed {seed}", outcome.csv("retrained.csv"), "Networks trained from scratch"
     )
-    return outcome, common.log_to_mlflow("retrain", outcome, seed, group or common.one_shot_group(benchmark, seed))
+    return outcome, common.log_to_mlflow(record, outcome)
 
 
 if __name__ == "__main__":

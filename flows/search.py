@@ -56,12 +56,13 @@ def search(
     common.limit_gpu_tasks()
     folder, log = out or common.DATA / "search" / benchmark, common.search_log(checked.search.generations)
     how: How = {"call": common.train_step, "on_generation": log, "force": force}
+    how["record"] = record = common.recorder("search", seed, group or common.one_shot_group(benchmark, seed))
     labels = labels_of(checked, subspace, space)
     outcome = search_stage(checked, space, members, oracle, seed, folder, truth, labels, **how)
     common.table_artifact(
         f"found {benchmark} seed {seed}", [flat(row) for row in outcome.json(BEST)], f"The best networks of {benchmark}"
     )
-    return outcome, common.log_to_mlflow("search", outcome, seed, group or common.one_shot_group(benchmark, seed))
+    return outcome, common.log_to_mlflow(record, outcome)
 
 
 if __name__ == "__main__":

@@ -98,6 +98,7 @@ def shrink(
     reuse = Reuse(force, keep_failed, reuse_answers, common.log_line)
     checked, source, folder = prepared(what, seed, out, params, overrides, method, reuse)
     how: How = {"call": run_as_task, "on_iteration": log_iteration, "force": force, "threads": threads}
+    how["record"] = record = common.recorder("shrink", seed)
     outcome = shrink_stage(checked, source, seed, folder, locality, method, **how)
     common.log_reuse(reuse)
     common.table_artifact(
@@ -105,7 +106,7 @@ def shrink(
         outcome.table("iterations.parquet").to_pylist(),
         f"{source.name}, seed {seed}: {render.shrink_line(outcome.metrics, source.metric)}",
     )
-    return outcome, common.log_to_mlflow("shrink", outcome, seed)
+    return outcome, common.log_to_mlflow(record, outcome)
 
 
 def log_iteration(state: State) -> None:

@@ -53,8 +53,9 @@ def supernet(
     """Train a supernet on the space in `subspace`, or on the full space, into `out`; log it to MLflow."""
     stage = prepared(benchmark, subspace, seed, out, params, overrides)
     common.limit_gpu_tasks()
-    outcome = stage(call=common.train_step, on_training=common.training_log(), force=force)
-    return outcome, common.log_to_mlflow("supernet", outcome, seed, group or common.one_shot_group(benchmark, seed))
+    record = common.recorder("supernet", seed, group or common.one_shot_group(benchmark, seed))
+    outcome = stage(call=common.train_step, on_training=common.training_log(), force=force, record=record)
+    return outcome, common.log_to_mlflow(record, outcome)
 
 
 if __name__ == "__main__":

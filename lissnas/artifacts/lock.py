@@ -23,7 +23,8 @@ def file_lock(path: Path, wait: float) -> filelock.BaseFileLock:
     """Return a lock on a file that all who may write to its folder may open; `acquire` waits for `wait` seconds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     mode = (path.parent.stat().st_mode & 0o222) | 0o644
-    return filelock.FileLock(path, timeout=wait, mode=mode)
+    # A lock may be released by another thread than the one that acquired it.
+    return filelock.FileLock(path, timeout=wait, mode=mode, thread_local=False)
 
 
 @contextmanager

@@ -15,18 +15,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lissnas.artifacts import checkpoint, formats, lock, ownership
 from lissnas.artifacts import folder as folder_module
+from lissnas.artifacts.recorder import NO_RECORDER, Recorder
 from lissnas.artifacts.remote import fetched, is_remote, url
-from lissnas.core.errors import DamagedFile, UserError
+from lissnas.core.errors import DamagedFile, LissnasError, UserError, first_line
 from lissnas.core.redaction import redacted
 
 PARAMETERS = "parameters.json"
+CONSTANTS = ("seed", "full_size")
+"""Numbers of metrics.json that are recorded as parameters, because they are no results."""
 VERSIONED = ("lissnas", "numpy", "pyarrow", "scipy", "xgboost-cpu", "xgboost")
 
 
@@ -52,6 +55,8 @@ class How(TypedDict, total=False):
     """Whether to replace an existing result."""
     threads: int
     """0, the default, uses all cores."""
+    record: Recorder
+    """Receives what the stage records while it runs; by default nothing is recorded."""
 
 
 def ignore(*reported: Any) -> None:
@@ -86,6 +91,10 @@ class Outcome:
         return formats.read_csv(self.folder / name)
 
 
+Summary: TypeAlias = Callable[[Recorder, Outcome], None]
+"""Records what a result holds, once it is published; points that were recorded before are left out."""
+
+
 def finished(folder: Path) -> Outcome:
     """Return the result in a folder; raises UserError if there is none, DamagedFile if a checksum does not match."""
     remote, folder = url(folder) if is_remote(folder) else "", fetched(folder)
@@ -101,17 +110,21 @@ def run(
     timed: Sequence[str] = (),
     extends: bool = False,
     writes: Sequence[str] = (),
+    record: Recorder = NO_RECORDER,
+    summary: Summary = ignore,
 ) -> Outcome:
     """Run `work` under the folder's lock and publish its files, or return the existing result of these parameters.
 
     A folder with files of a user is refused before the work if it has no result, or if they have names that the work
     `writes` (or patterns: `pages/*`). `force` discards any result and
     checkpoint and starts from scratch; work that `extends` the result in the folder
-    runs even if there is one, and resumes. `timed` files hold times, so `run.json` lists their digests.
+    runs even if there is one, and resumes. `timed` files hold times, so `run.json` lists their digests. `record` gets
+    start, end and `summary` of the work, and of an earlier result unless it has them.
     """
     ownership.check_folder(out)
     replaces = force or extends
     if not replaces and (there := _reusable_now(out, parameters)) is not None:
+        _record_earlier(record, there, parameters, summary)
         return there
     ownership.check_replaced(out, writes)
     with lock.locked(out):
@@ -119,14 +132,53 @@ def run(
         if force:
             _clear_checkpoint(out)
         outcome = None if replaces else _reusable(out, parameters)
-        if outcome is None:
+        if outcome is not None:
+            _record_earlier(record, outcome, parameters, summary)
+        else:
             started, clock = datetime.now(UTC), time.perf_counter()
-            files = {**work(), PARAMETERS: formats.to_json(parameters)}
-            extra = {name: files.pop(name) for name in timed}
-            folder_module.publish(out, files, extra, _run_record(started, clock))
+            is_recorded = record.start(out, parameters, restart=force)
+            try:
+                files = {**work(), PARAMETERS: formats.to_json(parameters)}
+                extra = {name: files.pop(name) for name in timed}
+                folder_module.publish(out, files, extra, _run_record(started, clock))
+            except BaseException as error:
+                record.finish(error)
+                raise
             outcome = Outcome(out, json.loads(files["metrics.json"]), reused=False)
+            if is_recorded:
+                _finish(record, outcome, summary)
         _clear_checkpoint(out)  # a run killed after publishing leaves one
         return outcome
+
+
+def _record_earlier(record: Recorder, outcome: Outcome, parameters: Mapping[str, Any], summary: Summary) -> None:
+    """Record a result of an earlier run, with its times."""
+    try:
+        about = outcome.json(ownership.RUN)
+        start = datetime.fromisoformat(about["started"]).timestamp()
+        seconds = float(about["seconds"])
+    except (OSError, ValueError, KeyError, TypeError, LissnasError):  # DVC may have deleted it
+        start, seconds = (outcome.folder / ownership.MANIFEST).stat().st_mtime, 0.0
+    if record.start(outcome.folder, parameters, earlier=(start, start + seconds)):
+        _finish(record, outcome, summary)
+
+
+def _finish(record: Recorder, outcome: Outcome, summary: Summary) -> None:
+    """Record the summary and the end of a run; the result is whole whatever happens."""
+    try:
+        metrics = outcome.metrics
+        record.tags({"manifest_sha256": formats.sha256((outcome.folder / ownership.MANIFEST).read_bytes())})
+        record.metrics({name: value for name, value in metrics.items() if name not in CONSTANTS})
+        record.parameters({name: metrics[name] for name in CONSTANTS if name in metrics})
+        record.tags({name: metrics[name] for name in ("metric", "direction", "goal", "limits") if metrics.get(name)})
+        for picture in sorted(outcome.folder.glob("*.png")):
+            record.artifact(picture, "pictures", shared=True)
+        for name in ("metrics.json", ownership.MANIFEST, PARAMETERS):
+            record.artifact(outcome.folder / name)
+        summary(record, outcome)
+    except Exception as error:
+        record.tags({"summary": f"incomplete: {first_line(error)}"})
+    record.finish()
 
 
 def _clear_checkpoint(out: Path) -> None:

@@ -279,25 +279,19 @@ def _verify(
 
 @app.command("sync")
 def _sync() -> None:
-    """Log to MLflow the results that could not be logged when they were made."""
+    """Send MLflow the records that it lacks, with their times, and end the runs of dead processes."""
     if not find_spec("mlflow"):
         raise UserError("lissnas sync needs MLflow; install it: pip install 'lissnas[pipeline]'")
     from lissnas.tracking import pending
 
     logged = []
-    for one, place, is_logged in pending.sync(_load_network if find_spec("torch") else None):
-        process.say(f"{'logged' if is_logged else 'not logged'}: {one.stage} in {one.folder}: {place}")
+    for about, place, is_logged in pending.sync():
+        process.say(f"{'logged' if is_logged else 'not logged'}: {about['stage']} in {about['folder']}: {place}")
         logged.append(is_logged)
     if not logged:
-        process.say(f"nothing is left to log in {pending.JOURNAL.absolute()}")
+        process.say(f"nothing is left to log in {pending.RECORDS.absolute()}")
     if not all(logged):
         raise typer.Exit(1)
-
-
-def _load_network(folder: Path) -> Any:
-    from lissnas.nets.files import load  # torch takes seconds to load
-
-    return load(folder)
 
 
 @app.command("spaces")

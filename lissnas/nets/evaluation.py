@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch import Tensor
 
 from lissnas import artifacts
 from lissnas.config import Params, SearchConfig
@@ -20,6 +19,7 @@ from lissnas.nets import images
 from lissnas.nets.base import Network, Supernet
 from lissnas.nets.files import load_supernet, supernet_manifest
 from lissnas.nets.images import Batch, Data
+from lissnas.nets.probe import accuracy, recalibrate
 from lissnas.nets.training import compute_on
 from lissnas.oracles.base import Oracle
 from lissnas.spaces import Archs, FloatArray, Space
@@ -69,25 +69,6 @@ class SupernetOracle:
         if self.calibration:
             recalibrate(network, self.calibration)
         return accuracy(network, self.batches)
-
-
-@torch.inference_mode()
-def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
-    """Return the accuracy of a model on batches, in percent."""
-    model.eval()
-    hits = n = 0
-    for x, y in batches:
-        hits += int((model(x).argmax(dim=1) == y).sum())
-        n += len(y)
-    return 100 * hits / n
-
-
-@torch.inference_mode()
-def recalibrate(network: nn.Module, batches: Sequence[Tensor]) -> None:
-    """Replace the running statistics of a network by their plain average over `batches` (Guo et al., 2020)."""
-    with torch.random.fork_rng(devices=[]):  # dropout draws random numbers, which don't affect statistics
-        update_bn(batches, network)
-    network.eval()
 
 
 def supernet_oracle(params: Params, space: Space, members: Archs | None, folder: Path) -> tuple[Oracle, str]:

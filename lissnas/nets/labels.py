@@ -19,7 +19,7 @@ from lissnas.nets import images
 from lissnas.nets.anynetx import XBlock
 from lissnas.nets.blocks import BatchNorm, MobileBlock
 from lissnas.nets.build import network
-from lissnas.nets.evaluation import accuracy
+from lissnas.nets.probe import accuracy
 from lissnas.nets.training import compute_on, train
 from lissnas.oracles.label_collection import describe_failure
 from lissnas.oracles.training_worker import checkpoint_of

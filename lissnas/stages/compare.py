@@ -11,6 +11,7 @@ import numpy as np
 
 from lissnas import artifacts
 from lissnas.artifacts.journal import TASKS, Journal
+from lissnas.artifacts.recorder import NO_RECORDER, Recorder
 from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
@@ -30,6 +31,8 @@ from lissnas.stages.compare_labels import BEFORE
 
 BUDGET_SEEDS = 5
 """Seeds whose runs are repeated with parts of the query budget: the curve is shown, not tested."""
+SIDE_BY_SIDE = ("lissnas", "padnas", "dds", "abs", "nse")
+"""Methods that the record of a comparison links to side by side, filled up with others if some are missing."""
 MIN_SEEDS = 6
 """With fewer, the least p-value of a signed-rank test is above .05."""
 DIFFERENCES = (
@@ -79,7 +82,7 @@ def compare_stage(
     parameters = {**common, "methods": [*map(identity, methods)], "seeds": list(seeds)}
     if source.minimize:  # an earlier version wrote negated values
         parameters["direction"] = MINIMIZE
-    call, threads = how.get("call", run_here), how.get("threads", 0)
+    call, threads, record = how.get("call", run_here), how.get("threads", 0), how.get("record", NO_RECORDER)
 
     def work() -> dict[str, bytes]:
         # A task does not depend on the other tasks, so the journal's key excludes methods and seeds.
@@ -102,7 +105,9 @@ def compare_stage(
         opened = cache(lambda: call(start_comparison, full_space, params, seed, threads, name=f"open seed {seed}"))
 
         def run_method(name: str) -> dict[str, Any]:
+            child = record_method(record, source.name, name, seed)
             entry = call(comparison.run_method, opened(), name, name=f"{name} seed {seed}")
+            child.finish()
             return {"row": dict(entry.row), "keys": entry.keys.tolist(), "values": entry.values.tolist()}
 
         def run_budget(name: str) -> Any:
@@ -127,7 +132,32 @@ def compare_stage(
         rows: list[dict[str, Any]] = journal.once(["curve", seed], run_curve)
         return rows
 
-    return run(out, parameters, work, how.get("force", False), timed=(TIMED,), writes=WRITES)
+    force = how.get("force", False)
+    return run(out, parameters, work, force, timed=(TIMED,), writes=WRITES, record=record, summary=record_methods)
+
+
+def record_method(record: Recorder, benchmark: str, method: str, seed: int) -> Recorder:
+    """Return the child run of a method and seed."""
+    about = {"method": method, "benchmark": benchmark, "seed": seed}
+    return record.child(f"{method} {benchmark} seed {seed}", about, stage="method")
+
+
+def record_methods(record: Recorder, outcome: Outcome) -> None:
+    """Record each method and seed as a child run, with the metric names of a shrink, and a link that compares five."""
+    benchmark, rows = str(outcome.metrics["benchmark"]), outcome.table(TIMED).to_pylist()
+    methods = sorted(dict.fromkeys(row["method"] for row in rows), key=lambda name: name not in SIDE_BY_SIDE)
+    shown = methods[: len(SIDE_BY_SIDE)]
+    for row in rows:
+        child = record_method(record, benchmark, row["method"], row["seed"])
+        # The compare page opens on the first metric.
+        values = {"mean_true": row["mean_true"], **row}
+        child.metrics({name: value for name, value in values.items() if name != "seed"})
+        child.tags({name: row[name] for name in ("kind",) if row.get(name)})
+        child.finish()
+    runs = [f"{row['method']} {benchmark} seed {row['seed']}" for row in rows if row["method"] in shown]
+    record.side_by_side(f"{', '.join(shown)} side by side", runs)
+    for name in ("comparison.md", "comparison.csv", "summary.csv"):
+        record.artifact(outcome.folder / name)
 
 
 def _line(row: Mapping[str, Any], done: int, total: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,10 @@ import numpy as np
 
 from lissnas import artifacts
 from lissnas.artifacts.journal import LOG
+from lissnas.artifacts.recorder import NO_RECORDER, Recorder
 from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import PARAMETERS, Outcome, run
-from lissnas.config import Params
+from lissnas.config import MIN_LABELS, Params
 from lissnas.core.errors import InvalidArchitecture, LissnasError, UserError
 from lissnas.core.rng import stream
 from lissnas.oracles.command import split_command
@@ -25,12 +27,15 @@ from lissnas.oracles.label_table import metric_of
 from lissnas.oracles.program import OracleFailed, run_program
 from lissnas.oracles.reuse import Reuse
 from lissnas.oracles.training_worker import _train, depends_on, setup_of
+from lissnas.predictors.accuracy import Predictor, tau
 from lissnas.shrinkers.description import check
 from lissnas.spaces import Space
 
 LABELS = "labels.csv"
 ATTEMPTS = "attempts.csv"
 METRIC = "accuracy"
+MAX_SHARE = 0.02
+"""The share of the time that may go into fits of predictors for the record."""
 WRITES = (LABELS, ATTEMPTS, "metrics.json")
 """Names of the files of a result."""
 
@@ -46,6 +51,7 @@ def label_stage(
     on_attempt: Callable[[Attempt], None] = lambda one: None,
     program: str | None = None,
     reuse: Reuse | None = None,
+    record: Recorder = NO_RECORDER,
 ) -> Outcome:
     """Label `archs`, or `label.networks` architectures drawn uniformly, and write the labels to `out`.
 
@@ -67,17 +73,57 @@ def label_stage(
 
     def work() -> dict[str, bytes]:
         with LabelLog.opened(out / LOG, depends, reuse) as log:
+            learning = _LearningCurve(params, space, seed, log, record)
+
+            def watch(one: Attempt) -> None:
+                on_attempt(one)
+                learning.add(one)
+
             if program is None:
-                _train(setup_of(params, space.name, seed, tasks, depends), attempts, names, log, runner, on_attempt)
+                _train(setup_of(params, space.name, seed, tasks, depends), attempts, names, log, runner, watch)
             else:
                 labeller = partial(label_by_program, split_command(program, "--program"), params.label.time_limit)
-                collect(names, labeller, log, attempts, runner or one_by_one, on_attempt)
+                collect(names, labeller, log, attempts, runner or one_by_one, watch)
             reuse.used(names)
             return _results(log, names, space)
 
     retries = bool(earlier) and not reuse.keep_failed and bool(artifacts.read_json(out / "metrics.json")["failed"])
     extends = bool(earlier) and (earlier != parameters or retries)
-    return run(out, parameters, work, force=reuse.force, timed=[ATTEMPTS], extends=extends, writes=WRITES)
+    recorded: dict[str, Any] = {"writes": WRITES, "record": record, "summary": _summary}
+    return run(out, parameters, work, force=reuse.force, timed=[ATTEMPTS], extends=extends, **recorded)
+
+
+class _LearningCurve:
+    """Records the best label and the predictor's cross-validated tau by number of labels."""
+
+    def __init__(self, params: Params, space: Space, seed: int, log: LabelLog, record: Recorder) -> None:
+        self._params, self._space, self._seed, self._record = params, space, seed, record
+        self._values = {arch: value for arch in log.attempts if (value := log.value(arch)) is not None}
+        self._next, self._due, self._started = float(MIN_LABELS), 0.0, time.monotonic()
+
+    def add(self, one: Attempt) -> None:
+        """Record an attempt; the predictor is fitted whenever a quarter of labels was added and it is cheap."""
+        if one.value is None or not self._record.active:
+            return
+        self._values[one.arch] = one.value
+        n, values, best = len(self._values), list(self._values.values()), max if self._space.maximize else min
+        curve = {"labels/best": best(values), "labels/mean": float(np.mean(values))}
+        started = time.monotonic()
+        if n >= self._next and started >= self._due and np.ptp(values) > 0:
+            found, self._next = np.array(values), 1.25 * n
+            fitted = Predictor.fit(
+                self._space, self._space.parse(list(self._values)), found, self._params.predictor, self._seed, 1
+            )
+            if fitted.out_of_fold is not None:
+                curve["labels/tau"] = tau(fitted.out_of_fold, found)
+            self._due = started + (time.monotonic() - started) / MAX_SHARE
+        self._record.metrics(curve, n)
+
+
+def _summary(record: Recorder, outcome: Outcome) -> None:
+    """Record the labels."""
+    for name in (LABELS, ATTEMPTS):
+        record.artifact(outcome.folder / name)
 
 
 def draw(space: Space, n: int, seed: int) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Unpack
 import numpy as np
 
 from lissnas import artifacts
+from lissnas.artifacts.recorder import NO_RECORDER
 from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
@@ -101,7 +102,7 @@ def locality_stage(
             "metrics.json": artifacts.to_json({**metrics, "share_not_rejected": check["share_not_rejected"]}),
         }
 
-    return run(out, parameters, work, how.get("force", False), writes=WRITES)
+    return run(out, parameters, work, how.get("force", False), writes=WRITES, record=how.get("record", NO_RECORDER))
 
 
 def read_threshold(folder: Path, space: str) -> int:

@@ -9,13 +9,15 @@ from typing import Any, Unpack
 import numpy as np
 
 from lissnas import artifacts
+from lissnas.artifacts.recorder import NO_RECORDER, Recorder
 from lissnas.artifacts.remote import remote_out
-from lissnas.artifacts.stage_run import How, Outcome, run, run_here
+from lissnas.artifacts.stage_run import PARAMETERS, How, Outcome, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params, PredictorConfig, label_budget
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
 from lissnas.predictors.accuracy import Predictor, assess
+from lissnas.predictors.recorded import predictor_model
 from lissnas.spaces import FloatArray
 
 WRITES = ("assessment.parquet", "models/*", "metrics.json")
@@ -82,4 +84,24 @@ def predictor_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpa
         files["metrics.json"] = artifacts.to_json({"benchmark": benchmark.name, "labels": labels, **means})
         return files
 
-    return run(out, parameters, work, how.get("force", False), writes=WRITES)
+    record = how.get("record", NO_RECORDER)
+    return run(out, parameters, work, how.get("force", False), writes=WRITES, record=record, summary=_summary)
+
+
+def _summary(record: Recorder, outcome: Outcome) -> None:
+    """Record the assessment by seed, and the predictor of the first seed as a version in the model registry."""
+    parameters, rows = outcome.json(PARAMETERS), outcome.table("assessment.parquet").to_pylist()
+    for row in rows:
+        record.metrics({f"seed/{name}": value for name, value in row.items() if name != "seed"}, row["seed"])
+    first = rows[0]
+    held_out = {"table_sha256": parameters["table_sha256"]}
+    held_out |= {name: first[name] for name in ("seed", "labels", "held_out")}
+    version = {
+        "name": f"lissnas-predictor-{parameters['benchmark']}".replace("/", "-"),
+        "metric": "tau",
+        "value": first["tau"],
+        "held_out": held_out,
+        "about": f"Predicts the values of networks of {parameters['benchmark']}; tau on held-out networks",
+    }
+    model = predictor_model(record, outcome.folder / "models" / f"predictor-{first['seed']}.ubj", first["tau"])
+    record.model({**model, "register": version})

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Unpack
 
 from lissnas import artifacts
+from lissnas.artifacts.recorder import NO_RECORDER
 from lissnas.artifacts.stage_run import How, Outcome, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.spaces import Archs, Keys
@@ -23,7 +24,7 @@ def data_stage(benchmark: Benchmark, out: Path, **how: Unpack[How]) -> Outcome:
     def work() -> dict[str, bytes]:
         return call(write, benchmark, call(key, benchmark))  # type: ignore[no-any-return]
 
-    return run(out, parameters, work, how.get("force", False), writes=WRITES)
+    return run(out, parameters, work, how.get("force", False), writes=WRITES, record=how.get("record", NO_RECORDER))
 
 
 def key(benchmark: Benchmark) -> tuple[Archs, Keys]:

@@ -16,6 +16,7 @@ import torch
 
 from lissnas import artifacts
 from lissnas.artifacts.journal import TASKS, Journal
+from lissnas.artifacts.recorder import NO_RECORDER, Recorder
 from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
@@ -84,9 +85,30 @@ def ranking_stage(params: Params, benchmark: Benchmark, out: Path, **how: Unpack
         task, spaces = f"{method} seed {seed}", shrunk()
         training = artifacts.Checkpoint(tasks / f"{method}-{seed}", {**common, "task": [method, seed]})
         sets, watch = (spaces[method], spaces[OURS]), partial(how.get("on_training", ignore), task)
-        return call(rank, params, benchmark, *sets, method, seed, recipe, training, watch, name=task)
+        child = _child(record, benchmark.name, method, seed)
+        made = call(rank, params, benchmark, *sets, method, seed, recipe, training, watch, child, name=task)
+        child.finish()
+        return made
 
-    return run(out, parameters, work, how.get("force", False), writes=WRITES)
+    record = how.get("record", NO_RECORDER)
+    return run(out, parameters, work, how.get("force", False), writes=WRITES, record=record, summary=_summary)
+
+
+def _child(record: Recorder, benchmark: str, method: str, seed: int) -> Recorder:
+    """Return the child run of a trained space and seed."""
+    about = {"method": method, "benchmark": benchmark, "seed": seed}
+    return record.child(f"{method} {benchmark} seed {seed}", about, stage="ranking")
+
+
+def _summary(record: Recorder, outcome: Outcome) -> None:
+    """Record each trained space and seed as a child run."""
+    for row in outcome.csv("ranking.csv"):
+        child = _child(record, str(outcome.metrics["benchmark"]), str(row["method"]), int(row["seed"]))
+        child.metrics({f"{name}_{row['sample']}": row[name] for name in COEFFICIENTS})
+        child.metrics({name: row[name] for name in ("found_true", "size", "space_mean_true")})
+        child.finish()
+    for name in ("ranking.md", "ranking.csv", "summary.csv", "scores.parquet"):
+        record.artifact(outcome.folder / name)
 
 
 def task_parameters(params: Params, benchmark: Benchmark, recipe: TrainingConfig) -> dict[str, Any]:
@@ -129,6 +151,7 @@ def rank(
     recipe: TrainingConfig,
     checkpoint: artifacts.Checkpoint,
     watch: Callable[[Progress], None],
+    record: Recorder = NO_RECORDER,
 ) -> dict[str, Any]:
     """Train a supernet on `members`, rank samples of them and of `ours`, and search in `members`.
 
@@ -137,7 +160,7 @@ def rank(
     space, n = benchmark.space, params.ranking.networks
     if method == "full_balanced":
         params = params.model_copy(update={"supernet": params.supernet.model_copy(update={"sampler": "balanced"})})
-    model, _ = train_supernet(params, space, members, seed, recipe, checkpoint, watch)
+    model, _ = train_supernet(params, space, members, seed, recipe, checkpoint, watch, record)
     data = images.load(params.images, recipe)
     oracle = CountedOracle(SupernetOracle.of(model, data, params.search, compute_on(params.torch)), space, space.size())
     settings = params.search.model_copy(update={"generations": max(1, n // params.search.population)})

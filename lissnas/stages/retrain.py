@@ -10,23 +10,25 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from lissnas import artifacts, spaces
+from lissnas.artifacts.recorder import NO_RECORDER, Recorder
 from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
 from lissnas.config import Params
 from lissnas.config.resolve import image_parameters, recipe_of
 from lissnas.core.errors import UserError
-from lissnas.nets import images, parallel
+from lissnas.nets import images, parallel, probe
 from lissnas.nets.base import Network
 from lissnas.nets.build import network
-from lissnas.nets.evaluation import accuracy
 from lissnas.nets.files import ABOUT, WEIGHTS, describe_network, portable, weights
+from lissnas.nets.probe import accuracy
 from lissnas.nets.training import Progress, compute_on, train
 from lissnas.oracles.direction import stated
 from lissnas.stages.search import TOP
 from lissnas.stages.supernet import check_space
 
-WRITES = (WEIGHTS, ABOUT, "network.pt2", "retrained.csv", "metrics.json")
+EXPORTED = "network.pt2"
+WRITES = (WEIGHTS, ABOUT, EXPORTED, "retrained.csv", "metrics.json")
 """Names of the files of a result."""
 DATA_SETS = {"packaged": "CIFAR-10", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 """The data set of images, as metrics of benchmarks name it."""
@@ -84,7 +86,10 @@ def retrain_stage(
         for number, arch in enumerate(archs):
             parallel.announce(number)
             watch = partial(how.get("on_training", ignore), arch)
-            row, model = how.get("call", run_here)(retrain, params, space_name, arch, seed, checkpoint_of(arch), watch)
+            child = _child(record, space_name, arch, seed)
+            arguments = params, space_name, arch, seed, checkpoint_of(arch), watch, child
+            row, model = how.get("call", run_here)(retrain, *arguments)
+            child.finish()
             if truth is not None:
                 row["true"] = float(truth(space.parse([arch]))[0])
             rows.append({**row, "label": top[number].get("label")} if labelled else row)
@@ -104,7 +109,38 @@ def retrain_stage(
             "metrics.json": artifacts.to_json(metrics),
         }
 
-    return run(out, parameters, work, how.get("force", False), writes=WRITES)
+    record = how.get("record", NO_RECORDER)
+    summary = partial(_summary, parameters)
+    return run(out, parameters, work, how.get("force", False), writes=WRITES, record=record, summary=summary)
+
+
+def _child(record: Recorder, space: str, arch: str, seed: int) -> Recorder:
+    """Return the child run of a network."""
+    return record.child(f"retrain {arch}", {"arch": arch, "benchmark": space, "seed": seed}, stage="network")
+
+
+def _summary(parameters: Mapping[str, Any], record: Recorder, outcome: Outcome) -> None:
+    """Record the accuracy of each network, and the exported one as a version in the model registry."""
+    for row in outcome.csv("retrained.csv"):
+        child = _child(record, parameters["space"], str(row["arch"]), parameters["seed"])
+        child.metrics({name: row[name] for name in ("validation", "test", "true") if name in row})
+        child.finish()
+    for name in (WEIGHTS, ABOUT, "retrained.csv"):
+        record.artifact(outcome.folder / name)
+    about, space = outcome.json(ABOUT), spaces.get(parameters["space"])
+    costs = {name: int(values[0]) for name, values in space.costs(space.parse([about["arch"]])).items()}
+    held_out = {"set": "test", **{name: parameters["images"][name] for name in ("source", "folder", "side")}}
+    version = {
+        "name": f"lissnas-network-{about['space']}",
+        "metric": "test accuracy, %",
+        "value": about["test"],
+        "held_out": held_out,
+        "about": f"The best network found in {about['space']}, trained from scratch; test accuracy in percent",
+    }
+    record.metrics(costs)
+    tags = {**costs, **{name: about[name] for name in ("arch", "validation", "test", "width")}}
+    model = {"name": "network", "flavor": "pytorch", "file": outcome.folder / EXPORTED, "side": about["side"]}
+    record.model({**model, "tags": tags, "register": version})
 
 
 def same_task(params: Params, truth: Benchmark | None) -> bool:
@@ -137,13 +173,15 @@ def retrain(
     seed: int,
     checkpoint: artifacts.Checkpoint,
     watch: Callable[[Progress], None],
+    record: Recorder = NO_RECORDER,
 ) -> tuple[dict[str, Any], Network]:
     """Train one network from scratch; return its accuracies and the network."""
     recipe = recipe_of(params, params.retrain.recipe, "retrain.recipe")
     data = images.load(params.images, recipe)
     row, width, stride = spaces.get(space_name).parse([arch])[0], params.supernet.width, params.supernet.stem_stride
     model = network(space_name, row, width=width or 1, stem_stride=stride, classes=data.classes, seed=seed)
-    train(model, data, recipe, seed, None, checkpoint, watch, compute_on(params.torch))
+    observed = probe.recorded(watch, record, model, data, recipe)
+    train(model, data, recipe, seed, None, checkpoint, observed, compute_on(params.torch))
     model.cpu()
     sets = ("validation", "test")
     return {"arch": arch} | {name: accuracy(model, data.batches(name, recipe.batch_size)) for name in sets}, model
@@ -152,4 +190,4 @@ def retrain(
 def exported(model: Network, side: int, row: Mapping[str, Any]) -> dict[str, bytes]:
     """Return the files of a trained network: weights, description and torch.export program."""
     about = describe_network(model, side, {name: row[name] for name in ("validation", "test")})
-    return {WEIGHTS: weights(model), ABOUT: artifacts.to_json(about), "network.pt2": portable(model, side)}
+    return {WEIGHTS: weights(model), ABOUT: artifacts.to_json(about), EXPORTED: portable(model, side)}

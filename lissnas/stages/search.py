@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
 from lissnas import artifacts
+from lissnas.artifacts.recorder import NO_RECORDER, Recorder
 from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.benchmarks import Benchmark
@@ -21,7 +23,7 @@ from lissnas.oracles.direction import stated
 from lissnas.oracles.label_table import Labels
 from lissnas.plots import figures
 from lissnas.searchers import History, Limits, evolutionary_search, top
-from lissnas.spaces import Archs, Space
+from lissnas.spaces import Archs, FloatArray, IntArray, Space
 from lissnas.spaces.base import is_in
 from lissnas.stages.ranked import N_BEST, Ranking, flat
 
@@ -82,6 +84,8 @@ def search_stage(
     if labels is not None:
         parameters["labels_sha256"] = artifacts.sha256(space.key(labels.archs).tobytes() + labels.values.tobytes())
 
+    record, sign = how.get("record", NO_RECORDER), -1 if oracle.minimize else 1
+
     def work() -> dict[str, bytes]:
         checkpoint, call = artifacts.Checkpoint(out, parameters), how.get("call", run_here)
         ranking = None if labels is None else Ranking(params, space, inside, labels, seed)
@@ -92,9 +96,10 @@ def search_stage(
             rows, values = inside[at], ranking.labels.values[ranking.label_of]
             history = History(rows, values, np.zeros(len(at), np.int64), -1 if ranking.labels.negated else 1)
             return _files(params, space, history, oracle, truth, Ranking(params, space, rows, ranking.labels, seed))
-        sign, on_generation = -1 if oracle.minimize else 1, how.get("on_generation", ignore)
+        on_generation = how.get("on_generation", ignore)
 
         def watch(history: History) -> None:
+            _record_generation(record, sign * history.scores, history.generation, int(history.generation[-1]), sign)
             on_generation(replace(history, sign=sign))
 
         history = call(
@@ -104,7 +109,33 @@ def search_stage(
             history = call(_with_labelled, space, ranking, history, oracle.scores, seed)
         return _files(params, space, replace(history, sign=sign), oracle, truth, ranking)
 
-    return run(out, parameters, work, how.get("force", False), writes=WRITES)
+    summary = partial(_summary, limits, sign)
+    return run(out, parameters, work, how.get("force", False), writes=WRITES, record=record, summary=summary)
+
+
+def _record_generation(record: Recorder, scores: FloatArray, generation: IntArray, number: int, sign: int) -> None:
+    """Record the best score so far, the median of a generation, and how many networks are evaluated."""
+    so_far = generation <= number
+    record.metrics(
+        {
+            "generation/best": sign * (sign * scores[so_far]).max(),
+            "generation/median": np.median(scores[generation == number]),
+            "generation/evaluated": int(so_far.sum()),
+        },
+        number,
+    )
+
+
+def _summary(limits: Limits, sign: int, record: Recorder, outcome: Outcome) -> None:
+    """Record the search by generation, and its limits."""
+    history = outcome.table(HISTORY)
+    scores, generation = history["score"].to_numpy(), history["generation"].to_numpy()
+    for number in np.unique(generation):
+        _record_generation(record, scores, generation, int(number), sign)
+    limited = [f"{name}<={limit:g}" for name, limit in vars(limits).items() if limit is not None]
+    record.tags({"limits": ", ".join(limited)} if limited else {})
+    for name in (TOP, BEST, HISTORY):
+        record.artifact(outcome.folder / name)
 
 
 def _with_labelled(space: Space, ranking: Ranking, history: History, oracle: Oracle, seed: int) -> History:

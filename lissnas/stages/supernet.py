@@ -10,13 +10,14 @@ from typing import Any, Unpack
 import numpy as np
 
 from lissnas import artifacts
+from lissnas.artifacts.recorder import NO_RECORDER, Recorder
 from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run, run_here
 from lissnas.config import Params, TrainingConfig
 from lissnas.config.resolve import image_parameters, recipe_of
 from lissnas.core.errors import UnknownName, UserError
 from lissnas.core.rng import stream
-from lissnas.nets import images, parallel, samplers
+from lissnas.nets import images, parallel, probe, samplers
 from lissnas.nets.base import Supernet
 from lissnas.nets.build import names, supernet
 from lissnas.nets.files import SUPERNET_ABOUT, SUPERNET_WEIGHTS, describe_supernet, networks_of, weights
@@ -26,6 +27,8 @@ from lissnas.plots import figures
 from lissnas.spaces import Archs, Space
 from lissnas.spaces.choices import ChoiceSpace
 
+PROBES = 3
+"""Paths whose accuracy is recorded during the training."""
 CURRICULUM = 10_000
 """Size of the sample that represents the whole space in a curriculum."""
 WRITES = (SUPERNET_WEIGHTS, SUPERNET_ABOUT, "training.csv", "training.png", "metrics.json")
@@ -68,10 +71,18 @@ def supernet_stage(
         return Outcome(out, {}, reused=False)
 
     def work() -> dict[str, bytes]:
-        model, log = how.get("call", run_here)(train_supernet, *arguments)
+        model, log = how.get("call", run_here)(train_supernet, *arguments, record)
         return _files(space, members, seed, model, log, images.about(params.images, recipe))
 
-    return run(out, parameters, work, how.get("force", False), writes=WRITES)
+    record = how.get("record", NO_RECORDER)
+    return run(out, parameters, work, how.get("force", False), writes=WRITES, record=record, summary=_summary)
+
+
+def _summary(record: Recorder, outcome: Outcome) -> None:
+    """Record the training."""
+    for row in outcome.csv("training.csv"):
+        record.metrics({"loss": row["loss"], "rate": row["rate"]}, int(row["step"]))
+    record.artifact(outcome.folder / "training.csv")
 
 
 def train_supernet(
@@ -82,6 +93,7 @@ def train_supernet(
     recipe: TrainingConfig,
     checkpoint: artifacts.Checkpoint | None,
     watch: Callable[[Progress], None],
+    record: Recorder = NO_RECORDER,
 ) -> tuple[Supernet, list[Progress]]:
     """Build and train the supernet of `members` (None: the whole space); return it and the progress reports."""
     settings = params.supernet
@@ -98,7 +110,10 @@ def train_supernet(
         sampler = samplers.curriculum(space, members, middle, sampler, recipe.steps, recipe.curriculum, seed)
     reports: list[Progress] = []
     parallel.announce(0)
-    train(model, data, recipe, seed, sampler, checkpoint, watch, compute_on(params.torch), reports)
+    drawn = stream(seed, "probe").integers(len(members), size=PROBES) if members is not None else None
+    paths = space.sample_distinct(PROBES, stream(seed, "probe")) if members is None else members[drawn]
+    observed = probe.recorded(watch, record, model, data, recipe, paths)
+    train(model, data, recipe, seed, sampler, checkpoint, observed, compute_on(params.torch), reports)
     return model, reports
 
 

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 from lissnas import artifacts
 from lissnas.core.errors import first_line, short
 from lissnas.core.redaction import move_mlflow_credentials, redacted
-from lissnas.tracking.mlflow import EXPERIMENT, Logged, _find, tracking_uri
+from lissnas.tracking.mlflow import EXPERIMENT, SAME, Logged, tracking_uri
 
 TIMEOUT_SECONDS = "5"
 SQLITE = "sqlite:///"
@@ -22,7 +22,7 @@ JOIN experiments ON experiments.experiment_id = runs.experiment_id
 WHERE tags.key = 'manifest_sha256' AND tags.value = ? AND experiments.name = ?
 AND runs.status = 'FINISHED' AND runs.lifecycle_stage = 'active' LIMIT 1
 """
-"""The query of MLflow's schema that `_find` sends through its client, which would upgrade or create a database."""
+"""The query of MLflow's schema that `SAME` is for its client, which would upgrade or create a database."""
 
 
 def find(folder: Path) -> str | None:
@@ -56,7 +56,11 @@ def _on_server(uri: str, manifest: str) -> Logged | None:
     set_tracking_uri(uri)
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
-    return None if experiment is None else _find(client, experiment.experiment_id, manifest)
+    if experiment is None:
+        return None
+    for run in client.search_runs([experiment.experiment_id], SAME.format(manifest), max_results=1):
+        return Logged(run.info.run_id, experiment.experiment_id, redacted(uri))
+    return None
 
 
 def _reason(uri: str, error: Exception) -> str:

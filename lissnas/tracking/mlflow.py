@@ -1,4 +1,4 @@
-"""Log results to MLflow, which is imported only for logging. Results never depend on it."""
+"""Write records to MLflow, which is imported only here. A record that is sent twice is stored once."""
 
 from __future__ import annotations
 
@@ -6,40 +6,56 @@ import getpass
 import json
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from lissnas import artifacts
 from lissnas.artifacts.lock import file_lock
-from lissnas.artifacts.stage_run import PARAMETERS, Outcome
 from lissnas.core.redaction import move_mlflow_credentials, redacted
 from lissnas.tracking import model_registry
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 EXPERIMENT = "lissnas"
+MAIN = ""
+"""The run of a stage; its children have names."""
 PARENT = "lissnas.parent"
-FILES = {
-    "shrink": ("iterations.parquet", "subspace.parquet"),
-    "compare": ("comparison.md", "comparison.csv", "summary.csv"),
-    "search": ("top.json", "history.parquet"),
-    "retrain": ("network.safetensors", "network.json", "retrained.csv"),
-    "ranking": ("ranking.md", "ranking.csv", "summary.csv", "scores.parquet"),
+"""The run above it; also the tag with the key by which other processes find that one."""
+KEY = "lissnas.run"
+"""The tag by which a run is found again."""
+SAME = "tags.manifest_sha256 = '{}' and attributes.status = 'FINISHED'"
+"""Search for the runs of a result by the digest of its manifest."""
+BATCH = 90
+"""Metrics, parameters and tags in one request; MLflow takes at most 1,000, 100 and 100."""
+MAX_TEXT = 5000
+"""Characters of a parameter or tag."""
+LIVE = 60.0
+"""Maximum age of a start, in seconds, for system metrics: records that are sent later have none."""
+TYPES = {
+    "int64": "long",
+    "int32": "integer",
+    "int8": "integer",
+    "double": "double",
+    "float": "float",
+    "bool": "boolean",
 }
-"""Files of a result to log, in addition to those of every stage, by stage."""
-SIDE_BY_SIDE = ("lissnas", "padnas", "dds", "abs", "nse")
-"""Methods that the note of a comparison links to side by side, filled up with others if some are missing."""
-BY_ITERATION = (
-    *("size", "seen", "labels", "mean_predicted", "best_predicted"),
-    *("turnover", "p_good", "mean_true", "max_true"),
-)
-"""Columns of `iterations.parquet` to log by iteration."""
+"""MLflow's names of Arrow types; all others are shown as string."""
+NOTE = """One parent run for each benchmark and set of parameters, a child run for each stage and seed; retraining and
+comparisons have a child run for each network, or each method and seed.
+
+Results: `mean_true` and `max_true` of the shrunk space, in the benchmark's unit, higher is better
+(`full_mean_true`, `full_max_true`: of the full space); `top10_kept`: how many of the ten best networks it contains;
+`p_good`: its share of networks above the full space's 80th percentile; `queries`: architectures scored by the
+predictor; `labels`: true values requested; `best_true`, `best_rank`: the best network found; `test`: its accuracy after
+retraining. A parent has them by seed, and `seconds/STAGE`.
+Curves: `iteration/...`, `labels/...` (by number of labels), `generation/...`, and `loss`, `rate`, `accuracy` by step.
+Tags to group and filter by: `benchmark`, `stage`, `method`, `seed`, `goal`, `limits`, `params_digest`, `git_commit`.
+The how-to guide docs/how_to/watch.md compares seeds, methods and goals."""
 
 
 @dataclass(frozen=True)
@@ -59,146 +75,186 @@ class Logged:
         return f"run {self.run_id} in {self.uri} (see it with `make ui`)"
 
 
-def log_stage(
-    stage: str,
-    outcome: Outcome,
-    seed: int | None = None,
-    group: str | None = None,
-    load_network: Callable[[Path], Any] | None = None,
-) -> Logged:
-    """Log a result as a child run of its benchmark's parent run; return the existing run if it is logged already.
+class AlreadyLogged(Exception):
+    """The result was logged by an earlier run."""
 
-    A parent run groups results of one benchmark with the same parameters, across processes; with a `group` (a name),
-    the results of one run of the whole method. `load_network` loads an exported network from its folder; without it,
-    no network is logged as a model.
+    def __init__(self, logged: Logged) -> None:
+        super().__init__(str(logged))
+        self.logged = logged
+
+
+def is_heavy(record: Mapping[str, Any]) -> bool:
+    """Return whether a record is a file or a model, which a failing artifact store delays without the others."""
+    return bool({"file", "text", "model"} & record.keys())
+
+
+class Sender:
+    """Writes the records of one run and its children to MLflow; connects at the first record."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, str] = {}
+        """Ids of MLflow by name."""
+        self.registered = ""
+        self.progress = time.monotonic()
+        """When MLflow answered last."""
+        self._opened: tuple[MlflowClient, str] | None = None
+        self._monitor: Any = None
+
+    def _connected(self) -> tuple[MlflowClient, str]:
+        """Return the client and the id of the experiment."""
+        if self._opened is None:
+            self._opened = _client()
+        self.progress = time.monotonic()
+        return self._opened
+
+    def logged(self) -> Logged:
+        """Return the run."""
+        return Logged(self.ids[MAIN], self._connected()[1], _uri(), self.registered)
+
+    def send(self, records: Sequence[Mapping[str, Any]], key: str) -> None:
+        """Write records that are no files, in order; `key` identifies the run."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        batches: dict[str, tuple[list[Any], dict[str, Any], dict[str, Any]]] = {}
+
+        def flush() -> None:
+            for to, (metrics, params, tags) in batches.items():
+                left: dict[str, Any] = {"metrics": metrics, "params": [*params.values()], "tags": [*tags.values()]}
+                while any(left.values()):
+                    self._connected()[0].log_batch(self.ids[to], **{kind: one[:BATCH] for kind, one in left.items()})
+                    left = {kind: one[BATCH:] for kind, one in left.items()}
+            batches.clear()
+
+        for record in records:
+            to, at = record["to"], record["at"]
+            if to == PARENT and to not in self.ids and "name" not in record:
+                continue  # a run without a parent
+            if "status" in record:
+                flush()
+                self._set_status(record, key)
+            elif "dataset" in record:
+                self._log_dataset(record)
+            elif "compare" in record:
+                view = compare_view(self._connected()[1], [self.ids[name] for name in record["compare"]])
+                note = f"[{record['title']}]({view})"
+                self._connected()[0].set_tag(self.ids[to], "mlflow.note.content", note)
+            else:
+                metrics, params, tags = batches.setdefault(to, ([], {}, {}))
+                metrics += [Metric(n, v, at, record["step"]) for n, v in record.get("metrics", {}).items()]
+                params.update({n: Param(n, v[:MAX_TEXT]) for n, v in record.get("params", {}).items()})
+                tags.update({n: RunTag(n, v[:MAX_TEXT]) for n, v in record.get("tags", {}).items()})
+        flush()
+
+    def _set_status(self, record: Mapping[str, Any], key: str) -> None:
+        """Start, continue or end a run."""
+        client, experiment = self._connected()
+        to, status = record["to"], record["status"]
+        if "name" in record:
+            if manifest := record.get("unless"):
+                for run in client.search_runs([experiment], SAME.format(manifest), max_results=1):
+                    raise AlreadyLogged(Logged(run.info.run_id, experiment, _uri()))
+            self._open(record, f"{key} {to}".strip())
+        elif to == PARENT:
+            siblings = f"tags.`mlflow.parentRunId` = '{self.ids[to]}' and attributes.status = 'RUNNING'"
+            if not client.search_runs([experiment], siblings, max_results=1):
+                ended = client.get_run(self.ids[to]).info.end_time or 0
+                client.set_terminated(self.ids[to], status, max(ended, record["at"]))
+        else:
+            if to == MAIN and self._monitor is not None:
+                self._monitor.finish()
+            client.set_terminated(self.ids[to], status, record["at"])
+
+    def _open(self, record: Mapping[str, Any], key: str) -> None:
+        """Start a run, or find and continue it."""
+        from mlflow.entities import RunTag
+
+        client, experiment = self._connected()
+        to, tags = record["to"], dict(record["tags"])
+        tag, key = (PARENT, record.get("key") or tags[PARENT]) if "key" in record or PARENT in tags else (KEY, key)
+        if "above" in record and record["above"] in self.ids:
+            tags["mlflow.parentRunId"] = self.ids[record["above"]]
+        with file_lock(Path.cwd() / ".mlflow.lock", 120):
+            found = client.search_runs([experiment], f"tags.`{tag}` = '{key}'", max_results=1)
+            run = found[0] if found else client.create_run(experiment, record["at"], {tag: key, **tags}, record["name"])
+        self.ids[to] = run.info.run_id
+        if run.info.status != "RUNNING" and not record.get("is_started"):
+            client.update_run(run.info.run_id, "RUNNING")
+        if found and not record.get("is_started"):
+            client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        if record.get("watched") and time.time() - record["at"] / 1000 < LIVE:
+            self._watch(run.info.run_id)
+
+    def _watch(self, run: str) -> None:
+        """Let MLflow sample processor, memory, disk, network and GPUs, if its setting for that is on."""
+        from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+            self._monitor = SystemMetricsMonitor(run, resume_logging=True)
+            self._monitor.start()
+
+    def _log_dataset(self, record: Mapping[str, Any]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        about = record["dataset"]
+        columns = [{"name": name, "type": TYPES.get(kind, "string")} for name, kind in about["schema"].items()]
+        schema, source = json.dumps({"mlflow_colspec": columns}), json.dumps({"uri": about["source"]})
+        data = Dataset(about["name"], about["digest"][:32], "local", source, schema)
+        tags = [InputTag("mlflow.data.context", about["context"])]
+        self._connected()[0].log_inputs(self.ids[record["to"]], [DatasetInput(data, tags)])
+
+    def send_file(self, record: Mapping[str, Any], result: str) -> None:
+        """Write a file, a folder, a text or a model; `result` is the digest of the manifest of a model's result."""
+        client, run = self._connected()[0], self.ids.get(record["to"])
+        if run is None:  # a run without a parent
+            return
+        if "text" in record:
+            client.log_text(run, record["text"], record["name"])
+        elif "model" in record:
+            about = record["model"]
+            model = log_model(run, about)
+            if "register" in about:
+                named = model_registry.Model(id=model, **about["register"])
+                self.registered = model_registry.register(client, named, run, result)
+        elif Path(record["file"]).is_dir():
+            client.log_artifacts(run, record["file"], record["folder"] or None)
+        else:
+            client.log_artifact(run, record["file"], record["folder"] or None)
+
+
+def log_model(run: str, about: Mapping[str, Any]) -> str:
+    """Log a model of a run, which loads without unpickling, and return its id.
+
+    `about` has its `name`, `flavor` (xgboost or pytorch), `file`, `tags`, and for images the `side`; to register it,
+    `register` (`model_registry.Model` without id).
     """
     import mlflow
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
 
-    client, experiment = _client()
-    parameters = json.loads((outcome.folder / PARAMETERS).read_bytes())
-    benchmark = parameters.get("benchmark", parameters.get("space", "all benchmarks"))
-    shared = {k: v for k, v in parameters.items() if k != "seed"}
-    digest = artifacts.digest(shared)[:12]
-    what = "method" if stage == "shrink" else stage
-    key = f"{what} {benchmark} {digest}" if group is None else group
-    parent = _parent(client, experiment, benchmark, f"{what} {benchmark}" if group is None else group, key, digest)
-    manifest = artifacts.sha256((outcome.folder / artifacts.MANIFEST).read_bytes())
-    tags = {
-        "mlflow.parentRunId": parent.info.run_id,
-        "stage": stage,
-        "benchmark": benchmark,
-        "method": str(parameters.get("method", parameters.get("variant", stage))),
-        "params_digest": digest,
-        "manifest_sha256": manifest,
-        **{name: str(outcome.metrics[name]) for name in ("metric", "direction") if name in outcome.metrics},
-        **_account(),
-        **({} if seed is None else {"seed": str(seed)}),
-        **_revision(),
-    }
-    if (known := _find(client, experiment, manifest)) is not None:
-        return known
-    name = f"{stage} {benchmark}" + ("" if seed is None else f" seed {seed}")
-    # The tag names the parent: the fluent API nests only under a run of the same process.
-    with mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags) as run:
-        mlflow.log_params(_flat(parameters))
-        mlflow.log_metrics({k: float(v) for k, v in outcome.metrics.items() if isinstance(v, (int, float))})
-        for picture in sorted(outcome.folder.glob("*.png")):
-            mlflow.log_artifact(str(picture), "pictures")
-        for name in ("metrics.json", "manifest.json", PARAMETERS, *FILES.get(stage, ())):
-            mlflow.log_artifact(str(outcome.folder / name))
-        if stage == "shrink":
-            _log_shrink(outcome)
-        if stage == "compare":
-            _log_comparison(client, run, outcome)
-        if stage == "supernet":
-            _log_rows(outcome.csv("training.csv"), "step", {"loss": "loss", "rate": "rate"})
-        model = None
-        if stage == "predictor":
-            model = _log_predictor(outcome)
-        if stage == "retrain" and load_network is not None:
-            model = _log_network(outcome, load_network(outcome.folder))
-        if stage == "ranking":
-            _log_ranking(client, run, outcome)
-        if stage == "report":
-            for page in ("index.html", "report.md"):
-                client.log_artifact(parent.info.run_id, str(outcome.folder / page))
-            client.log_artifacts(parent.info.run_id, str(outcome.folder / "pages"), "pages")
-        registered = "" if model is None else model_registry.register(client, model, run.info.run_id, manifest)
-        return Logged(run.info.run_id, experiment, redacted(mlflow.get_tracking_uri()), registered)
+    client, single = mlflow.MlflowClient(), np.dtype(np.float32)
+    logged = client.get_run(run)
+    for one in getattr(logged.outputs, "model_outputs", ()):
+        if client.get_logged_model(one.model_id).name == about["name"]:
+            return str(one.model_id)
+    tags = {name: str(value) for name, value in {**about["tags"], **account()}.items()}
+    made = client.create_logged_model(logged.info.experiment_id, about["name"], run, tags)
+    given: dict[str, Any] = {"model_id": made.model_id, "run_id": run}
+    if about["flavor"] == "xgboost":
+        from lissnas.predictors.boosting import xgb
 
+        booster = xgb.Booster(model_file=about["file"])
+        inputs = Schema([TensorSpec(single, (-1, booster.num_features()))])
+        given["signature"] = ModelSignature(inputs, Schema([TensorSpec(single, (-1,))]))
+        given["pip_requirements"] = [f"xgboost-cpu=={version('xgboost-cpu')}"]
+        return str(mlflow.xgboost.log_model(booster, model_format="ubj", **given).model_id)
+    import torch
 
-def _find(client: MlflowClient, experiment: str, manifest: str) -> Logged | None:
-    import mlflow
-
-    same = f"tags.manifest_sha256 = '{manifest}' and attributes.status = 'FINISHED'"
-    for run in client.search_runs([experiment], same, max_results=1):
-        return Logged(run.info.run_id, experiment, redacted(mlflow.get_tracking_uri()))
-    return None
-
-
-def _log_shrink(outcome: Outcome) -> None:
-    import mlflow
-    from mlflow.data.pandas_dataset import from_pandas
-
-    records = outcome.table("iterations.parquet").to_pylist()
-    _log_rows(records, "iteration", {name: f"iteration/{name}" for name in BY_ITERATION})
-    if (model := outcome.folder / "predictor.ubj").exists():  # missing if a surrogate was queried directly
-        _log_booster(model)
-    members = outcome.table("subspace.parquet").to_pandas()
-    source = str(outcome.folder / "subspace.parquet")
-    data = from_pandas(members, source=source, name=f"shrunk {outcome.metrics['benchmark']}")
-    mlflow.log_input(data, context="shrunk space")
-
-
-def _log_booster(file: Path) -> str:
-    """Log a predictor's trees, tagged with their weight in the stack, and its other files; return the model's id."""
-    import mlflow
-
-    from lissnas.predictors.boosting import xgb
-
-    requirements = [f"xgboost-cpu=={version('xgboost-cpu')}"]
-    booster, about = xgb.Booster(model_file=str(file)), file.with_suffix(".json")
-    weight = json.loads(about.read_bytes())["members"]["trees"]["weight"]
-    tags = {**_account(), "stack_weight": weight}
-    tags = {**_account(), "stack_weight": weight}
-    logged = mlflow.xgboost.log_model(
-        booster, name="predictor", model_format="ubj", pip_requirements=requirements, tags=tags
-    )
-    mlflow.log_artifact(str(about))
-    mlflow.log_artifact(str(file.with_name(f"{file.stem}_kernel.npz")))
-    return str(logged.model_id)
-
-
-def _log_predictor(outcome: Outcome) -> model_registry.Model:
-    """Log the predictor of the first seed, with its metric on the test set."""
-    parameters, first = outcome.json(PARAMETERS), outcome.table("assessment.parquet").to_pylist()[0]
-    held_out = {
-        "table_sha256": parameters["table_sha256"],
-        **{name: first[name] for name in ("seed", "labels", "held_out")},
-    }
-    return model_registry.Model(
-        f"lissnas-predictor-{parameters['benchmark']}".replace("/", "-"),
-        _log_booster(outcome.folder / "models" / f"predictor-{first['seed']}.ubj"),
-        *("tau", first["tau"], held_out),
-        f"Predicts the values of networks of {parameters['benchmark']}; tau on held-out networks",
-    )
-
-
-def _log_comparison(client: MlflowClient, run: Run, outcome: Outcome) -> None:
-    """Log each method and seed as a child run, with the metric names of a shrink."""
-    benchmark = str(outcome.metrics["benchmark"])
-    rows = outcome.table("comparison.parquet").to_pylist()
-    methods = sorted(dict.fromkeys(row["method"] for row in rows), key=lambda name: name not in SIDE_BY_SIDE)
-    shown, side_by_side = methods[: len(SIDE_BY_SIDE)], []
-    for row in rows:
-        about = {"benchmark": benchmark, **{name: str(row.pop(name)) for name in ("method", "seed")}}
-        tags = {"stage": "method", "kind": row.pop("kind")}
-        # The compare page opens on the first metric.
-        child = _log_child(client, run, about, {"mean_true": row["mean_true"], **row}, tags)
-        if about["method"] in shown:
-            side_by_side.append(child)
-    view = compare_view(run.info.experiment_id, side_by_side)
-    client.set_tag(run.info.run_id, "mlflow.note.content", f"[{', '.join(shown)} side by side]({view})")
+    given["input_example"] = np.zeros((2, 3, about["side"], about["side"]), single)
+    given["pip_requirements"] = [f"torch=={version('torch')}"]
+    network = torch.export.load(about["file"]).module()
+    return str(mlflow.pytorch.log_model(network, serialization_format="pt2", **given).model_id)
 
 
 def compare_view(experiment: str, runs: Sequence[str]) -> str:
@@ -208,86 +264,24 @@ def compare_view(experiment: str, runs: Sequence[str]) -> str:
     return f"{uri.rstrip('/') if uri.startswith('http') else ''}/#/compare-runs?{urlencode(query)}"
 
 
-def _log_ranking(client: MlflowClient, run: Run, outcome: Outcome) -> None:
-    """Log each trained space and seed as a child run."""
-    rows = outcome.csv("ranking.csv")
-    for key in dict.fromkeys((r["method"], r["seed"]) for r in rows):
-        own = [r for r in rows if (r["method"], r["seed"]) == key]
-        about = {"benchmark": str(outcome.metrics["benchmark"]), "method": str(key[0]), "seed": str(key[1])}
-        values = {f"{name}_{r['sample']}": r[name] for r in own for name in ("kendall", "spearman", "pearson")}
-        values |= {name: own[0][name] for name in ("found_true", "size", "space_mean_true")}
-        _log_child(client, run, about, values, {"stage": "ranking"})
-
-
-def _log_child(
-    client: MlflowClient, run: Run, about: Mapping[str, str], values: Mapping[str, Any], tags: Mapping[str, str]
-) -> str:
-    """Log a method and seed of a stage's table as a finished child run; return its id."""
-    from mlflow.entities import Metric, Param, RunTag
-
-    name = f"{about['method']} {about['benchmark']} seed {about['seed']}"
-    tags = {"mlflow.parentRunId": run.info.run_id, **about, **tags}
-    child: str = client.create_run(run.info.experiment_id, run_name=name, tags=tags).info.run_id
-    client.log_batch(
-        child,
-        metrics=[Metric(k, float(v), run.info.start_time, 0) for k, v in values.items() if v is not None],
-        params=[Param(k, v) for k, v in about.items()],
-        tags=[RunTag("params_digest", run.data.tags.get("params_digest", ""))],
-    )
-    client.set_terminated(child)
-    return child
-
-
-def _log_rows(rows: Sequence[Mapping[str, Any]], by: str, names: dict[str, str]) -> None:
-    """Log rows as metrics, one step for each row; `names` maps columns to metrics, `by` is the column of the step."""
-    import mlflow
-
-    for r in rows:
-        mlflow.log_metrics({names[c]: float(r[c]) for c in names if c in r}, step=int(r[by]))
-
-
-def _log_network(outcome: Outcome, network: Any) -> model_registry.Model:
-    """Log the exported network as a model that loads without unpickling."""
-    import mlflow
-    import numpy as np
-
-    about = outcome.json("network.json")
-    example = np.zeros((2, 3, about["side"], about["side"]), np.float32)
-    requirements = [f"torch=={version('torch')}"]
-    logged = mlflow.pytorch.log_model(
-        network,
-        name="network",
-        input_example=example,
-        serialization_format="pt2",
-        pip_requirements=requirements,
-        tags=_account(),
-    )
-    parameters = outcome.json(PARAMETERS)
-    held_out = {"set": "test", **{name: parameters["images"][name] for name in ("source", "folder", "side")}}
-    return model_registry.Model(
-        f"lissnas-network-{about['space']}",
-        str(logged.model_id),
-        *("test accuracy, %", about["test"], held_out),
-        f"The best network found in {about['space']}, trained from scratch; test accuracy in percent",
-    )
-
-
-def _database() -> Path:
-    """Return the database that is used if no server is configured."""
-    return Path.cwd() / "mlflow.db"
-
-
 def tracking_uri() -> str:
     """Return the address of MLflow: MLFLOW_TRACKING_URI, else a database in the current folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{_database()}"
+    return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+def _uri() -> str:
+    import mlflow
+
+    return redacted(mlflow.get_tracking_uri())
 
 
 def _client() -> tuple[MlflowClient, str]:
     """Return a client and the id of the experiment; only one process creates the database."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri()
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    # The recorder tries again; it must not hang on one attempt.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     # MLflow would print the address unredacted; the caller reports the run.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     move_mlflow_credentials()
@@ -296,41 +290,29 @@ def _client() -> tuple[MlflowClient, str]:
 
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     with file_lock(Path.cwd() / ".mlflow.lock", 120):
+        database = Path(os.environ["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///"))
+        if os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite:///") and not database.exists():
+            # A process that is killed while it creates a database would leave one that no version can open.
+            new = database.with_name(f".{database.name}.new")
+            new.unlink(missing_ok=True)
+            MlflowClient(f"sqlite:///{new}").search_experiments()
+            new.replace(database)
         client = MlflowClient()
         experiment = client.get_experiment_by_name(EXPERIMENT)
+        # With this kind, the experiment opens on its table of runs.
+        tags = {"mlflow.note.content": NOTE, "mlflow.experimentKind": "custom_model_development"}
         if experiment is None:
-            # With this kind, the experiment opens on its table of runs.
-            tags = {"mlflow.note.content": NOTE, "mlflow.experimentKind": "custom_model_development"}
             return client, client.create_experiment(EXPERIMENT, tags=tags)
+        if experiment.lifecycle_stage != "active":
+            restore = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+            raise RuntimeError(f"the experiment {EXPERIMENT} was deleted: `{restore}`, then `lissnas sync`")
+        for name, value in tags.items():
+            if experiment.tags.get(name) != value:
+                client.set_experiment_tag(experiment.experiment_id, name, value)
         return client, experiment.experiment_id
 
 
-NOTE = """One parent run for each benchmark and set of parameters, a child run for each stage and seed.
-
-Columns: `mean_true` and `max_true` of the shrunk space, in the benchmark's unit, higher is better
-(`full_mean_true`, `full_max_true`: of the full space); `top10_kept`: how many of the ten best networks it contains;
-`p_good`: its share of networks above the full space's 80th percentile; `queries`: architectures scored by the
-predictor; `labels`: true values requested. `iteration/...` are curves."""
-
-
-def _parent(client: MlflowClient, experiment: str, benchmark: str, name: str, key: str, digest: str) -> Run:
-    with file_lock(Path.cwd() / ".mlflow.lock", 120):
-        for run in client.search_runs([experiment], f"tags.`{PARENT}` = '{key}'", max_results=1):
-            return run
-        tags = {PARENT: key, "benchmark": benchmark, "params_digest": digest, **_revision()}
-        run = client.create_run(experiment, run_name=name, tags=tags)
-        client.set_terminated(run.info.run_id)
-        return run
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _account() -> dict[str, str]:
+def account() -> dict[str, str]:
     """Return the tag with the user's name: MLflow's default, MLFLOW_TRACKING_USERNAME, can be a token."""
     try:
         return {"mlflow.user": getpass.getuser()}
@@ -338,7 +320,7 @@ def _account() -> dict[str, str]:
         return {"mlflow.user": "unknown"}
 
 
-def _revision() -> dict[str, str]:
+def revision() -> dict[str, str]:
     """Return tags with the git commit and whether files differ from it; empty outside of a repository."""
     try:
         git = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]

@@ -283,7 +283,7 @@ def test_flow_with_unreachable_servers(home: Home, here: Here) -> None:
     output = here(*SHRINK, PREFECT_API_URL=PLANTED["PREFECT_API_URL"])
     assert f"PREFECT_API_URL=http://{UNREACHABLE}/api does not answer" in output
     assert f"not logged to MLflow (API request to http://{UNREACHABLE}/" in output
-    assert (home.folder / pending.JOURNAL).exists()
+    assert list((home.folder / pending.RECORDS).glob("*.jsonl"))
     home.check()
 
 

@@ -29,8 +29,8 @@ from lissnas import (  # noqa: E402
     spaces,
 )
 from lissnas.nets import files, images  # noqa: E402
-from lissnas.nets.evaluation import accuracy  # noqa: E402
 from lissnas.nets.images import Augmentation  # noqa: E402
+from lissnas.nets.probe import accuracy  # noqa: E402
 from lissnas.shrinkers.problem import Source  # noqa: E402
 from lissnas.stages.shrink import shrink_stage  # noqa: E402
 from tests.pipeline.harness import Done, lissnas_here, served  # noqa: E402
@@ -438,10 +438,13 @@ def logged() -> dict[str, Any]:
     experiment = client.get_experiment_by_name("lissnas")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    children = {run.data.tags["stage"]: run for run in runs if "stage" in run.data.tags}
+    assert {run.info.status for run in runs} == {"FINISHED"}
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
-    return {**children, "parent": parent}
+    above = {run.info.run_id: run.data.tags.get("mlflow.parentRunId") for run in runs}
+    children = {run.data.tags["stage"]: run for run in runs if above[run.info.run_id] == parent.info.run_id}
+    networks = [run for run in runs if run.data.tags["stage"] == "network"]
+    assert {above[run.info.run_id] for run in networks} == {children["retrain"].info.run_id}
+    return {**children, "parent": parent, "network": networks[0]}
 
 
 def test_mlflow_has_one_parent_run_with_the_stages_as_children(flow_run: Path) -> None:
@@ -463,6 +466,22 @@ def test_mlflow_has_the_training_of_the_supernet_by_step(flow_run: Path) -> None
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     curves = [client.get_metric_history(runs["supernet"].info.run_id, name) for name in runs["supernet"].data.metrics]
     assert [4, 8, 12] in [[m.step for m in curve] for curve in curves]
+    for run in (runs["supernet"], runs["network"]):
+        assert {"loss", "rate", "epoch", "accuracy"} <= run.data.metrics.keys()
+    assert {"generation/best", "generation/median", "generation/evaluated"} <= runs["search"].data.metrics.keys()
+
+
+def test_the_parent_has_the_results_of_all_stages(flow_run: Path) -> None:
+    from mlflow import MlflowClient
+
+    parent, client = logged()["parent"], MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    stages = ("shrink", "supernet", "search", "retrain")
+    expected = {"size", "mean_true", "full_mean_true", "kept_best", "best_true", "rank", "test", "peak_memory_mb"}
+    assert expected | {f"seconds/{stage}" for stage in stages} <= parent.data.metrics.keys()
+    assert parent.data.params["supernet.sampler"]
+    names = {f.path for f in client.list_artifacts(parent.info.run_id, "pictures")}
+    assert {"pictures/iterations.png", "pictures/history.png", "pictures/training.png"} <= names
+    assert len(parent.data.tags["mlflow.note.content"].splitlines()) >= 4
 
 
 def test_mlflow_has_the_picture_of_the_search(flow_run: Path) -> None:

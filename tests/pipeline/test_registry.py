@@ -16,7 +16,7 @@ from lissnas.artifacts.stage_run import Outcome
 from lissnas.cli import app
 from lissnas.config import Params
 from lissnas.stages.predictor import predictor_stage
-from lissnas.tracking import model_registry, pending
+from lissnas.tracking import Run, model_registry, pending
 from lissnas.tracking.mlflow import _client
 from tests.pipeline.harness import mlflow_server
 
@@ -39,12 +39,19 @@ def server(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.fixture
-def fitted(make_params: Callable[..., Params], tmp_path: Path) -> Callable[..., Outcome]:
-    def fit(name: str, **overrides: Any) -> Outcome:
-        params = make_params(predictor__held_out=300, pipeline__seeds=[0], **overrides)
-        return predictor_stage(params, benchmarks.get("nas_bench_macro"), tmp_path / name)
+def fitted(make_params: Callable[..., Params], tmp_path: Path) -> Callable[..., tuple[Outcome, Run]]:
+    def fit(name: str, **overrides: Any) -> tuple[Outcome, Run]:
+        params, record = make_params(predictor__held_out=300, pipeline__seeds=[0], **overrides), Run("predictor")
+        outcome = predictor_stage(params, benchmarks.get("nas_bench_macro"), tmp_path / name, record=record)
+        return outcome, record
 
     return fit
+
+
+def message(record: Run) -> str:
+    place = record.place()
+    assert place is not None, record.error
+    return place.registered
 
 
 def champion() -> str:
@@ -53,31 +60,32 @@ def champion() -> str:
 
 
 @BOTH
-def test_only_a_better_model_becomes_champion(server: str, fitted: Callable[..., Outcome]) -> None:
-    poor, good = fitted("poor", predictor__trees=2), fitted("good")
-    other = fitted("other", shrink__labels=301)
+def test_only_a_better_model_becomes_champion(server: str, fitted: Callable[..., tuple[Outcome, Run]]) -> None:
+    poor, record = fitted("poor", predictor__trees=2)
+    assert "version 1: the first champion" in message(record)
+    good, record = fitted("good")
     worse, better = (o.table("assessment.parquet").to_pylist()[0]["tau"] for o in (poor, good))
     assert worse < better
-    assert "version 1: the first champion" in tracking.log_stage("predictor", poor).registered
-    message = tracking.log_stage("predictor", good).registered
-    assert f"version 2: champion in place of version 1: tau {worse:.4g} to {better:.4g}" in message
+    assert f"version 2: champion in place of version 1: tau {worse:.4g} to {better:.4g}" in message(record)
     assert champion() == "2"
     # Logging the same model again creates no third version.
-    assert tracking.log_stage("predictor", good).run_id
-    middle = fitted("middle", predictor__trees=3)
-    assert "version 2 stays champion: tau" in tracking.log_stage("predictor", middle).registered
-    assert "another held-out set" in tracking.log_stage("predictor", other).registered
+    assert message(fitted("good")[1]) == ""
+    assert "version 2 stays champion: tau" in message(fitted("middle", predictor__trees=3)[1])
+    assert "another held-out set" in message(fitted("other", shrink__labels=301)[1])
     assert champion() == "2"
 
 
 @BOTH
-def test_champion_loads_and_predicts(server: str, fitted: Callable[..., Outcome]) -> None:
+def test_champion_loads_and_predicts(server: str, fitted: Callable[..., tuple[Outcome, Run]]) -> None:
     import mlflow
     import numpy as np
     import xgboost as xgb
 
-    outcome = fitted("model")
-    tracking.log_stage("predictor", outcome)
+    outcome, record = fitted("model")
+    assert "the first champion" in message(record)
+    about = mlflow.models.get_model_info(f"models:/{NAME}@{model_registry.CHAMPION}")
+    assert about.signature is not None
+    assert about.signature.inputs.is_tensor_spec()
     booster = mlflow.xgboost.load_model(f"models:/{NAME}@{model_registry.CHAMPION}")
     space = benchmarks.get("nas_bench_macro").space
     rows = space.encode(space.sample(50, np.random.default_rng(0)))
@@ -86,18 +94,17 @@ def test_champion_loads_and_predicts(server: str, fitted: Callable[..., Outcome]
 
 
 def test_sync_logs_pending_results(
-    server: str, fitted: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+    server: str, fitted: Callable[..., tuple[Outcome, Run]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcome, lost = fitted("kept"), fitted("lost", predictor__trees=3)
     run = CliRunner().invoke
     assert "nothing is left to log" in run(app.app, ["sync"]).output
-    for one in (outcome, lost):
-        pending.add("predictor", one.folder, None, None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", UNREACHABLE)
+    (outcome, first), (lost, second) = fitted("kept"), fitted("lost", predictor__trees=3)
+    assert (first.place(), second.place()) == (None, None)
     away = run(app.app, ["sync"])
     assert away.exit_code == 1
     assert away.output.count("not logged: predictor") == 2
-    assert len(pending.waiting()) == 2
+    assert len(list(pending.RECORDS.glob("*.jsonl"))) == 2
     (lost.folder / "metrics.json").write_text("{}")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     back = run(app.app, ["sync"])
@@ -106,5 +113,4 @@ def test_sync_logs_pending_results(
     assert "is damaged" in " ".join(back.output.split())
     assert "It stays listed" in " ".join(back.output.split())
     assert str(tracking.find(outcome.folder)).startswith("run ")
-    assert tracking.find(lost.folder) is None
-    assert [Path(one.folder).name for one in pending.waiting()] == [lost.folder.name]
+    assert len(list(pending.RECORDS.glob("*.jsonl"))) == 1

@@ -10,6 +10,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from lissnas import artifacts, benchmarks
+from lissnas.artifacts.recorder import NO_RECORDER, Recorder
 from lissnas.artifacts.remote import remote_out
 from lissnas.artifacts.stage_run import How, Outcome, ignore, run
 from lissnas.benchmarks import Benchmark
@@ -119,7 +120,15 @@ def report_stage(params: Params, data: Path, results: Path, out: Path, **how: Un
         }
         return {**report.files(), "metrics.json": artifacts.to_json(metrics)}
 
-    return run(out, parameters, work, how.get("force", False), writes=WRITES)
+    record = how.get("record", NO_RECORDER)
+    return run(out, parameters, work, how.get("force", False), writes=WRITES, record=record, summary=_summary)
+
+
+def _summary(record: Recorder, outcome: Outcome) -> None:
+    """Record the report's pages, with the parent run too."""
+    for name in ("index.html", "report.md"):
+        record.artifact(outcome.folder / name, shared=True)
+    record.artifact(outcome.folder / "pages", "pages", shared=True)
 
 
 def read_study(path: Path) -> list[Compared]:

@@ -25,8 +25,9 @@ from lissnas.nets import files, kshot, samplers  # noqa: E402
 from lissnas.nets.base import Network  # noqa: E402
 from lissnas.nets.blocks import BatchNorm  # noqa: E402
 from lissnas.nets.build import k_shot  # noqa: E402
-from lissnas.nets.evaluation import SupernetOracle, recalibrate  # noqa: E402
+from lissnas.nets.evaluation import SupernetOracle  # noqa: E402
 from lissnas.nets.kshot import KShotSupernet  # noqa: E402
+from lissnas.nets.probe import recalibrate  # noqa: E402
 from lissnas.nets.training import Progress, train  # noqa: E402
 from tests import small_nets  # noqa: E402
 from tests.small_nets import (  # noqa: E402

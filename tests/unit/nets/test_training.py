@@ -21,11 +21,16 @@ from lissnas import (  # noqa: E402
 )
 from lissnas.config import TrainingConfig  # noqa: E402
 from lissnas.core.errors import DamagedFile, UserError  # noqa: E402
-from lissnas.nets import images, samplers  # noqa: E402
+from lissnas.nets import (  # noqa: E402
+    images,
+    probe,
+    samplers,
+)
 from lissnas.nets.base import Network  # noqa: E402
 from lissnas.nets.blocks import BatchNorm  # noqa: E402
-from lissnas.nets.evaluation import SupernetOracle, accuracy, recalibrate  # noqa: E402
+from lissnas.nets.evaluation import SupernetOracle  # noqa: E402
 from lissnas.nets.images import Augmentation  # noqa: E402
+from lissnas.nets.probe import accuracy, recalibrate  # noqa: E402
 from lissnas.nets.training import (  # noqa: E402
     NotFinite,
     Progress,
@@ -531,3 +536,33 @@ def test_missing_validation_images_are_refused(trained: Any) -> None:
     params = packaged_params()
     with pytest.raises(UserError, match="no images are held out for evaluation"):
         SupernetOracle.of(trained, noise(validation=0), params.search)
+
+
+class Points:
+    """A recorder that lists the points of a training."""
+
+    def __init__(self, active: bool) -> None:
+        self.active = active
+        self.got: list[tuple[int, dict[str, float]]] = []
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        self.got.append((step, values))
+
+
+@pytest.mark.parametrize("kind", ["network", "supernet"])
+def test_recorded_accuracy_does_not_change_the_training(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "MAX_SHARE", 1e9)  # a probe at each report
+    is_network, settings, data = kind == "network", recipe(ghost_batch=8), noise()
+    trained = []
+    for active in (False, True):
+        record: Any = Points(active)
+        model = a_network() if is_network else a_supernet()
+        paths = (None,) if is_network else members()[:2]
+        watch = probe.recorded(lambda progress: None, record, model, data, settings, paths)
+        train(model, data, settings, 0, None if is_network else fair_paths(), on_progress=watch)
+        trained.append(model)
+    assert equal(*trained)
+    assert [step for step, _ in record.got] == [4, 8, 12]
+    assert all(values.keys() == {"accuracy", "epoch", "loss", "rate"} for _, values in record.got)
+    assert all(0 <= values["accuracy"] <= 100 for _, values in record.got)
+    assert record.got[-1][1]["epoch"] == 3.0
