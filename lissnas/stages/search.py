@@ -106,7 +106,7 @@ def search_stage(
             *(evolutionary_search, space, inside, oracle.scores, params.search, limits, seed, checkpoint, watch)
         )
         if ranking is not None:
-            history = call(_with_labelled, space, ranking, history, oracle.scores, seed)
+            history = call(evaluate_labelled, space, ranking, history, oracle.scores, seed)
         return _files(params, space, replace(history, sign=sign), oracle, truth, ranking)
 
     summary = partial(_summary, limits, sign)
@@ -138,7 +138,7 @@ def _summary(limits: Limits, sign: int, record: Recorder, outcome: Outcome) -> N
         record.artifact(outcome.folder / name)
 
 
-def _with_labelled(space: Space, ranking: Ranking, history: History, oracle: Oracle, seed: int) -> History:
+def evaluate_labelled(space: Space, ranking: Ranking, history: History, oracle: Oracle, seed: int) -> History:
     """Return the history with labelled members evaluated too, up to `MAX_PAIRS` of them."""
     rows = ranking.members[ranking.labelled]
     new = rows[~is_in(space.key(rows), np.sort(space.key(history.rows)))]

@@ -32,6 +32,7 @@ from lissnas.nets import files, images  # noqa: E402
 from lissnas.nets.images import Augmentation  # noqa: E402
 from lissnas.nets.probe import accuracy  # noqa: E402
 from lissnas.shrinkers.problem import Source  # noqa: E402
+from lissnas.stages.retrain import choose  # noqa: E402
 from lissnas.stages.shrink import shrink_stage  # noqa: E402
 from tests.pipeline.harness import Done, lissnas_here, served  # noqa: E402
 from tests.robustness.faults import FAST_PARAMS  # noqa: E402
@@ -154,7 +155,7 @@ def test_files_of_a_search(found: Path) -> None:
     shared = {"parameters.json", "metrics.json"}
     supernet = {"supernet.safetensors", "supernet.json", "training.csv", "training.png"}
     assert set(written["supernet"]) == supernet | shared
-    assert set(written["search"]) == {"history.parquet", "top.json", "history.png"} | shared
+    assert set(written["search"]) == {"history.parquet", "top.json", "best.json", "history.png"} | shared
     assert set(written["retrain"]) == {"network.safetensors", "network.json", "network.pt2", "retrained.csv"} | shared
     hidden = {p.name for p in found.rglob(".*")}
     assert hidden <= {".supernet.lock", ".best.lock"}  # no checkpoint remains
@@ -163,22 +164,28 @@ def test_files_of_a_search(found: Path) -> None:
 def test_history_and_top_of_a_search(found: Path, shrunk: Path) -> None:
     history = pq.read_table(found / "history.parquet")
     assert history.column_names == ["arch", "score", "generation", "flops", "params"]
-    assert history.num_rows == len(set(history["arch"].to_pylist())) == 18
+    names, generation = history["arch"].to_pylist(), history["generation"].to_pylist()
+    labelled = set(pq.read_table(shrunk / "labels.parquet")["arch"].to_pylist())
+    assert len(names) == len({*names})
+    assert sum(g < 3 for g in generation) == 18
+    assert {name for name, g in zip(names, generation, strict=True) if g == 3} <= labelled
     rows = MACRO.space.parse(history["arch"].to_pylist())
     assert set(MACRO.space.key(rows)) <= set(MACRO.space.key(members_of(shrunk)))
     assert history["flops"].to_pylist() == MACRO.space.costs(rows)["flops"].tolist()
     top = json.loads((found / "top.json").read_text())
-    assert [set(row) for row in top] == [{"arch", "score", "flops", "params"}] * 4
-    scores = [row["score"] for row in top]
-    assert scores == sorted(history["score"].to_pylist(), reverse=True)[:4]
+    columns = {"arch", "score", "label", "predicted", "supernet", "reason", "flops", "params"}
+    assert [set(row) for row in top] == [columns] * 4
+    assert len(json.loads((found / "best.json").read_text())) == 10
+    labels = [row["label"] for row in top if row["label"] is not None]
+    assert labels == sorted(labels, reverse=True)
     metrics = json.loads((found / "metrics.json").read_text())
-    assert metrics["evaluated"] == 18
+    assert metrics["evaluated"] == len(names)
     best = float(MACRO(MACRO.space.parse([top[0]["arch"]]))[0])
     assert metrics["best_true"] == best
     assert metrics["best_rank"] == 1 + int((MACRO.values > best).sum())
 
 
-def test_best_by_validation_is_exported(found: Path) -> None:
+def test_chosen_network_is_exported(found: Path) -> None:
     import pyarrow.csv
 
     top = [row["arch"] for row in json.loads((found / "top.json").read_text())]
@@ -186,8 +193,10 @@ def test_best_by_validation_is_exported(found: Path) -> None:
     typed = pyarrow.csv.ConvertOptions(column_types={"arch": "string"})
     rows = pyarrow.csv.read_csv(best / "retrained.csv", convert_options=typed).to_pylist()
     assert [row["arch"] for row in rows] == top[:2]
-    chosen = max(rows, key=lambda row: row["validation"])
+    at, why = choose(rows, 200)
+    chosen = rows[at]
     metrics = json.loads((best / "metrics.json").read_text())
+    assert metrics["chosen_by"] == why
     assert {name: metrics[name] for name in chosen} == chosen
     model = files.load(best)
     data = images.MemoryData.of(images.packaged(), 0, 200, 8, Augmentation())
@@ -404,7 +413,14 @@ def test_nas_flow_prints_its_progress_and_one_summary(flow_run: Path) -> None:
     for progress in ("iteration  3 ", "supernet: step ", "generation 1: "):
         assert progress in output
     summary = output[output.index("full space") :]
-    for part in ("kept", "Best of ", "Retrained and exported: ", "iterations.png", "history.png", "MLflow    4 runs"):
+    for part in (
+        "kept",
+        "Best network by ",
+        "Retrained and exported: ",
+        "iterations.png",
+        "history.png",
+        "MLflow    4 runs",
+    ):
         assert part in summary
     assert summary.rstrip().splitlines()[-4] == "Next:"
 
@@ -426,8 +442,9 @@ def test_supernet_search_and_retraining_are_child_flow_runs(flow_run: Path) -> N
     names = {run.id: run.name for run in flows}
     assert any(task.name.startswith("select_seeds") and task.flow_run_id == whole.id for task in tasks)
     for stage, step in (("supernet", "train_supernet"), ("search", "evolutionary_search"), ("retrain", "retrain")):
-        [gpu] = [t for t in tasks if "gpu" in t.tags and names[t.flow_run_id] == f"{stage} nas_bench_macro seed 1"]
-        assert gpu.name.rpartition("-")[0] == step or gpu.name == step
+        gpu = [t for t in tasks if "gpu" in t.tags and names[t.flow_run_id] == f"{stage} nas_bench_macro seed 1"]
+        steps = {t.name.rpartition("-")[0] or t.name for t in gpu}
+        assert steps == ({step, "evaluate_labelled"} if stage == "search" else {step})
 
 
 def logged() -> dict[str, Any]:
@@ -455,7 +472,8 @@ def test_mlflow_has_one_parent_run_with_the_stages_as_children(flow_run: Path) -
     best = flow_run / "data" / "nas" / "nas_bench_macro" / "seed-1" / "search" / "best"
     expected = json.loads((best / "metrics.json").read_text())
     assert runs["retrain"].data.metrics["test"] == pytest.approx(expected["test"])
-    assert runs["search"].data.metrics["evaluated"] == 18
+    found = json.loads((best.parent / "metrics.json").read_text())
+    assert runs["search"].data.metrics["evaluated"] == found["evaluated"]
 
 
 def test_mlflow_has_the_training_of_the_supernet_by_step(flow_run: Path) -> None:
