@@ -225,7 +225,8 @@ def search(
     Example:
         >>> import lissnas
         >>> found = lissnas.search("nas_bench_macro", lissnas.benchmark("nas_bench_macro"), n=40)
-        >>> len(found.history.rows), found.best[0]["reason"], found.best[0]["score"] > 92.5
+        >>> best = found.best[0]
+        >>> len(found.history.rows), best["reason"], best["score"] > 92.5
         (40, 'label', True)
     """
     given = _space(space)
