@@ -53,12 +53,12 @@ class Labels:
     notes: tuple[str, ...] = ()
     """How the file was read if it is not plain CSV, and what is unusual in it."""
     order: IntArray | None = None
-    """The networks' indices in the order in which the file has their first labels; None: as they are sorted."""
+    """The networks' indices in the order in which the file has their first labels; None if it is unknown."""
 
     def first(self, n: int) -> Labels:
-        """Return the labels of the `n` networks that the file has first."""
-        order = np.arange(len(self.values)) if self.order is None else self.order
-        kept = np.sort(order[:n])
+        """Return the labels of the `n` networks that the file has first; needs `order`."""
+        assert self.order is not None, "the order of the labels is unknown"
+        kept = np.sort(self.order[:n])
         return replace(self, archs=self.archs[kept], values=self.values[kept], repeats=self.repeats[kept], order=None)
 
     @property

@@ -149,7 +149,12 @@ class Policy:
         return np.concatenate([archs, others]), kinds + [INFORMATIVE] * len(others)
 
     def _earlier(self, labels: Labels) -> Labels:
-        """Return the first labels, as many as there were when the space was to be shrunk the last time."""
+        """Return the first labels, as many as there were when the space was to be shrunk the last time.
+
+        All, if their order is unknown.
+        """
+        if labels.order is None:
+            return labels
         n = len(labels.values)
         size = self._first(n)
         while (grown := math.ceil(GROWTH * size)) <= n:
@@ -178,8 +183,11 @@ def suggest(
     threads: int = 0,
     goal: Goal | None = None,
 ) -> Batch:
-    """Return the next `n` networks to label (`Policy.next`); the goal is that of the parameters, by default `both`."""
-    known = labels if labels is not None else no_labels(space)
+    """Return the next `n` networks to label (`Policy.next`); the goal is that of the parameters, by default `both`.
+
+    The space is shrunk by all labels, so that their order in the file doesn't matter.
+    """
+    known = no_labels(space) if labels is None else replace(labels, order=None)
     checked = params if params is not None else default_params()
     return Policy(space, checked, goal or checked.shrink.goal or "both", seed, threads).next(known, n)
 

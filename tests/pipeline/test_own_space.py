@@ -205,7 +205,7 @@ def test_suggestions_are_new_rows_in_the_columns_of_the_labels(lissnas: Run) -> 
     given = ["--space", "space.yaml", "--labels", "labels.csv"]
     code, output, _ = lissnas("suggest", *given, "--n", "10", "--out", "new/one.csv")
     assert code == 0
-    assert "10 networks: 2 likely best, 8 informative. Files: new/one.csv" in output
+    assert "10 networks: 5 search, 5 informative. Files: new/one.csv" in output
     assert "lissnas shrink --space space.yaml --labels labels.csv --out shrunk_110" in output
     header, *old = read("labels.csv")
     same, *one = read("new/one.csv")
@@ -401,7 +401,7 @@ def test_custom_space_class_is_shrunk_and_studied(make_params: Callable[..., Par
         batch = study.ask(20)
         study.tell(batch.names, formula_of_orders(batch.archs))
     assert study.best[2:] == ("012345", 0.0)
-    assert set(batch.kinds) == {"likely best", "informative"}
+    assert set(batch.kinds) == {"search", "informative"}
     header, *rows = study.path.read_text().splitlines()
     assert (header, len(rows)) == ("arch,value,status", 160)
     assert spaces.names().count(space.name) == 0

@@ -238,10 +238,13 @@ def test_space_is_shrunk_again_when_labels_grew_by_a_quarter(quick: Params, firs
         raise LookupError
 
     policy.shrunk = stop  # type: ignore[method-assign]
+    ordered = replace(first, order=np.arange(60))
     for n in (40, 49, 50, 60):
         with pytest.raises(LookupError):
-            policy.next(first.first(n), 10)
-    assert sizes == [40, 40, 50, 50]
+            policy.next(replace(ordered.first(n), order=np.arange(n)), 10)
+    with pytest.raises(LookupError):
+        policy.next(first, 10)  # in an unknown order: all of them
+    assert sizes == [40, 40, 50, 50, 60]
 
 
 def test_search_avoids_failures_and_pending(quick: Params, first: Labels) -> None:
