@@ -18,9 +18,9 @@ from lissnas.shrinkers import description
 ROOT = Path(__file__).parents[3]
 OVERLAYS = ("params.study.yaml", "params.imagenet.yaml")
 RESOLVED = {
-    "params.yaml": "f102b1082a4f72ac522efa51dff6b6313ea1ec755e57e0771f56abcba0cbec34",
-    "params.study.yaml": "feb863aeaab5d63175b6de63847102b66abc0a963b108eeb8151196828a39c30",
-    "params.imagenet.yaml": "102b045b8dd15a7bc83d2b4425e4c2c1cff48dae3820dc529b98d271856155c8",
+    "params.yaml": "30df5b9e711749f05f42dbeeebd11f057983f1b84069570d02fadfc20572d3b2",
+    "params.study.yaml": "00d109f040ac8733111b3d4ca3a0f6ed5b3e9c334c9ce222d260606383bab4cb",
+    "params.imagenet.yaml": "98698a2c0ef5e88a9808fc2164026b23d80ecbff61fe1d11ecd13301a52255ae",
 }
 """Digests of all values of a file: update the digest after an intended change."""
 
