@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lissnas.artifacts import sha256
 from lissnas.config import MIN_LABELS
 from lissnas.core.errors import InvalidArchitecture, UserError, closest, short
 from lissnas.core.typography import pasted
@@ -54,6 +55,10 @@ class Labels:
     """How the file was read if it is not plain CSV, and what is unusual in it."""
     order: IntArray | None = None
     """The networks' indices in the order in which the file has their first labels; None if it is unknown."""
+
+    def digest(self, space: Space) -> str:
+        """Return the SHA-256 of networks and values."""
+        return sha256(space.key(self.archs).tobytes() + self.values.tobytes())
 
     def first(self, n: int) -> Labels:
         """Return the labels of the `n` networks that the file has first; needs `order`."""

@@ -23,7 +23,7 @@ from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
 from lissnas.predictors.boosting import booster_scores, device_parameters, fit_trees, xgb
 from lissnas.predictors.kernel import KernelModel, subset
-from lissnas.predictors.ranks import average_ranks, from_normal, kendall
+from lissnas.predictors.ranks import from_normal, kendall, normal_scores
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
 from lissnas.spaces.base import Features
 
@@ -107,7 +107,7 @@ class Predictor:
         if len(values) < 2 or values.min() == values.max():
             raise UserError(f"{len(values)} labels without two different values: a predictor can't be fitted")
         n = len(values)
-        target = ndtri((average_ranks(values) - 0.5) / n)
+        target = normal_scores(values)
         features, chosen = space.encode(archs), subset(n)
         quantiles = np.sort(values)
         if like is not None and like.kernel is not None:

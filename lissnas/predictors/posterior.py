@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
-from scipy.special import ndtri
 
 from lissnas.config import PredictorConfig
 from lissnas.core.blas import one_blas_thread
 from lissnas.core.rng import stream
 from lissnas.predictors.boosting import booster_scores, fit_trees, xgb
 from lissnas.predictors.kernel import MAX_POINTS, KernelModel, kernel_of
-from lissnas.predictors.ranks import average_ranks, from_normal
+from lissnas.predictors.ranks import from_normal, normal_scores
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
 from lissnas.spaces.base import Features
 
@@ -63,7 +62,7 @@ class Posterior:
         leaves all means as they are and reduces the deviation around them.
         """
         n = len(values)
-        target = ndtri((average_ranks(values) - 0.5) / n)
+        target = normal_scores(values)
         features, counts = space.encode(archs), np.ones(n) if repeats is None else repeats.astype(np.float64)
         chosen = kept(values)
         kernel = KernelModel.fit(features[chosen], target[chosen]).refit(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from lissnas.spaces import FloatArray
 
@@ -16,6 +16,11 @@ def average_ranks(values: FloatArray) -> FloatArray:
     last = np.cumsum(counts)
     ranks: FloatArray = (last - (counts - 1) / 2)[inverse]
     return ranks
+
+
+def normal_scores(values: FloatArray) -> FloatArray:
+    """Return the normal quantiles of the average-tie ranks of `(n,)` values."""
+    return np.asarray(ndtri((average_ranks(values) - 0.5) / len(values)))
 
 
 def from_normal(scores: FloatArray, quantiles: FloatArray) -> FloatArray:

@@ -126,6 +126,11 @@ def space_of(searched: Searched) -> Space:
     return searched.space if isinstance(searched, Subspace) else searched
 
 
+def can_list(searched: Subspace) -> bool:
+    """Return whether the members of a subspace can be listed."""
+    return searched.kind == "set" or (searched.kind == "product" and searched.space.size() <= LISTABLE)
+
+
 def inside(searched: Searched, rows: Archs) -> Archs:
     """Return the rows that are members of what is searched."""
     return rows[searched.contains(rows)] if isinstance(searched, Subspace) and len(rows) else rows
@@ -157,7 +162,7 @@ def uniform(searched: Searched, n: int, taken: Keys, rng: Generator) -> Archs:
     space = space_of(searched)
     if not isinstance(searched, Subspace):
         return space.sample_distinct(min(n, max(0, space.size() - len(taken))), rng, without=taken)
-    if searched.kind == "set" or (searched.kind == "product" and space.size() <= LISTABLE):
+    if can_list(searched):
         left = without(space, searched.members, taken)
         return left[rng.permutation(len(left))[:n]]
     found = np.empty((0, space.genome_len), np.int8)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
 
-from lissnas.predictors.ranks import average_ranks
+from lissnas.predictors.ranks import normal_scores
 from lissnas.spaces import FloatArray, IntArray
 
 MIN_PAIRS = 10
@@ -34,24 +33,18 @@ def fuse(
     supernet's normal score; the slope is shrunk by the positive-part factor 1 - 1 / t^2 (James and Stein, 1961), and
     never negative.
     """
-    predicted = predicted.copy()
-    honest = predicted.copy()
-    honest[labelled] = out_of_fold
+    explained = predicted.copy()
+    explained[labelled] = out_of_fold
     rest = np.zeros(len(predicted))
     evaluated = np.flatnonzero(~np.isnan(supernet))
     if len(evaluated) >= MIN_PAIRS:
         z = normal_scores(supernet[evaluated])
-        rest[evaluated] = _residuals(honest[evaluated], z)
+        rest[evaluated] = _residuals(explained[evaluated], z)
     pairs = np.flatnonzero(~np.isnan(supernet[labelled]))
     weight = _slope(rest[labelled[pairs]], (target - out_of_fold)[pairs]) if len(pairs) >= MIN_PAIRS else 0.0
     scores = predicted + weight * rest
     scores[labelled] = target
     return Fused(scores, weight)
-
-
-def normal_scores(values: FloatArray) -> FloatArray:
-    """Return the normal scores of the average-tie ranks of `(n,)` values."""
-    return np.asarray(ndtri((average_ranks(values) - 0.5) / len(values)))
 
 
 def _residuals(x: FloatArray, y: FloatArray) -> FloatArray:

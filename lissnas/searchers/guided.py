@@ -13,9 +13,8 @@ from numpy.random import Generator
 
 from lissnas.config import PredictorConfig
 from lissnas.predictors.posterior import Posterior
-from lissnas.searchers.base import History, Search, Searched, inside, space_of, without
+from lissnas.searchers.base import History, Search, Searched, can_list, inside, space_of, without
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
-from lissnas.spaces.base import LISTABLE
 from lissnas.spaces.subspace import Subspace
 
 FIRST = 20
@@ -31,7 +30,7 @@ MAX_EDITS = 2
 MAX_CANDIDATES = 300
 """Candidates with the highest means, for which the deviation is computed: others have next to no chance."""
 MAX_POOL = 30_000
-"""Members of a set that are candidates; a random part of a larger one."""
+"""Maximum size of a space or subspace of which all members are candidates; of a larger one, a uniform sample."""
 DECIMALS = 5
 """Decimals of drawn values: rounding removes what depends on the order of summation."""
 SETTINGS = PredictorConfig(trees=300, depth=6, eta=0.05, subsample=0.7, colsample=0.5, min_child_weight=5, held_out=1)
@@ -81,7 +80,7 @@ def propose(
 ) -> Archs:
     """Return the `n` candidates with the highest draws from the posterior, best first; fewer if there are fewer.
 
-    `pool` are further candidates. None if the evidence can't be modelled.
+    `pool` are further candidates. Nothing is proposed without two different values to fit a model to.
     """
     space = space_of(searched)
     if not evidence.informative or n < 1:
@@ -124,12 +123,9 @@ def mutants(searched: Searched, parents: Archs, rng: Generator) -> Archs:
 
 def _listed(searched: Searched, rng: Generator) -> Archs:
     """Return all members of a small space or subspace, else a uniform sample."""
-    small = searched.size() <= MAX_POOL
-    if isinstance(searched, Subspace):
-        if small and (searched.kind == "set" or (searched.kind == "product" and searched.space.size() <= LISTABLE)):
-            return searched.members
+    if searched.size() > MAX_POOL or (isinstance(searched, Subspace) and not can_list(searched)):
         return searched.sample(N_UNIFORM, rng)
-    return searched.enumerate() if small else searched.sample(N_UNIFORM, rng)
+    return searched.members if isinstance(searched, Subspace) else searched.enumerate()
 
 
 def by_history(searched: Searched, history: History, n: int, rng: Generator) -> Archs:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.random import Generator
 
-from lissnas import artifacts, benchmarks, config
+from lissnas import benchmarks, config
 from lissnas.config import MIN_LABELS, Goal, Params, label_budget
 from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
@@ -167,7 +167,7 @@ class Policy:
 
         Raises UserError if there are too few labels, or all are equal.
         """
-        digest = _digest(self.space, labels)
+        digest = labels.digest(self.space)
         if size not in self._shrunk or self._shrunk[size][0] != digest:
             result = shrink_by_labels(self.space, labels, self.params, self.seed, self.threads, size)
             self._shrunk[size] = (digest, result)
@@ -202,7 +202,7 @@ def shrink_by_labels(
     if len(labels.values) < MIN_LABELS:
         raise UserError(f"{len(labels.values)} networks of {space.name} have a label, at least {MIN_LABELS} are needed")
     elite = params.model_copy(update={"shrink": params.shrink.model_copy(update={"variant": "elite"})})
-    source = Source(space.name, space, labels.metric, _digest(space, labels), labels=labels, minimize=labels.negated)
+    source = Source(space.name, space, labels.metric, labels.digest(space), labels=labels, minimize=labels.negated)
     problem = Problem.of(source, elite, seed, threads)
     if size is not None:
         problem = replace(problem, params=problem.params.model_copy(update={"target_size": size}))
@@ -288,7 +288,3 @@ def _spread(rows: IntArray, stratum: IntArray, k: int, rng: Generator) -> IntArr
     order = np.lexsort((rng.random(len(rows)), stratum))
     at = np.floor((np.arange(k) + rng.random()) * len(rows) / max(k, 1)).astype(np.int64)
     return rows[order[np.minimum(at, len(rows) - 1)]] if k else rows[:0]
-
-
-def _digest(space: Space, labels: Labels) -> str:
-    return artifacts.sha256(space.key(labels.archs).tobytes() + labels.values.tobytes())

@@ -18,10 +18,11 @@ from lissnas.core.errors import UserError
 from lissnas.core.rng import stream
 from lissnas.oracles.label_table import Labels
 from lissnas.plots import figures
+from lissnas.predictors.ranks import normal_scores
 from lissnas.searchers import History, Search
-from lissnas.searchers.base import Searched
-from lissnas.searchers.fusion import normal_scores
+from lissnas.searchers.base import Searched, space_of
 from lissnas.searchers.guided import BATCH, FIRST, Evidence, candidates, propose
+from lissnas.shrinkers.labelling import SEARCH, UNIFORM
 from lissnas.shrinkers.problem import Source
 from lissnas.spaces import Archs, FloatArray
 from lissnas.spaces.subspace import Subspace
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 
 WRITES = (HISTORY, BEST, "history.png", "metrics.json")
 """Names of the files of a result."""
-GIVEN, UNIFORM, SEARCH = "given", "uniform", "search"
-"""Kinds of evaluated networks: labelled from the start, drawn uniformly, proposed by the search."""
+GIVEN = "given"
+"""The kind of a network that was labelled from the start; the others are uniform, or proposed by the search."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,9 @@ def evidence(history: History, outside: tuple[Archs, FloatArray]) -> Evidence:
 
 def _given(searched: Searched, labels: Labels | None) -> tuple[History, tuple[Archs, FloatArray]]:
     """Return given labels of members as a history, and the others."""
-    space = searched.space if isinstance(searched, Subspace) else searched
     if labels is None:
-        return History.empty(space), (History.empty(space).rows, np.empty(0))
+        none = History.empty(space_of(searched))
+        return none, (none.rows, none.scores)
     member = searched.contains(labels.archs) if isinstance(searched, Subspace) else np.ones(len(labels.archs), bool)
     history = History(labels.archs[member], labels.values[member], np.zeros(int(member.sum()), np.int64))
     return history, (labels.archs[~member], labels.values[~member])

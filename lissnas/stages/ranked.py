@@ -14,8 +14,9 @@ from lissnas.config import MIN_LABELS, Params
 from lissnas.oracles.direction import MINIMIZE
 from lissnas.oracles.label_table import Labels, read_labels
 from lissnas.predictors import Predictor
+from lissnas.predictors.ranks import normal_scores
 from lissnas.searchers import History
-from lissnas.searchers.fusion import Fused, fuse, normal_scores
+from lissnas.searchers.fusion import Fused, fuse
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
 from lissnas.spaces.base import is_in
 

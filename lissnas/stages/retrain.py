@@ -151,7 +151,7 @@ def same_task(params: Params, truth: Benchmark | None) -> bool:
 def choose(rows: Sequence[Mapping[str, Any]], n_images: int) -> tuple[int, str]:
     """Return the index of the network to export, and what was decisive; `rows` are in the order of the search.
 
-    A label stands for a longer training than the one made here: the network with the best label is chosen, of those
+    A label comes from a longer training than the one made here: the network with the best label is chosen, of those
     whose validation accuracy is within two standard errors (of a difference, `n_images` each) of the highest.
     """
     best = rows[_best(rows)]["validation"] / 100

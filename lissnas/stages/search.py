@@ -82,7 +82,7 @@ def search_stage(
         "search": params.search.model_dump(mode="json"),
     }
     if labels is not None:
-        parameters["labels_sha256"] = artifacts.sha256(space.key(labels.archs).tobytes() + labels.values.tobytes())
+        parameters["labels_sha256"] = labels.digest(space)
 
     record, sign = how.get("record", NO_RECORDER), -1 if oracle.minimize else 1
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lissnas.predictors.ranks import kendall
-from lissnas.searchers.fusion import fuse, normal_scores
+from lissnas.predictors.ranks import kendall, normal_scores
+from lissnas.searchers.fusion import fuse
 from lissnas.spaces import FloatArray, IntArray
 
 
