@@ -26,7 +26,7 @@ from lissnas.shrinkers.labelling import SEARCH, UNIFORM
 from lissnas.shrinkers.problem import Source
 from lissnas.spaces import Archs, FloatArray
 from lissnas.spaces.subspace import Subspace
-from lissnas.stages.ranked import N_BEST
+from lissnas.stages.ranked import N_BEST, best_row, or_none
 from lissnas.stages.search import BEST, HISTORY
 
 if TYPE_CHECKING:
@@ -146,19 +146,15 @@ def _best(
         labels = np.concatenate([values, np.full(len(others), np.nan)])
         expected = np.concatenate([predicted[at], posterior.value(mean)])
     order = np.argsort(-scores, kind="stable")[:N_BEST]
-    sign, costs = source.sign, space.costs(rows[order])
-    best = [
-        {
-            "arch": name,
-            "score": sign * float(labels[i] if labels[i] == labels[i] else expected[i]),
-            "label": None if np.isnan(labels[i]) else sign * float(labels[i]),
-            "predicted": None if np.isnan(expected[i]) else sign * float(expected[i]),
-            "supernet": None,
-            "costs": {cost: int(value[j]) for cost, value in costs.items()},
-            "reason": "prediction" if np.isnan(labels[i]) else "label",
-        }
-        for j, (i, name) in enumerate(zip(order.tolist(), space.format(rows[order]), strict=True))
-    ]
+    sign, costs, best = source.sign, space.costs(rows[order]), []
+    for j, (i, name) in enumerate(zip(order.tolist(), space.format(rows[order]), strict=True)):
+        label, value = or_none(sign * labels[i]), or_none(sign * expected[i])
+        paid, reason = (
+            {cost: int(column[j]) for cost, column in costs.items()},
+            "prediction" if label is None else "label",
+        )
+        score = sign * float(expected[i]) if label is None else label
+        best.append(best_row(name, score, paid, reason, label, value))
     return best, sign * predicted
 
 

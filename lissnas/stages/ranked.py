@@ -87,21 +87,26 @@ class Ranking:
         costs = self.space.costs(self.members[at])
         rows = []
         for i, name in enumerate(self.space.format(self.members[at])):
-            label, other = _or_none(labels[at[i]]), _or_none(evaluated[at[i]])
+            label, other = or_none(labels[at[i]]), or_none(evaluated[at[i]])
             both = found.weight > 0 and other is not None
             reason = "label" if label is not None else "prediction and supernet" if both else "prediction"
-            rows.append(
-                {
-                    "arch": name,
-                    "score": float(scores[i]),
-                    "label": label,
-                    "predicted": float(values[i]),
-                    "supernet": other,
-                    "costs": {cost: int(value[i]) for cost, value in costs.items()},
-                    "reason": reason,
-                }
-            )
+            paid = {cost: int(value[i]) for cost, value in costs.items()}
+            rows.append(best_row(name, float(scores[i]), paid, reason, label, float(values[i]), other))
         return rows, found
+
+
+def best_row(
+    arch: str,
+    score: float,
+    costs: Mapping[str, int],
+    reason: str,
+    label: float | None = None,
+    predicted: float | None = None,
+    supernet: float | None = None,
+) -> dict[str, Any]:
+    """Return a row of `best.json`; values that are not known are None."""
+    known = {"label": label, "predicted": predicted, "supernet": supernet}
+    return {"arch": arch, "score": score, **known, "costs": costs, "reason": reason}
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,5 +114,6 @@ def flat(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "costs"} | dict(row["costs"])
 
 
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
+    """Return the value, None for NaN."""
     return None if np.isnan(value) else float(value)

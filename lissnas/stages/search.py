@@ -25,7 +25,7 @@ from lissnas.plots import figures
 from lissnas.searchers import History, Limits, evolutionary_search, top
 from lissnas.spaces import Archs, FloatArray, IntArray, Space
 from lissnas.spaces.base import is_in
-from lissnas.stages.ranked import N_BEST, Ranking, flat
+from lissnas.stages.ranked import N_BEST, Ranking, best_row, flat
 
 HISTORY = "history.parquet"
 TOP = "top.json"
@@ -206,6 +206,6 @@ def _files(
 def _by_oracle(row: Mapping[str, Any], by: str) -> dict[str, Any]:
     """Return a row of `best.json` for a network that is ranked by one evaluation alone."""
     costs = {name: value for name, value in row.items() if name not in ("arch", "score")}
-    values = {name: row["score"] if name == by else None for name in ("predictor", "supernet")}
-    found = {"label": None, "predicted": values["predictor"], "supernet": values["supernet"]}
-    return {"arch": row["arch"], "score": row["score"], **found, "costs": costs, "reason": by}
+    columns = {"predictor": "predicted", "supernet": "supernet"}
+    known = {columns[by]: row["score"]} if by in columns else {}
+    return best_row(row["arch"], row["score"], costs, by, **known)
